@@ -1,0 +1,34 @@
+"""Errors whose text is meant for the person who made the input, not for the programmer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something a person supplied cannot be used.
+
+    Each problem is one sentence that says what was found, where (tag, file, field) and what to do.
+    All problems known at that point are raised together.
+
+    Parameters
+    ----------
+    problems
+        One sentence or several.
+
+    Attributes
+    ----------
+    problems : tuple of str
+    """
+
+    def __init__(self, problems: str | Iterable[str]) -> None:
+        self.problems: tuple[str, ...] = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class GeometryError(InputError):
+    """The C-arm geometry is missing, contradictory or out of range."""
+
+
+class Cancelled(Exception):
+    """The caller's `should_stop` asked to end the work."""
