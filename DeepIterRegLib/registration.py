@@ -1,0 +1,108 @@
+"""What a registration is told and what it answers: plain data that round-trips through JSON."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from DeepIterRegLib.geometry import CArm
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One stage of the registration.
+
+    Attributes
+    ----------
+    name, similarity
+        As shown to people.
+    score
+        Best score reached; higher is better, comparable only within one stage.
+    scores
+        Trace: best score so far, after each iteration (search: after each level).
+    seconds, iterations
+    """
+
+    name: str
+    similarity: str
+    score: float
+    scores: tuple[float, ...]
+    seconds: float
+    iterations: int
+
+
+@dataclass(frozen=True)
+class InitRecord:
+    """Where the refinement started.
+
+    `score` and `score_radiological` are ZNCC of the vessels at the proposed and the radiological pose;
+    the proposal is accepted only if it is not lower (A eq. 12).
+    """
+
+    method: str
+    accepted: bool
+    score: float
+    score_radiological: float
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Answer of `pipeline.register`.
+
+    Attributes
+    ----------
+    cta_to_carm : (4, 4) float64
+        RAS mm, x_carm = M x_cta.
+    carm
+        The view, on the grid of the DSA.
+    centre_cta_mm : (3,)
+        Centre of the CTA's voxel grid, RAS mm.
+    score
+        ZNCC between the projected vessels and the DSA's vessels at the final pose, -1..1.
+    seconds
+        Wall time by part: segmentation, search, refinement, total.
+    """
+
+    cta_to_carm: np.ndarray
+    carm: CArm
+    centre_cta_mm: np.ndarray
+    score: float
+    init: InitRecord
+    stages: tuple[StageRecord, ...]
+    seconds: dict[str, float]
+    warnings: tuple[str, ...]
+    settings: dict[str, Any]
+    versions: dict[str, str]
+    mpe_mm_to_reference: float | None = None
+    input_hashes: dict[str, str] = field(default_factory=dict)
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values for registration.json; the pose is `ctaToCarm`, 4x4 row-major, RAS mm."""
+        values = {k: v for k, v in asdict(self).items() if k not in ("cta_to_carm", "centre_cta_mm", "carm")}
+        return {
+            "ctaToCarm": np.asarray(self.cta_to_carm).tolist(),
+            "carm": self.carm.to_dict(),
+            "centre_cta_mm": np.asarray(self.centre_cta_mm).tolist(),
+            **values,
+            "notice": "Research use only. Not a medical device.",
+        }
+
+    @classmethod
+    def from_json_dict(cls, values: dict[str, Any]) -> Registration:
+        """Inverse of `to_json_dict`."""
+        return cls(
+            cta_to_carm=np.array(values["ctaToCarm"], dtype=np.float64),
+            carm=CArm.from_dict(values["carm"]),
+            centre_cta_mm=np.array(values["centre_cta_mm"], dtype=np.float64),
+            score=float(values["score"]),
+            init=InitRecord(**values["init"]),
+            stages=tuple(StageRecord(**{**s, "scores": tuple(s["scores"])}) for s in values["stages"]),
+            seconds=dict(values["seconds"]),
+            warnings=tuple(values["warnings"]),
+            settings=dict(values["settings"]),
+            versions=dict(values["versions"]),
+            mpe_mm_to_reference=values["mpe_mm_to_reference"],
+            input_hashes=dict(values["input_hashes"]),
+        )

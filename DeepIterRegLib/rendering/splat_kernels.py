@@ -1,0 +1,136 @@
+"""CPU kernels of the splat projector: points to detector pixels, and the pose derivative, without a tape.
+
+Camera coordinates X = (x, y, z) are mm along the column, row and beam axes from the source. A point
+of weight m (value x mm^3) meets the detector at column = fu x / z + cx, row = fv y / z + cy and adds the
+line integral  a = m fu fv |X| / z^3  there: its content over the pixel's cross-section at that depth, along the
+slanted ray. It is shared among the four nearest pixels bilinearly.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba as nb
+import numpy as np
+
+_FAST = {"cache": True, "fastmath": True, "nogil": True}
+_MIN_DEPTH_MM = 1.0
+
+
+@nb.njit(parallel=True, **_FAST)
+def splat_forward(points, weights, cameras, intrinsics, partial):  # type: ignore[no-untyped-def]
+    """Splat N points for B poses into `partial`.
+
+    points (N, 3), weights (N,), cameras (B, 3, 4) CTA mm to camera mm, intrinsics (fu, fv, cx, cy),
+    partial (B, P, rows, columns) zeroed; the P partial images, one for each share of the points, are to be summed.
+    """
+    n_poses, n_parts, rows, columns = partial.shape
+    n = points.shape[0]
+    fu, fv, cx, cy = intrinsics
+    ff = fu * fv
+    for job in nb.prange(n_poses * n_parts):
+        b = job // n_parts
+        part = job - b * n_parts
+        image = partial[b, part]
+        c = cameras[b]
+        for i in range(part * n // n_parts, (part + 1) * n // n_parts):
+            px, py, pz = points[i, 0], points[i, 1], points[i, 2]
+            z = c[2, 0] * px + c[2, 1] * py + c[2, 2] * pz + c[2, 3]
+            if z < _MIN_DEPTH_MM:
+                continue
+            x = c[0, 0] * px + c[0, 1] * py + c[0, 2] * pz + c[0, 3]
+            y = c[1, 0] * px + c[1, 1] * py + c[1, 2] * pz + c[1, 3]
+            iz = np.float32(1.0) / z
+            u = fu * x * iz + cx
+            v = fv * y * iz + cy
+            if u <= -1 or v <= -1 or u >= columns or v >= rows:
+                continue
+            a = weights[i] * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
+            j = int(math.floor(u))
+            k = int(math.floor(v))
+            fj = u - j
+            fk = v - k
+            if k >= 0:
+                if j >= 0:
+                    image[k, j] += a * (1 - fk) * (1 - fj)
+                if j + 1 < columns:
+                    image[k, j + 1] += a * (1 - fk) * fj
+            if k + 1 < rows:
+                if j >= 0:
+                    image[k + 1, j] += a * fk * (1 - fj)
+                if j + 1 < columns:
+                    image[k + 1, j + 1] += a * fk * fj
+
+
+@nb.njit(parallel=True, **_FAST)
+def splat_backward(points, weights, cameras, intrinsics, gradient, partial):  # type: ignore[no-untyped-def]
+    """Gradient of a loss with respect to `cameras`, given its gradient (B, rows, columns) with respect to the images.
+
+    partial (B, P, 3, 4) is overwritten; to be summed over P.
+    """
+    n_poses, n_parts = partial.shape[:2]
+    rows, columns = gradient.shape[1:]
+    n = points.shape[0]
+    fu, fv, cx, cy = intrinsics
+    ff = fu * fv
+    for job in nb.prange(n_poses * n_parts):
+        b = job // n_parts
+        part = job - b * n_parts
+        g = gradient[b]
+        c = cameras[b]
+        sxx = sxy = sxz = sx1 = 0.0
+        syx = syy = syz = sy1 = 0.0
+        szx = szy = szz = sz1 = 0.0
+        for i in range(part * n // n_parts, (part + 1) * n // n_parts):
+            px, py, pz = points[i, 0], points[i, 1], points[i, 2]
+            z = c[2, 0] * px + c[2, 1] * py + c[2, 2] * pz + c[2, 3]
+            if z < _MIN_DEPTH_MM:
+                continue
+            x = c[0, 0] * px + c[0, 1] * py + c[0, 2] * pz + c[0, 3]
+            y = c[1, 0] * px + c[1, 1] * py + c[1, 2] * pz + c[1, 3]
+            iz = np.float32(1.0) / z
+            u = fu * x * iz + cx
+            v = fv * y * iz + cy
+            if u <= -1 or v <= -1 or u >= columns or v >= rows:
+                continue
+            r = math.sqrt(x * x + y * y + z * z)
+            m = weights[i] * ff * iz * iz * iz
+            a = m * r
+            j = int(math.floor(u))
+            k = int(math.floor(v))
+            fj = u - j
+            fk = v - k
+            g00 = g01 = g10 = g11 = np.float32(0.0)
+            if k >= 0:
+                if j >= 0:
+                    g00 = g[k, j]
+                if j + 1 < columns:
+                    g01 = g[k, j + 1]
+            if k + 1 < rows:
+                if j >= 0:
+                    g10 = g[k + 1, j]
+                if j + 1 < columns:
+                    g11 = g[k + 1, j + 1]
+            value = (1 - fk) * ((1 - fj) * g00 + fj * g01) + fk * ((1 - fj) * g10 + fj * g11)
+            along_u = a * fu * iz * ((1 - fk) * (g01 - g00) + fk * (g11 - g10))
+            along_v = a * fv * iz * ((1 - fj) * (g10 - g00) + fj * (g11 - g01))
+            vm = value * m / r
+            dx = along_u + vm * x
+            dy = along_v + vm * y
+            dz = vm * z - 3 * value * a * iz - (along_u * x + along_v * y) * iz
+            sxx += dx * px
+            sxy += dx * py
+            sxz += dx * pz
+            sx1 += dx
+            syx += dy * px
+            syy += dy * py
+            syz += dy * pz
+            sy1 += dy
+            szx += dz * px
+            szy += dz * py
+            szz += dz * pz
+            sz1 += dz
+        out = partial[b, part]
+        out[0, 0], out[0, 1], out[0, 2], out[0, 3] = sxx, sxy, sxz, sx1
+        out[1, 0], out[1, 1], out[1, 2], out[1, 3] = syx, syy, syz, sy1
+        out[2, 0], out[2, 1], out[2, 2], out[2, 3] = szx, szy, szz, sz1
