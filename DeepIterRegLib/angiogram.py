@@ -41,9 +41,13 @@ class Angiogram:
     def __post_init__(self) -> None:
         shape = (self.carm.rows, self.carm.columns)
         if self.frames.ndim != 3 or self.frames.shape[0] < 1:
-            raise InputError(f"The angiogram has frames of shape {self.frames.shape}; (time, row, column) with at least one frame is needed.")
+            raise InputError(
+                f"The angiogram has frames of shape {self.frames.shape}; (time, row, column) with at least one frame is needed."
+            )
         if self.frames.shape[1:] != shape or self.valid.shape != shape:
-            raise InputError(f"Frames are {self.frames.shape[1:]} px but the C-arm geometry says {shape}; give the matching --rows and --columns.")
+            raise InputError(
+                f"Frames are {self.frames.shape[1:]} px but the C-arm geometry says {shape}; give the matching --rows and --columns."
+            )
         if len(self.frame_times_s) != self.frames.shape[0]:
             raise InputError(f"There are {self.frames.shape[0]} frames but {len(self.frame_times_s)} frame times.")
 

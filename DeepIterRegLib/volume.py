@@ -29,7 +29,9 @@ class Volume:
             raise InputError(f"The volume has shape {self.voxels.shape}; three dimensions are needed.")
         affine = np.asarray(self.affine, dtype=np.float64)
         if affine.shape != (4, 4) or not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-            raise InputError("The volume's orientation matrix is not an invertible 4x4 matrix; check spacing and directions in its header.")
+            raise InputError(
+                "The volume's orientation matrix is not an invertible 4x4 matrix; check spacing and directions in its header."
+            )
         object.__setattr__(self, "affine", affine)
 
     @property

@@ -54,9 +54,13 @@ class CArm:
         if not 100 <= self.sid_mm <= 3000:
             problems.append(f"SID is {self.sid_mm:g} mm; a C-arm has 100 to 3000 mm: give --sid.")
         if not (min(self.pixel_spacing_mm) >= 0.01 and max(self.pixel_spacing_mm) <= 20):
-            problems.append(f"Pixel spacing is {self.pixel_spacing_mm} mm; 0.01 to 20 mm make sense: give --pixel-spacing.")
+            problems.append(
+                f"Pixel spacing is {self.pixel_spacing_mm} mm; 0.01 to 20 mm make sense: give --pixel-spacing."
+            )
         if self.rows < 2 or self.columns < 2:
-            problems.append(f"The image has {self.rows} rows and {self.columns} columns; at least 2 of each are needed.")
+            problems.append(
+                f"The image has {self.rows} rows and {self.columns} columns; at least 2 of each are needed."
+            )
         if not np.isfinite(np.array([*self.source_mm, *self.principal_point_px])).all():
             problems.append("Source position or principal point is not a finite number.")
         elif not 50 <= self.sod_mm < self.sid_mm:
@@ -94,9 +98,13 @@ class CArm:
         """
         problems = []
         if not abs(primary_angle_deg) <= 180:
-            problems.append(f"Primary angle is {primary_angle_deg:g} deg; -180 to 180 make sense: give --primary-angle.")
+            problems.append(
+                f"Primary angle is {primary_angle_deg:g} deg; -180 to 180 make sense: give --primary-angle."
+            )
         if not abs(secondary_angle_deg) <= 90:
-            problems.append(f"Secondary angle is {secondary_angle_deg:g} deg; -90 to 90 make sense: give --secondary-angle.")
+            problems.append(
+                f"Secondary angle is {secondary_angle_deg:g} deg; -90 to 90 make sense: give --secondary-angle."
+            )
         if problems:
             raise GeometryError(problems)
         sa, ca = math.sin(math.radians(primary_angle_deg)), math.cos(math.radians(primary_angle_deg))
@@ -135,10 +143,14 @@ class CArm:
         """
         p = np.asarray(projection, dtype=np.float64)
         if p.shape != (3, 4) or not np.isfinite(p).all():
-            raise GeometryError(f"The projection matrix has shape {p.shape} or is not finite; 3 rows of 4 finite numbers are needed.")
+            raise GeometryError(
+                f"The projection matrix has shape {p.shape} or is not finite; 3 rows of 4 finite numbers are needed."
+            )
         m = p[:, :3]
         if abs(np.linalg.det(m)) < 1e-12 * np.linalg.norm(m) ** 3:
-            raise GeometryError("The left 3x3 part of the projection matrix is singular; a perspective matrix is needed.")
+            raise GeometryError(
+                "The left 3x3 part of the projection matrix is singular; a perspective matrix is needed."
+            )
         p = p / np.linalg.norm(m[2])
         p = p * (1.0 if p[2, 3] >= 0 else -1.0)  # the isocentre lies in front of the source
         m = p[:, :3]
@@ -153,9 +165,13 @@ class CArm:
         along_u = along_u - skew * v
         focal_u = float(np.linalg.norm(along_u))
         if abs(skew) > 1e-3 * focal_u:
-            raise GeometryError(f"The projection matrix has a skew of {skew / focal_u:.4f}; detectors with rectangular pixels have 0.")
+            raise GeometryError(
+                f"The projection matrix has a skew of {skew / focal_u:.4f}; detectors with rectangular pixels have 0."
+            )
         if pixel_spacing_mm is None and sid_mm is None:
-            raise GeometryError("A projection matrix fixes only SID / pixel spacing: give --pixel-spacing or --sid with it.")
+            raise GeometryError(
+                "A projection matrix fixes only SID / pixel spacing: give --pixel-spacing or --sid with it."
+            )
         if sid_mm is None:
             assert pixel_spacing_mm is not None
             sid_mm = focal_u * pixel_spacing_mm[1]
@@ -209,7 +225,9 @@ class CArm:
         """K (3, 3): focal lengths SID / spacing and the principal point, in px (A eq. 8)."""
         row_spacing, column_spacing = self.pixel_spacing_mm
         cx, cy = self.principal_point_px
-        return np.array([[self.sid_mm / column_spacing, 0, cx], [0, self.sid_mm / row_spacing, cy], [0, 0, 1]], dtype=np.float64)
+        return np.array(
+            [[self.sid_mm / column_spacing, 0, cx], [0, self.sid_mm / row_spacing, cy], [0, 0, 1]], dtype=np.float64
+        )
 
     @property
     def projection_matrix(self) -> np.ndarray:
@@ -268,7 +286,9 @@ class CArm:
     def mirrored(self) -> CArm:
         """The view whose stored image is flipped left-right (FieldOfViewHorizontalFlip)."""
         cx, cy = self.principal_point_px
-        return replace(self, column_axis=_vector(-np.array(self.column_axis)), principal_point_px=(self.columns - 1 - cx, cy))
+        return replace(
+            self, column_axis=_vector(-np.array(self.column_axis)), principal_point_px=(self.columns - 1 - cx, cy)
+        )
 
     def turned(self, quarter_turns: int) -> CArm:
         """The view whose stored image is turned clockwise by quarter turns (FieldOfViewRotation / 90)."""

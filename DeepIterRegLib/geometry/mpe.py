@@ -30,7 +30,9 @@ def mpe_mm(carm: CArm, pose: Array, reference: Array, centre_cta_mm: Array) -> A
     return _mean_distance(carm, pose, reference, centre_cta_mm, (column_spacing, row_spacing))
 
 
-def _mean_distance(carm: CArm, pose: Array, reference: Array, centre_cta_mm: Array, scale: tuple[float, float]) -> Array:
+def _mean_distance(
+    carm: CArm, pose: Array, reference: Array, centre_cta_mm: Array, scale: tuple[float, float]
+) -> Array:
     corners = cube_corners(like(centre_cta_mm, pose))
     xp = namespace(pose)
     difference = (carm.project(corners, pose) - carm.project(corners, like(reference, pose))) * like(scale, pose)

