@@ -192,9 +192,11 @@ def test_constant_images_have_a_defined_score_and_gradient(similarity, dtype, va
     for other in (fixed, torch.full((9, 11), value, dtype=dtype)):
         score = similarity(constant, other)
         (gradient,) = torch.autograd.grad(score.sum(), constant)
-        assert torch.isfinite(score).all() and torch.isfinite(gradient).all()
+        assert torch.isfinite(score).all()
+        assert torch.isfinite(gradient).all()
         if neutral:
-            assert (score == 0).all() and (gradient == 0).all()
+            assert (score == 0).all()
+            assert (gradient == 0).all()
     moving = fixed[None].clone().requires_grad_()
     score = similarity(moving, torch.full((9, 11), value, dtype=dtype))
     assert torch.isfinite(torch.autograd.grad(score.sum(), moving)[0]).all()
