@@ -1,0 +1,123 @@
+"""Output folders that appear whole or not at all: written beside, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from DeepIterRegLib.errors import InputError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@contextmanager
+def output_folder(path: str | Path, names: Collection[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """A folder to write into that becomes `path` when the block ends without an error.
+
+    Whatever goes wrong inside, Ctrl-C included, leaves `path` as it was and nothing beside it.
+
+    Parameters
+    ----------
+    path
+        Folder to make; its parents are made too.
+    names
+        Every file name that may be written: `overwrite` replaces a folder only if it holds nothing else,
+        so that a mistyped `--out` cannot delete somebody's data.
+    overwrite
+        Replace a folder of an earlier run.
+
+    Raises
+    ------
+    InputError
+        The folder exists, holds other files, or cannot be written; the disk is full.
+    """
+    target = Path(os.path.abspath(path))
+    _check_target(target, names, overwrite)
+    made = [folder for folder in target.parents if not folder.exists()]
+    scratch: Path | None = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        yield scratch
+        _check_written(scratch, names)
+        _publish(scratch, target)
+    except BaseException as error:
+        if scratch is not None:
+            shutil.rmtree(scratch, ignore_errors=True)
+        for folder in made:
+            _remove_if_empty(folder)
+        if isinstance(error, OSError) and (problem := _disk_problem(error, target)):
+            raise InputError(problem) from error
+        raise
+
+
+def _check_target(target: Path, names: Collection[str], overwrite: bool) -> None:
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise InputError(f"Output {target} exists and is not a folder: give another --out.")
+    held = sorted(entry.name for entry in target.iterdir())
+    others = [name for name in held if name not in names]
+    if held and not overwrite:
+        raise InputError(f"Output folder {target} exists and is not empty: give another --out, or --overwrite.")
+    if others:
+        listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        raise InputError(
+            f"Output folder {target} holds files that this command did not write ({listed}): give another --out."
+        )
+
+
+def _check_written(scratch: Path, names: Collection[str]) -> None:
+    """Files reach the disk before the folder gets its name; a full disk may show only here."""
+    for file in scratch.iterdir():
+        if file.name not in names:
+            raise RuntimeError(f"{file.name} is not among the declared output names.")
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def _publish(scratch: Path, target: Path) -> None:
+    mask = os.umask(0)
+    os.umask(mask)
+    scratch.chmod(0o777 & ~mask)
+    if not target.exists():
+        scratch.rename(target)
+        return
+    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
+    os.replace(target, old / target.name)
+    try:
+        scratch.rename(target)
+    except BaseException:
+        os.replace(old / target.name, target)
+        raise
+    finally:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    try:
+        folder.rmdir()
+    except OSError:
+        return  # never made, or somebody else has written into it
+
+
+def _disk_problem(error: OSError, target: Path) -> str | None:
+    if error.filename is not None:
+        named = Path(os.path.abspath(error.filename))
+        beside = str(target.parent / f".{target.name}.")
+        if not (str(named).startswith(beside) or named == target or named in target.parents):
+            return None  # some other file's trouble
+    if error.errno in _FULL:
+        return (
+            f"Output folder {target} cannot be written: {os.strerror(error.errno or 0)}. "
+            "Free some space or give another --out; nothing was left behind."
+        )
+    if error.errno in _FORBIDDEN or error.errno == errno.ENOTDIR:
+        return f"Output folder {target} cannot be written: {os.strerror(error.errno or 0)}. Give another --out."
+    return None

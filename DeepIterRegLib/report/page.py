@@ -1,0 +1,194 @@
+"""The report: one self-contained HTML page, no network, for reading next to the angiogram."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
+from DeepIterRegLib.registration import Registration
+from DeepIterRegLib.report import images
+from DeepIterRegLib.report.curves import curve_svg
+
+LONGEST_PX = 512
+MOST_FRAMES = 48
+SCALE_BAR_MM = 20.0
+
+_HERE = Path(__file__).parent
+
+
+def write_report(
+    path: str | Path,
+    registration: Registration,
+    angiogram: Angiogram,
+    projection: np.ndarray,
+    radiological_projection: np.ndarray,
+) -> None:
+    """Write the page.
+
+    Parameters
+    ----------
+    path
+        HTML file.
+    registration
+        What to report.
+    angiogram
+        The DSA that was registered; frames are shown at most 512 px large and at most 48 in number.
+    projection, radiological_projection : (row, column)
+        Vessels at the found pose and at the radiological pose, from `images.vessel_projection`, same grid as the frames.
+    """
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(_HERE),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["words"] = words
+    viewer = viewer_data(registration, angiogram, projection, radiological_projection)
+    page = environment.get_template("page.html").render(
+        **page_values(registration, angiogram),
+        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        script=Markup((_HERE / "viewer.js").read_text(encoding="utf-8")),
+        viewer=Markup(json.dumps(viewer).replace("<", "\\u003c")),
+        frames=viewer["frames"],
+    )
+    Path(path).write_text(page, encoding="utf-8")
+
+
+def viewer_data(
+    registration: Registration, angiogram: Angiogram, projection: np.ndarray, radiological_projection: np.ndarray
+) -> dict[str, Any]:
+    """What the page's script draws: pictures as data addresses, frame numbers and times."""
+    window = images.window_of(angiogram)
+    count = len(angiogram.frames)
+    shown = np.unique(np.linspace(0, count - 1, min(count, MOST_FRAMES)).round().astype(int))
+    overlays = {
+        name: images.data_url((255 * images.shrunk(images.opacity(p), LONGEST_PX)).astype(np.uint8), "png")
+        for name, p in (("registered", projection), ("radiological", radiological_projection))
+    }
+    return {
+        "frames": [
+            {
+                "number": int(t) + 1,
+                "time_s": round(float(angiogram.frame_times_s[t] - angiogram.frame_times_s[0]), 2),
+                "image": images.data_url(
+                    images.to_grey(images.shrunk(angiogram.frames[t], LONGEST_PX), window), "jpeg"
+                ),
+            }
+            for t in shown
+        ],
+        "overlays": overlays,
+        "tint": [int(c) for c in images.RED],
+    }
+
+
+def page_values(registration: Registration, angiogram: Angiogram) -> dict[str, Any]:
+    """Everything the page says in words and numbers."""
+    carm = registration.carm
+    start = pose.radiological(np.asarray(registration.centre_cta_mm, dtype=np.float64))
+    turn_deg, shift_mm = offset_from(start, registration.cta_to_carm, registration.centre_cta_mm)
+    total = registration.seconds.get("total", sum(registration.seconds.values()))
+    return {
+        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        "view": view_name(carm),
+        "score": registration.score,
+        "init": registration.init,
+        "stages": [
+            {"record": s, "svg": Markup(curve_svg(s.scores, f"{s.name}: {s.similarity} by iteration"))}
+            for s in registration.stages
+        ],
+        "warnings": registration.warnings,
+        "notes": angiogram.notes,
+        "mpe_mm": registration.mpe_mm_to_reference,
+        "success_mm": SUCCESS_MM,
+        "matrix": np.asarray(registration.cta_to_carm).tolist(),
+        "turn_deg": turn_deg,
+        "turn_total_deg": math.degrees(float(pose.rotation_angle(np.asarray(registration.cta_to_carm)[:3, :3]))),
+        "shift_mm": shift_mm,
+        "shift_total_mm": float(np.linalg.norm(shift_mm)),
+        "carm": carm,
+        "angles": angle_words(carm),
+        "frame_count": len(angiogram.frames),
+        "duration_s": float(angiogram.frame_times_s[-1] - angiogram.frame_times_s[0]),
+        "scale_bar_mm": SCALE_BAR_MM,
+        "scale_bar_percent": 100 * SCALE_BAR_MM * carm.magnification / (carm.columns * carm.pixel_spacing_mm[1]),
+        "aspect": f"{carm.columns} / {carm.rows}",
+        "letters": edge_letters(carm),
+        "seconds": {k: v for k, v in registration.seconds.items() if k != "total"},
+        "total_s": total,
+        "settings": flat(registration.settings),
+        "versions": registration.versions,
+        "hashes": registration.input_hashes,
+    }
+
+
+def words(name: str) -> str:
+    """A field's name as people write it: "cta_segmentation" becomes "CTA segmentation"."""
+    written = {w.lower(): w for w in ("CTA", "DSA", "NCC", "ZNCC", "MinIP", "L2", "DRR")}
+    text = " ".join(written.get(w.lower(), w) for w in name.replace("_", " ").split())
+    return text[:1].upper() + text[1:]
+
+
+def offset_from(start: np.ndarray, end: np.ndarray, centre_cta_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How a pose differs from another, as people say it.
+
+    Returns
+    -------
+    turn_deg : (3,) about the C-arm's fixed axes R, A, S; shift_mm : (3,) of the head's centre along them.
+    """
+    rotation = np.asarray(end)[:3, :3] @ np.asarray(start)[:3, :3].T
+    centre = np.asarray(centre_cta_mm, dtype=np.float64)[None]
+    shift = pose.transform(np.asarray(end), centre)[0] - pose.transform(np.asarray(start), centre)[0]
+    return np.asarray(pose.rotation_to_euler_deg(rotation)), shift
+
+
+def angle_words(carm: CArm) -> str:
+    """Angles as said in the angio suite, for example "LAO 90.0°, CRA 0.0°"."""
+    primary, secondary = carm.primary_angle_deg, carm.secondary_angle_deg
+    first = "LAO" if primary >= 0 else "RAO"
+    second = "CRA" if secondary >= 0 else "CAU"
+    return f"{first} {abs(primary):.1f}°, {second} {abs(secondary):.1f}°"
+
+
+def view_name(carm: CArm) -> str:
+    """Lateral, AP or oblique, by the primary angle."""
+    primary = abs(carm.primary_angle_deg)
+    if primary <= 20 or primary >= 160:
+        return "AP view"
+    return "Lateral view" if 70 <= primary <= 110 else "Oblique view"
+
+
+def edge_letters(carm: CArm) -> dict[str, str]:
+    """Patient directions at the picture's edges: R/L, A/P, S/I of the larger components."""
+
+    def letters(axis: np.ndarray) -> str:
+        order = np.argsort(-np.abs(axis))
+        named = [("RL", "AP", "SI")[i][0 if axis[i] > 0 else 1] for i in order if abs(axis[i]) > 0.35]
+        return "".join(named)
+
+    u, v = np.array(carm.column_axis), np.array(carm.row_axis)
+    return {"left": letters(-u), "right": letters(u), "top": letters(-v), "bottom": letters(v)}
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as one level of "a.b" names, for a table."""
+    rows: dict[str, str] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            rows.update(flat(value, f"{name}."))
+        elif isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
+            for i, item in enumerate(value):
+                rows.update(flat(item, f"{name}[{i}]."))
+        else:
+            rows[name] = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return rows
