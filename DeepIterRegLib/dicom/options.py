@@ -40,7 +40,8 @@ class GeometryOptions:
         problems = [
             f"{source.option} needs finite numbers, not {getattr(self, name)}."
             for name, source in SOURCES.items()
-            if getattr(self, name) is not None and not np.isfinite(np.asarray(getattr(self, name), dtype=np.float64)).all()
+            if getattr(self, name) is not None
+            and not np.isfinite(np.asarray(getattr(self, name), dtype=np.float64)).all()
         ]
         if problems:
             raise GeometryError(problems)
@@ -55,11 +56,17 @@ class Source(NamedTuple):
 
 
 SOURCES = {
-    "primary_angle_deg": Source("primary angle (LAO positive, deg)", "PositionerPrimaryAngle (0018,1510)", "--primary-angle"),
-    "secondary_angle_deg": Source("secondary angle (cranial positive, deg)", "PositionerSecondaryAngle (0018,1511)", "--secondary-angle"),
+    "primary_angle_deg": Source(
+        "primary angle (LAO positive, deg)", "PositionerPrimaryAngle (0018,1510)", "--primary-angle"
+    ),
+    "secondary_angle_deg": Source(
+        "secondary angle (cranial positive, deg)", "PositionerSecondaryAngle (0018,1511)", "--secondary-angle"
+    ),
     "sid_mm": Source("source to detector distance (mm)", "DistanceSourceToDetector (0018,1110)", "--sid"),
     "sod_mm": Source("source to isocentre distance (mm)", "DistanceSourceToPatient (0018,1111)", "--sod"),
-    "pixel_spacing_mm": Source("pixel spacing on the detector (mm)", "ImagerPixelSpacing (0018,1164)", "--pixel-spacing"),
+    "pixel_spacing_mm": Source(
+        "pixel spacing on the detector (mm)", "ImagerPixelSpacing (0018,1164)", "--pixel-spacing"
+    ),
     "principal_point_px": Source("principal point (px)", "FieldOfViewOrigin (0018,7030)", "--principal-point"),
     "projection_matrix": Source("projection matrix", "none", "--projection-matrix"),
 }

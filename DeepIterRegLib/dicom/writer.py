@@ -138,7 +138,9 @@ def _put_geometry(ds: Dataset, carm: CArm) -> None:
 
     # The isocentre falls on the middle of the active area, so an area centred there says where it falls.
     upright = _upright(carm, turns, flipped)
-    ds.FieldOfViewDimensions = [round(s * n) for s, n in zip(carm.pixel_spacing_mm, (carm.rows, carm.columns), strict=True)]
+    ds.FieldOfViewDimensions = [
+        round(s * n) for s, n in zip(carm.pixel_spacing_mm, (carm.rows, carm.columns), strict=True)
+    ]
     rows, columns = upright.rows, upright.columns
     cx, cy = upright.principal_point_px
     half = (max(cy + 0.5, rows - 0.5 - cy), max(cx + 0.5, columns - 0.5 - cx))

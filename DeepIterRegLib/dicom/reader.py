@@ -1,0 +1,243 @@
+"""A file to an `Angiogram`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.dicom.geometry_tags import read_carm
+from DeepIterRegLib.dicom.header import Header, open_header, tag_name
+from DeepIterRegLib.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
+from DeepIterRegLib.dicom.options import GeometryOptions
+from DeepIterRegLib.dicom.pixels import Pixels, check_decodable, read_pixels
+from DeepIterRegLib.dicom.shutters import constant_border, read_valid
+from DeepIterRegLib.dicom.times import ASSUMED_INTERVAL_S, read_times
+from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.subtraction import (
+    Subtracted,
+    SubtractionSettings,
+    background_spread,
+    centre_subtracted,
+    choose_mask_frames,
+    contrast_sign,
+    looks_subtracted,
+    subtract,
+    to_log,
+)
+
+_WHAT_ELSE = {
+    "CT": "a CT: give it as the CTA, and an XA run as the DSA",
+    "MR": "an MR image",
+    "RF": "radiofluoroscopy",
+    "US": "ultrasound",
+    "DX": "a plain radiograph",
+    "CR": "a plain radiograph",
+    "OT": "of another kind",
+    "SEG": "a segmentation: give it with --dsa-mask or --cta-mask",
+}
+
+
+def read_angiogram(
+    path: str | Path,
+    options: GeometryOptions = GeometryOptions(),  # noqa: B008
+    subtraction: SubtractionSettings = SubtractionSettings(),  # noqa: B008
+) -> Angiogram:
+    """Read a DSA run: an XA DICOM file, or PNG / TIFF with all geometry in `options`.
+
+    Parameters
+    ----------
+    path
+    options
+        Override what the file says of the C-arm.
+    subtraction
+        Mask frames, motion, and whether to subtract at all.
+
+    Raises
+    ------
+    InputError
+        Not an XA run, or one that cannot be decoded.
+    GeometryError
+        Every missing, senseless or moving part of the geometry, with the option that supplies it.
+    """
+    path = Path(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return _read_image(path, options, subtraction)
+    header = open_header(path)
+    check_xa(header, path)
+    check_decodable(header)
+    ds = header.dataset
+    # Geometry first: its errors come before seconds of decoding.
+    carm, geometry_notes = read_carm(header, int(ds.Rows), int(ds.Columns), options)
+    pixels = read_pixels(header)
+    times, time_notes = read_times(header, len(pixels.values))
+    valid, valid_notes = read_valid(header, pixels.values, is_lossy(header))
+    result = _subtracted(pixels, valid, subtraction_tags(header, len(pixels.values)), subtraction)
+    notes = (*geometry_notes, *time_notes, *valid_notes, *pixels.notes, *result.notes)
+    return Angiogram(result.frames, carm, times, valid, result.unsubtracted, notes)
+
+
+def check_xa(header: Header, path: Path) -> None:
+    """Raise InputError if the file is not of modality XA, saying what it is."""
+    modality = str(header.dataset.get("Modality", "") or "")
+    if modality == "XA":
+        return
+    known = getattr(header.dataset.get("SOPClassUID"), "name", "")
+    what = _WHAT_ELSE.get(modality, "something else")
+    kind = (
+        f"{what} ({tag_name('Modality')} {modality}, {known})"
+        if modality
+        else f"of no stated modality ({known or 'no SOP class'})"
+    )
+    raise InputError(f"{path} is {kind}; an angiography run of modality XA is needed.")
+
+
+def is_lossy(header: Header) -> bool:
+    """Whether the pixels went through lossy compression."""
+    ds = header.dataset
+    name = ds.file_meta.TransferSyntaxUID.name if "TransferSyntaxUID" in ds.file_meta else ""
+    return ds.get("LossyImageCompression") == "01" or any(word in name for word in ("Baseline", "Extended", "Lossy"))
+
+
+class SubtractionTags(NamedTuple):
+    """What a file says about subtraction."""
+
+    already: str
+    """The tag that says the pixels are subtracted, or empty."""
+    mask_frames: tuple[int, ...]
+    """From 0."""
+    mask_shift_px: tuple[float, float]
+    """Row, column."""
+    operation: str
+    notes: tuple[str, ...]
+
+
+def subtraction_tags(header: Header, frames: int) -> SubtractionTags:
+    """ImageType, derivation and MaskSubtractionSequence of a run of `frames` frames."""
+    already = ""
+    image_type = header.texts("ImageType")
+    words = {"SUBTRACTED", "SUBTRACTION", "SUBTRACT", "SUB", "DSA"}
+    if any(words & set(part.replace("_", " ").split()) for part in image_type):
+        already = f"{tag_name('ImageType')} {header.text('ImageType')}"
+    for item in header.items("DerivationCodeSequence"):
+        if str(item.get("CodeValue", "")) == "113062":  # DCM: pixel by pixel subtraction
+            already = tag_name("DerivationCodeSequence")
+
+    notes: list[str] = []
+    mask_frames: tuple[int, ...] = ()
+    shift = (0.0, 0.0)
+    items = header.items("MaskSubtractionSequence")
+    operations = [str(item.get("MaskOperation", "") or "").strip().upper() for item in items]
+    for item, operation in zip(items, operations, strict=True):
+        numbers = item.get("MaskFrameNumbers")
+        if operation != "AVG_SUB" or numbers is None or mask_frames:
+            continue
+        listed = [
+            int(n)
+            for n in (numbers if isinstance(numbers, (list, tuple)) or hasattr(numbers, "__iter__") else [numbers])
+        ]
+        mask_frames = tuple(n - 1 for n in listed if 1 <= n <= frames)
+        if len(mask_frames) < len(listed):
+            notes.append(
+                f"{tag_name('MaskFrameNumbers')} names frames {listed}, but the run has {frames}: those absent are ignored."
+            )
+        moved = item.get("MaskSubPixelShift")
+        if moved is not None and len(moved) == 2:
+            shift = (float(moved[0]), float(moved[1]))
+    if len([o for o in operations if o == "AVG_SUB"]) > 1:
+        notes.append(
+            f"{tag_name('MaskSubtractionSequence')} changes the mask during the run; its first mask is used for all frames."
+        )
+    if operations and "AVG_SUB" not in operations and {"TID", "REV_TID"} & set(operations):
+        notes.append(
+            f"{tag_name('MaskOperation')} is {operations[0]} (differences over time); one mask before contrast is used instead."
+        )
+    return SubtractionTags(already, mask_frames, shift, operations[0] if operations else "", tuple(notes))
+
+
+def _subtracted(pixels: Pixels, valid: np.ndarray, tags: SubtractionTags, settings: SubtractionSettings) -> Subtracted:
+    values = pixels.values
+    notes = list(tags.notes)
+    flat = looks_subtracted(values, valid)
+    if settings.mode == "as_is":
+        already = True
+    elif settings.mode == "subtract" or settings.mask_frames is not None:
+        already = False
+    elif tags.already:
+        already = True
+        if not flat:
+            notes.append(
+                f"{tags.already} says the run is subtracted, but its background is not flat: check the image; --mask-frames subtracts anyway."
+            )
+    elif tags.mask_frames:
+        already = False
+        if flat:
+            notes.append("The run names mask frames, yet its background is already flat: check the image.")
+    else:
+        already = flat
+        if flat:
+            notes.append("No tag says so, but the flat background shows that the run is already subtracted.")
+    if already:
+        dark_is_low = pixels.dark_is_low if pixels.polarity_known else None
+        result = centre_subtracted(values, valid, dark_is_low)
+    else:
+        result = subtract(
+            _as_log(pixels, valid, tags, settings, notes),
+            valid,
+            mask_frames=tags.mask_frames or None,
+            mask_shift_px=tags.mask_shift_px,
+            settings=settings,
+        )
+    return Subtracted(result.frames, result.unsubtracted, result.mask_frames, result.motion_px, (*notes, *result.notes))
+
+
+def _as_log(
+    pixels: Pixels, valid: np.ndarray, tags: SubtractionTags, settings: SubtractionSettings, notes: list[str]
+) -> np.ndarray:
+    """Frames with contrast darker, log intensity where the file has intensity. Overwrites `pixels.values`."""
+    values = pixels.values
+    dark_is_low = pixels.dark_is_low
+    if not pixels.polarity_known and len(values) > 1:
+        masks = settings.mask_frames or tags.mask_frames or choose_mask_frames(values, valid) or (0,)
+        small = values[:, ::4, ::4]
+        masks = [m for m in masks if 0 <= m < len(values)] or [0]
+        differences = small - small[masks].mean(axis=0)
+        differences -= np.median(differences, axis=(1, 2), keepdims=True)
+        sign = contrast_sign(differences, valid[::4, ::4])
+        if sign and (sign == -1) != dark_is_low:
+            dark_is_low = not dark_is_low
+            notes.append("Contrast is brighter than its background, so the grey values are inverted.")
+    if not dark_is_low:
+        np.subtract(np.float32(pixels.full_scale), values, out=values)
+    if not pixels.linear:
+        return values
+    np.maximum(values, np.float32(0.5 * pixels.step), out=values)
+    np.log(values, out=values)
+    return values
+
+
+def _read_image(path: Path, options: GeometryOptions, settings: SubtractionSettings) -> Angiogram:
+    from pydicom.dataset import Dataset
+
+    frames, full_scale = read_image_frames(path)
+    empty = Header(Dataset(), {})
+    carm, notes = read_carm(empty, *frames.shape[1:], options)
+    valid = ~constant_border(frames, 0.0)
+    if valid.mean() < 0.1:
+        valid[:] = True
+    pixels = Pixels(
+        frames, linear=False, dark_is_low=True, polarity_known=False, full_scale=full_scale, step=1.0, notes=()
+    )
+    result = _subtracted(pixels, valid, SubtractionTags("", (), (0.0, 0.0), "", ()), settings)
+    times = np.arange(len(frames)) * ASSUMED_INTERVAL_S
+    time_notes = (
+        (f"An image file has no frame times; {1 / ASSUMED_INTERVAL_S:g} frames a second are assumed.",)
+        if len(frames) > 1
+        else ()
+    )
+    return Angiogram(result.frames, carm, times, valid, result.unsubtracted, (*notes, *time_notes, *result.notes))
+
+
+__all__ = ["background_spread", "check_xa", "is_lossy", "read_angiogram", "subtraction_tags", "to_log"]

@@ -1,0 +1,423 @@
+"""From detector frames to a subtracted run: mask frames, logarithm, patient motion, polarity.
+
+Nothing here knows DICOM; frames are (t, row, column).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from scipy import fft, ndimage
+
+from DeepIterRegLib.errors import InputError
+
+# Estimation works on images no larger than this: motion is smooth, and noise averages out.
+_ESTIMATION_SIZE_PX = 512
+_PATCH_PX, _PATCH_STRIDE_PX = 96, 64
+_LARGEST_LOCAL_SHIFT_PX = 8  # on the estimation grid, after the whole image has been shifted
+_STILL_PX = 0.03  # less motion than this is not worth resampling the frame
+_FLAT = 0.15  # background spread over range of values: subtracted runs lie well below, heads above
+
+
+@dataclass(frozen=True)
+class SubtractionSettings:
+    """How an unsubtracted run becomes a subtracted one.
+
+    Attributes
+    ----------
+    mask_frames
+        Indices from 0 of the frames before contrast; None: the file's, else those before contrast arrives.
+    remask
+        Undo the patient's motion before subtracting.
+    mode
+        "auto" trusts tags, then the pixels; "subtract" and "as_is" overrule both.
+    """
+
+    mask_frames: tuple[int, ...] | None = None
+    remask: bool = True
+    mode: Literal["auto", "subtract", "as_is"] = "auto"
+
+
+@dataclass(frozen=True)
+class Subtracted:
+    """A subtracted run.
+
+    Attributes
+    ----------
+    frames : (t, row, column) float32
+        Contrast negative, background about 0, 0 where not valid.
+    unsubtracted : (row, column) float32 or None
+        Shadow of the head in the mask frames: bone bright.
+    mask_frames : tuple of int
+        Empty if the run came subtracted.
+    motion_px : (t,) float64
+        Largest displacement undone in each frame.
+    notes : tuple of str
+    """
+
+    frames: np.ndarray
+    unsubtracted: np.ndarray | None
+    mask_frames: tuple[int, ...]
+    motion_px: np.ndarray
+    notes: tuple[str, ...]
+
+
+# -- what the pixels tell ----------------------------------------------------------------------------
+
+
+def background_spread(values: np.ndarray, valid: np.ndarray) -> float:
+    """Spread of the background over the range of values, 0 to 1: small if the head's shadow is gone."""
+    background = np.median(values[_some(len(values), 9), ::4, ::4], axis=0)
+    inside = valid[::4, ::4]
+    blocks = ndimage.uniform_filter(background, 5)[inside]
+    low, high = np.percentile(values[_some(len(values), 9), ::4, ::4][:, inside], [0.02, 99.98])
+    if high <= low:
+        return 0.0
+    q10, q90 = np.percentile(blocks, [10, 90])
+    return float((q90 - q10) / (high - low))
+
+
+def looks_subtracted(values: np.ndarray, valid: np.ndarray) -> bool:
+    """Whether the background is flat, as only subtraction makes it."""
+    return background_spread(values, valid) < _FLAT
+
+
+def contrast_sign(differences: np.ndarray, valid: np.ndarray) -> int:
+    """-1 if contrast is darker than its background, +1 if brighter, 0 if the pixels do not tell.
+
+    Parameters
+    ----------
+    differences : (t, row, column)
+        Background about 0.
+    """
+    small = differences[:, ::2, ::2]
+    inside = ndimage.binary_erosion(valid[::2, ::2], iterations=3)
+    if not inside.any():
+        return 0
+    smooth = ndimage.gaussian_filter(small, (0, 1, 1))
+    low, high = smooth.min(axis=0)[inside], smooth.max(axis=0)[inside]
+    # Vessels are the far tail; noise and motion make both tails alike.
+    dark = float(np.median(low) - np.percentile(low, 1))
+    light = float(np.percentile(high, 99) - np.median(high))
+    if dark > 1.25 * light:
+        return -1
+    return 1 if light > 1.25 * dark else 0
+
+
+def choose_mask_frames(frames: np.ndarray, valid: np.ndarray, most: int = 4) -> tuple[int, ...] | None:
+    """Frames before contrast arrives, at most `most`, the latest ones; None if contrast is there from the start.
+
+    Parameters
+    ----------
+    frames : (t, row, column)
+        Log intensity, or grey values; contrast darker.
+    """
+    if len(frames) < 2:
+        return None
+    small = ndimage.uniform_filter(frames[:, ::2, ::2], (0, 4, 4))[:, ::4, ::4]
+    inside = valid[::2, ::2][::4, ::4]
+    series = small[:, inside].astype(np.float64)
+    series -= np.median(series, axis=1, keepdims=True)  # exposure varies from frame to frame
+    change = series - series[0]
+    noise = 1.4826 * np.median(np.abs(np.diff(series, axis=0))) + 1e-9
+    darker = np.mean(np.clip(-change - 3 * noise, 0, None), axis=1)
+    lighter = np.mean(np.clip(change - 3 * noise, 0, None), axis=1)
+    if lighter.max() > 0.5 * darker.max():
+        return None
+    arrival = int(np.argmax(darker > 0.05 * darker.max()))
+    before = max(arrival, 1)
+    return tuple(range(max(0, before - most), before))
+
+
+# -- subtraction -------------------------------------------------------------------------------------
+
+
+def to_log(values: np.ndarray, floor: float) -> np.ndarray:
+    """Natural logarithm of intensities; values under `floor` count as `floor`."""
+    return np.log(np.maximum(values, np.float32(floor)), dtype=np.float32)
+
+
+def subtract(
+    frames: np.ndarray,
+    valid: np.ndarray,
+    *,
+    mask_frames: Sequence[int] | None = None,
+    mask_shift_px: tuple[float, float] = (0.0, 0.0),
+    settings: SubtractionSettings = SubtractionSettings(),  # noqa: B008
+) -> Subtracted:
+    """Subtract the mean of the mask frames from every frame.
+
+    Parameters
+    ----------
+    frames : (t, row, column) float32
+        Log intensity or grey values, contrast darker. Overwritten with the result, to save memory.
+    valid : (row, column) bool
+    mask_frames
+        What the file says; `settings` win.
+    mask_shift_px : (row, column)
+        How far the file says to move the mask; used only if motion is not estimated.
+
+    Raises
+    ------
+    InputError
+        Mask frames that the run does not have.
+    """
+    notes: list[str] = []
+    count = len(frames)
+    chosen = settings.mask_frames if settings.mask_frames is not None else mask_frames
+    if chosen is not None and len(chosen) and not all(0 <= m < count for m in chosen):
+        raise InputError(
+            f"Mask frames {tuple(m + 1 for m in chosen)} are asked for, but the run has frames 1 to {count}: give --mask-frames."
+        )
+    if count == 1:
+        return _single(frames, valid)
+    if not chosen:
+        chosen = choose_mask_frames(frames, valid)
+        if chosen:
+            listed = ", ".join(str(m + 1) for m in chosen)
+            notes.append(
+                f"No mask frame is named; frame{'s' * (len(chosen) > 1)} {listed} (from 1), before contrast arrives, are used."
+            )
+        else:
+            notes.append(
+                "No frame without contrast was found; the brightest value of each pixel over the run stands in for the mask."
+            )
+    if chosen:
+        masks = frames[list(chosen)]
+        if settings.remask and len(chosen) > 1:
+            undo_motion(masks, masks[-1].copy(), valid)
+        mask = masks.mean(axis=0)
+    else:
+        mask = np.percentile(frames[_some(count, 24)], 90, axis=0).astype(np.float32)
+        chosen = ()
+    unsubtracted = _shadow(mask, valid)
+    motion = np.zeros(count)
+    if settings.remask and chosen:
+        motion = undo_motion(frames, mask, valid)
+        if motion.max() > 0.5:
+            notes.append(f"The patient moved: up to {motion.max():.1f} px were undone before subtraction.")
+    elif any(mask_shift_px):
+        mask = ndimage.shift(mask, mask_shift_px, order=1, mode="nearest")
+    for frame in frames:
+        frame -= mask
+        frame -= np.median(frame[::2, ::2][valid[::2, ::2]])
+        frame[~valid] = 0
+    return Subtracted(frames, unsubtracted, tuple(int(m) for m in chosen), motion, tuple(notes))
+
+
+def centre_subtracted(frames: np.ndarray, valid: np.ndarray, contrast_is_dark: bool | None) -> Subtracted:
+    """A run that came subtracted: background to 0, contrast negative.
+
+    Parameters
+    ----------
+    frames : (t, row, column) float32
+        Overwritten with the result.
+    valid : (row, column) bool
+    contrast_is_dark
+        What the tags say, None if they do not; the pixels win.
+    """
+    notes = ["The run is already subtracted and is used as it is."]
+    for frame in frames:
+        frame -= np.median(frame[valid])
+        frame[~valid] = 0
+    seen = contrast_sign(frames, valid)
+    expected = -1 if contrast_is_dark is not False else 1
+    if seen == 1 and contrast_is_dark is not False:
+        notes.append("Vessels are brighter than the background; the run is inverted.")
+    elif seen == -1 and contrast_is_dark is False:
+        notes.append("Vessels are darker than the background, against what the tags say; the pixels are believed.")
+    if (seen or expected) == 1:
+        np.negative(frames, out=frames)
+    return Subtracted(frames, None, (), np.zeros(len(frames)), tuple(notes))
+
+
+def _single(frames: np.ndarray, valid: np.ndarray) -> Subtracted:
+    """One unsubtracted frame: only its slow background can go."""
+    frame = frames[0]
+    unsubtracted = _shadow(frame, valid)
+    sigma = max(frame.shape) / 40
+    weight = ndimage.gaussian_filter(valid.astype(np.float32), sigma)
+    background = ndimage.gaussian_filter(np.where(valid, frame, 0).astype(np.float32), sigma) / np.maximum(weight, 1e-3)
+    frames[0] = np.where(valid, frame - background, 0)
+    note = (
+        "There is one unsubtracted frame and no mask: only the slow background is removed, bone remains. "
+        "Give the subtracted image or the whole run if you can."
+    )
+    return Subtracted(frames, unsubtracted, (), np.zeros(1), (note,))
+
+
+def _shadow(mask: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Attenuation, bone bright, from 0 where the beam was strongest."""
+    brightest = np.percentile(mask[valid], 99.9) if valid.any() else 0.0
+    return np.where(valid, brightest - mask, 0).astype(np.float32)
+
+
+def _some(count: int, most: int) -> np.ndarray:
+    """At most `most` indices spread over `count`."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
+
+
+# -- motion ------------------------------------------------------------------------------------------
+
+
+def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Bring every frame onto the mask, in place; so vessels of all frames and the mask's head agree.
+
+    A translation of the whole image by phase correlation, then an affine motion fitted robustly to the shifts of
+    patches; each is kept only if it leaves less of the bone behind.
+
+    Parameters
+    ----------
+    frames : (t, row, column) float32
+        Overwritten.
+    mask : (row, column)
+    valid : (row, column) bool
+
+    Returns
+    -------
+    (t,) largest displacement undone in the image, px.
+    """
+    factor = max(1, -(-max(mask.shape) // _ESTIMATION_SIZE_PX))
+    reference = _texture(_binned(mask, factor), _binned(valid.astype(np.float32), factor))
+    motion = np.zeros(len(frames))
+    for index, frame in enumerate(frames):
+        moving = _texture(_binned(frame, factor), _binned(valid.astype(np.float32), factor))
+        field = _estimate(reference, moving)
+        # Pixel centres of the coarse grid lie at (factor - 1) / 2 of the fine one.
+        offset = (factor - 1) / 2
+        linear = field[:, :2]
+        shift = factor * field[:, 2] + offset * (1 - linear.sum(axis=1))
+        fine = np.column_stack([linear, shift])
+        corners = np.array([[r, c] for r in (0, mask.shape[0] - 1) for c in (0, mask.shape[1] - 1)], dtype=np.float64)
+        motion[index] = np.abs(corners @ (linear - np.eye(2)).T + shift).max()
+        if motion[index] > _STILL_PX:
+            _warp(frame, fine, mask)
+        else:
+            motion[index] = 0.0
+    return motion
+
+
+def _binned(image: np.ndarray, factor: int) -> np.ndarray:
+    rows, columns = (n // factor * factor for n in image.shape)
+    return (
+        image[:rows, :columns]
+        .reshape(rows // factor, factor, columns // factor, factor)
+        .mean(axis=(1, 3), dtype=np.float32)
+    )
+
+
+def _texture(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Edges of bone, flattened so that no single one decides; 0 outside and fading towards it."""
+    weight = ndimage.gaussian_filter(
+        ndimage.binary_erosion(valid > 0.99, iterations=8, border_value=0).astype(np.float32), 3
+    )
+    band = ndimage.gaussian_filter(image, 1.0) - ndimage.gaussian_filter(image, 6.0)
+    inside = weight > 0.5
+    scale = 1.4826 * np.median(np.abs(band[inside])) if inside.any() else 1.0
+    return (np.tanh(band / max(2 * scale, 1e-9)) * weight).astype(np.float32)
+
+
+def _estimate(reference: np.ndarray, moving: np.ndarray) -> np.ndarray:
+    """Affine (2, 3): position (row, column) in `moving` of a position in `reference`, both on the estimation grid."""
+    identity = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
+    spectrum = fft.rfft2(reference, workers=2).conj() * fft.rfft2(moving, workers=2)
+    shift, _ = _peaks(fft.irfft2(spectrum, s=reference.shape, workers=2)[None], max(reference.shape) // 8)
+    shifted = identity.copy()
+    shifted[:, 2] = shift[0]
+    candidates = [identity, shifted]
+    whole = np.rint(shift[0]).astype(int)
+    rolled = np.roll(moving, -whole, axis=(0, 1))
+    affine = _fit_patches(reference, rolled)
+    if affine is not None:
+        affine[:, 2] += whole
+        candidates.append(affine)
+    return min(candidates, key=lambda field: _residue(reference, moving, field))
+
+
+def _fit_patches(reference: np.ndarray, moving: np.ndarray) -> np.ndarray | None:
+    """Affine (2, 3) through the shifts of patches, outliers weighted down; None if too few are clear."""
+    half = _PATCH_PX // 2
+    centres = [
+        np.arange(half, n - half + 1, _PATCH_STRIDE_PX) + (n - 2 * half) % _PATCH_STRIDE_PX // 2
+        for n in reference.shape
+    ]
+    if min(len(c) for c in centres) < 2:
+        return None
+    window = np.hanning(_PATCH_PX)[:, None] * np.hanning(_PATCH_PX)
+    places = np.array([(r, c) for r in centres[0] for c in centres[1]])
+    cut = [np.s_[r - half : r + half, c - half : c + half] for r, c in places]
+    a = np.stack([reference[s] for s in cut]) * window.astype(np.float32)
+    b = np.stack([moving[s] for s in cut]) * window.astype(np.float32)
+    energy = np.sqrt((a**2).sum(axis=(1, 2)) * (b**2).sum(axis=(1, 2)))
+    spectrum = fft.rfft2(a, workers=2).conj() * fft.rfft2(b, workers=2)
+    correlation = fft.irfft2(spectrum, s=(_PATCH_PX, _PATCH_PX), workers=2)
+    shifts, heights = _peaks(correlation, _LARGEST_LOCAL_SHIFT_PX)
+    quality = heights / np.maximum(energy, 1e-9)
+    clear = (
+        (quality > 0.4) & (energy > 0.1 * np.median(energy)) & (np.abs(shifts).max(axis=1) < _LARGEST_LOCAL_SHIFT_PX)
+    )
+    if clear.sum() < 8:
+        return None
+    middle = places[clear].mean(axis=0)
+    design = np.column_stack([places[clear] - middle, np.ones(clear.sum())])
+    weight = quality[clear]
+    for _ in range(6):  # iteratively reweighted least squares, Cauchy weights
+        w = np.sqrt(weight)[:, None]
+        solution = np.linalg.lstsq(design * w, shifts[clear] * w, rcond=None)[0]
+        error = np.linalg.norm(design @ solution - shifts[clear], axis=1)
+        weight = quality[clear] / (1 + (error / 0.3) ** 2)
+    linear = np.eye(2) + solution[:2].T
+    return np.column_stack([linear, solution[2] - solution[:2].T @ middle])
+
+
+def _peaks(correlations: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sub-pixel shifts (n, 2) and heights (n,) of the highest peaks within `reach` of no shift, by parabolas."""
+    n, rows, columns = correlations.shape
+    reach = min(reach, rows // 2 - 1, columns // 2 - 1)
+    take = np.arange(-reach - 1, reach + 2)
+    window = correlations[:, take[:, None] % rows, take[None, :] % columns]
+    inner = window[:, 1:-1, 1:-1].reshape(n, -1)
+    best = inner.argmax(axis=1)
+    r, c = best // (2 * reach + 1) + 1, best % (2 * reach + 1) + 1
+    i = np.arange(n)
+    top = window[i, r, c]
+
+    def vertex(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+        curvature = before - 2 * top + after
+        return np.where(curvature < 0, 0.5 * (before - after) / np.minimum(curvature, -1e-12), 0.0).clip(-0.5, 0.5)
+
+    dr, dc = vertex(window[i, r - 1, c], window[i, r + 1, c]), vertex(window[i, r, c - 1], window[i, r, c + 1])
+    return np.column_stack([take[r] + dr, take[c] + dc]).astype(np.float64), top
+
+
+def _residue(reference: np.ndarray, moving: np.ndarray, field: np.ndarray) -> float:
+    """What is left of the reference's texture after subtracting the moved one; bounded, so that vessels count little."""
+    moved = moving if _is_identity(field) else ndimage.affine_transform(moving, field[:, :2], field[:, 2], order=1)
+    return float(np.minimum(np.abs(moved - reference), 0.5).mean())
+
+
+def _is_identity(field: np.ndarray) -> bool:
+    return bool(np.array_equal(field, [[1, 0, 0], [0, 1, 0]]))
+
+
+def _warp(frame: np.ndarray, field: np.ndarray, fill: np.ndarray) -> None:
+    """Resample a frame in place by cubic interpolation; `fill` where the frame has nothing."""
+    import torch  # heavy, and needed only where something moved
+    from torch.nn.functional import grid_sample
+
+    rows, columns = frame.shape
+    size = torch.tensor([rows - 1, columns - 1], dtype=torch.float64)
+    m = torch.tensor(field, dtype=torch.float64)
+    r = torch.arange(rows, dtype=torch.float64)[:, None]
+    c = torch.arange(columns, dtype=torch.float64)[None, :]
+    at_row = (m[0, 0] * r + m[0, 1] * c + m[0, 2]).to(torch.float32)
+    at_column = (m[1, 0] * r + m[1, 1] * c + m[1, 2]).to(torch.float32)
+    outside = (at_row < 0) | (at_row > rows - 1) | (at_column < 0) | (at_column > columns - 1)
+    grid = torch.stack([2 * at_column / size[1] - 1, 2 * at_row / size[0] - 1], dim=-1)[None].to(torch.float32)
+    moved = grid_sample(
+        torch.from_numpy(frame)[None, None], grid, mode="bicubic", padding_mode="border", align_corners=True
+    )[0, 0]
+    frame[:] = np.where(outside.numpy(), fill, moved.numpy())
