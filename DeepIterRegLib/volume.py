@@ -1,12 +1,17 @@
-"""A volume: voxels and where they stand."""
+"""A volume: voxels and where they stand; files in and out."""
 
 from __future__ import annotations
 
+import errno
+import os
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 
 
 @dataclass(frozen=True)
@@ -19,10 +24,13 @@ class Volume:
         As SimpleITK and Slicer give arrays: slice, row, column.
     affine : (4, 4) float64
         Voxel index (i, j, k) to RAS mm; index (0, 0, 0) is the CENTRE of the first voxel.
+    notes : tuple of str
+        What was assumed while reading, for the report.
     """
 
     voxels: np.ndarray
     affine: np.ndarray
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3 or min(self.voxels.shape) < 1:
@@ -62,3 +70,109 @@ class Volume:
     def with_voxels(self, voxels: np.ndarray) -> Volume:
         """Other voxels on the same grid."""
         return Volume(voxels, self.affine)
+
+
+# -- files -------------------------------------------------------------------------------------------
+
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+def load_volume(path: str | Path) -> Volume:
+    """Read a CT or a mask: a DICOM folder, NIfTI, NRRD, MHA or MHD.
+
+    Voxels keep the file's type (float64 becomes float32). Of several CT series in a folder the largest is read,
+    with a note.
+
+    Raises
+    ------
+    InputError
+        Absent, not a volume, in colour, damaged, or a DICOM series with missing, uneven or tilted slices.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist.")
+    if path.is_dir():
+        from DeepIterRegLib.dicom.ct_series import read_ct_folder
+
+        return read_ct_folder(path)
+    if not path.name.lower().endswith(VOLUME_SUFFIXES):
+        from DeepIterRegLib.dicom.ct_series import read_ct_file
+
+        return read_ct_file(path)
+    import SimpleITK as sitk  # noqa: N813
+
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise InputError(f"{path} cannot be read as a volume: {itk_reason(error)}.") from error
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[..., 0]
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        size, parts = image.GetSize(), image.GetNumberOfComponentsPerPixel()
+        raise InputError(
+            f"{path} has size {size} with {parts} value(s) a voxel; three dimensions and one value are needed."
+        )
+    return Volume(voxels_of(image), affine_of(image))
+
+
+def save_volume(volume: Volume, path: str | Path) -> None:
+    """Write NIfTI, NRRD, MHA or MHD by the suffix; bool becomes uint8. Written beside, then renamed.
+
+    Raises
+    ------
+    InputError
+        Unknown suffix, sheared axes, or a folder that cannot be written.
+    """
+    import SimpleITK as sitk  # noqa: N813
+
+    path = Path(path)
+    suffix = next((s for s in VOLUME_SUFFIXES if path.name.lower().endswith(s)), None)
+    if suffix is None:
+        raise InputError(f"{path} has no suffix of a volume; use one of {', '.join(VOLUME_SUFFIXES)}.")
+    voxels = volume.voxels
+    image = sitk.GetImageFromArray(voxels.view(np.uint8) if voxels.dtype == bool else voxels)
+    lps = voxel_affine_lps_ras(volume.affine)
+    directions = lps[:3, :3] / volume.spacing_mm
+    if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-4):
+        raise InputError(f"The axes of the volume are not perpendicular; {path} cannot hold them.")
+    image.SetSpacing(volume.spacing_mm.tolist())
+    image.SetDirection(directions.ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    # MHD and NHDR name a data file of their own, so they cannot be renamed afterwards.
+    beside = path if suffix in (".mhd", ".nhdr") else path.with_name(f".{path.name}.part{suffix}")
+    try:
+        sitk.WriteImage(image, str(beside), useCompression=True)
+        if beside != path:
+            os.replace(beside, path)
+    except RuntimeError as error:
+        if not path.parent.is_dir():
+            raise InputError(f"The folder {path.parent} does not exist, so {path.name} cannot be written.") from error
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"The folder {path.parent} cannot be written to.") from error
+        raise OSError(errno.EIO, f"{path} could not be written: {itk_reason(error)}") from error
+    finally:
+        if beside != path:
+            beside.unlink(missing_ok=True)
+
+
+def voxels_of(image: Any) -> np.ndarray:
+    """Voxels (k, j, i) of a SimpleITK image; float64 becomes float32."""
+    import SimpleITK as sitk  # noqa: N813
+
+    voxels: np.ndarray = sitk.GetArrayFromImage(image)
+    return voxels.astype(np.float32) if voxels.dtype == np.float64 else voxels
+
+
+def affine_of(image: Any) -> np.ndarray:
+    """Voxel index (i, j, k) to RAS mm (4, 4) of a SimpleITK image."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    result: np.ndarray = voxel_affine_lps_ras(affine)
+    return result
+
+
+def itk_reason(error: Exception) -> str:
+    """The last telling line of an ITK exception."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else "unknown reason").removeprefix("ITK ERROR: ").rstrip(".!")
