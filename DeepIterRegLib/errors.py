@@ -30,5 +30,9 @@ class GeometryError(InputError):
     """The C-arm geometry is missing, contradictory or out of range."""
 
 
+class RegistrationError(RuntimeError):
+    """The input could be read but no pose could be found; one sentence says why."""
+
+
 class Cancelled(Exception):
     """The caller's `should_stop` asked to end the work."""

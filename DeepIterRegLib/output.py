@@ -1,4 +1,4 @@
-"""Output folders that appear whole or not at all: written beside, then renamed."""
+"""Output that appears whole or not at all: written beside, then renamed."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pathlib import Path
 from DeepIterRegLib.errors import InputError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 @contextmanager
@@ -27,10 +27,10 @@ def output_folder(path: str | Path, names: Collection[str], *, overwrite: bool =
     path
         Folder to make; its parents are made too.
     names
-        Every file name that may be written: `overwrite` replaces a folder only if it holds nothing else,
+        Every name that may be written: `overwrite` replaces a folder only if it holds nothing else,
         so that a mistyped `--out` cannot delete somebody's data.
     overwrite
-        Replace a folder of an earlier run.
+        Replace the folder of an earlier run.
 
     Raises
     ------
@@ -38,15 +38,47 @@ def output_folder(path: str | Path, names: Collection[str], *, overwrite: bool =
         The folder exists, holds other files, or cannot be written; the disk is full.
     """
     target = Path(os.path.abspath(path))
-    _check_target(target, names, overwrite)
+    _check_folder(target, names, overwrite)
+    with _scratch_beside(target) as scratch:
+        yield scratch
+        for file in scratch.rglob("*"):
+            if file.parent == scratch and file.name not in names:
+                raise RuntimeError(f"{file.name} is not among the declared output names")
+            _flush(file)
+        _publish(scratch, target)
+
+
+@contextmanager
+def output_file(path: str | Path, suffixes: Collection[str], *, overwrite: bool = False) -> Iterator[Path]:
+    """As `output_folder`, for one file whose name ends in one of `suffixes`.
+
+    Raises
+    ------
+    InputError
+        As `output_folder`, and if the name ends in something else.
+    """
+    target = Path(os.path.abspath(path))
+    if not target.name.endswith(tuple(suffixes)):
+        raise InputError(f"Output {target.name} has none of the endings {', '.join(suffixes)}: give another --out.")
+    if target.is_dir():
+        raise InputError(f"Output {target} is a folder: give the name of a file with --out.")
+    if target.exists() and not overwrite:
+        raise InputError(f"Output {target} exists: give another --out, or --overwrite.")
+    with _scratch_beside(target) as scratch:
+        yield scratch / target.name
+        _flush(scratch / target.name)
+        os.replace(scratch / target.name, target)
+        scratch.rmdir()
+
+
+@contextmanager
+def _scratch_beside(target: Path) -> Iterator[Path]:
     made = [folder for folder in target.parents if not folder.exists()]
     scratch: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
         yield scratch
-        _check_written(scratch, names)
-        _publish(scratch, target)
     except BaseException as error:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -57,7 +89,7 @@ def output_folder(path: str | Path, names: Collection[str], *, overwrite: bool =
         raise
 
 
-def _check_target(target: Path, names: Collection[str], overwrite: bool) -> None:
+def _check_folder(target: Path, names: Collection[str], overwrite: bool) -> None:
     if not target.exists():
         return
     if not target.is_dir():
@@ -69,15 +101,13 @@ def _check_target(target: Path, names: Collection[str], overwrite: bool) -> None
     if others:
         listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
         raise InputError(
-            f"Output folder {target} holds files that this command did not write ({listed}): give another --out."
+            f"Output folder {target} holds what this command did not write ({listed}): give another --out."
         )
 
 
-def _check_written(scratch: Path, names: Collection[str]) -> None:
-    """Files reach the disk before the folder gets its name; a full disk may show only here."""
-    for file in scratch.iterdir():
-        if file.name not in names:
-            raise RuntimeError(f"{file.name} is not among the declared output names.")
+def _flush(file: Path) -> None:
+    """Bytes reach the disk before the file gets its name; a full disk may show only here."""
+    if file.is_file():
         with file.open("rb") as handle:
             os.fsync(handle.fileno())
 
@@ -90,12 +120,13 @@ def _publish(scratch: Path, target: Path) -> None:
         scratch.rename(target)
         return
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
-    os.replace(target, old / target.name)
     try:
-        scratch.rename(target)
-    except BaseException:
-        os.replace(old / target.name, target)
-        raise
+        os.replace(target, old / target.name)
+        try:
+            scratch.rename(target)
+        except BaseException:
+            os.replace(old / target.name, target)
+            raise
     finally:
         shutil.rmtree(old, ignore_errors=True)
 
@@ -113,11 +144,9 @@ def _disk_problem(error: OSError, target: Path) -> str | None:
         beside = str(target.parent / f".{target.name}.")
         if not (str(named).startswith(beside) or named == target or named in target.parents):
             return None  # some other file's trouble
+    reason = os.strerror(error.errno or 0)
     if error.errno in _FULL:
-        return (
-            f"Output folder {target} cannot be written: {os.strerror(error.errno or 0)}. "
-            "Free some space or give another --out; nothing was left behind."
-        )
-    if error.errno in _FORBIDDEN or error.errno == errno.ENOTDIR:
-        return f"Output folder {target} cannot be written: {os.strerror(error.errno or 0)}. Give another --out."
+        return f"Output {target} cannot be written: {reason}. Free some space or give another --out; nothing is left behind."
+    if error.errno in _FORBIDDEN:
+        return f"Output {target} cannot be written: {reason}. Give another --out."
     return None

@@ -1,0 +1,369 @@
+"""What the commands do: files in, files out. Paths and patients' names never reach the output."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings, read_angiogram
+from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.geometry import CArm, mpe_mm
+from DeepIterRegLib.geometry.pose import radiological
+from DeepIterRegLib.registration import Registration
+from DeepIterRegLib.report.outputs import REGISTRATION_FILES, detector_image, write_registration
+from DeepIterRegLib.transforms import read_pose
+from DeepIterRegLib.volume import Volume, load_volume, save_volume
+
+Progress = Callable[[str, float], None]
+SubtractionMode = Literal["auto", "subtract", "as_is"]
+
+CTA_MASK_FILES = ("vessels.nii.gz", "veins.nii.gz")
+DSA_MASK_FILES = (
+    "minip.nii.gz",
+    "vesselness.nii.gz",
+    "vessels.nii.gz",
+    "arteries.nii.gz",
+    "veins.nii.gz",
+    "arrival_time_s.nii.gz",
+)
+PHANTOM_FOLDER = "patient"
+PHANTOM_FILES = (
+    "cta.nii.gz",
+    "dsa.dcm",
+    "dsa_clean.dcm",
+    "ctaToCarm.json",
+    "ctaToCarm.tfm",
+    "vessels.nii.gz",
+    "arteries.nii.gz",
+    "veins.nii.gz",
+)
+DEMO_FILES = (*REGISTRATION_FILES, PHANTOM_FOLDER)
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+@dataclass(frozen=True)
+class RegisterJob:
+    """One registration of files; the fields are the options of `deepiterreg register`."""
+
+    cta: Path
+    dsa: Path
+    geometry: GeometryOptions = field(default_factory=GeometryOptions)
+    init: str = "search"
+    preset: str = "default"
+    cta_mask: Path | None = None
+    cta_vein_mask: Path | None = None
+    dsa_mask: Path | None = None
+    reference: Path | None = None
+    mask_frames: tuple[int, ...] | None = None
+    subtraction: SubtractionMode = "auto"
+    device: str = "auto"
+    seed: int = 0
+
+
+def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Registration:
+    """Read, segment, register and write `REGISTRATION_FILES` into `folder`.
+
+    Raises
+    ------
+    InputError
+        Anything unusable among the files and options.
+    RegistrationError
+        No pose found.
+    """
+    from DeepIterRegLib.pipeline import RegistrationSettings, register
+    from DeepIterRegLib.segmentation.cta import as_cta_mask, segment_vessels
+
+    initial_pose = None if job.init in ("radiological", "search") else read_pose(job.init)
+    settings = RegistrationSettings.preset(
+        job.preset, init="file" if initial_pose is not None else job.init, device=job.device, seed=job.seed
+    )
+    reference = read_pose(job.reference) if job.reference else None
+    started = time.perf_counter()
+    seconds: dict[str, float] = {}
+
+    def timed(step: str, key: str) -> None:
+        seconds[key] = time.perf_counter() - started - sum(seconds.values())
+        on_progress(step, 1.0)
+
+    on_progress("Read DSA", 0.0)
+    angiogram = read_angiogram(
+        job.dsa, job.geometry, SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction)
+    )
+    timed("Read DSA", "read_dsa")
+    on_progress("Read CTA", 0.0)
+    cta = load_volume(job.cta)
+    timed("Read CTA", "read_cta")
+    on_progress("Segment CTA", 0.0)
+    vessels = as_cta_mask(load_volume(job.cta_mask), cta) if job.cta_mask else segment_vessels(cta)
+    if job.cta_vein_mask:
+        veins = as_cta_mask(load_volume(job.cta_vein_mask), cta)
+        vessels = vessels.with_voxels(vessels.voxels | veins.voxels)
+    timed("Segment CTA", "segment_cta")
+    dsa_masks = _brought_dsa_masks(job.dsa_mask, angiogram) if job.dsa_mask else None
+    registration = register(
+        cta,
+        angiogram,
+        settings,
+        cta_mask=vessels,
+        dsa_masks=dsa_masks,
+        initial_pose=initial_pose,
+        on_progress=on_progress,
+    )
+    parts = {**seconds, **{k: v for k, v in registration.seconds.items() if k != "total"}}
+    registration = replace(
+        registration,
+        seconds={**parts, "total": time.perf_counter() - started},
+        input_hashes={"cta": _hash(cta.voxels, cta.affine), "dsa": _hash(angiogram.frames)},
+        mpe_mm_to_reference=None if reference is None else _mpe_mm(registration, reference),
+    )
+    on_progress("Write report", 0.0)
+    write_registration(folder, registration, angiogram, vessels)
+    on_progress("Write report", 1.0)
+    return registration
+
+
+def _mpe_mm(registration: Registration, reference: np.ndarray) -> float:
+    return float(mpe_mm(registration.carm, registration.cta_to_carm, reference, registration.centre_cta_mm))
+
+
+def _hash(*arrays: np.ndarray) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(np.ascontiguousarray(array).data)
+    return f"sha256:{digest.hexdigest()}"
+
+
+def _brought_dsa_masks(path: Path, angiogram: Angiogram) -> Any:
+    from DeepIterRegLib.segmentation.dsa import segment_dsa
+
+    mask = read_mask_2d(path, angiogram.carm)
+    found = segment_dsa(angiogram)
+    return replace(found, vessels=mask, arteries=found.arteries & mask, veins=found.veins & mask)
+
+
+def read_mask_2d(path: Path, carm: CArm) -> np.ndarray:
+    """Mask (row, column) bool of a DSA from an image file or a NIfTI of one slice.
+
+    Raises
+    ------
+    InputError
+        Unreadable, another size than the DSA's, or empty.
+    """
+    import SimpleITK as sitk
+
+    if not path.is_file():
+        raise InputError(f"DSA mask {path} does not exist: give an image file (PNG, TIFF, NIfTI, NRRD).")
+    try:
+        image = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    except RuntimeError as error:
+        raise InputError(f"DSA mask {path.name} cannot be read as an image: give PNG, TIFF, NIfTI or NRRD.") from error
+    image = image[0] if image.ndim == 3 and len(image) == 1 else image
+    if image.shape != (carm.rows, carm.columns):
+        raise InputError(
+            f"DSA mask {path.name} has shape {image.shape} but the DSA has {carm.rows} rows and {carm.columns} columns: "
+            "draw it on the DSA's own pixels."
+        )
+    mask = np.nan_to_num(image) != 0
+    if not mask.any():
+        raise InputError(f"DSA mask {path.name} is empty: no pixel differs from 0.")
+    return mask
+
+
+def is_angiogram(path: Path) -> bool:
+    """Whether a file looks like a DSA rather than a volume: by what it is, not by its size."""
+    return path.is_file() and not path.name.lower().endswith(VOLUME_SUFFIXES)
+
+
+def segment_cta_file(
+    path: Path,
+    vessel_mask: Path | None,
+    opening_radius_voxels: int,
+    min_component_voxels: int,
+    folder: Path,
+    on_progress: Progress,
+) -> dict[str, int]:
+    """Write `CTA_MASK_FILES`; how many voxels each holds."""
+    from DeepIterRegLib.segmentation.cta import as_cta_mask, segment_veins, segment_vessels
+
+    on_progress("Read CTA", 0.0)
+    cta = load_volume(path)
+    on_progress("Segment vessels", 0.0)
+    vessels = as_cta_mask(load_volume(vessel_mask), cta) if vessel_mask else segment_vessels(cta)
+    on_progress("Segment veins", 0.0)
+    veins = segment_veins(vessels, opening_radius_voxels, min_component_voxels)
+    on_progress("Write", 0.0)
+    for name, mask in zip(CTA_MASK_FILES, (vessels, veins), strict=True):
+        save_volume(mask.with_voxels(mask.voxels.astype(np.uint8)), folder / name)
+    on_progress("Write", 1.0)
+    return {"vessels": int(vessels.voxels.sum()), "veins": int(veins.voxels.sum())}
+
+
+def segment_dsa_file(
+    path: Path,
+    geometry: GeometryOptions,
+    mask_frames: tuple[int, ...] | None,
+    subtraction: SubtractionMode,
+    folder: Path,
+    on_progress: Progress,
+) -> dict[str, int]:
+    """Write `DSA_MASK_FILES`; how many pixels each mask holds."""
+    from DeepIterRegLib.segmentation.dsa import segment_dsa
+
+    on_progress("Read DSA", 0.0)
+    angiogram = read_angiogram(path, geometry, SubtractionSettings(mask_frames=mask_frames, mode=subtraction))
+    on_progress("Segment", 0.0)
+    masks = segment_dsa(angiogram)
+    on_progress("Write", 0.0)
+    for name in DSA_MASK_FILES:
+        image = getattr(masks, name.removesuffix(".nii.gz"))
+        image = image.astype(np.uint8) if image.dtype == bool else image.astype(np.float32)
+        save_volume(detector_image(image, angiogram.carm), folder / name)
+    on_progress("Write", 1.0)
+    return {name: int(getattr(masks, name).sum()) for name in ("vessels", "arteries", "veins")}
+
+
+def project_file(
+    volume_path: Path,
+    pose_path: Path | None,
+    like: Path | None,
+    geometry: GeometryOptions,
+    size: tuple[int, int] | None,
+    device: str,
+    path: Path,
+    on_progress: Progress,
+) -> None:
+    """Write the projection of a CTA or a mask as a NIfTI of one slice or a PNG."""
+    from DeepIterRegLib.report.images import opacity, vessel_projection
+
+    carm = _view(like, geometry, size)
+    cta_to_carm = read_pose(pose_path) if pose_path else None
+    on_progress("Read volume", 0.0)
+    volume = load_volume(volume_path)
+    cta_to_carm = radiological(volume.centre_mm) if cta_to_carm is None else cta_to_carm
+    on_progress("Project", 0.0)
+    if is_mask(volume):
+        image = vessel_projection(volume.with_voxels(volume.voxels != 0), carm, cta_to_carm)
+        shown = 1 - opacity(image)
+    else:
+        image = _ray_cast(volume, carm, cta_to_carm, device)
+        shown = np.exp(-image)
+    on_progress("Write", 0.0)
+    if path.suffix == ".png":
+        from PIL import Image
+
+        low, high = float(shown.min()), float(shown.max())
+        grey = (255 * (shown - low) / max(high - low, 1e-12)).astype(np.uint8)
+        Image.fromarray(grey).save(path)
+    else:
+        save_volume(detector_image(image, carm), path)
+    on_progress("Write", 1.0)
+
+
+def is_mask(volume: Volume) -> bool:
+    """Whether a volume holds at most one value beside 0, and that one above 0."""
+    values = volume.voxels
+    if values.dtype == bool:
+        return True
+    low, high = values.min(), values.max()
+    return bool(low == 0 and high > 0 and np.isin(values, (low, high)).all())
+
+
+def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | None) -> CArm:
+    if like is not None:
+        carm = read_angiogram(like, geometry).carm
+        return carm if size is None else carm.resampled(*size)
+    if size is None:
+        raise InputError(
+            "Nothing says how large the image is: give --like DSA, or --size ROWS,COLUMNS with the geometry options."
+        )
+    from pydicom import Dataset
+
+    from DeepIterRegLib.dicom.geometry_tags import read_carm
+    from DeepIterRegLib.dicom.header import Header
+
+    carm, _ = read_carm(Header(Dataset(), {}), *size, geometry)  # a file without tags: options alone
+    return carm
+
+
+def _ray_cast(cta: Volume, carm: CArm, cta_to_carm: np.ndarray, device: str) -> np.ndarray:
+    import torch
+
+    from DeepIterRegLib.rendering.raycast import RaycastProjector, attenuation_per_mm
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    projector = RaycastProjector(attenuation_per_mm(cta), carm, device=device)
+    with torch.no_grad():
+        image: np.ndarray = projector(torch.as_tensor(cta_to_carm)[None])[0].cpu().numpy()
+    return image
+
+
+def write_phantom(seed: int, folder: Path, on_progress: Progress) -> None:
+    """Write a synthetic patient into `folder`."""
+    from DeepIterRegLib.phantom import make_patient, write_patient
+
+    on_progress("Make patient", 0.0)
+    patient = make_patient(seed)
+    on_progress("Write patient", 0.0)
+    write_patient(patient, folder)
+    on_progress("Write patient", 1.0)
+
+
+def run_demo(seed: int, device: str, folder: Path, on_progress: Progress) -> Registration:
+    """Make a patient, then register it as a stranger would: from its files, with the truth only as reference."""
+    patient = folder / PHANTOM_FOLDER
+    patient.mkdir()
+    write_phantom(seed, patient, on_progress)
+    job = RegisterJob(
+        cta=patient / "cta.nii.gz",
+        dsa=patient / "dsa.dcm",
+        reference=patient / "ctaToCarm.tfm",
+        device=device,
+        seed=seed,
+    )
+    return register_files(job, folder, on_progress)
+
+
+def describe_file(path: Path) -> dict[str, Any]:
+    """What is read from a file, and what is missing, by plain names; no patient identity."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist.")
+    if is_angiogram(path):
+        from DeepIterRegLib.dicom import describe
+
+        return describe(path)
+    return describe_volume(load_volume(path))
+
+
+def describe_volume(volume: Volume) -> dict[str, Any]:
+    """Grid, orientation and values of a volume."""
+    values = volume.voxels[:: max(1, volume.voxels.shape[0] // 64)]
+    mask = is_mask(volume)
+    codes = "".join(
+        ("RL", "AP", "SI")[int(np.argmax(np.abs(axis)))][0 if axis[int(np.argmax(np.abs(axis)))] > 0 else 1]
+        for axis in volume.affine[:3, :3].T
+    )
+    k, j, i = volume.voxels.shape
+    return {
+        "kind": "mask" if mask else "volume",
+        "size (i, j, k)": [i, j, k],
+        "spacing (mm)": [round(float(s), 4) for s in volume.spacing_mm],
+        "axes run towards": codes,
+        "centre (RAS mm)": [round(float(c), 2) for c in volume.centre_mm],
+        "extent (mm)": [round(n * float(s), 1) for n, s in zip((i, j, k), volume.spacing_mm, strict=True)],
+        "values": f"{_short(float(np.nanmin(values)))} to {_short(float(np.nanmax(values)))}"
+        + ("" if mask else " (HU)"),
+        **({"voxels set": int(np.count_nonzero(volume.voxels))} if mask else {}),
+    }
+
+
+def _short(value: float) -> str:
+    return str(int(value)) if math.isfinite(value) and value == int(value) else f"{value:.4g}"
