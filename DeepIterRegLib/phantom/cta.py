@@ -1,0 +1,127 @@
+"""The CTA of a phantom: its grid in the scanner, enhancement, noise."""
+
+from __future__ import annotations
+
+import numpy as np
+from numba import njit
+from scipy import ndimage
+
+from DeepIterRegLib.geometry import pose
+from DeepIterRegLib.phantom.centrelines import Centrelines
+from DeepIterRegLib.phantom.head import SPACING_MM, Head
+from DeepIterRegLib.phantom.raster import draw_tubes
+from DeepIterRegLib.phantom.settings import CtaSettings
+from DeepIterRegLib.volume import Volume
+
+# Directions of i, j, k in RAS: as DICOM stores axial slices, as NIfTI likes them, feet last, sagittal.
+ORIENTATIONS = (
+    ((-1, 0, 0), (0, -1, 0), (0, 0, 1)),
+    ((1, 0, 0), (0, 1, 0), (0, 0, 1)),
+    ((-1, 0, 0), (0, -1, 0), (0, 0, -1)),
+    ((0, -1, 0), (0, 0, 1), (1, 0, 0)),
+)
+ORIENTATION_WEIGHTS = (0.6, 0.2, 0.1, 0.1)
+
+
+def make_grid(head_to_cta: np.ndarray, rng: np.random.Generator, settings: CtaSettings) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Affine (4, 4) and shape (k, j, i) of a scan of a head placed by `head_to_cta`; half the scans are a little oblique."""
+    in_plane, slice_mm = rng.uniform(*settings.in_plane_spacing_mm), rng.uniform(*settings.slice_spacing_mm)
+    field, bottom, top = rng.uniform(*settings.field_mm), rng.uniform(*settings.bottom_mm), rng.uniform(*settings.top_mm)
+    shift, roll = rng.normal(0, 4, 3), np.radians(rng.normal(0, 3, 3)) * (rng.random() < 0.5)
+    directions = np.array(ORIENTATIONS[rng.choice(len(ORIENTATIONS), p=ORIENTATION_WEIGHTS)], dtype=np.float64)
+    centre = pose.transform(head_to_cta, np.array([[0.0, -12.0, (bottom + top) / 2]]))[0] + shift * [1, 1, 0]
+    extent = np.array([field, field, top - bottom])
+    spacing = np.array([in_plane, in_plane, slice_mm])
+    along = np.argmax(np.abs(directions), axis=1)  # RAS axis of i, j, k
+    size = np.minimum(np.round(extent / spacing)[along], settings.max_voxels).astype(int)
+    affine = np.eye(4)
+    affine[:3, :3] = pose.so3_exp(roll) @ directions.T * spacing[along]
+    affine[:3, 3] = centre - affine[:3, :3] @ ((size - 1) / 2)
+    return affine, (int(size[2]), int(size[1]), int(size[0]))
+
+
+@njit(cache=True)
+def _compose(
+    tissue: np.ndarray,
+    to_index: np.ndarray,
+    arteries: np.ndarray,
+    veins: np.ndarray,
+    artery_hu: float,
+    vein_hu: float,
+    noise: np.ndarray,
+    noise_hu: float,
+    out: np.ndarray,
+) -> None:
+    """Tissue (trilinear, air outside its grid) with vessels blended in and noise added, as int16 HU."""
+    nk, nj, ni = out.shape
+    sx, sy, sz = tissue.shape
+    for k in range(nk):
+        for j in range(nj):
+            x = to_index[0, 1] * j + to_index[0, 2] * k + to_index[0, 3]
+            y = to_index[1, 1] * j + to_index[1, 2] * k + to_index[1, 3]
+            z = to_index[2, 1] * j + to_index[2, 2] * k + to_index[2, 3]
+            for i in range(ni):
+                value = np.float32(-1000.0)
+                if 0 <= x < sx - 1 and 0 <= y < sy - 1 and 0 <= z < sz - 1:
+                    a, b, c = int(x), int(y), int(z)
+                    fx, fy, fz = np.float32(x - a), np.float32(y - b), np.float32(z - c)
+                    gx, gy, gz = np.float32(1) - fx, np.float32(1) - fy, np.float32(1) - fz
+                    value = gx * (
+                        gy * (gz * tissue[a, b, c] + fz * tissue[a, b, c + 1]) + fy * (gz * tissue[a, b + 1, c] + fz * tissue[a, b + 1, c + 1])
+                    ) + fx * (
+                        gy * (gz * tissue[a + 1, b, c] + fz * tissue[a + 1, b, c + 1])
+                        + fy * (gz * tissue[a + 1, b + 1, c] + fz * tissue[a + 1, b + 1, c + 1])
+                    )
+                if veins[k, j, i] > 0:
+                    value += np.float32(veins[k, j, i] / 255.0) * (np.float32(vein_hu) - value)
+                if arteries[k, j, i] > 0:
+                    value += np.float32(arteries[k, j, i] / 255.0) * (np.float32(artery_hu) - value)
+                value += np.float32(noise_hu) * noise[k & 127, j & 127, i & 127]
+                out[k, j, i] = np.int16(min(3071.0, max(-1024.0, value)))
+                x += to_index[0, 0]
+                y += to_index[1, 0]
+                z += to_index[2, 0]
+
+
+def _ct_noise(rng: np.random.Generator) -> np.ndarray:
+    """A periodic block (128, 128, 128) of correlated noise of deviation 1: smoothed, without its slowest parts, as filtered back-projection leaves it."""
+    white = rng.standard_normal((128, 128, 128), dtype=np.float32)
+    fine = ndimage.gaussian_filter(white, 0.8, mode="wrap", truncate=3)
+    fine -= 0.8 * ndimage.gaussian_filter(white, 2.5, mode="wrap", truncate=2)
+    return fine / fine.std()
+
+
+def make_cta(
+    vessels: Centrelines,
+    head: Head,
+    head_to_cta: np.ndarray,
+    affine: np.ndarray,
+    shape: tuple[int, int, int],
+    enhancement: np.ndarray,
+    rng: np.random.Generator,
+    settings: CtaSettings,
+) -> tuple[Volume, Volume, Volume]:
+    """CTA (int16 HU) and the truth masks of arteries and veins (bool) on its grid.
+
+    `vessels` are in the CTA's frame; `enhancement` (N,) 0..1 weakens nodes beyond an occlusion.
+    """
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    to_index = np.linalg.inv(affine)
+    blur = rng.uniform(*settings.resolution_mm)
+    artery_hu = rng.uniform(*settings.artery_hu)
+    vein_hu = 50 + rng.uniform(*settings.vein_fraction) * (artery_hu - 50)
+    drawn = []
+    for chosen in (~vessels.vein, vessels.vein):
+        n = np.flatnonzero(chosen & (vessels.parent >= 0))
+        p = vessels.parent[n]
+        drawn.append(
+            draw_tubes(
+                vessels.points_mm[p], vessels.points_mm[n], vessels.radius_mm[p], vessels.radius_mm[n], enhancement[n], to_index, spacing, shape, blur
+            )
+        )
+    (arteries, artery_mask), (veins, vein_mask) = drawn
+    voxels = np.empty(shape, np.int16)
+    cta_to_head = np.linalg.inv(head_to_cta) @ affine
+    cta_to_head[:3, 3] -= head.origin_mm
+    _compose(head.hu, cta_to_head[:3] / SPACING_MM, arteries, veins, artery_hu, vein_hu, _ct_noise(rng), rng.uniform(*settings.noise_hu), voxels)
+    return Volume(voxels, affine), Volume(artery_mask.view(bool), affine), Volume(vein_mask.view(bool), affine)

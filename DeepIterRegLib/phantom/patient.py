@@ -1,0 +1,215 @@
+"""A phantom patient: CTA, DSA run and the truth, from a seed."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.phantom.anatomy import head_vessels
+from DeepIterRegLib.phantom.centrelines import EXTERNAL, TERRITORIES, Centrelines
+from DeepIterRegLib.phantom.cta import make_cta, make_grid
+from DeepIterRegLib.phantom.head import SPACING_MM, make_head
+from DeepIterRegLib.phantom.run import BITS_STORED, Run, make_run
+from DeepIterRegLib.phantom.settings import HeadSettings, Injection, Occlusion, PhantomSettings
+from DeepIterRegLib.phantom.xray import attenuation_per_mm, tube_chords, tubes
+from DeepIterRegLib.volume import Volume
+
+
+@dataclass(frozen=True)
+class Patient:
+    """One phantom patient.
+
+    Attributes
+    ----------
+    cta : Volume
+        int16 HU.
+    arteries, veins : Volume
+        Truth masks (bool) on the CTA's grid. Vessels beyond an occlusion are in them.
+    centrelines : Centrelines
+        All vessels, RAS mm of the CTA.
+    occluded : (N,) bool
+        Nodes at and beyond the occlusion.
+    run : Run
+        The DSA.
+    cta_to_carm : (4, 4)
+        Truth.
+    offset_deg, offset_mm : (3,)
+        How the truth differs from the radiological pose: Euler angles about the CTA's centre and shift, C-arm axes.
+    """
+
+    seed: int
+    settings: PhantomSettings
+    cta: Volume
+    arteries: Volume
+    veins: Volume
+    centrelines: Centrelines
+    occlusion: Occlusion
+    occluded: np.ndarray
+    run: Run
+    cta_to_carm: np.ndarray
+    offset_deg: np.ndarray
+    offset_mm: np.ndarray
+
+    @property
+    def carm(self) -> CArm:
+        """The calibrated view of the run."""
+        return self.run.carm
+
+    @cached_property
+    def vessels(self) -> Volume:
+        """Truth mask of arteries and veins."""
+        return self.cta.with_voxels(self.arteries.voxels | self.veins.voxels)
+
+
+def make_patient(seed: int, settings: PhantomSettings = PhantomSettings()) -> Patient:  # noqa: B008 (frozen)
+    """Make a phantom patient; the same seed and settings give the same patient.
+
+    Each part draws from a stream of its own, so that a change in one does not reshuffle the others. Offsets
+    are drawn uniformly and never rejected; what is chosen to suit them is the detector's field (`_choose_view`).
+    """
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(9)]
+    rng_arteries, rng_veins, rng_head, rng_place, rng_cta, rng_case, rng_offset, rng_view, rng_run = streams
+    canonical = head_vessels(rng_arteries, rng_veins)
+    head = make_head(rng_head)
+    head_to_cta = _placement(rng_place, settings.head)
+    vessels = canonical.moved(head_to_cta)
+
+    injection = _pick(rng_case, settings.run.injections, settings.run.injection_weights)
+    occlusion = _pick(rng_case, settings.run.occlusions, settings.run.occlusion_weights)
+    occlusion, occluded, enhancement = _occlude(vessels, injection, occlusion, rng_case)
+
+    affine, shape = make_grid(head_to_cta, rng_cta, settings.cta)
+    cta, arteries, veins = make_cta(vessels, head, head_to_cta, affine, shape, enhancement, rng_cta, settings.cta)
+
+    centre = cta.centre_mm
+    offset_deg = rng_offset.uniform(-1, 1, 3) * settings.offset.rotation_deg
+    offset_mm = rng_offset.uniform(-1, 1, 3) * settings.offset.translation_mm
+    truth = pose.offset_about(pose.radiological(centre), centre, pose.euler_deg_to_rotation(offset_deg), offset_mm)
+    carm = _choose_view(vessels, injection, truth, rng_view, settings)
+
+    cta_to_head = np.linalg.inv(head_to_cta)
+    cta_to_head[:3, 3] -= head.origin_mm
+    to_index = np.diag([1 / SPACING_MM] * 3 + [1.0]) @ cta_to_head
+    run = make_run(vessels, attenuation_per_mm(head.hu), to_index, carm, truth, injection, occluded, rng_run, settings.run)
+    return Patient(seed, settings, cta, arteries, veins, vessels, occlusion, occluded, run, truth, offset_deg, offset_mm)
+
+
+def _pick(rng: np.random.Generator, options: tuple[Any, ...], weights: tuple[float, ...]) -> Any:
+    return options[rng.choice(len(options), p=np.array(weights) / sum(weights))]
+
+
+def _placement(rng: np.random.Generator, settings: HeadSettings) -> np.ndarray:
+    """Canonical frame to RAS of the CTA: each axis stretched, the head tilted and shifted in the scanner."""
+    scale = rng.uniform(*settings.scale, 3)
+    rotation = pose.euler_deg_to_rotation(rng.uniform(-1, 1, 3) * settings.tilt_deg)
+    placed = np.eye(4)
+    placed[:3, :3] = rotation * scale
+    placed[:3, 3] = rng.uniform(-1, 1, 3) * settings.shift_mm
+    return placed
+
+
+def _occlude(
+    vessels: Centrelines, injection: Injection, occlusion: Occlusion, rng: np.random.Generator
+) -> tuple[Occlusion, np.ndarray, np.ndarray]:
+    """The occlusion that fits the injected side, its nodes (N,) bool, and the CTA's enhancement (N,): a clot, then collaterals."""
+    none = np.zeros(len(vessels.parent), dtype=bool)
+    full = np.ones(len(vessels.parent))
+    if injection == "vertebrobasilar":
+        occlusion = occlusion if occlusion in ("none", "P2", "basilar") else "P2"
+        names = ["basilar"] if occlusion == "basilar" else [f"{side}_{occlusion}" for side in ("left", "right")]
+    else:
+        occlusion = occlusion if occlusion in ("none", "M1", "M2", "A2") else "M1"
+        names = [f"{injection.split('_')[0]}_{occlusion}"]
+    position, clot_mm, collateral = rng.uniform(0.2, 0.8), rng.uniform(5, 15), rng.uniform(0.3, 0.95)
+    candidates = np.flatnonzero(vessels.named(names[int(rng.integers(len(names)))]))
+    if occlusion == "none" or injection == "everything" or not len(candidates):
+        return "none", none, full
+    node = int(candidates[int(position * len(candidates))])
+    occluded = vessels.downstream(node)
+    distance = vessels.from_root(vessels.length_mm)
+    full[occluded] = collateral
+    full[occluded & (distance < distance[node] + clot_mm)] = 0.08
+    return occlusion, occluded, full
+
+
+def _choose_view(vessels: Centrelines, injection: Injection, truth: np.ndarray, rng: np.random.Generator, settings: PhantomSettings) -> CArm:
+    """The C-arm: angles, distances, and a detector field in which the injected tree lies, as an operator would choose it.
+
+    Any of the fields that show at least nine tenths of the injected intracranial arteries at the true pose may be
+    taken; if none does, the largest. The offsets themselves are not touched.
+    """
+    view = settings.view
+    kind = view.views[int(rng.integers(len(view.views)))]
+    primary, secondary, side = rng.uniform(-view.angle_deg, view.angle_deg), rng.uniform(-view.angle_deg, view.angle_deg), rng.choice([-90.0, 90.0])
+    cranial = rng.uniform(0, 15)
+    primary, secondary = (primary, secondary + cranial) if kind == "ap" else (side + primary, secondary)
+    sid, sod = rng.uniform(*view.sid_mm), rng.uniform(*view.sod_mm)
+    wanted_columns = int(rng.choice(view.matrices))
+    territory = ~vessels.vein & (vessels.territory != EXTERNAL) if injection == "everything" else vessels.territory == TERRITORIES.index(injection)
+    neck = np.char.find(np.array(vessels.segments), "cervical") >= 0
+    tree = vessels.points_mm[territory & ~neck[vessels.segment] & ~vessels.named("vertebral") & ~vessels.named("other_vertebral")]
+
+    def carm(field: tuple[float, float]) -> CArm:
+        columns = wanted_columns if field[1] / wanted_columns <= 0.5 else max(view.matrices)
+        spacing = field[1] / columns
+        return CArm.from_angles(
+            primary, secondary, sid_mm=sid, sod_mm=sod, rows=round(field[0] / spacing), columns=columns, pixel_spacing_mm=(spacing, spacing)
+        )
+
+    def seen(candidate: CArm) -> float:
+        px = candidate.project(tree, truth)
+        return float(np.mean(np.all((px >= 0) & (px <= [candidate.columns - 1, candidate.rows - 1]), axis=1)))
+
+    fields = [carm(f) for f in view.field_mm]
+    fitting = [c for c in fields if seen(c) >= 0.9]
+    chance = rng.random()
+    return fitting[int(chance * len(fitting))] if fitting else max(fields, key=lambda c: (seen(c), c.rows * c.pixel_spacing_mm[0]))
+
+
+def clean_images(patient: Patient) -> Angiogram:
+    """Paper B's setting: one frame that shows every vessel of the CTA at the true pose, without noise, motion or bone.
+
+    Contrast is negative; unit: mm of vessel along the ray, times a hundredth.
+    """
+    shapes = tubes(patient.centrelines, patient.centrelines.parent >= 0)
+    carm = patient.carm
+    depth = tube_chords(shapes, carm, patient.cta_to_carm).image(np.full(len(shapes.node), 0.01), carm.rows, carm.columns)
+    return Angiogram(-depth[None], carm, np.zeros(1), np.ones(depth.shape, dtype=bool))
+
+
+def truth_record(patient: Patient) -> dict[str, Any]:
+    """What `truth.json` holds: plain numbers and strings."""
+    return {
+        "seed": patient.seed,
+        "ctaToCarm": patient.cta_to_carm.tolist(),
+        "offsetDeg": patient.offset_deg.tolist(),
+        "offsetMm": patient.offset_mm.tolist(),
+        "injection": patient.run.injection,
+        "occlusion": patient.occlusion,
+        "maskFrames": list(patient.run.mask_frames),
+        "carm": asdict(patient.carm),
+        "settings": asdict(patient.settings),
+    }
+
+
+def write_patient(patient: Patient, out_dir: str | Path) -> None:
+    """Write cta.nii.gz, dsa.dcm, arteries.nii.gz, veins.nii.gz, truth.json and truth.tfm into a folder, made if needed."""
+    from DeepIterRegLib.dicom import write_xa
+    from DeepIterRegLib.transforms import write_tfm
+    from DeepIterRegLib.volume import save_volume
+
+    out = Path(out_dir)
+    out.mkdir(parents=True, exist_ok=True)
+    save_volume(patient.cta, out / "cta.nii.gz")
+    save_volume(patient.arteries, out / "arteries.nii.gz")
+    save_volume(patient.veins, out / "veins.nii.gz")
+    write_xa(out / "dsa.dcm", patient.run.frames, patient.carm, patient.run.frame_times_s, patient.run.mask_frames, bits_stored=BITS_STORED)
+    write_tfm(out / "truth.tfm", patient.cta_to_carm)
+    (out / "truth.json").write_text(json.dumps(truth_record(patient), indent=2) + "\n", encoding="utf-8")

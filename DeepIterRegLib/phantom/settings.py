@@ -1,0 +1,123 @@
+"""What a phantom patient may vary in; every range is drawn from uniformly by seed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from DeepIterRegLib.errors import InputError
+
+Range = tuple[float, float]
+Injection = Literal["left_ica", "right_ica", "vertebrobasilar", "everything"]
+Occlusion = Literal["none", "M1", "M2", "A2", "P2", "basilar"]
+View = Literal["ap", "lateral"]
+
+
+@dataclass(frozen=True)
+class HeadSettings:
+    """Anatomy. `scale` stretches each axis by its own factor; `tilt_deg` and `shift_mm` place the head in the scanner."""
+
+    scale: Range = (0.94, 1.06)
+    tilt_deg: float = 8.0
+    shift_mm: float = 15.0
+
+
+@dataclass(frozen=True)
+class CtaSettings:
+    """The CTA: grid, enhancement, noise. `max_voxels` (i, j, k) bounds the grid; the field shrinks to fit."""
+
+    in_plane_spacing_mm: Range = (0.45, 0.6)
+    slice_spacing_mm: Range = (0.45, 0.7)
+    field_mm: Range = (210.0, 235.0)
+    bottom_mm: Range = (-125.0, -80.0)
+    top_mm: Range = (80.0, 105.0)
+    max_voxels: tuple[int, int, int] = (512, 512, 400)
+    artery_hu: Range = (260.0, 440.0)
+    vein_fraction: Range = (0.35, 0.95)
+    noise_hu: Range = (8.0, 18.0)
+    resolution_mm: Range = (0.3, 0.45)
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """The C-arm. `matrix` is the number of columns; `field_mm` lists detector fields (rows, columns) to choose from."""
+
+    views: tuple[View, ...] = ("ap", "lateral")
+    angle_deg: float = 10.0
+    sid_mm: Range = (1000.0, 1250.0)
+    sod_mm: Range = (700.0, 800.0)
+    matrices: tuple[int, ...] = (512, 1024)
+    field_mm: tuple[tuple[float, float], ...] = ((200.0, 200.0), (250.0, 250.0), (300.0, 300.0), (300.0, 400.0), (400.0, 400.0))
+
+
+@dataclass(frozen=True)
+class OffsetSettings:
+    """Head offset from the radiological pose, uniform on each axis (x, y, z of the C-arm frame)."""
+
+    rotation_deg: tuple[float, float, float] = (35.0, 35.0, 35.0)
+    translation_mm: tuple[float, float, float] = (40.0, 40.0, 40.0)
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """The DSA run. `photons` reach a 0.3 mm pixel behind the middle of the head; 0 means no quantum noise."""
+
+    injections: tuple[Injection, ...] = ("left_ica", "right_ica", "vertebrobasilar")
+    injection_weights: tuple[float, ...] = (0.45, 0.45, 0.1)
+    occlusions: tuple[Occlusion, ...] = ("none", "M1", "M2", "A2", "P2")
+    occlusion_weights: tuple[float, ...] = (0.3, 0.25, 0.3, 0.1, 0.05)
+    frames_per_s: Range = (2.0, 4.0)
+    duration_s: Range = (8.0, 14.0)
+    mask_frames: tuple[int, int] = (1, 3)
+    artery_attenuation_per_mm: Range = (0.07, 0.13)
+    vein_fraction: Range = (0.35, 0.6)
+    blush_fraction: Range = (0.01, 0.03)
+    motion_mm: float = 1.0
+    motion_deg: float = 1.0
+    photons: Range = (4000.0, 12000.0)
+    detector_blur_px: Range = (0.4, 0.8)
+    scatter_fraction: Range = (0.1, 0.35)
+    catheter: bool = True
+    collimated_fraction: float = 0.06
+
+
+@dataclass(frozen=True)
+class PhantomSettings:
+    """Everything a phantom patient may vary in."""
+
+    head: HeadSettings = HeadSettings()
+    cta: CtaSettings = CtaSettings()
+    view: ViewSettings = ViewSettings()
+    offset: OffsetSettings = OffsetSettings()
+    run: RunSettings = RunSettings()
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not (len(self.run.injections) == len(self.run.injection_weights) > 0):
+            problems.append("The phantom needs as many injection weights as injections, at least one.")
+        if not (len(self.run.occlusions) == len(self.run.occlusion_weights) > 0):
+            problems.append("The phantom needs as many occlusion weights as occlusions, at least one.")
+        if min(self.run.mask_frames) < 1:
+            problems.append("The phantom needs at least one mask frame to subtract.")
+        if not self.view.views or not self.view.matrices or not self.view.field_mm:
+            problems.append("The phantom needs at least one view, one matrix and one detector field.")
+        if problems:
+            raise InputError(problems)
+
+
+# Paper B's setting: the DSA shows exactly the vessels of the CTA, without noise, motion or tools.
+CLEAN = PhantomSettings(
+    run=RunSettings(
+        injections=("everything",),
+        injection_weights=(1.0,),
+        occlusions=("none",),
+        occlusion_weights=(1.0,),
+        motion_mm=0.0,
+        motion_deg=0.0,
+        photons=(0.0, 0.0),
+        blush_fraction=(0.0, 0.0),
+        scatter_fraction=(0.0, 0.0),
+        catheter=False,
+        collimated_fraction=0.0,
+    )
+)
