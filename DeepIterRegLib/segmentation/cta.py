@@ -1,0 +1,635 @@
+"""Vessels and veins of a CTA, from its HU alone; no network, no full-resolution Hessian."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numba import njit, prange
+from scipy import ndimage
+
+from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.volume import Volume
+
+_POOL = 4  # working voxels along the edge of a coarse cell
+_AIR_HU = -1000
+
+
+@dataclass(frozen=True)
+class CtaSegmentation:
+    """Settings of `segment_vessels`.
+
+    Attributes
+    ----------
+    working_spacing_mm
+        Isotropic RAS grid on which vessels are found; the mask is then drawn on the CTA's own grid.
+    extent_below_vertex_mm
+        How much of the patient below the top of the head is looked at.
+    bone_hu
+        At or above this is bone; lowered to 1.3 times the brightest vessels deep in the brain (not below 400), as thin bone is dim.
+    contrast_hu
+        A vessel is at least this much brighter than brain, after smoothing by `smoothing_mm`.
+    smoothing_mm
+        Gaussian sigma against noise before candidates are picked.
+    vesselness_sigmas_mm
+        Scales of the tube filter used beside bone and outside the brain's cavity.
+    vesselness_low_hu, vesselness_high_hu
+        Hysteresis on the tube filter, whose unit is HU of contrast.
+    near_bone_mm
+        Within this distance of bone a bright voxel must also be open to the brain.
+    min_openness
+        Share of directions, from a bright voxel beside bone, in which brain follows; marrow, shut in by bone, has less.
+    min_component_mm3
+        Smaller pieces are dropped.
+    """
+
+    working_spacing_mm: float = 0.7
+    extent_below_vertex_mm: float = 220.0
+    bone_hu: float = 600.0
+    contrast_hu: float = 80.0
+    smoothing_mm: float = 0.6
+    vesselness_sigmas_mm: tuple[float, ...] = (0.9, 1.6, 2.8)
+    vesselness_low_hu: float = 25.0
+    vesselness_high_hu: float = 50.0
+    near_bone_mm: float = 4.0
+    min_openness: float = 0.25
+    min_component_mm3: float = 40.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0.3 <= self.working_spacing_mm <= 2:
+            problems.append(f"working_spacing_mm is {self.working_spacing_mm:g}; 0.3 to 2 make sense.")
+        if not self.extent_below_vertex_mm >= 80:
+            problems.append(f"extent_below_vertex_mm is {self.extent_below_vertex_mm:g}; a head needs at least 80.")
+        if not 300 <= self.bone_hu <= 1500:
+            problems.append(f"bone_hu is {self.bone_hu:g}; 300 to 1500 make sense.")
+        if not 20 <= self.contrast_hu < self.bone_hu:
+            problems.append(
+                f"contrast_hu is {self.contrast_hu:g}; it must be at least 20 and below bone_hu ({self.bone_hu:g})."
+            )
+        if not self.vesselness_sigmas_mm or not all(0.3 <= s <= 6 for s in self.vesselness_sigmas_mm):
+            problems.append(
+                f"vesselness_sigmas_mm is {self.vesselness_sigmas_mm}; one or more of 0.3 to 6 mm are needed."
+            )
+        if list(self.vesselness_sigmas_mm) != sorted(set(self.vesselness_sigmas_mm)):
+            problems.append(f"vesselness_sigmas_mm is {self.vesselness_sigmas_mm}; give them rising.")
+        if not 0 <= self.smoothing_mm < min(self.vesselness_sigmas_mm, default=math.inf):
+            problems.append(
+                f"smoothing_mm is {self.smoothing_mm:g}; it must be 0 or more and below the first of vesselness_sigmas_mm."
+            )
+        if not 0 < self.vesselness_low_hu <= self.vesselness_high_hu:
+            problems.append(
+                f"vesselness_low_hu ({self.vesselness_low_hu:g}) must be above 0 and not above vesselness_high_hu ({self.vesselness_high_hu:g})."
+            )
+        if not self.near_bone_mm >= 0 or not self.min_component_mm3 >= 0:
+            problems.append("near_bone_mm and min_component_mm3 must not be negative.")
+        if problems:
+            raise InputError(problems)
+
+
+def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) -> Volume:
+    """Contrast-filled arteries and veins of the head (method.md, 3).
+
+    Inside the brain's cavity and away from bone everything bright is a vessel; beside bone a bright voxel must also look
+    like a tube (second eigenvalue of the Hessian, bone painted over first), so that shells of bone stay out.
+
+    Parameters
+    ----------
+    cta : Volume
+        HU, any spacing and orientation.
+
+    Returns
+    -------
+    Volume
+        Bool on the grid of `cta`.
+
+    Raises
+    ------
+    InputError
+        No head, values that are not HU, or no contrast.
+    """
+    grid = _head_grid(cta, settings)
+    hu = _resample(cta.voxels, grid.to_source, grid.shape)
+    cavity, deep = _cavity(hu, grid.spacing_mm, settings)
+    brain_hu, vessel_hu = _brain_and_vessel_hu(hu, deep)
+    bone_hu = min(settings.bone_hu, max(400.0, 1.3 * vessel_hu))
+    mask = _vessel_mask(hu, cavity, deep, brain_hu, bone_hu, grid.spacing_mm, settings)
+    volume_ml = float(mask.sum()) * grid.spacing_mm**3 / 1000
+    if volume_ml < 2.0:
+        raise InputError(
+            f"The CTA shows only {volume_ml:.1f} mL of contrast-filled vessels in the head (a CTA has 10 mL and more; brain is at "
+            f"{brain_hu:.0f} HU, the brightest vessels at {vessel_hu:.0f} HU). It may be a CT without contrast or a late phase: give the "
+            "arterial or venous CTA series, or a vessel mask with --cta-mask."
+        )
+    return cta.with_voxels(_lift(cta, grid, hu, mask, brain_hu, bone_hu))
+
+
+def segment_veins(vessels: Volume, opening_radius_voxels: int = 1, min_component_voxels: int = 1000) -> Volume:
+    """Large veins of a vessel mask (A 4.3.1): opening with a ball, then only large connected components.
+
+    Parameters
+    ----------
+    vessels : Volume
+        Mask, 0 = outside.
+    opening_radius_voxels
+        Radius of the ball; 0 opens nothing.
+    min_component_voxels
+        Components (26-connected) with fewer voxels are dropped.
+
+    Returns
+    -------
+    Volume
+        Bool on the same grid; may be empty.
+    """
+    if opening_radius_voxels < 0 or min_component_voxels < 0:
+        raise InputError(
+            f"Opening radius ({opening_radius_voxels}) and smallest component ({min_component_voxels}) must not be negative."
+        )
+    mask = vessels.voxels != 0
+    veins = np.zeros(mask.shape, dtype=bool)
+    if not mask.any():
+        return vessels.with_voxels(veins)
+    box = _bounding_box(mask, margin=opening_radius_voxels + 1)
+    part = mask[box]
+    if opening_radius_voxels:
+        r = opening_radius_voxels
+        offsets = np.mgrid[-r : r + 1, -r : r + 1, -r : r + 1]
+        part = ndimage.binary_opening(part, (offsets**2).sum(axis=0) <= r * r)
+    veins[box] = _large_components(part, min_component_voxels)
+    return vessels.with_voxels(veins)
+
+
+def as_cta_mask(mask: Volume, cta: Volume) -> Volume:
+    """A mask brought by a person, checked against its CTA, as bool.
+
+    Raises
+    ------
+    InputError
+        Another grid than the CTA's, or empty.
+    """
+    if not mask.same_grid(cta):
+        raise InputError(
+            f"The vessel mask stands on another grid than the CTA: {_describe_grid(mask)} against {_describe_grid(cta)}. Resample the mask "
+            "to the CTA (Slicer: Resample Scalar/Vector/DWI Volume with nearest neighbour; SimpleITK: Resample(mask, cta, "
+            "interpolator=sitkNearestNeighbor)) and give it again."
+        )
+    voxels = np.nan_to_num(mask.voxels) != 0 if mask.voxels.dtype.kind == "f" else mask.voxels != 0
+    if not voxels.any():
+        raise InputError(
+            "The vessel mask is empty: no voxel differs from 0. Give a mask with vessels, or none to have the CTA segmented."
+        )
+    return mask.with_voxels(voxels)
+
+
+# -- working grid --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Grid:
+    """Isotropic, axes along RAS; index order z, y, x. `to_source` (3, 4) turns its x, y, z index into the CTA's i, j, k."""
+
+    spacing_mm: float
+    shape: tuple[int, int, int]
+    to_source: np.ndarray
+
+
+def _grid(cta: Volume, low_mm: np.ndarray, high_mm: np.ndarray, spacing_mm: float, multiple: int) -> _Grid:
+    size = np.ceil((high_mm - low_mm) / spacing_mm / multiple).astype(int) * multiple
+    own = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
+    own[:3, 3] = low_mm
+    to_source = (np.linalg.inv(cta.affine) @ own)[:3]
+    return _Grid(spacing_mm, (int(size[2]), int(size[1]), int(size[0])), to_source)
+
+
+def _head_grid(cta: Volume, settings: CtaSegmentation) -> _Grid:
+    """The box around the skull, from a coarse look at the whole volume."""
+    values = cta.voxels[::4, ::4, ::4]
+    if not np.isfinite(values).all():
+        raise InputError("The CTA has voxels that are not finite numbers; export it again without them.")
+    if float(values.max()) - float(values.min()) < 200:
+        raise InputError(
+            f"The CTA's values run from {values.min():g} to {values.max():g}: no air and bone are in it. Give a CT in HU."
+        )
+    spacing = 3.0
+    k, j, i = cta.voxels.shape
+    corners = np.array([[a, b, c] for a in (0, k - 1) for b in (0, j - 1) for c in (0, i - 1)])
+    ras = cta.to_ras(corners)
+    low, high = ras.min(axis=0), ras.max(axis=0)
+    whole = _grid(cta, low, high, spacing, 1)
+    hu = _resample(cta.voxels, whole.to_source, whole.shape)
+    # a head rest is thin: opening takes it off before the largest piece is chosen
+    body = ndimage.binary_opening(hu > -300, iterations=2)
+    labels, count = ndimage.label(body)
+    if count == 0:
+        raise InputError(
+            _no_head(f"no tissue (above -300 HU) was found; its values run from {values.min():g} to {values.max():g}")
+        )
+    body = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    top = int(np.flatnonzero(body.any(axis=(1, 2)))[-1])
+    bottom = max(0, top - round(settings.extent_below_vertex_mm / spacing))
+    skull = (hu > 300) & ndimage.binary_dilation(body, iterations=2)
+    skull[:bottom] = False
+    if skull.sum() * spacing**3 < 30e3:
+        raise InputError(
+            _no_head(
+                f"only {skull.sum() * spacing**3 / 1000:.0f} mL of bone was found in the top {settings.extent_below_vertex_mm:g} mm"
+            )
+        )
+    box = _bounding_box(skull, margin=2)
+    first = np.array([s.start for s in box])[::-1] * spacing + low
+    last = np.array([s.stop - 1 for s in box])[::-1] * spacing + low
+    return _grid(cta, np.maximum(first, low), np.minimum(last, high), settings.working_spacing_mm, _POOL)
+
+
+def _no_head(found: str) -> str:
+    return f"No head was found in the CTA: {found}. Give a CT of the head in HU (air -1000, water 0), or a vessel mask with --cta-mask."
+
+
+@njit(parallel=True, cache=True)
+def _resample(voxels, to_source, shape):  # type: ignore[no-untyped-def]
+    """Trilinear, int16; outside the source is air."""
+    nz, ny, nx = shape
+    sk, sj, si = voxels.shape
+    out = np.empty((nz, ny, nx), dtype=np.int16)
+    for z in prange(nz):
+        for y in range(ny):
+            for x in range(nx):
+                i = to_source[0, 0] * x + to_source[0, 1] * y + to_source[0, 2] * z + to_source[0, 3]
+                j = to_source[1, 0] * x + to_source[1, 1] * y + to_source[1, 2] * z + to_source[1, 3]
+                k = to_source[2, 0] * x + to_source[2, 1] * y + to_source[2, 2] * z + to_source[2, 3]
+                if i < -0.5 or j < -0.5 or k < -0.5 or i > si - 0.5 or j > sj - 0.5 or k > sk - 0.5:
+                    out[z, y, x] = -1000
+                    continue
+                i = min(max(i, 0.0), si - 1.0)
+                j = min(max(j, 0.0), sj - 1.0)
+                k = min(max(k, 0.0), sk - 1.0)
+                i0, j0, k0 = int(i), int(j), int(k)
+                i1, j1, k1 = min(i0 + 1, si - 1), min(j0 + 1, sj - 1), min(k0 + 1, sk - 1)
+                a, b, c = i - i0, j - j0, k - k0
+                v00 = voxels[k0, j0, i0] * (1 - a) + voxels[k0, j0, i1] * a
+                v01 = voxels[k0, j1, i0] * (1 - a) + voxels[k0, j1, i1] * a
+                v10 = voxels[k1, j0, i0] * (1 - a) + voxels[k1, j0, i1] * a
+                v11 = voxels[k1, j1, i0] * (1 - a) + voxels[k1, j1, i1] * a
+                v = (v00 * (1 - b) + v01 * b) * (1 - c) + (v10 * (1 - b) + v11 * b) * c
+                out[z, y, x] = int(min(max(v, -1024.0), 3071.0))
+    return out
+
+
+# -- where the brain is --------------------------------------------------------------------------------
+
+
+def _cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -> tuple[np.ndarray, np.ndarray]:
+    """Coarse masks (cells of `_POOL` working voxels): the cavity of the skull, and the part of it away from bone."""
+    mean, bone_fraction = _pool(hu, settings.bone_hu)
+    cell = _POOL * spacing_mm
+    bone = bone_fraction > 0.1
+    free = np.pad((mean > -20) & ~bone, 1)
+    depth = ndimage.distance_transform_edt(free, sampling=cell)[1:-1, 1:-1, 1:-1]
+    core = _largest_component(depth > 17)
+    # 4 mm closes the gaps of the skull base; 26 mm reach ends the flood that leaves by the foramen magnum
+    inner = depth > 4
+    cavity = core
+    for _ in range(round(26 / cell)):
+        cavity = ndimage.binary_dilation(cavity, ndimage.generate_binary_structure(3, 1), mask=inner)
+    cavity = ndimage.binary_dilation(
+        cavity, ndimage.generate_binary_structure(3, 2), iterations=math.ceil(5 / cell), mask=free[1:-1, 1:-1, 1:-1]
+    )
+    volume_ml = cavity.sum() * cell**3 / 1000
+    if volume_ml < 300:
+        tissue = float(np.median(mean[mean > -300])) if (mean > -300).any() else math.nan
+        raise InputError(
+            _no_head(
+                f"the largest space inside bone has {volume_ml:.0f} mL (a skull has 1000 mL and more; tissue is at {tissue:.0f} HU)"
+            )
+        )
+    deep = (
+        cavity
+        & (ndimage.distance_transform_edt(~bone, sampling=cell) > settings.near_bone_mm)
+        & (depth > settings.near_bone_mm)
+    )
+    return cavity, deep
+
+
+@njit(parallel=True, cache=True)
+def _pool(hu, bone_hu):  # type: ignore[no-untyped-def]
+    """Mean and share of bone in cells of 4 x 4 x 4 voxels."""
+    nz, ny, nx = hu.shape[0] // 4, hu.shape[1] // 4, hu.shape[2] // 4
+    mean = np.empty((nz, ny, nx), dtype=np.float32)
+    bone = np.empty((nz, ny, nx), dtype=np.float32)
+    for z in prange(nz):
+        for y in range(ny):
+            for x in range(nx):
+                total, count = 0.0, 0
+                for a in range(4):
+                    for b in range(4):
+                        for c in range(4):
+                            v = hu[4 * z + a, 4 * y + b, 4 * x + c]
+                            total += v
+                            if v >= bone_hu:
+                                count += 1
+                mean[z, y, x] = total / 64
+                bone[z, y, x] = count / 64
+    return mean, bone
+
+
+def _brain_and_vessel_hu(hu: np.ndarray, deep: np.ndarray) -> tuple[float, float]:
+    """Median of the brain, and HU of its well-filled vessels (the top few mL)."""
+    z, y, x = (n // _POOL for n in hu.shape)
+    cells = hu.reshape(z, _POOL, y, _POOL, x, _POOL).transpose(0, 2, 4, 1, 3, 5)[deep]
+    if not cells.size:
+        raise InputError(_no_head("nothing lies deep inside the skull"))
+    brain = float(np.median(cells))
+    if not -30 <= brain <= 120:
+        raise InputError(
+            f"The inside of the skull is at {brain:.0f} in the CTA; brain is at 20 to 60 HU. The values are not HU (an offset of 1024 is common): "
+            "export the series with its rescale intercept, or give a vessel mask with --cta-mask."
+        )
+    return brain, float(np.percentile(cells, 99.95))
+
+
+# -- vessels -------------------------------------------------------------------------------------------
+
+
+def _vessel_mask(
+    hu: np.ndarray,
+    cavity: np.ndarray,
+    deep: np.ndarray,
+    brain_hu: float,
+    bone_hu: float,
+    spacing_mm: float,
+    settings: CtaSegmentation,
+) -> np.ndarray:
+    """Bool on the working grid."""
+    zone = cavity.astype(np.uint8)
+    zone[deep] = 2
+    smooth = _painted(hu, brain_hu, bone_hu)
+    smooth, sigma = _gaussian(smooth, settings.smoothing_mm / spacing_mm), settings.smoothing_mm
+    candidates, kinds = _candidates(smooth, hu, zone, brain_hu + settings.contrast_hu, bone_hu)
+    response = np.zeros(len(candidates), dtype=np.float32)
+    for next_sigma in settings.vesselness_sigmas_mm:
+        smooth = _gaussian(smooth, math.sqrt(next_sigma**2 - sigma**2) / spacing_mm)
+        sigma = next_sigma
+        _tubeness(smooth, candidates, np.float32((sigma / spacing_mm) ** 2), response)
+    openness = np.ones(len(candidates), dtype=np.float32)
+    _openness(hu, candidates, zone, brain_hu + 60, bone_hu, round(12 / spacing_mm), openness)
+    beside_bone = (kinds == 1) & (openness < settings.min_openness)
+    weak = (response > settings.vesselness_low_hu) & ~beside_bone
+    strong = (response > settings.vesselness_high_hu) & ~beside_bone
+    mask = np.zeros(hu.shape, dtype=bool)
+    flat = np.ravel_multi_index(tuple(candidates[weak].T), hu.shape)
+    mask.ravel()[flat] = True
+    labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
+    own = labels.ravel()[flat]
+    size = np.bincount(own, minlength=count + 1)
+    seeds = np.bincount(own, weights=strong[weak], minlength=count + 1)
+    keep = (size * spacing_mm**3 >= settings.min_component_mm3) & (seeds > 0)
+    mask.ravel()[flat] = keep[own]
+    return mask
+
+
+@njit(parallel=True, cache=True)
+def _painted(hu, brain_hu, bone_hu):  # type: ignore[no-untyped-def]
+    """Float copy in which bone with a rim of one voxel, air and fat look like brain, so that only vessels stand out."""
+    nz, ny, nx = hu.shape
+    out = np.empty((nz, ny, nx), dtype=np.float32)
+    for z in prange(nz):
+        for y in range(ny):
+            for x in range(nx):
+                v = hu[z, y, x]
+                painted = v < brain_hu
+                if not painted and v > brain_hu + 60:
+                    painted = v >= bone_hu
+                    for a in range(max(z - 2, 0), min(z + 3, nz)):
+                        for b in range(max(y - 2, 0), min(y + 3, ny)):
+                            for c in range(max(x - 2, 0), min(x + 3, nx)):
+                                far = (a - z) ** 2 + (b - y) ** 2 + (c - x) ** 2
+                                w = hu[a, b, c]
+                                if (w >= bone_hu and far < 3) or (w < -200 and far < 7):
+                                    painted = True
+                out[z, y, x] = brain_hu if painted else v
+    return out
+
+
+def _gaussian(image: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Separable Gaussian, in parallel (scipy's runs on one core)."""
+    if sigma_px < 0.2:
+        return image
+    radius = math.ceil(3 * sigma_px)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_px) ** 2).astype(np.float32)
+    return _convolve(image, kernel / kernel.sum())
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def _convolve(image, kernel):  # type: ignore[no-untyped-def]
+    nz, ny, nx = image.shape
+    r = len(kernel) // 2
+    first = np.empty_like(image)
+    for z in prange(nz):
+        row = np.empty(nx + 2 * r, dtype=np.float32)
+        plane = np.empty((ny, nx), dtype=np.float32)
+        for y in range(ny):
+            row[:r] = image[z, y, 0]
+            row[r : r + nx] = image[z, y]
+            row[r + nx :] = image[z, y, nx - 1]
+            for x in range(nx):
+                plane[y, x] = 0.0
+            for t in range(2 * r + 1):
+                w = kernel[t]
+                for x in range(nx):
+                    plane[y, x] += w * row[x + t]
+        for y in range(ny):
+            for x in range(nx):
+                first[z, y, x] = 0.0
+            for t in range(2 * r + 1):
+                w = kernel[t]
+                source = min(max(y + t - r, 0), ny - 1)
+                for x in range(nx):
+                    first[z, y, x] += w * plane[source, x]
+    out = np.empty_like(image)
+    for y in prange(ny):
+        for z in range(nz):
+            for x in range(nx):
+                out[z, y, x] = 0.0
+            for t in range(2 * r + 1):
+                w = kernel[t]
+                source = min(max(z + t - r, 0), nz - 1)
+                for x in range(nx):
+                    out[z, y, x] += w * first[source, y, x]
+    return out
+
+
+@njit(parallel=True, cache=True)
+def _candidates(smooth, hu, zone, threshold, bone_hu):  # type: ignore[no-untyped-def]
+    """Indices (n, 3) of bright voxels and the kind (n,) of their coarse cell."""
+    nz, ny, nx = smooth.shape
+    counts = np.zeros(nz + 1, dtype=np.int64)
+    for z in prange(nz):
+        n = 0
+        for y in range(ny):
+            for x in range(nx):
+                if zone[z // 4, y // 4, x // 4] and smooth[z, y, x] > threshold and hu[z, y, x] < bone_hu:
+                    n += 1
+        counts[z + 1] = n
+    starts = np.cumsum(counts)
+    indices = np.empty((starts[-1], 3), dtype=np.int32)
+    kinds = np.empty(starts[-1], dtype=np.uint8)
+    for z in prange(nz):
+        n = starts[z]
+        for y in range(ny):
+            for x in range(nx):
+                if zone[z // 4, y // 4, x // 4] and smooth[z, y, x] > threshold and hu[z, y, x] < bone_hu:
+                    indices[n, 0], indices[n, 1], indices[n, 2] = z, y, x
+                    kinds[n] = zone[z // 4, y // 4, x // 4]
+                    n += 1
+    return indices, kinds
+
+
+@njit(parallel=True, cache=True, fastmath=True)
+def _tubeness(smooth, indices, scale, response):  # type: ignore[no-untyped-def]
+    """Maximum of `response` and minus the second eigenvalue (the weaker curvature across a tube) times scale; sheets give 0."""
+    nz, ny, nx = smooth.shape
+    for n in prange(len(indices)):
+        z, y, x = indices[n]
+        if z < 1 or y < 1 or x < 1 or z > nz - 2 or y > ny - 2 or x > nx - 2:
+            continue
+        centre = 2 * smooth[z, y, x]
+        zz = smooth[z + 1, y, x] + smooth[z - 1, y, x] - centre
+        yy = smooth[z, y + 1, x] + smooth[z, y - 1, x] - centre
+        xx = smooth[z, y, x + 1] + smooth[z, y, x - 1] - centre
+        zy = (smooth[z + 1, y + 1, x] + smooth[z - 1, y - 1, x] - smooth[z + 1, y - 1, x] - smooth[z - 1, y + 1, x]) / 4
+        zx = (smooth[z + 1, y, x + 1] + smooth[z - 1, y, x - 1] - smooth[z + 1, y, x - 1] - smooth[z - 1, y, x + 1]) / 4
+        yx = (smooth[z, y + 1, x + 1] + smooth[z, y - 1, x - 1] - smooth[z, y + 1, x - 1] - smooth[z, y - 1, x + 1]) / 4
+        # closed-form eigenvalues of a symmetric 3x3 matrix (Smith 1961)
+        q = (zz + yy + xx) / 3
+        p2 = (zz - q) ** 2 + (yy - q) ** 2 + (xx - q) ** 2 + 2 * (zy * zy + zx * zx + yx * yx)
+        p = math.sqrt(p2 / 6)
+        if p < 1e-6:
+            continue
+        a, b, c, d, e, f = (zz - q) / p, (yy - q) / p, (xx - q) / p, zy / p, zx / p, yx / p
+        half = (a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e)) / 2
+        angle = math.acos(min(1.0, max(-1.0, half))) / 3
+        largest = q + 2 * p * math.cos(angle)
+        smallest = q + 2 * p * math.cos(angle + 2 * math.pi / 3)
+        middle = 3 * q - largest - smallest
+        if middle < 0.35 * smallest:
+            response[n] = max(response[n], -middle * scale)
+
+
+_DIRECTIONS = np.array([d for d in np.ndindex(3, 3, 3) if d != (1, 1, 1)], dtype=np.int64) - 1
+
+
+@njit(parallel=True, cache=True)
+def _openness(hu, indices, zone, soft_hu, bone_hu, reach, openness):  # type: ignore[no-untyped-def]
+    """Share of 26 directions in which the bright region around a voxel ends in brain, rather than in bone, air or fat.
+
+    Marrow is shut in by bone; a sinus has bone on one side and brain on the other.
+    """
+    nz, ny, nx = hu.shape
+    for n in prange(len(indices)):
+        z, y, x = indices[n]
+        if zone[z // 4, y // 4, x // 4] == 2:
+            continue
+        hits = 0
+        for d in range(26):
+            dz, dy, dx = _DIRECTIONS[d]
+            a, b, c = z, y, x
+            for _ in range(reach):
+                a, b, c = a + dz, b + dy, c + dx
+                if a < 0 or b < 0 or c < 0 or a >= nz or b >= ny or c >= nx:
+                    break
+                v = hu[a, b, c]
+                if v >= bone_hu:
+                    break
+                if v < soft_hu:
+                    if v > -50 and zone[a // 4, b // 4, c // 4]:
+                        hits += 1
+                    break
+        openness[n] = hits / 26
+
+
+# -- back to the CTA's grid ----------------------------------------------------------------------------
+
+
+def _lift(cta: Volume, grid: _Grid, hu: np.ndarray, mask: np.ndarray, brain_hu: float, bone_hu: float) -> np.ndarray:
+    """Draw the mask on the CTA's grid: voxels near it that reach half of the local maximum."""
+    limits = _half_maximum(hu, mask, np.float32(brain_hu), np.float32(bone_hu))
+    to_grid = np.linalg.inv(np.vstack([grid.to_source, [0, 0, 0, 1]]))[:3]
+    return _draw(cta.voxels, limits, to_grid, bone_hu)
+
+
+@njit(parallel=True, cache=True)
+def _half_maximum(hu, mask, brain_hu, bone_hu):  # type: ignore[no-untyped-def]
+    """HU that a voxel must reach, on the working grid: half way from brain to the brightest vessel voxel within two; 32767 off the mask."""
+    nz, ny, nx = hu.shape
+    out = np.full((nz, ny, nx), 32767, dtype=np.int16)
+    for z in prange(nz):
+        for y in range(ny):
+            for x in range(nx):
+                near = False
+                for a in range(max(z - 1, 0), min(z + 2, nz)):
+                    for b in range(max(y - 1, 0), min(y + 2, ny)):
+                        for c in range(max(x - 1, 0), min(x + 2, nx)):
+                            if mask[a, b, c] and abs(a - z) + abs(b - y) + abs(c - x) < 2:
+                                near = True
+                if not near:
+                    continue
+                top = brain_hu
+                for a in range(max(z - 2, 0), min(z + 3, nz)):
+                    for b in range(max(y - 2, 0), min(y + 3, ny)):
+                        for c in range(max(x - 2, 0), min(x + 3, nx)):
+                            if mask[a, b, c] and hu[a, b, c] > top:
+                                top = hu[a, b, c]
+                out[z, y, x] = int(min((brain_hu + top) / 2, bone_hu))
+    return out
+
+
+@njit(parallel=True, cache=True)
+def _draw(voxels, limits, to_grid, bone_hu):  # type: ignore[no-untyped-def]
+    sk, sj, si = voxels.shape
+    nz, ny, nx = limits.shape
+    out = np.zeros((sk, sj, si), dtype=np.bool_)
+    for k in prange(sk):
+        for j in range(sj):
+            for i in range(si):
+                v = voxels[k, j, i]
+                if v < 60 or v >= bone_hu:
+                    continue
+                x = int(round(to_grid[0, 0] * i + to_grid[0, 1] * j + to_grid[0, 2] * k + to_grid[0, 3]))
+                y = int(round(to_grid[1, 0] * i + to_grid[1, 1] * j + to_grid[1, 2] * k + to_grid[1, 3]))
+                z = int(round(to_grid[2, 0] * i + to_grid[2, 1] * j + to_grid[2, 2] * k + to_grid[2, 3]))
+                if 0 <= x < nx and 0 <= y < ny and 0 <= z < nz and v >= limits[z, y, x]:
+                    out[k, j, i] = True
+    return out
+
+
+# -- small helpers -------------------------------------------------------------------------------------
+
+
+def _bounding_box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
+    ranges = []
+    for axis in range(3):
+        hit = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        ranges.append(slice(max(0, int(hit[0]) - margin), min(mask.shape[axis], int(hit[-1]) + 1 + margin)))
+    return ranges[0], ranges[1], ranges[2]
+
+
+def _largest_component(mask: np.ndarray) -> np.ndarray:
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    return labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+
+
+def _large_components(mask: np.ndarray, min_voxels: int) -> np.ndarray:
+    labels, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    keep = np.bincount(labels.ravel()) >= min_voxels
+    keep[0] = False
+    return keep[labels]
+
+
+def _describe_grid(volume: Volume) -> str:
+    k, j, i = volume.voxels.shape
+    spacing = " x ".join(f"{s:.3g}" for s in volume.spacing_mm)
+    origin = ", ".join(f"{o:.1f}" for o in volume.affine[:3, 3])
+    return f"{i} x {j} x {k} voxels of {spacing} mm from ({origin}) mm RAS"

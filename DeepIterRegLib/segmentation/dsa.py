@@ -1,0 +1,394 @@
+"""Vessels of a DSA run: minimum intensity projection, ridge filter, and arteries and veins by arrival time."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from scipy import ndimage
+
+from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.errors import InputError
+
+
+@dataclass(frozen=True)
+class DsaSegmentation:
+    """Settings of `segment_dsa`.
+
+    Attributes
+    ----------
+    first_frame, last_frame
+        Range of the run that is used, both included; None is the last.
+    working_pixel_mm
+        Wanted pixel of the working image, on the detector; never more than `working_px` along a side.
+    working_px
+        Largest side of the working image.
+    sigmas_px
+        Scales of the ridge filter in working pixels.
+    low_snr, high_snr
+        Hysteresis on the ridge filter, in units of its background level.
+    min_area_mm2
+        Smaller pieces are dropped (on the detector).
+    background_mm
+        Structures wider than about this are background (parenchymal blush, drift).
+    min_vein_delay_s
+        The veins are told from the arteries only if they come at least this much later on average.
+    """
+
+    first_frame: int = 0
+    last_frame: int | None = None
+    working_pixel_mm: float = 0.4
+    working_px: int = 640
+    sigmas_px: tuple[float, ...] = (1.0, 1.7, 3.0, 5.0)
+    low_snr: float = 4.0
+    high_snr: float = 8.0
+    min_area_mm2: float = 12.0
+    background_mm: float = 20.0
+    min_vein_delay_s: float = 1.5
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.first_frame < 0 or (self.last_frame is not None and self.last_frame < self.first_frame):
+            problems.append(
+                f"Frames {self.first_frame} to {self.last_frame} are not a range; the first is 0 and the last is not before it."
+            )
+        if not 0.05 <= self.working_pixel_mm <= 3:
+            problems.append(f"working_pixel_mm is {self.working_pixel_mm:g}; 0.05 to 3 make sense.")
+        if self.working_px < 64:
+            problems.append(f"working_px is {self.working_px}; at least 64 are needed.")
+        if not self.sigmas_px or not all(0.5 <= s <= 20 for s in self.sigmas_px):
+            problems.append(f"sigmas_px is {self.sigmas_px}; one or more of 0.5 to 20 px are needed.")
+        if not 0 < self.low_snr <= self.high_snr:
+            problems.append(f"low_snr ({self.low_snr:g}) must be above 0 and not above high_snr ({self.high_snr:g}).")
+        if not (self.min_area_mm2 >= 0 and self.background_mm > 0 and self.min_vein_delay_s >= 0):
+            problems.append("min_area_mm2 and min_vein_delay_s must not be negative, background_mm must be above 0.")
+        if problems:
+            raise InputError(problems)
+
+
+@dataclass(frozen=True)
+class DsaMasks:
+    """What a DSA run shows, on its own pixel grid, every array (row, column).
+
+    Attributes
+    ----------
+    minip : float32
+        Minimum over time of the run, single-frame flicker removed, its background at 0; vessels negative.
+    vesselness : float32
+        0..1, how visible a vessel is; 0 off the vessels.
+    vessels, arteries, veins : bool
+        Arteries and veins share out the vessels by arrival time. A run in which nothing arrives late has
+        no veins. One frame tells no arrival: then arteries and veins both are all vessels.
+    arrival_time_s : float32
+        Seconds from the first frame used to half of the peak; not-a-number off the vessels and for one frame.
+    """
+
+    minip: np.ndarray
+    vesselness: np.ndarray
+    vessels: np.ndarray
+    arteries: np.ndarray
+    veins: np.ndarray
+    arrival_time_s: np.ndarray
+
+
+def segment_dsa(angiogram: Angiogram, settings: DsaSegmentation = DsaSegmentation()) -> DsaMasks:
+    """MinIP, vessels, arteries and veins of a run (method.md, 3).
+
+    A vessel is a dark ridge of the MinIP that comes and goes. Residue of moved bone is dark beside white, or stays: it is held down.
+
+    Raises
+    ------
+    InputError
+        Frames out of range, constant or not finite, or no vessel found.
+    """
+    frames, times_s = _frame_range(angiogram, settings)
+    with torch.inference_mode():
+        return _segment(frames, times_s, angiogram, settings)
+
+
+def as_dsa_mask(mask: np.ndarray, angiogram: Angiogram) -> np.ndarray:
+    """A mask brought by a person, checked against its run, as bool (row, column).
+
+    Raises
+    ------
+    InputError
+        Another size than the frames', or empty.
+    """
+    wanted = angiogram.frames.shape[1:]
+    found = np.asarray(mask)
+    if found.ndim == 3 and 1 in found.shape:
+        found = found.squeeze(found.shape.index(1))
+    if found.shape != wanted:
+        raise InputError(
+            f"The DSA mask has {' x '.join(map(str, found.shape))} pixels (rows x columns) but the frames have "
+            f"{wanted[0]} x {wanted[1]}. Draw it on a frame of this run, or export it without resampling or cropping."
+        )
+    found = np.nan_to_num(found) != 0 if found.dtype.kind == "f" else found != 0
+    if not found.any():
+        raise InputError(
+            "The DSA mask is empty: no pixel differs from 0. Give a mask with vessels, or none to have the run segmented."
+        )
+    return found
+
+
+# -- the steps -----------------------------------------------------------------------------------------
+
+
+def _frame_range(angiogram: Angiogram, settings: DsaSegmentation) -> tuple[np.ndarray, np.ndarray]:
+    count = angiogram.frames.shape[0]
+    last = count - 1 if settings.last_frame is None else settings.last_frame
+    if settings.first_frame >= count or last >= count:
+        raise InputError(
+            f"Frames {settings.first_frame} to {last} were asked for, but the run has {count} frames, 0 to {count - 1}."
+        )
+    if angiogram.valid.sum() < 0.01 * angiogram.valid.size:
+        raise InputError(
+            "Shutters and collimator leave less than 1 % of the image; check the shutter tags, or crop the image."
+        )
+    frames = angiogram.frames[settings.first_frame : last + 1]
+    times = np.asarray(angiogram.frame_times_s, dtype=np.float64)[settings.first_frame : last + 1]
+    if not np.isfinite(frames[:, ::8, ::8]).all():
+        raise InputError("The DSA frames have pixels that are not finite numbers; export the run again.")
+    return frames, times - times[0]
+
+
+def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, settings: DsaSegmentation) -> DsaMasks:
+    minip = _minip(frames, angiogram.valid)
+    pixel_mm = float(np.mean(angiogram.carm.pixel_spacing_mm))
+    factor = max(1, round(settings.working_pixel_mm / pixel_mm), math.ceil(max(minip.shape) / settings.working_px))
+    working_mm = pixel_mm * factor
+    valid = _shrink(torch.from_numpy(angiogram.valid.astype(np.float32))[None], factor)[0] > 0.999
+    inside = torch.from_numpy(ndimage.binary_erosion(valid.numpy(), iterations=3, border_value=0))
+    contrast = _contrast(
+        _shrink(torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32)), factor),
+        valid,
+        settings.background_mm / working_mm,
+    )
+    noise = _noise(contrast, valid)
+    if noise <= 0 or not bool(inside.any()):
+        raise InputError(
+            "The DSA frames are constant: no vessel can be seen. Give another run, or a vessel mask with --dsa-mask."
+        )
+    steady = _steady(contrast)
+    snr = _ridge_snr(steady, inside, noise, settings)
+    vessels = _hysteresis(snr.numpy(), inside.numpy(), settings, settings.min_area_mm2 / working_mm**2)
+    if vessels.sum() * working_mm**2 < 60:
+        raise InputError(
+            f"No vessels were found in the DSA: {vessels.sum() * working_mm**2:.0f} mm2 of the detector look like contrast. Check that the run is a "
+            "subtracted one with contrast, or choose frames or mask frames by hand, or give a vessel mask with --dsa-mask."
+        )
+    vesselness = _visibility(snr.numpy(), vessels, settings)
+    if len(times_s) > 1:
+        arrival = _arrival(steady, vessels, times_s)
+        late = _late(arrival, vessels, settings.min_vein_delay_s)
+        arteries, veins = vessels & ~late, vessels & late
+    else:
+        arrival = np.full(vessels.shape, np.nan, dtype=np.float32)
+        arteries = veins = vessels
+    shape = minip.shape
+    full = _grow_mask(vessels, factor, shape) & angiogram.valid
+    return DsaMasks(
+        minip=minip,
+        vesselness=_grow(vesselness, factor, shape) * full,
+        vessels=full,
+        arteries=full & _nearest(arteries, vessels, factor, shape),
+        veins=full & _nearest(veins, vessels, factor, shape),
+        arrival_time_s=np.where(full, _nearest(arrival, vessels, factor, shape), np.nan).astype(np.float32),
+    )
+
+
+def _minip(frames: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """MinIP of the median of three successive frames, its median over the valid image taken away."""
+    t = len(frames)
+    if t < 5:
+        lowest = frames.min(axis=0)
+    else:
+        lowest = frames[0].copy()
+        for n in range(t - 2):
+            a, b, c = frames[n], frames[n + 1], frames[n + 2]
+            np.minimum(lowest, np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c)), out=lowest)
+        np.minimum(lowest, frames[-1], out=lowest) if t < 8 else None
+    lowest = lowest.astype(np.float32)
+    lowest -= np.median(lowest[valid])
+    lowest[~valid] = 0
+    return lowest
+
+
+def _shrink(images: torch.Tensor, factor: int) -> torch.Tensor:
+    """Means of blocks; the last rows and columns are repeated to fill a block."""
+    if factor == 1:
+        return images
+    rows, columns = images.shape[-2:]
+    padding = (0, -columns % factor, 0, -rows % factor)
+    return F.avg_pool2d(F.pad(images[:, None], padding, mode="replicate"), factor)[:, 0]
+
+
+def _contrast(frames: torch.Tensor, valid: torch.Tensor, background_px: float) -> torch.Tensor:
+    """Contrast positive, with everything wider than vessels taken away frame by frame."""
+    step = max(1, round(background_px / 4))
+    weight = valid.to(frames.dtype)[None, None]
+    images = -frames[:, None] * weight
+    small = torch.cat([F.avg_pool2d(images, step, ceil_mode=True), F.avg_pool2d(weight, step, ceil_mode=True)])[:, 0]
+    small = _separable(small, _gaussian(1.5), _gaussian(1.5))
+    background = small[:-1] / small[-1:].clamp(min=1e-3)
+    rows, columns = frames.shape[-2:]
+    grown = F.interpolate(background[:, None], scale_factor=step, mode="bilinear", align_corners=False)[
+        :, 0, :rows, :columns
+    ]
+    return (images[:, 0] - grown) * weight[0]
+
+
+def _noise(contrast: torch.Tensor, valid: torch.Tensor) -> float:
+    """Standard deviation of one pixel of one frame, from differences in time (in space for a single frame)."""
+    if len(contrast) > 2:
+        pixels = contrast[:, valid][:, ::7]
+        differences = (pixels[1:] - pixels[:-1]).abs()
+    else:
+        differences = (contrast[:, 1:] - contrast[:, :-1])[:, valid[1:] & valid[:-1]][:, ::3].abs()
+    if differences.numel() == 0:
+        return 0.0
+    return float(differences.median()) / 0.6745 / math.sqrt(2)
+
+
+def _steady(contrast: torch.Tensor) -> torch.Tensor:
+    """Median of three, then binomial smoothing, over time: flicker of one frame is gone."""
+    if len(contrast) < 5:
+        return contrast
+    a, b, c = contrast[:-2], contrast[1:-1], contrast[2:]
+    middle = torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
+    padded = torch.cat([middle[:1], middle[:1], middle, middle[-1:], middle[-1:]])
+    return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+
+
+def _ridge_snr(steady: torch.Tensor, inside: torch.Tensor, noise: float, settings: DsaSegmentation) -> torch.Tensor:
+    """Dark-ridge strength over its background level, residue held down."""
+    peak, floor = steady.amax(dim=0), steady.amin(dim=0)
+    ridges = _ridges(torch.stack([peak, -floor, steady.mean(dim=0)]), settings.sigmas_px)
+    dark, white = ridges[0], ridges[1]
+    level = float(torch.quantile(dark[inside][::5], 0.3)) / 0.5
+    level = max(level, 0.15 * noise)
+    nearby_white = F.max_pool2d(white[None, None], 7, stride=1, padding=3)[0, 0]
+    paired = (nearby_white / dark.clamp(min=1e-12)).clamp(0, 1) if len(steady) > 1 else torch.zeros_like(dark)
+    # half as strong beside is where doubt begins
+    trust = (2 * (1 - paired)).clamp(0, 1)
+    return torch.where(inside, dark * trust / level, torch.zeros_like(dark))
+
+
+def _ridges(images: torch.Tensor, sigmas_px: tuple[float, ...]) -> torch.Tensor:
+    """Largest over the scales of minus the lowest Hessian eigenvalue times sigma squared, with the other eigenvalue's blob part taken away; >= 0."""
+    best = torch.zeros_like(images)
+    for sigma in sigmas_px:
+        g, d1, d2 = _gaussian(sigma), _gaussian(sigma, 1), _gaussian(sigma, 2)
+        rr, cc, rc = _separable(images, d2, g), _separable(images, g, d2), _separable(images, d1, d1)
+        mean, spread = (rr + cc) / 2, torch.sqrt(((rr - cc) / 2) ** 2 + rc**2)
+        across, along = spread - mean, -(mean + spread)
+        best = torch.maximum(best, sigma**2 * (across - along.abs() / 2))
+    return best
+
+
+def _gaussian(sigma: float, order: int = 0) -> torch.Tensor:
+    radius = math.ceil(3.5 * sigma)
+    x = torch.arange(-radius, radius + 1, dtype=torch.float32)
+    g = torch.exp(-0.5 * (x / sigma) ** 2)
+    g = g / g.sum()
+    if order == 1:
+        return x / sigma**2 * g
+    if order == 2:
+        g2 = (x**2 / sigma**4 - 1 / sigma**2) * g
+        return g2 - g2.mean()
+    return g
+
+
+def _separable(images: torch.Tensor, down: torch.Tensor, along: torch.Tensor) -> torch.Tensor:
+    """Correlation (n, row, column) with one kernel down the columns and one along the rows; edges repeated."""
+    a, b = len(down) // 2, len(along) // 2
+    x = F.pad(images[:, None], (b, b, a, a), mode="replicate")
+    return F.conv2d(F.conv2d(x, down[None, None, :, None]), along[None, None, None, :])[:, 0]
+
+
+def _hysteresis(snr: np.ndarray, inside: np.ndarray, settings: DsaSegmentation, min_pixels: float) -> np.ndarray:
+    weak = (snr > settings.low_snr) & inside
+    labels, count = ndimage.label(weak, np.ones((3, 3)))
+    size = np.bincount(labels.ravel(), minlength=count + 1)
+    strong = np.bincount(labels.ravel(), weights=(snr > settings.high_snr).ravel(), minlength=count + 1)
+    keep = (size >= max(min_pixels, 1)) & (strong >= 3)
+    keep[0] = False
+    return keep[labels]
+
+
+def _visibility(snr: np.ndarray, vessels: np.ndarray, settings: DsaSegmentation) -> np.ndarray:
+    """0..1, compressed: half at twice the high threshold."""
+    above = np.clip(snr - settings.low_snr / 2, 0, None)
+    soft = above / (above + 2 * settings.high_snr)
+    soft = soft * ndimage.binary_dilation(vessels)
+    top = float(np.percentile(soft[vessels], 99.5))
+    return np.clip(soft / top, 0, 1).astype(np.float32)
+
+
+# -- time ----------------------------------------------------------------------------------------------
+
+
+def _arrival(steady: torch.Tensor, vessels: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """Seconds to half of the peak, between frames linearly, evened out along vessels; not-a-number off them."""
+    blurred = _separable(steady, _gaussian(0.8), _gaussian(0.8)).numpy()
+    curves = blurred[:, vessels]
+    peak_at = curves.argmax(axis=0)
+    n = np.arange(curves.shape[1])
+    half = curves[peak_at, n] / 2
+    below = (curves < half) & (np.arange(len(curves))[:, None] < peak_at)
+    last_below = np.where(below.any(axis=0), len(curves) - 1 - below[::-1].argmax(axis=0), -1)
+    i = np.clip(last_below, 0, len(curves) - 2)
+    rise = curves[i + 1, n] - curves[i, n]
+    fraction = np.clip((half - curves[i, n]) / np.where(np.abs(rise) > 1e-12, rise, 1), 0, 1)
+    seconds = np.where(last_below < 0, 0.0, times_s[i] + fraction * (times_s[i + 1] - times_s[i]))
+    image = np.full(vessels.shape, np.nan, dtype=np.float32)
+    image[vessels] = seconds
+    weight = ndimage.uniform_filter(vessels.astype(np.float32), 7)
+    mean = ndimage.uniform_filter(np.nan_to_num(image), 7) / np.maximum(weight, 1e-6)
+    image[vessels] = mean[vessels]
+    return image
+
+
+def _late(arrival: np.ndarray, vessels: np.ndarray, min_delay_s: float) -> np.ndarray:
+    """Vessels of the later of two classes (Otsu); none where the classes are not apart."""
+    values = arrival[vessels]
+    edges = np.linspace(values.min(), values.max() + 1e-6, 65)
+    counts, _ = np.histogram(values, edges)
+    centres = (edges[1:] + edges[:-1]) / 2
+    below = np.cumsum(counts)[:-1]
+    above = counts.sum() - below
+    mean_below = np.cumsum(counts * centres)[:-1] / np.maximum(below, 1)
+    mean_above = ((counts * centres).sum() - np.cumsum(counts * centres)[:-1]) / np.maximum(above, 1)
+    best = int(np.argmax(below * above * (mean_above - mean_below) ** 2))
+    if mean_above[best] - mean_below[best] < min_delay_s:
+        return np.zeros_like(vessels)
+    return vessels & (np.nan_to_num(arrival) > edges[best + 1])
+
+
+# -- back to full size ---------------------------------------------------------------------------------
+
+
+def _grow(image: np.ndarray, factor: int, shape: tuple[int, ...]) -> np.ndarray:
+    if factor == 1:
+        return image.astype(np.float32)
+    grown = F.interpolate(
+        torch.from_numpy(image.astype(np.float32))[None, None],
+        scale_factor=factor,
+        mode="bilinear",
+        align_corners=False,
+    )
+    return grown[0, 0, : shape[0], : shape[1]].numpy()
+
+
+def _grow_mask(mask: np.ndarray, factor: int, shape: tuple[int, ...]) -> np.ndarray:
+    return _grow(mask, factor, shape) > 0.49
+
+
+def _nearest(image: np.ndarray, known: np.ndarray, factor: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Each full-size pixel takes the value of the nearest known working pixel."""
+    indices = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
+    filled = image[tuple(indices)]
+    return np.repeat(np.repeat(filled, factor, axis=0), factor, axis=1)[: shape[0], : shape[1]]
