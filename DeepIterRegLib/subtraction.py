@@ -146,7 +146,7 @@ def subtract(
     *,
     mask_frames: Sequence[int] | None = None,
     mask_shift_px: tuple[float, float] = (0.0, 0.0),
-    settings: SubtractionSettings = SubtractionSettings(),  # noqa: B008
+    settings: SubtractionSettings = SubtractionSettings(),
 ) -> Subtracted:
     """Subtract the mean of the mask frames from every frame.
 

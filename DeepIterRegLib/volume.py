@@ -99,7 +99,7 @@ def load_volume(path: str | Path) -> Volume:
         from DeepIterRegLib.dicom.ct_series import read_ct_file
 
         return read_ct_file(path)
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     try:
         image = sitk.ReadImage(str(path))
@@ -123,7 +123,7 @@ def save_volume(volume: Volume, path: str | Path) -> None:
     InputError
         Unknown suffix, sheared axes, or a folder that cannot be written.
     """
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     path = Path(path)
     suffix = next((s for s in VOLUME_SUFFIXES if path.name.lower().endswith(s)), None)
@@ -157,7 +157,7 @@ def save_volume(volume: Volume, path: str | Path) -> None:
 
 def voxels_of(image: Any) -> np.ndarray:
     """Voxels (k, j, i) of a SimpleITK image; float64 becomes float32."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     voxels: np.ndarray = sitk.GetArrayFromImage(image)
     return voxels.astype(np.float32) if voxels.dtype == np.float64 else voxels

@@ -144,7 +144,10 @@ def _wrong_way(coarse: _Coarse, brain: np.ndarray, affine: np.ndarray) -> list[s
     bare[closed[0] : closed[-1] + 1] = False  # slices between count too: a trepanned skull has no closed ring
     tissue = np.where(bare, head.sum(axis=(1, 2)), 0) * coarse.spacing_mm.prod() / 1000
     below, above = tissue[: closed[0]].sum(), tissue[closed[-1] :].sum()
-    remedy = "The orientation in the file is probably wrong (lost, or slices flipped); correct it, or the registration will fail or be mirrored."
+    remedy = (
+        "The orientation in the file is probably wrong (lost, or slices flipped); "
+        "correct it, or the registration will fail or be mirrored."
+    )
     notes = []
     upside_down = above > 2 * below and above > 300
     if upside_down:

@@ -94,7 +94,7 @@ def read_ct_folder(folder: Path) -> Volume:
 
 def read_ct_file(path: Path) -> Volume:
     """A multi-frame CT in one DICOM file."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     try:
         with warnings.catch_warnings():
@@ -166,7 +166,7 @@ def _series(members: list[tuple[Path, pydicom.Dataset]]) -> Series:
 
 def read_series(series: Series, notes: tuple[str, ...] = ()) -> Volume:
     """Voxels in HU and affine of a series; see `read_ct_folder` for errors."""
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     step = _step(series)
     reader = sitk.ImageSeriesReader()

@@ -135,7 +135,7 @@ def _look_up_one(header: Header, name: str, options: GeometryOptions, lookup: Lo
     low, high = _RANGES[name]
     source = SOURCES[name]
     given = getattr(options, name)
-    refused = []
+    refused: list[str] = []
     typed = [] if given is None else [Found(given, source.option)]
     for candidate in itertools.chain(typed, _candidates(header, name, lookup)):
         numbers = np.atleast_1d(np.asarray(candidate.value, dtype=np.float64))
@@ -291,7 +291,8 @@ def _motion(header: Header) -> tuple[list[str], list[str]]:
     position = header.text("PatientPosition")
     if position and position != "HFS":
         notes.append(
-            f"{tag_name('PatientPosition')} is {position}: the angles are read as relative to the patient, as DICOM defines them; check the overlay."
+            f"{tag_name('PatientPosition')} is {position}: the angles are read as relative to the patient, as DICOM defines "
+            "them; check the overlay."
         )
     return problems, notes
 

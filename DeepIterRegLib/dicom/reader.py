@@ -19,24 +19,22 @@ from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.subtraction import (
     Subtracted,
     SubtractionSettings,
-    background_spread,
     centre_subtracted,
     choose_mask_frames,
     contrast_sign,
     looks_subtracted,
     subtract,
-    to_log,
 )
 
 _WHAT_ELSE = {
-    "CT": "a CT: give it as the CTA, and an XA run as the DSA",
+    "CT": "a CT",
     "MR": "an MR image",
     "RF": "radiofluoroscopy",
     "US": "ultrasound",
     "DX": "a plain radiograph",
     "CR": "a plain radiograph",
     "OT": "of another kind",
-    "SEG": "a segmentation: give it with --dsa-mask or --cta-mask",
+    "SEG": "a segmentation",
 }
 
 
@@ -74,7 +72,7 @@ def read_angiogram(
     pixels = read_pixels(header)
     times, time_notes = read_times(header, len(pixels.values))
     valid, valid_notes = read_valid(header, pixels.values, is_lossy(header))
-    result = _subtracted(pixels, valid, subtraction_tags(header, len(pixels.values)), subtraction)
+    result = interpret(pixels, valid, subtraction_tags(header, len(pixels.values)), subtraction)
     notes = (*geometry_notes, *time_notes, *valid_notes, *pixels.notes, *result.notes)
     return Angiogram(result.frames, carm, times, valid, result.unsubtracted, notes)
 
@@ -91,7 +89,7 @@ def check_xa(header: Header, path: Path) -> None:
         if modality
         else f"of no stated modality ({known or 'no SOP class'})"
     )
-    raise InputError(f"{path} is {kind}; an angiography run of modality XA is needed.")
+    raise InputError(f"{path} is {kind}; the DSA must be an angiography run of modality XA.")
 
 
 def is_lossy(header: Header) -> bool:
@@ -157,7 +155,8 @@ def subtraction_tags(header: Header, frames: int) -> SubtractionTags:
     return SubtractionTags(already, mask_frames, shift, operations[0] if operations else "", tuple(notes))
 
 
-def _subtracted(pixels: Pixels, valid: np.ndarray, tags: SubtractionTags, settings: SubtractionSettings) -> Subtracted:
+def interpret(pixels: Pixels, valid: np.ndarray, tags: SubtractionTags, settings: SubtractionSettings) -> Subtracted:
+    """Contrast negative on a background of 0, whatever the file holds; `pixels.values` are overwritten."""
     values = pixels.values
     notes = list(tags.notes)
     flat = looks_subtracted(values, valid)
@@ -169,7 +168,8 @@ def _subtracted(pixels: Pixels, valid: np.ndarray, tags: SubtractionTags, settin
         already = True
         if not flat:
             notes.append(
-                f"{tags.already} says the run is subtracted, but its background is not flat: check the image; --mask-frames subtracts anyway."
+                f"{tags.already} says the run is subtracted, but its background is not flat: check the image; "
+                "--mask-frames subtracts anyway."
             )
     elif tags.mask_frames:
         already = False
@@ -200,9 +200,9 @@ def _as_log(
     values = pixels.values
     dark_is_low = pixels.dark_is_low
     if not pixels.polarity_known and len(values) > 1:
-        masks = settings.mask_frames or tags.mask_frames or choose_mask_frames(values, valid) or (0,)
+        named = settings.mask_frames or tags.mask_frames or choose_mask_frames(values, valid) or (0,)
+        masks = [m for m in named if 0 <= m < len(values)] or [0]
         small = values[:, ::4, ::4]
-        masks = [m for m in masks if 0 <= m < len(values)] or [0]
         differences = small - small[masks].mean(axis=0)
         differences -= np.median(differences, axis=(1, 2), keepdims=True)
         sign = contrast_sign(differences, valid[::4, ::4])
@@ -223,14 +223,14 @@ def _read_image(path: Path, options: GeometryOptions, settings: SubtractionSetti
 
     frames, full_scale = read_image_frames(path)
     empty = Header(Dataset(), {})
-    carm, notes = read_carm(empty, *frames.shape[1:], options)
+    carm, notes = read_carm(empty, frames.shape[1], frames.shape[2], options)
     valid = ~constant_border(frames, 0.0)
     if valid.mean() < 0.1:
         valid[:] = True
     pixels = Pixels(
         frames, linear=False, dark_is_low=True, polarity_known=False, full_scale=full_scale, step=1.0, notes=()
     )
-    result = _subtracted(pixels, valid, SubtractionTags("", (), (0.0, 0.0), "", ()), settings)
+    result = interpret(pixels, valid, SubtractionTags("", (), (0.0, 0.0), "", ()), settings)
     times = np.arange(len(frames)) * ASSUMED_INTERVAL_S
     time_notes = (
         (f"An image file has no frame times; {1 / ASSUMED_INTERVAL_S:g} frames a second are assumed.",)
@@ -238,6 +238,3 @@ def _read_image(path: Path, options: GeometryOptions, settings: SubtractionSetti
         else ()
     )
     return Angiogram(result.frames, carm, times, valid, result.unsubtracted, (*notes, *time_notes, *result.notes))
-
-
-__all__ = ["background_spread", "check_xa", "is_lossy", "read_angiogram", "subtraction_tags", "to_log"]

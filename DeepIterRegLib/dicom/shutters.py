@@ -94,11 +94,10 @@ def constant_border(values: np.ndarray, tolerance: float) -> np.ndarray:
     if dark.sum() > 0.005 * dark.size:
         border |= dark
     light = _joined_to_edge(low >= most - slack)
-    corners = light[[0, 0, -1, -1], [0, -1, 0, -1]]
-    if corners.all():
+    if light[0, 0] and light[0, -1] and light[-1, 0] and light[-1, -1]:
         border |= light
     else:
-        border |= light & (light.all(axis=1)[:, None] | light.all(axis=0)[None, :])
+        border |= light & (np.all(light, axis=1, keepdims=True) | np.all(light, axis=0, keepdims=True))
     return border
 
 

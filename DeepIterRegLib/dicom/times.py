@@ -40,7 +40,8 @@ def read_times(header: Header, frames: int) -> tuple[np.ndarray, list[str]]:
             return np.arange(frames) * interval / 1000, notes
         notes.append(f"{tag_name(keyword)} is {value:g}, which makes no sense, and is ignored.")
     notes.append(
-        f"The file has no frame times ({tag_name('FrameTime')}, {tag_name('FrameTimeVector')}); {1 / ASSUMED_INTERVAL_S:g} frames a second are assumed."
+        f"The file has no frame times ({tag_name('FrameTime')}, {tag_name('FrameTimeVector')}); "
+        f"{1 / ASSUMED_INTERVAL_S:g} frames a second are assumed."
     )
     return np.arange(frames) * ASSUMED_INTERVAL_S, notes
 

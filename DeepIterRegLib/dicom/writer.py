@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import datetime
+import hashlib
 import math
 import os
 from collections.abc import Sequence
@@ -64,7 +64,7 @@ def write_xa(
     if problems:
         raise InputError(problems)
 
-    ds = _identity()
+    ds = _identity(frames)
     _put_geometry(ds, carm)
     _put_times(ds, times)
     ds.SamplesPerPixel = 1
@@ -93,18 +93,18 @@ def write_xa(
         beside.unlink(missing_ok=True)
 
 
-def _identity() -> FileDataset:
-    """The modules that name nobody."""
+def _identity(frames: np.ndarray) -> FileDataset:
+    """The modules that name nobody; UIDs follow from the pixels, so that a phantom's file is the same every time."""
+    entropy = [hashlib.sha256(frames).hexdigest()]
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = XRayAngiographicImageStorage
-    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["instance", *entropy])
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    ds = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
     ds.SOPClassUID = meta.MediaStorageSOPClassUID
     ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     ds.ImageType = ["ORIGINAL", "PRIMARY", "SINGLE PLANE"]
-    today = datetime.date(2000, 1, 1)
-    ds.StudyDate = ds.ContentDate = today.strftime("%Y%m%d")
+    ds.StudyDate = ds.ContentDate = "20000101"
     ds.StudyTime = ds.ContentTime = "000000"
     ds.AccessionNumber = ds.ReferringPhysicianName = ds.PatientBirthDate = ds.PatientSex = ds.StudyID = ""
     ds.Modality = "XA"
@@ -112,7 +112,8 @@ def _identity() -> FileDataset:
     ds.PatientName = ds.PatientID = "PHANTOM"
     ds.PatientIdentityRemoved = "YES"
     ds.DeidentificationMethod = "Synthetic"
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
+    ds.StudyInstanceUID = generate_uid(entropy_srcs=["study", *entropy])
+    ds.SeriesInstanceUID = generate_uid(entropy_srcs=["series", *entropy])
     ds.SeriesNumber = ds.InstanceNumber = 1
     ds.KVP = ds.Exposure = None
     ds.RadiationSetting = "GR"
