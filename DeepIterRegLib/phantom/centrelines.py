@@ -131,7 +131,7 @@ def lay(
 ) -> np.ndarray:
     """A smooth tube through control points, leaving from node `parent` (-1: a new root).
 
-    Control points wander by a normal deviate of `wander_mm` and the course between them winds by a third
+    Control points wander by a normal deviate of `wander_mm` and the course between them winds by a fraction
     of it; the radius tapers linearly. Returns the new nodes' indices, in order.
     """
     control = np.array(control_mm, dtype=np.float64)
@@ -139,11 +139,11 @@ def lay(
     if parent >= 0:
         control = np.vstack([sketch.points[parent], control])
     chord = np.concatenate([[0.0], np.cumsum(np.linalg.norm(np.diff(control, axis=0), axis=1))])
-    n = max(2, round(chord[-1] / STEP_MM) + 1)
+    n = max(2, round(chord[-1] / max(STEP_MM, 0.5 * max(radii_mm))) + 1)
     s = np.linspace(0, chord[-1], n)
     points = CubicSpline(chord, control)(s)
-    wavelengths = rng.uniform(8, 22, 3)
-    winding = np.sin(2 * np.pi * (s[:, None] / wavelengths + rng.random(3))) * rng.normal(0, wander_mm / 3, 3)
+    wavelengths = rng.uniform(14, 36, 3)
+    winding = np.sin(2 * np.pi * (s[:, None] / wavelengths + rng.random(3))) * rng.normal(0, wander_mm / 2.5, 3)
     points = points + winding * np.minimum(1.0, np.minimum(s, s[-1] - s) / 5.0)[:, None]
     radius = np.linspace(*radii_mm, n)
     if parent >= 0:

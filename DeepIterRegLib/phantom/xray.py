@@ -163,9 +163,11 @@ def _chords(
     """Fill the sparse entries; called with empty arrays it only counts the upper bound."""
     filled = 0
     counting = len(pixel) == 0
+    u0, v0, u1, v1 = 0.0, 0.0, 0.0, 0.0
     direction = np.empty(3)
     for n in range(len(start)):
         low_u, high_u, low_v, high_v = 1e9, -1e9, 1e9, -1e9
+        largest = 0.0
         for e in range(2):
             p = start[n] if e == 0 else end[n]
             w = projection[2, 0] * p[0] + projection[2, 1] * p[1] + projection[2, 2] * p[2] + projection[2, 3]
@@ -174,7 +176,12 @@ def _chords(
                 break
             u = (projection[0, 0] * p[0] + projection[0, 1] * p[1] + projection[0, 2] * p[2] + projection[0, 3]) / w
             v = (projection[1, 0] * p[0] + projection[1, 1] * p[1] + projection[1, 2] * p[2] + projection[1, 3]) / w
-            reach = 1.5 * radius[n] * magnified_px / w + 1
+            reach = 1.5 * radius[n] * magnified_px / w + 1  # half as much again for mitred corners and oblique rays
+            largest = max(largest, reach)
+            if e == 0:
+                u0, v0 = u, v
+            else:
+                u1, v1 = u, v
             low_u, high_u = min(low_u, u - reach), max(high_u, u + reach)
             low_v, high_v = min(low_v, v - reach), max(high_v, v + reach)
         if low_u > high_u:
@@ -186,13 +193,21 @@ def _chords(
         if counting:
             filled += (c1 - c0 + 1) * (r1 - r0 + 1)
             continue
+        du, dv = u1 - u0, v1 - v0
+        span = max(du * du + dv * dv, 1e-9)
         for r in range(r0, r1 + 1):
             for c in range(c0, c1 + 1):
+                # Pixels away from the tube's shadow need no chord.
+                t = min(1.0, max(0.0, ((c - u0) * du + (r - v0) * dv) / span))
+                if (c - u0 - t * du) ** 2 + (r - v0 - t * dv) ** 2 > largest * largest:
+                    continue
                 total = 0.0
                 for a in range(3):
                     direction[a] = corner[a] + c * step_u[a] + r * step_v[a] - source[a]
                     total += direction[a] * direction[a]
-                direction /= np.sqrt(total)
+                norm = 1 / np.sqrt(total)
+                for a in range(3):
+                    direction[a] *= norm
                 chord = chord_mm(source, direction, start[n], end[n], start_normal[n], end_normal[n], radius[n])
                 if chord > 0:
                     pixel[filled] = r * columns + c
@@ -230,22 +245,27 @@ def attenuation_per_mm(hu: np.ndarray) -> np.ndarray:
     return (WATER_PER_MM * np.maximum(0.0, 1.0 + (hu + (BONE_GAIN - 1) * np.maximum(hu - 100, 0)) / 1000)).astype(np.float32)
 
 
-@njit(cache=True)
+@njit(cache=True, fastmath=True)
 def _march(
     values: np.ndarray, to_index: np.ndarray, source: np.ndarray, corner: np.ndarray, step_u: np.ndarray, step_v: np.ndarray, rows: int, columns: int, step_mm: float
 ) -> np.ndarray:
     """Trilinear samples along each ray, clipped to the grid."""
     out = np.zeros((rows, columns), np.float32)
-    start = to_index[:, :3] @ source + to_index[:, 3]
-    nx, ny, nz = values.shape
+    start = np.empty(3)
+    target = np.empty(3)
+    move = np.empty(3)
+    for a in range(3):
+        start[a] = to_index[a, 0] * source[0] + to_index[a, 1] * source[1] + to_index[a, 2] * source[2] + to_index[a, 3]
     for r in range(rows):
         for c in range(columns):
-            target = corner + c * step_u + r * step_v
-            direction = target - source
-            direction /= np.sqrt((direction**2).sum())
-            move = to_index[:, :3] @ direction
+            squared = 0.0
+            for a in range(3):
+                target[a] = corner[a] + c * step_u[a] + r * step_v[a] - source[a]
+                squared += target[a] * target[a]
+            norm = 1 / np.sqrt(squared)
             near, far = 0.0, 1e9
             for a in range(3):
+                move[a] = (to_index[a, 0] * target[0] + to_index[a, 1] * target[1] + to_index[a, 2] * target[2]) * norm
                 high = values.shape[a] - 1.001
                 if abs(move[a]) < 1e-12:
                     if start[a] < 0 or start[a] > high:
@@ -257,24 +277,26 @@ def _march(
                 continue
             count = max(1, int(np.ceil((far - near) / step_mm)))
             step = (far - near) / count
-            total = 0.0
-            for s in range(count):
-                t = near + (s + 0.5) * step
-                x, y, z = start[0] + t * move[0], start[1] + t * move[1], start[2] + t * move[2]
-                i, j, k = int(x), int(y), int(z)
-                fx, fy, fz = x - i, y - j, z - k
-                total += (1 - fx) * (
-                    (1 - fy) * ((1 - fz) * values[i, j, k] + fz * values[i, j, k + 1])
-                    + fy * ((1 - fz) * values[i, j + 1, k] + fz * values[i, j + 1, k + 1])
-                ) + fx * (
-                    (1 - fy) * ((1 - fz) * values[i + 1, j, k] + fz * values[i + 1, j, k + 1])
-                    + fy * ((1 - fz) * values[i + 1, j + 1, k] + fz * values[i + 1, j + 1, k + 1])
-                )
+            x, y, z = start[0] + (near + 0.5 * step) * move[0], start[1] + (near + 0.5 * step) * move[1], start[2] + (near + 0.5 * step) * move[2]
+            sx, sy, sz = step * move[0], step * move[1], step * move[2]
+            total = np.float32(0)
+            for _ in range(count):
+                i, j, k = np.int32(x), np.int32(y), np.int32(z)
+                fx, fy, fz = np.float32(x - i), np.float32(y - j), np.float32(z - k)
+                v00 = values[i, j, k] + fz * (values[i, j, k + 1] - values[i, j, k])
+                v01 = values[i, j + 1, k] + fz * (values[i, j + 1, k + 1] - values[i, j + 1, k])
+                v10 = values[i + 1, j, k] + fz * (values[i + 1, j, k + 1] - values[i + 1, j, k])
+                v11 = values[i + 1, j + 1, k] + fz * (values[i + 1, j + 1, k + 1] - values[i + 1, j + 1, k])
+                v0 = v00 + fy * (v01 - v00)
+                total += v0 + fx * (v10 + fy * (v11 - v10) - v0)
+                x += sx
+                y += sy
+                z += sz
             out[r, c] = total * step
     return out
 
 
-def line_integrals(values: np.ndarray, carm_to_index: np.ndarray, carm: CArm, step_mm: float = 1.0, longest_px: int = 384) -> np.ndarray:
+def line_integrals(values: np.ndarray, carm_to_index: np.ndarray, carm: CArm, step_mm: float = 1.2, longest_px: int = 384) -> np.ndarray:
     """Integral of `values` (x, y, z; per mm) along each pixel's ray: (rows, columns) float32.
 
     `carm_to_index` (4, 4) maps C-arm RAS mm to indices of `values`. Rays are cast on a grid of at most
