@@ -35,16 +35,7 @@ DSA_MASK_FILES = (
     "arrival_time_s.nii.gz",
 )
 PHANTOM_FOLDER = "patient"
-PHANTOM_FILES = (
-    "cta.nii.gz",
-    "dsa.dcm",
-    "dsa_clean.dcm",
-    "ctaToCarm.json",
-    "ctaToCarm.tfm",
-    "vessels.nii.gz",
-    "arteries.nii.gz",
-    "veins.nii.gz",
-)
+PHANTOM_FILES = ("cta.nii.gz", "dsa.dcm", "dsa_clean.dcm", "arteries.nii.gz", "veins.nii.gz", "truth.json", "truth.tfm")
 DEMO_FILES = (*REGISTRATION_FILES, PHANTOM_FOLDER)
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -325,7 +316,7 @@ def run_demo(seed: int, device: str, folder: Path, on_progress: Progress) -> Reg
     job = RegisterJob(
         cta=patient / "cta.nii.gz",
         dsa=patient / "dsa.dcm",
-        reference=patient / "ctaToCarm.tfm",
+        reference=patient / "truth.tfm",
         device=device,
         seed=seed,
     )

@@ -6,6 +6,7 @@ import base64
 import io
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -87,11 +88,17 @@ def shrunk(image: np.ndarray, longest_px: int) -> np.ndarray:
     return np.asarray(Image.fromarray(image.astype(np.float32)).resize(size, Image.Resampling.BOX))
 
 
-def data_url(grey: np.ndarray, kind: str) -> str:
-    """Picture (row, column) uint8 as a `data:` address; `kind` is "jpeg" or "png"."""
+def png_url(grey: np.ndarray) -> str:
+    """Picture (row, column) uint8 as a `data:` address, lossless."""
+    return _data_url(grey, "png", optimize=True)
+
+
+def jpeg_url(grey: np.ndarray, quality: int) -> str:
+    """Picture (row, column) uint8 as a `data:` address, small."""
+    return _data_url(grey, "jpeg", quality=quality, optimize=True)
+
+
+def _data_url(grey: np.ndarray, kind: str, **options: Any) -> str:
     buffer = io.BytesIO()
-    if kind == "jpeg":
-        Image.fromarray(grey).save(buffer, format="JPEG", quality=82, optimize=True)
-    else:
-        Image.fromarray(grey).save(buffer, format="PNG")
+    Image.fromarray(grey).save(buffer, format=kind, **options)
     return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

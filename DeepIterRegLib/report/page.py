@@ -18,8 +18,9 @@ from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report import images
 from DeepIterRegLib.report.curves import curve_svg
 
-LONGEST_PX = 512
 MOST_FRAMES = 48
+MOST_FRAME_BYTES = 4_500_000
+FRAME_QUALITIES = ((512, 82), (512, 60), (384, 60), (256, 50))  # longest side in px, JPEG quality
 SCALE_BAR_MM = 20.0
 
 _HERE = Path(__file__).parent
@@ -68,27 +69,33 @@ def viewer_data(
     registration: Registration, angiogram: Angiogram, projection: np.ndarray, radiological_projection: np.ndarray
 ) -> dict[str, Any]:
     """What the page's script draws: pictures as data addresses, frame numbers and times."""
-    window = images.window_of(angiogram)
     count = len(angiogram.frames)
     shown = np.unique(np.linspace(0, count - 1, min(count, MOST_FRAMES)).round().astype(int))
+    longest_px, pictures = _frame_pictures(angiogram, shown)
     overlays = {
-        name: images.data_url((255 * images.shrunk(images.opacity(p), LONGEST_PX)).astype(np.uint8), "png")
+        name: images.png_url((255 * images.shrunk(images.opacity(p), longest_px)).astype(np.uint8))
         for name, p in (("registered", projection), ("radiological", radiological_projection))
     }
+    first_s = angiogram.frame_times_s[0]
     return {
         "frames": [
-            {
-                "number": int(t) + 1,
-                "time_s": round(float(angiogram.frame_times_s[t] - angiogram.frame_times_s[0]), 2),
-                "image": images.data_url(
-                    images.to_grey(images.shrunk(angiogram.frames[t], LONGEST_PX), window), "jpeg"
-                ),
-            }
-            for t in shown
+            {"number": int(t) + 1, "time_s": round(float(angiogram.frame_times_s[t] - first_s), 2), "image": picture}
+            for t, picture in zip(shown, pictures, strict=True)
         ],
         "overlays": overlays,
         "tint": [int(c) for c in images.RED],
     }
+
+
+def _frame_pictures(angiogram: Angiogram, shown: np.ndarray) -> tuple[int, list[str]]:
+    """Longest side in px and JPEGs of the frames, as good as the page's size allows: noisy frames compress badly."""
+    window = images.window_of(angiogram)
+    for longest_px, quality in FRAME_QUALITIES:
+        greys = (images.to_grey(images.shrunk(angiogram.frames[t], longest_px), window) for t in shown)
+        pictures = [images.jpeg_url(grey, quality) for grey in greys]
+        if sum(map(len, pictures)) <= MOST_FRAME_BYTES:
+            break
+    return longest_px, pictures
 
 
 def page_values(registration: Registration, angiogram: Angiogram) -> dict[str, Any]:

@@ -122,8 +122,8 @@
   }
 
   function keys(event) {
-    if (event.target.matches('input[type="range"]') && event.key.startsWith("Arrow")) return;
-    if (event.target.matches("button, summary") && event.key === " ") return;
+    if (event.target.matches("input") && event.key.startsWith("Arrow")) return;
+    if (event.target.matches("button, summary, input") && event.key === " ") return;
     if (event.key === " ") choose("pose", chosen("pose") === "none" ? "registered" : "none");
     else if (event.key === "b") choose("pose", chosen("pose") === "radiological" ? "registered" : "radiological");
     else if (event.key === "ArrowRight" && frames.length > 1) return step(1);
