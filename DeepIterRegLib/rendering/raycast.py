@@ -64,7 +64,7 @@ class RaycastProjector:
         volume: Volume,
         carm: CArm,
         method: Method = "siddon",
-        patch_px: int = 64,
+        patch_px: int = 32,
         dtype: torch.dtype = torch.float32,
         device: torch.device | str = "cpu",
     ) -> None:
