@@ -86,7 +86,7 @@ def _exp_coefficients(angle_squared: Array) -> tuple[Array, Array, Array]:
     t = xp.sqrt(t2)
     s = angle_squared
     a = xp.where(small, 1 - s / 6 + s * s / 120, xp.sin(t) / t)
-    b = xp.where(small, 0.5 - s / 24 + s * s / 720, (1 - xp.cos(t)) / t2)
+    b = xp.where(small, 0.5 - s / 24 + s * s / 720, 2 * xp.sin(t / 2) ** 2 / t2)  # 1 - cos t would cancel in float32
     c = xp.where(small, 1 / 6 - s / 120 + s * s / 5040, (t - xp.sin(t)) / (t2 * t))
     return a, b, c
 
@@ -108,7 +108,9 @@ def so3_log(rotation: Array) -> Array:
     squared = xp.sum(vector**2, axis=-1)[..., None]
     small = squared < 1e-10
     norm = xp.sqrt(xp.where(small, like(1.0, rotation), squared))
-    scale = xp.where(small, 2 / w * (1 - squared / (3 * w * w)), 2 * xp.atan2(norm, w) / norm)
+    near_one = xp.where(small, w, like(1.0, rotation))  # at half a turn w is 0
+    series = 2 / near_one * (1 - squared / (3 * near_one * near_one))
+    scale = xp.where(small, series, 2 * xp.atan2(norm, w) / norm)
     return vector * scale
 
 
@@ -211,6 +213,11 @@ def rotation_to_euler_deg(rotation: Array) -> Array:
 
 
 def rotation_angle(rotation: Array) -> Array:
-    """Angle (...) in radians of rotations (..., 3, 3): the geodesic distance to the identity on SO(3)."""
+    """Angle (...) in radians of rotations (..., 3, 3): the geodesic distance to the identity on SO(3).
+
+    Its gradient at the identity, which does not exist, is 0.
+    """
     xp = namespace(rotation)
-    return xp.sqrt(xp.sum(so3_log(rotation) ** 2, axis=-1))
+    squared = xp.sum(so3_log(rotation) ** 2, axis=-1)
+    none = squared == 0
+    return xp.where(none, like(0.0, rotation), xp.sqrt(xp.where(none, like(1.0, rotation), squared)))

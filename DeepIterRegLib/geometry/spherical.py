@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import numpy as np
+
 from DeepIterRegLib.geometry.arrays import Array, like, namespace
 from DeepIterRegLib.geometry.carm import CArm
 from DeepIterRegLib.geometry.pose import matrix, transform
@@ -37,11 +39,20 @@ def _detector_axes(theta: Array, phi: Array, gamma: Array) -> Array:
     return xp.stack([cg[..., None] * u + sg[..., None] * v, cg[..., None] * v - sg[..., None] * u, d], axis=-2)
 
 
+def _unmirrored_axes(carm: CArm) -> np.ndarray:
+    """Rows u, v, d (3, 3), u reversed where the stored image is mirrored: no rigid pose leads to a mirrored detector."""
+    handedness = -np.sign(np.linalg.det(carm.axes))  # u x v = -d where the image is seen from the detector
+    return carm.axes * np.array([[handedness], [1.0], [1.0]])
+
+
 def to_pose(spherical: Spherical, carm: CArm, centre_cta_mm: Array) -> Array:
-    """``cta_to_carm`` (..., 4, 4) that gives in `carm` the image the spherical C-arm would take."""
+    """``cta_to_carm`` (..., 4, 4) that gives in `carm` the image the spherical C-arm would take.
+
+    Where `carm` stores its image mirrored, that image mirrored left-right.
+    """
     xp = namespace(spherical.theta)
     axes = _detector_axes(spherical.theta, spherical.phi, spherical.gamma)
-    rotation = like(carm.axes.T, axes) @ axes
+    rotation = like(_unmirrored_axes(carm).T, axes) @ axes
     offset = xp.stack([spherical.bx_mm, spherical.by_mm, spherical.bz_mm], axis=-1) - like(centre_cta_mm, axes)
     return matrix(rotation, (rotation @ offset[..., None])[..., 0])
 
@@ -50,7 +61,7 @@ def from_pose(pose: Array, carm: CArm, centre_cta_mm: Array) -> Spherical:
     """Inverse of `to_pose`; rho is the C-arm's."""
     xp = namespace(pose)
     rotation = pose[..., :3, :3]
-    axes = like(carm.axes, pose) @ rotation
+    axes = like(_unmirrored_axes(carm), pose) @ rotation
     d, u = axes[..., 2, :], axes[..., 0, :]
     theta = xp.asin(xp.clip(d[..., 2], -1.0, 1.0))
     phi = xp.atan2(-d[..., 0], d[..., 1])
