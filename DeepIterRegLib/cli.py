@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import TYPE_CHECKING, Annotated, ParamSpec
 
 import typer
 
@@ -540,14 +540,11 @@ def info(
     if as_json:
         typer.echo(json.dumps(values, indent=2, default=str))
         return
+    width = max(map(len, values)) + 2
     for name, value in values.items():
-        typer.echo(f"{name:<28}{_plain(value)}")
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, (list, tuple)) and any(isinstance(item, str) for item in value):
-        return ("\n" + " " * 28).join(map(str, value))
-    return "-" if value is None or value == [] else str(value)
+        lines = value if isinstance(value, (list, tuple)) and any(isinstance(item, str) for item in value) else [value]
+        for i, line in enumerate(lines):
+            typer.echo(f"{'' if i else name:<{width}}{'-' if line is None or line == [] else line}")
 
 
 def _tell(registration: Registration, out: Path, as_json: bool, quiet: bool) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report.outputs import REGISTRATION_FILES, detector_image, write_registration
 from DeepIterRegLib.transforms import read_pose
 from DeepIterRegLib.volume import Volume, load_volume, save_volume
+
+if TYPE_CHECKING:
+    from DeepIterRegLib.segmentation.dsa import DsaMasks
 
 Progress = Callable[[str, float], None]
 SubtractionMode = Literal["auto", "subtract", "as_is"]
@@ -71,34 +75,47 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
     """
     from DeepIterRegLib.pipeline import RegistrationSettings, register
     from DeepIterRegLib.segmentation.cta import as_cta_mask, segment_vessels
+    from DeepIterRegLib.segmentation.dsa import as_dsa_mask, segment_dsa
 
-    initial_pose = None if job.init in ("radiological", "search") else read_pose(job.init)
-    settings = RegistrationSettings.preset(
-        job.preset, init="file" if initial_pose is not None else job.init, device=job.device, seed=job.seed
-    )
-    reference = read_pose(job.reference) if job.reference else None
     started = time.perf_counter()
     seconds: dict[str, float] = {}
+    problems: list[str] = []
 
-    def timed(step: str, key: str) -> None:
-        seconds[key] = time.perf_counter() - started - sum(seconds.values())
-        on_progress(step, 1.0)
+    @contextmanager
+    def step(name: str, key: str) -> Iterator[None]:
+        """Time a step; keep what is wrong with it, so that everything wrong is said at once."""
+        on_progress(name, 0.0)
+        before = time.perf_counter()
+        try:
+            yield
+        except InputError as error:
+            problems.extend(error.problems)
+        seconds[key] = time.perf_counter() - before
+        on_progress(name, 1.0)
 
-    on_progress("Read DSA", 0.0)
-    angiogram = read_angiogram(
-        job.dsa, job.geometry, SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction)
-    )
-    timed("Read DSA", "read_dsa")
-    on_progress("Read CTA", 0.0)
-    cta = load_volume(job.cta)
-    timed("Read CTA", "read_cta")
-    on_progress("Segment CTA", 0.0)
-    vessels = as_cta_mask(load_volume(job.cta_mask), cta) if job.cta_mask else segment_vessels(cta)
-    if job.cta_vein_mask:
-        veins = as_cta_mask(load_volume(job.cta_vein_mask), cta)
-        vessels = vessels.with_voxels(vessels.voxels | veins.voxels)
-    timed("Segment CTA", "segment_cta")
-    dsa_masks = _brought_dsa_masks(job.dsa_mask, angiogram) if job.dsa_mask else None
+    from_file = job.init not in ("radiological", "search")
+    with step("Read poses", "read_poses"):
+        initial_pose = read_pose(job.init) if from_file else None
+        reference = read_pose(job.reference) if job.reference else None
+        settings = RegistrationSettings.preset(
+            job.preset, init="file" if from_file else job.init, device=job.device, seed=job.seed
+        )
+    with step("Read DSA", "read_dsa"):
+        subtraction = SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction)
+        angiogram = read_angiogram(job.dsa, job.geometry, subtraction)
+        dsa_vessels = as_dsa_mask(read_image(job.dsa_mask), angiogram) if job.dsa_mask else None
+    with step("Read CTA", "read_cta"):
+        cta = load_volume(job.cta)
+        brought = [as_cta_mask(load_volume(path), cta) for path in (job.cta_mask, job.cta_vein_mask) if path]
+    if not problems:
+        with step("Segment CTA", "segment_cta"):
+            vessels = _union(brought) if job.cta_mask else _union([segment_vessels(cta), *brought])
+        with step("Segment DSA", "segment_dsa"):
+            dsa_masks = segment_dsa(angiogram)
+            if dsa_vessels is not None:
+                dsa_masks = _with_brought_vessels(dsa_masks, dsa_vessels)
+    if problems:
+        raise InputError(problems)
     registration = register(
         cta,
         angiogram,
@@ -111,6 +128,7 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
     parts = {**seconds, **{k: v for k, v in registration.seconds.items() if k != "total"}}
     registration = replace(
         registration,
+        warnings=(*cta.notes, *registration.warnings),
         seconds={**parts, "total": time.perf_counter() - started},
         input_hashes={"cta": _hash(cta.voxels, cta.affine), "dsa": _hash(angiogram.frames)},
         mpe_mm_to_reference=None if reference is None else _mpe_mm(registration, reference),
@@ -119,6 +137,10 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
     write_registration(folder, registration, angiogram, vessels)
     on_progress("Write report", 1.0)
     return registration
+
+
+def _union(masks: list[Volume]) -> Volume:
+    return masks[0].with_voxels(np.logical_or.reduce([mask.voxels for mask in masks]))
 
 
 def _mpe_mm(registration: Registration, reference: np.ndarray) -> float:
@@ -132,40 +154,28 @@ def _hash(*arrays: np.ndarray) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _brought_dsa_masks(path: Path, angiogram: Angiogram) -> Any:
-    from DeepIterRegLib.segmentation.dsa import segment_dsa
-
-    mask = read_mask_2d(path, angiogram.carm)
-    found = segment_dsa(angiogram)
-    return replace(found, vessels=mask, arteries=found.arteries & mask, veins=found.veins & mask)
+def _with_brought_vessels(found: DsaMasks, vessels: np.ndarray) -> DsaMasks:
+    """Arteries and veins stay as found where the brought mask agrees."""
+    return replace(found, vessels=vessels, arteries=found.arteries & vessels, veins=found.veins & vessels)
 
 
-def read_mask_2d(path: Path, carm: CArm) -> np.ndarray:
-    """Mask (row, column) bool of a DSA from an image file or a NIfTI of one slice.
+def read_image(path: Path) -> np.ndarray:
+    """Pixels (row, column) of an image file (PNG, TIFF) or of a volume of one slice.
 
     Raises
     ------
     InputError
-        Unreadable, another size than the DSA's, or empty.
+        Absent or unreadable.
     """
-    import SimpleITK as sitk
+    import SimpleITK as sitk  # noqa: N813
 
     if not path.is_file():
         raise InputError(f"DSA mask {path} does not exist: give an image file (PNG, TIFF, NIfTI, NRRD).")
     try:
-        image = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+        image: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     except RuntimeError as error:
         raise InputError(f"DSA mask {path.name} cannot be read as an image: give PNG, TIFF, NIfTI or NRRD.") from error
-    image = image[0] if image.ndim == 3 and len(image) == 1 else image
-    if image.shape != (carm.rows, carm.columns):
-        raise InputError(
-            f"DSA mask {path.name} has shape {image.shape} but the DSA has {carm.rows} rows and {carm.columns} columns: "
-            "draw it on the DSA's own pixels."
-        )
-    mask = np.nan_to_num(image) != 0
-    if not mask.any():
-        raise InputError(f"DSA mask {path.name} is empty: no pixel differs from 0.")
-    return mask
+    return image
 
 
 def is_angiogram(path: Path) -> bool:
@@ -353,6 +363,7 @@ def describe_volume(volume: Volume) -> dict[str, Any]:
         "values": f"{_short(float(np.nanmin(values)))} to {_short(float(np.nanmax(values)))}"
         + ("" if mask else " (HU)"),
         **({"voxels set": int(np.count_nonzero(volume.voxels))} if mask else {}),
+        "notes": list(volume.notes),
     }
 
 
