@@ -43,7 +43,9 @@ def head_vessels(rng_arteries: np.random.Generator, rng_veins: np.random.Generat
 # -- surfaces ------------------------------------------------------------------------------------------
 
 
-def _waves(points: np.ndarray, rng: np.random.Generator, wavelength_mm: tuple[float, float], count: int = 10) -> np.ndarray:
+def _waves(
+    points: np.ndarray, rng: np.random.Generator, wavelength_mm: tuple[float, float], count: int = 10
+) -> np.ndarray:
     """Smooth random field (N,), about normal with deviation 1."""
     direction = rng.normal(size=(count, 3))
     direction /= np.linalg.norm(direction, axis=1, keepdims=True)
@@ -120,7 +122,9 @@ def _posterior_circulation(sketch: Sketch, rng: np.random.Generator) -> None:
         ]
 
     main = lay(sketch, rng, -1, vertebral(dominant), (calibre, calibre * 0.9), vb, "vertebral", 1.5)
-    joined = lay(sketch, rng, main[-1], [[2 * dominant, -23, -43]], (calibre * 0.9, calibre * 0.9), vb, "vertebral", 0.5)
+    joined = lay(
+        sketch, rng, main[-1], [[2 * dominant, -23, -43]], (calibre * 0.9, calibre * 0.9), vb, "vertebral", 0.5
+    )
     other_calibre = calibre * rng.uniform(0.5, 0.9)
     other = lay(sketch, rng, -1, vertebral(-dominant), (other_calibre, other_calibre * 0.9), vb, "other_vertebral", 1.5)
     lay(
@@ -158,7 +162,14 @@ def _posterior_circulation(sketch: Sketch, rng: np.random.Generator) -> None:
         grow(sketch, rng, sca[[-1, len(sca) // 2]], halves[halves[:, 2] > -28], 8, 0.4, vb, f"{side}_SCA")
         start = basilar[len(basilar) // 2]
         aica = lay(
-            sketch, rng, start, [[12 * s, -20, -27], [25 * s, -28, -28], [34 * s, -38, -33]], (0.7, 0.5), vb, f"{side}_AICA", 1.5
+            sketch,
+            rng,
+            start,
+            [[12 * s, -20, -27], [25 * s, -28, -28], [34 * s, -38, -33]],
+            (0.7, 0.5),
+            vb,
+            f"{side}_AICA",
+            1.5,
         )
         grow(sketch, rng, aica[[-1]], halves[(halves[:, 1] > -58) & (halves[:, 2] < -22)], 4, 0.35, vb, f"{side}_AICA")
         if rng.random() < 0.85:
@@ -172,7 +183,16 @@ def _posterior_circulation(sketch: Sketch, rng: np.random.Generator) -> None:
                 [8 * s, -68, -50],
             ]
             pica = lay(sketch, rng, origin, loops, (0.8, 0.6), vb, f"{side}_PICA", 1.2)
-            grow(sketch, rng, pica[[-1]], halves[(halves[:, 2] < -30) & (halves[:, 1] < -50)], 6, 0.35, vb, f"{side}_PICA")
+            grow(
+                sketch,
+                rng,
+                pica[[-1]],
+                halves[(halves[:, 2] < -30) & (halves[:, 1] < -50)],
+                6,
+                0.35,
+                vb,
+                f"{side}_PICA",
+            )
 
 
 def _carotid(sketch: Sketch, rng: np.random.Generator, side: str, s: float, territory: int) -> None:
@@ -224,31 +244,109 @@ def _carotid(sketch: Sketch, rng: np.random.Generator, side: str, s: float, terr
     tip = np.array(sketch.points[end])
     backwards = np.array([sketch.points[i] for i in siphon])
     genu = siphon[int(np.argmax(backwards[:, 1]))]
-    lay(sketch, rng, genu, [[13 * s, 22, -9], [19 * s, 32, -7], [17 * s, 42, -3], [14 * s, 50, 0]], (0.8, 0.5), territory, f"{side}_ophthalmic")
-    lay(sketch, rng, siphon[-3], [[13 * s, -8, -1], [20 * s, -17, 2], [22 * s, -27, 10]], (0.5, 0.4), territory, f"{side}_choroidal", 0.8)
+    lay(
+        sketch,
+        rng,
+        genu,
+        [[13 * s, 22, -9], [19 * s, 32, -7], [17 * s, 42, -3], [14 * s, 50, 0]],
+        (0.8, 0.5),
+        territory,
+        f"{side}_ophthalmic",
+    )
+    lay(
+        sketch,
+        rng,
+        siphon[-3],
+        [[13 * s, -8, -1], [20 * s, -17, 2], [22 * s, -27, 10]],
+        (0.5, 0.4),
+        territory,
+        f"{side}_choroidal",
+        0.8,
+    )
 
     # PCA: from the basilar, or fetal from the carotid.
     junction = [9 * s, -13, -4]
     fetal = rng.random() < 0.2
     pcom_radius = 1.1 if fetal else rng.uniform(0.4, 0.8)
-    pcom = lay(sketch, rng, siphon[-5], [[10 * s, -5, -4.5], junction], (pcom_radius, pcom_radius), territory, f"{side}_PCom", 0.6)
+    pcom = lay(
+        sketch,
+        rng,
+        siphon[-5],
+        [[10 * s, -5, -4.5], junction],
+        (pcom_radius, pcom_radius),
+        territory,
+        f"{side}_PCom",
+        0.6,
+    )
     basilar = [i for i, n in enumerate(sketch.segment) if sketch.segments[n] == "basilar"][-1]
-    p1 = lay(sketch, rng, basilar, [sketch.points[pcom[-1]]], (0.5 if fetal else 1.2, 0.5 if fetal else 1.1), VERTEBROBASILAR, f"{side}_P1", 0.0)
+    p1 = lay(
+        sketch,
+        rng,
+        basilar,
+        [sketch.points[pcom[-1]]],
+        (0.5 if fetal else 1.2, 0.5 if fetal else 1.1),
+        VERTEBROBASILAR,
+        f"{side}_P1",
+        0.0,
+    )
     supply, owner = (pcom[-1], territory) if fetal else (p1[-1], VERTEBROBASILAR)
-    p2 = lay(sketch, rng, supply, [[15 * s, -21, -4], [19 * s, -32, -1], [15 * s, -44, 2], [10 * s, -53, 3]], (1.1, 0.9), owner, f"{side}_P2", 1.0)
+    p2 = lay(
+        sketch,
+        rng,
+        supply,
+        [[15 * s, -21, -4], [19 * s, -32, -1], [15 * s, -44, 2], [10 * s, -53, 3]],
+        (1.1, 0.9),
+        owner,
+        f"{side}_P2",
+        1.0,
+    )
     lay(sketch, rng, p2[-1], [[8 * s, -64, 3], [6 * s, -78, 4], [8 * s, -92, 8]], (0.7, 0.45), owner, f"{side}_P3", 1.5)
-    lay(sketch, rng, p2[-1], [[7 * s, -62, 14], [4 * s, -70, 26], [5 * s, -76, 40]], (0.7, 0.45), owner, f"{side}_P3", 1.5)
+    lay(
+        sketch,
+        rng,
+        p2[-1],
+        [[7 * s, -62, 14], [4 * s, -70, 26], [5 * s, -76, 40]],
+        (0.7, 0.45),
+        owner,
+        f"{side}_P3",
+        1.5,
+    )
     lay(sketch, rng, p2[len(p2) // 3], [[25 * s, -28, -12], [35 * s, -32, -19]], (0.65, 0.5), owner, f"{side}_P3", 1.2)
     lay(sketch, rng, p2[len(p2) // 2], [[24 * s, -42, -8], [33 * s, -55, -9]], (0.65, 0.5), owner, f"{side}_P3", 1.2)
 
     # MCA: M1, two trunks on the insula, loops around the opercula out of the Sylvian fissure.
     reach = rng.uniform(33, 39)
     m1 = lay(
-        sketch, rng, end, [tip + [9 * s, 2, rng.normal(0, 2)], tip + [18 * s, 3, rng.normal(0, 2)], [reach * s, 4, 1]], (1.4, 1.2), territory, f"{side}_M1"
+        sketch,
+        rng,
+        end,
+        [np.add(tip, (9 * s, 2, rng.normal(0, 2))), np.add(tip, (18 * s, 3, rng.normal(0, 2))), (reach * s, 4, 1)],
+        (1.4, 1.2),
+        territory,
+        f"{side}_M1",
     )
-    early = lay(sketch, rng, m1[len(m1) * 2 // 3], [[38 * s, 13, -6], [46 * s, 20, -11], [53 * s, 14, -15]], (0.7, 0.5), territory, f"{side}_M2", 1.2)
-    upper = lay(sketch, rng, m1[-1], [[39 * s, 2, 6], [39.5 * s, -3, 11], [40 * s, -10, 14]], (1.1, 0.95), territory, f"{side}_M2")
-    lower = lay(sketch, rng, m1[-1], [[39 * s, -2, 3], [40 * s, -12, 6], [41 * s, -24, 11]], (1.1, 0.9), territory, f"{side}_M2")
+    early = lay(
+        sketch,
+        rng,
+        m1[len(m1) * 2 // 3],
+        [[38 * s, 13, -6], [46 * s, 20, -11], [53 * s, 14, -15]],
+        (0.7, 0.5),
+        territory,
+        f"{side}_M2",
+        1.2,
+    )
+    upper = lay(
+        sketch,
+        rng,
+        m1[-1],
+        [[39 * s, 2, 6], [39.5 * s, -3, 11], [40 * s, -10, 14]],
+        (1.1, 0.95),
+        territory,
+        f"{side}_M2",
+    )
+    lower = lay(
+        sketch, rng, m1[-1], [[39 * s, -2, 3], [40 * s, -12, 6], [41 * s, -24, 11]], (1.1, 0.9), territory, f"{side}_M2"
+    )
     ends = [early[-1]]
     for k, y in enumerate(np.array([18, 8, -2, -12, -22]) + rng.normal(0, 2.5, 5)):
         roof = 25 + rng.normal(0, 2) - 0.01 * y * y
@@ -281,7 +379,9 @@ def _carotid(sketch: Sketch, rng: np.random.Generator, side: str, s: float, terr
         other = [i for i, n in enumerate(sketch.segment) if sketch.segments[n] == "left_A1"][-1]
         lay(sketch, rng, a1[-1], [sketch.points[other]], (0.6, 0.6), territory, "ACom", 0.0)
     near = rng.uniform(1.6, 2.6) * s
-    a2 = lay(sketch, rng, a1[-1], [[near, 16, 0], [near, 26, 3], [near, 32, 11]], (1.0, 0.9), territory, f"{side}_A2", 0.8)
+    a2 = lay(
+        sketch, rng, a1[-1], [[near, 16, 0], [near, 26, 3], [near, 32, 11]], (1.0, 0.9), territory, f"{side}_A2", 0.8
+    )
     lay(
         sketch,
         rng,
@@ -309,18 +409,35 @@ def _cortical_arteries(sketch: Sketch, rng: np.random.Generator, surfaces: dict[
     for side, s, territory in SIDES:
         surface = surfaces[side]
         points = np.vstack([surface["convexity"], surface["medial"], surface["base"]])
-        medial = np.repeat([False, True, False], [len(surface["convexity"]), len(surface["medial"]), len(surface["base"])])
-        based = np.repeat([False, False, True], [len(surface["convexity"]), len(surface["medial"]), len(surface["base"])])
+        medial = np.repeat(
+            [False, True, False], [len(surface["convexity"]), len(surface["medial"]), len(surface["base"])]
+        )
+        based = np.repeat(
+            [False, False, True], [len(surface["convexity"]), len(surface["medial"]), len(surface["base"])]
+        )
         x, y, z = (points + 4 * np.column_stack([_waves(points, rng, (40, 90)) for _ in range(3)])).T
         x = x * s
-        aca = np.where(medial, (y > -60) & ~((z < 8) & (y < -35)), (x < 21) & (y > -58) & (z > 0) | based & (x < 14) & (y > 10))
+        aca = np.where(
+            medial, (y > -60) & ~((z < 8) & (y < -35)), (x < 21) & (y > -58) & (z > 0) | based & (x < 14) & (y > 10)
+        )
         pca = ~aca & np.where(medial, True, (y < -80) | based & (y < 2) & (x < 45) | (z < -14) & (y < -15))
         mca = ~aca & ~pca & ~medial
         indices = {name: _tails(sketch, f"{side}_{name}") for name in ("M3", "A3", "P3")}
         early = _tails(sketch, f"{side}_M2")[:1]
-        supply = next(t for t, n in zip(sketch.territory, sketch.segment, strict=True) if sketch.segments[n] == f"{side}_P3")
+        supply = next(
+            t for t, n in zip(sketch.territory, sketch.segment, strict=True) if sketch.segments[n] == f"{side}_P3"
+        )
         along = _along(sketch, f"{side}_A3", 12)
-        grow(sketch, rng, np.concatenate([indices["M3"], early]), points[mca], int(rng.integers(46, 60)), 0.4, territory, f"{side}_M4")
+        grow(
+            sketch,
+            rng,
+            np.concatenate([indices["M3"], early]),
+            points[mca],
+            int(rng.integers(46, 60)),
+            0.4,
+            territory,
+            f"{side}_M4",
+        )
         grow(sketch, rng, along, points[aca], int(rng.integers(22, 30)), 0.38, territory, f"{side}_A4")
         calcarine = np.concatenate([indices["P3"], _along(sketch, f"{side}_P3", 14)])
         grow(sketch, rng, calcarine, points[pca], int(rng.integers(18, 26)), 0.38, supply, f"{side}_P4")
@@ -342,7 +459,14 @@ def _along(sketch: Sketch, segment: str, step: int) -> np.ndarray:
 def _external_carotid(sketch: Sketch, rng: np.random.Generator, side: str, s: float) -> None:
     """Branches outside the skull: never injected here, but in every CTA."""
     trunk = lay(
-        sketch, rng, -1, [[24 * s, -9, -102], [32 * s, -6, -80], [45 * s, -8, -60], [52 * s, -6, -45]], (1.9, 1.4), EXTERNAL, f"{side}_ECA", 1.5
+        sketch,
+        rng,
+        -1,
+        [[24 * s, -9, -102], [32 * s, -6, -80], [45 * s, -8, -60], [52 * s, -6, -45]],
+        (1.9, 1.4),
+        EXTERNAL,
+        f"{side}_ECA",
+        1.5,
     )
     for course in (
         [[66 * s, -2, -28], [70 * s, 0, -8], [71 * s, 8, 15], [64 * s, 22, 45]],
@@ -350,9 +474,36 @@ def _external_carotid(sketch: Sketch, rng: np.random.Generator, side: str, s: fl
         [[38 * s, 12, -42], [26 * s, 24, -38], [14 * s, 34, -40]],
     ):
         lay(sketch, rng, trunk[-1], course, (1.0, 0.5), EXTERNAL, f"{side}_ECA_branch", 2.0)
-    lay(sketch, rng, trunk[len(trunk) // 3], [[40 * s, 15, -88], [44 * s, 38, -80], [30 * s, 58, -60], [18 * s, 66, -40]], (1.1, 0.6), EXTERNAL, f"{side}_ECA_branch", 2.0)
-    lay(sketch, rng, trunk[len(trunk) // 2], [[50 * s, -35, -55], [50 * s, -66, -48], [38 * s, -95, -25], [28 * s, -106, 5]], (1.1, 0.5), EXTERNAL, f"{side}_ECA_branch", 2.0)
-    lay(sketch, rng, trunk[-4], [[36 * s, -4, -28], [48 * s, 0, -20], [63 * s, 2, 5], [62 * s, -5, 35]], (0.7, 0.4), EXTERNAL, f"{side}_meningeal", 1.0)
+    lay(
+        sketch,
+        rng,
+        trunk[len(trunk) // 3],
+        [[40 * s, 15, -88], [44 * s, 38, -80], [30 * s, 58, -60], [18 * s, 66, -40]],
+        (1.1, 0.6),
+        EXTERNAL,
+        f"{side}_ECA_branch",
+        2.0,
+    )
+    lay(
+        sketch,
+        rng,
+        trunk[len(trunk) // 2],
+        [[50 * s, -35, -55], [50 * s, -66, -48], [38 * s, -95, -25], [28 * s, -106, 5]],
+        (1.1, 0.5),
+        EXTERNAL,
+        f"{side}_ECA_branch",
+        2.0,
+    )
+    lay(
+        sketch,
+        rng,
+        trunk[-4],
+        [[36 * s, -4, -28], [48 * s, 0, -20], [63 * s, 2, 5], [62 * s, -5, 35]],
+        (0.7, 0.4),
+        EXTERNAL,
+        f"{side}_meningeal",
+        1.0,
+    )
 
 
 # -- veins ---------------------------------------------------------------------------------------------
@@ -409,32 +560,100 @@ def _veins(sketch: Sketch, rng: np.random.Generator, surfaces: dict[str, dict[st
     sagittal = lay(sketch, rng, outlet, course, (rng.uniform(3.4, 4.2), 1.0), VENOUS, "superior_sagittal", 0.7)
     lesser = "left" if dominant == "right" else "right"
     straight = lay(
-        sketch, rng, transverse[lesser][-1] if rng.random() < 0.5 else outlet, [[0, -82, 8], [0, -66, 14], [0, -55, 17]], (2.3, 2.1), VENOUS, "straight", 0.7
+        sketch,
+        rng,
+        transverse[lesser][-1] if rng.random() < 0.5 else outlet,
+        [[0, -82, 8], [0, -66, 14], [0, -55, 17]],
+        (2.3, 2.1),
+        VENOUS,
+        "straight",
+        0.7,
     )
     galen = lay(sketch, rng, straight[-1], [[0, -48, 19], [0, -43, 15.5]], (2.1, 1.8), VENOUS, "galen", 0.5)
-    lay(sketch, rng, straight[-1], [[0, -45, 33], [0, -25, 42], [0, 0, 44], [0, 20, 40]], (1.1, 0.5), VENOUS, "inferior_sagittal", 1.0)
+    lay(
+        sketch,
+        rng,
+        straight[-1],
+        [[0, -45, 33], [0, -25, 42], [0, 0, 44], [0, 20, 40]],
+        (1.1, 0.5),
+        VENOUS,
+        "inferior_sagittal",
+        1.0,
+    )
     for side, s, _ in SIDES:
-        internal = lay(sketch, rng, galen[-1], [[2 * s, -32, 17], [2 * s, -14, 18.5], [2 * s, 1, 14]], (1.2, 0.9), VENOUS, "internal_cerebral", 0.7)
-        lay(sketch, rng, internal[-1], [[9 * s, -1, 20], [16 * s, -10, 25], [20 * s, -22, 27]], (0.8, 0.45), VENOUS, "thalamostriate", 1.0)
+        internal = lay(
+            sketch,
+            rng,
+            galen[-1],
+            [[2 * s, -32, 17], [2 * s, -14, 18.5], [2 * s, 1, 14]],
+            (1.2, 0.9),
+            VENOUS,
+            "internal_cerebral",
+            0.7,
+        )
+        lay(
+            sketch,
+            rng,
+            internal[-1],
+            [[9 * s, -1, 20], [16 * s, -10, 25], [20 * s, -22, 27]],
+            (0.8, 0.45),
+            VENOUS,
+            "thalamostriate",
+            1.0,
+        )
         lay(sketch, rng, internal[-1], [[3 * s, 10, 14], [5 * s, 22, 17]], (0.6, 0.4), VENOUS, "septal", 1.0)
         lay(
-            sketch, rng, galen[-1], [[9 * s, -42, 8], [17 * s, -33, 1], [19 * s, -20, -4], [16 * s, -6, -6]], (1.1, 0.6), VENOUS, "basal_vein", 1.0
+            sketch,
+            rng,
+            galen[-1],
+            [[9 * s, -42, 8], [17 * s, -33, 1], [19 * s, -20, -4], [16 * s, -6, -6]],
+            (1.1, 0.6),
+            VENOUS,
+            "basal_vein",
+            1.0,
         )
         # Superficial middle cerebral vein along the fissure, joined to the vault by Trolard and to the transverse sinus by Labbe.
         bottom = transverse[side][len(transverse[side]) // 5]
         labbe = lay(
-            sketch, rng, bottom, [[61 * s, -52, 0], [65 * s, -42, 8], [66 * s, -30, 14]], (rng.uniform(0.9, 1.8), 0.9), VENOUS, f"{side}_labbe", 2.0
+            sketch,
+            rng,
+            bottom,
+            [[61 * s, -52, 0], [65 * s, -42, 8], [66 * s, -30, 14]],
+            (rng.uniform(0.9, 1.8), 0.9),
+            VENOUS,
+            f"{side}_labbe",
+            2.0,
         )
-        sylvian = lay(sketch, rng, labbe[-1], [[66 * s, -14, 12], [63 * s, 3, 4], [54 * s, 16, -5]], (1.0, 0.6), VENOUS, f"{side}_sylvian_vein", 1.5)
+        sylvian = lay(
+            sketch,
+            rng,
+            labbe[-1],
+            [[66 * s, -14, 12], [63 * s, 3, 4], [54 * s, 16, -5]],
+            (1.0, 0.6),
+            VENOUS,
+            f"{side}_sylvian_vein",
+            1.5,
+        )
         top = sagittal[int(len(sagittal) * rng.uniform(0.5, 0.62))]
         z = np.array([70, 54, 36, 20]) + rng.normal(0, 2, 4)
         y = np.array(sketch.points[top])[1] + np.array([-3, -8, -12, -14])
         x = BRAIN_AXES_MM[0] * np.sqrt(np.clip(1 - ((z - 20) / 66) ** 2 - ((y + 18) / 80) ** 2, 0.02, 1))
-        trolard = lay(sketch, rng, top, np.column_stack([x * s, y, z]).tolist(), (rng.uniform(1.0, 1.8), 0.7), VENOUS, f"{side}_trolard", 1.5)
+        trolard = lay(
+            sketch,
+            rng,
+            top,
+            np.column_stack([x * s, y, z]).tolist(),
+            (rng.uniform(1.0, 1.8), 0.7),
+            VENOUS,
+            f"{side}_trolard",
+            1.5,
+        )
         surface = surfaces[side]
         points = np.vstack([surface["convexity"], surface["medial"][surface["medial"][:, 2] > 20]])
         bridges = sagittal[rng.permutation(np.linspace(8, len(sagittal) - 4, 11).astype(int))[:9]]
-        roots = np.concatenate([bridges, trolard[::10], labbe[::8], sylvian[::8], transverse[side][4 : len(transverse[side]) // 2 : 9]])
+        roots = np.concatenate(
+            [bridges, trolard[::10], labbe[::8], sylvian[::8], transverse[side][4 : len(transverse[side]) // 2 : 9]]
+        )
         grow(sketch, rng, roots, points, int(rng.integers(60, 85)), 0.5, VENOUS, "cortical_vein", 0.7)
         halves = _cerebellum(s, rng)
         grow(sketch, rng, transverse[side][10:-6:10], halves[halves[:, 1] < -40], 8, 0.45, VENOUS, "cerebellar_vein")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.interpolate import CubicSpline
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import dijkstra
@@ -96,7 +97,9 @@ class Sketch:
     segment: list[int] = field(default_factory=list)
     segments: list[str] = field(default_factory=list)
 
-    def append(self, points: np.ndarray, radius: np.ndarray, parent: np.ndarray, territory: int, segment: str) -> np.ndarray:
+    def append(
+        self, points: np.ndarray, radius: np.ndarray, parent: np.ndarray, territory: int, segment: str
+    ) -> np.ndarray:
         """Add nodes (M, 3) whose parents are indices of the sketch; returns their indices (M,)."""
         if segment not in self.segments:
             self.segments.append(segment)
@@ -123,7 +126,7 @@ def lay(
     sketch: Sketch,
     rng: np.random.Generator,
     parent: int,
-    control_mm: Sequence[Sequence[float]],
+    control_mm: Sequence[ArrayLike],
     radii_mm: tuple[float, float],
     territory: int,
     segment: str,
@@ -177,7 +180,9 @@ def grow(
     b, d = neighbour[:, 1:].ravel(), distance[:, 1:].ravel()
     cost = d**1.3 * np.exp(rng.normal(0, roughness, len(d)))
     graph = coo_matrix((cost, (a, b)), shape=(len(nodes), len(nodes))).tocsr()
-    cost_to, previous, _ = dijkstra(graph, directed=False, indices=np.arange(n_roots), return_predecessors=True, min_only=True)
+    cost_to, previous, _ = dijkstra(
+        graph, directed=False, indices=np.arange(n_roots), return_predecessors=True, min_only=True
+    )
     reachable = np.flatnonzero(np.isfinite(cost_to[n_roots:])) + n_roots
     targets = reachable[_spread(nodes[reachable], tips, rng)]
 
@@ -190,15 +195,16 @@ def grow(
     used = np.flatnonzero(carried)
     used = used[np.argsort(cost_to[used])]
     up = previous[used]
+    tree = list(zip(used.tolist(), up.tolist(), strict=True))
 
     position = _relaxed(nodes, used, up)
-    main = {}
-    for n, p in zip(used, up, strict=True):
+    main: dict[int, int] = {}
+    for n, p in tree:
         if p not in main or carried[n] > carried[main[p]]:
             main[p] = n
     # Cubic Hermite pieces: a main child continues its parent's tangent, a side branch leaves along its own chord.
     tangent = np.zeros_like(position)
-    for n, p in zip(used, up, strict=True):
+    for n, p in tree:
         ahead = position[main[n]] if n in main else position[n]
         tangent[n] = (ahead - position[p]) * (0.5 if n in main else 1.0)
     limit = np.array([sketch.radius[r] for r in roots]) * 0.85
@@ -206,7 +212,7 @@ def grow(
     root_of = np.arange(len(nodes))
     index = {i: int(r) for i, r in enumerate(roots)}
     created = []
-    for n, p in zip(used, up, strict=True):
+    for n, p in tree:
         root_of[n] = root_of[p]
         length = float(np.linalg.norm(position[n] - position[p]))
         pieces = max(1, round(length / STEP_MM))

@@ -23,10 +23,16 @@ ORIENTATIONS = (
 ORIENTATION_WEIGHTS = (0.6, 0.2, 0.1, 0.1)
 
 
-def make_grid(head_to_cta: np.ndarray, rng: np.random.Generator, settings: CtaSettings) -> tuple[np.ndarray, tuple[int, int, int]]:
+def make_grid(
+    head_to_cta: np.ndarray, rng: np.random.Generator, settings: CtaSettings
+) -> tuple[np.ndarray, tuple[int, int, int]]:
     """Affine (4, 4) and shape (k, j, i) of a scan of a head placed by `head_to_cta`; half the scans are a little oblique."""
     in_plane, slice_mm = rng.uniform(*settings.in_plane_spacing_mm), rng.uniform(*settings.slice_spacing_mm)
-    field, bottom, top = rng.uniform(*settings.field_mm), rng.uniform(*settings.bottom_mm), rng.uniform(*settings.top_mm)
+    field, bottom, top = (
+        rng.uniform(*settings.field_mm),
+        rng.uniform(*settings.bottom_mm),
+        rng.uniform(*settings.top_mm),
+    )
     shift, roll = rng.normal(0, 4, 3), np.radians(rng.normal(0, 3, 3)) * (rng.random() < 0.5)
     directions = np.array(ORIENTATIONS[rng.choice(len(ORIENTATIONS), p=ORIENTATION_WEIGHTS)], dtype=np.float64)
     centre = pose.transform(head_to_cta, np.array([[0.0, -12.0, (bottom + top) / 2]]))[0] + shift * [1, 1, 0]
@@ -67,7 +73,8 @@ def _compose(
                     fx, fy, fz = np.float32(x - a), np.float32(y - b), np.float32(z - c)
                     gx, gy, gz = np.float32(1) - fx, np.float32(1) - fy, np.float32(1) - fz
                     value = gx * (
-                        gy * (gz * tissue[a, b, c] + fz * tissue[a, b, c + 1]) + fy * (gz * tissue[a, b + 1, c] + fz * tissue[a, b + 1, c + 1])
+                        gy * (gz * tissue[a, b, c] + fz * tissue[a, b, c + 1])
+                        + fy * (gz * tissue[a, b + 1, c] + fz * tissue[a, b + 1, c + 1])
                     ) + fx * (
                         gy * (gz * tissue[a + 1, b, c] + fz * tissue[a + 1, b, c + 1])
                         + fy * (gz * tissue[a + 1, b + 1, c] + fz * tissue[a + 1, b + 1, c + 1])
@@ -84,7 +91,7 @@ def _compose(
 
 
 def _ct_noise(rng: np.random.Generator) -> np.ndarray:
-    """A periodic block (128, 128, 128) of correlated noise of deviation 1: smoothed, without its slowest parts, as filtered back-projection leaves it."""
+    """A periodic block (128, 128, 128) of deviation 1: smoothed, without its slowest parts, as reconstruction leaves it."""
     white = rng.standard_normal((128, 128, 128), dtype=np.float32)
     fine = ndimage.gaussian_filter(white, 0.8, mode="wrap", truncate=3)
     fine -= 0.8 * ndimage.gaussian_filter(white, 2.5, mode="wrap", truncate=2)
@@ -116,12 +123,30 @@ def make_cta(
         p = vessels.parent[n]
         drawn.append(
             draw_tubes(
-                vessels.points_mm[p], vessels.points_mm[n], vessels.radius_mm[p], vessels.radius_mm[n], enhancement[n], to_index, spacing, shape, blur
+                vessels.points_mm[p],
+                vessels.points_mm[n],
+                vessels.radius_mm[p],
+                vessels.radius_mm[n],
+                enhancement[n],
+                to_index,
+                spacing,
+                shape,
+                blur,
             )
         )
     (arteries, artery_mask), (veins, vein_mask) = drawn
     voxels = np.empty(shape, np.int16)
     cta_to_head = np.linalg.inv(head_to_cta) @ affine
     cta_to_head[:3, 3] -= head.origin_mm
-    _compose(head.hu, cta_to_head[:3] / SPACING_MM, arteries, veins, artery_hu, vein_hu, _ct_noise(rng), rng.uniform(*settings.noise_hu), voxels)
+    _compose(
+        head.hu,
+        cta_to_head[:3] / SPACING_MM,
+        arteries,
+        veins,
+        artery_hu,
+        vein_hu,
+        _ct_noise(rng),
+        rng.uniform(*settings.noise_hu),
+        voxels,
+    )
     return Volume(voxels, affine), Volume(artery_mask.view(bool), affine), Volume(vein_mask.view(bool), affine)

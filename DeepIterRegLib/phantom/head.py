@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numba import njit
+from numpy.typing import ArrayLike
 from scipy import ndimage
 
 from DeepIterRegLib.phantom.anatomy import BRAIN_AXES_MM, BRAIN_CENTRE_MM, CEREBELLUM_AXES_MM, CEREBELLUM_CENTRE_MM
@@ -16,7 +16,7 @@ SPACING_MM = 1.0
 LOW_MM = np.array([-92.0, -116.0, -172.0])
 HIGH_MM = np.array([92.0, 96.0, 108.0])
 
-Vector = Sequence[float]
+Vector = ArrayLike
 
 
 @dataclass(frozen=True)
@@ -78,7 +78,15 @@ def _ellipsoid(
 
 @njit(cache=True)
 def _rod(
-    hu: np.ndarray, origin: np.ndarray, spacing: float, start: np.ndarray, end: np.ndarray, radius: float, value: float, noise: np.ndarray, noise_hu: float
+    hu: np.ndarray,
+    origin: np.ndarray,
+    spacing: float,
+    start: np.ndarray,
+    end: np.ndarray,
+    radius: float,
+    value: float,
+    noise: np.ndarray,
+    noise_hu: float,
 ) -> None:
     """Blend `value` (+ noise times noise_hu) into a rod with round ends."""
     first = np.empty(3, np.int64)
@@ -116,12 +124,41 @@ def make_head(rng: np.random.Generator) -> Head:
     cells = _texture(tuple(s // 2 + 1 for s in shape), rng, 1.0)
     everywhere = (np.full(3, -1e3), np.full(3, 1e3))
 
-    def ellipsoid(centre: Vector, axes: Vector, value: float, noise_mm: float = 0.0, low: Vector | None = None, high: Vector | None = None) -> None:
-        box = tuple(np.array(b, dtype=np.float64) if b is not None else e for b, e in zip((low, high), everywhere, strict=True))
-        _ellipsoid(hu, LOW_MM, SPACING_MM, np.array(centre, dtype=np.float64), np.array(axes, dtype=np.float64), value, quarter, noise_mm, *box)
+    def ellipsoid(
+        centre: Vector,
+        axes: Vector,
+        value: float,
+        noise_mm: float = 0.0,
+        low: Vector | None = None,
+        high: Vector | None = None,
+    ) -> None:
+        box = tuple(
+            np.array(b, dtype=np.float64) if b is not None else e for b, e in zip((low, high), everywhere, strict=True)
+        )
+        _ellipsoid(
+            hu,
+            LOW_MM,
+            SPACING_MM,
+            np.array(centre, dtype=np.float64),
+            np.array(axes, dtype=np.float64),
+            value,
+            quarter,
+            noise_mm,
+            *box,
+        )
 
     def rod(start: Vector, end: Vector, radius: float, value: float, noise_hu: float = 0.0) -> None:
-        _rod(hu, LOW_MM, SPACING_MM, np.array(start, dtype=np.float64), np.array(end, dtype=np.float64), radius, value, cells, noise_hu)
+        _rod(
+            hu,
+            LOW_MM,
+            SPACING_MM,
+            np.array(start, dtype=np.float64),
+            np.array(end, dtype=np.float64),
+            radius,
+            value,
+            cells,
+            noise_hu,
+        )
 
     thickness = rng.uniform(5.0, 7.5)
     skin = rng.uniform(4.0, 7.0)
@@ -174,13 +211,13 @@ def make_head(rng: np.random.Generator) -> Head:
 
     # Cranial cavity: vault above its floors, middle and posterior fossa, foramen magnum.
     ellipsoid(BRAIN_CENTRE_MM, inner, CSF_HU, 0.0, low=[-200, -200, -10])
-    ellipsoid(CEREBELLUM_CENTRE_MM, CEREBELLUM_AXES_MM + [3, 3, 3], CSF_HU)
+    ellipsoid(CEREBELLUM_CENTRE_MM, CEREBELLUM_AXES_MM + 3, CSF_HU)
     rod([0, -30, -20], [0, -36, -62], 14, CSF_HU)
     rod([0, -36, -62], [0, -36, -215], 8, CSF_HU)
     for s in (-1.0, 1.0):
         ellipsoid([36 * s, -6, -12], [25, 31, 17], CSF_HU)
     ellipsoid([0, 42, -16], [60, 34, 11], SOFT_HU, high=[200, 200, -8])  # roof of the orbits
-    ellipsoid([0, 40, -6], [54, 36, 3.0], cortical, low=[-200, 14, -200])
+    ellipsoid([0, 38, -6], [46, 27, 3.0], cortical, low=[-200, 14, -200])
 
     # Petrous pyramids and mastoids with their air cells, carotid canals' surroundings.
     for s in (-1.0, 1.0):

@@ -97,8 +97,12 @@ def make_patient(seed: int, settings: PhantomSettings = PhantomSettings()) -> Pa
     cta_to_head = np.linalg.inv(head_to_cta)
     cta_to_head[:3, 3] -= head.origin_mm
     to_index = np.diag([1 / SPACING_MM] * 3 + [1.0]) @ cta_to_head
-    run = make_run(vessels, attenuation_per_mm(head.hu), to_index, carm, truth, injection, occluded, rng_run, settings.run)
-    return Patient(seed, settings, cta, arteries, veins, vessels, occlusion, occluded, run, truth, offset_deg, offset_mm)
+    run = make_run(
+        vessels, attenuation_per_mm(head.hu), to_index, carm, truth, injection, occluded, rng_run, settings.run
+    )
+    return Patient(
+        seed, settings, cta, arteries, veins, vessels, occlusion, occluded, run, truth, offset_deg, offset_mm
+    )
 
 
 def _pick(rng: np.random.Generator, options: tuple[Any, ...], weights: tuple[float, ...]) -> Any:
@@ -139,7 +143,9 @@ def _occlude(
     return occlusion, occluded, full
 
 
-def _choose_view(vessels: Centrelines, injection: Injection, truth: np.ndarray, rng: np.random.Generator, settings: PhantomSettings) -> CArm:
+def _choose_view(
+    vessels: Centrelines, injection: Injection, truth: np.ndarray, rng: np.random.Generator, settings: PhantomSettings
+) -> CArm:
     """The C-arm: angles, distances, and a detector field in which the injected tree lies, as an operator would choose it.
 
     Any of the fields that show at least nine tenths of the injected intracranial arteries at the true pose may be
@@ -147,20 +153,36 @@ def _choose_view(vessels: Centrelines, injection: Injection, truth: np.ndarray, 
     """
     view = settings.view
     kind = view.views[int(rng.integers(len(view.views)))]
-    primary, secondary, side = rng.uniform(-view.angle_deg, view.angle_deg), rng.uniform(-view.angle_deg, view.angle_deg), rng.choice([-90.0, 90.0])
+    primary, secondary, side = (
+        rng.uniform(-view.angle_deg, view.angle_deg),
+        rng.uniform(-view.angle_deg, view.angle_deg),
+        rng.choice([-90.0, 90.0]),
+    )
     cranial = rng.uniform(0, 15)
     primary, secondary = (primary, secondary + cranial) if kind == "ap" else (side + primary, secondary)
     sid, sod = rng.uniform(*view.sid_mm), rng.uniform(*view.sod_mm)
     wanted_columns = int(rng.choice(view.matrices))
-    territory = ~vessels.vein & (vessels.territory != EXTERNAL) if injection == "everything" else vessels.territory == TERRITORIES.index(injection)
+    territory = (
+        ~vessels.vein & (vessels.territory != EXTERNAL)
+        if injection == "everything"
+        else vessels.territory == TERRITORIES.index(injection)
+    )
     neck = np.char.find(np.array(vessels.segments), "cervical") >= 0
-    tree = vessels.points_mm[territory & ~neck[vessels.segment] & ~vessels.named("vertebral") & ~vessels.named("other_vertebral")]
+    tree = vessels.points_mm[
+        territory & ~neck[vessels.segment] & ~vessels.named("vertebral") & ~vessels.named("other_vertebral")
+    ]
 
     def carm(field: tuple[float, float]) -> CArm:
         columns = wanted_columns if field[1] / wanted_columns <= 0.5 else max(view.matrices)
         spacing = field[1] / columns
         return CArm.from_angles(
-            primary, secondary, sid_mm=sid, sod_mm=sod, rows=round(field[0] / spacing), columns=columns, pixel_spacing_mm=(spacing, spacing)
+            primary,
+            secondary,
+            sid_mm=sid,
+            sod_mm=sod,
+            rows=round(field[0] / spacing),
+            columns=columns,
+            pixel_spacing_mm=(spacing, spacing),
         )
 
     def seen(candidate: CArm) -> float:
@@ -170,7 +192,11 @@ def _choose_view(vessels: Centrelines, injection: Injection, truth: np.ndarray, 
     fields = [carm(f) for f in view.field_mm]
     fitting = [c for c in fields if seen(c) >= 0.9]
     chance = rng.random()
-    return fitting[int(chance * len(fitting))] if fitting else max(fields, key=lambda c: (seen(c), c.rows * c.pixel_spacing_mm[0]))
+    return (
+        fitting[int(chance * len(fitting))]
+        if fitting
+        else max(fields, key=lambda c: (seen(c), c.rows * c.pixel_spacing_mm[0]))
+    )
 
 
 def clean_images(patient: Patient) -> Angiogram:
@@ -180,7 +206,9 @@ def clean_images(patient: Patient) -> Angiogram:
     """
     shapes = tubes(patient.centrelines, patient.centrelines.parent >= 0)
     carm = patient.carm
-    depth = tube_chords(shapes, carm, patient.cta_to_carm).image(np.full(len(shapes.node), 0.01), carm.rows, carm.columns)
+    depth = tube_chords(shapes, carm, patient.cta_to_carm).image(
+        np.full(len(shapes.node), 0.01), carm.rows, carm.columns
+    )
     return Angiogram(-depth[None], carm, np.zeros(1), np.ones(depth.shape, dtype=bool))
 
 
@@ -210,6 +238,13 @@ def write_patient(patient: Patient, out_dir: str | Path) -> None:
     save_volume(patient.cta, out / "cta.nii.gz")
     save_volume(patient.arteries, out / "arteries.nii.gz")
     save_volume(patient.veins, out / "veins.nii.gz")
-    write_xa(out / "dsa.dcm", patient.run.frames, patient.carm, patient.run.frame_times_s, patient.run.mask_frames, bits_stored=BITS_STORED)
+    write_xa(
+        out / "dsa.dcm",
+        patient.run.frames,
+        patient.carm,
+        patient.run.frame_times_s,
+        patient.run.mask_frames,
+        bits_stored=BITS_STORED,
+    )
     write_tfm(out / "truth.tfm", patient.cta_to_carm)
     (out / "truth.json").write_text(json.dumps(truth_record(patient), indent=2) + "\n", encoding="utf-8")

@@ -67,7 +67,9 @@ def _draw(
         size = (ni, nj, nk)
         for axis in range(3):
             low[axis] = max(0, int(np.ceil((min(ends[n, axis], starts[n, axis]) - reach) / spacing[axis])))
-            high[axis] = min(size[axis] - 1, int(np.floor((max(ends[n, axis], starts[n, axis]) + reach) / spacing[axis])))
+            high[axis] = min(
+                size[axis] - 1, int(np.floor((max(ends[n, axis], starts[n, axis]) + reach) / spacing[axis]))
+            )
         ax = ends[n, 0] - starts[n, 0]
         ay = ends[n, 1] - starts[n, 1]
         az = ends[n, 2] - starts[n, 2]

@@ -10,7 +10,7 @@ from scipy.spatial import cKDTree
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.phantom.centrelines import EXTERNAL, TERRITORIES, VERTEBROBASILAR, Centrelines
 from DeepIterRegLib.phantom.settings import Injection, RunSettings
-from DeepIterRegLib.phantom.xray import Chords, blurred, line_integrals, tube_chords, tubes, upsampled
+from DeepIterRegLib.phantom.xray import Chords, Tubes, blurred, line_integrals, tube_chords, tubes, upsampled
 
 BITS_STORED = 12
 BEHIND_HEAD = 900.0  # detector value behind the middle of the head
@@ -77,7 +77,9 @@ def gamma_variate(x: np.ndarray, sharpness: float = 2.5) -> np.ndarray:
 # -- filling -------------------------------------------------------------------------------------------
 
 
-def fill(vessels: Centrelines, injection: Injection, occluded: np.ndarray, rng: np.random.Generator, settings: RunSettings) -> Filling:
+def fill(
+    vessels: Centrelines, injection: Injection, occluded: np.ndarray, rng: np.random.Generator, settings: RunSettings
+) -> Filling:
     """Arteries of the injected territory by path length, then the veins that drain them, mixed with unopacified blood."""
     count = len(vessels.parent)
     path = vessels.from_root(vessels.length_mm / (120.0 + 120.0 * vessels.radius_mm))
@@ -86,7 +88,9 @@ def fill(vessels: Centrelines, injection: Injection, occluded: np.ndarray, rng: 
         tip_path = 0.0
     else:
         filled = vessels.territory == TERRITORIES.index(injection)
-        start = vessels.named("vertebral" if injection == "vertebrobasilar" else f"{injection.split('_')[0]}_ICA_cervical")
+        start = vessels.named(
+            "vertebral" if injection == "vertebrobasilar" else f"{injection.split('_')[0]}_ICA_cervical"
+        )
         start &= vessels.points_mm[:, 2] < np.quantile(vessels.points_mm[start, 2], rng.uniform(0.45, 0.7))
         tip_path = float(path[start].max())
         filled &= (path > tip_path - 0.02) & ~vessels.named("other_vertebral")
@@ -101,7 +105,9 @@ def fill(vessels: Centrelines, injection: Injection, occluded: np.ndarray, rng: 
     return _drain(vessels, Filling(arrival, strength, rise), rng, settings, injection)
 
 
-def _drain(vessels: Centrelines, arterial: Filling, rng: np.random.Generator, settings: RunSettings, injection: Injection) -> Filling:
+def _drain(
+    vessels: Centrelines, arterial: Filling, rng: np.random.Generator, settings: RunSettings, injection: Injection
+) -> Filling:
     """Each venous tip drains the arterial tips around it; on the way to the heart, flows add up and mix."""
     vein, tip = vessels.vein, vessels.children_count == 0
     artery_tips = np.flatnonzero(tip & ~vein & (vessels.territory != EXTERNAL))
@@ -113,7 +119,9 @@ def _drain(vessels: Centrelines, arterial: Filling, rng: np.random.Generator, se
     flow, contrast, moment = (np.zeros(len(vein)) for _ in range(3))
     flow[vein_tips] = 1.0
     contrast[vein_tips] = weight.mean(axis=1)
-    moment[vein_tips] = (weight * arterial.arrival_s[near]).mean(axis=1) + contrast[vein_tips] * (transit + rng.normal(0, 0.5, len(vein_tips)))
+    moment[vein_tips] = (weight * arterial.arrival_s[near]).mean(axis=1) + contrast[vein_tips] * (
+        transit + rng.normal(0, 0.5, len(vein_tips))
+    )
     sagittal = np.flatnonzero(vessels.named("superior_sagittal"))
     outlet = int(vessels.parent[sagittal[0]])
     ends = [int(np.flatnonzero(vessels.named(f"{side}_transverse"))[-1]) for side in ("left", "right")]
@@ -151,7 +159,9 @@ def _drain(vessels: Centrelines, arterial: Filling, rng: np.random.Generator, se
 # -- motion --------------------------------------------------------------------------------------------
 
 
-def head_motion(centre_mm: np.ndarray, frame_count: int, still_frame: int, rng: np.random.Generator, settings: RunSettings) -> tuple[np.ndarray, np.ndarray]:
+def head_motion(
+    centre_mm: np.ndarray, frame_count: int, still_frame: int, rng: np.random.Generator, settings: RunSettings
+) -> tuple[np.ndarray, np.ndarray]:
     """A few jerks and shifts of the head.
 
     Returns
@@ -173,7 +183,9 @@ def head_motion(centre_mm: np.ndarray, frame_count: int, still_frame: int, rng: 
     if settings.motion_deg == 0 and settings.motion_mm == 0:
         return np.eye(4)[None], np.zeros(frame_count, dtype=np.int64)
     eye = np.broadcast_to(np.eye(4), (moves + 1, 4, 4))
-    poses = pose.offset_about(eye, np.broadcast_to(centre_mm, (moves + 1, 3)), pose.so3_exp(np.radians(course[:, :3])), course[:, 3:])
+    poses = pose.offset_about(
+        eye, np.broadcast_to(centre_mm, (moves + 1, 3)), pose.so3_exp(np.radians(course[:, :3])), course[:, 3:]
+    )
     relative = poses @ pose.inverse(poses[which[still_frame]])
     used, which = np.unique(which, return_inverse=True)
     return relative[used], which
@@ -224,6 +236,7 @@ def make_run(
     scatter_fraction = rng.uniform(*settings.scatter_fraction)
     photons = rng.uniform(*settings.photons) * carm.pixel_spacing_mm[0] * carm.pixel_spacing_mm[1] / 0.09
     aperture = _aperture(carm, rng, settings)
+    noise_seed = int(rng.integers(2**31))
     frames = np.empty((count, carm.rows, carm.columns), np.uint16)
     reference = None
     for p, moved in enumerate(poses):
@@ -233,18 +246,33 @@ def make_run(
             head = static[static > 1.0]
             reference = float(np.exp(-(np.median(head) if len(head) else 1.0)))
         if tool is not None:
-            static = static + CATHETER_PER_MM * tube_chords(tool, carm, placed).image(np.ones(len(tool.node)), carm.rows, carm.columns)
+            static = static + CATHETER_PER_MM * tube_chords(tool, carm, placed).image(
+                np.ones(len(tool.node)), carm.rows, carm.columns
+            )
         scatter = scatter_fraction * _broad(np.exp(-static), 0.08 * carm.columns)
         chords = tube_chords(shapes, carm, placed)
         for frame in np.flatnonzero(which == p):
-            contrast = _contrast(vessels, filling, chords, shapes.node, times[frame] - injected_s, carm, placed, artery_per_mm, blush_fraction)
+            contrast = _contrast(
+                vessels,
+                filling,
+                chords,
+                shapes.node,
+                times[frame] - injected_s,
+                carm,
+                placed,
+                artery_per_mm,
+                blush_fraction,
+            )
             primary = blurred(np.exp(-static - contrast), blur)
             expected = (primary + scatter) * aperture / reference
             if photons > 0:
-                noise = np.random.default_rng([int(frame), *rng.bit_generator.seed_seq.generate_state(2)])  # type: ignore[attr-defined]
+                noise = np.random.default_rng([noise_seed, int(frame)])
                 # Normal approximation of Poisson counts, good above 20 photons.
-                expected = expected + np.sqrt(np.maximum(expected, 1e-4) / photons) * noise.standard_normal(expected.shape, dtype=np.float32)
-            frames[frame] = np.clip(expected * BEHIND_HEAD + 0.5, 0, (1 << BITS_STORED) - 1).astype(np.uint16)
+                expected = expected + np.sqrt(np.maximum(expected, 1e-4) / photons) * noise.standard_normal(
+                    expected.shape, dtype=np.float32
+                )
+            counts = np.clip(expected * BEHIND_HEAD + 0.5, 1, (1 << BITS_STORED) - 1).astype(np.uint16)
+            frames[frame] = np.where(aperture > 0, counts, 0)
     return Run(frames, carm, times, tuple(range(masks)), injection, filling, poses[which])
 
 
@@ -275,7 +303,9 @@ def _contrast(
     np.add.at(grid, ((px[seen, 1] * size).astype(int), (px[seen, 0] * size).astype(int)), blush[seen])
     sigma = 10.0 * carm.magnification / (carm.columns * carm.pixel_spacing_mm[1] / size)
     spread = blurred(grid, sigma)
-    return image + upsampled(spread * (2 * blush_fraction / max(spread.max() / max(blush.max(), 1e-9), 1e-9)), carm.rows, carm.columns)
+    return image + upsampled(
+        spread * (2 * blush_fraction / max(spread.max() / max(blush.max(), 1e-9), 1e-9)), carm.rows, carm.columns
+    )
 
 
 def _broad(image: np.ndarray, sigma_px: float) -> np.ndarray:
@@ -284,7 +314,7 @@ def _broad(image: np.ndarray, sigma_px: float) -> np.ndarray:
     return upsampled(blurred(small, sigma_px / 8), *image.shape)
 
 
-def _catheter(vessels: Centrelines, injection: Injection, rng: np.random.Generator):  # type: ignore[no-untyped-def]
+def _catheter(vessels: Centrelines, injection: Injection, rng: np.random.Generator) -> Tubes:
     """A 5 to 6 F tube up to the tip of injection, along one wall of the neck artery."""
     name = "vertebral" if injection == "vertebrobasilar" else f"{injection.split('_')[0]}_ICA_cervical"
     nodes = np.flatnonzero(vessels.named(name))
@@ -302,7 +332,7 @@ def _catheter(vessels: Centrelines, injection: Injection, rng: np.random.Generat
 
 
 def _aperture(carm: CArm, rng: np.random.Generator, settings: RunSettings) -> np.ndarray:
-    """Transmission of the collimator: four straight edges with a penumbra, a little light beyond them."""
+    """Transmission of the collimator: straight edges with a penumbra; the electronic shutter blackens what lies beyond."""
     edges = rng.uniform(0, settings.collimated_fraction, 4) * (rng.random(4) < 0.5)
 
     def across(n: int, low: float, high: float) -> np.ndarray:
@@ -312,4 +342,5 @@ def _aperture(carm: CArm, rng: np.random.Generator, settings: RunSettings) -> np
         right = 1 / (1 + np.exp(-((1 - high) * n - x) / penumbra)) if high > 0 else np.ones(n, np.float32)
         return np.asarray(left * right, dtype=np.float32)
 
-    return 0.02 + 0.98 * np.outer(across(carm.rows, edges[0], edges[1]), across(carm.columns, edges[2], edges[3])).astype(np.float32)
+    transmission = np.outer(across(carm.rows, edges[0], edges[1]), across(carm.columns, edges[2], edges[3]))
+    return np.where(transmission < 0.5, 0.0, transmission).astype(np.float32)

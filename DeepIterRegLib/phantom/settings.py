@@ -47,7 +47,13 @@ class ViewSettings:
     sid_mm: Range = (1000.0, 1250.0)
     sod_mm: Range = (700.0, 800.0)
     matrices: tuple[int, ...] = (512, 1024)
-    field_mm: tuple[tuple[float, float], ...] = ((200.0, 200.0), (250.0, 250.0), (300.0, 300.0), (300.0, 400.0), (400.0, 400.0))
+    field_mm: tuple[tuple[float, float], ...] = (
+        (200.0, 200.0),
+        (250.0, 250.0),
+        (300.0, 300.0),
+        (300.0, 400.0),
+        (400.0, 400.0),
+    )
 
 
 @dataclass(frozen=True)

@@ -65,8 +65,18 @@ def tubes(vessels: Centrelines, chosen: np.ndarray) -> Tubes:
     end_normal = np.where((main >= 0)[:, None], axis + axis[main], axis)
     keep = has_parent & chosen & (length > 1e-6) & ~inside
     n = np.flatnonzero(keep)
-    unit = lambda v: v / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-9)  # noqa: E731
-    return Tubes(points[parent[n]], points[n], unit(start_normal[n]), unit(end_normal[n]), (radius[n] + radius[parent[n]]) / 2, n)
+    return Tubes(
+        points[parent[n]],
+        points[n],
+        _unit(start_normal[n]),
+        _unit(end_normal[n]),
+        (radius[n] + radius[parent[n]]) / 2,
+        n,
+    )
+
+
+def _unit(vectors: np.ndarray) -> np.ndarray:
+    return np.asarray(vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9))
 
 
 @njit(cache=True)
@@ -96,7 +106,13 @@ def _topology(points: np.ndarray, parent: np.ndarray, radius: np.ndarray) -> tup
 
 @njit(cache=True)
 def chord_mm(
-    source: np.ndarray, direction: np.ndarray, start: np.ndarray, end: np.ndarray, start_normal: np.ndarray, end_normal: np.ndarray, radius: float
+    source: np.ndarray,
+    direction: np.ndarray,
+    start: np.ndarray,
+    end: np.ndarray,
+    start_normal: np.ndarray,
+    end_normal: np.ndarray,
+    radius: float,
 ) -> float:
     """Length of a ray (unit direction) inside one tube: quadratic of the cylinder, then the two planes."""
     ax, ay, az = end[0] - start[0], end[1] - start[1], end[2] - start[2]
@@ -233,7 +249,20 @@ def tube_chords(shapes: Tubes, carm: CArm, cta_to_carm: np.ndarray) -> Chords:
     step_v = carm.pixel_positions(np.array([0.0, 1.0])) - corner
     magnified_px = carm.sid_mm / min(carm.pixel_spacing_mm)
     source = np.array(carm.source_mm)
-    fixed = (start, end, *normals, shapes.radius_mm, carm.projection_matrix, magnified_px, source, corner, step_u, step_v, carm.rows, carm.columns)
+    fixed = (
+        start,
+        end,
+        *normals,
+        shapes.radius_mm,
+        carm.projection_matrix,
+        magnified_px,
+        source,
+        corner,
+        step_u,
+        step_v,
+        carm.rows,
+        carm.columns,
+    )
     bound = _chords(*fixed, np.empty(0, np.int32), np.empty(0, np.int32), np.empty(0, np.float32))
     pixel, tube, length = np.empty(bound, np.int32), np.empty(bound, np.int32), np.empty(bound, np.float32)
     filled = _chords(*fixed, pixel, tube, length) if bound else 0
@@ -242,12 +271,22 @@ def tube_chords(shapes: Tubes, carm: CArm, cta_to_carm: np.ndarray) -> Chords:
 
 def attenuation_per_mm(hu: np.ndarray) -> np.ndarray:
     """Linear attenuation of HU at angiographic energy, float32."""
-    return (WATER_PER_MM * np.maximum(0.0, 1.0 + (hu + (BONE_GAIN - 1) * np.maximum(hu - 100, 0)) / 1000)).astype(np.float32)
+    return (WATER_PER_MM * np.maximum(0.0, 1.0 + (hu + (BONE_GAIN - 1) * np.maximum(hu - 100, 0)) / 1000)).astype(
+        np.float32
+    )
 
 
 @njit(cache=True, fastmath=True)
 def _march(
-    values: np.ndarray, to_index: np.ndarray, source: np.ndarray, corner: np.ndarray, step_u: np.ndarray, step_v: np.ndarray, rows: int, columns: int, step_mm: float
+    values: np.ndarray,
+    to_index: np.ndarray,
+    source: np.ndarray,
+    corner: np.ndarray,
+    step_u: np.ndarray,
+    step_v: np.ndarray,
+    rows: int,
+    columns: int,
+    step_mm: float,
 ) -> np.ndarray:
     """Trilinear samples along each ray, clipped to the grid."""
     out = np.zeros((rows, columns), np.float32)
@@ -277,7 +316,11 @@ def _march(
                 continue
             count = max(1, int(np.ceil((far - near) / step_mm)))
             step = (far - near) / count
-            x, y, z = start[0] + (near + 0.5 * step) * move[0], start[1] + (near + 0.5 * step) * move[1], start[2] + (near + 0.5 * step) * move[2]
+            x, y, z = (
+                start[0] + (near + 0.5 * step) * move[0],
+                start[1] + (near + 0.5 * step) * move[1],
+                start[2] + (near + 0.5 * step) * move[2],
+            )
             sx, sy, sz = step * move[0], step * move[1], step * move[2]
             total = np.float32(0)
             for _ in range(count):
@@ -296,7 +339,9 @@ def _march(
     return out
 
 
-def line_integrals(values: np.ndarray, carm_to_index: np.ndarray, carm: CArm, step_mm: float = 1.2, longest_px: int = 384) -> np.ndarray:
+def line_integrals(
+    values: np.ndarray, carm_to_index: np.ndarray, carm: CArm, step_mm: float = 1.2, longest_px: int = 384
+) -> np.ndarray:
     """Integral of `values` (x, y, z; per mm) along each pixel's ray: (rows, columns) float32.
 
     `carm_to_index` (4, 4) maps C-arm RAS mm to indices of `values`. Rays are cast on a grid of at most
@@ -307,7 +352,17 @@ def line_integrals(values: np.ndarray, carm_to_index: np.ndarray, carm: CArm, st
     corner = coarse.pixel_positions(np.zeros(2))
     step_u = coarse.pixel_positions(np.array([1.0, 0.0])) - corner
     step_v = coarse.pixel_positions(np.array([0.0, 1.0])) - corner
-    image = _march(values, np.ascontiguousarray(carm_to_index[:3]), np.array(carm.source_mm), corner, step_u, step_v, coarse.rows, coarse.columns, step_mm)
+    image = _march(
+        values,
+        np.ascontiguousarray(carm_to_index[:3]),
+        np.array(carm.source_mm),
+        corner,
+        step_u,
+        step_v,
+        coarse.rows,
+        coarse.columns,
+        step_mm,
+    )
     return upsampled(image, carm.rows, carm.columns)
 
 
@@ -322,13 +377,19 @@ def _bilinear(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
             x = min(max((c + 0.5) * image.shape[1] / columns - 0.5, 0.0), image.shape[1] - 1.001)
             j = int(x)
             fx = x - j
-            out[r, c] = (1 - fy) * ((1 - fx) * image[i, j] + fx * image[i, j + 1]) + fy * ((1 - fx) * image[i + 1, j] + fx * image[i + 1, j + 1])
+            out[r, c] = (1 - fy) * ((1 - fx) * image[i, j] + fx * image[i, j + 1]) + fy * (
+                (1 - fx) * image[i + 1, j] + fx * image[i + 1, j + 1]
+            )
     return out
 
 
 def upsampled(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
     """Bilinear on the same area: pixel edges coincide."""
-    return image if image.shape == (rows, columns) else _bilinear(np.ascontiguousarray(image, dtype=np.float32), rows, columns)
+    return (
+        image
+        if image.shape == (rows, columns)
+        else _bilinear(np.ascontiguousarray(image, dtype=np.float32), rows, columns)
+    )
 
 
 def blurred(image: np.ndarray, sigma_px: float) -> np.ndarray:
