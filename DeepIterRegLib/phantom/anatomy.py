@@ -5,6 +5,8 @@ Canonical frame: RAS mm, origin in the midline at the level where the carotids e
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from DeepIterRegLib.phantom.centrelines import (
@@ -37,7 +39,9 @@ def head_vessels(rng_arteries: np.random.Generator, rng_veins: np.random.Generat
     for side, sign, _ in SIDES:
         _external_carotid(sketch, rng_arteries, side, sign)
     _veins(sketch, rng_veins, surfaces)
-    return sketch.finished()
+    vessels = sketch.finished()
+    bend = np.column_stack([_waves(vessels.points_mm, rng_arteries, (60.0, 130.0)) for _ in range(3)])
+    return replace(vessels, points_mm=vessels.points_mm + 1.3 * bend)
 
 
 # -- surfaces ------------------------------------------------------------------------------------------
@@ -71,7 +75,7 @@ def cortex(sign: float, rng: np.random.Generator) -> dict[str, np.ndarray]:
     # Ellipsoid directions crowd at the ends: thin out to an even density, 3 mm apart or so.
     crowding = np.linalg.norm(direction / BRAIN_AXES_MM, axis=1)
     points = points[rng.random(len(points)) < 0.35 * crowding / crowding.max()]
-    sulcus = np.clip(_waves(points, rng, (14.0, 30.0)), 0, 2) * 3.0 + np.abs(rng.normal(0, 0.6, len(points)))
+    sulcus = np.clip(_waves(points, rng, (12.0, 26.0)), 0, 2) * 5.0 + np.abs(rng.normal(0, 1.2, len(points)))
     inward = 1 - sulcus[:, None] / 70.0
     points = BRAIN_CENTRE_MM + (points - BRAIN_CENTRE_MM) * inward
     points = points[np.abs(points[:, 0]) > 3]
@@ -360,7 +364,7 @@ def _carotid(sketch: Sketch, rng: np.random.Generator, side: str, s: float, terr
             [60 * s, y - 4, fissure + 1],
             [63.5 * s, y - 5, fissure + 6],
         ]
-        ends.append(lay(sketch, rng, start, course, (0.85, 0.65), territory, f"{side}_M3", 1.2)[-1])
+        ends.append(lay(sketch, rng, start, course, (0.85, 0.65), territory, f"{side}_M3", 1.4)[-1])
     for k, y in enumerate(np.array([-6, -18, -30, -42]) + rng.normal(0, 2.5, 4)):
         fissure = 4 + 0.32 * (18 - y)
         start = lower[min(len(lower) - 1, 2 + k * len(lower) // 4)]
@@ -371,7 +375,7 @@ def _carotid(sketch: Sketch, rng: np.random.Generator, side: str, s: float, terr
             [61 * s, y - 5, fissure - 2],
             [63 * s, y - 7, fissure - 9 + 3 * k],
         ]
-        ends.append(lay(sketch, rng, start, course, (0.85, 0.65), territory, f"{side}_M3", 1.2)[-1])
+        ends.append(lay(sketch, rng, start, course, (0.85, 0.65), territory, f"{side}_M3", 1.4)[-1])
 
     # ACA: A1, A2 around the knee of the callosum, pericallosal and callosomarginal.
     a1 = lay(sketch, rng, end, [[6 * s, 6, 1.5], [2.2 * s, 11, 2]], (1.1, 1.0), territory, f"{side}_A1", 0.8)
@@ -654,6 +658,6 @@ def _veins(sketch: Sketch, rng: np.random.Generator, surfaces: dict[str, dict[st
         roots = np.concatenate(
             [bridges, trolard[::10], labbe[::8], sylvian[::8], transverse[side][4 : len(transverse[side]) // 2 : 9]]
         )
-        grow(sketch, rng, roots, points, int(rng.integers(60, 85)), 0.5, VENOUS, "cortical_vein", 0.7)
+        grow(sketch, rng, roots, points, int(rng.integers(95, 125)), 0.5, VENOUS, "cortical_vein", 0.7)
         halves = _cerebellum(s, rng)
         grow(sketch, rng, transverse[side][10:-6:10], halves[halves[:, 1] < -40], 8, 0.45, VENOUS, "cerebellar_vein")

@@ -245,7 +245,7 @@ def _relaxed(nodes: np.ndarray, used: np.ndarray, up: np.ndarray) -> np.ndarray:
         parent_of = dict(zip(used, up, strict=True))
         above = position[[parent_of[n] for n in inner]]
         below = total[inner] / count[inner, None]
-        position[inner] = 0.4 * position[inner] + 0.3 * above + 0.3 * below
+        position[inner] = 0.6 * position[inner] + 0.2 * above + 0.2 * below
     return position
 
 

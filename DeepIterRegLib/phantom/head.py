@@ -211,13 +211,14 @@ def make_head(rng: np.random.Generator) -> Head:
 
     # Cranial cavity: vault above its floors, middle and posterior fossa, foramen magnum.
     ellipsoid(BRAIN_CENTRE_MM, inner, CSF_HU, 0.0, low=[-200, -200, -10])
+    ellipsoid(BRAIN_CENTRE_MM, inner, CSF_HU, 0.0, low=[-200, -200, -24], high=[200, -32, 200])
     ellipsoid(CEREBELLUM_CENTRE_MM, CEREBELLUM_AXES_MM + 3, CSF_HU)
     rod([0, -30, -20], [0, -36, -62], 14, CSF_HU)
     rod([0, -36, -62], [0, -36, -215], 8, CSF_HU)
     for s in (-1.0, 1.0):
         ellipsoid([36 * s, -6, -12], [25, 31, 17], CSF_HU)
-    ellipsoid([0, 42, -16], [60, 34, 11], SOFT_HU, high=[200, 200, -8])  # roof of the orbits
-    ellipsoid([0, 38, -6], [46, 27, 3.0], cortical, low=[-200, 14, -200])
+    ellipsoid([0, 36, -16], [45, 32, 11], SOFT_HU, high=[200, 200, -8])  # roof of the orbits
+    ellipsoid([0, 34, -6], [44, 30, 3.0], cortical, low=[-200, 14, -200])
 
     # Petrous pyramids and mastoids with their air cells, carotid canals' surroundings.
     for s in (-1.0, 1.0):
@@ -241,6 +242,7 @@ def make_head(rng: np.random.Generator) -> Head:
         rod([12 * s, -20, 22], [24 * s, -38, 12], rng.uniform(4, 6), CSF_HU)
         rod([41 * s, 10, 6], [44 * s, -30, 16], 3, CSF_HU)
         rod([44 * s, 0, 10], [64 * s, -12, 12], 2.5, CSF_HU)
+    ellipsoid(BRAIN_CENTRE_MM, BRAIN_AXES_MM - 3, BRAIN_HU, 1.0, low=[-200, -200, -22], high=[200, -36, 0])
     ellipsoid(CEREBELLUM_CENTRE_MM, CEREBELLUM_AXES_MM, BRAIN_HU, 1.0)
     rod([0, -24, -12], [0, -28, -45], 12, BRAIN_HU)
     rod([0, -34, -45], [0, -36, -215], 5, BRAIN_HU)
