@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm
@@ -22,6 +21,7 @@ from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report.outputs import REGISTRATION_FILES, detector_image, write_registration
 from DeepIterRegLib.transforms import read_pose
 from DeepIterRegLib.volume import Volume, load_volume, save_volume
+from DeepIterRegLib.volume_checks import check_cta, prepare_cta
 
 if TYPE_CHECKING:
     from DeepIterRegLib.segmentation.dsa import DsaMasks
@@ -105,7 +105,7 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
         angiogram = read_angiogram(job.dsa, job.geometry, subtraction)
         dsa_vessels = as_dsa_mask(read_image(job.dsa_mask), angiogram) if job.dsa_mask else None
     with step("Read CTA", "read_cta"):
-        cta = load_volume(job.cta)
+        cta, cta_notes = prepare_cta(load_volume(job.cta))
         brought = [as_cta_mask(load_volume(path), cta) for path in (job.cta_mask, job.cta_vein_mask) if path]
     if not problems:
         with step("Segment CTA", "segment_cta"):
@@ -128,7 +128,7 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
     parts = {**seconds, **{k: v for k, v in registration.seconds.items() if k != "total"}}
     registration = replace(
         registration,
-        warnings=(*cta.notes, *registration.warnings),
+        warnings=(*cta_notes, *registration.warnings),
         seconds={**parts, "total": time.perf_counter() - started},
         input_hashes={"cta": _hash(cta.voxels, cta.affine), "dsa": _hash(angiogram.frames)},
         mpe_mm_to_reference=None if reference is None else _mpe_mm(registration, reference),
@@ -167,7 +167,7 @@ def read_image(path: Path) -> np.ndarray:
     InputError
         Absent or unreadable.
     """
-    import SimpleITK as sitk  # noqa: N813
+    import SimpleITK as sitk
 
     if not path.is_file():
         raise InputError(f"DSA mask {path} does not exist: give an image file (PNG, TIFF, NIfTI, NRRD).")
@@ -195,7 +195,7 @@ def segment_cta_file(
     from DeepIterRegLib.segmentation.cta import as_cta_mask, segment_veins, segment_vessels
 
     on_progress("Read CTA", 0.0)
-    cta = load_volume(path)
+    cta, _ = prepare_cta(load_volume(path))
     on_progress("Segment vessels", 0.0)
     vessels = as_cta_mask(load_volume(vessel_mask), cta) if vessel_mask else segment_vessels(cta)
     on_progress("Segment veins", 0.0)
@@ -363,8 +363,15 @@ def describe_volume(volume: Volume) -> dict[str, Any]:
         "values": f"{_short(float(np.nanmin(values)))} to {_short(float(np.nanmax(values)))}"
         + ("" if mask else " (HU)"),
         **({"voxels set": int(np.count_nonzero(volume.voxels))} if mask else {}),
-        "notes": list(volume.notes),
+        "notes": list(volume.notes) if mask else _cta_notes(volume),
     }
+
+
+def _cta_notes(volume: Volume) -> list[str]:
+    try:
+        return list(check_cta(volume))
+    except InputError as error:
+        return list(error.problems)
 
 
 def _short(value: float) -> str:

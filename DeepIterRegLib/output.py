@@ -13,7 +13,6 @@ from pathlib import Path
 from DeepIterRegLib.errors import InputError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR)
 
 
 @contextmanager
@@ -139,14 +138,19 @@ def _remove_if_empty(folder: Path) -> None:
 
 
 def _disk_problem(error: OSError, target: Path) -> str | None:
-    if error.filename is not None:
-        named = Path(os.path.abspath(error.filename))
-        beside = str(target.parent / f".{target.name}.")
-        if not (str(named).startswith(beside) or named == target or named in target.parents):
-            return None  # some other file's trouble
-    reason = os.strerror(error.errno or 0)
-    if error.errno in _FULL:
+    """One sentence if the disk or the place is at fault, None if something else is."""
+    cause: BaseException = error  # writers wrap the system's error in their own
+    while not (isinstance(cause, OSError) and cause.errno) and cause.__cause__ is not None:
+        cause = cause.__cause__
+    if not isinstance(cause, OSError) or not cause.errno:
+        return None
+    reason = os.strerror(cause.errno)
+    if cause.errno in _FULL:
         return f"Output {target} cannot be written: {reason}. Free some space or give another --out; nothing is left behind."
-    if error.errno in _FORBIDDEN:
-        return f"Output {target} cannot be written: {reason}. Give another --out."
+    if cause.filename is None:
+        return None
+    named = Path(os.path.abspath(cause.filename))
+    beside = str(target.parent / f".{target.name}.")
+    if str(named).startswith(beside) or named == target or named in target.parents:
+        return f"Output {target} cannot be written: {reason} ({named}). Give another --out."
     return None

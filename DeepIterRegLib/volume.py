@@ -123,36 +123,57 @@ def save_volume(volume: Volume, path: str | Path) -> None:
     InputError
         Unknown suffix, sheared axes, or a folder that cannot be written.
     """
-    import SimpleITK as sitk
-
     path = Path(path)
     suffix = next((s for s in VOLUME_SUFFIXES if path.name.lower().endswith(s)), None)
     if suffix is None:
         raise InputError(f"{path} has no suffix of a volume; use one of {', '.join(VOLUME_SUFFIXES)}.")
-    voxels = volume.voxels
-    image = sitk.GetImageFromArray(voxels.view(np.uint8) if voxels.dtype == bool else voxels)
-    lps = voxel_affine_lps_ras(volume.affine)
-    directions = lps[:3, :3] / volume.spacing_mm
+    directions = volume.affine[:3, :3] / volume.spacing_mm
     if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-4):
         raise InputError(f"The axes of the volume are not perpendicular; {path} cannot hold them.")
-    image.SetSpacing(volume.spacing_mm.tolist())
-    image.SetDirection(directions.ravel().tolist())
-    image.SetOrigin(lps[:3, 3].tolist())
+    if volume.voxels.dtype == bool:
+        volume = volume.with_voxels(volume.voxels.view(np.uint8))
     # MHD and NHDR name a data file of their own, so they cannot be renamed afterwards.
     beside = path if suffix in (".mhd", ".nhdr") else path.with_name(f".{path.name}.part{suffix}")
     try:
-        sitk.WriteImage(image, str(beside), useCompression=True)
+        if suffix in (".nii", ".nii.gz"):
+            _write_nifti(volume, beside)
+        else:
+            _write_by_itk(volume, beside)
         if beside != path:
             os.replace(beside, path)
-    except RuntimeError as error:
+    except (RuntimeError, OSError) as error:
         if not path.parent.is_dir():
             raise InputError(f"The folder {path.parent} does not exist, so {path.name} cannot be written.") from error
         if not os.access(path.parent, os.W_OK):
             raise InputError(f"The folder {path.parent} cannot be written to.") from error
+        if isinstance(error, OSError):
+            raise
         raise OSError(errno.EIO, f"{path} could not be written: {itk_reason(error)}") from error
     finally:
         if beside != path:
             beside.unlink(missing_ok=True)
+
+
+def _write_nifti(volume: Volume, path: Path) -> None:
+    """By nibabel: ITK's writer says nothing when the disk is full and leaves a truncated file."""
+    import nibabel
+
+    image = nibabel.Nifti1Image(volume.voxels.transpose(2, 1, 0), volume.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(volume.affine, code=1)
+    image.set_qform(volume.affine, code=1)
+    nibabel.save(image, path)
+
+
+def _write_by_itk(volume: Volume, path: Path) -> None:
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(volume.voxels)
+    lps = voxel_affine_lps_ras(volume.affine)
+    image.SetSpacing(volume.spacing_mm.tolist())
+    image.SetDirection((lps[:3, :3] / volume.spacing_mm).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    sitk.WriteImage(image, str(path), useCompression=True)
 
 
 def voxels_of(image: Any) -> np.ndarray:
