@@ -230,6 +230,9 @@ def make_head(rng: np.random.Generator) -> Head:
     rod([9, 14, -4], [9, 18, -4], 2, cortical)
     rod([-9, 14, -4], [-9, 18, -4], 2, cortical)
     ellipsoid([0, 5, -9], [7, 7, 5], SOFT_HU)
+    for _ in range(int(rng.integers(0, 9))):  # calcified plaques around the siphons
+        at = np.array([rng.choice([-8.5, 8.5, -12.5, 12.5]), rng.uniform(-2, 17), rng.uniform(-17, -5)])
+        rod(at, at + rng.normal(0, 1.5, 3), rng.uniform(0.7, 1.4), rng.uniform(500, 1000))
 
     # Brain with ventricles, a little grey and white.
     white = BRAIN_HU - 6

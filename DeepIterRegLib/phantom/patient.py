@@ -200,11 +200,14 @@ def _choose_view(
 
 
 def clean_images(patient: Patient) -> Angiogram:
-    """Paper B's setting: one frame that shows every vessel of the CTA at the true pose, without noise, motion or bone.
+    """Paper B's setting: one frame that shows every vessel in the CTA's field at the true pose, without noise, motion or bone.
 
     Contrast is negative; unit: mm of vessel along the ray, times a hundredth.
     """
-    shapes = tubes(patient.centrelines, patient.centrelines.parent >= 0)
+    to_index = np.linalg.inv(patient.cta.affine)
+    index = pose.transform(to_index, patient.centrelines.points_mm)[:, ::-1]
+    inside = np.all((index >= 0) & (index <= np.array(patient.cta.voxels.shape) - 1), axis=1)
+    shapes = tubes(patient.centrelines, inside)
     carm = patient.carm
     depth = tube_chords(shapes, carm, patient.cta_to_carm).image(
         np.full(len(shapes.node), 0.01), carm.rows, carm.columns
