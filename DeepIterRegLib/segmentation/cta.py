@@ -47,13 +47,15 @@ class CtaSegmentation:
     working_spacing_mm: float = 0.7
     extent_below_vertex_mm: float = 220.0
     bone_hu: float = 600.0
-    contrast_hu: float = 80.0
+    contrast_hu: float = 45.0
     smoothing_mm: float = 0.6
     vesselness_sigmas_mm: tuple[float, ...] = (0.9, 1.6, 2.8)
-    vesselness_low_hu: float = 25.0
-    vesselness_high_hu: float = 50.0
+    vesselness_low_hu: float = 12.0
+    vesselness_high_hu: float = 35.0
     near_bone_mm: float = 4.0
-    min_openness: float = 0.25
+    rim_mm: float = 8.0
+    min_openness: float = 0.45
+    min_roundness: float = 0.3
     min_component_mm3: float = 40.0
 
     def __post_init__(self) -> None:
@@ -111,10 +113,10 @@ def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) 
     """
     grid = _head_grid(cta, settings)
     hu = _resample(cta.voxels, grid.to_source, grid.shape)
-    cavity, deep = _cavity(hu, grid.spacing_mm, settings)
-    brain_hu, vessel_hu = _brain_and_vessel_hu(hu, deep)
+    zone = _cavity(hu, grid.spacing_mm, settings)
+    brain_hu, vessel_hu = _brain_and_vessel_hu(hu, zone == 2)
     bone_hu = min(settings.bone_hu, max(400.0, 1.3 * vessel_hu))
-    mask = _vessel_mask(hu, cavity, deep, brain_hu, bone_hu, grid.spacing_mm, settings)
+    mask = _vessel_mask(hu, zone, brain_hu, vessel_hu, bone_hu, grid.spacing_mm, settings)
     volume_ml = float(mask.sum()) * grid.spacing_mm**3 / 1000
     if volume_ml < 2.0:
         raise InputError(
@@ -279,36 +281,32 @@ def _resample(voxels, to_source, shape):  # type: ignore[no-untyped-def]
 # -- where the brain is --------------------------------------------------------------------------------
 
 
-def _cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -> tuple[np.ndarray, np.ndarray]:
-    """Coarse masks (cells of `_POOL` working voxels): the cavity of the skull, and the part of it away from bone."""
+def _cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -> np.ndarray:
+    """Kind of each coarse cell (`_POOL` working voxels), uint8: 0 elsewhere, 1 brain's cavity, 2 the part of it away from bone,
+    3 its rim, where sinuses, bone and marrow mix."""
     mean, bone_fraction = _pool(hu, settings.bone_hu)
     cell = _POOL * spacing_mm
-    bone = bone_fraction > 0.1
-    free = np.pad((mean > -20) & ~bone, 1)
-    depth = ndimage.distance_transform_edt(free, sampling=cell)[1:-1, 1:-1, 1:-1]
+    free = (mean > -20) & (bone_fraction <= 0.1)
+    depth = ndimage.distance_transform_edt(np.pad(free, 1), sampling=cell)[1:-1, 1:-1, 1:-1]
     core = _largest_component(depth > 17)
     # 4 mm closes the gaps of the skull base; 26 mm reach ends the flood that leaves by the foramen magnum
     inner = depth > 4
+    faces, edges = ndimage.generate_binary_structure(3, 1), ndimage.generate_binary_structure(3, 2)
     cavity = core
     for _ in range(round(26 / cell)):
-        cavity = ndimage.binary_dilation(cavity, ndimage.generate_binary_structure(3, 1), mask=inner)
-    cavity = ndimage.binary_dilation(
-        cavity, ndimage.generate_binary_structure(3, 2), iterations=math.ceil(5 / cell), mask=free[1:-1, 1:-1, 1:-1]
-    )
+        cavity = ndimage.binary_dilation(cavity, faces, mask=inner)
+    soft = free & (mean < 140)  # marrow, sinuses and the largest arteries are brighter
+    cavity = ndimage.binary_dilation(cavity, edges, iterations=math.ceil(5 / cell), mask=soft)
     volume_ml = cavity.sum() * cell**3 / 1000
     if volume_ml < 300:
         tissue = float(np.median(mean[mean > -300])) if (mean > -300).any() else math.nan
-        raise InputError(
-            _no_head(
-                f"the largest space inside bone has {volume_ml:.0f} mL (a skull has 1000 mL and more; tissue is at {tissue:.0f} HU)"
-            )
-        )
-    deep = (
-        cavity
-        & (ndimage.distance_transform_edt(~bone, sampling=cell) > settings.near_bone_mm)
-        & (depth > settings.near_bone_mm)
-    )
-    return cavity, deep
+        found = f"the largest space inside bone has {volume_ml:.0f} mL (a skull has 1000 mL and more; tissue is at {tissue:.0f} HU)"
+        raise InputError(_no_head(found))
+    kind = cavity.astype(np.uint8)
+    kind[ndimage.binary_dilation(cavity, edges, iterations=math.ceil(settings.rim_mm / cell)) & ~cavity & (mean > -200) & (bone_fraction < 0.95)] = 3
+    depth = ndimage.distance_transform_edt(np.pad(soft, 1), sampling=cell)[1:-1, 1:-1, 1:-1]
+    kind[cavity & (depth > settings.near_bone_mm)] = 2
+    return kind
 
 
 @njit(parallel=True, cache=True)
@@ -352,30 +350,29 @@ def _brain_and_vessel_hu(hu: np.ndarray, deep: np.ndarray) -> tuple[float, float
 
 
 def _vessel_mask(
-    hu: np.ndarray,
-    cavity: np.ndarray,
-    deep: np.ndarray,
-    brain_hu: float,
-    bone_hu: float,
-    spacing_mm: float,
-    settings: CtaSegmentation,
+    hu: np.ndarray, zone: np.ndarray, brain_hu: float, vessel_hu: float, bone_hu: float, spacing_mm: float, settings: CtaSegmentation
 ) -> np.ndarray:
     """Bool on the working grid."""
-    zone = cavity.astype(np.uint8)
-    zone[deep] = 2
     smooth = _painted(hu, brain_hu, bone_hu)
     smooth, sigma = _gaussian(smooth, settings.smoothing_mm / spacing_mm), settings.smoothing_mm
+    smooth_hu = smooth
     candidates, kinds = _candidates(smooth, hu, zone, brain_hu + settings.contrast_hu, bone_hu)
     response = np.zeros(len(candidates), dtype=np.float32)
+    roundness = np.zeros(len(candidates), dtype=np.float32)
     for next_sigma in settings.vesselness_sigmas_mm:
         smooth = _gaussian(smooth, math.sqrt(next_sigma**2 - sigma**2) / spacing_mm)
         sigma = next_sigma
-        _tubeness(smooth, candidates, np.float32((sigma / spacing_mm) ** 2), response)
+        wide_roundness = _tubeness(smooth, candidates, np.float32((sigma / spacing_mm) ** 2), np.float32(brain_hu), response)
+        roundness = np.maximum(roundness, wide_roundness)
     openness = np.ones(len(candidates), dtype=np.float32)
-    _openness(hu, candidates, zone, brain_hu + 60, bone_hu, round(12 / spacing_mm), openness)
-    beside_bone = (kinds == 1) & (openness < settings.min_openness)
-    weak = (response > settings.vesselness_low_hu) & ~beside_bone
-    strong = (response > settings.vesselness_high_hu) & ~beside_bone
+    _openness(hu, candidates, zone, brain_hu + settings.contrast_hu, bone_hu, 80.0, round(12 / spacing_mm), openness)
+    level = smooth_hu[tuple(candidates.T)]
+    tube = (roundness >= settings.min_roundness) & (openness >= settings.min_openness)
+    # a sinus is as bright as a large vessel and round on the largest scale, and bone may hide most of it
+    sinus = (level >= brain_hu + 0.45 * (vessel_hu - brain_hu)) & (wide_roundness >= settings.min_roundness) & (openness >= settings.min_openness / 3)
+    likely = (kinds == 2) | tube | sinus
+    weak = likely & (response > settings.vesselness_low_hu)
+    strong = likely & (response > settings.vesselness_high_hu)
     mask = np.zeros(hu.shape, dtype=bool)
     flat = np.ravel_multi_index(tuple(candidates[weak].T), hu.shape)
     mask.ravel()[flat] = True
@@ -486,9 +483,10 @@ def _candidates(smooth, hu, zone, threshold, bone_hu):  # type: ignore[no-untype
 
 
 @njit(parallel=True, cache=True, fastmath=True)
-def _tubeness(smooth, indices, scale, response):  # type: ignore[no-untyped-def]
+def _tubeness(smooth, indices, scale, brain_hu, response):  # type: ignore[no-untyped-def]
     """Maximum of `response` and minus the second eigenvalue (the weaker curvature across a tube) times scale; sheets give 0."""
     nz, ny, nx = smooth.shape
+    roundness = np.zeros(len(indices), dtype=np.float32)
     for n in prange(len(indices)):
         z, y, x = indices[n]
         if z < 1 or y < 1 or x < 1 or z > nz - 2 or y > ny - 2 or x > nx - 2:
@@ -512,15 +510,16 @@ def _tubeness(smooth, indices, scale, response):  # type: ignore[no-untyped-def]
         largest = q + 2 * p * math.cos(angle)
         smallest = q + 2 * p * math.cos(angle + 2 * math.pi / 3)
         middle = 3 * q - largest - smallest
-        if middle < 0.35 * smallest:
-            response[n] = max(response[n], -middle * scale)
+        response[n] = max(response[n], -middle * scale)
+        roundness[n] = max(-middle * scale / max(smooth[z, y, x] - brain_hu, 20.0), 0.0)
+    return roundness
 
 
 _DIRECTIONS = np.array([d for d in np.ndindex(3, 3, 3) if d != (1, 1, 1)], dtype=np.int64) - 1
 
 
 @njit(parallel=True, cache=True)
-def _openness(hu, indices, zone, soft_hu, bone_hu, reach, openness):  # type: ignore[no-untyped-def]
+def _openness(hu, indices, zone, soft_hu, bone_hu, bump_hu, reach, openness):  # type: ignore[no-untyped-def]
     """Share of 26 directions in which the bright region around a voxel ends in brain, rather than in bone, air or fat.
 
     Marrow is shut in by bone; a sinus has bone on one side and brain on the other.
@@ -531,6 +530,7 @@ def _openness(hu, indices, zone, soft_hu, bone_hu, reach, openness):  # type: ig
         if zone[z // 4, y // 4, x // 4] == 2:
             continue
         hits = 0
+        limit = min(bone_hu, hu[z, y, x] + bump_hu)
         for d in range(26):
             dz, dy, dx = _DIRECTIONS[d]
             a, b, c = z, y, x
@@ -539,10 +539,10 @@ def _openness(hu, indices, zone, soft_hu, bone_hu, reach, openness):  # type: ig
                 if a < 0 or b < 0 or c < 0 or a >= nz or b >= ny or c >= nx:
                     break
                 v = hu[a, b, c]
-                if v >= bone_hu:
+                if v >= limit:
                     break
                 if v < soft_hu:
-                    if v > -50 and zone[a // 4, b // 4, c // 4]:
+                    if v > -50 and 0 < zone[a // 4, b // 4, c // 4] < 3:
                         hits += 1
                     break
         openness[n] = hits / 26
