@@ -112,7 +112,20 @@ def load_volume(path: str | Path) -> Volume:
         raise InputError(
             f"{path} has size {size} with {parts} value(s) a voxel; three dimensions and one value are needed."
         )
-    return Volume(voxels_of(image), affine_of(image))
+    voxels = voxels_of(image)
+    if path.name.lower().endswith((".nii", ".nii.gz")) and voxels.dtype.kind == "f":
+        _restore_nonfinite(voxels, path)
+    return Volume(voxels, affine_of(image))
+
+
+def _restore_nonfinite(voxels: np.ndarray, path: Path) -> None:
+    """ITK's NIfTI reader turns NaN and infinity into 0, which is water in HU; here they stay what they are."""
+    import nibabel
+
+    image: Any = nibabel.load(path)
+    stored = np.asanyarray(image.dataobj).T.reshape(voxels.shape)
+    bad = ~np.isfinite(stored)
+    voxels[bad] = stored[bad]
 
 
 def save_volume(volume: Volume, path: str | Path) -> None:
