@@ -5,7 +5,9 @@ Nothing here knows DICOM; frames are (t, row, column).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,12 +15,14 @@ import numpy as np
 from scipy import fft, ndimage
 
 from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.resampling import resample_affine
 
 # Estimation works on images no larger than this: motion is smooth, and noise averages out.
 _ESTIMATION_SIZE_PX = 512
 _PATCH_PX, _PATCH_STRIDE_PX = 96, 64
 _LARGEST_LOCAL_SHIFT_PX = 8  # on the estimation grid, after the whole image has been shifted
 _STILL_PX = 0.03  # less motion than this is not worth resampling the frame
+_WORTHWHILE = 0.97  # interpolation alone smooths noise away; motion must leave clearly less
 _FLAT = 0.15  # background spread over range of values: subtracted runs lie well below, heads above
 
 
@@ -70,14 +74,16 @@ class Subtracted:
 
 def background_spread(values: np.ndarray, valid: np.ndarray) -> float:
     """Spread of the background over the range of values, 0 to 1: small if the head's shadow is gone."""
-    background = np.median(values[_some(len(values), 9), ::4, ::4], axis=0)
-    inside = valid[::4, ::4]
-    blocks = ndimage.uniform_filter(background, 5)[inside]
-    low, high = np.percentile(values[_some(len(values), 9), ::4, ::4][:, inside], [0.02, 99.98])
-    if high <= low:
-        return 0.0
-    q10, q90 = np.percentile(blocks, [10, 90])
-    return float((q90 - q10) / (high - low))
+    some = values[_some(len(values), 9)]
+    factor = max(1, max(valid.shape) // 64)
+    inside = _binned(valid.astype(np.float32), factor) > 0.99
+    if not inside.any():
+        return 1.0
+    background = np.median([_binned(frame, factor) for frame in some], axis=0)[inside]
+    step = max(1, max(valid.shape) // 256)
+    low, high = np.percentile(some[:, ::step, ::step][:, valid[::step, ::step]], [0.02, 99.98])
+    q10, q90 = np.percentile(background, [10, 90])
+    return float((q90 - q10) / max(high - low, 1e-9))
 
 
 def looks_subtracted(values: np.ndarray, valid: np.ndarray) -> bool:
@@ -93,12 +99,11 @@ def contrast_sign(differences: np.ndarray, valid: np.ndarray) -> int:
     differences : (t, row, column)
         Background about 0.
     """
-    small = differences[:, ::2, ::2]
-    inside = ndimage.binary_erosion(valid[::2, ::2], iterations=3)
+    inside = _eroded(valid, 3)
     if not inside.any():
         return 0
-    smooth = ndimage.gaussian_filter(small, (0, 1, 1))
-    low, high = smooth.min(axis=0)[inside], smooth.max(axis=0)[inside]
+    smooth = [ndimage.gaussian_filter(frame, 1.0, truncate=3) for frame in differences]
+    low, high = np.min(smooth, axis=0)[inside], np.max(smooth, axis=0)[inside]
     # Vessels are the far tail; noise and motion make both tails alike.
     dark = float(np.median(low) - np.percentile(low, 1))
     light = float(np.percentile(high, 99) - np.median(high))
@@ -223,7 +228,8 @@ def centre_subtracted(frames: np.ndarray, valid: np.ndarray, contrast_is_dark: b
     for frame in frames:
         frame -= np.median(frame[valid])
         frame[~valid] = 0
-    seen = contrast_sign(frames, valid)
+    step = max(1, max(valid.shape) // 512)
+    seen = contrast_sign(frames[:, ::step, ::step], valid[::step, ::step])
     expected = -1 if contrast_is_dark is not False else 1
     if seen == 1 and contrast_is_dark is not False:
         notes.append("Vessels are brighter than the background; the run is inverted.")
@@ -281,23 +287,33 @@ def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> np.n
     (t,) largest displacement undone in the image, px.
     """
     factor = max(1, -(-max(mask.shape) // _ESTIMATION_SIZE_PX))
-    reference = _texture(_binned(mask, factor), _binned(valid.astype(np.float32), factor))
-    motion = np.zeros(len(frames))
-    for index, frame in enumerate(frames):
-        moving = _texture(_binned(frame, factor), _binned(valid.astype(np.float32), factor))
-        field = _estimate(reference, moving)
-        # Pixel centres of the coarse grid lie at (factor - 1) / 2 of the fine one.
-        offset = (factor - 1) / 2
-        linear = field[:, :2]
-        shift = factor * field[:, 2] + offset * (1 - linear.sum(axis=1))
-        fine = np.column_stack([linear, shift])
-        corners = np.array([[r, c] for r in (0, mask.shape[0] - 1) for c in (0, mask.shape[1] - 1)], dtype=np.float64)
-        motion[index] = np.abs(corners @ (linear - np.eye(2)).T + shift).max()
-        if motion[index] > _STILL_PX:
-            _warp(frame, fine, mask)
-        else:
-            motion[index] = 0.0
+    seen = _binned(valid.astype(np.float32), factor) > 0.99
+    weight = ndimage.gaussian_filter(_eroded(seen, 8).astype(np.float32), 3)
+    reference = _texture(_binned(mask, factor), weight)
+
+    def field_of(frame: np.ndarray) -> np.ndarray:
+        return _on_fine_grid(_estimate(reference, _texture(_binned(frame, factor), weight)), factor)
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        fields = list(pool.map(field_of, frames))
+    corners = np.array([[r, c] for r in (0, mask.shape[0] - 1) for c in (0, mask.shape[1] - 1)], dtype=np.float64)
+    motion = np.array([np.abs(corners @ (f[:, :2] - np.eye(2)).T + f[:, 2]).max() for f in fields])
+    motion[motion <= _STILL_PX] = 0
+    for index in np.flatnonzero(motion):
+        resample_affine(frames[index].copy(), fields[index], mask, frames[index])
     return motion
+
+
+def _on_fine_grid(field: np.ndarray, factor: int) -> np.ndarray:
+    """An affine (2, 3) between pixel positions of a binned image, for those of the image itself."""
+    offset = (factor - 1) / 2  # where the first coarse pixel's centre lies
+    linear = field[:, :2]
+    return np.column_stack([linear, factor * field[:, 2] + offset * (1 - linear.sum(axis=1))])
+
+
+def _eroded(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """`mask` without what lies within `pixels` of its outside or of the image's edge."""
+    return np.asarray(ndimage.distance_transform_cdt(np.pad(mask, 1), metric="chessboard")[1:-1, 1:-1] > pixels)
 
 
 def _binned(image: np.ndarray, factor: int) -> np.ndarray:
@@ -309,14 +325,11 @@ def _binned(image: np.ndarray, factor: int) -> np.ndarray:
     )
 
 
-def _texture(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """Edges of bone, flattened so that no single one decides; 0 outside and fading towards it."""
-    weight = ndimage.gaussian_filter(
-        ndimage.binary_erosion(valid > 0.99, iterations=8, border_value=0).astype(np.float32), 3
-    )
-    band = ndimage.gaussian_filter(image, 1.0) - ndimage.gaussian_filter(image, 6.0)
-    inside = weight > 0.5
-    scale = 1.4826 * np.median(np.abs(band[inside])) if inside.any() else 1.0
+def _texture(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
+    """Edges of bone, flattened so that no single one decides, times `weight` (0 outside the visible part)."""
+    band = ndimage.gaussian_filter(image, 1.0, truncate=3) - ndimage.gaussian_filter(image, 6.0, truncate=2.5)
+    inside = np.abs(band[::2, ::2][weight[::2, ::2] > 0.5])
+    scale = 1.4826 * float(np.median(inside)) if inside.size else 1.0
     return (np.tanh(band / max(2 * scale, 1e-9)) * weight).astype(np.float32)
 
 
@@ -334,7 +347,9 @@ def _estimate(reference: np.ndarray, moving: np.ndarray) -> np.ndarray:
     if affine is not None:
         affine[:, 2] += whole
         candidates.append(affine)
-    return min(candidates, key=lambda field: _residue(reference, moving, field))
+    residues = [_residue(reference, moving, field) for field in candidates]
+    best = int(np.argmin(residues))
+    return candidates[best] if residues[best] < _WORTHWHILE * residues[0] else identity
 
 
 def _fit_patches(reference: np.ndarray, moving: np.ndarray) -> np.ndarray | None:
@@ -401,23 +416,3 @@ def _residue(reference: np.ndarray, moving: np.ndarray, field: np.ndarray) -> fl
 
 def _is_identity(field: np.ndarray) -> bool:
     return bool(np.array_equal(field, [[1, 0, 0], [0, 1, 0]]))
-
-
-def _warp(frame: np.ndarray, field: np.ndarray, fill: np.ndarray) -> None:
-    """Resample a frame in place by cubic interpolation; `fill` where the frame has nothing."""
-    import torch  # heavy, and needed only where something moved
-    from torch.nn.functional import grid_sample
-
-    rows, columns = frame.shape
-    size = torch.tensor([rows - 1, columns - 1], dtype=torch.float64)
-    m = torch.tensor(field, dtype=torch.float64)
-    r = torch.arange(rows, dtype=torch.float64)[:, None]
-    c = torch.arange(columns, dtype=torch.float64)[None, :]
-    at_row = (m[0, 0] * r + m[0, 1] * c + m[0, 2]).to(torch.float32)
-    at_column = (m[1, 0] * r + m[1, 1] * c + m[1, 2]).to(torch.float32)
-    outside = (at_row < 0) | (at_row > rows - 1) | (at_column < 0) | (at_column > columns - 1)
-    grid = torch.stack([2 * at_column / size[1] - 1, 2 * at_row / size[0] - 1], dim=-1)[None].to(torch.float32)
-    moved = grid_sample(
-        torch.from_numpy(frame)[None, None], grid, mode="bicubic", padding_mode="border", align_corners=True
-    )[0, 0]
-    frame[:] = np.where(outside.numpy(), fill, moved.numpy())

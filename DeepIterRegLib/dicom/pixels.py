@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import warnings
+from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.pixels import get_decoder, pixel_array
-from pydicom.uid import UID
+from pydicom.uid import UID, JPEGExtended12Bit
 
 from DeepIterRegLib.dicom.header import Header, tag_name
 from DeepIterRegLib.errors import InputError
@@ -57,7 +58,8 @@ def decode(header: Header) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            array = pixel_array(ds)
+            twelve_bit = ds.file_meta.get("TransferSyntaxUID") == JPEGExtended12Bit and int(ds.BitsAllocated) == 16
+            array = _decode_extended_jpeg(ds) if twelve_bit else pixel_array(_plain_bits(ds))
     except (
         ValueError,
         RuntimeError,
@@ -78,7 +80,7 @@ def decode(header: Header) -> np.ndarray:
         raise InputError(
             f"{tag_name('NumberOfFrames')} is {frames} but the pixel data holds {len(array)} frames; copy the file again."
         )
-    return _bit_field(array, ds)
+    return _shifted_down(array, ds)
 
 
 def check_decodable(header: Header) -> None:
@@ -146,7 +148,7 @@ def read_pixels(header: Header) -> Pixels:
         ends = _look_up(ends.astype(np.int64), modality_lut[0]).astype(np.float64)
         relation = "LIN" if relation == "LOG" else relation  # PS3.3 C.8.7.1.1.2: the LUT leads back to intensity
     else:
-        slope, intercept = header.number("RescaleSlope") or 1.0, header.number("RescaleIntercept") or 0.0
+        slope, intercept = _rescale(header)
         values = stored.astype(np.float32)
         if (slope, intercept) != (1.0, 0.0):
             values *= np.float32(slope)
@@ -180,6 +182,16 @@ def read_pixels(header: Header) -> Pixels:
     )
 
 
+def _rescale(header: Header) -> tuple[float, float]:
+    slope, intercept = (header.numbers("RescaleSlope") or (1.0,))[0], (header.numbers("RescaleIntercept") or (0.0,))[0]
+    if not np.isfinite([slope, intercept]).all() or slope == 0:
+        raise InputError(
+            f"{tag_name('RescaleSlope')} is {slope:g} and {tag_name('RescaleIntercept')} is {intercept:g}, which makes pixel "
+            "values that are not finite or all the same; correct or remove them."
+        )
+    return slope, intercept
+
+
 def _frames(ds: Dataset) -> int:
     try:
         count = ds.get("NumberOfFrames")
@@ -188,21 +200,37 @@ def _frames(ds: Dataset) -> int:
     return 1 if count is None or count == "" else int(count)
 
 
-def _bit_field(array: np.ndarray, ds: Dataset) -> np.ndarray:
-    """The bits that belong to the pixel: retired overlays hide in the others. Only plain and RLE data keep them."""
-    if array.dtype.kind not in "iu":
-        return array
+def _plain_bits(ds: Dataset) -> Dataset:
+    """The dataset, told to be stored in all its bits where the pixel does not use the lowest ones (pydicom ignores HighBit)."""
     allocated, stored = int(ds.BitsAllocated), int(ds.get("BitsStored") or ds.BitsAllocated)
+    if int(ds.get("HighBit", stored - 1)) == stored - 1:
+        return ds
+    plain = copy(ds)
+    plain.add_new("BitsStored", "US", allocated)  # new elements: assigning would change those of `ds`
+    plain.add_new("HighBit", "US", allocated - 1)
+    return plain
+
+
+def _shifted_down(array: np.ndarray, ds: Dataset) -> np.ndarray:
+    """The bits up to HighBit moved to the lowest place; the sign goes with them."""
+    stored = int(ds.get("BitsStored") or ds.BitsAllocated)
     shift = int(ds.get("HighBit", stored - 1)) + 1 - stored
-    syntax = UID(getattr(ds.file_meta, "TransferSyntaxUID", "1.2.840.10008.1.2"))
-    if stored >= allocated or (syntax.is_compressed and not syntax.is_deflated and syntax.name != "RLE Lossless"):
+    if shift <= 0 or array.dtype.kind not in "iu":
         return array
-    unsigned = array.view(f"u{array.dtype.itemsize}")
-    field = (unsigned >> max(shift, 0)) & ((1 << stored) - 1)
-    if ds.get("PixelRepresentation") != 1:
-        return field
-    spare = 8 * array.dtype.itemsize - stored
-    return (field << spare).astype(unsigned.dtype).view(f"i{array.dtype.itemsize}") >> spare
+    spare = 8 * array.dtype.itemsize - stored - shift
+    return ((array << spare).astype(array.dtype) >> (spare + shift)).astype(array.dtype)
+
+
+def _decode_extended_jpeg(ds: Dataset) -> np.ndarray:
+    """12-bit JPEG, which GDCM decodes but pydicom does not ask it to."""
+    import gdcm
+
+    reader = gdcm.ImageReader()
+    reader.SetFileName(str(ds.filename))
+    if not reader.Read():
+        raise ValueError("GDCM cannot read the file")
+    buffer = reader.GetImage().GetBuffer().encode("utf-8", "surrogateescape")
+    return np.frombuffer(buffer, np.uint16).reshape(-1, int(ds.Rows), int(ds.Columns))
 
 
 def _lut_items(header: Header) -> list[Dataset]:

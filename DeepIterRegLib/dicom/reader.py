@@ -202,10 +202,11 @@ def _as_log(
     if not pixels.polarity_known and len(values) > 1:
         named = settings.mask_frames or tags.mask_frames or choose_mask_frames(values, valid) or (0,)
         masks = [m for m in named if 0 <= m < len(values)] or [0]
-        small = values[:, ::4, ::4]
+        step = max(1, max(valid.shape) // 512)
+        small = values[:, ::step, ::step]
         differences = small - small[masks].mean(axis=0)
         differences -= np.median(differences, axis=(1, 2), keepdims=True)
-        sign = contrast_sign(differences, valid[::4, ::4])
+        sign = contrast_sign(differences, valid[::step, ::step])
         if sign and (sign == -1) != dark_is_low:
             dark_is_low = not dark_is_low
             notes.append("Contrast is brighter than its background, so the grey values are inverted.")
