@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from copy import copy
 from dataclasses import dataclass
 
 import numpy as np
@@ -205,8 +204,9 @@ def _plain_bits(ds: Dataset) -> Dataset:
     allocated, stored = int(ds.BitsAllocated), int(ds.get("BitsStored") or ds.BitsAllocated)
     if int(ds.get("HighBit", stored - 1)) == stored - 1:
         return ds
-    plain = copy(ds)
-    plain.add_new("BitsStored", "US", allocated)  # new elements: assigning would change those of `ds`
+    plain = Dataset({tag: ds.get_item(tag) for tag in ds.keys()})  # noqa: SIM118  a copy would share its elements
+    plain.file_meta = ds.file_meta
+    plain.add_new("BitsStored", "US", allocated)
     plain.add_new("HighBit", "US", allocated - 1)
     return plain
 

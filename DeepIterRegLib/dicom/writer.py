@@ -95,7 +95,7 @@ def write_xa(
 
 def _identity(frames: np.ndarray) -> FileDataset:
     """The modules that name nobody; UIDs follow from the pixels, so that a phantom's file is the same every time."""
-    entropy = [hashlib.sha256(frames).hexdigest()]
+    entropy = [hashlib.sha256(frames.data).hexdigest()]
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = XRayAngiographicImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["instance", *entropy])

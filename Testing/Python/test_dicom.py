@@ -254,7 +254,7 @@ def test_letters_where_a_number_belongs(tmp_path: Path) -> None:
     path.write_bytes(data.replace(b"1193", b"far "))
     ds = pydicom.dcmread(path)
     del ds.EstimatedRadiographicMagnificationFactor
-    with pytest.raises(GeometryError, match="DistanceSourceToDetector .*not a number.*--sid"):
+    with pytest.raises(GeometryError, match=r"DistanceSourceToDetector .*not a number.*--sid"):
         read_carm(Header(ds, {}), ROWS, COLUMNS, GeometryOptions())
 
 
