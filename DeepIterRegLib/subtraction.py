@@ -258,7 +258,7 @@ def _single(frames: np.ndarray, valid: np.ndarray) -> Subtracted:
 def _shadow(mask: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Attenuation, bone bright, from 0 where the beam was strongest."""
     brightest = np.percentile(mask[valid], 99.9) if valid.any() else 0.0
-    return np.where(valid, brightest - mask, 0).astype(np.float32)
+    return np.where(valid, np.maximum(brightest - mask, 0), 0).astype(np.float32)
 
 
 def _some(count: int, most: int) -> np.ndarray:

@@ -49,7 +49,8 @@ def prepare_cta(volume: Volume) -> tuple[Volume, tuple[str, ...]]:
     if offset:
         notes.append(f"CT numbers are stored as HU + {offset} (air is near 0); {offset} was subtracted.")
         coarse = _Coarse(coarse.hu - offset, coarse.peak - offset, coarse.spacing_mm)
-        shifted = volume.voxels.astype(np.promote_types(volume.voxels.dtype, np.int16), copy=True)
+        floating = volume.voxels.dtype.kind == "f"
+        shifted = volume.voxels.astype(volume.voxels.dtype if floating else np.int16, copy=True)
         shifted -= shifted.dtype.type(offset)
         volume = Volume(shifted, volume.affine, volume.notes)
     brain = _enclosed(coarse)
@@ -74,7 +75,7 @@ def _coarse(volume: Volume) -> _Coarse:
     peak = blocks.max(axis=(2, 4))
     if volume.affine[2, 2] < 0:
         hu, peak = hu[::-1], peak[::-1]
-    return _Coarse(hu, peak, spacing * (k, j, i))
+    return _Coarse(hu.astype(np.float32), peak.astype(np.float32), spacing * (k, j, i))
 
 
 def _refuse_senseless(volume: Volume) -> None:
