@@ -254,16 +254,21 @@ def _progress(quiet: bool) -> Iterator[Progress]:
 
     tasks: dict[str, TaskID] = {}
     columns = (TextColumn("{task.description:<24}"), BarColumn(bar_width=32), TimeElapsedColumn())
-    with Bars(*columns, console=Console(stderr=True)) as bars:
+    bars = Bars(*columns, console=Console(stderr=True))
 
-        def report(step: str, fraction: float) -> None:
-            if step not in tasks:
-                for earlier in tasks.values():
-                    bars.update(earlier, completed=1.0)
-                tasks[step] = bars.add_task(step, total=1.0)
-            bars.update(tasks[step], completed=fraction)
+    def report(step: str, fraction: float) -> None:
+        bars.start()
+        if step not in tasks:
+            for earlier in tasks.values():
+                bars.update(earlier, completed=1.0)
+            tasks[step] = bars.add_task(step, total=1.0)
+        bars.update(tasks[step], completed=fraction)
 
+    try:
         yield report
+    finally:
+        if tasks:
+            bars.stop()
 
 
 # -- commands --------------------------------------------------------------------------------------
@@ -513,7 +518,14 @@ def demo(
     as_json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a synthetic patient, register it from its files, and say how far from the truth it came."""
+    """Make a synthetic patient, register it from its files, and say how far from the truth it came.
+
+    [bold]Examples[/]
+
+      deepiterreg demo
+
+      deepiterreg demo --seed 5 --out somewhere
+    """
     from DeepIterRegLib.jobs import DEMO_FILES, run_demo
     from DeepIterRegLib.output import output_folder
 

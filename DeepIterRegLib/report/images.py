@@ -47,7 +47,7 @@ def window_of(angiogram: Angiogram) -> tuple[float, float]:
     frames = angiogram.frames[:, ::every, ::every][:, angiogram.valid[::every, ::every]]
     if frames.size == 0:
         return (-1.0, 1.0)
-    low = float(np.percentile(frames.min(axis=0), 0.2))
+    low = float(np.percentile(frames.min(axis=0), 1.0))
     high = float(np.percentile(frames, 99.0))
     return (low, high) if high > low else (low - 1.0, low + 1.0)
 

@@ -75,7 +75,7 @@ def test_help_names_every_command_with_an_example() -> None:
     assert "130 cancelled" in " ".join(text.split())
     for command in COMMANDS:
         assert command in text
-        assert f"deepiterreg {command}" in run(command, "--help") or command == "demo"
+        assert f"deepiterreg {command}" in run(command, "--help")
     assert run("--version").strip() == f"deepiterreg {__version__}"
 
 
@@ -205,3 +205,13 @@ def test_info(patient_folder: Path) -> None:
 
 def test_phantom_writes_only_what_overwrite_may_replace(patient_folder: Path) -> None:
     assert {p.name for p in patient_folder.iterdir()} <= set(PHANTOM_FILES)
+
+
+def test_readme_code_runs_as_printed(patient_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    code = readme.split("```python\n")[1].split("```")[0]
+    for name in ("cta.nii.gz", "dsa.dcm"):
+        (tmp_path / name).symlink_to(patient_folder / name)
+    monkeypatch.chdir(tmp_path)
+    exec(compile(code, "README.md", "exec"), {})
+    assert sorted(p.name for p in (tmp_path / "result").iterdir()) == sorted(REGISTRATION_FILES)
