@@ -9,8 +9,10 @@ import numpy as np
 
 
 @numba.njit(cache=True, parallel=True, nogil=True)
-def resample_affine(image: np.ndarray, field: np.ndarray, fill: np.ndarray, out: np.ndarray) -> None:
-    """out[r, c] = image at field @ (r, c, 1), by Catmull-Rom interpolation; `fill` where that lies outside.
+def resample_affine(
+    image: np.ndarray, field: np.ndarray, usable: np.ndarray, fill: np.ndarray, out: np.ndarray
+) -> None:
+    """out[r, c] = image at field @ (r, c, 1), by Catmull-Rom interpolation; `fill` where that is not usable.
 
     Parameters
     ----------
@@ -18,13 +20,15 @@ def resample_affine(image: np.ndarray, field: np.ndarray, fill: np.ndarray, out:
         `out` is overwritten and is neither of the others.
     field : (2, 3) float64
         Row and column in `image` of a row and column in `out`.
+    usable : (row, column) bool
+        Pixels of `image` to interpolate about; those within two pixels of values that must not count are not.
     """
     rows, columns = image.shape
     for r in numba.prange(out.shape[0]):
         for c in range(out.shape[1]):
             y = field[0, 0] * r + field[0, 1] * c + field[0, 2]
             x = field[1, 0] * r + field[1, 1] * c + field[1, 2]
-            if y < 0 or x < 0 or y > rows - 1 or x > columns - 1:
+            if y < 0 or x < 0 or y > rows - 1 or x > columns - 1 or not usable[int(y + 0.5), int(x + 0.5)]:
                 out[r, c] = fill[r, c]
                 continue
             top, left = math.floor(y), math.floor(x)

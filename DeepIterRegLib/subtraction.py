@@ -299,8 +299,10 @@ def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> np.n
     corners = np.array([[r, c] for r in (0, mask.shape[0] - 1) for c in (0, mask.shape[1] - 1)], dtype=np.float64)
     motion = np.array([np.abs(corners @ (f[:, :2] - np.eye(2)).T + f[:, 2]).max() for f in fields])
     motion[motion <= _STILL_PX] = 0
+    # A shutter's black must not leak into the picture: interpolation reaches two pixels.
+    usable = valid if valid.all() else ndimage.distance_transform_cdt(valid, metric="chessboard") > 2
     for index in np.flatnonzero(motion):
-        resample_affine(frames[index].copy(), fields[index], mask, frames[index])
+        resample_affine(frames[index].copy(), fields[index], usable, mask, frames[index])
     return motion
 
 

@@ -70,7 +70,7 @@ def test_resampling_is_exact_on_quadratics() -> None:
     field = np.array([[1.01, 0.02, 0.4], [-0.02, 0.98, -0.3]])
     out = np.zeros((30, 40), np.float32)
     fill = np.full((30, 40), np.float32(np.nan))
-    resample_affine(surface(r, c).astype(np.float32), field, fill, out)
+    resample_affine(surface(r, c).astype(np.float32), field, np.ones((30, 40), dtype=bool), fill, out)
     y, x = field[0, 0] * r + field[0, 1] * c + field[0, 2], field[1, 0] * r + field[1, 1] * c + field[1, 2]
     inner = (y >= 1) & (y <= 28) & (x >= 1) & (x <= 38)
     np.testing.assert_allclose(out[inner], surface(y, x)[inner], rtol=1e-5, atol=1e-4)
@@ -114,8 +114,11 @@ def test_still_frames_are_left_as_they_are() -> None:
 def test_motion_under_a_shutter() -> None:
     run = log_run([(0, 0), (1.5, -2.5)], arrival=9)
     valid = np.hypot(*(np.indices((SIZE, SIZE)) - SIZE / 2)) < 100
-    run[:, ~valid] = 0
-    assert undo_motion(run, run[0].copy(), valid)[1] == pytest.approx(2.5, abs=0.2)
+    run[:, ~valid] = -50
+    result = subtract(run, valid, mask_frames=(0,))
+    assert result.motion_px[1] == pytest.approx(2.5, abs=0.2)
+    assert not result.frames[:, ~valid].any()
+    assert np.abs(result.frames[1]).max() < 1  # nothing of the black shutter
 
 
 def test_vessels_of_all_frames_meet_after_motion() -> None:
