@@ -274,10 +274,20 @@ def _limited_files() -> None:
 @pytest.mark.parametrize("command", ["register", "project"])
 def test_full_disk(patient_folder: Path, out: Path, command: str) -> None:
     """Files stop growing at 4 kB while the results are written: refused as a full disk is, and swept away."""
-    cta, dsa = str(patient_folder / "cta.nii.gz"), str(patient_folder / "dsa.dcm")
+    cta, dsa, mask = (str(patient_folder / name) for name in ("cta.nii.gz", "dsa.dcm", "arteries.nii.gz"))
     arguments = {
-        "register": ["register", cta, dsa, "--out", str(out)],
-        "project": ["project", str(patient_folder / "arteries.nii.gz"), "--like", dsa, "--out", f"{out}.nii.gz"],
+        "register": [
+            "register",
+            cta,
+            dsa,
+            "--out",
+            str(out),
+            "--cta-mask",
+            mask,
+            "--init",
+            str(patient_folder / "truth.tfm"),
+        ],
+        "project": ["project", mask, "--like", dsa, "--out", f"{out}.nii.gz"],
     }[command]
     done = subprocess.run(
         [*CLI, *arguments, "--quiet"],
