@@ -1,0 +1,303 @@
+"""Global search over poses: every rotation of a grid with every shift of the image, then second-order refinement.
+
+A shift of the head across the beam is, up to a homography, a shift of its image, so for each rotation all
+shifts are scored at once by FFT: what is sampled is three dimensions instead of six. The best candidates
+climb the same score at rising resolution while their number falls.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import fft
+
+from DeepIterRegLib.alignment import (
+    Points,
+    Target,
+    camera_matrices,
+    levenberg_marquardt,
+    make_target,
+)
+from DeepIterRegLib.errors import Cancelled, InputError
+from DeepIterRegLib.geometry import CArm, cube_corners, pose
+from DeepIterRegLib.rendering import splat_kernels
+from DeepIterRegLib.rendering.splat import pixel_intrinsics
+
+
+@dataclass(frozen=True)
+class Level:
+    """One resolution: image rows, points drawn, blur, Gauss-Newton steps, poses that stay afterwards."""
+
+    rows: int
+    points: int
+    sigma_px: float
+    iterations: int
+    keep: int
+
+
+@dataclass(frozen=True)
+class SearchSettings:
+    """Global search.
+
+    Attributes
+    ----------
+    rotation_deg, translation_mm
+        Half widths of the box about the radiological pose, on every axis, in the C-arm frame.
+    rotation_step_deg
+        Spacing of the rotation grid.
+    depth_step_mm
+        Spacing along the beam, which one view sees only as size.
+    rows, points, sigma_px
+        Grid, points and blur of the exhaustive pass.
+    candidates
+        Poses kept from the exhaustive pass, of each hypothesis.
+    levels
+        Refinement from coarse to fine.
+    saturation_mm
+        See `alignment.normal_equations`.
+    """
+
+    rotation_deg: float = 35.0
+    translation_mm: float = 40.0
+    rotation_step_deg: float = 7.0
+    depth_step_mm: float = 40.0
+    rows: int = 64
+    points: int = 1500
+    sigma_px: float = 0.8
+    candidates: int = 256
+    levels: tuple[Level, ...] = (
+        Level(64, 2000, 0.8, 6, 96),
+        Level(96, 4000, 0.8, 6, 24),
+        Level(160, 12000, 1.0, 8, 6),
+        Level(256, 30000, 1.2, 8, 1),
+    )
+    saturation_mm: float = 5.0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if not 0 <= self.rotation_deg <= 90:
+            problems.append(f"Search rotation is {self.rotation_deg:g} deg; 0 to 90 make sense.")
+        if not 0 <= self.translation_mm <= 200:
+            problems.append(f"Search translation is {self.translation_mm:g} mm; 0 to 200 make sense.")
+        if problems:
+            raise InputError(problems)
+
+
+@dataclass(frozen=True)
+class Found:
+    """Result of a search: pose (4, 4), its ZNCC at the last level, the hypothesis it holds for, best score per level."""
+
+    cta_to_carm: np.ndarray
+    score: float
+    hypothesis: str
+    scores: tuple[float, ...]
+
+
+def search(
+    hypotheses: dict[str, Points],
+    vessels: np.ndarray,
+    valid: np.ndarray,
+    carm: CArm,
+    start: np.ndarray,
+    centre_cta_mm: np.ndarray,
+    settings: SearchSettings | None = None,
+    *,
+    seed: int = 0,
+    on_progress: Callable[[float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Found:
+    """Best pose in a box about `start`.
+
+    Parameters
+    ----------
+    hypotheses
+        Name to the part of the CTA's vessels that the DSA may show (a run shows one injected territory).
+        Each is searched; the better score wins.
+    vessels, valid : (rows, columns)
+        Vessel image, higher is more vessel, and where it counts.
+    start : (4, 4)
+        ``cta_to_carm`` at the centre of the box.
+    centre_cta_mm : (3,)
+        Point of the CTA about which the box turns the head: where `start` puts it is the middle of the box.
+    """
+    settings = settings or SearchSettings()
+    rng = np.random.default_rng(seed)
+    target = make_target(vessels, valid, carm, settings.rows, settings.sigma_px)
+    groups: dict[str, np.ndarray] = {}
+    scores: list[float] = []
+    for n, (name, points) in enumerate(hypotheses.items()):
+        groups[name], values = exhaustive(
+            points.subset(settings.points, rng), target, start, centre_cta_mm, settings, should_stop
+        )
+        scores.append(float(values[0]))
+        if on_progress is not None:
+            on_progress(0.4 * (n + 1) / len(hypotheses))
+    trace = [max(scores)]
+    for n, level in enumerate(settings.levels):
+        target = make_target(vessels, valid, carm, level.rows, level.sigma_px)
+        groups, best = _climb(groups, hypotheses, target, level, settings.saturation_mm, rng, should_stop)
+        trace.append(best[1])
+        if on_progress is not None:
+            on_progress(0.4 + 0.6 * (n + 1) / len(settings.levels))
+    name, score = best
+    return Found(groups[name][0], score, name, tuple(trace))
+
+
+def _climb(
+    groups: dict[str, np.ndarray],
+    hypotheses: dict[str, Points],
+    target: Target,
+    level: Level,
+    saturation_mm: float,
+    rng: np.random.Generator,
+    should_stop: Callable[[], bool] | None,
+) -> tuple[dict[str, np.ndarray], tuple[str, float]]:
+    """Refine all candidates at one level; those that stay are the best of all hypotheses together."""
+    names, poses, scores = [], [], []
+    for name, candidates in groups.items():
+        points = hypotheses[name].subset(level.points, rng)
+        climbed, values, _ = levenberg_marquardt(
+            points,
+            candidates,
+            target,
+            iterations=level.iterations,
+            saturation_mm=saturation_mm,
+            should_stop=should_stop,
+        )
+        names += [name] * len(climbed)
+        poses.append(climbed)
+        scores.append(values)
+    stacked, values = np.concatenate(poses), np.concatenate(scores)
+    centre = next(iter(hypotheses.values())).origin_mm
+    kept = _distinct(stacked, values, target.carm, centre, level.keep)
+    after: dict[str, np.ndarray] = {}
+    for i in kept:
+        after[names[i]] = np.concatenate([after.get(names[i], np.empty((0, 4, 4))), stacked[i : i + 1]])
+    return after, (names[kept[0]], float(values[kept[0]]))
+
+
+def _distinct(poses: np.ndarray, scores: np.ndarray, carm: CArm, centre_mm: np.ndarray, keep: int) -> list[int]:
+    """Indices of the best poses, best first, that differ from each other by over half a pixel on the detector."""
+    corners = carm.project(cube_corners(centre_mm), poses)
+    kept: list[int] = []
+    for i in np.argsort(-scores, kind="stable"):
+        if kept:
+            distance = np.linalg.norm(corners[kept] - corners[i], axis=-1).mean(axis=-1)
+            if np.nanmin(distance) < 0.5:
+                continue
+        kept.append(int(i))
+        if len(kept) == keep:
+            break
+    return kept
+
+
+def exhaustive(
+    points: Points,
+    target: Target,
+    start: np.ndarray,
+    centre_cta_mm: np.ndarray,
+    settings: SearchSettings,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Poses (K, 4, 4) and their scores (K,), best first: all rotations and depths of the grid, best shifts of each.
+
+    A shift of the image stands for a turn of the head about the source, which leaves the rays through it as
+    they are; a shift of the head would change the view by atan(shift / SOD), up to 3 degrees at 40 mm.
+    """
+    carm = target.carm
+    step_mm = carm.pixel_spacing_mm[0] / carm.magnification
+    margin = int(np.ceil(settings.translation_mm / step_mm))
+    wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
+    poses = _rotation_grid(centre_cta_mm, start, carm, settings)
+    cameras, _ = camera_matrices(poses, points.origin_mm, carm)
+    correlate = _Correlator(target, wide, margin)
+    values, shifts = [], []
+    for first in range(0, len(poses), 64):
+        if should_stop is not None and should_stop():
+            raise Cancelled("Registration was cancelled.")
+        chunk = cameras[first : first + 64]
+        image = np.zeros((len(chunk), 1, wide.rows, wide.columns), dtype=np.float32)
+        splat_kernels.splat_forward(points.positions, points.weights, chunk, pixel_intrinsics(wide), image)
+        v, s = correlate.best_shifts(torch.from_numpy(image[:, 0]), settings.saturation_mm, peaks=2)
+        values.append(v)
+        shifts.append(s)
+    score, shift = np.concatenate(values).ravel(), np.concatenate(shifts).reshape(-1, 2)
+    best = np.argsort(-score, kind="stable")[: settings.candidates]
+    offset_mm = -shift[best] * np.array([carm.pixel_spacing_mm[1], carm.pixel_spacing_mm[0]])
+    return _turn_about_source(np.repeat(poses, 2, axis=0)[best], offset_mm, carm), score[best]
+
+
+def _rotation_grid(centre_cta_mm: np.ndarray, start: np.ndarray, carm: CArm, settings: SearchSettings) -> np.ndarray:
+    """Start pose (N, 4, 4) turned about the head's centre, which is put on the central ray at several depths."""
+    reach = settings.rotation_deg
+    angles = np.linspace(-reach, reach, max(1, int(np.ceil(2 * reach / settings.rotation_step_deg)) + 1))
+    n_depths = max(1, 2 * int(settings.translation_mm / settings.depth_step_mm / 2 + 0.5) + 1)
+    depths = np.linspace(-0.6, 0.6, n_depths) * settings.translation_mm if n_depths > 1 else np.zeros(1)
+    grid = np.array(list(itertools.product(angles, angles, angles, depths)))
+    rotation = pose.euler_deg_to_rotation(grid[:, :3]) @ start[:3, :3]
+    centre = start[:3, :3] @ centre_cta_mm + start[:3, 3]
+    along = (centre @ carm.axes[2] + grid[:, 3])[:, None] * carm.axes[2]
+    return pose.matrix(rotation, along - rotation @ centre_cta_mm)
+
+
+def _turn_about_source(poses: np.ndarray, offset_mm: np.ndarray, carm: CArm) -> np.ndarray:
+    """Poses turned about the source so that the principal point's content moves by offsets (N, 2) on the detector."""
+    u, v, d = carm.axes
+    towards = offset_mm[:, :1] * u + offset_mm[:, 1:] * v
+    distance = np.linalg.norm(towards, axis=1, keepdims=True)
+    axis = np.cross(d, towards) / np.maximum(distance, 1e-9)
+    rotation = pose.so3_exp(axis * np.arctan2(distance, carm.sid_mm))
+    source = np.array(carm.source_mm)
+    return pose.matrix(rotation, source - rotation @ source) @ poses
+
+
+class _Correlator:
+    """Normalised cross-correlation of a target with wider images, over all shifts, by FFT."""
+
+    def __init__(self, target: Target, wide: CArm, margin: int) -> None:
+        self.shape = (fft.next_fast_len(wide.rows, real=True), fft.next_fast_len(wide.columns, real=True))
+        self.margin = margin
+        self.target = self._transform(torch.from_numpy(target.image)).conj()
+        self.valid = self._transform(torch.from_numpy(target.valid)).conj()
+        self.n_valid = float(target.valid.sum())
+        # The central ray of the wide image is where the head's centre was put; the window's shift is counted from
+        # the place where that ray meets the target's own centre of view.
+        self.rows_filter = _band_matrix(wide.rows, target.taps)
+        self.columns_filter = _band_matrix(wide.columns, target.taps)
+
+    def _transform(self, images: torch.Tensor) -> torch.Tensor:
+        return torch.fft.rfft2(images, s=self.shape)
+
+    def best_shifts(self, images: torch.Tensor, saturation_mm: float, peaks: int) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (B, peaks) and window shifts (B, peaks, 2) in px (column, row), of the strongest local maxima."""
+        images = self.rows_filter @ images @ self.columns_filter
+        images = images / (1 + images / saturation_mm)
+        one, two = self._transform(images), self._transform(images * images)
+        size = 2 * self.margin + 1
+
+        def windows(product: torch.Tensor) -> torch.Tensor:
+            return torch.fft.irfft2(product, s=self.shape)[:, :size, :size]
+
+        mean, square = windows(one * self.valid), windows(two * self.valid)
+        variance = (square - mean * mean / self.n_valid).clamp_min(0)
+        # A window that holds next to nothing must not win by dividing by next to nothing.
+        score = windows(one * self.target) / (variance + 0.05 * variance.amax()).sqrt()
+        summit = torch.nn.functional.max_pool2d(score[:, None], 5, 1, 2)[:, 0]
+        score = torch.where(score == summit, score, torch.full_like(score, -1.0)).flatten(1)
+        value, index = score.topk(min(peaks, score.shape[1]), dim=1)
+        if value.shape[1] < peaks:
+            value, index = value.repeat(1, peaks)[:, :peaks], index.repeat(1, peaks)[:, :peaks]
+        shift = torch.stack([index % size, index // size], dim=-1) - self.margin
+        return value.numpy(), shift.numpy()
+
+
+def _band_matrix(n: int, taps: np.ndarray) -> torch.Tensor:
+    """Symmetric (n, n) matrix that filters with `taps`: on a CPU a product is far cheaper than a convolution."""
+    matrix = np.zeros((n, n), dtype=np.float32)
+    for offset in range(-len(taps) + 1, len(taps)):
+        matrix += np.diag(np.full(n - abs(offset), taps[abs(offset)], dtype=np.float32), offset)
+    return torch.from_numpy(matrix)
