@@ -1,4 +1,4 @@
-"""Images on another grid: cubic interpolation under an affine motion."""
+"""Images on another grid: cubic interpolation under a smooth displacement of second order."""
 
 from __future__ import annotations
 
@@ -8,26 +8,53 @@ import numba
 import numpy as np
 
 
-@numba.njit(cache=True, parallel=True, nogil=True)
-def resample_affine(
-    image: np.ndarray, field: np.ndarray, usable: np.ndarray, fill: np.ndarray, out: np.ndarray
-) -> None:
-    """out[r, c] = image at field @ (r, c, 1), by Catmull-Rom interpolation; `fill` where that is not usable.
+def terms(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """1, y, x, y^2, xy, x^2 (n, 6) of places (n, 2) row, column; y and x are -1..1 along the longer side, 0 in the middle."""
+    half = max(shape) / 2
+    y, x = (places[:, 0] - (shape[0] - 1) / 2) / half, (places[:, 1] - (shape[1] - 1) / 2) / half
+    return np.column_stack([np.ones(len(places)), y, x, y * y, y * x, x * x])
+
+
+def displacements(field: np.ndarray, places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """Row and column displacements (n, 2) in px at places (n, 2) by a field (2, 6) of coefficients of `terms`."""
+    return np.asarray(terms(places, shape) @ field.T)
+
+
+@numba.njit(cache=True, nogil=True)
+def resample(image: np.ndarray, field: np.ndarray, usable: np.ndarray, fill: np.ndarray, out: np.ndarray) -> None:
+    """out[p] = image at p + displacement(p), by Catmull-Rom interpolation; `fill` where that is not usable.
 
     Parameters
     ----------
     image, fill, out : (row, column) float32
         `out` is overwritten and is neither of the others.
-    field : (2, 3) float64
-        Row and column in `image` of a row and column in `out`.
+    field : (2, 6) float64
+        See `displacements`.
     usable : (row, column) bool
         Pixels of `image` to interpolate about; those within two pixels of values that must not count are not.
     """
     rows, columns = image.shape
-    for r in numba.prange(out.shape[0]):
-        for c in range(out.shape[1]):
-            y = field[0, 0] * r + field[0, 1] * c + field[0, 2]
-            x = field[1, 0] * r + field[1, 1] * c + field[1, 2]
+    half = max(rows, columns) / 2
+    for r in range(rows):
+        v = (r - (rows - 1) / 2) / half
+        for c in range(columns):
+            u = (c - (columns - 1) / 2) / half
+            y = (
+                r
+                + field[0, 0]
+                + field[0, 1] * v
+                + field[0, 2] * u
+                + (field[0, 3] * v + field[0, 4] * u) * v
+                + field[0, 5] * u * u
+            )
+            x = (
+                c
+                + field[1, 0]
+                + field[1, 1] * v
+                + field[1, 2] * u
+                + (field[1, 3] * v + field[1, 4] * u) * v
+                + field[1, 5] * u * u
+            )
             if y < 0 or x < 0 or y > rows - 1 or x > columns - 1 or not usable[int(y + 0.5), int(x + 0.5)]:
                 out[r, c] = fill[r, c]
                 continue

@@ -15,11 +15,11 @@ import numpy as np
 from scipy import fft, ndimage
 
 from DeepIterRegLib.errors import InputError
-from DeepIterRegLib.resampling import resample_affine
+from DeepIterRegLib.resampling import displacements, resample, terms
 
 # Estimation works on images no larger than this: motion is smooth, and noise averages out.
 _ESTIMATION_SIZE_PX = 512
-_PATCH_PX, _PATCH_STRIDE_PX = 96, 64
+_PATCH_PX, _PATCH_STRIDE_PX = 64, 48
 _LARGEST_LOCAL_SHIFT_PX = 8  # on the estimation grid, after the whole image has been shifted
 _STILL_PX = 0.03  # less motion than this is not worth resampling the frame
 _WORTHWHILE = 0.97  # interpolation alone smooths noise away; motion must leave clearly less
@@ -267,13 +267,17 @@ def _some(count: int, most: int) -> np.ndarray:
 
 
 # -- motion ------------------------------------------------------------------------------------------
+#
+# A motion is a smooth displacement: coefficients (2, 6), px of rows and of columns, over the terms of
+# `resampling.terms`. Patients turn in space, so bones at different depths shift differently: a plane image motion
+# cannot undo all of it, a second-order one comes near where the eye looks.
 
 
 def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Bring every frame onto the mask, in place; so vessels of all frames and the mask's head agree.
 
-    A translation of the whole image by phase correlation, then an affine motion fitted robustly to the shifts of
-    patches; each is kept only if it leaves less of the bone behind.
+    A translation of the whole image by correlation, then affine and second-order motions fitted robustly to the
+    shifts of patches; of these the one is taken that leaves least of the bone behind, if it is clearly less.
 
     Parameters
     ----------
@@ -284,7 +288,7 @@ def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> np.n
 
     Returns
     -------
-    (t,) largest displacement undone in the image, px.
+    (t,) largest displacement undone in the visible image, px.
     """
     factor = max(1, -(-max(mask.shape) // _ESTIMATION_SIZE_PX))
     seen = _binned(valid.astype(np.float32), factor) > 0.99
@@ -292,30 +296,18 @@ def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> np.n
     reference = _texture(_binned(mask, factor), weight)
 
     def field_of(frame: np.ndarray) -> np.ndarray:
-        return _on_fine_grid(_estimate(reference, _texture(_binned(frame, factor), weight)), factor)
+        return factor * _estimate(reference, _texture(_binned(frame, factor), weight))
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
         fields = list(pool.map(field_of, frames))
-    corners = np.array([[r, c] for r in (0, mask.shape[0] - 1) for c in (0, mask.shape[1] - 1)], dtype=np.float64)
-    motion = np.array([np.abs(corners @ (f[:, :2] - np.eye(2)).T + f[:, 2]).max() for f in fields])
-    motion[motion <= _STILL_PX] = 0
     # A shutter's black must not leak into the picture: interpolation reaches two pixels.
     usable = valid if valid.all() else ndimage.distance_transform_cdt(valid, metric="chessboard") > 2
+    places = np.argwhere(valid[::16, ::16]) * 16
+    motion = np.array([np.abs(displacements(field, places, valid.shape)).max(initial=0) for field in fields])
+    motion[motion <= _STILL_PX] = 0
     for index in np.flatnonzero(motion):
-        resample_affine(frames[index].copy(), fields[index], usable, mask, frames[index])
+        resample(frames[index].copy(), fields[index], usable, mask, frames[index])
     return motion
-
-
-def _on_fine_grid(field: np.ndarray, factor: int) -> np.ndarray:
-    """An affine (2, 3) between pixel positions of a binned image, for those of the image itself."""
-    offset = (factor - 1) / 2  # where the first coarse pixel's centre lies
-    linear = field[:, :2]
-    return np.column_stack([linear, factor * field[:, 2] + offset * (1 - linear.sum(axis=1))])
-
-
-def _eroded(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """`mask` without what lies within `pixels` of its outside or of the image's edge."""
-    return np.asarray(ndimage.distance_transform_cdt(np.pad(mask, 1), metric="chessboard")[1:-1, 1:-1] > pixels)
 
 
 def _binned(image: np.ndarray, factor: int) -> np.ndarray:
@@ -327,67 +319,74 @@ def _binned(image: np.ndarray, factor: int) -> np.ndarray:
     )
 
 
+def _eroded(mask: np.ndarray, pixels: int) -> np.ndarray:
+    """`mask` without what lies within `pixels` of its outside or of the image's edge."""
+    return np.asarray(ndimage.distance_transform_cdt(np.pad(mask, 1), metric="chessboard")[1:-1, 1:-1] > pixels)
+
+
 def _texture(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Edges of bone, flattened so that no single one decides, times `weight` (0 outside the visible part)."""
+    """Edges of bone, the strongest flattened so that none decides alone, times `weight` (0 outside the visible part)."""
     band = ndimage.gaussian_filter(image, 1.0, truncate=3) - ndimage.gaussian_filter(image, 6.0, truncate=2.5)
     inside = np.abs(band[::2, ::2][weight[::2, ::2] > 0.5])
-    scale = 1.4826 * float(np.median(inside)) if inside.size else 1.0
-    return (np.tanh(band / max(2 * scale, 1e-9)) * weight).astype(np.float32)
+    scale = float(np.percentile(inside, 90)) if inside.size else 1.0
+    return (np.tanh(band / max(scale, 1e-9)) * weight).astype(np.float32)
 
 
 def _estimate(reference: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """Affine (2, 3): position (row, column) in `moving` of a position in `reference`, both on the estimation grid."""
-    identity = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]])
-    spectrum = fft.rfft2(reference, workers=2).conj() * fft.rfft2(moving, workers=2)
-    shift, _ = _peaks(fft.irfft2(spectrum, s=reference.shape, workers=2)[None], max(reference.shape) // 8)
-    shifted = identity.copy()
-    shifted[:, 2] = shift[0]
-    candidates = [identity, shifted]
+    """Motion (2, 6) that leads from positions in `reference` to those in `moving`, px of the estimation grid."""
+    spectrum = fft.rfft2(reference).conj() * fft.rfft2(moving)
+    shift, _ = _peaks(fft.irfft2(spectrum, s=reference.shape)[None], max(reference.shape) // 8)
+    shifted = np.zeros((2, 6))
+    shifted[:, 0] = shift[0]
     whole = np.rint(shift[0]).astype(int)
-    rolled = np.roll(moving, -whole, axis=(0, 1))
-    affine = _fit_patches(reference, rolled)
-    if affine is not None:
-        affine[:, 2] += whole
-        candidates.append(affine)
+    fitted = _fit_patches(reference, np.roll(moving, -whole, axis=(0, 1)))
+    for field in fitted:
+        field[:, 0] += whole
+    candidates = [np.zeros((2, 6)), shifted, *fitted]
     residues = [_residue(reference, moving, field) for field in candidates]
     best = int(np.argmin(residues))
-    return candidates[best] if residues[best] < _WORTHWHILE * residues[0] else identity
+    return candidates[best] if residues[best] < _WORTHWHILE * residues[0] else candidates[0]
 
 
-def _fit_patches(reference: np.ndarray, moving: np.ndarray) -> np.ndarray | None:
-    """Affine (2, 3) through the shifts of patches, outliers weighted down; None if too few are clear."""
+def _fit_patches(reference: np.ndarray, moving: np.ndarray) -> list[np.ndarray]:
+    """Affine and second-order motions (2, 6) through the shifts of patches, outliers weighted down; none if too few are clear."""
     half = _PATCH_PX // 2
     centres = [
         np.arange(half, n - half + 1, _PATCH_STRIDE_PX) + (n - 2 * half) % _PATCH_STRIDE_PX // 2
         for n in reference.shape
     ]
-    if min(len(c) for c in centres) < 2:
-        return None
-    window = np.hanning(_PATCH_PX)[:, None] * np.hanning(_PATCH_PX)
     places = np.array([(r, c) for r in centres[0] for c in centres[1]])
-    cut = [np.s_[r - half : r + half, c - half : c + half] for r, c in places]
-    a = np.stack([reference[s] for s in cut]) * window.astype(np.float32)
-    b = np.stack([moving[s] for s in cut]) * window.astype(np.float32)
-    energy = np.sqrt((a**2).sum(axis=(1, 2)) * (b**2).sum(axis=(1, 2)))
-    spectrum = fft.rfft2(a, workers=2).conj() * fft.rfft2(b, workers=2)
-    correlation = fft.irfft2(spectrum, s=(_PATCH_PX, _PATCH_PX), workers=2)
-    shifts, heights = _peaks(correlation, _LARGEST_LOCAL_SHIFT_PX)
-    quality = heights / np.maximum(energy, 1e-9)
-    clear = (
-        (quality > 0.4) & (energy > 0.1 * np.median(energy)) & (np.abs(shifts).max(axis=1) < _LARGEST_LOCAL_SHIFT_PX)
+    if len(places) < 8:
+        return []
+    window = (np.hanning(_PATCH_PX)[:, None] * np.hanning(_PATCH_PX)).astype(np.float32)
+    a, b = (
+        np.stack([image[r - half : r + half, c - half : c + half] for r, c in places]) * window
+        for image in (reference, moving)
     )
-    if clear.sum() < 8:
-        return None
-    middle = places[clear].mean(axis=0)
-    design = np.column_stack([places[clear] - middle, np.ones(clear.sum())])
-    weight = quality[clear]
-    for _ in range(6):  # iteratively reweighted least squares, Cauchy weights
-        w = np.sqrt(weight)[:, None]
-        solution = np.linalg.lstsq(design * w, shifts[clear] * w, rcond=None)[0]
-        error = np.linalg.norm(design @ solution - shifts[clear], axis=1)
-        weight = quality[clear] / (1 + (error / 0.3) ** 2)
-    linear = np.eye(2) + solution[:2].T
-    return np.column_stack([linear, solution[2] - solution[:2].T @ middle])
+    energies = (a**2).sum(axis=(1, 2)), (b**2).sum(axis=(1, 2))
+    energy = np.sqrt(energies[0] * energies[1])
+    shifts, heights = _peaks(
+        fft.irfft2(fft.rfft2(a).conj() * fft.rfft2(b), s=(_PATCH_PX, _PATCH_PX)), _LARGEST_LOCAL_SHIFT_PX
+    )
+    quality = heights / np.maximum(energy, 1e-9)
+    clear = (quality > 0.4) & (energy > 0.1 * energy.max()) & (np.abs(shifts).max(axis=1) < _LARGEST_LOCAL_SHIFT_PX)
+    fields = []
+    for count in (3, 6):  # terms of an affine and of a second-order motion
+        if clear.sum() < 3 * count:
+            break
+        design = terms(places[clear], reference.shape)[:, :count]
+        weight = quality[clear]
+        solution = np.zeros((count, 2))
+        for _ in range(6):  # iteratively reweighted least squares, Cauchy weights
+            w = np.sqrt(weight)[:, None]
+            ridge = np.diag([0.0] + [0.1] * (count - 1))  # edges may line only one side of the image
+            solution = np.linalg.lstsq(
+                np.vstack([design * w, ridge]), np.vstack([shifts[clear] * w, np.zeros((count, 2))]), rcond=None
+            )[0]
+            error = np.linalg.norm(design @ solution - shifts[clear], axis=1)
+            weight = quality[clear] / (1 + (error / 0.3) ** 2)
+        fields.append(np.hstack([solution.T, np.zeros((2, 6 - count))]))
+    return fields
 
 
 def _peaks(correlations: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
@@ -412,9 +411,8 @@ def _peaks(correlations: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray
 
 def _residue(reference: np.ndarray, moving: np.ndarray, field: np.ndarray) -> float:
     """What is left of the reference's texture after subtracting the moved one; bounded, so that vessels count little."""
-    moved = moving if _is_identity(field) else ndimage.affine_transform(moving, field[:, :2], field[:, 2], order=1)
+    moved = moving
+    if field.any():
+        moved = np.empty_like(moving)
+        resample(moving, field, np.ones(moving.shape, dtype=bool), reference, moved)
     return float(np.minimum(np.abs(moved - reference), 0.5).mean())
-
-
-def _is_identity(field: np.ndarray) -> bool:
-    return bool(np.array_equal(field, [[1, 0, 0], [0, 1, 0]]))

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from DeepIterRegLib.errors import InputError
-from DeepIterRegLib.resampling import resample_affine
+from DeepIterRegLib.resampling import displacements, resample
 from DeepIterRegLib.subtraction import (
     SubtractionSettings,
     background_spread,
@@ -67,11 +67,12 @@ def test_resampling_is_exact_on_quadratics() -> None:
     def surface(y: np.ndarray, x: np.ndarray) -> np.ndarray:
         return 1 + 0.3 * y - 0.2 * x + 0.05 * y**2 + 0.02 * x * y - 0.01 * x**2
 
-    field = np.array([[1.01, 0.02, 0.4], [-0.02, 0.98, -0.3]])
+    field = np.array([[0.4, 0.3, 0.2, 0.5, -0.3, 0.2], [-0.3, -0.4, 0.6, 0.2, 0.1, -0.4]])
     out = np.zeros((30, 40), np.float32)
     fill = np.full((30, 40), np.float32(np.nan))
-    resample_affine(surface(r, c).astype(np.float32), field, np.ones((30, 40), dtype=bool), fill, out)
-    y, x = field[0, 0] * r + field[0, 1] * c + field[0, 2], field[1, 0] * r + field[1, 1] * c + field[1, 2]
+    resample(surface(r, c).astype(np.float32), field, np.ones((30, 40), dtype=bool), fill, out)
+    places = np.column_stack([r.ravel(), c.ravel()])
+    y, x = (places + displacements(field, places, (30, 40))).T.reshape(2, 30, 40)
     inner = (y >= 1) & (y <= 28) & (x >= 1) & (x <= 38)
     np.testing.assert_allclose(out[inner], surface(y, x)[inner], rtol=1e-5, atol=1e-4)
     outside = (y < 0) | (y > 29) | (x < 0) | (x > 39)
