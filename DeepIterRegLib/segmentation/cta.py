@@ -40,6 +40,12 @@ class CtaSegmentation:
         Within this distance of bone a bright voxel must also be open to the brain.
     min_openness
         Share of directions, from a bright voxel beside bone, in which brain follows; marrow, shut in by bone, has less.
+    min_roundness
+        Tube filter over contrast, beside bone: a tube has about 0.5, an edge or sheet of bone about 0.
+    rim_mm
+        How far into the wall of the brain's cavity sinuses are looked for.
+    fill_mm
+        How far a sinus that is seen in part is filled up to bone.
     min_component_mm3
         Smaller pieces are dropped.
     """
@@ -54,6 +60,7 @@ class CtaSegmentation:
     vesselness_high_hu: float = 35.0
     near_bone_mm: float = 4.0
     rim_mm: float = 8.0
+    fill_mm: float = 3.0
     min_openness: float = 0.45
     min_roundness: float = 0.3
     min_component_mm3: float = 40.0
@@ -113,8 +120,8 @@ def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) 
     """
     grid = _head_grid(cta, settings)
     hu = _resample(cta.voxels, grid.to_source, grid.shape)
-    zone = _cavity(hu, grid.spacing_mm, settings)
-    brain_hu, vessel_hu = _brain_and_vessel_hu(hu, zone == 2)
+    zone, enclosed = _cavity(hu, grid.spacing_mm, settings)
+    brain_hu, vessel_hu = _brain_and_vessel_hu(hu, enclosed)
     bone_hu = min(settings.bone_hu, max(400.0, 1.3 * vessel_hu))
     mask = _vessel_mask(hu, zone, brain_hu, vessel_hu, bone_hu, grid.spacing_mm, settings)
     volume_ml = float(mask.sum()) * grid.spacing_mm**3 / 1000
@@ -281,7 +288,7 @@ def _resample(voxels, to_source, shape):  # type: ignore[no-untyped-def]
 # -- where the brain is --------------------------------------------------------------------------------
 
 
-def _cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -> np.ndarray:
+def _cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -> tuple[np.ndarray, np.ndarray]:
     """Kind of each coarse cell (`_POOL` working voxels), uint8: 0 elsewhere, 1 brain's cavity, 2 the part of it away from bone,
     3 its rim, where sinuses, bone and marrow mix."""
     mean, bone_fraction = _pool(hu, settings.bone_hu)
@@ -289,11 +296,11 @@ def _cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -> np.
     free = (mean > -20) & (bone_fraction <= 0.1)
     depth = ndimage.distance_transform_edt(np.pad(free, 1), sampling=cell)[1:-1, 1:-1, 1:-1]
     core = _largest_component(depth > 17)
-    # 4 mm closes the gaps of the skull base; 26 mm reach ends the flood that leaves by the foramen magnum
+    # 4 mm closes the gaps of the skull base; 40 mm reach ends the flood that leaves by the foramen magnum
     inner = depth > 4
     faces, edges = ndimage.generate_binary_structure(3, 1), ndimage.generate_binary_structure(3, 2)
     cavity = core
-    for _ in range(round(26 / cell)):
+    for _ in range(round(40 / cell)):
         cavity = ndimage.binary_dilation(cavity, faces, mask=inner)
     soft = free & (mean < 140)  # marrow, sinuses and the largest arteries are brighter
     cavity = ndimage.binary_dilation(cavity, edges, iterations=math.ceil(5 / cell), mask=soft)
@@ -303,10 +310,23 @@ def _cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -> np.
         found = f"the largest space inside bone has {volume_ml:.0f} mL (a skull has 1000 mL and more; tissue is at {tissue:.0f} HU)"
         raise InputError(_no_head(found))
     kind = cavity.astype(np.uint8)
-    kind[ndimage.binary_dilation(cavity, edges, iterations=math.ceil(settings.rim_mm / cell)) & ~cavity & (mean > -200) & (bone_fraction < 0.95)] = 3
+    kind[
+        ndimage.binary_dilation(cavity, edges, iterations=math.ceil(settings.rim_mm / cell))
+        & ~cavity
+        & (mean > -200)
+        & (bone_fraction < 0.95)
+    ] = 3
     depth = ndimage.distance_transform_edt(np.pad(soft, 1), sampling=cell)[1:-1, 1:-1, 1:-1]
-    kind[cavity & (depth > settings.near_bone_mm)] = 2
-    return kind
+    deep = cavity & (depth > settings.near_bone_mm)
+    kind[deep] = 2
+    # below the brain, in soft tissue: the arteries and veins of the neck
+    levels = np.flatnonzero(core.any(axis=(1, 2)))
+    neck = (kind == 0) & (mean > -100) & (bone_fraction == 0)
+    neck[levels[0] + round(0.25 * len(levels)) :] = False
+    kind[neck] = 4
+    # large arteries make holes in the deep part; filled, it tells how bright they are
+    enclosed = ndimage.binary_closing(deep, edges, iterations=2) & ~ndimage.binary_dilation(bone_fraction > 0, edges)
+    return kind, enclosed
 
 
 @njit(parallel=True, cache=True)
@@ -350,7 +370,13 @@ def _brain_and_vessel_hu(hu: np.ndarray, deep: np.ndarray) -> tuple[float, float
 
 
 def _vessel_mask(
-    hu: np.ndarray, zone: np.ndarray, brain_hu: float, vessel_hu: float, bone_hu: float, spacing_mm: float, settings: CtaSegmentation
+    hu: np.ndarray,
+    zone: np.ndarray,
+    brain_hu: float,
+    vessel_hu: float,
+    bone_hu: float,
+    spacing_mm: float,
+    settings: CtaSegmentation,
 ) -> np.ndarray:
     """Bool on the working grid."""
     smooth = _painted(hu, brain_hu, bone_hu)
@@ -362,15 +388,19 @@ def _vessel_mask(
     for next_sigma in settings.vesselness_sigmas_mm:
         smooth = _gaussian(smooth, math.sqrt(next_sigma**2 - sigma**2) / spacing_mm)
         sigma = next_sigma
-        wide_roundness = _tubeness(smooth, candidates, np.float32((sigma / spacing_mm) ** 2), np.float32(brain_hu), response)
+        wide_roundness = _tubeness(
+            smooth, candidates, np.float32((sigma / spacing_mm) ** 2), np.float32(brain_hu), response
+        )
         roundness = np.maximum(roundness, wide_roundness)
     openness = np.ones(len(candidates), dtype=np.float32)
     _openness(hu, candidates, zone, brain_hu + settings.contrast_hu, bone_hu, 80.0, round(12 / spacing_mm), openness)
     level = smooth_hu[tuple(candidates.T)]
     tube = (roundness >= settings.min_roundness) & (openness >= settings.min_openness)
     # a sinus is as bright as a large vessel and round on the largest scale, and bone may hide most of it
-    sinus = (level >= brain_hu + 0.45 * (vessel_hu - brain_hu)) & (wide_roundness >= settings.min_roundness) & (openness >= settings.min_openness / 3)
-    likely = (kinds == 2) | tube | sinus
+    plateau_hu = brain_hu + 0.45 * (vessel_hu - brain_hu)
+    sinus = (level >= plateau_hu) & (wide_roundness >= settings.min_roundness) & (openness >= settings.min_openness / 3)
+    in_neck = (roundness >= settings.min_roundness) & (openness >= 0.7) & (level >= plateau_hu)
+    likely = np.where(kinds == 4, in_neck, (kinds == 2) | tube | sinus)
     weak = likely & (response > settings.vesselness_low_hu)
     strong = likely & (response > settings.vesselness_high_hu)
     mask = np.zeros(hu.shape, dtype=bool)
@@ -380,9 +410,20 @@ def _vessel_mask(
     own = labels.ravel()[flat]
     size = np.bincount(own, minlength=count + 1)
     seeds = np.bincount(own, weights=strong[weak], minlength=count + 1)
-    keep = (size * spacing_mm**3 >= settings.min_component_mm3) & (seeds > 0)
+    mean = {
+        name: np.bincount(own, weights=values[weak], minlength=count + 1) / np.maximum(size, 1)
+        for name, values in {"level": level, "roundness": roundness, "deep": kinds == 2, "neck": kinds == 4}.items()
+    }
+    mm3 = size * spacing_mm**3
+    large, sure = 10 * settings.min_component_mm3, mean["deep"] > 0.02
+    # what never leaves bone's neighbourhood must be as bright as a large vessel, and round or large
+    likely = (mean["level"] >= plateau_hu) & ((mean["roundness"] >= 1.4 * settings.min_roundness) | (mm3 >= large))
+    likely &= (mean["neck"] < 0.1) | (mm3 >= large)
+    keep = (mm3 >= settings.min_component_mm3) & (seeds > 0) & (sure | likely)
     mask.ravel()[flat] = keep[own]
-    return mask
+    # a sinus is seen in part where bone hides it: fill it up to bone, as far as it is as bright as a large vessel
+    plateau = _painted(hu, brain_hu, bone_hu) > plateau_hu
+    return mask | ndimage.binary_dilation(mask & plateau, iterations=round(settings.fill_mm / spacing_mm), mask=plateau)
 
 
 @njit(parallel=True, cache=True)
@@ -527,7 +568,8 @@ def _openness(hu, indices, zone, soft_hu, bone_hu, bump_hu, reach, openness):  #
     nz, ny, nx = hu.shape
     for n in prange(len(indices)):
         z, y, x = indices[n]
-        if zone[z // 4, y // 4, x // 4] == 2:
+        here = zone[z // 4, y // 4, x // 4]
+        if here == 2:
             continue
         hits = 0
         limit = min(bone_hu, hu[z, y, x] + bump_hu)
@@ -542,7 +584,8 @@ def _openness(hu, indices, zone, soft_hu, bone_hu, bump_hu, reach, openness):  #
                 if v >= limit:
                     break
                 if v < soft_hu:
-                    if v > -50 and 0 < zone[a // 4, b // 4, c // 4] < 3:
+                    there = zone[a // 4, b // 4, c // 4]
+                    if v > -50 and (0 < there < 3 or (there == 4 and here == 4)):
                         hits += 1
                     break
         openness[n] = hits / 26
