@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -72,8 +72,7 @@ class SearchSettings:
     levels: tuple[Level, ...] = (
         Level(64, 2000, 0.8, 6, 96),
         Level(96, 4000, 0.8, 6, 24),
-        Level(160, 12000, 1.0, 8, 6),
-        Level(256, 30000, 1.2, 8, 1),
+        Level(160, 12000, 1.0, 8, 4),
     )
     saturation_mm: float = 5.0
 
@@ -136,13 +135,46 @@ def search(
         scores.append(float(values[0]))
         if on_progress is not None:
             on_progress(0.4 * (n + 1) / len(hypotheses))
-    trace = [max(scores)]
-    for n, level in enumerate(settings.levels):
+    found = climb(
+        groups,
+        hypotheses,
+        vessels,
+        valid,
+        carm,
+        settings.levels,
+        settings.saturation_mm,
+        seed=seed,
+        on_progress=None if on_progress is None else lambda done: on_progress(0.4 + 0.6 * done),
+        should_stop=should_stop,
+    )
+    return replace(found, scores=(max(scores), *found.scores))
+
+
+def climb(
+    groups: dict[str, np.ndarray],
+    hypotheses: dict[str, Points],
+    vessels: np.ndarray,
+    valid: np.ndarray,
+    carm: CArm,
+    levels: tuple[Level, ...],
+    saturation_mm: float,
+    *,
+    seed: int = 0,
+    on_progress: Callable[[float], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> Found:
+    """Refine candidate poses (K, 4, 4), by hypothesis, from coarse to fine while their number falls; the best one.
+
+    Arguments as in `search`.
+    """
+    rng = np.random.default_rng(seed)
+    trace = []
+    for n, level in enumerate(levels):
         target = make_target(vessels, valid, carm, level.rows, level.sigma_px)
-        groups, best = _climb(groups, hypotheses, target, level, settings.saturation_mm, rng, should_stop)
+        groups, best = _climb(groups, hypotheses, target, level, saturation_mm, rng, should_stop)
         trace.append(best[1])
         if on_progress is not None:
-            on_progress(0.4 + 0.6 * (n + 1) / len(settings.levels))
+            on_progress((n + 1) / len(levels))
     name, score = best
     return Found(groups[name][0], score, name, tuple(trace))
 

@@ -55,7 +55,9 @@ def symmetry_frame(points: Points) -> tuple[np.ndarray, np.ndarray]:
         return -float(ndimage.map_coordinates(density, cells, order=1, mode="constant").mean())
 
     middle = float(np.median(x[:, 0]))
-    starts = [np.array([roll, yaw, middle + shift]) for roll in (-10, 0, 10) for yaw in (-10, 0, 10) for shift in (-6, 6)]
+    starts = [
+        np.array([roll, yaw, middle + shift]) for roll in (-10, 0, 10) for yaw in (-10, 0, 10) for shift in (-6, 6)
+    ]
     start = min(starts, key=mismatch)
     simplex = start + np.vstack([np.zeros(3), 5 * np.eye(3)])
     best = optimize.minimize(mismatch, start, method="Nelder-Mead", options={"initial_simplex": simplex, "maxfev": 150})

@@ -1,0 +1,428 @@
+"""The main job: a CTA and an angiogram go in, the pose comes out."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from typing import Literal
+
+import numpy as np
+import torch
+
+from DeepIterRegLib import similarity, territory
+from DeepIterRegLib.alignment import Points, make_target, normal_equations, resize_area
+from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.errors import InputError, RegistrationError
+from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.refine import PAPER_A_STAGE_1, PAPER_A_STAGE_2, RefineSettings, refine
+from DeepIterRegLib.registration import InitRecord, Registration, StageRecord
+from DeepIterRegLib.rendering.splat import SplatProjector
+from DeepIterRegLib.search import Found, Level, SearchSettings, climb, search
+from DeepIterRegLib.segmentation.cta import segment_vessels
+from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
+from DeepIterRegLib.volume import Volume
+
+Init = Literal["radiological", "search", "file"]
+Device = Literal["auto", "cpu", "cuda"]
+Progress = Callable[[str, float], None]
+ShouldStop = Callable[[], bool]
+
+# Resolution at which a proposed pose is compared with the radiological one (A eq. 12).
+_ACCEPTANCE_ROWS, _ACCEPTANCE_POINTS, _ACCEPTANCE_SIGMA_PX = 128, 6000, 1.0
+# Below this ZNCC not even the best of random poses on the phantoms' vessels lies: nothing was matched.
+_NO_MATCH = 0.05
+
+
+@dataclass(frozen=True)
+class IntensityStage:
+    """One first-order stage of paper A: render, compare, step.
+
+    Attributes
+    ----------
+    image
+        What the DRR is compared with: vessel mask of the DSA, or its MinIP.
+    score
+        Similarity.
+    renderer
+        `splat` or `siddon` (DiffDRR).
+    rows
+        Working grid.
+    climb
+        Optimiser and rates.
+    """
+
+    image: Literal["mask", "minip"]
+    score: Literal["ncc", "mutual_information"]
+    renderer: Literal["splat", "siddon"]
+    rows: int
+    climb: RefineSettings
+
+
+@dataclass(frozen=True)
+class RegistrationSettings:
+    """All that decides a registration besides its inputs.
+
+    Attributes
+    ----------
+    name
+        Of the preset.
+    init
+        Where the refinement starts. `file` takes the pose given to `register`.
+    search
+        Used with init `search`.
+    levels
+        Second-order refinement on vessel images, coarse to fine.
+    near_levels
+        Put before them where no search has done the coarse work.
+    stages
+        First-order stages after that.
+    device, seed
+    """
+
+    name: str = "default"
+    init: Init = "search"
+    search: SearchSettings = field(default_factory=SearchSettings)
+    levels: tuple[Level, ...] = (Level(256, 30000, 1.0, 8, 1), Level(384, 40000, 0.8, 8, 1))
+    near_levels: tuple[Level, ...] = (Level(64, 3000, 1.5, 15, 4), Level(128, 8000, 1.2, 12, 2))
+    stages: tuple[IntensityStage, ...] = ()
+    device: Device = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.init not in ("radiological", "search", "file"):
+            problems.append(f"--init is {self.init!r}: give radiological, search or a pose file.")
+        if self.device not in ("auto", "cpu", "cuda"):
+            problems.append(f"--device is {self.device!r}: give auto, cpu or cuda.")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            problems.append("--device is cuda, but no CUDA device is available: give --device cpu.")
+        if self.seed < 0:
+            problems.append(f"--seed is {self.seed}: give 0 or a positive whole number.")
+        if problems:
+            raise InputError(problems)
+
+    @classmethod
+    def preset(
+        cls, name: str, *, init: Init | None = None, device: Device = "auto", seed: int = 0
+    ) -> RegistrationSettings:
+        """`default`, or `paper`: radiological pose, then A 4.3.4's two stages of Adam on DiffDRR's Siddon images."""
+        if name == "default":
+            return cls(init=init or "search", device=device, seed=seed)
+        if name == "paper":
+            return cls(
+                name="paper",
+                init=init or "radiological",
+                levels=(),
+                near_levels=(),
+                stages=(
+                    IntensityStage("mask", "ncc", "siddon", 128, PAPER_A_STAGE_1),
+                    IntensityStage("minip", "mutual_information", "siddon", 128, PAPER_A_STAGE_2),
+                ),
+                device=device,
+                seed=seed,
+            )
+        raise InputError(f"There is no preset {name!r}: give default or paper.")
+
+    def torch_device(self) -> torch.device:
+        """The device meant by `auto`: CUDA where there is one."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)
+
+
+def register(
+    cta: Volume,
+    angiogram: Angiogram,
+    settings: RegistrationSettings | None = None,
+    *,
+    cta_mask: Volume | None = None,
+    dsa_masks: DsaMasks | None = None,
+    initial_pose: np.ndarray | None = None,
+    on_progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Registration:
+    """Find the pose of the CTA in the C-arm frame.
+
+    Parameters
+    ----------
+    cta
+        In HU; only its grid is used where `cta_mask` is given.
+    angiogram
+        Subtracted, contrast negative.
+    cta_mask, dsa_masks
+        Vessels; made by our own segmentation where not given.
+    initial_pose : (4, 4)
+        ``cta_to_carm``; needed with init `file`.
+    on_progress
+        Called with the name of the step and its fraction done.
+    should_stop
+        Asked often; True ends the work.
+
+    Raises
+    ------
+    InputError
+        Nothing to register, or settings and inputs that do not fit.
+    RegistrationError
+        No pose explains the image.
+    Cancelled
+        `should_stop` said so.
+    """
+    settings = settings or RegistrationSettings()
+    report = on_progress or (lambda name, done: None)
+    clock = _Clock()
+    if settings.init == "file" and initial_pose is None:
+        raise InputError("Init is `file` but no initial pose was given: give a pose file.")
+    if cta_mask is None:
+        report("Segment CTA", 0.0)
+        cta_mask = segment_vessels(cta)
+        clock.stop("segment_cta")
+    if dsa_masks is None:
+        report("Segment DSA", 0.0)
+        dsa_masks = segment_dsa(angiogram)
+        clock.stop("segment_dsa")
+    points = vessel_points(cta_mask)
+    parts = territory.hypotheses(points)
+    vessels, valid, carm = dsa_masks.vesselness, angiogram.valid, angiogram.carm
+    if not np.any(vessels[valid] > 0):
+        raise InputError("The DSA's vessel mask is empty: check the frames, or bring a mask with --dsa-mask.")
+    radiological = pose.radiological(cta.centre_mm)
+    start, init, records = _initial_pose(
+        points, parts, vessels, valid, carm, cta.centre_mm, radiological, initial_pose, settings, report, should_stop
+    )
+    clock.stop("initial_pose")
+    current = start
+    if settings.levels:
+        levels = (
+            settings.levels if init.method == "search" and init.accepted else settings.near_levels + settings.levels
+        )
+        found = _refine_on_vessels(start, parts, vessels, valid, carm, levels, settings, report, should_stop)
+        records.append(_record("Vessels", found, clock.stop("refine_vessels"), sum(x.iterations for x in levels)))
+        current = found.cta_to_carm
+    for number, stage in enumerate(settings.stages, 1):
+        name = f"Stage {number}: {'vessel mask' if stage.image == 'mask' else 'MinIP'}"
+        current, record = _intensity_stage(
+            name, stage, current, points, cta_mask, cta.centre_mm, dsa_masks, angiogram, settings, report, should_stop
+        )
+        records.append(record)
+        clock.stop(f"stage_{number}")
+    score = max(_zncc(part, current, vessels, valid, carm, settings) for part in parts.values())
+    if not score > _NO_MATCH:
+        raise RegistrationError(
+            f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}): check that both are of the same "
+            "patient, that angles, SID and SOD are right, and look at the masks with `deepiterreg segment`."
+        )
+    return Registration(
+        cta_to_carm=current,
+        carm=carm,
+        centre_cta_mm=cta.centre_mm,
+        score=score,
+        init=init,
+        stages=tuple(records),
+        seconds=clock.seconds(),
+        warnings=_warnings(angiogram, init, current, radiological, cta.centre_mm, settings),
+        settings=asdict(settings),
+        versions=_versions(),
+    )
+
+
+def vessel_points(mask: Volume) -> Points:
+    """Vessel points of a mask: every voxel, about their centroid."""
+    indices = np.argwhere(mask.voxels)
+    if len(indices) < 100:
+        raise InputError(
+            f"The CTA's vessel mask has {len(indices)} voxels set; at least 100 are needed: check the mask or its threshold."
+        )
+    positions = mask.to_ras(indices)
+    origin = positions.mean(axis=0)
+    weights = np.full(len(positions), mask.voxel_volume_mm3, dtype=np.float32)
+    return Points((positions - origin).astype(np.float32), weights, origin)
+
+
+def _initial_pose(
+    points: Points,
+    parts: dict[str, Points],
+    vessels: np.ndarray,
+    valid: np.ndarray,
+    carm: CArm,
+    centre_cta_mm: np.ndarray,
+    radiological: np.ndarray,
+    given: np.ndarray | None,
+    settings: RegistrationSettings,
+    report: Progress,
+    should_stop: ShouldStop | None,
+) -> tuple[np.ndarray, InitRecord, list[StageRecord]]:
+    """Propose a pose and take it unless the radiological one scores higher (A eq. 12)."""
+    records = []
+    proposed = radiological if given is None or settings.init != "file" else given
+    if settings.init == "search":
+        begin = time.perf_counter()
+        found = search(
+            parts,
+            vessels,
+            valid,
+            carm,
+            radiological,
+            centre_cta_mm,
+            settings.search,
+            seed=settings.seed,
+            on_progress=lambda done: report("Search", done),
+            should_stop=should_stop,
+        )
+        iterations = sum(level.iterations for level in settings.search.levels)
+        records.append(_record("Search", found, time.perf_counter() - begin, iterations))
+        proposed = found.cta_to_carm
+    best = [
+        max(_zncc(part, candidate, vessels, valid, carm, settings) for part in parts.values())
+        for candidate in (proposed, radiological)
+    ]
+    accepted = best[0] >= best[1]
+    init = InitRecord(settings.init, accepted, best[0], best[1])
+    return (proposed if accepted else radiological), init, records
+
+
+def _refine_on_vessels(
+    start: np.ndarray,
+    parts: dict[str, Points],
+    vessels: np.ndarray,
+    valid: np.ndarray,
+    carm: CArm,
+    levels: tuple[Level, ...],
+    settings: RegistrationSettings,
+    report: Progress,
+    should_stop: ShouldStop | None,
+) -> Found:
+    """Stage 1: the vessels of the CTA to those of the DSA, whichever part of the CTA fits best."""
+    report("Refine on vessels", 0.0)
+    groups = dict.fromkeys(parts, start[None])
+    return climb(
+        groups,
+        parts,
+        vessels,
+        valid,
+        carm,
+        levels,
+        settings.search.saturation_mm,
+        seed=settings.seed,
+        on_progress=lambda done: report("Refine on vessels", done),
+        should_stop=should_stop,
+    )
+
+
+def _intensity_stage(
+    name: str,
+    stage: IntensityStage,
+    start: np.ndarray,
+    points: Points,
+    cta_mask: Volume,
+    centre_cta_mm: np.ndarray,
+    masks: DsaMasks,
+    angiogram: Angiogram,
+    settings: RegistrationSettings,
+    report: Progress,
+    should_stop: ShouldStop | None,
+) -> tuple[np.ndarray, StageRecord]:
+    """One stage of A 4.3.4: DRR of the CTA's vessels against the DSA's mask or MinIP, first-order steps."""
+    begin = time.perf_counter()
+    device = settings.torch_device()
+    columns = round(stage.rows * angiogram.carm.columns / angiogram.carm.rows)
+    carm = angiogram.carm.resampled(stage.rows, columns)
+    image = masks.vessels.astype(np.float32) if stage.image == "mask" else -masks.minip
+    fixed = torch.from_numpy(resize_area(image, stage.rows, columns)).to(device)
+    valid = torch.from_numpy(resize_area(angiogram.valid, stage.rows, columns) >= 0.5).to(device)
+    if stage.renderer == "siddon":
+        from DeepIterRegLib.rendering.raycast import RaycastProjector
+
+        project: Callable[[torch.Tensor], torch.Tensor] = RaycastProjector(cta_mask, carm, device=device)
+    else:
+        project = SplatProjector(points.positions + points.origin_mm, points.weights, carm, device)
+    measure = getattr(similarity, stage.score)
+    result = refine(
+        lambda poses: measure(project(poses), fixed, valid),
+        torch.from_numpy(start[None]).to(device),
+        centre_cta_mm,
+        stage.climb,
+        on_iteration=lambda n, best: report(name, (n + 1) / stage.climb.iterations),
+        should_stop=should_stop,
+    )
+    trace = np.maximum.accumulate(result.trace[:, 0].cpu().numpy())
+    record = StageRecord(
+        name,
+        stage.score.replace("_", " "),
+        float(result.score[0]),
+        tuple(float(value) for value in trace),
+        time.perf_counter() - begin,
+        len(trace),
+    )
+    return result.pose[0].cpu().numpy(), record
+
+
+def _zncc(
+    points: Points,
+    cta_to_carm: np.ndarray,
+    vessels: np.ndarray,
+    valid: np.ndarray,
+    carm: CArm,
+    settings: RegistrationSettings,
+) -> float:
+    target = make_target(vessels, valid, carm, _ACCEPTANCE_ROWS, _ACCEPTANCE_SIGMA_PX)
+    drawn = points.subset(_ACCEPTANCE_POINTS, np.random.default_rng(settings.seed))
+    return float(normal_equations(drawn, cta_to_carm[None], target, settings.search.saturation_mm)[0][0])
+
+
+def _record(name: str, found: Found, seconds: float, iterations: int) -> StageRecord:
+    return StageRecord(name, f"ZNCC, {found.hypothesis} vessels", found.score, found.scores, seconds, iterations)
+
+
+def _warnings(
+    angiogram: Angiogram,
+    init: InitRecord,
+    found: np.ndarray,
+    radiological: np.ndarray,
+    centre_cta_mm: np.ndarray,
+    settings: RegistrationSettings,
+) -> tuple[str, ...]:
+    """What a reader of the result must know."""
+    warnings = list(angiogram.notes)
+    if not init.accepted:
+        warnings.append(
+            f"The initial pose ({init.method}) scored {init.score:.3f}, below the radiological pose's {init.score_radiological:.3f}; "
+            "the refinement started from the radiological pose."
+        )
+    offset = found @ pose.inverse(radiological)
+    angle = float(np.degrees(pose.rotation_angle(offset[:3, :3])))
+    if settings.init == "search" and angle > 1.6 * settings.search.rotation_deg:
+        warnings.append(
+            f"The head is turned by {angle:.0f} deg from the radiological pose, outside the search box: check the overlay."
+        )
+    warnings.append("One view hardly sees the position along the beam: distances in that direction are uncertain.")
+    return tuple(warnings)
+
+
+def _versions() -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("deepiterreg", "torch", "numpy", "numba", "scipy", "SimpleITK", "pydicom", "diffdrr"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+class _Clock:
+    """Wall time by part; `stop` gives the part since the last stop a name."""
+
+    def __init__(self) -> None:
+        self._begin = self._last = time.perf_counter()
+        self._parts: dict[str, float] = {}
+
+    def stop(self, name: str) -> float:
+        now = time.perf_counter()
+        self._parts[name] = now - self._last
+        self._last = now
+        return self._parts[name]
+
+    def seconds(self) -> dict[str, float]:
+        return {**self._parts, "total": time.perf_counter() - self._begin}
