@@ -309,8 +309,12 @@ def register(
     dsa: DsaFile,
     out: OutFolder,
     init: Annotated[
-        str, typer.Option(metavar="radiological|search|FILE", help="Where to start; FILE is a pose (.tfm, .h5, .json).")
-    ] = "search",
+        str | None,
+        typer.Option(
+            metavar="radiological|search|FILE",
+            help="Where to start; FILE is a pose (.tfm, .h5, .json). Default: the preset's (search; paper: radiological).",
+        ),
+    ] = None,
     preset: Annotated[Preset, typer.Option(help="paper: as published, ray cast, minutes.")] = Preset.default,
     cta_mask: CtaMask = None,
     cta_vein_mask: Annotated[

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from DeepIterRegLib.segmentation.dsa import DsaMasks
 
 Progress = Callable[[str, float], None]
+Device = Literal["auto", "cpu", "cuda"]
 SubtractionMode = Literal["auto", "subtract", "as_is"]
 
 CTA_MASK_FILES = ("vessels.nii.gz", "veins.nii.gz")
@@ -51,7 +52,7 @@ class RegisterJob:
     cta: Path
     dsa: Path
     geometry: GeometryOptions = field(default_factory=GeometryOptions)
-    init: str = "search"
+    init: str | None = None
     preset: str = "default"
     cta_mask: Path | None = None
     cta_vein_mask: Path | None = None
@@ -59,7 +60,7 @@ class RegisterJob:
     reference: Path | None = None
     mask_frames: tuple[int, ...] | None = None
     subtraction: SubtractionMode = "auto"
-    device: str = "auto"
+    device: Device = "auto"
     seed: int = 0
 
 
@@ -93,13 +94,13 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
         seconds[key] = time.perf_counter() - before
         on_progress(name, 1.0)
 
-    from_file = job.init not in ("radiological", "search")
+    method: Literal["radiological", "search", "file"] | None = "file"
+    if job.init is None or job.init in ("radiological", "search"):
+        method = cast(Literal["radiological", "search"] | None, job.init)
     with step("Read poses", "read_poses"):
-        initial_pose = read_pose(job.init) if from_file else None
+        initial_pose = read_pose(str(job.init)) if method == "file" else None
         reference = read_pose(job.reference) if job.reference else None
-        settings = RegistrationSettings.preset(
-            job.preset, init="file" if from_file else job.init, device=job.device, seed=job.seed
-        )
+        settings = RegistrationSettings.preset(job.preset, init=method, device=job.device, seed=job.seed)
     with step("Read DSA", "read_dsa"):
         subtraction = SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction)
         angiogram = read_angiogram(job.dsa, job.geometry, subtraction)
@@ -155,8 +156,14 @@ def _hash(*arrays: np.ndarray) -> str:
 
 
 def _with_brought_vessels(found: DsaMasks, vessels: np.ndarray) -> DsaMasks:
-    """Arteries and veins stay as found where the brought mask agrees."""
-    return replace(found, vessels=vessels, arteries=found.arteries & vessels, veins=found.veins & vessels)
+    """Every brought pixel is fully vessel; arteries and veins stay as found where the brought mask agrees."""
+    return replace(
+        found,
+        vesselness=vessels.astype(np.float32),
+        vessels=vessels,
+        arteries=found.arteries & vessels,
+        veins=found.veins & vessels,
+    )
 
 
 def read_image(path: Path) -> np.ndarray:
@@ -237,7 +244,7 @@ def project_file(
     like: Path | None,
     geometry: GeometryOptions,
     size: tuple[int, int] | None,
-    device: str,
+    device: Device,
     path: Path,
     on_progress: Progress,
 ) -> None:
@@ -294,7 +301,7 @@ def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | 
     return carm
 
 
-def _ray_cast(cta: Volume, carm: CArm, cta_to_carm: np.ndarray, device: str) -> np.ndarray:
+def _ray_cast(cta: Volume, carm: CArm, cta_to_carm: np.ndarray, device: Device) -> np.ndarray:
     import torch
 
     from DeepIterRegLib.rendering.raycast import RaycastProjector, attenuation_per_mm
@@ -318,7 +325,7 @@ def write_phantom(seed: int, folder: Path, on_progress: Progress) -> None:
     on_progress("Write patient", 1.0)
 
 
-def run_demo(seed: int, device: str, folder: Path, on_progress: Progress) -> Registration:
+def run_demo(seed: int, device: Device, folder: Path, on_progress: Progress) -> Registration:
     """Make a patient, then register it as a stranger would: from its files, with the truth only as reference."""
     patient = folder / PHANTOM_FOLDER
     patient.mkdir()

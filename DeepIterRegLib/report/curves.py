@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 WIDTH, HEIGHT = 320, 120
+MOST_DOTS = 12
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 22
 
 
 def curve_svg(scores: Sequence[float], label: str) -> str:
-    """One trace (best score so far over iterations) as an SVG element; empty if there is nothing to draw."""
+    """One trace of scores as an SVG element; empty if there is nothing to draw. Few scores get a dot each."""
     finite = [float(s) for s in scores if s == s and abs(s) != float("inf")]
     if not finite:
         return ""
@@ -29,7 +30,8 @@ def curve_svg(scores: Sequence[float], label: str) -> str:
         return TOP + (HEIGHT - TOP - BOTTOM) * (0.5 - (s - middle) / (2 * half))
 
     path = " ".join(f"{x(i):.1f},{y(s):.1f}" for i, s in thinned)
-    end_x, end_y = x(thinned[-1][0]), y(thinned[-1][1])
+    dotted = thinned if len(thinned) <= MOST_DOTS else thinned[-1:]
+    dots = "".join(f'<circle cx="{x(i):.1f}" cy="{y(s):.1f}" r="3"/>' for i, s in dotted)
     ticks = "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(s):.1f}" y2="{y(s):.1f}"/>'
         f'<text x="{LEFT - 6}" y="{y(s) + 3.5:.1f}" text-anchor="end">{_number(s)}</text>'
@@ -39,7 +41,7 @@ def curve_svg(scores: Sequence[float], label: str) -> str:
         f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">{ticks}'
         f'<text x="{LEFT}" y="{HEIGHT - 6}">0</text>'
         f'<text x="{WIDTH - RIGHT}" y="{HEIGHT - 6}" text-anchor="end">{len(scores) - 1}</text>'
-        f'<polyline points="{path}"/><circle cx="{end_x:.1f}" cy="{end_y:.1f}" r="3"/></svg>'
+        f'<polyline points="{path}"/>{dots}</svg>'
     )
 
 

@@ -110,10 +110,14 @@ def page_values(registration: Registration, angiogram: Angiogram) -> dict[str, A
         "score": registration.score,
         "init": registration.init,
         "stages": [
-            {"record": s, "svg": Markup(curve_svg(s.scores, f"{s.name}: {s.similarity} by iteration"))}
+            {
+                "record": s,
+                "by_level": len(s.scores) < s.iterations,
+                "svg": Markup(curve_svg(s.scores, f"{s.name}: {s.similarity}")),
+            }
             for s in registration.stages
         ],
-        "warnings": registration.warnings,
+        "warnings": [w for w in registration.warnings if w not in angiogram.notes],
         "notes": angiogram.notes,
         "mpe_mm": registration.mpe_mm_to_reference,
         "success_mm": SUCCESS_MM,
