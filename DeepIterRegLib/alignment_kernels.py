@@ -1,4 +1,4 @@
-"""CPU kernel of Gauss-Newton alignment: an image and its six pose derivatives in one pass over the points."""
+"""CPU kernels of search and alignment: images of the points, alone or with their six pose derivatives in one pass."""
 
 from __future__ import annotations
 
@@ -157,3 +157,110 @@ def products(  # type: ignore[no-untyped-def]
                     out[b, m, n] = gram[m, n]
                 out[b, 7, m] = sums[m]
                 out[b, 8, m] = cross[m]
+
+
+@nb.njit(parallel=True, **_FAST)
+def image_and_square(  # type: ignore[no-untyped-def]
+    points, weights, cameras, intrinsics, taps, saturation_mm, rows, columns, out
+):
+    """Blurred, saturated images of the points and their squares, for B poses.
+
+    out (B, 2, at least rows, at least columns) is overwritten, zero outside rows x columns.
+    """
+    fu, fv, cx, cy = intrinsics
+    ff = fu * fv
+    radius = taps.shape[0] - 1
+    for b in nb.prange(cameras.shape[0]):
+        c = cameras[b]
+        image = out[b, 0]
+        other = out[b, 1]
+        image[:] = 0
+        for i in range(points.shape[0]):
+            px, py, pz = points[i, 0], points[i, 1], points[i, 2]
+            z = c[2, 0] * px + c[2, 1] * py + c[2, 2] * pz + c[2, 3]
+            if z < _MIN_DEPTH_MM:
+                continue
+            x = c[0, 0] * px + c[0, 1] * py + c[0, 2] * pz + c[0, 3]
+            y = c[1, 0] * px + c[1, 1] * py + c[1, 2] * pz + c[1, 3]
+            iz = np.float32(1.0) / z
+            u = fu * x * iz + cx
+            v = fv * y * iz + cy
+            if u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
+                continue
+            a = weights[i] * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
+            j = int(u)
+            k = int(v)
+            fj = u - j
+            fk = v - k
+            image[k, j] += a * (1 - fk) * (1 - fj)
+            image[k, j + 1] += a * (1 - fk) * fj
+            image[k + 1, j] += a * fk * (1 - fj)
+            image[k + 1, j + 1] += a * fk * fj
+        for k in range(rows):
+            for j in range(columns):
+                other[k, j] = taps[0] * image[k, j]
+            for t in range(1, radius + 1):
+                w = taps[t]
+                if k >= t:
+                    for j in range(columns):
+                        other[k, j] += w * image[k - t, j]
+                if k + t < rows:
+                    for j in range(columns):
+                        other[k, j] += w * image[k + t, j]
+        for k in range(rows):
+            for j in range(columns):
+                image[k, j] = taps[0] * other[k, j]
+            for t in range(1, radius + 1):
+                w = taps[t]
+                for j in range(columns - t):
+                    image[k, j] += w * other[k, j + t]
+                for j in range(t, columns):
+                    image[k, j] += w * other[k, j - t]
+            for j in range(columns):
+                f = image[k, j] / (1 + image[k, j] / saturation_mm)
+                image[k, j] = f
+                other[k, j] = f * f
+
+
+@nb.njit(parallel=True, **_FAST)
+def summits(windows, size, n_valid, score, shift):  # type: ignore[no-untyped-def]
+    """Strongest local maxima of the normalised cross-correlation over shifts.
+
+    windows (B, 3, >= size, >= size): sums over the window of image x target, image, image squared; score (B, K) and
+    shift (B, K, 2) as (column, row) from the first shift are overwritten, strongest first.
+    """
+    n_peaks = score.shape[1]
+    for b in nb.prange(windows.shape[0]):
+        w = windows[b]
+        top = np.float32(0)
+        for k in range(size):
+            for j in range(size):
+                w[2, k, j] -= w[1, k, j] * w[1, k, j] / n_valid
+                top = max(top, w[2, k, j])
+        # A window that holds next to nothing must not win by dividing by next to nothing.
+        floor = np.float32(0.05) * top + np.float32(1e-20)
+        for k in range(size):
+            for j in range(size):
+                w[0, k, j] /= math.sqrt(max(w[2, k, j], np.float32(0)) + floor)
+        for n in range(n_peaks):
+            score[b, n] = -2
+            shift[b, n, 0] = shift[b, n, 1] = size // 2
+        for k in range(size):
+            for j in range(size):
+                s = w[0, k, j]
+                if s <= score[b, n_peaks - 1]:
+                    continue
+                highest = True
+                for kk in range(max(0, k - 2), min(size, k + 3)):
+                    for jj in range(max(0, j - 2), min(size, j + 3)):
+                        if w[0, kk, jj] > s:
+                            highest = False
+                if not highest:
+                    continue
+                n = n_peaks - 1
+                while n > 0 and score[b, n - 1] < s:
+                    score[b, n] = score[b, n - 1]
+                    shift[b, n, 0], shift[b, n, 1] = shift[b, n - 1, 0], shift[b, n - 1, 1]
+                    n -= 1
+                score[b, n] = s
+                shift[b, n, 0], shift[b, n, 1] = j, k

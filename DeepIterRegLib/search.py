@@ -12,9 +12,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from scipy import fft
 
+from DeepIterRegLib import alignment_kernels
 from DeepIterRegLib.alignment import (
     Points,
     Target,
@@ -24,8 +24,9 @@ from DeepIterRegLib.alignment import (
 )
 from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, cube_corners, pose
-from DeepIterRegLib.rendering import splat_kernels
 from DeepIterRegLib.rendering.splat import pixel_intrinsics
+
+PEAKS = 2  # shifts kept of each rotation
 
 
 @dataclass(frozen=True)
@@ -248,19 +249,16 @@ def exhaustive(
     cameras, _ = camera_matrices(poses, points.origin_mm, carm)
     correlate = _Correlator(target, wide, margin)
     values, shifts = [], []
-    for first in range(0, len(poses), 64):
+    for first in range(0, len(poses), correlate.batch):
         if should_stop is not None and should_stop():
             raise Cancelled("Registration was cancelled.")
-        chunk = cameras[first : first + 64]
-        image = np.zeros((len(chunk), 1, wide.rows, wide.columns), dtype=np.float32)
-        splat_kernels.splat_forward(points.positions, points.weights, chunk, pixel_intrinsics(wide), image)
-        v, s = correlate.best_shifts(torch.from_numpy(image[:, 0]), settings.saturation_mm, peaks=2)
+        v, s = correlate.best_shifts(points, cameras[first : first + correlate.batch], settings.saturation_mm)
         values.append(v)
         shifts.append(s)
     score, shift = np.concatenate(values).ravel(), np.concatenate(shifts).reshape(-1, 2)
     best = np.argsort(-score, kind="stable")[: settings.candidates]
     offset_mm = -shift[best] * np.array([carm.pixel_spacing_mm[1], carm.pixel_spacing_mm[0]])
-    return _turn_about_source(np.repeat(poses, 2, axis=0)[best], offset_mm, carm), score[best]
+    return _turn_about_source(np.repeat(poses, PEAKS, axis=0)[best], offset_mm, carm), score[best]
 
 
 def _rotation_grid(centre_cta_mm: np.ndarray, start: np.ndarray, carm: CArm, settings: SearchSettings) -> np.ndarray:
@@ -290,46 +288,44 @@ def _turn_about_source(poses: np.ndarray, offset_mm: np.ndarray, carm: CArm) -> 
 class _Correlator:
     """Normalised cross-correlation of a target with wider images, over all shifts, by FFT."""
 
+    batch = (
+        16  # small enough for its arrays to come from memory already held: fresh pages cost more than the arithmetic
+    )
+
     def __init__(self, target: Target, wide: CArm, margin: int) -> None:
         self.shape = (fft.next_fast_len(wide.rows, real=True), fft.next_fast_len(wide.columns, real=True))
-        self.margin = margin
-        self.target = self._transform(torch.from_numpy(target.image)).conj()
-        self.valid = self._transform(torch.from_numpy(target.valid)).conj()
+        self.wide, self.margin, self.taps = wide, margin, target.taps
+        # Products with the image: with the target, the mask; with its square: the mask.
+        self.target = self._transform(target.image).conj()
+        self.valid = self._transform(target.valid).conj()
         self.n_valid = float(target.valid.sum())
-        # The central ray of the wide image is where the head's centre was put; the window's shift is counted from
-        # the place where that ray meets the target's own centre of view.
-        self.rows_filter = _band_matrix(wide.rows, target.taps)
-        self.columns_filter = _band_matrix(wide.columns, target.taps)
+        self.images = np.zeros((self.batch, 2, *self.shape), dtype=np.float32)
+        self.products = np.empty((self.batch, 3, self.shape[0], self.shape[1] // 2 + 1), dtype=np.complex64)
 
-    def _transform(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.fft.rfft2(images, s=self.shape)
+    def _transform(self, images: np.ndarray) -> np.ndarray:
+        transformed: np.ndarray = fft.rfft2(images, s=self.shape, workers=-1)
+        return transformed
 
-    def best_shifts(self, images: torch.Tensor, saturation_mm: float, peaks: int) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (B, peaks) and window shifts (B, peaks, 2) in px (column, row), of the strongest local maxima."""
-        images = self.rows_filter @ images @ self.columns_filter
-        images = images / (1 + images / saturation_mm)
-        one, two = self._transform(images), self._transform(images * images)
-        size = 2 * self.margin + 1
-
-        def windows(product: torch.Tensor) -> torch.Tensor:
-            return torch.fft.irfft2(product, s=self.shape)[:, :size, :size]
-
-        mean, square = windows(one * self.valid), windows(two * self.valid)
-        variance = (square - mean * mean / self.n_valid).clamp_min(0)
-        # A window that holds next to nothing must not win by dividing by next to nothing.
-        score = windows(one * self.target) / (variance + 0.05 * variance.amax()).sqrt()
-        summit = torch.nn.functional.max_pool2d(score[:, None], 5, 1, 2)[:, 0]
-        score = torch.where(score == summit, score, torch.full_like(score, -1.0)).flatten(1)
-        value, index = score.topk(min(peaks, score.shape[1]), dim=1)
-        if value.shape[1] < peaks:
-            value, index = value.repeat(1, peaks)[:, :peaks], index.repeat(1, peaks)[:, :peaks]
-        shift = torch.stack([index % size, index // size], dim=-1) - self.margin
-        return value.numpy(), shift.numpy()
-
-
-def _band_matrix(n: int, taps: np.ndarray) -> torch.Tensor:
-    """Symmetric (n, n) matrix that filters with `taps`: on a CPU a product is far cheaper than a convolution."""
-    matrix = np.zeros((n, n), dtype=np.float32)
-    for offset in range(-len(taps) + 1, len(taps)):
-        matrix += np.diag(np.full(n - abs(offset), taps[abs(offset)], dtype=np.float32), offset)
-    return torch.from_numpy(matrix)
+    def best_shifts(self, points: Points, cameras: np.ndarray, saturation_mm: float) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (B, PEAKS) and window shifts (B, PEAKS, 2) in px (column, row), of the strongest local maxima."""
+        n = len(cameras)
+        images, products = self.images[:n], self.products[:n]
+        alignment_kernels.image_and_square(
+            points.positions,
+            points.weights,
+            cameras,
+            pixel_intrinsics(self.wide),
+            self.taps,
+            np.float32(saturation_mm),
+            self.wide.rows,
+            self.wide.columns,
+            images,
+        )
+        one_two = self._transform(images)
+        np.multiply(one_two[:, 0], self.target, out=products[:, 0])
+        np.multiply(one_two, self.valid, out=products[:, 1:])
+        windows = fft.irfft2(products, s=self.shape, workers=-1, overwrite_x=True)
+        score = np.empty((n, PEAKS), dtype=np.float32)
+        shift = np.empty((n, PEAKS, 2), dtype=np.int64)
+        alignment_kernels.summits(windows, 2 * self.margin + 1, np.float32(self.n_valid), score, shift)
+        return score, shift - self.margin
