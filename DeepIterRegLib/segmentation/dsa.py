@@ -29,7 +29,8 @@ class DsaSegmentation:
     sigmas_px
         Scales of the ridge filter in working pixels.
     low_snr, high_snr
-        Hysteresis on the ridge filter, in units of its background level.
+        Hysteresis on the ridge filter, in units of the noise of one pixel of one frame; a bolus is seen in many
+        frames and a ridge in many pixels, so values below 1 are safe.
     min_area_mm2
         Smaller pieces are dropped (on the detector).
     background_mm
@@ -43,8 +44,8 @@ class DsaSegmentation:
     working_pixel_mm: float = 0.4
     working_px: int = 640
     sigmas_px: tuple[float, ...] = (1.0, 1.7, 3.0, 5.0)
-    low_snr: float = 4.0
-    high_snr: float = 8.0
+    low_snr: float = 0.15
+    high_snr: float = 0.5
     min_area_mm2: float = 12.0
     background_mm: float = 20.0
     min_vein_delay_s: float = 1.5
@@ -161,28 +162,26 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
     factor = max(1, round(settings.working_pixel_mm / pixel_mm), math.ceil(max(minip.shape) / settings.working_px))
     working_mm = pixel_mm * factor
     valid = _shrink(torch.from_numpy(angiogram.valid.astype(np.float32))[None], factor)[0] > 0.999
+    images = _shrink(torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32)), factor)
+    contrast = _contrast(images, valid, settings.background_mm / working_mm)
+    valid = _inside_collimator(contrast, valid)
     inside = torch.from_numpy(ndimage.binary_erosion(valid.numpy(), iterations=3, border_value=0))
-    contrast = _contrast(
-        _shrink(torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32)), factor),
-        valid,
-        settings.background_mm / working_mm,
-    )
-    noise = _noise(contrast, valid)
-    if noise <= 0 or not bool(inside.any()):
+    if not bool(inside.any()) or float(contrast[:, inside].std()) <= 1e-7 * max(1.0, float(images.abs().max())):
         raise InputError(
             "The DSA frames are constant: no vessel can be seen. Give another run, or a vessel mask with --dsa-mask."
         )
-    steady = _steady(contrast)
-    snr = _ridge_snr(steady, inside, noise, settings)
+    noise = _noise(contrast, inside)
+    strength, trust, arrival_s = _bolus(contrast, images, inside, noise, times_s)
+    snr = _ridges(strength[None], settings.sigmas_px)[0] * trust / noise * inside
     vessels = _hysteresis(snr.numpy(), inside.numpy(), settings, settings.min_area_mm2 / working_mm**2)
     if vessels.sum() * working_mm**2 < 60:
         raise InputError(
             f"No vessels were found in the DSA: {vessels.sum() * working_mm**2:.0f} mm2 of the detector look like contrast. Check that the run is a "
             "subtracted one with contrast, or choose frames or mask frames by hand, or give a vessel mask with --dsa-mask."
         )
-    vesselness = _visibility(snr.numpy(), vessels, settings)
+    vesselness = _visibility(snr.numpy(), vessels)
     if len(times_s) > 1:
-        arrival = _arrival(steady, vessels, times_s)
+        arrival = _along_vessels(arrival_s.numpy(), strength.numpy(), vessels)
         late = _late(arrival, vessels, settings.min_vein_delay_s)
         arteries, veins = vessels & ~late, vessels & late
     else:
@@ -241,40 +240,118 @@ def _contrast(frames: torch.Tensor, valid: torch.Tensor, background_px: float) -
     return (images[:, 0] - grown) * weight[0]
 
 
-def _noise(contrast: torch.Tensor, valid: torch.Tensor) -> float:
-    """Standard deviation of one pixel of one frame, from differences in time (in space for a single frame)."""
+def _inside_collimator(contrast: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+    """`valid` without what lies at or beyond an edge of the collimator: a straight line of residue along most of a row or column."""
+    size = contrast.abs().amax(dim=0)
+    typical = float(size[valid].median()) if bool(valid.any()) else 0.0
+    kept = valid.clone()
+    for axis in (0, 1):
+        lines = size.masked_fill(~valid, torch.nan).nanmedian(dim=1 - axis).values.nan_to_num()
+        count = len(lines)
+        band, beside = count // 5, max(6, count // 50)
+        for side in (0, 1):
+            level = lines if side == 0 else lines.flip(0)
+            edge = (level[:band] > 3 * level[beside : band + beside]) & (level[:band] > 2 * typical)
+            if bool(edge.any()):
+                cut = int(torch.nonzero(edge).max()) + 4
+                span = slice(0, cut) if side == 0 else slice(count - cut, count)
+                kept[(span, slice(None)) if axis == 0 else (slice(None), span)] = False
+    return kept
+
+
+def _noise(contrast: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+    """Standard deviation (row, column) of one pixel of one frame, from differences in time (in space for a single frame), locally."""
     if len(contrast) > 2:
-        pixels = contrast[:, valid][:, ::7]
-        differences = (pixels[1:] - pixels[:-1]).abs()
+        step = max(1, len(contrast) // 24)
+        differences = (contrast[1::step] - contrast[:-1:step]).abs().median(dim=0).values
     else:
-        differences = (contrast[:, 1:] - contrast[:, :-1])[:, valid[1:] & valid[:-1]][:, ::3].abs()
-    if differences.numel() == 0:
-        return 0.0
-    return float(differences.median()) / 0.6745 / math.sqrt(2)
+        differences = F.pad((contrast[:1, :, 1:] - contrast[:1, :, :-1]).abs(), (0, 1))[0]
+    block = 16
+    rows, columns = differences.shape
+    cells = F.pad(differences[None, None], (0, -columns % block, 0, -rows % block), mode="replicate")
+    cells = (
+        F.unfold(cells, block, stride=block).median(dim=1).values.reshape(1, 1, -(-rows // block), -(-columns // block))
+    )
+    cells = F.avg_pool2d(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    local = F.interpolate(cells, scale_factor=block, mode="bilinear", align_corners=False)[0, 0, :rows, :columns] / (
+        0.6745 * math.sqrt(2)
+    )
+    # saturated air has no noise at all
+    busy = local[inside & (local > 0)]
+    least = 0.2 * float(busy.median()) if len(busy) else 0.0
+    return local.clamp(min=max(least, 1e-6 * float(contrast.abs().max()), 1e-12))
 
 
-def _steady(contrast: torch.Tensor) -> torch.Tensor:
-    """Median of three, then binomial smoothing, over time: flicker of one frame is gone."""
-    if len(contrast) < 5:
-        return contrast
-    a, b, c = contrast[:-2], contrast[1:-1], contrast[2:]
-    middle = torch.maximum(torch.minimum(a, b), torch.minimum(torch.maximum(a, b), c))
-    padded = torch.cat([middle[:1], middle[:1], middle, middle[-1:], middle[-1:]])
-    return (padded[:-2] + 2 * padded[1:-1] + padded[2:]) / 4
+_RISES_S = (1.2, 2.0, 3.2)
 
 
-def _ridge_snr(steady: torch.Tensor, inside: torch.Tensor, noise: float, settings: DsaSegmentation) -> torch.Tensor:
-    """Dark-ridge strength over its background level, residue held down."""
-    peak, floor = steady.amax(dim=0), steady.amin(dim=0)
-    ridges = _ridges(torch.stack([peak, -floor, steady.mean(dim=0)]), settings.sigmas_px)
-    dark, white = ridges[0], ridges[1]
-    level = float(torch.quantile(dark[inside][::5], 0.3)) / 0.5
-    level = max(level, 0.15 * noise)
-    nearby_white = F.max_pool2d(white[None, None], 7, stride=1, padding=3)[0, 0]
-    paired = (nearby_white / dark.clamp(min=1e-12)).clamp(0, 1) if len(steady) > 1 else torch.zeros_like(dark)
-    # half as strong beside is where doubt begins
-    trust = (2 * (1 - paired)).clamp(0, 1)
-    return torch.where(inside, dark * trust / level, torch.zeros_like(dark))
+def _bolus(
+    contrast: torch.Tensor, images: torch.Tensor, inside: torch.Tensor, noise: torch.Tensor, times_s: np.ndarray
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """How strongly each pixel follows a bolus, whatever moved bone does.
+
+    Contrast only darkens, so courses of pixels that turn white are residue of motion. Residue is first order in the few motions of the
+    head: all of it shares their courses. The matched filter is therefore whitened by the covariance of the white pixels.
+
+    Returns
+    -------
+    strength : (row, column)
+        Output of the best of the filters, in units of contrast.
+    trust : (row, column)
+        0..1: share of the (whitened) course that the bolus explains, locally, to the fourth power.
+    arrival_s : (row, column)
+        Half rise of that bolus.
+    """
+    shape = contrast.shape[1:]
+    if len(contrast) < 6:
+        strength, frame = contrast.max(dim=0)
+        return strength, torch.ones(shape), torch.from_numpy(times_s.astype(np.float32))[frame]
+    curves, half_rise_s = _bolus_curves(times_s)
+    whitening = _whitening(images, inside, noise)
+    matched = curves @ whitening.T
+    matched = matched / matched.norm(dim=1, keepdim=True)
+    courses = whitening @ contrast.reshape(len(contrast), -1)
+    strength, best = (matched @ courses).max(dim=0)
+    strength = strength.clamp(min=0)
+    energy = F.avg_pool2d(
+        torch.stack([strength**2, (courses**2).sum(dim=0)]).reshape(2, 1, *shape), 5, stride=1, padding=2
+    )[:, 0]
+    trust = (energy[0] / energy[1].clamp(min=1e-20)) ** 2
+    return strength.reshape(shape), trust, half_rise_s[best].reshape(shape)
+
+
+def _bolus_curves(times_s: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
+    """Gamma variates (n, t) that reach at least half of their peak during the run, and their half rise (n,) in seconds."""
+    curves, half_rise_s = [], []
+    for rise in _RISES_S:
+        for arrival in np.arange(-2.0, times_s[-1], 0.5):
+            x = np.maximum((times_s - arrival) / rise, 0)
+            curve = x**2.5 * np.exp(2.5 * (1 - x))
+            if curve.max() >= 0.5:
+                curves.append(curve)
+                half_rise_s.append(arrival + 0.42 * rise)
+    return torch.from_numpy(np.array(curves, dtype=np.float32)), torch.from_numpy(
+        np.array(half_rise_s, dtype=np.float32)
+    )
+
+
+def _whitening(images: torch.Tensor, inside: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """Square root (t, t) of the inverse of noise + residue covariance, in units of noise."""
+    pixels = images[:, inside]
+    pixels = pixels - pixels.median(dim=1, keepdim=True).values
+    highest, lowest = pixels.amax(dim=0), pixels.amin(dim=0)
+    sigma = noise[inside]
+    white = (highest > 5 * sigma) & (highest > -1.5 * lowest)
+    identity = torch.eye(len(images))
+    if int(white.sum()) < 300:
+        return identity
+    courses = pixels[:, white]
+    energy = (courses**2).sum(dim=0)
+    scaled = courses / energy.sqrt()
+    residue = scaled @ scaled.T / scaled.shape[1]
+    ratio = float(energy.median() / (sigma[white] ** 2).mean())
+    values, vectors = torch.linalg.eigh(identity + ratio * residue)
+    return vectors @ torch.diag(values.rsqrt()) @ vectors.T
 
 
 def _ridges(images: torch.Tensor, sigmas_px: tuple[float, ...]) -> torch.Tensor:
@@ -319,37 +396,20 @@ def _hysteresis(snr: np.ndarray, inside: np.ndarray, settings: DsaSegmentation, 
     return keep[labels]
 
 
-def _visibility(snr: np.ndarray, vessels: np.ndarray, settings: DsaSegmentation) -> np.ndarray:
-    """0..1, compressed: half at twice the high threshold."""
-    above = np.clip(snr - settings.low_snr / 2, 0, None)
-    soft = above / (above + 2 * settings.high_snr)
-    soft = soft * ndimage.binary_dilation(vessels)
-    top = float(np.percentile(soft[vessels], 99.5))
-    return np.clip(soft / top, 0, 1).astype(np.float32)
+def _visibility(snr: np.ndarray, vessels: np.ndarray) -> np.ndarray:
+    """0..1: square root of the ridge's strength, 1 for the strongest hundredth."""
+    top = float(np.percentile(snr[vessels], 99))
+    return (np.sqrt(np.clip(snr / top, 0, 1)) * ndimage.binary_dilation(vessels)).astype(np.float32)
 
 
 # -- time ----------------------------------------------------------------------------------------------
 
 
-def _arrival(steady: torch.Tensor, vessels: np.ndarray, times_s: np.ndarray) -> np.ndarray:
-    """Seconds to half of the peak, between frames linearly, evened out along vessels; not-a-number off them."""
-    blurred = _separable(steady, _gaussian(0.8), _gaussian(0.8)).numpy()
-    curves = blurred[:, vessels]
-    peak_at = curves.argmax(axis=0)
-    n = np.arange(curves.shape[1])
-    half = curves[peak_at, n] / 2
-    below = (curves < half) & (np.arange(len(curves))[:, None] < peak_at)
-    last_below = np.where(below.any(axis=0), len(curves) - 1 - below[::-1].argmax(axis=0), -1)
-    i = np.clip(last_below, 0, len(curves) - 2)
-    rise = curves[i + 1, n] - curves[i, n]
-    fraction = np.clip((half - curves[i, n]) / np.where(np.abs(rise) > 1e-12, rise, 1), 0, 1)
-    seconds = np.where(last_below < 0, 0.0, times_s[i] + fraction * (times_s[i + 1] - times_s[i]))
-    image = np.full(vessels.shape, np.nan, dtype=np.float32)
-    image[vessels] = seconds
-    weight = ndimage.uniform_filter(vessels.astype(np.float32), 7)
-    mean = ndimage.uniform_filter(np.nan_to_num(image), 7) / np.maximum(weight, 1e-6)
-    image[vessels] = mean[vessels]
-    return image
+def _along_vessels(arrival_s: np.ndarray, strength: np.ndarray, vessels: np.ndarray) -> np.ndarray:
+    """Arrival evened out along vessels, strong pixels counting more; not-a-number off them."""
+    weight = strength**2 * vessels
+    mean = ndimage.uniform_filter(arrival_s * weight, 7) / np.maximum(ndimage.uniform_filter(weight, 7), 1e-20)
+    return np.where(vessels, mean, np.nan).astype(np.float32)
 
 
 def _late(arrival: np.ndarray, vessels: np.ndarray, min_delay_s: float) -> np.ndarray:
