@@ -89,7 +89,8 @@ class CtaSegmentation:
             )
         if not 0 < self.vesselness_low_hu <= self.vesselness_high_hu:
             problems.append(
-                f"vesselness_low_hu ({self.vesselness_low_hu:g}) must be above 0 and not above vesselness_high_hu ({self.vesselness_high_hu:g})."
+                f"vesselness_low_hu ({self.vesselness_low_hu:g}) must be above 0 and not above "
+                f"vesselness_high_hu ({self.vesselness_high_hu:g})."
             )
         if not self.near_bone_mm >= 0 or not self.min_component_mm3 >= 0:
             problems.append("near_bone_mm and min_component_mm3 must not be negative.")
@@ -118,6 +119,7 @@ def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) 
     InputError
         No head, values that are not HU, or no contrast.
     """
+    source, cta = cta, cta.with_voxels(_int16(cta.voxels))
     grid = _head_grid(cta, settings)
     hu = _resample(cta.voxels, grid.to_source, grid.shape)
     zone, enclosed = _cavity(hu, grid.spacing_mm, settings)
@@ -131,7 +133,7 @@ def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) 
             f"{brain_hu:.0f} HU, the brightest vessels at {vessel_hu:.0f} HU). It may be a CT without contrast or a late phase: give the "
             "arterial or venous CTA series, or a vessel mask with --cta-mask."
         )
-    return cta.with_voxels(_lift(cta, grid, hu, mask, brain_hu, bone_hu))
+    return source.with_voxels(_lift(cta, grid, hu, mask, brain_hu, bone_hu))
 
 
 def segment_veins(vessels: Volume, opening_radius_voxels: int = 1, min_component_voxels: int = 1000) -> Volume:
@@ -191,6 +193,15 @@ def as_cta_mask(mask: Volume, cta: Volume) -> Volume:
     return mask.with_voxels(voxels)
 
 
+def _int16(voxels: np.ndarray) -> np.ndarray:
+    """HU as the kernels are compiled for: int16, contiguous, writable; no copy where they are."""
+    if voxels.dtype != np.int16:
+        if voxels.dtype.kind == "f" and not np.isfinite(voxels).all():
+            raise InputError("The CTA has voxels that are not finite numbers; export it again without them.")
+        voxels = np.clip(np.rint(voxels), -32768, 32767).astype(np.int16)
+    return np.require(voxels, requirements=["C", "W"])
+
+
 # -- working grid --------------------------------------------------------------------------------------
 
 
@@ -214,8 +225,6 @@ def _grid(cta: Volume, low_mm: np.ndarray, high_mm: np.ndarray, spacing_mm: floa
 def _head_grid(cta: Volume, settings: CtaSegmentation) -> _Grid:
     """The box around the skull, from a coarse look at the whole volume."""
     values = cta.voxels[::4, ::4, ::4]
-    if not np.isfinite(values).all():
-        raise InputError("The CTA has voxels that are not finite numbers; export it again without them.")
     if float(values.max()) - float(values.min()) < 200:
         raise InputError(
             f"The CTA's values run from {values.min():g} to {values.max():g}: no air and bone are in it. Give a CT in HU."
@@ -289,8 +298,16 @@ def _resample(voxels, to_source, shape):  # type: ignore[no-untyped-def]
 
 
 def _cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -> tuple[np.ndarray, np.ndarray]:
-    """Kind of each coarse cell (`_POOL` working voxels), uint8: 0 elsewhere, 1 brain's cavity, 2 the part of it away from bone,
-    3 its rim, where sinuses, bone and marrow mix."""
+    """Where the brain is, in coarse cells (`_POOL` working voxels).
+
+    Returns
+    -------
+    kind : uint8
+        0 elsewhere, 1 the brain's cavity, 2 the part of it away from bone, 3 its rim, where sinuses, bone and marrow mix,
+        4 soft tissue of the neck.
+    enclosed : bool
+        The part away from bone with its large arteries.
+    """
     mean, bone_fraction = _pool(hu, settings.bone_hu)
     cell = _POOL * spacing_mm
     free = (mean > -20) & (bone_fraction <= 0.1)
@@ -360,8 +377,8 @@ def _brain_and_vessel_hu(hu: np.ndarray, deep: np.ndarray) -> tuple[float, float
     brain = float(np.median(cells))
     if not -30 <= brain <= 120:
         raise InputError(
-            f"The inside of the skull is at {brain:.0f} in the CTA; brain is at 20 to 60 HU. The values are not HU (an offset of 1024 is common): "
-            "export the series with its rescale intercept, or give a vessel mask with --cta-mask."
+            f"The inside of the skull is at {brain:.0f} in the CTA; brain is at 20 to 60 HU. The values are not HU "
+            "(an offset of 1024 is common): export the series with its rescale intercept, or give a vessel mask with --cta-mask."
         )
     return brain, float(np.percentile(cells, 99.95))
 
@@ -379,8 +396,8 @@ def _vessel_mask(
     settings: CtaSegmentation,
 ) -> np.ndarray:
     """Bool on the working grid."""
-    smooth = _painted(hu, brain_hu, bone_hu)
-    smooth, sigma = _gaussian(smooth, settings.smoothing_mm / spacing_mm), settings.smoothing_mm
+    painted = _painted(hu, zone, brain_hu, bone_hu)
+    smooth, sigma = _gaussian(painted, settings.smoothing_mm / spacing_mm), settings.smoothing_mm
     smooth_hu = smooth
     candidates, kinds = _candidates(smooth, hu, zone, brain_hu + settings.contrast_hu, bone_hu)
     response = np.zeros(len(candidates), dtype=np.float32)
@@ -422,22 +439,21 @@ def _vessel_mask(
     keep = (mm3 >= settings.min_component_mm3) & (seeds > 0) & (sure | likely)
     mask.ravel()[flat] = keep[own]
     # a sinus is seen in part where bone hides it: fill it up to bone, as far as it is as bright as a large vessel
-    plateau = _painted(hu, brain_hu, bone_hu) > plateau_hu
+    plateau = painted > plateau_hu
     return mask | ndimage.binary_dilation(mask & plateau, iterations=round(settings.fill_mm / spacing_mm), mask=plateau)
 
 
 @njit(parallel=True, cache=True)
-def _painted(hu, brain_hu, bone_hu):  # type: ignore[no-untyped-def]
-    """Float copy in which bone with a rim of one voxel, air and fat look like brain, so that only vessels stand out."""
+def _painted(hu, zone, brain_hu, bone_hu):  # type: ignore[no-untyped-def]
+    """Float copy in which bone, air and fat with their rims, and all that is outside, look like brain: only vessels stand out."""
     nz, ny, nx = hu.shape
     out = np.empty((nz, ny, nx), dtype=np.float32)
     for z in prange(nz):
         for y in range(ny):
             for x in range(nx):
                 v = hu[z, y, x]
-                painted = v < brain_hu
+                painted = v < brain_hu or v >= bone_hu or not zone[z // 4, y // 4, x // 4]
                 if not painted and v > brain_hu + 60:
-                    painted = v >= bone_hu
                     for a in range(max(z - 2, 0), min(z + 3, nz)):
                         for b in range(max(y - 2, 0), min(y + 3, ny)):
                             for c in range(max(x - 2, 0), min(x + 3, nx)):
@@ -606,8 +622,14 @@ def _half_maximum(hu, mask, brain_hu, bone_hu):  # type: ignore[no-untyped-def]
     """HU that a voxel must reach, on the working grid: half way from brain to the brightest vessel voxel within two; 32767 off the mask."""
     nz, ny, nx = hu.shape
     out = np.full((nz, ny, nx), 32767, dtype=np.int16)
+    rows = np.zeros((nz, ny), dtype=np.bool_)
     for z in prange(nz):
         for y in range(ny):
+            rows[z, y] = mask[z, y].any()
+    for z in prange(nz):
+        for y in range(ny):
+            if not rows[max(z - 1, 0) : z + 2, max(y - 1, 0) : y + 2].any():
+                continue
             for x in range(nx):
                 near = False
                 for a in range(max(z - 1, 0), min(z + 2, nz)):

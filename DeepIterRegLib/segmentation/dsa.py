@@ -44,8 +44,8 @@ class DsaSegmentation:
     working_pixel_mm: float = 0.4
     working_px: int = 640
     sigmas_px: tuple[float, ...] = (1.0, 1.7, 3.0, 5.0)
-    low_snr: float = 0.15
-    high_snr: float = 0.5
+    low_snr: float = 0.06
+    high_snr: float = 0.25
     min_area_mm2: float = 12.0
     background_mm: float = 20.0
     min_vein_delay_s: float = 1.5
@@ -163,6 +163,7 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
     working_mm = pixel_mm * factor
     valid = _shrink(torch.from_numpy(angiogram.valid.astype(np.float32))[None], factor)[0] > 0.999
     images = _shrink(torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32)), factor)
+    images, times_s = _at_most(images, times_s, _MOST_FRAMES)
     contrast = _contrast(images, valid, settings.background_mm / working_mm)
     valid = _inside_collimator(contrast, valid)
     inside = torch.from_numpy(ndimage.binary_erosion(valid.numpy(), iterations=3, border_value=0))
@@ -176,8 +177,8 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
     vessels = _hysteresis(snr.numpy(), inside.numpy(), settings, settings.min_area_mm2 / working_mm**2)
     if vessels.sum() * working_mm**2 < 60:
         raise InputError(
-            f"No vessels were found in the DSA: {vessels.sum() * working_mm**2:.0f} mm2 of the detector look like contrast. Check that the run is a "
-            "subtracted one with contrast, or choose frames or mask frames by hand, or give a vessel mask with --dsa-mask."
+            f"No vessels were found in the DSA: only {vessels.sum() * working_mm**2:.0f} mm2 of it look like contrast. Check that the "
+            "run is a subtracted one with contrast, or choose frames or mask frames by hand, or give a vessel mask with --dsa-mask."
         )
     vesselness = _visibility(snr.numpy(), vessels)
     if len(times_s) > 1:
@@ -225,6 +226,17 @@ def _shrink(images: torch.Tensor, factor: int) -> torch.Tensor:
     return F.avg_pool2d(F.pad(images[:, None], padding, mode="replicate"), factor)[:, 0]
 
 
+def _at_most(images: torch.Tensor, times_s: np.ndarray, most: int) -> tuple[torch.Tensor, np.ndarray]:
+    """Means of successive frames, so that there are at most `most`; vessels fill slowly."""
+    group = -(-len(images) // most)
+    if group == 1:
+        return images, times_s
+    starts = range(0, len(images), group)
+    return torch.stack([images[n : n + group].mean(dim=0) for n in starts]), np.array(
+        [times_s[n : n + group].mean() for n in starts]
+    )
+
+
 def _contrast(frames: torch.Tensor, valid: torch.Tensor, background_px: float) -> torch.Tensor:
     """Contrast positive, with everything wider than vessels taken away frame by frame."""
     step = max(1, round(background_px / 4))
@@ -261,11 +273,13 @@ def _inside_collimator(contrast: torch.Tensor, valid: torch.Tensor) -> torch.Ten
 
 def _noise(contrast: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """Standard deviation (row, column) of one pixel of one frame, from differences in time (in space for a single frame), locally."""
-    if len(contrast) > 2:
-        step = max(1, len(contrast) // 24)
-        differences = (contrast[1::step] - contrast[:-1:step]).abs().median(dim=0).values
-    else:
-        differences = F.pad((contrast[:1, :, 1:] - contrast[:1, :, :-1]).abs(), (0, 1))[0]
+    # a hundredth of a strong vessel is the least that counts; saturated air has no noise at all
+    least = max(0.01 * float(torch.quantile(contrast.amax(dim=0)[inside][::3], 0.995)), 1e-12)
+    if len(contrast) < 3:
+        sideways = (contrast[:, :, 1:] - contrast[:, :, :-1]).abs()[:, inside[:, 1:] & inside[:, :-1]]
+        return torch.full(inside.shape, max(least, float(sideways.median()) / (0.6745 * math.sqrt(2))))
+    step = max(1, len(contrast) // 12)
+    differences = (contrast[1::step] - contrast[:-1:step]).abs().median(dim=0).values
     block = 16
     rows, columns = differences.shape
     cells = F.pad(differences[None, None], (0, -columns % block, 0, -rows % block), mode="replicate")
@@ -276,12 +290,12 @@ def _noise(contrast: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     local = F.interpolate(cells, scale_factor=block, mode="bilinear", align_corners=False)[0, 0, :rows, :columns] / (
         0.6745 * math.sqrt(2)
     )
-    # saturated air has no noise at all
-    busy = local[inside & (local > 0)]
-    least = 0.2 * float(busy.median()) if len(busy) else 0.0
-    return local.clamp(min=max(least, 1e-6 * float(contrast.abs().max()), 1e-12))
+    return local.clamp(min=least)
 
 
+_MOST_FRAMES = 32
+_FAINTEST = 0.006  # of the strongest hundredth
+_TRUST_WITHOUT_COURSE = 1 / 15  # too few frames for a bolus: the ridge alone must rise above the noise
 _RISES_S = (1.2, 2.0, 3.2)
 
 
@@ -304,8 +318,8 @@ def _bolus(
     """
     shape = contrast.shape[1:]
     if len(contrast) < 6:
-        strength, frame = contrast.max(dim=0)
-        return strength, torch.ones(shape), torch.from_numpy(times_s.astype(np.float32))[frame]
+        strength, frame = contrast.clamp(min=0).max(dim=0)
+        return strength, torch.full(shape, _TRUST_WITHOUT_COURSE), torch.from_numpy(times_s.astype(np.float32))[frame]
     curves, half_rise_s = _bolus_curves(times_s)
     whitening = _whitening(images, inside, noise)
     matched = curves @ whitening.T
@@ -355,7 +369,10 @@ def _whitening(images: torch.Tensor, inside: torch.Tensor, noise: torch.Tensor) 
 
 
 def _ridges(images: torch.Tensor, sigmas_px: tuple[float, ...]) -> torch.Tensor:
-    """Largest over the scales of minus the lowest Hessian eigenvalue times sigma squared, with the other eigenvalue's blob part taken away; >= 0."""
+    """Ridge strength (n, row, column) >= 0: the largest over the scales of minus the lowest Hessian eigenvalue times sigma squared.
+
+    Half of the other eigenvalue is taken away, so that blobs count less than lines.
+    """
     best = torch.zeros_like(images)
     for sigma in sigmas_px:
         g, d1, d2 = _gaussian(sigma), _gaussian(sigma, 1), _gaussian(sigma, 2)
@@ -387,10 +404,12 @@ def _separable(images: torch.Tensor, down: torch.Tensor, along: torch.Tensor) ->
 
 
 def _hysteresis(snr: np.ndarray, inside: np.ndarray, settings: DsaSegmentation, min_pixels: float) -> np.ndarray:
-    weak = (snr > settings.low_snr) & inside
+    # without noise the faintest ringing of the filter would pass
+    scale = max(1.0, _FAINTEST * float(np.quantile(snr[inside][::3], 0.99)) / settings.low_snr)
+    weak = (snr > scale * settings.low_snr) & inside
     labels, count = ndimage.label(weak, np.ones((3, 3)))
     size = np.bincount(labels.ravel(), minlength=count + 1)
-    strong = np.bincount(labels.ravel(), weights=(snr > settings.high_snr).ravel(), minlength=count + 1)
+    strong = np.bincount(labels.ravel(), weights=(snr > scale * settings.high_snr).ravel(), minlength=count + 1)
     keep = (size >= max(min_pixels, 1)) & (strong >= 3)
     keep[0] = False
     return keep[labels]
@@ -413,7 +432,7 @@ def _along_vessels(arrival_s: np.ndarray, strength: np.ndarray, vessels: np.ndar
 
 
 def _late(arrival: np.ndarray, vessels: np.ndarray, min_delay_s: float) -> np.ndarray:
-    """Vessels of the later of two classes (Otsu); none where the classes are not apart."""
+    """Vessels of the later of two classes (Otsu), each at least a twentieth; none where the classes are not apart."""
     values = arrival[vessels]
     edges = np.linspace(values.min(), values.max() + 1e-6, 65)
     counts, _ = np.histogram(values, edges)
@@ -422,7 +441,9 @@ def _late(arrival: np.ndarray, vessels: np.ndarray, min_delay_s: float) -> np.nd
     above = counts.sum() - below
     mean_below = np.cumsum(counts * centres)[:-1] / np.maximum(below, 1)
     mean_above = ((counts * centres).sum() - np.cumsum(counts * centres)[:-1]) / np.maximum(above, 1)
-    best = int(np.argmax(below * above * (mean_above - mean_below) ** 2))
+    share = below / counts.sum()
+    between = below * above * (mean_above - mean_below) ** 2 * ((share >= 0.05) & (share <= 0.95))
+    best = int(np.argmax(between))
     if mean_above[best] - mean_below[best] < min_delay_s:
         return np.zeros_like(vessels)
     return vessels & (np.nan_to_num(arrival) > edges[best + 1])
