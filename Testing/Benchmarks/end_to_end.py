@@ -1,0 +1,160 @@
+"""`deepiterreg register` as a user runs it: from files to the finished report, in a fresh process, with its peak memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import benchmarking
+from benchmarking import CACHE, ROOT, Options, table, verdict
+
+# This process stays light (no numpy): on Linux a child's peak memory starts with its parent's.
+
+TARGET_S, TARGET_REGISTRATION_S, TARGET_GB = 15.0, 6.0, 2.0
+DEMO_SEED = 1
+REPEATS = 5
+PARTS = ("read_dsa", "read_cta", "segment_cta", "segment_dsa", "initial_pose", "refine_vessels")
+
+_MAKE = """
+import sys
+from DeepIterRegLib.phantom import PhantomSettings, make_patient, write_patient
+from DeepIterRegLib.phantom.settings import CtaSettings, ViewSettings
+kind, seed, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+settings = {
+    "demo": PhantomSettings(),
+    # 512 x 512 x 400 voxels of 0.45 x 0.45 x 0.5 mm
+    "large": PhantomSettings(
+        cta=CtaSettings(
+            in_plane_spacing_mm=(0.45, 0.45), slice_spacing_mm=(0.5, 0.5), field_mm=(230.4, 230.4),
+            bottom_mm=(-110.0, -110.0), top_mm=(90.0, 90.0),
+        )
+    ),
+    "small": PhantomSettings(
+        cta=CtaSettings(in_plane_spacing_mm=(1.0, 1.0), slice_spacing_mm=(1.0, 1.0)), view=ViewSettings(matrices=(256,))
+    ),
+}[kind]
+patient = make_patient(seed, settings)
+write_patient(patient, folder)
+k, j, i = patient.cta.voxels.shape
+print(f"{i} x {j} x {k}, run of {' x '.join(map(str, patient.run.frames.shape))}")
+"""
+
+
+def patient(kind: str, fresh: bool) -> tuple[Path, str]:
+    """Folder of a phantom patient and its sizes in words; made once."""
+    folder = CACHE / f"patient-{kind}-{DEMO_SEED}"
+    sizes = folder / "sizes.txt"
+    if fresh or not sizes.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        command = [sys.executable, "-c", _MAKE, kind, str(DEMO_SEED), str(folder)]
+        done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
+        sizes.write_text(done.stdout)
+    return folder, sizes.read_text().strip()
+
+
+def run_register(folder: Path, numba_cache: Path | None = None) -> dict[str, Any]:
+    """Wall seconds, seconds by part, peak memory and error of one `deepiterreg register` in a process of its own."""
+    environment = {**os.environ, **({"NUMBA_CACHE_DIR": str(numba_cache)} if numba_cache else {})}
+    # As an installed package: its bytecode is there.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    with tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "DeepIterRegLib.cli", "register"]
+        command += [str(folder / "cta.nii.gz"), str(folder / "dsa.dcm"), "--out", f"{out}/result"]
+        command += ["--reference", str(folder / "truth.tfm"), "--quiet"]
+        begin = time.perf_counter()
+        process = subprocess.Popen(command, cwd=ROOT, env=environment)
+        _, status, usage = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - begin
+        process.returncode = os.waitstatus_to_exitcode(status)
+        if process.returncode:
+            raise SystemExit(f"deepiterreg register ended with {process.returncode}")
+        answer = json.loads(Path(out, "result", "registration.json").read_text())
+    seconds = answer["seconds"]
+    return {
+        "wall_s": wall,
+        "registration_s": seconds["initial_pose"] + seconds["refine_vessels"],
+        "cpu_s": usage.ru_utime + usage.ru_stime,
+        "peak_gb": usage.ru_maxrss * 1024 / 1e9,
+        "mpe_mm": answer["mpe_mm_to_reference"],
+        "seconds": seconds,
+    }
+
+
+def main(argv: list[str] | None = None) -> None:
+    options = benchmarking.parse("end_to_end", __doc__ or "", argv)
+    demo, demo_sizes = patient("small" if options.small else "demo", options.fresh)
+    large, large_sizes = (demo, demo_sizes) if options.small else patient("large", options.fresh)
+    repeats = min(options.limit or REPEATS, 1 if options.small else REPEATS)
+    runs: dict[str, list[dict[str, Any]]] = {}
+    with tempfile.TemporaryDirectory() as empty:
+        cache = None if options.small else Path(empty)
+        runs["demo, very first run (numba compiles)"] = [] if options.small else [run_register(demo, cache)]
+    run_register(demo)  # fills the cache as the first run after installing does
+    runs["demo"] = [run_register(demo) for _ in range(repeats)]
+    runs["large CTA"] = [run_register(large) for _ in range(min(repeats, 3))]
+    runs = {name: values for name, values in runs.items() if values}
+    for name, values in runs.items():
+        for value in values:
+            print(f"  {name}: wall {value['wall_s']:.1f} s, {value['peak_gb']:.2f} GB", flush=True)
+    _write(options, runs, demo_sizes, large_sizes)
+
+
+def _write(options: Options, runs: dict[str, list[dict[str, Any]]], demo_sizes: str, large_sizes: str) -> None:
+    def middle(values: list[dict[str, Any]], key: str) -> float:
+        return median(value[key] for value in values)
+
+    lines = [
+        [
+            name,
+            len(values),
+            f"{middle(values, 'wall_s'):.1f}",
+            f"{min(v['wall_s'] for v in values):.1f} to {max(v['wall_s'] for v in values):.1f}",
+            f"{middle(values, 'registration_s'):.1f}",
+            f"{middle(values, 'cpu_s'):.1f}",
+            f"{max(v['peak_gb'] for v in values):.2f}",
+            f"{middle(values, 'mpe_mm'):.2f}",
+        ]
+        for name, values in runs.items()
+    ]
+    header = ["files", "runs", "wall s", "range", "search + refinement s", "CPU s", "peak GB", "MPE mm"]
+    inside = [
+        [name, *(f"{median(v['seconds'].get(part, 0.0) for v in values):.2f}" for part in PARTS), f"{_rest(values):.2f}"]
+        for name, values in runs.items()
+    ]
+    demo, large = runs["demo"], runs["large CTA"]
+    targets = [
+        ["cold process to report, demo", f"{middle(demo, 'wall_s'):.1f} s", f"{TARGET_S:.0f} s"],
+        ["search + refinement, demo", f"{middle(demo, 'registration_s'):.1f} s", f"{TARGET_REGISTRATION_S:.0f} s"],
+        ["peak memory, large CTA", f"{max(v['peak_gb'] for v in large):.2f} GB", f"{TARGET_GB:.0f} GB"],
+    ]
+    reached = [float(row[1].split()[0]) <= float(row[2].split()[0]) for row in targets]
+    body = "\n".join(
+        [
+            f"Demo: CTA {demo_sizes}. Large: CTA {large_sizes} (frames x rows x columns).",
+            "",
+            table(["", "measured", "target", ""], [[*row, verdict(ok)] for row, ok in zip(targets, reached, strict=True)]),
+            "",
+            table(header, lines),
+            "",
+            "Seconds by part (median of the runs); the rest is Python's start, imports, hashes, drawing and writing.",
+            "",
+            table(["files", *PARTS, "rest"], inside),
+        ]
+    )
+    benchmarking.write_result("end_to_end", "End to end: `deepiterreg register` on files", body, options)
+
+
+def _rest(values: list[dict[str, Any]]) -> float:
+    return median(v["wall_s"] - sum(v["seconds"].get(part, 0.0) for part in PARTS) for v in values)
+
+
+if __name__ == "__main__":
+    main()
