@@ -160,20 +160,20 @@ def products(  # type: ignore[no-untyped-def]
 
 
 @nb.njit(parallel=True, **_FAST)
-def image_and_square(  # type: ignore[no-untyped-def]
-    points, weights, cameras, intrinsics, taps, saturation_mm, rows, columns, out
-):
-    """Blurred, saturated images of the points and their squares, for B poses.
+def images_and_sums(points, weights, cameras, intrinsics, taps, saturation_mm, images, sums):  # type: ignore[no-untyped-def]
+    """Blurred, saturated images of the points for B poses, and running sums of them and of their squares.
 
-    out (B, 2, at least rows, at least columns) is overwritten, zero outside rows x columns.
+    images (B, at least rows, at least columns), zero outside rows x columns, and sums (B, 2, rows + 1, columns + 1), zero
+    in the first row and column, are overwritten.
     """
     fu, fv, cx, cy = intrinsics
     ff = fu * fv
     radius = taps.shape[0] - 1
+    rows, columns = sums.shape[2] - 1, sums.shape[3] - 1
     for b in nb.prange(cameras.shape[0]):
         c = cameras[b]
-        image = out[b, 0]
-        other = out[b, 1]
+        image = images[b]
+        other = np.empty((rows, columns), np.float32)
         image[:] = 0
         for i in range(points.shape[0]):
             px, py, pz = points[i, 0], points[i, 1], points[i, 2]
@@ -207,6 +207,7 @@ def image_and_square(  # type: ignore[no-untyped-def]
                 if k + t < rows:
                     for j in range(columns):
                         other[k, j] += w * image[k + t, j]
+        one, two = sums[b, 0], sums[b, 1]
         for k in range(rows):
             for j in range(columns):
                 image[k, j] = taps[0] * other[k, j]
@@ -216,44 +217,59 @@ def image_and_square(  # type: ignore[no-untyped-def]
                     image[k, j] += w * other[k, j + t]
                 for j in range(t, columns):
                     image[k, j] += w * other[k, j - t]
+            line = 0.0
+            line_of_squares = 0.0
             for j in range(columns):
                 f = image[k, j] / (1 + image[k, j] / saturation_mm)
                 image[k, j] = f
-                other[k, j] = f * f
+                line += f
+                line_of_squares += f * f
+                one[k + 1, j + 1] = one[k, j + 1] + line
+                two[k + 1, j + 1] = two[k, j + 1] + line_of_squares
+
+
+@nb.njit(**_FAST)
+def _box_sum(sums, box, k, j):  # type: ignore[no-untyped-def]
+    r0, r1, c0, c1 = box[0] + k, box[1] + k, box[2] + j, box[3] + j
+    return sums[r1, c1] - sums[r0, c1] - sums[r1, c0] + sums[r0, c0]
 
 
 @nb.njit(parallel=True, **_FAST)
-def summits(windows, size, n_valid, score, shift):  # type: ignore[no-untyped-def]
+def summits(products, sums, box, size, score, shift):  # type: ignore[no-untyped-def]
     """Strongest local maxima of the normalised cross-correlation over shifts.
 
-    windows (B, 3, >= size, >= size): sums over the window of image x target, image, image squared; score (B, K) and
-    shift (B, K, 2) as (column, row) from the first shift are overwritten, strongest first.
+    products (B, >= size, >= size): sums over the window of image x target, overwritten; sums as from `images_and_sums`;
+    box: first and past-last row and column of the window that count; score (B, K) and shift (B, K, 2) as (column, row) from
+    the first shift are overwritten, strongest first.
     """
     n_peaks = score.shape[1]
-    for b in nb.prange(windows.shape[0]):
-        w = windows[b]
+    n_pixels = (box[1] - box[0]) * (box[3] - box[2])
+    for b in nb.prange(products.shape[0]):
+        w = products[b]
+        variance = np.empty((size, size), np.float32)
         top = np.float32(0)
         for k in range(size):
             for j in range(size):
-                w[2, k, j] -= w[1, k, j] * w[1, k, j] / n_valid
-                top = max(top, w[2, k, j])
+                mean = _box_sum(sums[b, 0], box, k, j)
+                variance[k, j] = _box_sum(sums[b, 1], box, k, j) - mean * mean / n_pixels
+                top = max(top, variance[k, j])
         # A window that holds next to nothing must not win by dividing by next to nothing.
         floor = np.float32(0.05) * top + np.float32(1e-20)
         for k in range(size):
             for j in range(size):
-                w[0, k, j] /= math.sqrt(max(w[2, k, j], np.float32(0)) + floor)
+                w[k, j] /= math.sqrt(max(variance[k, j], np.float32(0)) + floor)
         for n in range(n_peaks):
             score[b, n] = -2
             shift[b, n, 0] = shift[b, n, 1] = size // 2
         for k in range(size):
             for j in range(size):
-                s = w[0, k, j]
+                s = w[k, j]
                 if s <= score[b, n_peaks - 1]:
                     continue
                 highest = True
                 for kk in range(max(0, k - 2), min(size, k + 3)):
                     for jj in range(max(0, j - 2), min(size, j + 3)):
-                        if w[0, kk, jj] > s:
+                        if w[kk, jj] > s:
                             highest = False
                 if not highest:
                     continue

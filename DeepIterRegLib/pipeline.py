@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 import torch
+from scipy import ndimage
 
 from DeepIterRegLib import similarity, territory
 from DeepIterRegLib.alignment import Points, make_target, normal_equations, resize_area
@@ -183,14 +184,13 @@ def register(
         report("Segment DSA", 0.0)
         dsa_masks = segment_dsa(angiogram)
         clock.stop("segment_dsa")
-    points = vessel_points(cta_mask)
-    parts = territory.hypotheses(points)
+    parts = territory.hypotheses(vessel_points(cta_mask))
     vessels, valid, carm = dsa_masks.vesselness, angiogram.valid, angiogram.carm
     if not np.any(vessels[valid] > 0):
         raise InputError("The DSA's vessel mask is empty: check the frames, or bring a mask with --dsa-mask.")
     radiological = pose.radiological(cta.centre_mm)
     start, init, records = _initial_pose(
-        points, parts, vessels, valid, carm, cta.centre_mm, radiological, initial_pose, settings, report, should_stop
+        parts, vessels, valid, carm, cta.centre_mm, radiological, initial_pose, settings, report, should_stop
     )
     clock.stop("initial_pose")
     current = start
@@ -204,7 +204,7 @@ def register(
     for number, stage in enumerate(settings.stages, 1):
         name = f"Stage {number}: {'vessel mask' if stage.image == 'mask' else 'MinIP'}"
         current, record = _intensity_stage(
-            name, stage, current, points, cta_mask, cta.centre_mm, dsa_masks, angiogram, settings, report, should_stop
+            name, stage, current, cta_mask, cta.centre_mm, dsa_masks, angiogram, settings, report, should_stop
         )
         records.append(record)
         clock.stop(f"stage_{number}")
@@ -229,7 +229,11 @@ def register(
 
 
 def vessel_points(mask: Volume) -> Points:
-    """Vessel points of a mask: every voxel, about their centroid."""
+    """Vessel points of a mask: every voxel, about their centroid, weighing less in thicker vessels.
+
+    By volume a sinus outweighs a hundred arteries of which the run shows far more; divided by its
+    radius, every vessel's shadow is about as dark, as in a mask of the DSA.
+    """
     indices = np.argwhere(mask.voxels)
     if len(indices) < 100:
         raise InputError(
@@ -237,12 +241,23 @@ def vessel_points(mask: Volume) -> Points:
         )
     positions = mask.to_ras(indices)
     origin = positions.mean(axis=0)
-    weights = np.full(len(positions), mask.voxel_volume_mm3, dtype=np.float32)
-    return Points((positions - origin).astype(np.float32), weights, origin)
+    positions = (positions - origin).astype(np.float32)
+    radius_mm = _local_radius_mm(positions, mask.voxel_volume_mm3)
+    return Points(positions, (mask.voxel_volume_mm3 / radius_mm).astype(np.float32), origin)
+
+
+def _local_radius_mm(positions_mm: np.ndarray, voxel_volume_mm3: float, cell_mm: float = 2.5) -> np.ndarray:
+    """Radius (N,) of a straight tube with as much volume as the vessels have in 3 x 3 x 3 cells around each point."""
+    cells = np.floor((positions_mm - positions_mm.min(axis=0)) / cell_mm).astype(np.int64) + 1
+    shape = tuple(cells.max(axis=0) + 2)
+    flat = np.ravel_multi_index(tuple(cells.T), shape)
+    count = np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape).astype(np.float32)
+    volume_mm3 = ndimage.uniform_filter(count, 3, mode="constant") * 27 * voxel_volume_mm3
+    radius: np.ndarray = np.sqrt(volume_mm3.ravel()[flat] / (3 * cell_mm * np.pi))
+    return np.maximum(radius, 0.5)
 
 
 def _initial_pose(
-    points: Points,
     parts: dict[str, Points],
     vessels: np.ndarray,
     valid: np.ndarray,
@@ -315,7 +330,6 @@ def _intensity_stage(
     name: str,
     stage: IntensityStage,
     start: np.ndarray,
-    points: Points,
     cta_mask: Volume,
     centre_cta_mm: np.ndarray,
     masks: DsaMasks,
@@ -337,7 +351,7 @@ def _intensity_stage(
 
         project: Callable[[torch.Tensor], torch.Tensor] = RaycastProjector(cta_mask, carm, device=device)
     else:
-        project = SplatProjector(points.positions + points.origin_mm, points.weights, carm, device)
+        project = SplatProjector.from_mask(cta_mask, carm, device)
     measure = getattr(similarity, stage.score)
     result = refine(
         lambda poses: measure(project(poses), fixed, valid),
@@ -397,7 +411,6 @@ def _warnings(
         warnings.append(
             f"The head is turned by {angle:.0f} deg from the radiological pose, outside the search box: check the overlay."
         )
-    warnings.append("One view hardly sees the position along the beam: distances in that direction are uncertain.")
     return tuple(warnings)
 
 

@@ -66,13 +66,13 @@ class SearchSettings:
     translation_mm: float = 40.0
     rotation_step_deg: float = 7.0
     depth_step_mm: float = 40.0
-    rows: int = 64
-    points: int = 1500
+    rows: int = 96
+    points: int = 2500
     sigma_px: float = 0.8
-    candidates: int = 256
+    candidates: int = 128
     levels: tuple[Level, ...] = (
-        Level(64, 2000, 0.8, 6, 96),
-        Level(96, 4000, 0.8, 6, 24),
+        Level(96, 2500, 0.8, 4, 96),
+        Level(96, 4000, 0.8, 4, 24),
         Level(160, 12000, 1.0, 8, 4),
     )
     saturation_mm: float = 5.0
@@ -265,8 +265,9 @@ def _rotation_grid(centre_cta_mm: np.ndarray, start: np.ndarray, carm: CArm, set
     """Start pose (N, 4, 4) turned about the head's centre, which is put on the central ray at several depths."""
     reach = settings.rotation_deg
     angles = np.linspace(-reach, reach, max(1, int(np.ceil(2 * reach / settings.rotation_step_deg)) + 1))
-    n_depths = max(1, 2 * int(settings.translation_mm / settings.depth_step_mm / 2 + 0.5) + 1)
-    depths = np.linspace(-0.6, 0.6, n_depths) * settings.translation_mm if n_depths > 1 else np.zeros(1)
+    # Cells of equal width fill the range; each is represented by its middle.
+    n_depths = max(1, round(2 * settings.translation_mm / settings.depth_step_mm))
+    depths = ((np.arange(n_depths) + 0.5) / n_depths * 2 - 1) * settings.translation_mm
     grid = np.array(list(itertools.product(angles, angles, angles, depths)))
     rotation = pose.euler_deg_to_rotation(grid[:, :3]) @ start[:3, :3]
     centre = start[:3, :3] @ centre_cta_mm + start[:3, 3]
@@ -286,46 +287,41 @@ def _turn_about_source(poses: np.ndarray, offset_mm: np.ndarray, carm: CArm) -> 
 
 
 class _Correlator:
-    """Normalised cross-correlation of a target with wider images, over all shifts, by FFT."""
+    """Normalised cross-correlation of a target with wider images, over all shifts, by FFT.
 
-    batch = (
-        16  # small enough for its arrays to come from memory already held: fresh pages cost more than the arithmetic
-    )
+    The norm of what lies under the target is taken over the bounding box of its valid pixels, which running sums
+    give at once; shutters are nearly rectangular, and the refinement scores by the valid pixels themselves.
+    """
+
+    batch = 16  # small enough for its arrays to come from memory already held: fresh pages cost more than arithmetic
 
     def __init__(self, target: Target, wide: CArm, margin: int) -> None:
         self.shape = (fft.next_fast_len(wide.rows, real=True), fft.next_fast_len(wide.columns, real=True))
         self.wide, self.margin, self.taps = wide, margin, target.taps
-        # Products with the image: with the target, the mask; with its square: the mask.
-        self.target = self._transform(target.image).conj()
-        self.valid = self._transform(target.valid).conj()
-        self.n_valid = float(target.valid.sum())
-        self.images = np.zeros((self.batch, 2, *self.shape), dtype=np.float32)
-        self.products = np.empty((self.batch, 3, self.shape[0], self.shape[1] // 2 + 1), dtype=np.complex64)
-
-    def _transform(self, images: np.ndarray) -> np.ndarray:
-        transformed: np.ndarray = fft.rfft2(images, s=self.shape, workers=-1)
-        return transformed
+        self.target: np.ndarray = fft.rfft2(target.image, s=self.shape).conj()
+        rows, columns = np.flatnonzero(target.valid.any(axis=1)), np.flatnonzero(target.valid.any(axis=0))
+        self.box = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
+        self.images = np.zeros((self.batch, *self.shape), dtype=np.float32)
+        self.sums = np.zeros((self.batch, 2, wide.rows + 1, wide.columns + 1))
 
     def best_shifts(self, points: Points, cameras: np.ndarray, saturation_mm: float) -> tuple[np.ndarray, np.ndarray]:
         """Scores (B, PEAKS) and window shifts (B, PEAKS, 2) in px (column, row), of the strongest local maxima."""
         n = len(cameras)
-        images, products = self.images[:n], self.products[:n]
-        alignment_kernels.image_and_square(
+        images, sums = self.images[:n], self.sums[:n]
+        alignment_kernels.images_and_sums(
             points.positions,
             points.weights,
             cameras,
             pixel_intrinsics(self.wide),
             self.taps,
             np.float32(saturation_mm),
-            self.wide.rows,
-            self.wide.columns,
             images,
+            sums,
         )
-        one_two = self._transform(images)
-        np.multiply(one_two[:, 0], self.target, out=products[:, 0])
-        np.multiply(one_two, self.valid, out=products[:, 1:])
-        windows = fft.irfft2(products, s=self.shape, workers=-1, overwrite_x=True)
+        spectrum = fft.rfft2(images, s=self.shape, workers=-1)
+        spectrum *= self.target
+        products = fft.irfft2(spectrum, s=self.shape, workers=-1, overwrite_x=True)
         score = np.empty((n, PEAKS), dtype=np.float32)
         shift = np.empty((n, PEAKS, 2), dtype=np.int64)
-        alignment_kernels.summits(windows, 2 * self.margin + 1, np.float32(self.n_valid), score, shift)
+        alignment_kernels.summits(products, sums, self.box, 2 * self.margin + 1, score, shift)
         return score, shift - self.margin
