@@ -247,13 +247,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """Markdown table with padded columns, readable as text too."""
     cells = [[str(value) for value in row] for row in [header, *rows]]
     widths = [max(len(row[n]) for row in cells) for n in range(len(header))]
-    lines = ["| " + " | ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines = [
+        "| " + " | ".join(value.ljust(width) for value, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
     return "\n".join([lines[0], "|" + "|".join("-" * (width + 2) for width in widths) + "|", *lines[1:]])
 
 
-def write_result(
-    name: str, title: str, body: str, options: Options, records: Sequence[dict[str, Any]] = ()
-) -> Path:
+def write_result(name: str, title: str, body: str, options: Options, records: Sequence[dict[str, Any]] = ()) -> Path:
     """Print `body` and write it with its provenance to `<name>.md`."""
     path = options.results / f"{name}.md"
     print(f"\n{title}\n\n{body}\n", flush=True)

@@ -358,7 +358,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _write(options: Options, volume: Any, rows: int, figures: dict[str, Any], folder: Path) -> None:
     ours = figures["splat"]["seconds"]
-    reference = next((np.load(folder / f"{n}.npy") for n in SIDDON if "error" not in figures.get(n, {"error": 1})), None)
+    reference = next(
+        (np.load(folder / f"{n}.npy") for n in SIDDON if "error" not in figures.get(n, {"error": 1})), None
+    )
     lines = []
     for name, values in figures.items():
         label = RENDERERS[name][0]
@@ -385,7 +387,16 @@ def _write(options: Options, volume: Any, rows: int, figures: dict[str, Any], fo
         f"({', '.join(f'{s:.2f}' for s in volume.spacing_mm)} mm), {rows} x {rows} px, one pose, float32, {benchmarking.cores()} cores.",
         "",
         table(
-            ["renderer", "forward + backward, ms", "fastest", "peak memory, MB", "times ours", "repeats", "correlation"], lines
+            [
+                "renderer",
+                "forward + backward, ms",
+                "fastest",
+                "peak memory, MB",
+                "times ours",
+                "repeats",
+                "correlation",
+            ],
+            lines,
         ),
         "",
         "Median and fastest of the repeats; the factor is of medians. Memory: highest above what the process held before the renderer was built. "
