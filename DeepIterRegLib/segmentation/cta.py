@@ -126,12 +126,13 @@ def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) 
     brain_hu, vessel_hu = _brain_and_vessel_hu(hu, enclosed)
     bone_hu = min(settings.bone_hu, max(400.0, 1.3 * vessel_hu))
     mask = _vessel_mask(hu, zone, brain_hu, vessel_hu, bone_hu, grid.spacing_mm, settings)
-    volume_ml = float(mask.sum()) * grid.spacing_mm**3 / 1000
-    if volume_ml < 2.0:
+    deep = mask & np.repeat(np.repeat(np.repeat(enclosed, _POOL, 0), _POOL, 1), _POOL, 2)
+    deep_ml, all_ml = (float(m.sum()) * grid.spacing_mm**3 / 1000 for m in (deep, mask))
+    if deep_ml < 0.7 or all_ml < 2:
         raise InputError(
-            f"The CTA shows only {volume_ml:.1f} mL of contrast-filled vessels in the head (a CTA has 10 mL and more; brain is at "
-            f"{brain_hu:.0f} HU, the brightest vessels at {vessel_hu:.0f} HU). It may be a CT without contrast or a late phase: give the "
-            "arterial or venous CTA series, or a vessel mask with --cta-mask."
+            f"The CTA shows only {deep_ml:.1f} mL of contrast-filled vessels in the brain, {all_ml:.1f} mL in the head (5 mL and 10 mL "
+            f"are usual; brain is at {brain_hu:.0f} HU, the brightest of its vessels at {vessel_hu:.0f} HU). It may be a CT without "
+            "contrast, or bone was taken for vessels: give the arterial or venous CTA series, or a vessel mask with --cta-mask."
         )
     return source.with_voxels(_lift(cta, grid, hu, mask, brain_hu, bone_hu))
 
