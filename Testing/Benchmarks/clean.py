@@ -18,16 +18,19 @@ def phantom_settings(small: bool) -> Any:
     from DeepIterRegLib.phantom import CLEAN
     from DeepIterRegLib.phantom.settings import OffsetSettings
 
-    coarse = robustness.phantom_settings(small)
-    offset = OffsetSettings((ROTATION_DEG,) * 3, (TRANSLATION_MM,) * 3)
-    return replace(CLEAN, cta=coarse.cta, view=coarse.view, offset=offset)
+    if small:
+        coarse = robustness.phantom_settings(small)
+        return replace(coarse, run=CLEAN.run)
+    return replace(CLEAN, offset=OffsetSettings((ROTATION_DEG,) * 3, (TRANSLATION_MM,) * 3))
 
 
-def registration_settings() -> Any:
-    from DeepIterRegLib.pipeline import RegistrationSettings
+def registration_settings(small: bool) -> Any:
+    """The default preset with a search box as large as the offsets."""
     from DeepIterRegLib.search import SearchSettings
 
-    return RegistrationSettings(search=SearchSettings(rotation_deg=ROTATION_DEG, translation_mm=TRANSLATION_MM))
+    settings = robustness.registration_settings(small)
+    wide = SearchSettings(rotation_deg=ROTATION_DEG, translation_mm=TRANSLATION_MM)
+    return settings if small else replace(settings, search=wide)
 
 
 def run_case(case: Case) -> Result:
@@ -36,9 +39,10 @@ def run_case(case: Case) -> Result:
 
     from DeepIterRegLib.phantom import clean_images, make_patient
 
-    patient = make_patient(case["seed"], phantom_settings(case.get("small", False)))
+    small = case.get("small", False)
+    patient = make_patient(case["seed"], phantom_settings(small))
     return outcomes.register_and_judge(
-        patient.cta, clean_images(patient), registration_settings(), patient.cta_to_carm, patient.vessels
+        patient.cta, clean_images(patient), registration_settings(small), patient.cta_to_carm, patient.vessels
     )
 
 
@@ -48,7 +52,8 @@ def main(argv: list[str] | None = None) -> None:
 
     seeds = robustness.SMALL_SEEDS if options.small else robustness.SEEDS
     cases: list[Case] = [{"seed": seed, **({"small": True} if options.small else {})} for seed in seeds]
-    settings = {"phantom": asdict(phantom_settings(options.small)), "registration": asdict(registration_settings())}
+    small = options.small
+    settings = {"phantom": asdict(phantom_settings(small)), "registration": asdict(registration_settings(small))}
     records = benchmarking.run_cases("clean", cases, run_case, settings, options)
     outcomes.plot(records, "Same content in both", options.results / "clean.png")
     body = "\n\n".join(

