@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -74,10 +74,10 @@ class RegistrationSettings:
         Where the refinement starts. `file` takes the pose given to `register`.
     search
         Used with init `search`.
-    levels
-        Second-order refinement on vessel images, coarse to fine.
     near_levels
-        Put before them where no search has done the coarse work.
+        Second-order refinement on the DSA's vessel mask where no search has done that work, coarse to fine.
+    levels
+        Second-order refinement on the contrast of the MinIP.
     stages
         First-order stages after that.
     device, seed
@@ -86,8 +86,12 @@ class RegistrationSettings:
     name: str = "default"
     init: Init = "search"
     search: SearchSettings = field(default_factory=SearchSettings)
-    levels: tuple[Level, ...] = (Level(256, 30000, 1.0, 8, 1), Level(384, 40000, 0.8, 8, 1))
-    near_levels: tuple[Level, ...] = (Level(64, 3000, 1.5, 15, 4), Level(128, 8000, 1.2, 12, 2))
+    near_levels: tuple[Level, ...] = (
+        Level(64, 3000, 1.5, 15, 4),
+        Level(128, 8000, 1.2, 12, 2),
+        Level(256, 30000, 1.0, 8, 1),
+    )
+    levels: tuple[Level, ...] = (Level(384, 40000, 0.8, 10, 1),)
     stages: tuple[IntensityStage, ...] = ()
     device: Device = "auto"
     seed: int = 0
@@ -189,18 +193,17 @@ def register(
     if not np.any(vessels[valid] > 0):
         raise InputError("The DSA's vessel mask is empty: check the frames, or bring a mask with --dsa-mask.")
     radiological = pose.radiological(cta.centre_mm)
-    start, init, records = _initial_pose(
-        parts, vessels, valid, carm, cta.centre_mm, radiological, initial_pose, settings, report, should_stop
-    )
+    scene = _Scene(parts, vessels, contrast_image(dsa_masks, valid), valid, carm, cta.centre_mm)
+    found, init, records = _initial_pose(scene, radiological, initial_pose, settings, report, should_stop)
     clock.stop("initial_pose")
-    current = start
+    if settings.near_levels and not (init.method == "search" and init.accepted):
+        found = _climb("Vessels", scene, vessels, found, parts, settings.near_levels, settings, report, should_stop)
+        records.append(_record("Vessels", found, clock.stop("refine_vessels"), settings.near_levels))
     if settings.levels:
-        levels = (
-            settings.levels if init.method == "search" and init.accepted else settings.near_levels + settings.levels
-        )
-        found = _refine_on_vessels(start, parts, vessels, valid, carm, levels, settings, report, should_stop)
-        records.append(_record("Vessels", found, clock.stop("refine_vessels"), sum(x.iterations for x in levels)))
-        current = found.cta_to_carm
+        chosen = {found.hypothesis: parts[found.hypothesis]}
+        found = _climb("MinIP", scene, scene.contrast, found, chosen, settings.levels, settings, report, should_stop)
+        records.append(_record("MinIP", found, clock.stop("refine_minip"), settings.levels))
+    current = found.cta_to_carm
     for number, stage in enumerate(settings.stages, 1):
         name = f"Stage {number}: {'vessel mask' if stage.image == 'mask' else 'MinIP'}"
         current, record = _intensity_stage(
@@ -208,7 +211,7 @@ def register(
         )
         records.append(record)
         clock.stop(f"stage_{number}")
-    score = max(_zncc(part, current, vessels, valid, carm, settings) for part in parts.values())
+    score = _zncc(scene, current, settings)[0]
     if not score > _NO_MATCH:
         raise RegistrationError(
             f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}): check that both are of the same "
@@ -257,71 +260,84 @@ def _local_radius_mm(positions_mm: np.ndarray, voxel_volume_mm3: float, cell_mm:
     return np.maximum(radius, 0.5)
 
 
+def contrast_image(masks: DsaMasks, valid: np.ndarray) -> np.ndarray:
+    """Contrast of the MinIP inside the vessel mask (row, column), 0..1, compressed: half at its 97th percentile."""
+    contrast = np.maximum(-masks.minip, 0)
+    half = max(float(np.quantile(contrast[valid], 0.97)), 1e-9)
+    image: np.ndarray = contrast / (contrast + half) * masks.vessels
+    return image
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """What every step looks at: parts of the CTA's vessels, the two images of the DSA, and the view."""
+
+    parts: dict[str, Points]
+    vessels: np.ndarray
+    contrast: np.ndarray
+    valid: np.ndarray
+    carm: CArm
+    centre_cta_mm: np.ndarray
+
+
 def _initial_pose(
-    parts: dict[str, Points],
-    vessels: np.ndarray,
-    valid: np.ndarray,
-    carm: CArm,
-    centre_cta_mm: np.ndarray,
+    scene: _Scene,
     radiological: np.ndarray,
     given: np.ndarray | None,
     settings: RegistrationSettings,
     report: Progress,
     should_stop: ShouldStop | None,
-) -> tuple[np.ndarray, InitRecord, list[StageRecord]]:
+) -> tuple[Found, InitRecord, list[StageRecord]]:
     """Propose a pose and take it unless the radiological one scores higher (A eq. 12)."""
     records = []
-    proposed = radiological if given is None or settings.init != "file" else given
-    if settings.init == "search":
+    start = Found(radiological, *_zncc(scene, radiological, settings), ())
+    proposed = start
+    if settings.init == "file" and given is not None:
+        proposed = Found(given, *_zncc(scene, given, settings), ())
+    elif settings.init == "search":
         begin = time.perf_counter()
         found = search(
-            parts,
-            vessels,
-            valid,
-            carm,
+            scene.parts,
+            scene.vessels,
+            scene.valid,
+            scene.carm,
             radiological,
-            centre_cta_mm,
+            scene.centre_cta_mm,
             settings.search,
             seed=settings.seed,
             on_progress=lambda done: report("Search", done),
             should_stop=should_stop,
         )
-        iterations = sum(level.iterations for level in settings.search.levels)
-        records.append(_record("Search", found, time.perf_counter() - begin, iterations))
-        proposed = found.cta_to_carm
-    best = [
-        max(_zncc(part, candidate, vessels, valid, carm, settings) for part in parts.values())
-        for candidate in (proposed, radiological)
-    ]
-    accepted = best[0] >= best[1]
-    init = InitRecord(settings.init, accepted, best[0], best[1])
-    return (proposed if accepted else radiological), init, records
+        records.append(_record("Search", found, time.perf_counter() - begin, settings.search.levels))
+        proposed = replace(found, score=_zncc(scene, found.cta_to_carm, settings)[0])
+    accepted = proposed.score >= start.score
+    init = InitRecord(settings.init, accepted, proposed.score, start.score)
+    return (proposed if accepted else start), init, records
 
 
-def _refine_on_vessels(
-    start: np.ndarray,
+def _climb(
+    name: str,
+    scene: _Scene,
+    image: np.ndarray,
+    start: Found,
     parts: dict[str, Points],
-    vessels: np.ndarray,
-    valid: np.ndarray,
-    carm: CArm,
     levels: tuple[Level, ...],
     settings: RegistrationSettings,
     report: Progress,
     should_stop: ShouldStop | None,
 ) -> Found:
-    """Stage 1: the vessels of the CTA to those of the DSA, whichever part of the CTA fits best."""
-    report("Refine on vessels", 0.0)
-    groups = dict.fromkeys(parts, start[None])
+    """Second-order refinement from one pose, on whichever of the parts fits best in the end."""
+    report(name, 0.0)
     return climb(
-        groups,
+        dict.fromkeys(parts, start.cta_to_carm[None]),
         parts,
-        vessels,
-        valid,
-        carm,
+        image,
+        scene.valid,
+        scene.carm,
         levels,
         settings.search.saturation_mm,
         seed=settings.seed,
-        on_progress=lambda done: report("Refine on vessels", done),
+        on_progress=lambda done: report(name, done),
         should_stop=should_stop,
     )
 
@@ -373,20 +389,20 @@ def _intensity_stage(
     return result.pose[0].cpu().numpy(), record
 
 
-def _zncc(
-    points: Points,
-    cta_to_carm: np.ndarray,
-    vessels: np.ndarray,
-    valid: np.ndarray,
-    carm: CArm,
-    settings: RegistrationSettings,
-) -> float:
-    target = make_target(vessels, valid, carm, _ACCEPTANCE_ROWS, _ACCEPTANCE_SIGMA_PX)
-    drawn = points.subset(_ACCEPTANCE_POINTS, np.random.default_rng(settings.seed))
-    return float(normal_equations(drawn, cta_to_carm[None], target, settings.search.saturation_mm)[0][0])
+def _zncc(scene: _Scene, cta_to_carm: np.ndarray, settings: RegistrationSettings) -> tuple[float, str]:
+    """Score of a pose at a middling resolution, by the part of the vessels that fits best, and that part's name."""
+    target = make_target(scene.vessels, scene.valid, scene.carm, _ACCEPTANCE_ROWS, _ACCEPTANCE_SIGMA_PX)
+    scores = {}
+    for name, part in scene.parts.items():
+        drawn = part.subset(_ACCEPTANCE_POINTS, np.random.default_rng(settings.seed))
+        value = normal_equations(drawn, cta_to_carm[None], target, settings.search.saturation_mm)[0][0]
+        scores[name] = float(value)
+    best = max(scores, key=lambda name: scores[name])
+    return scores[best], best
 
 
-def _record(name: str, found: Found, seconds: float, iterations: int) -> StageRecord:
+def _record(name: str, found: Found, seconds: float, levels: tuple[Level, ...]) -> StageRecord:
+    iterations = sum(level.iterations for level in levels)
     return StageRecord(name, f"ZNCC, {found.hypothesis} vessels", found.score, found.scores, seconds, iterations)
 
 

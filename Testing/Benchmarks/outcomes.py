@@ -74,7 +74,8 @@ def truth_scores(
     """
     parts = territory.hypotheses(vessel_points(cta_mask))
     groups = dict.fromkeys(parts, truth[None])
-    common = (parts, masks.vesselness, angiogram.valid, angiogram.carm)
+    image = contrast_image(masks, angiogram.valid)
+    common = (parts, image, angiogram.valid, angiogram.carm)
     still = (replace(settings.levels[-1], iterations=0),)
     at_truth = climb(groups, *common, still, settings.search.saturation_mm, seed=settings.seed)
     from_truth = climb(groups, *common, settings.levels, settings.search.saturation_mm, seed=settings.seed)
