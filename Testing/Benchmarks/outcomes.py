@@ -16,7 +16,7 @@ from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.geometry.mpe import SUCCESS_MM
-from DeepIterRegLib.pipeline import RegistrationSettings, register, vessel_points
+from DeepIterRegLib.pipeline import RegistrationSettings, contrast_image, register, vessel_points
 from DeepIterRegLib.search import climb
 from DeepIterRegLib.segmentation.cta import segment_vessels
 from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
