@@ -412,12 +412,13 @@ def _write(options: Options, volume: Any, rows: int, figures: dict[str, Any], fo
         "(a splatted voxel is a point, so single pixels differ).",
     ]
     if siddon:
-        ratio = min(values["seconds"] for values in siddon) / ours
-        at_best = min(values["fastest_s"] for values in siddon) / figures["splat"]["fastest_s"]
+        plain = figures["diffdrr_siddon"]["seconds"] / ours if "seconds" in figures["diffdrr_siddon"] else 0.0
+        quickest = min(values["seconds"] for values in siddon) / ours
         body += [
             "",
-            f"Against the quickest of the Siddon rows: {ratio:,.0f} times faster by medians ({at_best:,.0f} by the fastest runs); "
-            f"target {TARGET_RATIO}: {verdict(ratio >= TARGET_RATIO)}.",
+            f"Against DiffDRR's Siddon as it comes: {plain:,.0f} times faster by medians; target {TARGET_RATIO}: "
+            f"{verdict(plain >= TARGET_RATIO)}. Against the quickest way found to use it (rays that miss left out, small "
+            f"patches): {quickest:,.0f} times.",
         ]
     header = ["batched", "us a pose", "Mflop a pose", "Gflop/s", "us at matrix speed", "MB a pose", "us at copy speed"]
     body += [
