@@ -35,13 +35,17 @@ def read_pose(path: str | Path) -> np.ndarray:
     """
     path = Path(path)
     if not path.is_file():
-        raise InputError(f"Pose file {path} does not exist: give a .tfm, .h5 or .txt ITK transform or a registration.json.")
+        raise InputError(
+            f"Pose file {path} does not exist: give a .tfm, .h5 or .txt ITK transform or a registration.json."
+        )
     matrix = _from_json(path) if path.suffix.lower() == ".json" else _from_itk(path)
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise InputError(f"{path.name}: the pose is not a 4x4 matrix of finite numbers.")
     rotation = matrix[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
-        raise InputError(f"{path.name}: the matrix is not rigid (it scales, shears or mirrors); a pose only turns and shifts.")
+        raise InputError(
+            f"{path.name}: the matrix is not rigid (it scales, shears or mirrors); a pose only turns and shifts."
+        )
     return matrix
 
 
@@ -57,7 +61,9 @@ def _from_itk(path: Path) -> np.ndarray:
     try:
         transform = sitk.ReadTransform(str(path))
     except RuntimeError as error:
-        raise InputError(f"{path.name} is not a transform file that ITK can read: give a .tfm, .h5 or .txt file.") from error
+        raise InputError(
+            f"{path.name} is not a transform file that ITK can read: give a .tfm, .h5 or .txt file."
+        ) from error
     if transform.GetDimension() != 3 or not transform.IsLinear():
         raise InputError(f"{path.name} does not hold a linear 3D transform; a rigid pose is needed.")
     offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))

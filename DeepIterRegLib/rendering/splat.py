@@ -80,7 +80,9 @@ def pixel_intrinsics(carm: CArm) -> np.ndarray:
 
 class _CpuSplat(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, cameras: torch.Tensor, points: torch.Tensor, weights: torch.Tensor, carm: CArm) -> torch.Tensor:
+    def forward(
+        ctx: Any, cameras: torch.Tensor, points: torch.Tensor, weights: torch.Tensor, carm: CArm
+    ) -> torch.Tensor:
         ctx.save_for_backward(cameras, points, weights)
         ctx.carm = carm
         partial = np.zeros((len(cameras), _parts(len(cameras)), carm.rows, carm.columns), dtype=np.float32)
