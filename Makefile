@@ -15,7 +15,7 @@ BENCH_STAMP := $(VENV)/.deepiterreg-bench-installed
 .PHONY: demo test lint types bench format clean
 
 demo: $(STAMP)
-	$(BIN)/deepiterreg demo --out out/demo --overwrite
+	$(BIN)/deepiterreg demo --out out/demo
 
 test: lint types
 	$(BIN)/python -m pytest

@@ -110,3 +110,18 @@ def test_research_use_is_said_where_people_look() -> None:
         text = " ".join((ROOT / path).read_text(encoding="utf-8").split()).lower()
         assert "research use only" in text, path
         assert "not a medical device" in text, path
+
+
+def test_make_demo_calls_the_command_with_options_it_has():
+    """The README's first command once died on an unknown option: every option in its line must be one of `demo`'s."""
+    import re
+
+    import typer
+
+    from DeepIterRegLib.cli import app
+
+    root = Path(__file__).parents[2]
+    (line,) = re.findall(r"deepiterreg (demo .*)", (root / "Makefile").read_text(encoding="utf-8"))
+    command = typer.main.get_command(app).commands["demo"]  # type: ignore[attr-defined]
+    known = {name for parameter in command.params for name in parameter.opts}
+    assert {word for word in line.split() if word.startswith("-")} <= known
