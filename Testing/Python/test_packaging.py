@@ -114,8 +114,6 @@ def test_research_use_is_said_where_people_look() -> None:
 
 def test_make_demo_calls_the_command_with_options_it_has():
     """The README's first command once died on an unknown option: every option in its line must be one of `demo`'s."""
-    import re
-
     import typer
 
     from DeepIterRegLib.cli import app
