@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import signal
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -45,15 +46,37 @@ app = typer.Typer(
 
 def main() -> None:
     """Entry point of the console script."""
-    signal.signal(signal.SIGTERM, _on_terminate)
+    sys.unraisablehook = _print_unraisable
+    signal.signal(signal.SIGINT, _on_signal)
+    signal.signal(signal.SIGTERM, _on_signal)
     if not _debugging():
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)  # readers quote header values, which may name the patient
     app()
 
 
-def _on_terminate(number: int, frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
+class _Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Not KeyboardInterrupt: one that passes through `exec` makes Python exit as if killed, caught or not."""
+
+
+_interrupted = False
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _interrupted
+    _interrupted = True
+    raise _Interrupted
+
+
+def _print_unraisable(lost: sys.UnraisableHookArgs) -> None:
+    if not isinstance(lost.exc_value, _Interrupted):
+        sys.__unraisablehook__(lost)
+
+
+def _raise_if_interrupted() -> None:
+    """An exception raised inside a callback from C (numba's compiler, a finaliser) is lost; the flag is not."""
+    if _interrupted:
+        raise _Interrupted
 
 
 def _debugging() -> bool:
@@ -71,11 +94,15 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
             _fail(EXIT_INPUT, *error.problems)
         except RegistrationError as error:
             _fail(EXIT_REGISTRATION, str(error))
-        except (KeyboardInterrupt, Cancelled):
+        except (_Interrupted, KeyboardInterrupt, Cancelled):
             _fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
         except MemoryError:
             _fail(EXIT_INTERNAL, "Not enough memory for this volume; resample it or close other programs.")
         except Exception as error:
+            if (
+                _interrupted
+            ):  # an interruption lost in a callback may come back as any fault of the code that it left half done
+                _fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
             if _debugging():
                 raise
             text = " ".join(str(error).split()) or "no message"
@@ -246,7 +273,7 @@ def _matrix_file(path: Path) -> np.ndarray:
 def _progress(quiet: bool) -> Iterator[Progress]:
     """Bars on stderr, one per step; `report(step, fraction)` makes, moves and ends them."""
     if quiet:
-        yield lambda step, fraction: None
+        yield lambda step, fraction: _raise_if_interrupted()
         return
     from rich.console import Console
     from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -257,6 +284,7 @@ def _progress(quiet: bool) -> Iterator[Progress]:
     bars = Bars(*columns, console=Console(stderr=True))
 
     def report(step: str, fraction: float) -> None:
+        _raise_if_interrupted()
         bars.start()
         if step not in tasks:
             for earlier in tasks.values():
