@@ -1,4 +1,7 @@
-"""What the commands do: files in, files out. Paths and patients' names never reach the output."""
+"""What the commands and the Slicer module do: one case in, one outcome out; files in, files out.
+
+Paths and patients' names never reach the output.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 import numpy as np
 
+from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings, read_angiogram
-from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm
 from DeepIterRegLib.geometry.pose import radiological
 from DeepIterRegLib.registration import Registration
@@ -24,9 +29,11 @@ from DeepIterRegLib.volume import Volume, load_volume, save_volume
 from DeepIterRegLib.volume_checks import check_cta, prepare_cta
 
 if TYPE_CHECKING:
-    from DeepIterRegLib.segmentation.dsa import DsaMasks
+    from DeepIterRegLib.segmentation.cta import CtaSegmentation
+    from DeepIterRegLib.segmentation.dsa import DsaMasks, DsaSegmentation
 
 Progress = Callable[[str, float], None]
+ShouldStop = Callable[[], bool]
 Device = Literal["auto", "cpu", "cuda"]
 SubtractionMode = Literal["auto", "subtract", "as_is"]
 
@@ -64,6 +71,69 @@ class RegisterJob:
     seed: int = 0
 
 
+@dataclass(frozen=True)
+class Case:
+    """One registration, whatever its parts come from: files, or nodes of a scene.
+
+    A part is a function without arguments that gives it, so that everything wrong with all parts is said at once, and so
+    that the slow reading happens where `register_case` runs.
+
+    Attributes
+    ----------
+    cta
+        As read; `register_case` checks it and brings it to HU.
+    angiogram
+        Subtracted, with its C-arm.
+    init
+        `radiological`, `search`, or None for the preset's; an `initial_pose` replaces it.
+    preset, device, seed
+        As `RegistrationSettings.preset` takes them.
+    cta_vessels, cta_veins
+        Masks brought by a person. Vessels replace the segmentation; veins are added to it.
+    dsa_vessels : (row, column)
+        A mask brought by a person; replaces the segmentation's vessels.
+    initial_pose, reference : (4, 4)
+        ``cta_to_carm``, RAS mm: where to start, and what to measure the result against.
+    cta_segmentation, dsa_segmentation
+        Settings; None for the defaults.
+    """
+
+    cta: Callable[[], Volume]
+    angiogram: Callable[[], Angiogram]
+    init: Literal["radiological", "search"] | None = None
+    preset: str = "default"
+    device: Device = "auto"
+    seed: int = 0
+    cta_vessels: Callable[[], Volume] | None = None
+    cta_veins: Callable[[], Volume] | None = None
+    dsa_vessels: Callable[[], np.ndarray] | None = None
+    initial_pose: Callable[[], np.ndarray] | None = None
+    reference: Callable[[], np.ndarray] | None = None
+    cta_segmentation: CtaSegmentation | None = None
+    dsa_segmentation: DsaSegmentation | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `register_case` found, and what it was found on.
+
+    Attributes
+    ----------
+    registration
+    angiogram
+        The run as it was registered: subtracted.
+    vessels
+        The CTA's vessels that were registered, bool on the CTA's grid.
+    dsa_masks
+        The run's vessels.
+    """
+
+    registration: Registration
+    angiogram: Angiogram
+    vessels: Volume
+    dsa_masks: DsaMasks
+
+
 def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Registration:
     """Read, segment, register and write `REGISTRATION_FILES` into `folder`.
 
@@ -74,9 +144,54 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
     RegistrationError
         No pose found.
     """
+    outcome = register_case(_case_of_files(job), on_progress)
+    on_progress("Write report", 0.0)
+    write_registration(folder, outcome.registration, outcome.angiogram, outcome.vessels)
+    on_progress("Write report", 1.0)
+    return outcome.registration
+
+
+def _case_of_files(job: RegisterJob) -> Case:
+    from_file = job.init is not None and job.init not in ("radiological", "search")
+    subtraction = SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction)
+    return Case(
+        cta=partial(load_volume, job.cta),
+        angiogram=partial(read_angiogram, job.dsa, job.geometry, subtraction),
+        init=None if from_file else cast(Literal["radiological", "search"] | None, job.init),
+        preset=job.preset,
+        device=job.device,
+        seed=job.seed,
+        cta_vessels=partial(load_volume, job.cta_mask) if job.cta_mask else None,
+        cta_veins=partial(load_volume, job.cta_vein_mask) if job.cta_vein_mask else None,
+        dsa_vessels=partial(read_image, job.dsa_mask) if job.dsa_mask else None,
+        initial_pose=partial(read_pose, str(job.init)) if from_file else None,
+        reference=partial(read_pose, job.reference) if job.reference else None,
+    )
+
+
+def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | None = None) -> Outcome:
+    """Read, segment and register one case.
+
+    Parameters
+    ----------
+    case
+    on_progress
+        Called with the name of the step and its fraction done.
+    should_stop
+        Asked often; True ends the work.
+
+    Raises
+    ------
+    InputError
+        Everything unusable among the parts, in one message.
+    RegistrationError
+        No pose found.
+    Cancelled
+        `should_stop` said so.
+    """
     from DeepIterRegLib.pipeline import RegistrationSettings, register
-    from DeepIterRegLib.segmentation.cta import as_cta_mask, segment_vessels
-    from DeepIterRegLib.segmentation.dsa import as_dsa_mask, segment_dsa
+    from DeepIterRegLib.segmentation.cta import CtaSegmentation, as_cta_mask, segment_vessels
+    from DeepIterRegLib.segmentation.dsa import DsaSegmentation, as_dsa_mask, segment_dsa
 
     started = time.perf_counter()
     seconds: dict[str, float] = {}
@@ -85,6 +200,8 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
     @contextmanager
     def step(name: str, key: str) -> Iterator[None]:
         """Time a step; keep what is wrong with it, so that everything wrong is said at once."""
+        if should_stop is not None and should_stop():
+            raise Cancelled
         on_progress(name, 0.0)
         before = time.perf_counter()
         try:
@@ -94,25 +211,24 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
         seconds[key] = time.perf_counter() - before
         on_progress(name, 1.0)
 
-    method: Literal["radiological", "search", "file"] | None = "file"
-    if job.init is None or job.init in ("radiological", "search"):
-        method = cast(Literal["radiological", "search"] | None, job.init)
     with step("Read poses", "read_poses"):
-        initial_pose = read_pose(str(job.init)) if method == "file" else None
-        reference = read_pose(job.reference) if job.reference else None
-        settings = RegistrationSettings.preset(job.preset, init=method, device=job.device, seed=job.seed)
+        initial_pose = case.initial_pose() if case.initial_pose else None
+        reference = case.reference() if case.reference else None
+        settings = RegistrationSettings.preset(
+            case.preset, init="file" if case.initial_pose else case.init, device=case.device, seed=case.seed
+        )
     with step("Read DSA", "read_dsa"):
-        subtraction = SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction)
-        angiogram = read_angiogram(job.dsa, job.geometry, subtraction)
-        dsa_vessels = as_dsa_mask(read_image(job.dsa_mask), angiogram) if job.dsa_mask else None
+        angiogram = case.angiogram()
+        dsa_vessels = as_dsa_mask(case.dsa_vessels(), angiogram) if case.dsa_vessels else None
     with step("Read CTA", "read_cta"):
-        cta, cta_notes = prepare_cta(load_volume(job.cta))
-        brought = [as_cta_mask(load_volume(path), cta) for path in (job.cta_mask, job.cta_vein_mask) if path]
+        cta, cta_notes = prepare_cta(case.cta())
+        brought = [as_cta_mask(read(), cta) for read in (case.cta_vessels, case.cta_veins) if read]
     if not problems:
         with step("Segment CTA", "segment_cta"):
-            vessels = _union(brought) if job.cta_mask else _union([segment_vessels(cta), *brought])
+            found = [] if case.cta_vessels else [segment_vessels(cta, case.cta_segmentation or CtaSegmentation())]
+            vessels = _union([*found, *brought])
         with step("Segment DSA", "segment_dsa"):
-            dsa_masks = segment_dsa(angiogram)
+            dsa_masks = segment_dsa(angiogram, case.dsa_segmentation or DsaSegmentation())
             if dsa_vessels is not None:
                 dsa_masks = _with_brought_vessels(dsa_masks, dsa_vessels)
     if problems:
@@ -125,6 +241,7 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
         dsa_masks=dsa_masks,
         initial_pose=initial_pose,
         on_progress=on_progress,
+        should_stop=should_stop,
     )
     parts = {**seconds, **{k: v for k, v in registration.seconds.items() if k != "total"}}
     registration = replace(
@@ -134,10 +251,7 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
         input_hashes={"cta": _hash(cta.voxels, cta.affine), "dsa": _hash(angiogram.frames)},
         mpe_mm_to_reference=None if reference is None else _mpe_mm(registration, reference),
     )
-    on_progress("Write report", 0.0)
-    write_registration(folder, registration, angiogram, vessels)
-    on_progress("Write report", 1.0)
-    return registration
+    return Outcome(registration, angiogram, vessels, dsa_masks)
 
 
 def _union(masks: list[Volume]) -> Volume:
