@@ -12,8 +12,8 @@ from DeepIterRegLib.dicom.geometry_tags import look_up, read_carm
 from DeepIterRegLib.dicom.header import Header, open_header
 from DeepIterRegLib.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
 from DeepIterRegLib.dicom.options import SOURCES, GeometryOptions
-from DeepIterRegLib.dicom.pixels import read_pixels
-from DeepIterRegLib.dicom.reader import check_xa, interpret, is_lossy, subtraction_tags
+from DeepIterRegLib.dicom.pixels import is_lossy, read_pixels
+from DeepIterRegLib.dicom.reader import check_xa, interpret, subtraction_tags
 from DeepIterRegLib.dicom.shutters import read_valid
 from DeepIterRegLib.dicom.times import read_times
 from DeepIterRegLib.errors import GeometryError, InputError

@@ -107,10 +107,11 @@ def open_header(path: str | Path) -> Header:
         if type(error).__module__ in ("zlib", "struct"):
             raise InputError(f"{path} is damaged or cut short ({_first_line(error)}); copy it again.") from error
         raise
-    return Header(dataset, _functional_groups(dataset))
+    return Header(dataset, functional_groups(dataset))
 
 
-def _functional_groups(dataset: Dataset) -> dict[str, list[Any]]:
+def functional_groups(dataset: Dataset) -> dict[str, list[Any]]:
+    """Values of the functional groups by keyword, those of the frames before the shared ones."""
     groups: dict[str, list[Any]] = {}
     for item in dataset.get("PerFrameFunctionalGroupsSequence") or []:
         for keyword, value in _leaves(item):

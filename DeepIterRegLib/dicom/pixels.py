@@ -118,15 +118,27 @@ def check_decodable(header: Header) -> None:
         raise InputError(f"There is no decoder for the transfer syntax {UID(syntax).name} ({syntax}); {remedy}.")
 
 
+def is_lossy(header: Header) -> bool:
+    """Whether the pixels went through lossy compression."""
+    ds = header.dataset
+    syntax = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
+    name = "" if syntax is None else UID(syntax).name
+    return ds.get("LossyImageCompression") == "01" or any(word in name for word in ("Baseline", "Extended", "Lossy"))
+
+
 def read_pixels(header: Header) -> Pixels:
-    """Decode and interpret.
+    """`decode` and `meaning_of`."""
+    return meaning_of(decode(header), header)
+
+
+def meaning_of(stored: np.ndarray, header: Header) -> Pixels:
+    """Stored values (t, row, column) as numbers with a meaning.
 
     Raises
     ------
     InputError
-        As `decode`; values that are not finite, or all the same.
+        Values that are not finite, or all the same.
     """
-    stored = decode(header)
     ds = header.dataset
     notes: list[str] = []
     if (

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.dicom.geometry_tags import read_carm
 from DeepIterRegLib.dicom.header import Header, open_header, tag_name
 from DeepIterRegLib.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
 from DeepIterRegLib.dicom.options import GeometryOptions
-from DeepIterRegLib.dicom.pixels import Pixels, check_decodable, read_pixels
+from DeepIterRegLib.dicom.pixels import Pixels, check_decodable, decode, is_lossy, meaning_of
 from DeepIterRegLib.dicom.shutters import constant_border, read_valid
 from DeepIterRegLib.dicom.times import ASSUMED_INTERVAL_S, read_times
 from DeepIterRegLib.errors import InputError
@@ -62,19 +63,67 @@ def read_angiogram(
     """
     path = Path(path)
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return _read_image(path, options, subtraction)
+        frames, full_scale = read_image_frames(path)
+        return angiogram_of_images(frames, full_scale, options, subtraction)
     header = open_header(path)
     check_xa(header, path)
     check_decodable(header)
     ds = header.dataset
-    # Geometry first: its errors come before seconds of decoding.
-    carm, geometry_notes = read_carm(header, int(ds.Rows), int(ds.Columns), options)
-    pixels = read_pixels(header)
+    read_carm(header, int(ds.Rows), int(ds.Columns), options)  # its errors come before seconds of decoding
+    return angiogram_of_stored(decode(header), header, options, subtraction)
+
+
+def angiogram_of_stored(
+    stored: np.ndarray, header: Header, options: GeometryOptions, subtraction: SubtractionSettings
+) -> Angiogram:
+    """A run from its stored values (t, row, column) and its header.
+
+    Raises
+    ------
+    InputError, GeometryError
+        As `read_angiogram`.
+    """
+    carm, geometry_notes = read_carm(header, stored.shape[1], stored.shape[2], options)
+    pixels = meaning_of(stored, header)
     times, time_notes = read_times(header, len(pixels.values))
     valid, valid_notes = read_valid(header, pixels.values, is_lossy(header))
     result = interpret(pixels, valid, subtraction_tags(header, len(pixels.values)), subtraction)
     notes = (*geometry_notes, *time_notes, *valid_notes, *pixels.notes, *result.notes)
     return Angiogram(result.frames, carm, times, valid, result.unsubtracted, notes)
+
+
+def angiogram_of_images(
+    frames: np.ndarray, full_scale: float, options: GeometryOptions, settings: SubtractionSettings
+) -> Angiogram:
+    """A run from grey images (t, row, column) without a header: all geometry is in `options`.
+
+    Parameters
+    ----------
+    frames : float32, overwritten
+    full_scale
+        The largest value that their type can hold.
+
+    Raises
+    ------
+    InputError, GeometryError
+        As `read_angiogram`.
+    """
+    empty = Header(Dataset(), {})
+    carm, notes = read_carm(empty, frames.shape[1], frames.shape[2], options)
+    valid = ~constant_border(frames, 0.0)
+    if valid.mean() < 0.1:
+        valid[:] = True
+    pixels = Pixels(
+        frames, linear=False, dark_is_low=True, polarity_known=False, full_scale=full_scale, step=1.0, notes=()
+    )
+    result = interpret(pixels, valid, SubtractionTags("", (), (0.0, 0.0), "", ()), settings)
+    times = np.arange(len(frames)) * ASSUMED_INTERVAL_S
+    time_notes = (
+        (f"An image file has no frame times; {1 / ASSUMED_INTERVAL_S:g} frames a second are assumed.",)
+        if len(frames) > 1
+        else ()
+    )
+    return Angiogram(result.frames, carm, times, valid, result.unsubtracted, (*notes, *time_notes, *result.notes))
 
 
 def check_xa(header: Header, path: Path) -> None:
@@ -90,13 +139,6 @@ def check_xa(header: Header, path: Path) -> None:
         else f"of no stated modality ({known or 'no SOP class'})"
     )
     raise InputError(f"{path} is {kind}; the DSA must be an angiography run of modality XA.")
-
-
-def is_lossy(header: Header) -> bool:
-    """Whether the pixels went through lossy compression."""
-    ds = header.dataset
-    name = ds.file_meta.TransferSyntaxUID.name if "TransferSyntaxUID" in ds.file_meta else ""
-    return ds.get("LossyImageCompression") == "01" or any(word in name for word in ("Baseline", "Extended", "Lossy"))
 
 
 class SubtractionTags(NamedTuple):
@@ -217,25 +259,3 @@ def _as_log(
     np.maximum(values, np.float32(0.5 * pixels.step), out=values)
     np.log(values, out=values)
     return values
-
-
-def _read_image(path: Path, options: GeometryOptions, settings: SubtractionSettings) -> Angiogram:
-    from pydicom.dataset import Dataset
-
-    frames, full_scale = read_image_frames(path)
-    empty = Header(Dataset(), {})
-    carm, notes = read_carm(empty, frames.shape[1], frames.shape[2], options)
-    valid = ~constant_border(frames, 0.0)
-    if valid.mean() < 0.1:
-        valid[:] = True
-    pixels = Pixels(
-        frames, linear=False, dark_is_low=True, polarity_known=False, full_scale=full_scale, step=1.0, notes=()
-    )
-    result = interpret(pixels, valid, SubtractionTags("", (), (0.0, 0.0), "", ()), settings)
-    times = np.arange(len(frames)) * ASSUMED_INTERVAL_S
-    time_notes = (
-        (f"An image file has no frame times; {1 / ASSUMED_INTERVAL_S:g} frames a second are assumed.",)
-        if len(frames) > 1
-        else ()
-    )
-    return Angiogram(result.frames, carm, times, valid, result.unsubtracted, (*notes, *time_notes, *result.notes))

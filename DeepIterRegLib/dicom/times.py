@@ -17,7 +17,7 @@ def read_times(header: Header, frames: int) -> tuple[np.ndarray, list[str]]:
     notes: list[str] = []
     if frames == 1:
         return np.zeros(1), notes
-    stamped = _stamps(header, frames)
+    stamped = stamped_times(header, frames)
     if stamped is not None:
         return stamped, notes
     steps = header.numbers("FrameTimeVector")
@@ -63,7 +63,7 @@ def _from_vector(steps: tuple[float, ...], frames: int, notes: list[str]) -> np.
     return np.concatenate([[0.0], np.cumsum(vector[1:])]) / 1000
 
 
-def _stamps(header: Header, frames: int) -> np.ndarray | None:
+def stamped_times(header: Header, frames: int) -> np.ndarray | None:
     """Times of enhanced objects, each frame's own."""
     for keyword in ("FrameReferenceDateTime", "FrameAcquisitionDateTime"):
         moments = [_moment(str(value)) for value in header.groups.get(keyword, [])]
