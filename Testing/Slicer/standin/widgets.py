@@ -1,0 +1,474 @@
+"""The ctk and qMRML widgets that the module's .ui uses: their properties, methods and signals, not their looks."""
+
+from __future__ import annotations
+
+import weakref
+import xml.etree.ElementTree as ElementTree
+from typing import Any, ClassVar
+
+import slicer
+import vtk
+from PySide6.QtCore import Property, QObject, QSize, Qt, Signal
+from PySide6.QtGui import QPainter, QPalette
+from PySide6.QtUiTools import QUiLoader
+from PySide6.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QHBoxLayout,
+    QSlider,
+    QStyle,
+    QStyleOptionButton,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+
+def _plain(kind: type, name: str) -> Any:
+    """A setter or getter of PySide6 by its C++ name, however strict the class has become."""
+    value = vars(kind)[name]
+    return getattr(value, "original", value)
+
+
+class ctkCollapsibleButton(QWidget):
+    contentsCollapsed = Signal(bool)
+    clicked = Signal(bool)
+    SIGNALS: ClassVar = {"contentsCollapsed(bool)": "contentsCollapsed"}
+    HEADER_PX = 24
+
+    def __init__(self, *args: Any) -> None:
+        parent = args[-1] if args and not isinstance(args[-1], str) else None
+        super().__init__(parent)
+        self._text = args[0] if args and isinstance(args[0], str) else ""
+        self._collapsed = False
+        self._hidden: list[QWidget] = []
+        self.setContentsMargins(0, self.HEADER_PX, 0, 0)
+
+    def _getText(self) -> str:
+        return self._text
+
+    def _setText(self, text: str) -> None:
+        self._text = text
+        self.update()
+
+    def _getCollapsed(self) -> bool:
+        return self._collapsed
+
+    def _setCollapsed(self, collapsed: bool) -> None:
+        if collapsed == self._collapsed:
+            return
+        self._collapsed = collapsed
+        if collapsed:
+            self._hidden = [w for w in self.findChildren(QWidget) if w.parent() is self and not w.isHidden()]
+        for widget in self._hidden:
+            widget.setVisible(not collapsed)
+        self.setMaximumHeight(self.HEADER_PX if collapsed else 16777215)
+        self.update()
+        self.contentsCollapsed.emit(collapsed)
+
+    text = Property(str, _getText, _setText)
+    collapsed = Property(bool, _getCollapsed, _setCollapsed)
+    flat = Property(bool, lambda self: False, lambda self, value: None)
+
+    def childEvent(self, event: Any) -> None:
+        child = event.child()
+        if event.added() and self._collapsed and isinstance(child, QWidget):
+            self._hidden.append(child)
+            child.setVisible(False)
+        super().childEvent(event)
+
+    def minimumSizeHint(self) -> QSize:
+        return QSize(80, self.HEADER_PX) if self._collapsed else super().minimumSizeHint()
+
+    def sizeHint(self) -> QSize:
+        return QSize(200, self.HEADER_PX) if self._collapsed else super().sizeHint()
+
+    def mousePressEvent(self, event: Any) -> None:
+        if event.position().y() < self.HEADER_PX:
+            self._setCollapsed(not self._collapsed)
+
+    def paintEvent(self, event: Any) -> None:
+        painter = QPainter(self)
+        option = QStyleOptionButton()
+        option.initFrom(self)
+        option.rect.setHeight(self.HEADER_PX)
+        style = QWidget.style(self)
+        style.drawControl(QStyle.ControlElement.CE_PushButtonBevel, option, painter, self)
+        arrow = (
+            QStyle.PrimitiveElement.PE_IndicatorArrowRight
+            if self._collapsed
+            else QStyle.PrimitiveElement.PE_IndicatorArrowDown
+        )
+        option.rect.adjust(6, 7, 0, -7)
+        option.rect.setWidth(10)
+        style.drawPrimitive(arrow, option, painter, self)
+        painter.setPen(Qt.GlobalColor.black)
+        painter.drawText(24, 0, 600, self.HEADER_PX, Qt.AlignmentFlag.AlignVCenter, self._text)
+        painter.end()
+
+
+class ctkSliderWidget(QWidget):
+    valueChanged = Signal(float)
+    SIGNALS: ClassVar = {"valueChanged(double)": "valueChanged"}
+    STEPS = 1000
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._slider, self._box = QSlider(Qt.Orientation.Horizontal), QDoubleSpinBox()
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._slider, 1)
+        layout.addWidget(self._box)
+        self._slider.setRange(0, self.STEPS)
+        self._box.setRange(0.0, 99.0)
+        self._page, self._tracking = 10.0, True
+        self._box.valueChanged.connect(self._onValue)
+        self._slider.valueChanged.connect(self._onSlider)
+
+    def _onValue(self, value: float) -> None:
+        low, high = self._getMinimum(), self._getMaximum()
+        self._slider.blockSignals(True)
+        self._slider.setValue(round((value - low) / max(high - low, 1e-9) * self.STEPS))
+        self._slider.blockSignals(False)
+        self.valueChanged.emit(value)
+
+    def _onSlider(self, step: int) -> None:
+        low, high = self._getMinimum(), self._getMaximum()
+        self._box.setValue(low + (high - low) * step / self.STEPS)
+
+    def _getValue(self) -> float:
+        return float(QObject.property(self._box, "value"))
+
+    def _setValue(self, value: float) -> None:
+        self._box.setValue(value)
+
+    def _getMinimum(self) -> float:
+        return float(QObject.property(self._box, "minimum"))
+
+    def _setMinimum(self, value: float) -> None:
+        self._box.setMinimum(value)
+
+    def _getMaximum(self) -> float:
+        return float(QObject.property(self._box, "maximum"))
+
+    def _setMaximum(self, value: float) -> None:
+        self._box.setMaximum(value)
+
+    value = Property(float, _getValue, _setValue)
+    minimum = Property(float, _getMinimum, _setMinimum)
+    maximum = Property(float, _getMaximum, _setMaximum)
+    singleStep = Property(
+        float, lambda self: QObject.property(self._box, "singleStep"), lambda self, v: self._box.setSingleStep(v)
+    )
+    pageStep = Property(float, lambda self: self._page, lambda self, v: setattr(self, "_page", v))
+    decimals = Property(
+        int, lambda self: QObject.property(self._box, "decimals"), lambda self, v: self._box.setDecimals(v)
+    )
+    prefix = Property(str, lambda self: QObject.property(self._box, "prefix"), lambda self, v: self._box.setPrefix(v))
+    suffix = Property(str, lambda self: QObject.property(self._box, "suffix"), lambda self, v: self._box.setSuffix(v))
+    tracking = Property(bool, lambda self: self._tracking, lambda self, v: setattr(self, "_tracking", v))
+
+    def setValue(self, value: float) -> None:
+        self._setValue(value)
+
+
+class qMRMLWidget(QWidget):
+    mrmlSceneChanged = Signal(object)
+    SIGNALS: ClassVar = {"mrmlSceneChanged(vtkMRMLScene*)": "mrmlSceneChanged"}
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._scene: Any = None
+
+    def mrmlScene(self) -> Any:
+        return self._scene
+
+    def setMRMLScene(self, scene: Any) -> None:
+        if scene is not None and not isinstance(scene, slicer.vtkMRMLScene):
+            raise TypeError("setMRMLScene() wants a vtkMRMLScene")
+        self._scene = scene
+        self.mrmlSceneChanged.emit(scene)
+
+
+class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
+    """The module panel's parent: calls `setup`, `enter`, `exit` of the Python widget."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(None)
+        QVBoxLayout(self)
+        self._name, self._entered, self._python = name, False, None
+
+    isEntered = Property(bool, lambda self: self._entered)
+
+    def self(self) -> Any:
+        return self._python
+
+    def reload(self) -> None:
+        """A new Python widget in this one."""
+        import sys
+
+        self._python = getattr(sys.modules[self._name], self._name + "Widget")(self)
+        setattr(slicer.modules, self._name + "Widget", self._python)
+        self._python.setup()
+
+    def enter(self) -> None:
+        self._entered = True
+        if hasattr(self._python, "enter"):
+            self._python.enter()
+
+    def exit(self) -> None:
+        self._entered = False
+        if hasattr(self._python, "exit"):
+            self._python.exit()
+
+
+class qMRMLNodeComboBox(QWidget):
+    currentNodeChanged = Signal(object)
+    nodeAddedByUser = Signal(object)
+    SIGNALS: ClassVar = {
+        "currentNodeChanged(vtkMRMLNode*)": "currentNodeChanged",
+        "nodeAddedByUser(vtkMRMLNode*)": "nodeAddedByUser",
+    }
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._scene: Any = None
+        self._observers: list[tuple[Any, int]] = []
+        self._types: list[str] = []
+        self._attributes: list[tuple[str, str, str | None]] = []
+        self._flags = {
+            "noneEnabled": False,
+            "addEnabled": True,
+            "removeEnabled": True,
+            "editEnabled": False,
+            "renameEnabled": False,
+            "showHidden": False,
+            "showChildNodeTypes": True,
+            "selectNodeUponCreation": True,
+        }
+        self._noneDisplay, self._baseName = "None", ""
+        self._nodes: list[Any] = []
+        self._current: Any = None
+        self._combo = QComboBox()
+        self._combo.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self._combo)
+        self._combo.activated.connect(self._onActivated)
+        self._refresh()
+
+    def _fits(self, node: Any) -> bool:
+        kind = node.GetClassName()
+        fits = kind in self._types or (self._flags["showChildNodeTypes"] and any(node.IsA(t) for t in self._types))
+        for wanted, name, value in self._attributes:
+            if node.IsA(wanted):
+                fits = fits and node.GetAttribute(name) is not None and value in (None, node.GetAttribute(name))
+        return bool(fits and (self._flags["showHidden"] or not node.GetHideFromEditors()))
+
+    def _refresh(self) -> None:
+        nodes = (
+            [] if self._scene is None else [self._scene.GetNthNode(n) for n in range(self._scene.GetNumberOfNodes())]
+        )
+        self._nodes = [node for node in nodes if self._fits(node)]
+        lost = self._current is not None and self._current not in self._nodes
+        self._combo.blockSignals(True)
+        self._combo.clear()
+        if self._flags["noneEnabled"] or not self._nodes:
+            QComboBox.addItem(self._combo, self._noneDisplay if self._flags["noneEnabled"] else self._prompt())
+        for node in self._nodes:
+            QComboBox.addItem(self._combo, node.GetName() or "")
+        self._combo.blockSignals(False)
+        if lost or (self._current is None and self._nodes and not self._flags["noneEnabled"]):
+            self.setCurrentNode(None if self._flags["noneEnabled"] or not self._nodes else self._nodes[0])
+        else:
+            self._showCurrent()
+
+    def _prompt(self) -> str:
+        return "Select a " + (self._types[0].removeprefix("vtkMRML").removesuffix("Node") if self._types else "node")
+
+    def _showCurrent(self) -> None:
+        first = self._combo.itemText(0) if not self._nodes or self._flags["noneEnabled"] else None
+        offset = 0 if first is None else 1
+        index = 0 if self._current is None else self._nodes.index(self._current) + offset
+        self._combo.blockSignals(True)
+        self._combo.setCurrentIndex(index)
+        self._combo.blockSignals(False)
+
+    def _onActivated(self, index: int) -> None:
+        index -= 1 if self._flags["noneEnabled"] else 0
+        self.setCurrentNode(self._nodes[index] if 0 <= index < len(self._nodes) else None)
+
+    def mrmlScene(self) -> Any:
+        return self._scene
+
+    def setMRMLScene(self, scene: Any) -> None:
+        for held, tag in self._observers:
+            held.RemoveObserver(tag)
+        self._observers, self._scene, self._current = [], scene, None
+        if scene is not None:
+            weak = weakref.ref(self)
+
+            def onScene(caller: Any, event: str) -> None:
+                widget = weak()
+                if widget is not None and not scene.IsBatchProcessing():
+                    widget._refresh()
+
+            events = (slicer.vtkMRMLScene.NodeAddedEvent, slicer.vtkMRMLScene.NodeRemovedEvent)
+            closing = (slicer.vtkMRMLScene.EndBatchProcessEvent, slicer.vtkMRMLScene.EndCloseEvent)
+            self._observers = [(scene, scene.AddObserver(event, onScene)) for event in (*events, *closing)]
+        self._refresh()
+
+    def currentNode(self) -> Any:
+        return self._current
+
+    def setCurrentNode(self, node: Any) -> None:
+        if isinstance(node, str):
+            node = None if self._scene is None else self._scene.GetNodeByID(node)
+        if node is not None and not isinstance(node, vtk.vtkObject):
+            raise TypeError("setCurrentNode() wants a node")
+        if node is not None and node not in self._nodes:
+            node = None
+        if node is self._current:
+            return self._showCurrent()
+        self._current = node
+        self._showCurrent()
+        self.currentNodeChanged.emit(node)
+
+    def setCurrentNodeID(self, nodeID: str | None) -> None:
+        self.setCurrentNode(None if not nodeID or self._scene is None else self._scene.GetNodeByID(nodeID))
+
+    def addNode(self, className: str = "") -> Any:
+        node = self._scene.AddNewNodeByClass(className or self._types[0], self._baseName or "")
+        if self._flags["selectNodeUponCreation"]:
+            self.setCurrentNode(node)
+        self.nodeAddedByUser.emit(node)
+        return node
+
+    def addAttribute(self, nodeType: str, name: str, value: str | None = None) -> None:
+        self._attributes.append((nodeType, name, value))
+        self._refresh()
+
+    def nodeCount(self) -> int:
+        return len(self._nodes)
+
+    def _setTypes(self, types: Any) -> None:
+        self._types = [t for t in types if t]
+        for name in self._types:
+            if not hasattr(slicer, name):
+                raise ValueError(f"there is no node type {name!r}")
+        self._refresh()
+
+    def _setFlag(self, name: str, value: bool) -> None:
+        self._flags[name] = value
+        self._refresh()
+
+    nodeTypes = Property("QStringList", lambda self: list(self._types), _setTypes)  # type: ignore[arg-type]
+    noneDisplay = Property(str, lambda self: self._noneDisplay, lambda self, v: self._setText("_noneDisplay", v))
+    baseName = Property(str, lambda self: self._baseName, lambda self, v: self._setText("_baseName", v))
+    currentNodeID = Property(
+        str,
+        lambda self: "" if self._current is None else self._current.GetID(),
+        lambda self, v: self.setCurrentNodeID(v),
+    )
+
+    def _setText(self, name: str, text: str) -> None:
+        setattr(self, name, text)
+        self._refresh()
+
+    noneEnabled = Property(bool, lambda s: s._flags["noneEnabled"], lambda s, v: s._setFlag("noneEnabled", v))
+    addEnabled = Property(bool, lambda s: s._flags["addEnabled"], lambda s, v: s._setFlag("addEnabled", v))
+    removeEnabled = Property(bool, lambda s: s._flags["removeEnabled"], lambda s, v: s._setFlag("removeEnabled", v))
+    editEnabled = Property(bool, lambda s: s._flags["editEnabled"], lambda s, v: s._setFlag("editEnabled", v))
+    renameEnabled = Property(bool, lambda s: s._flags["renameEnabled"], lambda s, v: s._setFlag("renameEnabled", v))
+    showHidden = Property(bool, lambda s: s._flags["showHidden"], lambda s, v: s._setFlag("showHidden", v))
+    showChildNodeTypes = Property(
+        bool, lambda s: s._flags["showChildNodeTypes"], lambda s, v: s._setFlag("showChildNodeTypes", v)
+    )
+    selectNodeUponCreation = Property(
+        bool, lambda s: s._flags["selectNodeUponCreation"], lambda s, v: s._setFlag("selectNodeUponCreation", v)
+    )
+
+
+class qSlicerMarkupsPlaceWidget(QWidget):
+    activeMarkupsFiducialPlaceModeChanged = Signal(bool)
+    SIGNALS: ClassVar = {"activeMarkupsFiducialPlaceModeChanged(bool)": "activeMarkupsFiducialPlaceModeChanged"}
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._scene: Any = None
+        self._node: Any = None
+        self._placing = False
+        button = QToolButton()
+        button.setText("✛")
+        layout = QHBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(button)
+
+    def setMRMLScene(self, scene: Any) -> None:
+        self._scene = scene
+
+    def currentNode(self) -> Any:
+        return self._node
+
+    def setCurrentNode(self, node: Any) -> None:
+        self._node = node
+
+    def setPlaceModeEnabled(self, placing: bool) -> None:
+        self._placing = placing
+        self.activeMarkupsFiducialPlaceModeChanged.emit(placing)
+
+    placeModeEnabled = Property(bool, lambda self: self._placing, setPlaceModeEnabled)
+    buttonsVisible = Property(bool, lambda self: True, lambda self, v: None)
+    deleteAllControlPointsOptionVisible = Property(bool, lambda self: True, lambda self, v: None)
+
+
+CTK = (ctkCollapsibleButton, ctkSliderWidget)
+QMRML = (qMRMLWidget, qSlicerScriptedLoadableModuleWidget, qMRMLNodeComboBox, qSlicerMarkupsPlaceWidget)
+
+
+class UiLoader:
+    """`qt.QUiLoader` that knows the widgets above and, as C++ would, makes the .ui file's connections between them."""
+
+    def load(self, device: Any) -> Any:
+        loader = QUiLoader()
+        for kind in (*CTK, *QMRML):
+            loader.registerCustomWidget(kind)
+        text = bytes(device.readAll().data())
+        from PySide6.QtCore import QBuffer, QByteArray
+
+        buffer = QBuffer()
+        buffer.setData(QByteArray(_withoutConnections(text)))
+        buffer.open(QBuffer.OpenModeFlag.ReadOnly)
+        widget = loader.load(buffer)
+        from .pythonqt import giveStringSignals
+
+        held = [widget, *widget.findChildren(QObject)]
+        for each in held:
+            giveStringSignals(each)
+        widget.__dict__["_children"] = (
+            held  # the Python objects, with what was put into them, live as long as the panel
+        )
+        root = ElementTree.fromstring(text)
+        declared = {element.text for element in root.iter("class")}
+        for element in root.iter("widget"):
+            kind = str(element.get("class"))
+            if kind.startswith(("q", "ctk")) and kind not in declared:
+                raise ValueError(f"{kind} is not among the .ui file's custom widgets")
+        for connection in root.iter("connection"):
+            sender, signal, receiver, slot = (connection.findtext(t) for t in ("sender", "signal", "receiver", "slot"))
+            ends = [widget if _name(widget) == n else widget.findChild(QObject, n) for n in (sender, receiver)]
+            method = getattr(ends[1], str(slot).split("(")[0])
+            alias = getattr(type(ends[0]), "SIGNALS", {}).get(signal)
+            getattr(ends[0], alias or str(signal).split("(")[0]).connect(method)
+        return widget
+
+
+def _name(widget: Any) -> str:
+    return str(QObject.property(widget, "objectName"))
+
+
+def _withoutConnections(text: bytes) -> bytes:
+    root = ElementTree.fromstring(text)
+    for element in root.findall("connections"):
+        root.remove(element)
+    return ElementTree.tostring(root)
