@@ -38,13 +38,23 @@ def read_pose(path: str | Path) -> np.ndarray:
         raise InputError(
             f"Pose file {path} does not exist: give a .tfm, .h5 or .txt ITK transform or a registration.json."
         )
-    matrix = _from_json(path) if path.suffix.lower() == ".json" else _from_itk(path)
+    return as_rigid(_from_json(path) if path.suffix.lower() == ".json" else _from_itk(path), path.name)
+
+
+def as_rigid(matrix: np.ndarray, name: str) -> np.ndarray:
+    """A matrix (4, 4) that turns and shifts, as it came.
+
+    Raises
+    ------
+    InputError
+        Anything else; `name` says whose it is.
+    """
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
-        raise InputError(f"{path.name}: the pose is not a 4x4 matrix of finite numbers.")
+        raise InputError(f"{name}: the pose is not a 4x4 matrix of finite numbers.")
     rotation = matrix[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
         raise InputError(
-            f"{path.name}: the matrix is not rigid (it scales, shears or mirrors); a pose only turns and shifts."
+            f"{name}: the matrix is not rigid (it scales, shears or mirrors); a pose only turns and shifts."
         )
     return matrix
 

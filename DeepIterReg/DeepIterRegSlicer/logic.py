@@ -1,0 +1,232 @@
+"""What the module does, for the panel, the batch script and the Python console. No Qt; no view is needed.
+
+From the console::
+
+    from DeepIterReg import DeepIterRegLogic
+    logic = DeepIterRegLogic()
+    nodes = logic.register(slicer.util.getNode("CTA"), logic.loadAngiogram("/data/run.dcm"))
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
+
+# The library's third-party packages may not be installed yet: they are imported where they are used.
+if TYPE_CHECKING:
+    from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings
+    from DeepIterRegLib.jobs import Case, Outcome
+    from DeepIterRegSlicer.mrml import CArmValue
+    from DeepIterRegSlicer.results import RegistrationNodes, ShownOutcome
+
+Node = Any  # a vtkMRMLNode
+Init = Literal["radiological", "search", "transform", "landmarks"]
+
+
+@dataclass(frozen=True)
+class RegistrationOptions:
+    """All that a person chooses besides CTA and DSA.
+
+    Attributes
+    ----------
+    geometry
+        C-arm values that override the DICOM's; None leaves them.
+    subtraction
+        How the run is subtracted; None as its header says.
+    firstFrame, lastFrame
+        Frames of the run that are used, from 0, both included; None is the last.
+    contrastHu
+        A vessel of the CTA is at least this much brighter than brain.
+    init
+        Where to start; None for the preset's own. `transform` needs `initialTransform`, `landmarks` both lists of points.
+    preset, device, seed
+        As on the command line.
+    vessels, veins
+        Segmentations or label maps on the CTA: the first replaces our segmentation, the second is added.
+    dsaMask
+        Segmentation or label map on the DSA; replaces our vessels.
+    initialTransform, referenceTransform
+        Linear transforms CTA to C-arm, RAS mm: where to start, what to measure the error against.
+    ctaLandmarks, dsaLandmarks
+        Markups with the same points in the same order: on the CTA, and on the DSA as shown.
+    """
+
+    geometry: GeometryOptions | None = None
+    subtraction: SubtractionSettings | None = None
+    firstFrame: int = 0
+    lastFrame: int | None = None
+    contrastHu: float | None = None
+    init: Init | None = None
+    preset: str = "default"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    seed: int = 0
+    vessels: Node = None
+    veins: Node = None
+    dsaMask: Node = None
+    initialTransform: Node = None
+    referenceTransform: Node = None
+    ctaLandmarks: Node = None
+    dsaLandmarks: Node = None
+
+
+class DeepIterRegLogic(ScriptedLoadableModuleLogic):
+    """Load, register, show. `prepare` and `show` belong on the main thread, `run` on any."""
+
+    def loadAngiogram(self, path: str | Path) -> Node:
+        """Read an XA file into the scene, with its C-arm geometry.
+
+        :return: the browser's proxy volume of a run, or the volume of a single frame.
+        :raises InputError: no XA run, or one that cannot be decoded.
+        """
+        from DeepIterRegSlicer import loading, mrml
+
+        with mrml.panelWords():
+            return loading.loadAngiogram(Path(path))
+
+    def cArmOf(self, dsaNode: Node, typed: GeometryOptions | None = None) -> dict[str, CArmValue]:
+        """Each value of the C-arm's geometry, where it came from, or why it is missing.
+
+        The first call copies what the DICOM file says to the node, so that a saved scene still has it.
+        """
+        from DeepIterRegSlicer import mrml
+
+        with mrml.panelWords():
+            return mrml.cArmOf(dsaNode, typed or mrml.AS_IN_FILE)
+
+    def register(self, ctaNode: Node, dsaNode: Node, **options: Any) -> RegistrationNodes:
+        """Register a CTA volume to an angiogram and show the result; waits until it is done.
+
+        :param options: fields of `RegistrationOptions`.
+        :raises InputError: all that cannot be used, in one message.
+        :raises RegistrationError: no pose was found.
+        """
+        return self.show(self.run(self.prepare(ctaNode, dsaNode, RegistrationOptions(**options))))
+
+    def prepare(self, ctaNode: Node, dsaNode: Node, options: RegistrationOptions | None = None) -> Case:
+        """Nodes to a case that needs them no more.
+
+        :raises InputError: all that is wrong, as far as it can be seen without reading every voxel.
+        """
+        from DeepIterRegLib.jobs import Case
+        from DeepIterRegLib.segmentation.cta import CtaSegmentation
+        from DeepIterRegLib.segmentation.dsa import DsaSegmentation
+        from DeepIterRegSlicer import mrml
+
+        options = options or RegistrationOptions()
+        problems = _Problems()
+        if mrml.swapped(ctaNode, dsaNode):
+            problems.add(
+                f"CTA and DSA seem to be swapped: {ctaNode.GetName()} looks like an angiogram, {dsaNode.GetName()} like a CT. "
+                "Choose them the other way round."
+            )
+            problems.raiseAll()
+        cta = problems.of(lambda: mrml.ctaSource(ctaNode))
+        run = problems.of(
+            lambda: mrml.runSource(
+                dsaNode, options.geometry or mrml.AS_IN_FILE, options.subtraction or mrml.USUAL_SUBTRACTION
+            )
+        )
+        angiogram, carm = run or (None, None)
+        masks = {
+            name: problems.of(partial(mrml.maskSource, node, cta))
+            for name, node in (("cta_vessels", options.vessels), ("cta_veins", options.veins))
+            if node is not None and cta is not None
+        }
+        if options.dsaMask is not None and run is not None:
+            masks["dsa_vessels"] = problems.of(lambda: mrml.dsaMaskSource(options.dsaMask, dsaNode))
+        poses = {}
+        if options.referenceTransform is not None:
+            poses["reference"] = problems.of(lambda: mrml.poseSource(options.referenceTransform))
+        if options.init == "transform":
+            poses["initial_pose"] = problems.of(lambda: self._initialTransform(options))
+        elif options.init == "landmarks" and carm is not None:
+            poses["initial_pose"] = problems.of(lambda: mrml.landmarkSource(options, dsaNode, carm))
+        ctaSettings = problems.of(
+            lambda: CtaSegmentation() if options.contrastHu is None else CtaSegmentation(contrast_hu=options.contrastHu)
+        )
+        dsaSettings = problems.of(lambda: DsaSegmentation(first_frame=options.firstFrame, last_frame=options.lastFrame))
+        problems.raiseAll()
+        return Case(
+            cta=cta,
+            angiogram=angiogram,
+            init=options.init if options.init in ("radiological", "search") else None,
+            preset=options.preset,
+            device=options.device,
+            seed=options.seed,
+            cta_segmentation=ctaSettings,
+            dsa_segmentation=dsaSettings,
+            **masks,
+            **poses,
+        )
+
+    def run(
+        self,
+        case: Case,
+        onProgress: Callable[[str, float], None] | None = None,
+        shouldStop: Callable[[], bool] | None = None,
+    ) -> ShownOutcome:
+        """Segment, register, and make ready to show. Touches no node.
+
+        :param onProgress: called with the name of a step and its fraction done.
+        :param shouldStop: asked often; True ends the work with `Cancelled`.
+        :raises InputError: all that cannot be used, in one message.
+        :raises RegistrationError: no pose was found.
+        """
+        from DeepIterRegLib.jobs import register_case
+        from DeepIterRegSlicer import mrml, results
+
+        report = onProgress or (lambda step, done: None)
+        with mrml.panelWords():
+            outcome = register_case(case, report, shouldStop)
+        report("Project", 0.0)
+        shown = results.prepareToShow(outcome)
+        report("Project", 1.0)
+        warnings = mrml.worded(outcome.registration.warnings)
+        return replace(shown, registration=replace(outcome.registration, warnings=warnings))
+
+    def show(self, outcome: Outcome, nodes: RegistrationNodes | None = None) -> RegistrationNodes:
+        """An outcome into the scene: into the nodes of an earlier registration, as far as they still exist, or new ones."""
+        from DeepIterRegSlicer import results
+
+        shown = outcome if isinstance(outcome, results.ShownOutcome) else results.prepareToShow(outcome)
+        return results.show(shown, nodes)
+
+    def _initialTransform(self, options: RegistrationOptions) -> Callable[[], Any]:
+        from DeepIterRegLib.errors import InputError
+        from DeepIterRegSlicer import mrml
+
+        if options.initialTransform is None:
+            raise InputError("No initial transform is selected: choose the linear transform from CTA to C-arm.")
+        return mrml.poseSource(options.initialTransform)
+
+
+class _Problems:
+    """Gathers what is wrong with several parts, to say it at once."""
+
+    def __init__(self) -> None:
+        self._found: list[str] = []
+
+    def add(self, *problems: str) -> None:
+        self._found.extend(problem for problem in problems if problem not in self._found)
+
+    def of(self, make: Callable[[], Any]) -> Any:
+        """What `make` returns, or None if it says that something is wrong."""
+        from DeepIterRegLib.errors import InputError
+
+        try:
+            return make()
+        except InputError as error:
+            self.add(*error.problems)
+            return None
+
+    def raiseAll(self) -> None:
+        from DeepIterRegLib.errors import InputError
+        from DeepIterRegSlicer import mrml
+
+        if self._found:
+            raise InputError(mrml.worded(tuple(self._found)))

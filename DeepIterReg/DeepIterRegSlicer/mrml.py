@@ -1,0 +1,574 @@
+"""Nodes to library objects: the one place that knows how Slicer holds a CTA, an angiogram, a mask, a pose.
+
+Every `...Source` is called on the main thread, checks the node, and returns a function without arguments that any thread may
+call: it holds voxels and matrices, no node, so that a node deleted or changed afterwards does no harm.
+
+Frames: `world` is Slicer's RAS mm. A transform made by an earlier registration (`isResultTransform`) and what is above it are left
+out, so that a CTA that already hangs under its result is registered from where it was scanned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util import numpy_support
+
+from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings
+from DeepIterRegLib.dicom.geometry_tags import look_up, read_carm
+from DeepIterRegLib.dicom.header import Header, open_header
+from DeepIterRegLib.dicom.image_files import IMAGE_SUFFIXES
+from DeepIterRegLib.dicom.kept import keep_header, kept_header, stored_from_itk
+from DeepIterRegLib.dicom.options import SOURCES
+from DeepIterRegLib.dicom.reader import angiogram_of_images, angiogram_of_stored, check_xa
+from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.transforms import as_rigid
+from DeepIterRegLib.volume import Volume
+
+Node = Any  # a vtkMRMLNode
+HEADER = "DeepIterReg.Header"
+PIXELS = "DeepIterReg.Pixels"  # "stored": voxels are those of the file; else ITK's reader made them
+RESULT = "DeepIterReg.Result"  # on the transform that stands for a result
+AS_IN_FILE = GeometryOptions()
+USUAL_SUBTRACTION = SubtractionSettings()
+_SLAB = 8  # slices resampled at a time: VTK keeps Python's lock, so the panel waits this long
+
+_FIELDS = {
+    "--primary-angle": "the primary angle",
+    "--secondary-angle": "the secondary angle",
+    "--sid": "the source to detector distance",
+    "--sod": "the source to isocentre distance",
+    "--pixel-spacing": "the pixel spacing",
+    "--principal-point": "the principal point",
+    "--projection-matrix": "the projection matrix",
+    "--cta-mask": "the vessel segmentation of the CTA",
+    "--dsa-mask": "the vessel mask of the DSA",
+    "--mask-frames": "mask frames",
+    "--device": "the device",
+    "--seed": "the seed",
+    "--init": "the initialisation",
+}
+
+
+def worded(problems: tuple[str, ...]) -> tuple[str, ...]:
+    """Problems of the library with the command line's options named as the panel names them."""
+    pattern = re.compile("|".join(sorted(map(re.escape, _FIELDS), key=len, reverse=True)) + r"|`deepiterreg segment`")
+    return tuple(pattern.sub(lambda m: _FIELDS.get(m.group(), "the segmentation's preview"), p) for p in problems)
+
+
+@contextmanager
+def panelWords() -> Iterator[None]:
+    """Errors raised inside speak of the panel, not of the command line."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(worded(error.problems)) from error
+
+
+# -- transforms ---------------------------------------------------------------------------------------------
+
+
+def isResultTransform(node: Node) -> bool:
+    """Whether a transform node stands for the result of a registration."""
+    return node is not None and node.GetAttribute(RESULT) is not None
+
+
+def resultTransformAbove(node: Node) -> Node:
+    """The nearest result transform that a node hangs under, or None."""
+    parent = node.GetParentTransformNode()
+    while parent is not None and not isResultTransform(parent):
+        parent = parent.GetParentTransformNode()
+    return parent
+
+
+@dataclass(frozen=True)
+class Placement:
+    """Where a node's own coordinates stand in the world: `matrix` (4, 4), and what bends them before, if anything does."""
+
+    matrix: np.ndarray
+    bentFromWorld: vtk.vtkAbstractTransform | None = None
+
+
+def placementOf(node: Node) -> Placement:
+    """Parent transforms of a node, up to but without a result transform; copies, so safe on any thread."""
+    parent, top = node.GetParentTransformNode(), resultTransformAbove(node)
+    if parent is None or parent is top:
+        return Placement(np.eye(4))
+    matrix = vtk.vtkMatrix4x4()
+    if slicer.vtkMRMLTransformNode.GetMatrixTransformBetweenNodes(parent, top, matrix):
+        return Placement(slicer.util.arrayFromVTKMatrix(matrix))
+    fromWorld, copy = vtk.vtkGeneralTransform(), vtk.vtkGeneralTransform()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(top, parent, fromWorld)
+    copy.DeepCopy(fromWorld)
+    return Placement(np.eye(4), copy)
+
+
+def poseSource(node: Node) -> Callable[[], np.ndarray]:
+    """A linear transform node as a pose (4, 4), RAS mm, to the world.
+
+    Raises
+    ------
+    InputError
+        Not linear, or not rigid.
+    """
+    matrix = vtk.vtkMatrix4x4()
+    if not node.IsTransformToWorldLinear() or not node.GetMatrixTransformToWorld(matrix):
+        raise InputError(f"Transform {node.GetName()} is not linear; a rigid transform from CTA to C-arm is needed.")
+    pose = as_rigid(slicer.util.arrayFromVTKMatrix(matrix), f"Transform {node.GetName()}")
+    return lambda: pose
+
+
+# -- volumes ------------------------------------------------------------------------------------------------
+
+
+def voxelsOf(image: vtk.vtkImageData) -> np.ndarray:
+    """Voxels (k, j, i) of an image of one component; a view that keeps the image's memory alive."""
+    scalars = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
+    return scalars.reshape(image.GetDimensions()[::-1])
+
+
+def ijkToRas(node: Node) -> np.ndarray:
+    """Voxel index (i, j, k) to the node's own RAS mm (4, 4)."""
+    matrix = vtk.vtkMatrix4x4()
+    node.GetIJKToRASMatrix(matrix)
+    return slicer.util.arrayFromVTKMatrix(matrix)
+
+
+def ctaProblems(node: Node) -> list[str]:
+    """Why a node cannot be the CTA, as far as its kind tells; empty if it can."""
+    if node is None:
+        return ["No CTA is selected: choose the volume of the CT angiogram."]
+    name = f"CTA {node.GetName()}"
+    if sequenceOf(node) is not None:
+        return [
+            f"{name} is a time series; a CTA is one volume: choose it, or export the frame with the contrast as a volume."
+        ]
+    if not node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLLabelMapVolumeNode"):
+        kind = "label map" if node.IsA("vtkMRMLLabelMapVolumeNode") else node.GetNodeTagName()
+        return [f"{name} is a {kind}; the CTA must be a scalar volume in HU."]
+    image = node.GetImageData()
+    if image is None or not image.GetPointData().GetScalars() or min(image.GetDimensions()) < 1:
+        return [f"{name} has no voxels: its file could not be read, or it was emptied; load the CTA again."]
+    if image.GetNumberOfScalarComponents() != 1:
+        return [f"{name} is in colour ({image.GetNumberOfScalarComponents()} values a voxel); the CTA must be in HU."]
+    if image.GetDimensions()[2] < 2:
+        return [f"{name} has a single slice; a CTA is a volume of the head."]
+    return []
+
+
+def ctaSource(node: Node) -> Callable[[], Volume]:
+    """The CTA as it stands in the world.
+
+    Linear parent transforms turn the affine. Others (the acquisition transform of a tilted or unevenly sliced series, a
+    deformation) bend a copy: it is resampled onto a regular grid of the same spacing.
+
+    Raises
+    ------
+    InputError
+        Not one grey volume.
+    """
+    problems = ctaProblems(node)
+    if problems:
+        raise InputError(problems)
+    voxels, affine, placement = voxelsOf(node.GetImageData()), ijkToRas(node), placementOf(node)
+    bent = placement.bentFromWorld
+    if bent is None:
+        return lambda: _volume(voxels, placement.matrix @ affine)
+    grid = _unbentGrid(node, affine)
+    name = node.GetParentTransformNode().GetName()
+
+    @cache
+    def straightened() -> Volume:
+        note = f"The CTA was resampled onto a regular grid, as its transform ({name}) is not linear."
+        outside = float(voxels.min())
+        return Volume(_sampled(voxels, affine, bent, grid, nearest=False, outside=outside), grid.affine, (note,))
+
+    return straightened
+
+
+def _volume(voxels: np.ndarray, affine: np.ndarray) -> Volume:
+    return Volume(voxels.astype(np.float32) if voxels.dtype == np.float64 else voxels, affine)
+
+
+def _unbentGrid(node: Node, affine: np.ndarray) -> Volume:
+    """An empty grid with the node's spacing and directions, large enough for its bent box."""
+    size = np.array(node.GetImageData().GetDimensions())
+    toWorld, parent, top = vtk.vtkGeneralTransform(), node.GetParentTransformNode(), resultTransformAbove(node)
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(parent, top, toWorld)
+    steps = np.stack(np.meshgrid(*[np.linspace(-0.5, n - 0.5, 9) for n in size], indexing="ij"), axis=-1).reshape(-1, 3)
+    world = np.array([toWorld.TransformPoint(p) for p in steps @ affine[:3, :3].T + affine[:3, 3]])
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    along = np.linalg.solve(axes, world.T).T
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)
+    count = np.ceil((along.max(axis=0) - along.min(axis=0)) / spacing).astype(int)
+    if not np.isfinite(along).all() or np.prod(count.astype(float)) > 4 * np.prod(size.astype(float)):
+        raise InputError(
+            f"CTA {node.GetName()} is bent by transform {parent.GetName()} so far that it cannot be put on a regular grid; "
+            "take it out of the transform, or harden the transform on a copy and check it."
+        )
+    grid = np.eye(4)
+    grid[:3, :3] = axes * spacing
+    grid[:3, 3] = axes @ (along.min(axis=0) + spacing / 2)
+    return Volume(np.broadcast_to(np.zeros(1, np.uint8), tuple(count[::-1])), grid)
+
+
+def _sampled(
+    voxels: np.ndarray,
+    affine: np.ndarray,
+    fromWorld: vtk.vtkAbstractTransform | None,
+    grid: Volume,
+    *,
+    nearest: bool,
+    outside: float,
+) -> np.ndarray:
+    """Voxels at the places of another grid, which stands in the world; slab by slab."""
+    toVoxels = vtk.vtkTransform() if fromWorld is None else vtk.vtkGeneralTransform()
+    toVoxels.PostMultiply()
+    toVoxels.Concatenate(slicer.util.vtkMatrixFromArray(grid.affine))
+    if fromWorld is not None:
+        toVoxels.Concatenate(fromWorld)
+    toVoxels.Concatenate(slicer.util.vtkMatrixFromArray(np.linalg.inv(affine)))
+    reslice = vtk.vtkImageReslice()
+    reslice.SetInputData(_imageOf(voxels))
+    reslice.SetResliceTransform(toVoxels)
+    reslice.SetInterpolationMode(vtk.VTK_RESLICE_NEAREST if nearest else vtk.VTK_RESLICE_LINEAR)
+    reslice.SetBackgroundLevel(outside)
+    reslice.SetOutputSpacing(1, 1, 1)
+    reslice.SetOutputOrigin(0, 0, 0)
+    k, j, i = grid.voxels.shape
+    result = np.empty(grid.voxels.shape, dtype=voxels.dtype)
+    for first in range(0, k, _SLAB):
+        last = min(first + _SLAB, k)
+        reslice.SetOutputExtent(0, i - 1, 0, j - 1, first, last - 1)
+        reslice.Update()
+        result[first:last] = voxelsOf(reslice.GetOutput())
+    return result
+
+
+def _imageOf(voxels: np.ndarray) -> vtk.vtkImageData:
+    """An image in index space that shares the voxels' memory."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(*voxels.shape[::-1])
+    plain = voxels.view(np.uint8) if voxels.dtype == bool else voxels
+    image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(np.ascontiguousarray(plain).ravel(), deep=False))
+    return image
+
+
+# -- masks --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Voxels, where they stand, and the label that counts (None: any but 0)."""
+
+    voxels: np.ndarray
+    affine: np.ndarray
+    label: int | None
+
+
+def maskSource(node: Node, grid: Callable[[], Volume]) -> Callable[[], Volume]:
+    """A segmentation (all its segments) or a label map as a mask on the grid of a volume; bool.
+
+    Raises
+    ------
+    InputError
+        No mask, or an empty one.
+    """
+    layers, placement = _layersOf(node), placementOf(node)
+    worldFromNode = placement.matrix
+
+    @cache
+    def mask() -> Volume:
+        target = grid()
+        united = np.zeros(target.voxels.shape, dtype=bool)
+        for layer in layers:
+            united |= _onGrid(layer, worldFromNode, placement.bentFromWorld, target)
+        return target.with_voxels(united)
+
+    return mask
+
+
+def _onGrid(layer: _Layer, matrix: np.ndarray, bent: vtk.vtkAbstractTransform | None, grid: Volume) -> np.ndarray:
+    affine = matrix @ layer.affine
+    voxels = layer.voxels
+    here = (voxels != 0 if layer.label is None else voxels == layer.label).view(np.uint8)
+    if bent is None and Volume(here, affine).same_grid(grid):
+        return here.view(bool)
+    return _sampled(here, affine, bent, grid, nearest=True, outside=0).view(bool)
+
+
+def _layersOf(node: Node) -> list[_Layer]:
+    if node.IsA("vtkMRMLSegmentationNode"):
+        return _layersOfSegmentation(node)
+    if not node.IsA("vtkMRMLScalarVolumeNode"):
+        raise InputError(f"{node.GetName()} is neither a segmentation nor a label map.")
+    image = node.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfScalarComponents() != 1:
+        raise InputError(f"Mask {node.GetName()} has no voxels, or is in colour; give a segmentation or a label map.")
+    return [_Layer(voxelsOf(image), ijkToRas(node), None)]
+
+
+def _layersOfSegmentation(node: Node) -> list[_Layer]:
+    segmentation = node.GetSegmentation()
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    if segmentation.GetNumberOfSegments() == 0:
+        raise InputError(f"Segmentation {node.GetName()} has no segments.")
+    if not segmentation.ContainsRepresentation(name) and not segmentation.CreateRepresentation(name):
+        raise InputError(f"Segmentation {node.GetName()} cannot be turned into a binary label map.")
+    layers = []
+    for segmentId in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(segmentId)
+        image = segment.GetRepresentation(name)
+        if image is None or image.GetPointData().GetScalars() is None or min(image.GetDimensions()) < 1:
+            continue  # a segment without a single voxel
+        matrix, extent = vtk.vtkMatrix4x4(), image.GetExtent()
+        image.GetImageToWorldMatrix(matrix)
+        affine = slicer.util.arrayFromVTKMatrix(matrix)
+        affine[:3, 3] += affine[:3, :3] @ np.array(extent[::2])
+        layers.append(_Layer(voxelsOf(image), affine, segment.GetLabelValue()))
+    if not layers:
+        raise InputError(f"Segmentation {node.GetName()} is empty: no segment has a voxel.")
+    return layers
+
+
+def dsaMaskSource(node: Node, dsaNode: Node) -> Callable[[], np.ndarray]:
+    """A mask drawn on the DSA as shown, on the pixels of its frames (row, column)."""
+    volume = frameNodes(dsaNode)[0]
+    shape = volume.GetImageData().GetDimensions()[::-1]
+    affine = placementOf(dsaNode).matrix @ ijkToRas(volume) if dsaNode.IsA("vtkMRMLVolumeNode") else ijkToRas(volume)
+    image = Volume(np.broadcast_to(np.zeros(1, np.uint8), (1, *shape[1:])), affine)
+    mask = maskSource(node, lambda: image)
+    return lambda: mask().voxels[0]
+
+
+# -- angiograms ---------------------------------------------------------------------------------------------
+
+
+def sequenceOf(node: Node) -> Node:
+    """The sequence node behind a sequence, a browser, or a browser's proxy; None if there is none."""
+    if node.IsA("vtkMRMLSequenceNode"):
+        return node
+    if node.IsA("vtkMRMLSequenceBrowserNode"):
+        return node.GetMasterSequenceNode()
+    scene = node.GetScene()
+    browsers = scene.GetNodesByClass("vtkMRMLSequenceBrowserNode") if scene is not None else None
+    for n in range(browsers.GetNumberOfItems() if browsers is not None else 0):
+        sequence = browsers.GetItemAsObject(n).GetSequenceNode(node)
+        if sequence is not None:
+            return sequence
+    return None
+
+
+def frameNodes(node: Node) -> list[Node]:
+    """The volume nodes that hold the frames of an angiogram: one for each, or one for all.
+
+    Raises
+    ------
+    InputError
+        Not grey images.
+    """
+    if node is None:
+        raise InputError("No DSA is selected: choose the angiogram, or load its XA file.")
+    sequence = sequenceOf(node)
+    volumes = (
+        [node] if sequence is None else [sequence.GetNthDataNode(n) for n in range(sequence.GetNumberOfDataNodes())]
+    )
+    name = f"DSA {node.GetName()}"
+    if not volumes:
+        raise InputError(f"{name} is a sequence without frames; load the angiogram again.")
+    for volume in volumes:
+        if volume is None or not volume.IsA("vtkMRMLScalarVolumeNode"):
+            raise InputError(f"{name} does not hold images; choose an angiogram: a sequence of images, or one image.")
+        image = volume.GetImageData()
+        if image is None or image.GetPointData().GetScalars() is None or min(image.GetDimensions()) < 1:
+            raise InputError(f"{name} has no pixels: its file could not be read, or it was emptied; load it again.")
+        if image.GetNumberOfScalarComponents() != 1:
+            raise InputError(f"{name} is in colour: a screenshot or report, not a run; give the original XA file.")
+        if sequence is not None and image.GetDimensions() != volumes[0].GetImageData().GetDimensions():
+            raise InputError(f"{name} has frames of different sizes; choose a run of one view.")
+    return volumes
+
+
+def _frameViews(node: Node) -> list[np.ndarray]:
+    """Arrays (t, row, column) whose concatenation are the frames; views."""
+    return [voxelsOf(volume.GetImageData()) for volume in frameNodes(node)]
+
+
+def _headerCarrier(node: Node) -> Node:
+    """Where the header is kept. A proxy's attributes change with the frame, so it is the sequence."""
+    return sequenceOf(node) or node
+
+
+def fileBehind(node: Node) -> Path | None:
+    """The DICOM file that a node was read from, as the DICOM database or the storage node tells; None if it is gone."""
+    sequence = sequenceOf(node)
+    first = node if sequence is None else sequence.GetNthDataNode(0)
+    paths = []
+    database = getattr(slicer, "dicomDatabase", None)
+    for uid in ((first.GetAttribute("DICOM.instanceUIDs") if first is not None else None) or "").split():
+        paths.append(database.fileForInstance(uid) if database is not None else "")
+    for held in (first, node):
+        storage = held.GetStorageNode() if held is not None and held.IsA("vtkMRMLStorableNode") else None
+        paths.append((storage.GetFileName() if storage is not None else None) or "")
+    for text in paths:
+        path = Path(text)
+        if (
+            text
+            and path.is_file()
+            and path.suffix.lower() not in (*IMAGE_SUFFIXES, ".nrrd", ".nhdr", ".mha", ".nii", ".gz")
+        ):
+            return path
+    return None
+
+
+def headerOf(node: Node) -> Header | None:
+    """What the DICOM file of an angiogram says; kept with the node from the first time it is read. None: nothing is known.
+
+    Raises
+    ------
+    InputError
+        The file behind the node is no XA run, or what is kept was spoilt.
+    """
+    carrier = _headerCarrier(node)
+    text = carrier.GetAttribute(HEADER)
+    if text is None:
+        path = fileBehind(node)
+        if path is None:
+            return None
+        try:
+            header = open_header(path)
+        except InputError:
+            return None  # not DICOM: an image with nothing to say
+        check_xa(header, Path(path.name))
+        text = keep_header(header)
+        carrier.SetAttribute(HEADER, text)
+    return kept_header(text)
+
+
+@dataclass(frozen=True)
+class CArmValue:
+    """One value of the C-arm's geometry, for people.
+
+    Attributes
+    ----------
+    label
+        What it is, with its unit.
+    value
+        Number or pair; None if missing.
+    source
+        The DICOM tag, or `typed`; empty if missing.
+    problem
+        Why it is missing, in a sentence; empty if it is not.
+    """
+
+    label: str
+    value: float | tuple[float, float] | None
+    source: str
+    problem: str
+
+
+def cArmOf(node: Node, typed: GeometryOptions = AS_IN_FILE) -> dict[str, CArmValue]:
+    """Each value of the geometry, by the names of `GeometryOptions`; the principal point is missing without a problem."""
+    header = headerOf(node) or Header(_emptyDataset(), {})
+    rows, columns = _frameViews(node)[0].shape[1:]
+    found = look_up(header, rows, columns, typed)
+    values = {}
+    for name, source in SOURCES.items():
+        if name == "projection_matrix":
+            continue
+        here = found.found.get(name)
+        origin = "" if here is None else "typed" if here.source == source.option else here.source
+        problem = worded((found.problems.get(name, ""),))[0]
+        values[name] = CArmValue(source.label, None if here is None else here.value, origin, problem)
+    return values
+
+
+def _emptyDataset() -> Any:
+    from pydicom.dataset import Dataset
+
+    return Dataset()
+
+
+def runSource(
+    node: Node,
+    geometry: GeometryOptions = AS_IN_FILE,
+    subtraction: SubtractionSettings = USUAL_SUBTRACTION,
+) -> tuple[Callable[[], Angiogram], CArm]:
+    """The run behind an angiogram's node, subtracted when asked for, and its view, known at once.
+
+    Raises
+    ------
+    InputError, GeometryError
+        Not grey images; every part of the geometry that is missing, senseless or moving.
+    """
+    views = _frameViews(node)
+    header, stored = headerOf(node), _headerCarrier(node).GetAttribute(PIXELS) == "stored"
+    rows, columns = views[0].shape[1:]
+    if header is None:
+        problems = []
+        if sequenceOf(node) is None and len(views[0]) > 1 and not _typed(geometry):
+            problems.append(
+                f"DSA {node.GetName()} is a volume of {len(views[0])} slices without an angiogram's DICOM values: "
+                "is it the CTA? Choose the angiogram."
+            )
+        carm = _carmOrProblems(Header(_emptyDataset(), {}), rows, columns, geometry, problems)
+        return (lambda: _angiogramOfImages(views, geometry, subtraction)), carm
+    carm = _carmOrProblems(header, rows, columns, geometry, [])
+
+    def angiogram() -> Angiogram:
+        values = np.concatenate(views)
+        values = values if stored else stored_from_itk(values, header)
+        return angiogram_of_stored(values, header, geometry, subtraction)
+
+    return angiogram, carm
+
+
+def _typed(geometry: GeometryOptions) -> bool:
+    return any(getattr(geometry, name) is not None for name in SOURCES)
+
+
+def _carmOrProblems(header: Header, rows: int, columns: int, geometry: GeometryOptions, problems: list[str]) -> CArm:
+    try:
+        carm, _ = read_carm(header, rows, columns, geometry)
+    except InputError as error:
+        raise InputError(problems or error.problems) from error
+    if problems:
+        raise InputError(problems)
+    return carm
+
+
+def _angiogramOfImages(
+    views: list[np.ndarray], geometry: GeometryOptions, subtraction: SubtractionSettings
+) -> Angiogram:
+    frames = np.concatenate(views)
+    full = float(np.iinfo(frames.dtype).max) if frames.dtype.kind in "iu" else float(frames.max())
+    return angiogram_of_images(frames.astype(np.float32), full, geometry, subtraction)
+
+
+def swapped(ctaNode: Node, dsaNode: Node) -> bool:
+    """Whether what was given as CTA looks like an angiogram and what was given as DSA like a CT."""
+    return ctaNode is not None and dsaNode is not None and _looksLikeRun(ctaNode) and _looksLikeCt(dsaNode)
+
+
+def _looksLikeRun(node: Node) -> bool:
+    if sequenceOf(node) is not None or node.GetAttribute(HEADER) is not None:
+        return True
+    image = node.GetImageData() if node.IsA("vtkMRMLVolumeNode") else None
+    return image is not None and image.GetDimensions()[2] == 1
+
+
+def _looksLikeCt(node: Node) -> bool:
+    image = node.GetImageData() if node.IsA("vtkMRMLScalarVolumeNode") else None
+    if image is None or sequenceOf(node) is not None or node.GetAttribute(HEADER) is not None:
+        return False
+    return image.GetDimensions()[2] >= 20 and image.GetScalarRange()[0] < -200

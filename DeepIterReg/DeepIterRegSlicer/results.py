@@ -1,0 +1,492 @@
+"""A registration into the scene: nodes in one folder, found again after the scene was saved and reopened, and how they are shown.
+
+Everything stands in C-arm RAS mm, the origin at the isocentre: the detector's images where the detector stood, the CTA's
+vessels under the transform `ctaToCarm`, which the CTA itself can observe (`placeUnder`).
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util import numpy_support
+
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.jobs import Outcome
+from DeepIterRegLib.registration import Registration
+from DeepIterRegLib.report.images import RED, vessel_projection, window_of
+from DeepIterRegLib.report.outputs import detector_image
+from DeepIterRegLib.volume import Volume
+from DeepIterRegSlicer.mrml import RESULT, isResultTransform, voxelsOf
+
+Node = Any  # a vtkMRMLNode
+NAME = "DeepIterReg"
+_REFERENCE = "DeepIterReg."
+_FULL_MM = "DeepIterReg.FullMm"  # on the projection: length of vessel that is shown at full brightness 1
+_FIRST, _LAST = "DeepIterReg.FirstFrame", "DeepIterReg.LastFrame"  # on the MinIP
+_SLAB = 24  # slices of the mask per piece of surface: VTK keeps Python's lock, so the panel waits this long
+
+
+@dataclass(frozen=True)
+class ShownOutcome(Outcome):
+    """An outcome with what the scene needs of it and what takes too long for the main thread.
+
+    Attributes
+    ----------
+    projection : (row, column) float32
+        Length of vessel along each ray at the found pose, mm, at the detector's resolution.
+    window : (black, white)
+        Grey values of the run.
+    surface
+        The vessels, CTA world RAS mm.
+    labels
+        The vessels' box, cut out of the CTA's grid.
+    """
+
+    projection: np.ndarray
+    window: tuple[float, float]
+    surface: vtk.vtkPolyData
+    labels: Volume
+
+
+@dataclass(frozen=True)
+class RegistrationNodes:
+    """Nodes of one registration; any of them may have been deleted since (then None).
+
+    Attributes
+    ----------
+    ctaToCarm
+        vtkMRMLLinearTransformNode, CTA to C-arm, RAS mm, to parent.
+    registration
+        vtkMRMLTextNode: registration.json.
+    frames, browser, frame
+        The subtracted run on the detector: sequence, its browser, and the frame that it shows.
+    minip
+        Minimum over a range of frames, on the detector.
+    projection
+        The vessels as the C-arm would see them, mm, on the detector.
+    tint, plain
+        Colour tables of the projection: red, and white.
+    vessels
+        vtkMRMLSegmentationNode under `ctaToCarm`.
+    carmPoints, frustum
+        Markups of source and isocentre; model of the beam's edges.
+    scores, chart
+        Table and plot of the score by stage.
+    """
+
+    ctaToCarm: Node
+    registration: Node
+    frames: Node
+    browser: Node
+    frame: Node
+    minip: Node
+    projection: Node
+    tint: Node
+    plain: Node
+    vessels: Node
+    carmPoints: Node
+    frustum: Node
+    scores: Node
+    chart: Node
+
+
+# -- any thread -----------------------------------------------------------------------------------------
+
+
+def prepareToShow(outcome: Outcome) -> ShownOutcome:
+    """Project, window and triangulate: seconds of work without any node."""
+    registration = outcome.registration
+    labels = _box(outcome.vessels)
+    return ShownOutcome(
+        **{field.name: getattr(outcome, field.name) for field in fields(Outcome)},
+        projection=vessel_projection(outcome.vessels, registration.carm, registration.cta_to_carm),
+        window=window_of(outcome.angiogram),
+        surface=_surface(labels),
+        labels=labels,
+    )
+
+
+def _box(mask: Volume) -> Volume:
+    """The mask without its empty margins but for one voxel."""
+    voxels = mask.voxels
+    cuts = []
+    for axis in range(3):
+        set_ = np.flatnonzero(voxels.any(axis=tuple(a for a in range(3) if a != axis)))
+        cuts.append(slice(max(0, set_[0] - 1), set_[-1] + 2))
+    affine = mask.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ np.array([cut.start for cut in cuts[::-1]])
+    return Volume(np.ascontiguousarray(voxels[tuple(cuts)]), affine)
+
+
+def _surface(mask: Volume) -> vtk.vtkPolyData:
+    """Surface of a mask, RAS mm, piece by piece."""
+    padded = np.pad(mask.voxels.astype(np.uint8), 1)
+    append = vtk.vtkAppendPolyData()
+    for first in range(0, len(padded) - 1, _SLAB):
+        piece = padded[first : first + _SLAB + 1]
+        if not piece.any():
+            continue
+        flying = vtk.vtkFlyingEdges3D()
+        flying.SetInputData(_image(piece, origin=(-1, -1, first - 1)))
+        flying.SetValue(0, 0.5)
+        flying.ComputeNormalsOff()
+        flying.ComputeScalarsOff()
+        flying.Update()
+        append.AddInputData(flying.GetOutput())
+    clean = vtk.vtkCleanPolyData()
+    clean.SetInputConnection(append.GetOutputPort())
+    toRas = vtk.vtkTransform()
+    toRas.SetMatrix(slicer.util.vtkMatrixFromArray(mask.affine))
+    moved = vtk.vtkTransformPolyDataFilter()
+    moved.SetInputConnection(clean.GetOutputPort())
+    moved.SetTransform(toRas)
+    moved.Update()
+    return moved.GetOutput()
+
+
+def _image(voxels: np.ndarray, origin: tuple[float, float, float] = (0, 0, 0)) -> vtk.vtkImageData:
+    """An image that shares the memory of voxels (k, j, i)."""
+    image = vtk.vtkImageData()
+    image.SetDimensions(*voxels.shape[::-1])
+    image.SetOrigin(*origin)
+    image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(np.ascontiguousarray(voxels).ravel(), deep=False))
+    return image
+
+
+# -- into the scene ---------------------------------------------------------------------------------------
+
+
+def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> RegistrationNodes:
+    """Fill the nodes of an earlier registration, as far as they are still there, or new ones in a folder of their own."""
+    scene = slicer.mrmlScene
+    names = {
+        "ctaToCarm": ("vtkMRMLLinearTransformNode", "ctaToCarm"),
+        "registration": ("vtkMRMLTextNode", "registration"),
+        "frames": ("vtkMRMLSequenceNode", "DSA on the detector"),
+        "browser": ("vtkMRMLSequenceBrowserNode", "DSA on the detector browser"),
+        "minip": ("vtkMRMLScalarVolumeNode", "DSA MinIP on the detector"),
+        "projection": ("vtkMRMLScalarVolumeNode", "CTA projection"),
+        "tint": ("vtkMRMLColorTableNode", "CTA projection red"),
+        "plain": ("vtkMRMLColorTableNode", "CTA projection white"),
+        "vessels": ("vtkMRMLSegmentationNode", "CTA vessels"),
+        "carmPoints": ("vtkMRMLMarkupsFiducialNode", "C-arm"),
+        "frustum": ("vtkMRMLModelNode", "C-arm beam"),
+        "scores": ("vtkMRMLTableNode", "Scores"),
+        "chart": ("vtkMRMLPlotChartNode", "Score"),
+    }
+    scene.StartState(slicer.vtkMRMLScene.BatchProcessState)
+    try:
+        made = {key: _reused(old, key, scene) or _added(scene, *names[key]) for key in names}
+        registration = outcome.registration
+        _fillTransform(made["ctaToCarm"], registration)
+        made["registration"].SetText(json.dumps(registration.to_json_dict(), allow_nan=False))
+        _fillColours(made["tint"], RED / 255.0)
+        _fillColours(made["plain"], np.ones(3))
+        _fillFrames(made["frames"], outcome)
+        _fillProjection(made["projection"], outcome, made["tint"])
+        _fillMinip(made["minip"], outcome)
+        _fillVessels(made["vessels"], outcome, made["ctaToCarm"])
+        _fillCarm(made["carmPoints"], made["frustum"], registration.carm)
+        series = _fillScores(made["scores"], made["chart"], registration)
+    finally:
+        scene.EndState(slicer.vtkMRMLScene.BatchProcessState)
+    # Outside the batch: the browser's proxy is made by observers.
+    made["frame"] = _fillBrowser(made["browser"], made["frames"], outcome)
+    nodes = RegistrationNodes(**made)
+    for field in fields(nodes):
+        node = getattr(nodes, field.name)
+        if node is not nodes.ctaToCarm:
+            nodes.ctaToCarm.SetNodeReferenceID(_REFERENCE + field.name, node.GetID())
+    _putInFolder([*(getattr(nodes, field.name) for field in fields(nodes)), *series], nodes.ctaToCarm)
+    return nodes
+
+
+def _reused(old: RegistrationNodes | None, key: str, scene: Node) -> Node:
+    node = getattr(old, key, None)
+    return node if node is not None and node.GetScene() is scene else None
+
+
+def _added(scene: Node, className: str, name: str) -> Node:
+    return scene.AddNewNodeByClass(className, scene.GenerateUniqueName(name))
+
+
+def _fillTransform(node: Node, registration: Registration) -> None:
+    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(registration.cta_to_carm))
+    node.SetAttribute(RESULT, "ctaToCarm")
+
+
+def _fillColours(node: Node, colour: np.ndarray) -> None:
+    """One hue, from dim to full: thin vessels stay visible beside thick ones, and none is black on a dark vessel."""
+    node.SetTypeToUser()
+    node.SetAttribute("Category", NAME)
+    node.SetNumberOfColors(256)
+    for n in range(256):
+        strength = 0.45 + 0.55 * (n / 255) ** 0.5
+        node.SetColor(n, str(n), *(strength * colour), 1.0)
+    node.NamesInitialisedOn() if hasattr(node, "NamesInitialisedOn") else None
+
+
+def _place(node: Node, image: np.ndarray, carm: CArm) -> None:
+    """An image (row, column) as the voxels of a volume node on the detector."""
+    stood = detector_image(image, carm)
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(stood.affine))
+    node.SetAndObserveImageData(_image(stood.voxels))
+
+
+def _display(node: Node, low: float, high: float) -> Node:
+    node.CreateDefaultDisplayNodes()
+    display = node.GetDisplayNode()
+    display.AutoWindowLevelOff()
+    display.SetWindowLevelMinMax(low, high)
+    return display
+
+
+def _fillFrames(node: Node, outcome: ShownOutcome) -> None:
+    node.RemoveAllDataNodes()
+    node.SetIndexName("time")
+    node.SetIndexUnit("s")
+    node.SetIndexTypeFromString("numeric")
+    for time_s, image in zip(outcome.angiogram.frame_times_s, outcome.angiogram.frames, strict=True):
+        frame = slicer.vtkMRMLScalarVolumeNode()
+        frame.SetName("DSA frame")
+        _place(frame, image, outcome.angiogram.carm)
+        node.SetDataNodeAtValue(frame, f"{time_s:.6g}")
+
+
+def _fillBrowser(browser: Node, frames: Node, outcome: ShownOutcome) -> Node:
+    browser.SetAndObserveMasterSequenceNodeID(frames.GetID())
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
+    densest = int(np.argmin(outcome.angiogram.frames[:, outcome.angiogram.valid].mean(axis=1)))
+    browser.SetSelectedItemNumber(densest)
+    frame = browser.GetProxyNode(frames)
+    _display(frame, *outcome.window)
+    return frame
+
+
+def _fillMinip(node: Node, outcome: ShownOutcome) -> None:
+    frames = outcome.angiogram.frames
+    _place(node, frames.min(axis=0), outcome.angiogram.carm)
+    node.SetAttribute(_FIRST, "0")
+    node.SetAttribute(_LAST, str(len(frames) - 1))
+    _display(node, *outcome.window)
+
+
+def _fillProjection(node: Node, outcome: ShownOutcome, tint: Node) -> None:
+    image = outcome.projection
+    seen = image[image > 0]
+    full = max(float(np.percentile(seen, 98)), 1e-3) if seen.size else 1.0
+    _place(node, image, outcome.angiogram.carm)
+    node.SetAttribute(_FULL_MM, f"{full:.6g}")
+    display = _display(node, 0.0, full)
+    display.SetAndObserveColorNodeID(tint.GetID())
+    # Where there is no vessel the image is transparent: alpha is all or nothing in a slice view.
+    display.AutoThresholdOff() if hasattr(display, "AutoThresholdOff") else display.SetAutoThreshold(0)
+    display.SetLowerThreshold(0.03 * full)
+    display.SetUpperThreshold(1e9)
+    display.ApplyThresholdOn()
+
+
+def _fillVessels(node: Node, outcome: ShownOutcome, ctaToCarm: Node) -> None:
+    node.CreateDefaultDisplayNodes()
+    segmentation = node.GetSegmentation()
+    segmentation.RemoveAllSegments()
+    labels = slicer.vtkOrientedImageData()
+    labels.ShallowCopy(_image(outcome.labels.voxels.view(np.uint8)))
+    labels.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(outcome.labels.affine))
+    segment = slicer.vtkSegment()
+    segment.SetName("Vessels")
+    segment.SetColor(*(RED / 255.0))
+    converter = slicer.vtkSegmentationConverter
+    segment.AddRepresentation(converter.GetSegmentationBinaryLabelmapRepresentationName(), labels)
+    segment.AddRepresentation(converter.GetSegmentationClosedSurfaceRepresentationName(), outcome.surface)
+    segmentation.SetSourceRepresentationName(converter.GetSegmentationBinaryLabelmapRepresentationName())
+    segmentation.AddSegment(segment, "Vessels")
+    node.SetAndObserveTransformNodeID(ctaToCarm.GetID())
+    node.GetDisplayNode().SetVisibility2D(False)  # the projection is what the slice view shows
+
+
+def _fillCarm(points: Node, frustum: Node, carm: CArm) -> None:
+    points.RemoveAllControlPoints()
+    points.AddControlPoint(vtk.vtkVector3d(*carm.source_mm), "Source")
+    points.AddControlPoint(vtk.vtkVector3d(0.0, 0.0, 0.0), "Isocentre")
+    points.SetLocked(True)
+    points.CreateDefaultDisplayNodes()
+    points.GetDisplayNode().SetVisibility2D(False)
+    frustum.SetAndObservePolyData(_frustum(carm))
+    frustum.CreateDefaultDisplayNodes()
+    display = frustum.GetDisplayNode()
+    display.SetColor(0.95, 0.75, 0.1)
+    display.SetLineWidth(2)
+    display.SetLighting(False)
+    display.SetVisibility2D(False)
+
+
+def _frustum(carm: CArm) -> vtk.vtkPolyData:
+    """Lines from the source to the detector's corners, round the detector, and along the beam to its middle."""
+    right, bottom = carm.columns - 0.5, carm.rows - 0.5
+    corners = np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom], carm.principal_point_px])
+    positions = np.vstack([carm.source_mm, carm.pixel_positions(corners)])
+    points, lines = vtk.vtkPoints(), vtk.vtkCellArray()
+    for position in positions:
+        points.InsertNextPoint(*position)
+    for path in ((0, 1), (0, 2), (0, 3), (0, 4), (1, 2, 3, 4, 1), (0, 5)):
+        lines.InsertNextCell(len(path))
+        for n in path:
+            lines.InsertCellPoint(n)
+    mesh = vtk.vtkPolyData()
+    mesh.SetPoints(points)
+    mesh.SetLines(lines)
+    return mesh
+
+
+def _fillScores(table: Node, chart: Node, registration: Registration) -> list[Node]:
+    """A column for each stage; scores of different stages cannot be compared. Returns the plot series."""
+    scene = table.GetScene()
+    for n in range(chart.GetNumberOfPlotSeriesNodes() - 1, -1, -1):
+        scene.RemoveNode(chart.GetNthPlotSeriesNode(n))
+    chart.RemoveAllPlotSeriesNodeIDs()
+    table.RemoveAllColumns()
+    longest = max((len(stage.scores) for stage in registration.stages), default=0)
+    columns = {"Step": np.arange(1.0, longest + 1)}
+    for stage in registration.stages:
+        columns[stage.name] = np.concatenate([stage.scores, np.full(longest - len(stage.scores), np.nan)])
+    for name, values in columns.items():
+        array = numpy_support.numpy_to_vtk(np.ascontiguousarray(values, dtype=np.float64), deep=True)
+        array.SetName(name)
+        table.AddColumn(array)
+    made = []
+    colours = ((0.12, 0.47, 0.71), (0.84, 0.15, 0.16), (0.17, 0.63, 0.17), (0.58, 0.40, 0.74))
+    for n, stage in enumerate(registration.stages):
+        series = _added(scene, "vtkMRMLPlotSeriesNode", stage.name)
+        series.SetAndObserveTableNodeID(table.GetID())
+        series.SetXColumnName("Step")
+        series.SetYColumnName(stage.name)
+        series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
+        series.SetColor(*colours[n % len(colours)])
+        chart.AddAndObservePlotSeriesNodeID(series.GetID())
+        made.append(series)
+    chart.SetTitle("Score by step")
+    chart.SetXAxisTitle("Step")
+    chart.SetYAxisTitle("Score")
+    return made
+
+
+def _putInFolder(nodes: list[Node], transform: Node) -> None:
+    tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(transform.GetScene())
+    held = tree.GetItemByDataNode(transform)
+    folder = tree.GetItemParent(held) if held else 0
+    if not folder or folder == tree.GetSceneItemID():
+        folder = tree.CreateFolderItem(tree.GetSceneItemID(), tree.GenerateUniqueItemName(NAME))
+    for node in nodes:
+        item = tree.GetItemByDataNode(node) or tree.CreateItem(folder, node)
+        tree.SetItemParent(item, folder)
+
+
+# -- found again ------------------------------------------------------------------------------------------
+
+
+def nodesOf(ctaToCarm: Node) -> RegistrationNodes:
+    """The nodes of a registration by its transform, also in a reopened scene."""
+    others = {
+        field.name: ctaToCarm.GetNodeReference(_REFERENCE + field.name)
+        for field in fields(RegistrationNodes)
+        if field.name != "ctaToCarm"
+    }
+    return RegistrationNodes(ctaToCarm=ctaToCarm, **others)
+
+
+def registrationsIn(scene: Node) -> list[RegistrationNodes]:
+    """All registrations of a scene, oldest first."""
+    found = scene.GetNodesByClass("vtkMRMLLinearTransformNode")
+    transforms = [found.GetItemAsObject(n) for n in range(found.GetNumberOfItems())]
+    return [nodesOf(node) for node in transforms if isResultTransform(node)]
+
+
+def registrationOf(nodes: RegistrationNodes) -> Registration:
+    """The registration itself: pose, C-arm, scores, warnings."""
+    return Registration.from_json_dict(json.loads(nodes.registration.GetText()))
+
+
+def placeUnder(ctaToCarm: Node, node: Node) -> None:
+    """Hang a CTA (or a mask of it), with the transforms it already has, under `ctaToCarm`; an earlier result is replaced."""
+    while node.GetParentTransformNode() is not None and not isResultTransform(node.GetParentTransformNode()):
+        node = node.GetParentTransformNode()
+    node.SetAndObserveTransformNodeID(ctaToCarm.GetID())
+
+
+# -- shown ------------------------------------------------------------------------------------------------
+
+
+def showOverlay(nodes: RegistrationNodes, sliceNode: Node, compositeNode: Node, opacity: float = 0.75) -> None:
+    """A slice view that looks at the detector as the angiogram is stored: run behind, projection in front."""
+    compositeNode.SetBackgroundVolumeID(nodes.minip.GetID())
+    compositeNode.SetForegroundVolumeID(nodes.projection.GetID())
+    compositeNode.SetLabelVolumeID(None)
+    compositeNode.SetForegroundOpacity(opacity)
+    lookAtDetector(registrationOf(nodes).carm, sliceNode)
+
+
+def lookAtDetector(carm: CArm, sliceNode: Node) -> None:
+    """Columns to the right, rows downwards, the whole detector in view."""
+    across, up = np.array(carm.column_axis), -np.array(carm.row_axis)
+    middle = carm.pixel_positions(np.array([[(carm.columns - 1) / 2, (carm.rows - 1) / 2]]))[0]
+    sliceNode.SetSliceToRASByNTP(*np.cross(across, up), *across, *middle, 0)
+    wide, high, _ = sliceNode.GetDimensions()
+    row_mm, column_mm = carm.pixel_spacing_mm
+    scale = max(carm.columns * column_mm / max(wide, 1), carm.rows * row_mm / max(high, 1))
+    sliceNode.SetFieldOfView(wide * scale, high * scale, sliceNode.GetFieldOfView()[2])
+    sliceNode.SetSliceOffset(sliceNode.GetSliceOffset())
+
+
+def showFrame(nodes: RegistrationNodes, number: int, compositeNode: Node) -> None:
+    """A frame (from 0) of the run behind the projection."""
+    nodes.browser.SetSelectedItemNumber(number)
+    compositeNode.SetBackgroundVolumeID(nodes.frame.GetID())
+
+
+def showMinip(nodes: RegistrationNodes, first: int, last: int, compositeNode: Node) -> None:
+    """The minimum over frames first..last (from 0, both included) behind the projection."""
+    count = nodes.frames.GetNumberOfDataNodes()
+    first, last = max(0, min(first, last)), min(max(first, last), count - 1)
+    asked = (str(first), str(last))
+    if (nodes.minip.GetAttribute(_FIRST), nodes.minip.GetAttribute(_LAST)) != asked:
+        image = voxelsOf(nodes.minip.GetImageData())
+        frames = [voxelsOf(nodes.frames.GetNthDataNode(n).GetImageData()) for n in range(first, last + 1)]
+        np.copyto(image, frames[0])
+        for frame in frames[1:]:
+            np.minimum(image, frame, out=image)
+        nodes.minip.SetAttribute(_FIRST, asked[0])
+        nodes.minip.SetAttribute(_LAST, asked[1])
+        nodes.minip.GetImageData().GetPointData().GetScalars().Modified()
+        nodes.minip.GetImageData().Modified()
+    compositeNode.SetBackgroundVolumeID(nodes.minip.GetID())
+
+
+def minipRange(nodes: RegistrationNodes) -> tuple[int, int]:
+    """First and last frame (from 0) of the MinIP shown."""
+    return int(nodes.minip.GetAttribute(_FIRST)), int(nodes.minip.GetAttribute(_LAST))
+
+
+def setTint(nodes: RegistrationNodes, red: bool) -> None:
+    """The projection in red, or in white."""
+    nodes.projection.GetDisplayNode().SetAndObserveColorNodeID((nodes.tint if red else nodes.plain).GetID())
+
+
+def setBrightness(nodes: RegistrationNodes, brightness: float) -> None:
+    """1 as shown at first; more makes thin vessels brighter."""
+    full = float(nodes.projection.GetAttribute(_FULL_MM))
+    nodes.projection.GetDisplayNode().SetWindowLevelMinMax(0.0, full / max(brightness, 0.01))
+
+
+def setCarmVisible(nodes: RegistrationNodes, visible: bool, sliceNode: Node = None) -> None:
+    """Source, isocentre and beam in the 3D view; with a slice view that shows the overlay, its image where the detector stood."""
+    for node in (nodes.carmPoints, nodes.frustum):
+        if node is not None and node.GetDisplayNode() is not None:
+            node.GetDisplayNode().SetVisibility(visible)
+    if sliceNode is not None:
+        sliceNode.SetSliceVisible(visible)

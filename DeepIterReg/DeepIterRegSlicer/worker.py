@@ -1,0 +1,98 @@
+"""One job in one thread: its progress in a queue, a way to cancel, its end as a value. No Qt, no MRML."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Generic, TypeVar
+
+from DeepIterRegLib.errors import Cancelled
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Progress:
+    """A step has come so far: 0..1."""
+
+    step: str
+    done: float
+
+
+@dataclass(frozen=True)
+class Finished(Generic[T]):
+    """The job returned."""
+
+    result: T
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The job raised; `Cancelled` means that it was asked to end."""
+
+    error: BaseException
+
+    @property
+    def cancelled(self) -> bool:
+        return isinstance(self.error, Cancelled)
+
+
+Job = Callable[[Callable[[str, float], None], Callable[[], bool]], T]
+
+
+class Worker(Generic[T]):
+    """Runs `job(onProgress, shouldStop)` at once in a thread of its own.
+
+    The main thread calls `events` from a timer. After the one `Finished` or `Failed` nothing follows.
+    """
+
+    def __init__(self, job: Job[T]) -> None:
+        self._events: queue.SimpleQueue[Progress | Finished[T] | Failed] = queue.SimpleQueue()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, args=(job,), name="DeepIterReg", daemon=True)
+        self._thread.start()
+
+    def events(self) -> list[Progress | Finished[T] | Failed]:
+        """What happened since the last call, in order; never waits. Of progress within one step only the newest is given."""
+        news: list[Progress | Finished[T] | Failed] = []
+        while True:
+            try:
+                event = self._events.get_nowait()
+            except queue.Empty:
+                return news
+            before = news[-1] if news else None
+            if isinstance(event, Progress) and isinstance(before, Progress) and event.step == before.step:
+                news.pop()
+            news.append(event)
+
+    @property
+    def running(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def cancelling(self) -> bool:
+        return self._stop.is_set()
+
+    def cancel(self) -> None:
+        """Ask the job to end; it does at its next look. May be called at any time, more than once."""
+        self._stop.set()
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Wait for the end; False if it has not come in time."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def _run(self, job: Job[T]) -> None:
+        end: Finished[T] | Failed
+        try:
+            end = Finished(job(self._tell, self._stop.is_set))
+        except BaseException as error:
+            end = Failed(error)
+        self._events.put(end)
+
+    def _tell(self, step: str, done: float) -> None:
+        if self._stop.is_set():
+            raise Cancelled
+        self._events.put(Progress(step, done))

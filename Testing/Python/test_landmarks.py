@@ -1,0 +1,101 @@
+"""Poses from paired landmarks: known poses come back, one slip does no harm, and what fixes no pose is refused in a sentence."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.geometry import CArm, mpe_mm, pose
+from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
+
+CENTRE = np.array([12.0, -30.0, 640.0])
+
+
+def view(primary_deg: float = 90.0, secondary_deg: float = 0.0) -> CArm:
+    return CArm.from_angles(
+        primary_deg, secondary_deg, sid_mm=1180, sod_mm=760, rows=1024, columns=960, pixel_spacing_mm=(0.3, 0.3)
+    )
+
+
+def head_points(rng: np.random.Generator, count: int) -> np.ndarray:
+    return CENTRE + rng.uniform(-70, 70, (count, 3))
+
+
+def truth(rng: np.random.Generator, degrees: float, mm: float) -> np.ndarray:
+    turn = pose.euler_deg_to_rotation(rng.uniform(-degrees, degrees, 3))
+    return np.asarray(pose.offset_about(pose.radiological(CENTRE), CENTRE, turn, rng.uniform(-mm, mm, 3)))
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("count", [4, 6, 12])
+def test_known_pose_comes_back_exactly(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    carm = view(*[(90, 0), (0, 0), (-28.5, 21.9)][seed % 3])
+    wanted = truth(rng, 40, 60)
+    points = head_points(rng, count)
+    found = pose_from_landmarks(points, carm.project(points, wanted), carm)
+    assert mpe_mm(carm, found.cta_to_carm, wanted, CENTRE) < 0.05
+    assert found.residuals_mm.max() < 0.05
+    rotation = found.cta_to_carm[:3, :3]
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(3), atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_any_orientation_of_the_head_is_found(seed: int) -> None:
+    rng = np.random.default_rng(100 + seed)
+    carm = view(0, 0)
+    turn = pose.so3_exp(rng.normal(size=3) * 2)
+    wanted = np.asarray(pose.offset_about(pose.radiological(CENTRE), CENTRE, turn, rng.uniform(-40, 40, 3)))
+    points = head_points(rng, 8)
+    found = pose_from_landmarks(points, carm.project(points, wanted), carm)
+    assert mpe_mm(carm, found.cta_to_carm, wanted, CENTRE) < 0.05
+
+
+def test_points_in_one_plane_are_enough() -> None:
+    rng = np.random.default_rng(5)
+    carm, wanted = view(), truth(rng, 30, 30)
+    points = head_points(rng, 7)
+    points[:, 2] = CENTRE[2]
+    found = pose_from_landmarks(points, carm.project(points, wanted), carm)
+    assert found.residuals_mm.max() < 0.1
+
+
+def test_clicks_off_by_a_millimetre_give_a_pose_off_by_about_that() -> None:
+    errors = []
+    for seed in range(10):
+        rng = np.random.default_rng(seed)
+        carm, wanted = view(), truth(rng, 25, 30)
+        points = head_points(rng, 8)
+        pixels = carm.project(points, wanted) + rng.normal(scale=1.0 / 0.3, size=(8, 2))
+        errors.append(float(mpe_mm(carm, pose_from_landmarks(points, pixels, carm).cta_to_carm, wanted, CENTRE)))
+    assert np.median(errors) < 2.0
+
+
+def test_one_slip_among_ten_pulls_little() -> None:
+    rng = np.random.default_rng(3)
+    carm, wanted = view(), truth(rng, 20, 20)
+    points = head_points(rng, 10)
+    pixels = carm.project(points, wanted)
+    pixels[4] += [150, -90]
+    found = pose_from_landmarks(points, pixels, carm)
+    assert mpe_mm(carm, found.cta_to_carm, wanted, CENTRE) < 5
+    assert int(np.argmax(found.residuals_mm)) == 4
+
+
+def test_what_fixes_no_pose_is_refused() -> None:
+    rng = np.random.default_rng(0)
+    carm, wanted = view(), truth(rng, 10, 10)
+    points = head_points(rng, 8)
+    pixels = carm.project(points, wanted)
+    with pytest.raises(InputError, match="3 pairs of landmarks; at least 4"):
+        pose_from_landmarks(points[:3], pixels[:3], carm)
+    with pytest.raises(InputError, match="8 landmarks on the CTA and 7 on the DSA"):
+        pose_from_landmarks(points, pixels[:7], carm)
+    line = CENTRE + np.outer(np.linspace(-50, 50, 6), [0.2, 0.5, 0.8])
+    with pytest.raises(InputError, match=r"landmarks on the CTA lie within .* mm of one line"):
+        pose_from_landmarks(line, carm.project(line, wanted), carm)
+    with pytest.raises(InputError, match="not finite"):
+        pose_from_landmarks(points, np.where(np.arange(8)[:, None] == 2, np.nan, pixels), carm)
+    with pytest.raises(InputError, match="same points in the same order"):
+        pose_from_landmarks(points, pixels[::-1], carm)
