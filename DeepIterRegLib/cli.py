@@ -22,8 +22,6 @@ from DeepIterRegLib import __version__
 from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from DeepIterRegLib.dicom import GeometryOptions
     from DeepIterRegLib.registration import Registration
 
@@ -216,9 +214,10 @@ def _geometry_options(
     projection_matrix: Path | None,
 ) -> GeometryOptions:
     from DeepIterRegLib.dicom import GeometryOptions
+    from DeepIterRegLib.typed import matrix_file, numbers
 
-    spacing = _numbers(pixel_spacing, "--pixel-spacing", (1, 2))
-    point = _numbers(principal_point, "--principal-point", (2,))
+    spacing = numbers(pixel_spacing, "--pixel-spacing", (1, 2))
+    point = numbers(principal_point, "--principal-point", (2,))
     return GeometryOptions(
         primary_angle_deg=primary_angle,
         secondary_angle_deg=secondary_angle,
@@ -226,47 +225,8 @@ def _geometry_options(
         sod_mm=sod,
         pixel_spacing_mm=(spacing[0], spacing[-1]) if spacing else None,
         principal_point_px=(point[0], point[1]) if point else None,
-        projection_matrix=_matrix_file(projection_matrix) if projection_matrix else None,
+        projection_matrix=matrix_file(projection_matrix, "--projection-matrix") if projection_matrix else None,
     )
-
-
-def _numbers(text: str | None, option: str, counts: tuple[int, ...]) -> list[float]:
-    if text is None:
-        return []
-    try:
-        values = [float(part) for part in text.replace(",", " ").split()]
-    except ValueError:
-        values = []
-    if len(values) not in counts:
-        wanted = " or ".join(str(count) for count in counts)
-        raise InputError(
-            f'{option} is "{text}"; {wanted} number{"s" if counts != (1,) else ""} separated by a comma are needed.'
-        )
-    return values
-
-
-def _frame_numbers(text: str | None) -> tuple[int, ...] | None:
-    """Frames counted from 1 as typed, from 0 as used."""
-    if text is None:
-        return None
-    parts = text.replace(",", " ").split()
-    if not parts or not all(part.isdecimal() and int(part) >= 1 for part in parts):
-        raise InputError(f'--mask-frames is "{text}"; frame numbers from 1 separated by commas are needed.')
-    return tuple(int(part) - 1 for part in parts)
-
-
-def _matrix_file(path: Path) -> np.ndarray:
-    import numpy as np
-
-    try:
-        matrix = np.loadtxt(path, delimiter="," if "," in path.read_text(encoding="utf-8") else None)
-    except (OSError, ValueError) as error:
-        raise InputError(f"--projection-matrix {path} cannot be read as 3 rows of 4 numbers: {error}.") from error
-    if matrix.shape != (3, 4):
-        raise InputError(
-            f"--projection-matrix {path} holds an array of shape {matrix.shape}; 3 rows of 4 numbers are needed."
-        )
-    return matrix
 
 
 @contextmanager
@@ -383,6 +343,7 @@ def register(
     from DeepIterRegLib.jobs import RegisterJob, register_files
     from DeepIterRegLib.output import output_folder
     from DeepIterRegLib.report.outputs import REGISTRATION_FILES
+    from DeepIterRegLib.typed import frame_numbers
 
     job = RegisterJob(
         cta=cta,
@@ -396,7 +357,7 @@ def register(
         cta_vein_mask=cta_vein_mask,
         dsa_mask=dsa_mask,
         reference=reference,
-        mask_frames=_frame_numbers(mask_frames),
+        mask_frames=frame_numbers(mask_frames, "--mask-frames"),
         subtraction=subtraction.value,
         device=device.value,
         seed=seed,
@@ -444,6 +405,7 @@ def segment(
     """
     from DeepIterRegLib.jobs import CTA_MASK_FILES, DSA_MASK_FILES, is_angiogram, segment_cta_file, segment_dsa_file
     from DeepIterRegLib.output import output_folder
+    from DeepIterRegLib.typed import frame_numbers
 
     dsa = kind is Kind.dsa or (kind is Kind.auto and is_angiogram(file))
     names = DSA_MASK_FILES if dsa else CTA_MASK_FILES
@@ -452,7 +414,9 @@ def segment(
             geometry = _geometry_options(
                 primary_angle, secondary_angle, sid, sod, pixel_spacing, principal_point, projection_matrix
             )
-            counts = segment_dsa_file(file, geometry, _frame_numbers(mask_frames), subtraction.value, folder, report)
+            counts = segment_dsa_file(
+                file, geometry, frame_numbers(mask_frames, "--mask-frames"), subtraction.value, folder, report
+            )
         else:
             counts = segment_cta_file(file, cta_mask, opening_radius, min_component, folder, report)
     if as_json:
@@ -496,8 +460,9 @@ def project(
     """
     from DeepIterRegLib.jobs import project_file
     from DeepIterRegLib.output import output_file
+    from DeepIterRegLib.typed import numbers
 
-    wanted = _numbers(size, "--size", (2,))
+    wanted = numbers(size, "--size", (2,))
     geometry = _geometry_options(
         primary_angle, secondary_angle, sid, sod, pixel_spacing, principal_point, projection_matrix
     )

@@ -144,14 +144,15 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
     RegistrationError
         No pose found.
     """
-    outcome = register_case(_case_of_files(job), on_progress)
+    outcome = register_case(case_of_files(job), on_progress)
     on_progress("Write report", 0.0)
     write_registration(folder, outcome.registration, outcome.angiogram, outcome.vessels)
     on_progress("Write report", 1.0)
     return outcome.registration
 
 
-def _case_of_files(job: RegisterJob) -> Case:
+def case_of_files(job: RegisterJob) -> Case:
+    """The case whose parts are read from the files of a job when `register_case` asks for them."""
     from_file = job.init is not None and job.init not in ("radiological", "search")
     subtraction = SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction)
     return Case(
