@@ -144,8 +144,9 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
             poses["reference"] = problems.of(lambda: mrml.poseSource(options.referenceTransform))
         if options.init == "transform":
             poses["initial_pose"] = problems.of(lambda: self._initialTransform(options))
-        elif options.init == "landmarks" and carm is not None:
-            poses["initial_pose"] = problems.of(lambda: mrml.landmarkSource(options, dsaNode, carm))
+        elif options.init == "landmarks" and carm is not None and cta is not None:
+            lists = (options.ctaLandmarks, options.dsaLandmarks)
+            poses["initial_pose"] = problems.of(lambda: mrml.landmarkSource(*lists, ctaNode, dsaNode, carm))
         ctaSettings = problems.of(
             lambda: CtaSegmentation() if options.contrastHu is None else CtaSegmentation(contrast_hu=options.contrastHu)
         )

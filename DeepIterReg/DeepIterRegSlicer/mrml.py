@@ -32,6 +32,8 @@ from DeepIterRegLib.dicom.options import SOURCES
 from DeepIterRegLib.dicom.reader import angiogram_of_images, angiogram_of_stored, check_xa
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
+from DeepIterRegLib.geometry.pose import transform
 from DeepIterRegLib.transforms import as_rigid
 from DeepIterRegLib.volume import Volume
 
@@ -126,6 +128,70 @@ def poseSource(node: Node) -> Callable[[], np.ndarray]:
         raise InputError(f"Transform {node.GetName()} is not linear; a rigid transform from CTA to C-arm is needed.")
     pose = as_rigid(slicer.util.arrayFromVTKMatrix(matrix), f"Transform {node.GetName()}")
     return lambda: pose
+
+
+def landmarkSource(
+    ctaLandmarks: Node, dsaLandmarks: Node, ctaNode: Node, dsaNode: Node, carm: CArm
+) -> Callable[[], np.ndarray]:
+    """The pose that paired points tell: placed on the CTA as it is shown, and on the DSA as loaded or on its detector image.
+
+    Raises
+    ------
+    InputError
+        Points that are missing, off the image, or fix no pose.
+    """
+    lists = (("CTA", ctaLandmarks), ("DSA", dsaLandmarks))
+    missing = [
+        f"No landmarks on the {where} are selected: choose a point list." for where, node in lists if node is None
+    ]
+    if missing:
+        raise InputError(missing)
+    shownAt = np.eye(4)
+    if (result := resultTransformAbove(ctaNode)) is not None:
+        matrix = vtk.vtkMatrix4x4()
+        result.GetMatrixTransformToWorld(matrix)
+        shownAt = slicer.util.arrayFromVTKMatrix(matrix)
+    onCta = transform(np.linalg.inv(shownAt), _controlPoints(ctaLandmarks))
+    pixels = _pixelsOf(_controlPoints(dsaLandmarks), dsaNode, carm)
+    found = pose_from_landmarks(onCta, pixels, carm).cta_to_carm
+    return lambda: found
+
+
+def _controlPoints(node: Node) -> np.ndarray:
+    """Defined control points (N, 3), world."""
+    points = []
+    for n in range(node.GetNumberOfControlPoints()):
+        if node.GetNthControlPointPositionStatus(n) == slicer.vtkMRMLMarkupsNode.PositionDefined:
+            position = [0.0, 0.0, 0.0]
+            node.GetNthControlPointPositionWorld(n, position)
+            points.append(position)
+    return np.array(points).reshape(-1, 3)
+
+
+def _pixelsOf(positions: np.ndarray, dsaNode: Node, carm: CArm) -> np.ndarray:
+    """Pixels (N, 2), column and row, of positions on the DSA's own slice or on the detector in C-arm RAS."""
+    volume = frameNodes(dsaNode)[0]
+    matrix = placementOf(dsaNode).matrix if dsaNode.IsA("vtkMRMLVolumeNode") else np.eye(4)
+    toPixels = np.linalg.inv(matrix @ ijkToRas(volume))
+    source, size = np.array(carm.source_mm), np.array([carm.columns, carm.rows])
+    pixels, lost = np.full((len(positions), 2), np.nan), []
+    for n, position in enumerate(positions):
+        column, row, k = (toPixels @ [*position, 1.0])[:3]
+        onDetector = carm.project(position[None])[0]
+        if abs(k) < 0.5 and (np.array([column, row]) >= -0.5).all() and (np.array([column, row]) < size).all():
+            pixels[n] = column, row
+        elif (
+            abs((position - source) @ carm.beam_axis - carm.sid_mm) < 2
+            and (abs(onDetector - size / 2) <= size / 2).all()
+        ):
+            pixels[n] = onDetector
+        else:
+            lost.append(str(n + 1))
+    if lost:
+        raise InputError(
+            f"DSA landmarks number {', '.join(lost)} do not lie on the angiogram; place them on its image again."
+        )
+    return pixels
 
 
 # -- volumes ------------------------------------------------------------------------------------------------

@@ -228,7 +228,6 @@ def _fillColours(node: Node, colour: np.ndarray) -> None:
     for n in range(256):
         strength = 0.45 + 0.55 * (n / 255) ** 0.5
         node.SetColor(n, str(n), *(strength * colour), 1.0)
-    node.NamesInitialisedOn() if hasattr(node, "NamesInitialisedOn") else None
 
 
 def _place(node: Node, image: np.ndarray, carm: CArm) -> None:
@@ -285,7 +284,7 @@ def _fillProjection(node: Node, outcome: ShownOutcome, tint: Node) -> None:
     display = _display(node, 0.0, full)
     display.SetAndObserveColorNodeID(tint.GetID())
     # Where there is no vessel the image is transparent: alpha is all or nothing in a slice view.
-    display.AutoThresholdOff() if hasattr(display, "AutoThresholdOff") else display.SetAutoThreshold(0)
+    display.SetAutoThreshold(0)
     display.SetLowerThreshold(0.03 * full)
     display.SetUpperThreshold(1e9)
     display.ApplyThresholdOn()

@@ -1,0 +1,81 @@
+"""Nodes that several tests of the Slicer module start from."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+
+sys.path[:0] = [str(Path(__file__).parents[2] / "DeepIterReg")]
+
+
+def addVolume(
+    voxels: np.ndarray, affine: np.ndarray | None = None, name: str = "CTA", className: str = "vtkMRMLScalarVolumeNode"
+) -> Any:
+    """A volume node from voxels (k, j, i) or (k, j, i, component)."""
+    node = slicer.mrmlScene.AddNewNodeByClass(className, name)
+    slicer.util.updateVolumeFromArray(node, voxels)
+    node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(np.eye(4) if affine is None else affine))
+    return node
+
+
+def addTransform(matrix: np.ndarray, name: str = "moved") -> Any:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode", name)
+    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(matrix))
+    return node
+
+
+def addGridTransform(displacement: Any, name: str = "acquisition transform") -> Any:
+    """A grid transform, to parent, whose displacement (mm) is a function of position (..., 3) RAS; 10 mm apart over +-150 mm."""
+    count, step, origin = 31, 10.0, -150.0
+    image = vtk.vtkImageData()
+    image.SetDimensions(count, count, count)
+    image.SetSpacing(step, step, step)
+    image.SetOrigin(origin, origin, origin)
+    at = np.stack(np.meshgrid(*[origin + step * np.arange(count)] * 3, indexing="ij"), axis=-1)
+    values = np.ascontiguousarray(displacement(at).transpose(2, 1, 0, 3).reshape(-1, 3))
+    image.GetPointData().SetScalars(vtk.util.numpy_support.numpy_to_vtk(values, deep=True))
+    grid = slicer.vtkOrientedGridTransform()
+    grid.SetDisplacementGridData(image)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", name)
+    node.SetAndObserveTransformToParent(grid)
+    return node
+
+
+def addSegmentation(masks: dict[str, np.ndarray], affine: np.ndarray, name: str = "masks") -> Any:
+    """A segmentation node with a segment for each mask (k, j, i)."""
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    for segment, mask in masks.items():
+        image = slicer.vtkOrientedImageData()
+        image.SetDimensions(*mask.shape[::-1])
+        image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+        vtk.util.numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())[:] = mask.ravel()
+        image.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(affine))
+        node.AddSegmentFromBinaryLabelmapRepresentation(image, segment)
+    return node
+
+
+def addPoints(positions: np.ndarray, name: str = "points") -> Any:
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsFiducialNode", name)
+    for position in positions:
+        node.AddControlPoint(vtk.vtkVector3d(*position))
+    return node
+
+
+def saveAndReopen(folder: Path) -> Any:
+    """The scene written to an .mrb and read into an empty one, which becomes `slicer.mrmlScene`."""
+    import standin
+
+    bundle = folder / "scene.mrb"
+    assert slicer.mrmlScene.WriteToMRB(str(bundle))
+    scene = standin.newScene()
+    reader = slicer.vtkMRMLRemoteIOLogic()
+    reader.SetMRMLScene(scene)
+    reader.GetCacheManager().SetRemoteCacheDirectory(str(folder))
+    reader.AddDataIOToScene()
+    assert scene.ReadFromMRB(str(bundle))
+    return scene
