@@ -1,0 +1,221 @@
+"""The Python packages that the library needs in Slicer: what is missing, and installing it after asking once.
+
+torch comes through Slicer's PyTorch extension, which picks the build for the graphics card; the rest with
+`slicer.packaging`. What Slicer bundles is never replaced.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import slicer
+from packaging.requirements import Requirement
+
+from DeepIterRegLib.errors import InputError
+
+Ask = Callable[[str, str], bool]  # a question and its details; True to go on
+
+OLDEST_SLICER = (5, 12)
+TORCH = Requirement("torch>=2.6")
+
+# What Slicer 5.12 brings itself. VTK has no Python package there: only this list keeps pip from adding a second one.
+BUNDLED = (
+    "certifi",
+    "cffi",
+    "chardet",
+    "charset-normalizer",
+    "couchdb",
+    "cryptography",
+    "dcmqi",
+    "deprecated",
+    "dicomweb-client",
+    "gitpython",
+    "highdicom",
+    "idna",
+    "numpy",
+    "packaging",
+    "pillow",
+    "pip",
+    "pydicom",
+    "pygithub",
+    "pyjpegls",
+    "pyjwt",
+    "pynacl",
+    "pyparsing",
+    "python-dateutil",
+    "requests",
+    "retrying",
+    "scipy",
+    "setuptools",
+    "simpleitk",
+    "six",
+    "typing-extensions",
+    "urllib3",
+    "vtk",
+    "wheel",
+    "wrapt",
+)
+# What comes with the PyTorch extension.
+OF_PYTORCH = ("torch", "torchvision")
+# What DiffDRR lists, but its renderers, all that is used here, do not import (imageio it lists too; scikit-image wants it).
+UNUSED_BY_DIFFDRR = (
+    "einops",
+    "fastcore",
+    "kornia",
+    "matplotlib",
+    "pyvista",
+    "roma",
+    "seaborn",
+    "timm",
+    "torchio",
+    "tqdm",
+)
+
+
+def requirementsFile() -> Path:
+    """Beside the module when installed, one folder up in a source checkout."""
+    module = Path(__file__).resolve().parents[1]
+    found = [folder / "Resources" / "requirements.txt" for folder in (module, module.parent)]
+    return next((path for path in found if path.is_file()), found[0])
+
+
+def requirements() -> list[Requirement]:
+    """What the library needs besides torch and what Slicer bundles."""
+    lines = (line.partition("#")[0].strip() for line in requirementsFile().read_text(encoding="utf-8").splitlines())
+    return [Requirement(line) for line in lines if line]
+
+
+def skipped() -> list[str]:
+    """Packages that pip must leave alone, whatever asks for them."""
+    return [*BUNDLED, *OF_PYTORCH, *UNUSED_BY_DIFFDRR]
+
+
+def missing() -> list[Requirement]:
+    """What is not installed, or too old."""
+    importlib.invalidate_caches()
+    return [requirement for requirement in (TORCH, *requirements()) if not _installed(requirement)]
+
+
+def _installed(requirement: Requirement) -> bool:
+    try:
+        version = importlib.metadata.version(requirement.name)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return requirement.specifier.contains(version, prereleases=True)
+
+
+# -- installing ------------------------------------------------------------------------------------
+
+
+def checkSlicer() -> None:
+    """Refuse a Slicer that is too old.
+
+    :raises InputError: with the version found and the one needed.
+    """
+    app = getattr(slicer, "app", None)
+    if app is None:  # slicer-core outside Slicer
+        return
+    if (app.majorVersion, app.minorVersion) < OLDEST_SLICER:
+        raise InputError(
+            f"DeepIterReg needs Slicer {OLDEST_SLICER[0]}.{OLDEST_SLICER[1]} or later; "
+            f"this is {app.majorVersion}.{app.minorVersion}. Get the latest from https://download.slicer.org."
+        )
+
+
+def askUser(question: str, details: str) -> bool:
+    """A box with the packages in its details."""
+    from slicer.i18n import tr as _
+
+    return bool(
+        slicer.util.confirmOkCancelDisplay(question, _("DeepIterReg: install Python packages"), detailedText=details)
+    )
+
+
+def agree(question: str, details: str) -> bool:
+    """For a batch told to install."""
+    return True
+
+
+def decline(question: str, details: str) -> bool:
+    """For a batch: nobody is there to be asked."""
+    return False
+
+
+def ensure(ask: Ask = askUser) -> None:
+    """Install what is missing, after one question; nothing is done and asked if nothing is missing.
+
+    Call on the main thread, at first use. In Slicer's testing mode nothing is installed.
+
+    :raises InputError: Slicer is too old, the answer was no, or something is still missing; the text says what to do.
+    """
+    checkSlicer()
+    needed = missing()
+    if not needed:
+        return
+    names = ", ".join(str(requirement) for requirement in needed)
+    app = getattr(slicer, "app", None)
+    if app is None:
+        raise InputError(f'Python packages are missing: {names}. Install them with pip install "deepiterreg[slicer]".')
+    if app.testingEnabled() or not ask(_question(len(needed)), names.replace(", ", "\n")):
+        raise InputError(
+            f"Python packages are missing: {names}. Start a registration in the module's panel and agree to install them, "
+            "or start register_cases.py with --install."
+        )
+    if TORCH in needed:
+        _installTorch()
+    _installRest([str(requirement) for requirement in needed if requirement is not TORCH])
+    if still := missing():
+        raise InputError(
+            f"Python packages are still missing: {', '.join(map(str, still))}. "
+            "See Slicer's log for what pip said (View, Error log), restart Slicer and try again."
+        )
+
+
+def _question(count: int) -> str:
+    from slicer.i18n import tr as _
+
+    return _(
+        "DeepIterReg needs {count} Python packages that are not installed.\n\n"
+        "Installing them changes Slicer's Python environment and can take minutes. Go on?"
+    ).format(count=count)
+
+
+def _installTorch() -> None:
+    try:
+        import PyTorchUtils
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "DeepIterReg needs PyTorch, which comes with the PyTorch extension: "
+            "install PyTorch in View, Extensions Manager, restart Slicer and try again."
+        ) from error
+    if PyTorchUtils.PyTorchUtilsLogic.torchInstalled():
+        raise InputError(
+            f"PyTorch {importlib.metadata.version('torch')} is too old; {TORCH.specifier} is needed: "
+            "open the module PyTorch Util, uninstall PyTorch, restart Slicer and try again."
+        )
+    logic = PyTorchUtils.PyTorchUtilsLogic()
+    if logic.installTorch(askConfirmation=False, torchVersionRequirement=str(TORCH.specifier)) is None:
+        raise InputError("PyTorch was not installed: open the module PyTorch Util and install it there.")
+
+
+def _installRest(needed: list[str]) -> None:
+    if not needed:
+        return
+    import slicer.packaging
+
+    try:
+        slicer.packaging.pip_ensure(
+            needed,
+            skip_packages=skipped(),
+            prompt_install=False,
+            prompt_restart=slicer.util.mainWindow() is not None,
+            requester="DeepIterReg",
+        )
+    except (RuntimeError, subprocess.CalledProcessError) as error:
+        raise InputError(
+            f"Installing {', '.join(needed)} failed. Look at Slicer's log (View, Error log); is there a network connection?"
+        ) from error
