@@ -30,8 +30,10 @@ VIRTUAL = frozenset(
     "textFromValue showPopup hidePopup sliderChange addItem itemAt takeAt setGeometry invalidate expandingDirections geometry "
     "isEmpty maximumSize minimumSize spacerItem widget layout createWidget createLayout createAction createActionGroup".split()
 )
+VIRTUAL_GETTERS = frozenset({"sizeHint", "minimumSizeHint"})  # as properties they would call themselves
 WRAPPED = (types.MethodDescriptorType, staticmethod, types.BuiltinFunctionType)
 _connections: list[tuple[Any, str, Callable[..., Any], Callable[..., Any]]] = []
+_loading: list[bool] = []  # not empty while a .ui file is read
 _getProperty, _setProperty = QtCore.QObject.property, QtCore.QObject.setProperty
 
 
@@ -96,6 +98,8 @@ def _setAttribute(self: Any, name: str, value: Any) -> None:
     kind = type(self)
     known = inspect.getattr_static(kind, name, None)
     if kind.__module__.startswith(("PySide6", __package__)) and not name.startswith("_"):
+        if known is None and isinstance(value, QtCore.QObject) and _loading:
+            return  # PySide6's loader hangs the children on the top widget; Slicer's does not
         if known is None:
             raise AttributeError(f"{kind.__name__} has no attribute {name!r}")
         if isinstance(known, QtCore.Property):
@@ -127,6 +131,7 @@ def makeStrict(kind: type) -> None:
     if issubclass(kind, QtCore.QObject):
         meta = kind.staticMetaObject
         properties = [meta.property(n).name() for n in range(meta.propertyOffset(), meta.propertyCount())]
+        properties = [name for name in properties if name not in VIRTUAL_GETTERS]
     for name, value in list(vars(kind).items()):
         if name.startswith("__") or name in VIRTUAL or name.endswith("Event") or name in properties:
             continue
@@ -138,7 +143,7 @@ def makeStrict(kind: type) -> None:
         # A subclass that redeclares a getter would hide the inherited property.
         if issubclass(kind, QtCore.QObject):
             inherited = {meta.property(n).name() for n in range(meta.propertyOffset())}
-            for name in inherited & set(vars(kind)):
+            for name in (inherited & set(vars(kind))) - VIRTUAL_GETTERS:
                 if not isinstance(vars(kind)[name], StrictProperty):
                     original = vars(kind)[name]
                     original = original.original if isinstance(original, StrictMethod) else original

@@ -71,10 +71,11 @@ class ctkCollapsibleButton(QWidget):
     flat = Property(bool, lambda self: False, lambda self, value: None)
 
     def childEvent(self, event: Any) -> None:
-        child = event.child()
-        if event.added() and self._collapsed and isinstance(child, QWidget):
-            self._hidden.append(child)
-            child.setVisible(False)
+        # Not when it is added: in its constructor it is not yet what it will be, and PySide6 would remember it so.
+        if event.polished() and self._collapsed and isinstance(event.child(), QWidget):
+            if event.child() not in self._hidden:
+                self._hidden.append(event.child())
+            event.child().setVisible(False)
         super().childEvent(event)
 
     def minimumSizeHint(self) -> QSize:
@@ -439,8 +440,13 @@ class UiLoader:
         buffer = QBuffer()
         buffer.setData(QByteArray(_withoutConnections(text)))
         buffer.open(QBuffer.OpenModeFlag.ReadOnly)
-        widget = loader.load(buffer)
-        from .pythonqt import giveStringSignals
+        from .pythonqt import _loading, giveStringSignals
+
+        _loading.append(True)
+        try:
+            widget = loader.load(buffer)
+        finally:
+            _loading.pop()
 
         held = [widget, *widget.findChildren(QObject)]
         for each in held:

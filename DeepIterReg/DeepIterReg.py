@@ -1,0 +1,435 @@
+"""DeepIterReg: registers a CT angiogram to a digital subtraction angiogram of the same head.
+
+Module, parameter node and panel. Logic and self-test are in `DeepIterRegSlicer`, the numerics in `DeepIterRegLib`.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import time
+from functools import partial
+from typing import Any
+
+import qt
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from slicer.i18n import translate
+from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleWidget
+from slicer.util import VTKObservationMixin
+
+OLDEST_SLICER = (5, 12)
+PACKAGES = ("DeepIterRegLib", "DeepIterRegSlicer")
+TICK_MS = 50
+
+
+def addLibraryPath() -> None:
+    """Make the library importable: beside this file in an installed tree, one folder up in a source checkout."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    for folder in (here, os.path.dirname(here)):
+        if os.path.isdir(os.path.join(folder, "DeepIterRegLib")):
+            if folder not in sys.path:
+                sys.path.append(folder)
+            return
+
+
+def resourcePath(name: str) -> str:
+    """A file of `Resources`: beside this file in an installed tree, one folder up in a source checkout."""
+    here = os.path.dirname(os.path.abspath(__file__))
+    beside = os.path.join(here, "Resources", name)
+    return beside if os.path.exists(beside) else os.path.join(os.path.dirname(here), "Resources", name)
+
+
+addLibraryPath()
+
+from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions  # noqa: E402
+from DeepIterRegSlicer.parameters import DeepIterRegParameterNode, Init  # noqa: E402
+from DeepIterRegSlicer.selftest import DeepIterRegTest  # noqa: E402, F401
+
+#
+# DeepIterReg
+#
+
+
+class DeepIterReg(ScriptedLoadableModule):
+    """The module's metadata."""
+
+    def __init__(self, parent: Any) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        parent.title = _("DeepIterReg")
+        parent.categories = [translate("qSlicerAbstractCoreModule", "Registration")]
+        parent.dependencies = []
+        parent.contributors = ["The DeepIterReg contributors"]
+        parent.helpText = _(
+            "Registers a CT angiogram (CTA) to a digital subtraction angiogram (DSA) of the same head, and shows the CTA's vessels "
+            "over the angiogram. Research use only, not a medical device."
+        )
+        parent.acknowledgementText = _("Research use only, not a medical device.")
+        icon = resourcePath("Icons/DeepIterReg.png")
+        if os.path.isfile(icon):
+            parent.icon = qt.QIcon(icon)
+
+
+#
+# DeepIterRegWidget
+#
+
+
+class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel: what a person chooses goes into the parameter node, one job at a time runs in a worker thread."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.logic: DeepIterRegLogic | None = None
+        self.ui: Any = None
+        self._parameterNode: Any = None
+        self._guiTag: int | None = None
+        self._worker: Any = None
+        self._onResult: Any = None  # called with what the worker returns
+        self._jobNodes: tuple[Any, ...] = ()
+        self._timer: Any = None
+
+    # -- life cycle ---------------------------------------------------------------------------------
+
+    def setup(self) -> None:
+        """Build the panel; works without main window and without views."""
+        ScriptedLoadableModuleWidget.setup(self)
+        if (slicer.app.majorVersion, slicer.app.minorVersion) < OLDEST_SLICER:
+            text = _("DeepIterReg needs Slicer {needed} or newer; this is {found}. Please install a newer Slicer.")
+            found = f"{slicer.app.majorVersion}.{slicer.app.minorVersion}"
+            label = qt.QLabel(text.format(needed=".".join(map(str, OLDEST_SLICER)), found=found))
+            label.wordWrap = True
+            self.layout.addWidget(label)
+            return
+        from DeepIterRegSlicer.display_form import DisplayForm
+        from DeepIterRegSlicer.geometry_form import GeometryForm
+        from DeepIterRegSlicer.score_plot import ScorePlot
+
+        uiWidget = slicer.util.loadUI(resourcePath("UI/DeepIterReg.ui"))
+        self.layout.addWidget(uiWidget)
+        self.ui = slicer.util.childWidgetVariables(uiWidget)
+        uiWidget.setMRMLScene(slicer.mrmlScene)
+        self.logic = DeepIterRegLogic()
+        self._geometry = GeometryForm(self.ui, self._refresh)
+        self._display = DisplayForm(self.ui)
+        self._plot = ScorePlot(self.ui.scorePlotLabel)
+        self._timer = qt.QTimer()
+        self._timer.setInterval(TICK_MS)
+        self._timer.connect("timeout()", self._onTick)
+        self.ui.loadXaButton.connect("clicked()", self._onLoadXa)
+        self.ui.previewButton.connect("clicked()", self._onPreview)
+        self.ui.applyButton.connect("clicked()", self._onApply)
+        self.ui.showChartButton.connect("clicked()", self._onShowChart)
+        self.ui.placeCtaButton.connect("clicked()", self._onPlaceCta)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
+        self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._onSceneEndClose)
+        self.initializeParameterNode()
+
+    def cleanup(self) -> None:
+        """Before the panel goes: nothing of it runs on."""
+        self._drop()
+        self.setParameterNode(None)
+        self.removeObservers()
+
+    def enter(self) -> None:
+        """The module is shown."""
+        self.initializeParameterNode()
+
+    def exit(self) -> None:
+        """Another module is shown; a running registration goes on."""
+        self.setParameterNode(None)
+
+    def onReload(self) -> None:
+        """The Reload button: the packages too."""
+        self._drop()
+        for name in [n for n in sys.modules if n.split(".")[0] in PACKAGES]:
+            del sys.modules[name]
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def initializeParameterNode(self) -> None:
+        """Observe the scene's parameter node."""
+        if self.logic is not None:
+            self.setParameterNode(DeepIterRegParameterNode(self.logic.getParameterNode()))
+
+    def setParameterNode(self, parameterNode: Any) -> None:
+        """Connect panel and parameter node; None only disconnects."""
+        if self._parameterNode is not None:
+            self._parameterNode.disconnectGui(self._guiTag)
+            self.removeObserver(
+                self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified
+            )
+        self._parameterNode = parameterNode
+        if parameterNode is not None:
+            self._guiTag = parameterNode.connectGui(self.ui)
+            self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
+            self._showResult()
+            self._refresh()
+
+    def _onSceneStartClose(self, caller: Any, event: Any) -> None:
+        running = self._worker is not None
+        self._drop()
+        self.setParameterNode(None)
+        self._display.setNodes(None)
+        self._geometry.show(None)
+        self._say([_("The scene was closed; what was running has been cancelled.")] if running else [])
+
+    def _onSceneEndClose(self, caller: Any, event: Any) -> None:
+        if self.parent.isEntered:
+            self.initializeParameterNode()
+
+    # -- state of the panel ---------------------------------------------------------------------------
+
+    def _onParametersModified(self, caller: Any = None, event: Any = None) -> None:
+        self._refresh()
+        if self._parameterNode is not None:
+            self._display.update(self._parameterNode)
+
+    def _refresh(self) -> None:
+        """Bring all that depends on the parameters up to date."""
+        parameters = self._parameterNode
+        if parameters is None:
+            return
+        self._showGeometry(parameters.dsa)
+        for name in ("initialTransformSelector", "initialTransformSelectorLabel"):
+            getattr(self.ui, name).visible = parameters.init is Init.transform
+        for name in ("ctaLandmarksBox", "ctaLandmarksLabel", "dsaLandmarksBox", "dsaLandmarksLabel"):
+            getattr(self.ui, name).visible = parameters.init is Init.landmarks
+        self.ui.ctaLandmarksPlaceWidget.setCurrentNode(parameters.ctaLandmarks)
+        self.ui.dsaLandmarksPlaceWidget.setCurrentNode(parameters.dsaLandmarks)
+        self._showButtons()
+
+    def _showGeometry(self, dsaNode: Any) -> None:
+        try:
+            self._geometry.show(dsaNode)
+        except ImportError:  # the library's packages come with the first Apply
+            self._geometry.show(None)
+            self.ui.carmMessageLabel.text = _("Shown after the first Apply, which installs the packages needed.")
+            self.ui.carmMessageLabel.visible = True
+
+    def _showButtons(self) -> None:
+        parameters, worker = self._parameterNode, self._worker
+        ready = parameters is not None and parameters.cta is not None and parameters.dsa is not None
+        if worker is not None:
+            text = _("Cancelling...") if worker.cancelling else _("Cancel")
+        elif parameters is None or parameters.cta is None:
+            text = _("Select a CTA")
+        elif parameters.dsa is None:
+            text = _("Select a DSA")
+        else:
+            text = _("Apply")
+        self.ui.applyButton.text = text
+        self.ui.applyButton.enabled = (worker is not None and not worker.cancelling) or (worker is None and ready)
+        self.ui.previewButton.enabled = worker is None and ready
+        for name in ("inputs", "carm", "segmentation", "init", "refinement"):
+            getattr(self.ui, name + "CollapsibleButton").enabled = worker is None
+        self.ui.progressBar.visible = worker is not None
+
+    def _say(self, sentences: Any) -> None:
+        """Tell the person, in the panel."""
+        self.ui.messageLabel.text = "\n".join(sentences)
+        self.ui.messageLabel.visible = bool(sentences)
+
+    # -- what the buttons do ----------------------------------------------------------------------------
+
+    def _onLoadXa(self) -> None:
+        types = _("Angiograms (*.dcm *.ima *.png *.tif *.tiff);;All files (*)")
+        path = qt.QFileDialog.getOpenFileName(None, _("Load an angiogram"), "", types)
+        if path:
+            self._guarded(lambda: self._loadXa(path))
+
+    def _loadXa(self, path: str) -> None:
+        self._parameterNode.dsa = self.logic.loadAngiogram(path)
+        self._say([])
+
+    def _onApply(self) -> None:
+        if self._worker is not None:
+            self._worker.cancel()
+            self._showButtons()
+        else:
+            self._guarded(self._startRegistration)
+
+    def _onPreview(self) -> None:
+        if self._worker is None:
+            self._guarded(self._startPreview)
+
+    def _startRegistration(self) -> None:
+        self._started = time.perf_counter()
+        case = self.logic.prepare(self._parameterNode.cta, self._parameterNode.dsa, self._options())
+        self._start(partial(self.logic.run, case), self._showOutcome)
+
+    def _startPreview(self) -> None:
+        from DeepIterRegSlicer import preview
+
+        parameters = self._parameterNode
+        case = self.logic.prepare(parameters.cta, parameters.dsa, self._options())
+        job = partial(preview.run, case, parameters.openingRadiusVoxels, parameters.minComponentVoxels)
+        self._start(job, lambda found: preview.show(found, parameters.cta, parameters.dsa))
+
+    def _options(self) -> RegistrationOptions:
+        p = self._parameterNode
+        return RegistrationOptions(
+            geometry=self._geometry.options(),
+            firstFrame=p.firstFrame - 1,
+            lastFrame=p.lastFrame - 1 if p.lastFrame else None,
+            contrastHu=p.contrastHu,
+            init=p.init.value,
+            preset=p.preset.value,
+            device=p.device.value,
+            seed=p.seed,
+            vessels=p.vessels,
+            veins=p.veins,
+            dsaMask=p.dsaMask,
+            initialTransform=p.initialTransform,
+            referenceTransform=p.reference,
+            ctaLandmarks=p.ctaLandmarks,
+            dsaLandmarks=p.dsaLandmarks,
+        )
+
+    def _guarded(self, action: Any) -> None:
+        """Do it; a person's mistake is a sentence in the panel, a fault of ours a box with its traceback."""
+        from DeepIterRegLib.errors import InputError, RegistrationError
+
+        try:
+            action()
+        except (InputError, RegistrationError) as error:
+            self._say(getattr(error, "problems", (str(error),)))
+        except Exception as error:
+            self._fault(error)
+
+    def _fault(self, error: BaseException) -> None:
+        logging.error("DeepIterReg failed", exc_info=error)
+        self._say([_("Something went wrong inside DeepIterReg: {error}").format(error=error)])
+        with slicer.util.tryWithErrorDisplay(_("Something went wrong inside DeepIterReg.")):
+            raise error
+
+    # -- the running job --------------------------------------------------------------------------------
+
+    def _start(self, job: Any, onResult: Any) -> None:
+        from DeepIterRegSlicer.worker import Worker
+
+        self._onResult, self._jobNodes = onResult, (self._parameterNode.cta, self._parameterNode.dsa)
+        self._say([])
+        self._plot.clear()
+        self.ui.progressBar.value = 0
+        self._worker = Worker(job)
+        self._timer.start()
+        self._showButtons()
+
+    def _drop(self) -> None:
+        """Forget a running job; its thread ends by itself."""
+        if self._worker is not None:
+            self._worker.cancel()
+            self._worker = None
+        if self._timer is not None:
+            self._timer.stop()
+        if self.ui is not None:
+            self._showButtons()
+
+    def _onTick(self) -> None:
+        """Main thread, every `TICK_MS`: what the worker has to say."""
+        from DeepIterRegSlicer.worker import Finished, Progress
+
+        worker = self._worker
+        if worker is None:
+            self._timer.stop()
+            return
+        if any(node.GetScene() is not slicer.mrmlScene for node in self._jobNodes) and not worker.cancelling:
+            worker.cancel()
+            self._say([_("The CTA or the DSA was deleted; cancelling.")])
+            self._showButtons()
+        for event in worker.events():
+            if isinstance(event, Progress):
+                self._showProgress(event)
+                continue
+            self._worker = None
+            self._timer.stop()
+            self._showButtons()
+            if isinstance(event, Finished) and not worker.cancelling:
+                self._guarded(partial(self._onResult, event.result))
+            else:
+                self._showFailure(None if isinstance(event, Finished) else event.error)
+
+    def _showProgress(self, event: Any) -> None:
+        from DeepIterRegSlicer.score_plot import overallProgress
+
+        self.ui.progressBar.value = max(
+            self.ui.progressBar.value, round(1000 * overallProgress(event.step, event.done))
+        )
+        self.ui.progressBar.format = _(event.step) + ": %p%"
+
+    def _showFailure(self, error: BaseException | None) -> None:
+        from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
+
+        if error is None or isinstance(error, Cancelled):
+            gone = any(node.GetScene() is not slicer.mrmlScene for node in self._jobNodes)
+            why = _("The CTA or the DSA was deleted while it ran; it was cancelled.") if gone else _("Cancelled.")
+            self._say([why])
+        elif isinstance(error, (InputError, RegistrationError)):
+            self._say(getattr(error, "problems", (str(error),)))
+        elif isinstance(error, MemoryError):
+            self._say(
+                [_("Not enough memory for this CTA: crop or resample it (Crop Volume), or close other programs.")]
+            )
+        else:
+            self._fault(error)
+
+    # -- the result ---------------------------------------------------------------------------------------
+
+    def _showOutcome(self, outcome: Any) -> None:
+        from DeepIterRegSlicer import results
+
+        parameters = self._parameterNode or DeepIterRegParameterNode(self.logic.getParameterNode())
+        old = None if parameters.result is None else results.nodesOf(parameters.result)
+        nodes = self.logic.show(outcome, old)
+        with slicer.util.NodeModify(parameters.parameterNode):
+            parameters.result = nodes.ctaToCarm
+            first, last = results.minipRange(nodes)
+            parameters.minipFirst, parameters.minipLast, parameters.minip = first + 1.0, last + 1.0, True
+        self._showResult()
+        self._display.openOverlay(parameters.opacity)
+        self._display.update(parameters)
+        self.ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=time.perf_counter() - self._started)
+
+    def _showResult(self) -> None:
+        """Fill "Results" from the scene, also after it was reopened."""
+        from DeepIterRegSlicer import results
+
+        node = self._parameterNode.result if self._parameterNode is not None else None
+        nodes = None if node is None else results.nodesOf(node)
+        known = nodes is not None and nodes.registration is not None
+        self._display.setNodes(nodes if known and nodes.frames is not None else None)
+        self.ui.showChartButton.enabled = known and nodes.chart is not None
+        self.ui.placeCtaButton.enabled = known
+        if not known:
+            for label in (
+                self.ui.scoreValueLabel,
+                self.ui.mpeValueLabel,
+                self.ui.timeValueLabel,
+                self.ui.warningsLabel,
+            ):
+                label.text = ""
+            return
+        registration = results.registrationOf(nodes)
+        self.ui.scoreValueLabel.text = f"{registration.score:.3f}"
+        mpe = registration.mpe_mm_to_reference
+        self.ui.mpeValueLabel.text = _("no reference") if mpe is None else _("{mpe:.2f} mm").format(mpe=mpe)
+        self.ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=registration.seconds.get("total", 0.0))
+        self.ui.warningsLabel.text = "\n".join(registration.warnings)
+        self._plot.setCurves({stage.name: list(stage.scores) for stage in registration.stages})
+        self._plot.draw()
+
+    def _onShowChart(self) -> None:
+        from DeepIterRegSlicer import results
+
+        chart = results.nodesOf(self._parameterNode.result).chart
+        if slicer.app.layoutManager() is not None:
+            slicer.modules.plots.logic().ShowChartInLayout(chart)
+
+    def _onPlaceCta(self) -> None:
+        from DeepIterRegSlicer import results
+
+        if self._parameterNode.cta is not None:
+            results.placeUnder(self._parameterNode.result, self._parameterNode.cta)

@@ -1,0 +1,95 @@
+"""What the panel keeps in the scene."""
+
+from __future__ import annotations
+
+import enum
+from typing import Annotated
+
+from slicer import (
+    vtkMRMLLabelMapVolumeNode,
+    vtkMRMLLinearTransformNode,
+    vtkMRMLMarkupsFiducialNode,
+    vtkMRMLScalarVolumeNode,
+    vtkMRMLSegmentationNode,
+    vtkMRMLSequenceNode,
+)
+from slicer.i18n import tr as _
+from slicer.parameterNodeWrapper import Minimum, WithinRange, parameterNodeWrapper
+
+
+class Init(enum.Enum):
+    """Where the refinement starts; stored by name."""
+
+    search = "search"
+    radiological = "radiological"
+    transform = "transform"
+    landmarks = "landmarks"
+
+    def label(self) -> str:
+        """As the panel shows it."""
+        return {
+            "search": _("Search around the radiological pose"),
+            "radiological": _("Radiological pose"),
+            "transform": _("A transform"),
+            "landmarks": _("Paired landmarks"),
+        }[self.value]
+
+
+class Preset(enum.Enum):
+    """How the pose is refined; stored by name."""
+
+    default = "default"
+    paper = "paper"
+
+    def label(self) -> str:
+        """As the panel shows it."""
+        return {"default": _("Default"), "paper": _("Paper (slow)")}[self.value]
+
+
+class Device(enum.Enum):
+    """What computes; stored by name."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+    def label(self) -> str:
+        """As the panel shows it."""
+        return {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("CUDA")}[self.value]
+
+
+@parameterNodeWrapper
+class DeepIterRegParameterNode:
+    """What the panel keeps in the scene. Frames count from 1; `lastFrame` 0 is the run's last."""
+
+    cta: vtkMRMLScalarVolumeNode
+    dsa: vtkMRMLScalarVolumeNode | vtkMRMLSequenceNode
+    vessels: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode
+    veins: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode
+    dsaMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode
+    reference: vtkMRMLLinearTransformNode
+
+    contrastHu: Annotated[float, WithinRange(20, 200)] = 45.0
+    openingRadiusVoxels: Annotated[int, WithinRange(0, 10)] = 1
+    minComponentVoxels: Annotated[int, WithinRange(0, 100000)] = 1000
+    firstFrame: Annotated[int, WithinRange(1, 9999)] = 1
+    lastFrame: Annotated[int, WithinRange(0, 9999)] = 0
+
+    init: Init = Init.search
+    initialTransform: vtkMRMLLinearTransformNode
+    ctaLandmarks: vtkMRMLMarkupsFiducialNode
+    dsaLandmarks: vtkMRMLMarkupsFiducialNode
+
+    preset: Preset = Preset.default
+    device: Device = Device.auto
+    seed: Annotated[int, Minimum(0)] = 0
+
+    result: vtkMRMLLinearTransformNode
+    frame: Annotated[float, WithinRange(1, 9999)] = 1.0
+    minip: bool = True
+    minipFirst: Annotated[float, WithinRange(1, 9999)] = 1.0
+    minipLast: Annotated[float, WithinRange(1, 9999)] = 9999.0
+    opacity: Annotated[float, WithinRange(0, 1)] = 0.75
+    tint: bool = True
+    brightness: Annotated[float, WithinRange(0.1, 5)] = 1.0
+    showCArm: bool = True
