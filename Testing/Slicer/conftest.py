@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-pytest.importorskip("slicer", reason="slicer-core is not installed: pip install .[slicer]")
-
-ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT / "DeepIterReg"), str(Path(__file__).parent)]
-
-import standin  # noqa: E402
+import standin
 
 standin.installSlicer()
 

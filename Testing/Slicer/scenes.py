@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import slicer
 import vtk
-
-sys.path[:0] = [str(Path(__file__).parents[2] / "DeepIterReg")]
 
 
 def addVolume(
