@@ -57,13 +57,13 @@ class GeometryForm:
             value, stored = values[name], fromFile[name]
             edit, source = self._edit(prefix), getattr(self._ui, prefix + "SourceLabel")
             edit.enabled = True
-            edit.text = self._typed(name) or _text(value.value)
+            edit.text = self._typed(name) or _text(name, value.value)
             edit.placeholderText = ""
             if self._typed(name):
                 source.text = (
                     _("typed")
                     if stored.value is None
-                    else _("typed; the file says {value}").format(value=_text(stored.value))
+                    else _("typed; the file says {value}").format(value=_text(name, stored.value))
                 )
             elif value.value is not None:
                 source.text = value.source
@@ -127,7 +127,7 @@ class GeometryForm:
         from DeepIterRegSlicer import mrml
 
         text = self._edit(FIELDS[name][0]).text.strip()
-        if text == _text(mrml.cArmOf(self._dsa)[name].value):
+        if text == _text(name, mrml.cArmOf(self._dsa)[name].value):
             text = ""
         if text == self._typed(name):
             return
@@ -150,10 +150,12 @@ class GeometryForm:
         self._onChanged()
 
 
-def _text(value: float | tuple[float, ...] | None) -> str:
+def _text(name: str, value: float | tuple[float, ...] | None) -> str:
     if value is None:
         return ""
     values = value if isinstance(value, tuple) else (value,)
+    if name == "pixel_spacing_mm" and len(set(values)) == 1:
+        values = values[:1]
     return ", ".join(f"{v:.6g}" for v in values)
 
 

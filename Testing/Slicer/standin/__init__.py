@@ -1,19 +1,21 @@
-"""A strict stand-in for the parts of Slicer that `slicer-core` lacks: PythonQt (`qt`, `ctk`, qMRML widgets) on PySide6, and a few `slicer.*` pieces.
+"""A strict stand-in for the parts of Slicer that `slicer-core` lacks: PythonQt (`qt`, `ctk`, qMRML widgets) on PySide6, some of `slicer.*`.
 
-MRML is always the real one of `slicer-core`. This is a test tool, not Slicer. What it is for: code that PythonQt would reject must not pass here.
+MRML is always the real one of `slicer-core`. This is a test tool, not Slicer: code that PythonQt would reject must not pass here.
 
 Use: `standin.installSlicer()` for code without Qt (scene, application, modules, base classes, parameter node, packaging);
-`standin.install()` for everything. Both may be called again. `standin.newScene()` swaps in an empty scene. `standin.loadModule(path)` does what
-Slicer's module factory does. `standin.slotErrors` holds every exception raised in a slot, an observer or a timer: Slicer prints these and goes on,
-so a test must look.
+`standin.install()` for everything. Both may be called again. `standin.newScene()` swaps in an empty scene. `standin.loadModule(path)`
+does what Slicer's module factory does. `standin.slotErrors` holds every exception raised in a slot, an observer or a timer: Slicer
+prints these and goes on, so a test must look.
 
-It rejects: keyword arguments to methods and constructors; unknown attributes set on widgets; values of the wrong type for a property; parentheses on
-properties; string signals that do not exist (Slicer only warns); scoped enums of `qt.Qt`; `qt.Signal`, `qt.Slot` and names of PySide6 that are not Qt's;
-node types that a selector does not list; parameter node values of the wrong type or out of range; widgets whose exact type has no connector.
+It rejects: keyword arguments to methods and constructors; unknown attributes set on widgets; values of the wrong type for a property;
+parentheses on properties; string signals that do not exist (Slicer only warns); scoped enums of `qt.Qt`; `qt.Signal`, `qt.Slot` and
+names of PySide6 that are not Qt's; node types that do not exist; parameter node values of the wrong type or out of range; widgets whose
+exact type has no connector.
 
-It does not know: which enum names of other classes than `Qt` PythonQt scopes; overload resolution of PythonQt; Qt 5 against Qt 6 beyond what PySide6
-itself rejects; keyword arguments to virtual methods such as `setVisible`; layout and look of the real ctk and qMRML widgets; modal boxes (they answer at once);
-the layout manager (there is none, as with `--no-main-window`). Green here means "not known to be wrong", not "seen in Slicer".
+It does not know: which enum names of other classes than `Qt` PythonQt scopes; overload resolution of PythonQt; Qt 5 against Qt 6 beyond
+what PySide6 itself rejects; keyword arguments to virtual methods such as `setVisible`; `sizeHint` as a property; layout and look of the
+real ctk and qMRML widgets; modal boxes (they answer at once); the layout manager (there is none, as with `--no-main-window`).
+Green here means "not known to be wrong", not "seen in Slicer".
 """
 
 from __future__ import annotations

@@ -26,8 +26,23 @@ __all__ = [
 ]
 
 RESERVED = frozenset(
-    "allParameters default isCached dataType getValue setValue connectGui connectParametersToGui disconnectGui "
-    "StartModify EndModify AddObserver RemoveObserver Modified parameterNode".split()
+    [
+        "allParameters",
+        "default",
+        "isCached",
+        "dataType",
+        "getValue",
+        "setValue",
+        "connectGui",
+        "connectParametersToGui",
+        "disconnectGui",
+        "StartModify",
+        "EndModify",
+        "AddObserver",
+        "RemoveObserver",
+        "Modified",
+        "parameterNode",
+    ]
 )
 
 

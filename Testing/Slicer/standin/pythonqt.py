@@ -18,17 +18,69 @@ import slicer
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 
-from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets  # noqa: E402
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 
-from .application import answers, messages  # noqa: E402
+from .application import answers, messages
 
 # Wrapping these would let Shiboken take them for overrides.
 VIRTUAL = frozenset(
-    "event eventFilter metaObject sizeHint minimumSizeHint heightForWidth hasHeightForWidth setVisible metric devType paintEngine "
-    "initPainter redirected sharedPainter inputMethodQuery nativeEvent focusNextPrevChild connectNotify disconnectNotify accept reject "
-    "done exec open initStyleOption hitButton checkStateSet nextCheckState fixup validate stepBy clear stepEnabled valueFromText "
-    "textFromValue showPopup hidePopup sliderChange addItem itemAt takeAt setGeometry invalidate expandingDirections geometry "
-    "isEmpty maximumSize minimumSize spacerItem widget layout createWidget createLayout createAction createActionGroup".split()
+    [
+        "event",
+        "eventFilter",
+        "metaObject",
+        "sizeHint",
+        "minimumSizeHint",
+        "heightForWidth",
+        "hasHeightForWidth",
+        "setVisible",
+        "metric",
+        "devType",
+        "paintEngine",
+        "initPainter",
+        "redirected",
+        "sharedPainter",
+        "inputMethodQuery",
+        "nativeEvent",
+        "focusNextPrevChild",
+        "connectNotify",
+        "disconnectNotify",
+        "accept",
+        "reject",
+        "done",
+        "exec",
+        "open",
+        "initStyleOption",
+        "hitButton",
+        "checkStateSet",
+        "nextCheckState",
+        "fixup",
+        "validate",
+        "stepBy",
+        "clear",
+        "stepEnabled",
+        "valueFromText",
+        "textFromValue",
+        "showPopup",
+        "hidePopup",
+        "sliderChange",
+        "addItem",
+        "itemAt",
+        "takeAt",
+        "setGeometry",
+        "invalidate",
+        "expandingDirections",
+        "geometry",
+        "isEmpty",
+        "maximumSize",
+        "minimumSize",
+        "spacerItem",
+        "widget",
+        "layout",
+        "createWidget",
+        "createLayout",
+        "createAction",
+        "createActionGroup",
+    ]
 )
 VIRTUAL_GETTERS = frozenset({"sizeHint", "minimumSizeHint"})  # as properties they would call themselves
 WRAPPED = (types.MethodDescriptorType, staticmethod, types.BuiltinFunctionType)
@@ -205,7 +257,7 @@ def disconnect(self: Any, signal: str, slot: Callable[..., Any]) -> bool:
 
 
 def giveStringSignals(instance: Any) -> None:
-    """Let one object connect by signature: Shiboken answers for these two names before it looks into the class, but not into the instance."""
+    """Let one object connect by signature. Shiboken answers for these two names before it looks into the class, not into the instance."""
     weak = weakref.ref(instance)
 
     def connectOne(*args: Any) -> Any:

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import slicer
 import vtk
 from PySide6.QtCore import Property, QObject, QSize, Qt, Signal
-from PySide6.QtGui import QPainter, QPalette
+from PySide6.QtGui import QPainter
 from PySide6.QtUiTools import QUiLoader
 from PySide6.QtWidgets import (
     QComboBox,
@@ -127,11 +127,14 @@ class ctkSliderWidget(QWidget):
         self._slider.valueChanged.connect(self._onSlider)
 
     def _onValue(self, value: float) -> None:
+        self._place(value)
+        self.valueChanged.emit(value)
+
+    def _place(self, value: float) -> None:
         low, high = self._getMinimum(), self._getMaximum()
         self._slider.blockSignals(True)
         self._slider.setValue(round((value - low) / max(high - low, 1e-9) * self.STEPS))
         self._slider.blockSignals(False)
-        self.valueChanged.emit(value)
 
     def _onSlider(self, step: int) -> None:
         low, high = self._getMinimum(), self._getMaximum()
@@ -148,12 +151,14 @@ class ctkSliderWidget(QWidget):
 
     def _setMinimum(self, value: float) -> None:
         self._box.setMinimum(value)
+        self._place(self._getValue())
 
     def _getMaximum(self) -> float:
         return float(QObject.property(self._box, "maximum"))
 
     def _setMaximum(self, value: float) -> None:
         self._box.setMaximum(value)
+        self._place(self._getValue())
 
     value = Property(float, _getValue, _setValue)
     minimum = Property(float, _getMinimum, _setMinimum)
@@ -303,6 +308,9 @@ class qMRMLNodeComboBox(QWidget):
         return self._scene
 
     def setMRMLScene(self, scene: Any) -> None:
+        unknown = [name for name in self._types if not hasattr(slicer, name)]
+        if unknown:
+            raise ValueError(f"there are no node types {unknown}")
         for held, tag in self._observers:
             held.RemoveObserver(tag)
         self._observers, self._scene, self._current = [], scene, None
@@ -354,9 +362,6 @@ class qMRMLNodeComboBox(QWidget):
 
     def _setTypes(self, types: Any) -> None:
         self._types = [t for t in types if t]
-        for name in self._types:
-            if not hasattr(slicer, name):
-                raise ValueError(f"there is no node type {name!r}")
         self._refresh()
 
     def _setFlag(self, name: str, value: bool) -> None:
