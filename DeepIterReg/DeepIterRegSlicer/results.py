@@ -41,6 +41,10 @@ class ShownOutcome(Outcome):
         Length of vessel along each ray at the found pose, mm, at the detector's resolution.
     window : (black, white)
         Grey values of the run.
+    minip : (row, column) float32
+        Over the whole run.
+    fullest
+        Number of the frame (from 0) that shows most contrast.
     surface
         The vessels, CTA world RAS mm.
     labels
@@ -49,6 +53,8 @@ class ShownOutcome(Outcome):
 
     projection: np.ndarray
     window: tuple[float, float]
+    minip: np.ndarray
+    fullest: int
     surface: vtk.vtkPolyData
     labels: Volume
 
@@ -100,12 +106,15 @@ class RegistrationNodes:
 
 def prepareToShow(outcome: Outcome) -> ShownOutcome:
     """Project, window and triangulate: seconds of work without any node."""
-    registration = outcome.registration
+    registration, run = outcome.registration, outcome.angiogram
     labels = _box(outcome.vessels)
+    brightness = [float(frame[::4, ::4][run.valid[::4, ::4]].mean()) for frame in run.frames]
     return ShownOutcome(
         **{field.name: getattr(outcome, field.name) for field in fields(Outcome)},
         projection=vessel_projection(outcome.vessels, registration.carm, registration.cta_to_carm),
-        window=window_of(outcome.angiogram),
+        window=window_of(run),
+        minip=run.minip(),
+        fullest=int(np.argmin(brightness)),
         surface=_surface(labels),
         labels=labels,
     )
@@ -226,7 +235,7 @@ def _fillColours(node: Node, colour: np.ndarray) -> None:
     node.SetAttribute("Category", NAME)
     node.SetNumberOfColors(256)
     for n in range(256):
-        strength = 0.45 + 0.55 * (n / 255) ** 0.5
+        strength = 0.55 + 0.45 * (n / 255) ** 0.5
         node.SetColor(n, str(n), *(strength * colour), 1.0)
 
 
@@ -253,25 +262,24 @@ def _fillFrames(node: Node, outcome: ShownOutcome) -> None:
     for time_s, image in zip(outcome.angiogram.frame_times_s, outcome.angiogram.frames, strict=True):
         frame = slicer.vtkMRMLScalarVolumeNode()
         frame.SetName("DSA frame")
+        node.SetDataNodeAtValue(frame, f"{time_s:.6g}")  # copies all voxels, so there are none yet
         _place(frame, image, outcome.angiogram.carm)
-        node.SetDataNodeAtValue(frame, f"{time_s:.6g}")
+        node.UpdateDataNodeAtValue(frame, f"{time_s:.6g}", True)
 
 
 def _fillBrowser(browser: Node, frames: Node, outcome: ShownOutcome) -> Node:
     browser.SetAndObserveMasterSequenceNodeID(frames.GetID())
     slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
-    densest = int(np.argmin(outcome.angiogram.frames[:, outcome.angiogram.valid].mean(axis=1)))
-    browser.SetSelectedItemNumber(densest)
+    browser.SetSelectedItemNumber(outcome.fullest)
     frame = browser.GetProxyNode(frames)
     _display(frame, *outcome.window)
     return frame
 
 
 def _fillMinip(node: Node, outcome: ShownOutcome) -> None:
-    frames = outcome.angiogram.frames
-    _place(node, frames.min(axis=0), outcome.angiogram.carm)
+    _place(node, outcome.minip.copy(), outcome.angiogram.carm)  # a copy: `showMinip` writes into it
     node.SetAttribute(_FIRST, "0")
-    node.SetAttribute(_LAST, str(len(frames) - 1))
+    node.SetAttribute(_LAST, str(len(outcome.angiogram.frames) - 1))
     _display(node, *outcome.window)
 
 
@@ -346,8 +354,7 @@ def _frustum(carm: CArm) -> vtk.vtkPolyData:
 def _fillScores(table: Node, chart: Node, registration: Registration) -> list[Node]:
     """A column for each stage; scores of different stages cannot be compared. Returns the plot series."""
     scene = table.GetScene()
-    for n in range(chart.GetNumberOfPlotSeriesNodes() - 1, -1, -1):
-        scene.RemoveNode(chart.GetNthPlotSeriesNode(n))
+    old = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
     chart.RemoveAllPlotSeriesNodeIDs()
     table.RemoveAllColumns()
     longest = max((len(stage.scores) for stage in registration.stages), default=0)
@@ -361,7 +368,8 @@ def _fillScores(table: Node, chart: Node, registration: Registration) -> list[No
     made = []
     colours = ((0.12, 0.47, 0.71), (0.84, 0.15, 0.16), (0.17, 0.63, 0.17), (0.58, 0.40, 0.74))
     for n, stage in enumerate(registration.stages):
-        series = _added(scene, "vtkMRMLPlotSeriesNode", stage.name)
+        series = old.pop(0) if old else _added(scene, "vtkMRMLPlotSeriesNode", stage.name)
+        series.SetName(stage.name)
         series.SetAndObserveTableNodeID(table.GetID())
         series.SetXColumnName("Step")
         series.SetYColumnName(stage.name)
@@ -369,6 +377,8 @@ def _fillScores(table: Node, chart: Node, registration: Registration) -> list[No
         series.SetColor(*colours[n % len(colours)])
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
         made.append(series)
+    for series in old:
+        scene.RemoveNode(series)
     chart.SetTitle("Score by step")
     chart.SetXAxisTitle("Step")
     chart.SetYAxisTitle("Score")

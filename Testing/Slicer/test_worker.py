@@ -1,0 +1,144 @@
+"""The worker: progress in order, cancel, every end as a value. Plain Python: neither Slicer nor Qt is imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from DeepIterRegLib.errors import Cancelled, InputError
+from DeepIterRegSlicer.worker import Failed, Finished, Progress, Worker
+
+Tell = Callable[[str, float], None]
+Stop = Callable[[], bool]
+
+
+def test_progress_comes_in_order_and_the_end_last() -> None:
+    def job(tell: Tell, stop: Stop) -> int:
+        for step in ("one", "two", "three"):
+            tell(step, 0.0)
+            tell(step, 1.0)
+        return 42
+
+    worker = Worker(job)
+    assert worker.wait(10)
+    assert worker.events() == [Progress("one", 1.0), Progress("two", 1.0), Progress("three", 1.0), Finished(42)]
+    assert worker.events() == []
+    assert not worker.running
+
+
+def test_events_never_waits_and_the_job_runs_beside() -> None:
+    go = threading.Event()
+
+    def job(tell: Tell, stop: Stop) -> str:
+        tell("wait", 0.5)
+        assert threading.current_thread() is not threading.main_thread()
+        go.wait(10)
+        return "done"
+
+    worker = Worker(job)
+    start = time.perf_counter()
+    seen: list[object] = []
+    while not seen and time.perf_counter() - start < 5:
+        seen += worker.events()
+    assert seen == [Progress("wait", 0.5)]
+    start = time.perf_counter()
+    assert worker.events() == []
+    assert time.perf_counter() - start < 0.05
+    assert worker.running
+    assert not worker.wait(0.01)
+    go.set()
+    assert worker.wait(10)
+    assert worker.events() == [Finished("done")]
+
+
+def test_cancel_is_seen_by_the_job_that_asks() -> None:
+    def job(tell: Tell, stop: Stop) -> None:
+        while not stop():
+            time.sleep(0.001)
+        raise Cancelled
+
+    worker = Worker(job)
+    assert not worker.cancelling
+    worker.cancel()
+    worker.cancel()
+    assert worker.cancelling
+    assert worker.wait(10)
+    (end,) = worker.events()
+    assert isinstance(end, Failed)
+    assert end.cancelled
+
+
+def test_cancel_ends_a_job_that_only_tells_its_progress() -> None:
+    started = threading.Event()
+
+    def job(tell: Tell, stop: Stop) -> None:
+        while True:
+            tell("turn", 0.5)
+            started.set()
+            time.sleep(0.001)
+
+    worker = Worker(job)
+    assert started.wait(10)
+    worker.cancel()
+    assert worker.wait(10)
+    end = worker.events()[-1]
+    assert isinstance(end, Failed)
+    assert end.cancelled
+
+
+@pytest.mark.parametrize(
+    "error", [InputError(["One.", "Two."]), ZeroDivisionError("a bug"), MemoryError(), SystemExit(3)]
+)
+def test_every_error_is_handed_over_with_its_traceback(error: BaseException, capfd: pytest.CaptureFixture[str]) -> None:
+    def job(tell: Tell, stop: Stop) -> None:
+        tell("start", 0.0)
+        raise error
+
+    worker = Worker(job)
+    assert worker.wait(10)
+    progress, end = worker.events()
+    assert progress == Progress("start", 0.0)
+    assert isinstance(end, Failed)
+    assert end.error is error
+    assert not end.cancelled
+    assert end.error.__traceback__ is not None
+    assert capfd.readouterr().err == ""
+
+
+def test_cancel_after_the_end_changes_nothing() -> None:
+    worker = Worker(lambda tell, stop: "result")
+    assert worker.wait(10)
+    worker.cancel()
+    assert worker.events() == [Finished("result")]
+
+
+def test_a_hanging_job_does_not_keep_the_process_alive() -> None:
+    code = (
+        "import time\nfrom DeepIterRegSlicer.worker import Worker\n"
+        "Worker(lambda tell, stop: time.sleep(600))\nprint('left')"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=_environment(), capture_output=True, text=True, timeout=30)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "left"
+
+
+def test_worker_needs_neither_slicer_nor_qt_nor_third_parties() -> None:
+    code = (
+        "import sys\nbefore = set(sys.modules)\nimport DeepIterRegSlicer.worker\n"
+        "new = {name.partition('.')[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)\nprint(sorted(new))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=_environment(), capture_output=True, text=True, timeout=30)
+    assert done.stdout.strip() == "['DeepIterRegLib', 'DeepIterRegSlicer']", done.stderr
+
+
+def _environment() -> dict[str, str]:
+    import os
+    from pathlib import Path
+
+    root = Path(__file__).parents[2]
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([str(root), str(root / "DeepIterReg")])}
