@@ -23,6 +23,7 @@ from slicer.util import VTKObservationMixin
 OLDEST_SLICER = (5, 12)
 PACKAGES = ("DeepIterRegLib", "DeepIterRegSlicer")
 TICK_MS = 50
+INPUTS = ("DeepIterReg.cta", "DeepIterReg.dsa")  # node references of a result: what was registered
 
 
 def addLibraryPath() -> None:
@@ -83,7 +84,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def __init__(self, parent: Any = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
-        self.logic: DeepIterRegLogic | None = None
+        self.logic: Any = None
         self.ui: Any = None
         self._parameterNode: Any = None
         self._guiTag: int | None = None
@@ -152,7 +153,11 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def initializeParameterNode(self) -> None:
         """Observe the scene's parameter node."""
         if self.logic is not None:
-            self.setParameterNode(DeepIterRegParameterNode(self.logic.getParameterNode()))
+            self.setParameterNode(self._newParameterNode())
+
+    def _newParameterNode(self) -> Any:
+        wrapper: Any = DeepIterRegParameterNode
+        return wrapper(self.logic.getParameterNode())
 
     def setParameterNode(self, parameterNode: Any) -> None:
         """Connect panel and parameter node; None only disconnects."""
@@ -381,9 +386,10 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _showOutcome(self, outcome: Any) -> None:
         from DeepIterRegSlicer import results
 
-        parameters = self._parameterNode or DeepIterRegParameterNode(self.logic.getParameterNode())
-        old = None if parameters.result is None else results.nodesOf(parameters.result)
-        nodes = self.logic.show(outcome, old)
+        parameters = self._parameterNode or self._newParameterNode()
+        nodes = self.logic.show(outcome, self._nodesToReplace(parameters.result))
+        for name, node in zip(INPUTS, self._jobNodes, strict=True):
+            nodes.ctaToCarm.SetNodeReferenceID(name, node.GetID())
         with slicer.util.NodeModify(parameters.parameterNode):
             parameters.result = nodes.ctaToCarm
             first, last = results.minipRange(nodes)
@@ -393,26 +399,36 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._display.update(parameters)
         self.ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=time.perf_counter() - self._started)
 
-    def _showResult(self) -> None:
-        """Fill "Results" from the scene, also after it was reopened."""
+    def _nodesToReplace(self, result: Any) -> Any:
+        """Nodes of the result shown if it is of the same CTA and DSA; another pair gets nodes of its own."""
         from DeepIterRegSlicer import results
 
-        node = self._parameterNode.result if self._parameterNode is not None else None
-        nodes = None if node is None else results.nodesOf(node)
-        known = nodes is not None and nodes.registration is not None
-        self._display.setNodes(nodes if known and nodes.frames is not None else None)
-        self.ui.showChartButton.enabled = known and nodes.chart is not None
-        self.ui.placeCtaButton.enabled = known
-        if not known:
-            for label in (
-                self.ui.scoreValueLabel,
-                self.ui.mpeValueLabel,
-                self.ui.timeValueLabel,
-                self.ui.warningsLabel,
-            ):
-                label.text = ""
+        if result is None or any(
+            result.GetNodeReference(name) is not node for name, node in zip(INPUTS, self._jobNodes, strict=True)
+        ):
+            return None
+        return results.nodesOf(result)
+
+    def _showResult(self) -> None:
+        """Fill "Results" from the scene, also after it was reopened."""
+        result = self._parameterNode.result if self._parameterNode is not None else None
+        self._display.setNodes(None)
+        for name in ("showChartButton", "placeCtaButton"):
+            getattr(self.ui, name).enabled = False
+        for name in ("scoreValueLabel", "mpeValueLabel", "timeValueLabel", "warningsLabel"):
+            getattr(self.ui, name).text = ""
+        if result is None:
+            return
+        from DeepIterRegSlicer import results
+
+        nodes = results.nodesOf(result)
+        if nodes.registration is None:
             return
         registration = results.registrationOf(nodes)
+        if nodes.frames is not None:
+            self._display.setNodes(nodes)
+        self.ui.showChartButton.enabled = nodes.chart is not None
+        self.ui.placeCtaButton.enabled = True
         self.ui.scoreValueLabel.text = f"{registration.score:.3f}"
         mpe = registration.mpe_mm_to_reference
         self.ui.mpeValueLabel.text = _("no reference") if mpe is None else _("{mpe:.2f} mm").format(mpe=mpe)

@@ -26,23 +26,10 @@ __all__ = [
 ]
 
 RESERVED = frozenset(
-    [
-        "allParameters",
-        "default",
-        "isCached",
-        "dataType",
-        "getValue",
-        "setValue",
-        "connectGui",
-        "connectParametersToGui",
-        "disconnectGui",
-        "StartModify",
-        "EndModify",
-        "AddObserver",
-        "RemoveObserver",
-        "Modified",
-        "parameterNode",
-    ]
+    """
+    allParameters default isCached dataType getValue setValue connectGui connectParametersToGui disconnectGui
+    StartModify EndModify AddObserver RemoveObserver Modified parameterNode
+    """.split()  # noqa: SIM905
 )
 
 

@@ -24,63 +24,14 @@ from .application import answers, messages
 
 # Wrapping these would let Shiboken take them for overrides.
 VIRTUAL = frozenset(
-    [
-        "event",
-        "eventFilter",
-        "metaObject",
-        "sizeHint",
-        "minimumSizeHint",
-        "heightForWidth",
-        "hasHeightForWidth",
-        "setVisible",
-        "metric",
-        "devType",
-        "paintEngine",
-        "initPainter",
-        "redirected",
-        "sharedPainter",
-        "inputMethodQuery",
-        "nativeEvent",
-        "focusNextPrevChild",
-        "connectNotify",
-        "disconnectNotify",
-        "accept",
-        "reject",
-        "done",
-        "exec",
-        "open",
-        "initStyleOption",
-        "hitButton",
-        "checkStateSet",
-        "nextCheckState",
-        "fixup",
-        "validate",
-        "stepBy",
-        "clear",
-        "stepEnabled",
-        "valueFromText",
-        "textFromValue",
-        "showPopup",
-        "hidePopup",
-        "sliderChange",
-        "addItem",
-        "itemAt",
-        "takeAt",
-        "setGeometry",
-        "invalidate",
-        "expandingDirections",
-        "geometry",
-        "isEmpty",
-        "maximumSize",
-        "minimumSize",
-        "spacerItem",
-        "widget",
-        "layout",
-        "createWidget",
-        "createLayout",
-        "createAction",
-        "createActionGroup",
-    ]
+    """
+    event eventFilter metaObject sizeHint minimumSizeHint heightForWidth hasHeightForWidth setVisible metric devType
+    paintEngine initPainter redirected sharedPainter inputMethodQuery nativeEvent focusNextPrevChild connectNotify
+    disconnectNotify accept reject done exec open initStyleOption hitButton checkStateSet nextCheckState fixup
+    validate stepBy clear stepEnabled valueFromText textFromValue showPopup hidePopup sliderChange addItem itemAt
+    takeAt setGeometry invalidate expandingDirections geometry isEmpty maximumSize minimumSize spacerItem widget
+    layout createWidget createLayout createAction createActionGroup
+    """.split()  # noqa: SIM905
 )
 VIRTUAL_GETTERS = frozenset({"sizeHint", "minimumSizeHint"})  # as properties they would call themselves
 WRAPPED = (types.MethodDescriptorType, staticmethod, types.BuiltinFunctionType)
@@ -154,6 +105,9 @@ def _setAttribute(self: Any, name: str, value: Any) -> None:
             return  # PySide6's loader hangs the children on the top widget; Slicer's does not
         if known is None:
             raise AttributeError(f"{kind.__name__} has no attribute {name!r}")
+        if isinstance(value, QtCore.SignalInstance):  # PySide6 keeps a signal where it was asked for
+            self.__dict__[name] = value
+            return
         if isinstance(known, QtCore.Property):
             return writeProperty(self, name, list(value) if isinstance(value, tuple) else value)
         if not hasattr(known, "__set__"):

@@ -22,12 +22,7 @@ from PySide6.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-
-
-def _plain(kind: type, name: str) -> Any:
-    """A setter or getter of PySide6 by its C++ name, however strict the class has become."""
-    value = vars(kind)[name]
-    return getattr(value, "original", value)
+from shiboken6 import isValid
 
 
 class ctkCollapsibleButton(QWidget):
@@ -319,7 +314,7 @@ class qMRMLNodeComboBox(QWidget):
 
             def onScene(caller: Any, event: str) -> None:
                 widget = weak()
-                if widget is not None and not scene.IsBatchProcessing():
+                if widget is not None and isValid(widget) and not scene.IsBatchProcessing():
                     widget._refresh()
 
             events = (slicer.vtkMRMLScene.NodeAddedEvent, slicer.vtkMRMLScene.NodeRemovedEvent)
