@@ -30,7 +30,7 @@ from DeepIterRegLib.dicom.image_files import IMAGE_SUFFIXES
 from DeepIterRegLib.dicom.kept import keep_header, kept_header, stored_from_itk
 from DeepIterRegLib.dicom.options import SOURCES
 from DeepIterRegLib.dicom.reader import angiogram_of_images, angiogram_of_stored, check_xa
-from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.geometry.pose import transform
@@ -75,6 +75,8 @@ def panelWords() -> Iterator[None]:
         yield
     except InputError as error:
         raise InputError(worded(error.problems)) from error
+    except RegistrationError as error:
+        raise RegistrationError(*worded((str(error),))) from error
 
 
 # -- transforms ---------------------------------------------------------------------------------------------
