@@ -341,7 +341,10 @@ def _cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -> tup
     levels = np.flatnonzero(core.any(axis=(1, 2)))
     neck = (kind == 0) & (mean > -100) & (bone_fraction == 0)
     neck[levels[0] + round(0.25 * len(levels)) :] = False
-    kind[neck] = 4
+    # the spinal canal's rim is neck too: there the vertebral arteries run beside bone
+    spine = (kind == 3) & (mean > -100) & (bone_fraction < 0.3)
+    spine[max(0, levels[0] - round(17 / cell)) :] = False
+    kind[neck | spine] = 4
     # large arteries make holes in the deep part; filled, it tells how bright they are
     enclosed = ndimage.binary_closing(deep, edges, iterations=2) & ~ndimage.binary_dilation(bone_fraction > 0, edges)
     return kind, enclosed
@@ -411,15 +414,24 @@ def _vessel_mask(
         )
         roundness = np.maximum(roundness, wide_roundness)
     openness = np.ones(len(candidates), dtype=np.float32)
-    _openness(hu, candidates, zone, brain_hu + settings.contrast_hu, bone_hu, 80.0, round(12 / spacing_mm), openness)
+    _openness(
+        hu,
+        candidates,
+        zone,
+        brain_hu + settings.contrast_hu,
+        1.2 * vessel_hu,
+        bone_hu,
+        round(12 / spacing_mm),
+        openness,
+    )
     level = smooth_hu[tuple(candidates.T)]
     tube = (roundness >= settings.min_roundness) & (openness >= settings.min_openness)
     # a sinus is as bright as a large vessel and round on the largest scale, and bone may hide most of it
     plateau_hu = brain_hu + 0.45 * (vessel_hu - brain_hu)
     sinus = (level >= plateau_hu) & (wide_roundness >= settings.min_roundness) & (openness >= settings.min_openness / 3)
-    in_neck = (roundness >= settings.min_roundness) & (openness >= 0.7) & (level >= plateau_hu)
+    in_neck = (level >= plateau_hu) & (openness >= settings.min_openness)
     likely = np.where(kinds == 4, in_neck, (kinds == 2) | tube | sinus)
-    weak = likely & (response > settings.vesselness_low_hu)
+    weak = likely & ((response > settings.vesselness_low_hu) | (kinds == 4))
     strong = likely & (response > settings.vesselness_high_hu)
     mask = np.zeros(hu.shape, dtype=bool)
     flat = np.ravel_multi_index(tuple(candidates[weak].T), hu.shape)
@@ -430,13 +442,19 @@ def _vessel_mask(
     seeds = np.bincount(own, weights=strong[weak], minlength=count + 1)
     mean = {
         name: np.bincount(own, weights=values[weak], minlength=count + 1) / np.maximum(size, 1)
-        for name, values in {"level": level, "roundness": roundness, "deep": kinds == 2, "neck": kinds == 4}.items()
+        for name, values in {
+            "level": level,
+            "roundness": roundness,
+            "openness": openness,
+            "deep": kinds == 2,
+            "neck": kinds == 4,
+        }.items()
     }
     mm3 = size * spacing_mm**3
     large, sure = 10 * settings.min_component_mm3, mean["deep"] > 0.02
     # what never leaves bone's neighbourhood must be as bright as a large vessel, and round or large
     likely = (mean["level"] >= plateau_hu) & ((mean["roundness"] >= 1.4 * settings.min_roundness) | (mm3 >= large))
-    likely &= (mean["neck"] < 0.1) | (mm3 >= large)
+    likely &= (mean["neck"] < 0.1) | ((mm3 >= large) & (mean["openness"] >= 0.7))
     keep = (mm3 >= settings.min_component_mm3) & (seeds > 0) & (sure | likely)
     mask.ravel()[flat] = keep[own]
     # a sinus is seen in part where bone hides it: fill it up to bone, as far as it is as bright as a large vessel
@@ -577,7 +595,7 @@ _DIRECTIONS = np.array([d for d in np.ndindex(3, 3, 3) if d != (1, 1, 1)], dtype
 
 
 @njit(parallel=True, cache=True)
-def _openness(hu, indices, zone, soft_hu, bone_hu, bump_hu, reach, openness):  # type: ignore[no-untyped-def]
+def _openness(hu, indices, zone, soft_hu, artery_hu, bone_hu, reach, openness):  # type: ignore[no-untyped-def]
     """Share of 26 directions in which the bright region around a voxel ends in brain, rather than in bone, air or fat.
 
     Marrow is shut in by bone; a sinus has bone on one side and brain on the other.
@@ -589,7 +607,10 @@ def _openness(hu, indices, zone, soft_hu, bone_hu, bump_hu, reach, openness):  #
         if here == 2:
             continue
         hits = 0
-        limit = min(bone_hu, hu[z, y, x] + bump_hu)
+        limit = hu[z, y, x] + 80
+        if here == 4:  # veins and arteries of the neck lie side by side
+            limit = max(limit, artery_hu)
+        limit = min(limit, bone_hu)
         for d in range(26):
             dz, dy, dx = _DIRECTIONS[d]
             a, b, c = z, y, x
