@@ -82,8 +82,13 @@ def loadPatient(folder: Path, make: MakePatient) -> PatientNodes:
 def _onButton(source: Any) -> None:
     from slicer.i18n import tr as _
 
-    with slicer.util.tryWithErrorDisplay(_("The synthetic patient could not be made."), waitCursor=True):
-        loadDemoPatient()
+    from DeepIterRegLib.errors import InputError
+
+    try:
+        with slicer.util.WaitCursor():
+            loadDemoPatient()
+    except InputError as error:  # a sentence for the person, no traceback
+        slicer.util.errorDisplay(_("The synthetic patient could not be made.") + "\n\n" + str(error))
 
 
 def _makeDemoPatient(folder: Path) -> None:
