@@ -156,13 +156,11 @@ def ensure(ask: Ask = askUser) -> None:
     :raises InputError: Slicer is too old, the answer was no, or something is still missing; the text says what to do.
     """
     checkSlicer()
-    needed = missing()
+    app = getattr(slicer, "app", None)
+    needed = [] if app is None else missing()  # slicer-core outside Slicer: pip has seen to it
     if not needed:
         return
     names = ", ".join(str(requirement) for requirement in needed)
-    app = getattr(slicer, "app", None)
-    if app is None:
-        raise InputError(f'Python packages are missing: {names}. Install them with pip install "deepiterreg[slicer]".')
     if app.testingEnabled() or not ask(_question(len(needed)), names.replace(", ", "\n")):
         raise InputError(
             f"Python packages are missing: {names}. Start a registration in the module's panel and agree to install them, "
