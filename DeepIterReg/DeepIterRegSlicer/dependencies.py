@@ -157,8 +157,7 @@ def ensure(ask: Ask = askUser) -> None:
     """
     checkSlicer()
     app = getattr(slicer, "app", None)
-    needed = [] if app is None else missing()  # slicer-core outside Slicer: pip has seen to it
-    if not needed:
+    if app is None or not (needed := missing()):  # slicer-core outside Slicer: pip has seen to it
         return
     names = ", ".join(str(requirement) for requirement in needed)
     if app.testingEnabled() or not ask(_question(len(needed)), names.replace(", ", "\n")):
