@@ -198,11 +198,14 @@ def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | N
     seconds: dict[str, float] = {}
     problems: list[str] = []
 
+    def stop_if_asked() -> None:
+        if should_stop is not None and should_stop():
+            raise Cancelled
+
     @contextmanager
     def step(name: str, key: str) -> Iterator[None]:
         """Time a step; keep what is wrong with it, so that everything wrong is said at once."""
-        if should_stop is not None and should_stop():
-            raise Cancelled
+        stop_if_asked()
         on_progress(name, 0.0)
         before = time.perf_counter()
         try:
@@ -234,6 +237,7 @@ def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | N
                 dsa_masks = _with_brought_vessels(dsa_masks, dsa_vessels)
     if problems:
         raise InputError(problems)
+    stop_if_asked()
     registration = register(
         cta,
         angiogram,

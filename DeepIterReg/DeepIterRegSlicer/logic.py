@@ -9,16 +9,19 @@ From the console::
 
 from __future__ import annotations
 
+import importlib
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 # The library's third-party packages may not be installed yet: they are imported where they are used.
 if TYPE_CHECKING:
+    from DeepIterRegLib.angiogram import Angiogram
     from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings
     from DeepIterRegLib.jobs import Case, Outcome
     from DeepIterRegSlicer.mrml import CArmValue
@@ -77,6 +80,20 @@ class RegistrationOptions:
 class DeepIterRegLogic(ScriptedLoadableModuleLogic):
     """Load, register, show. `prepare` and `show` belong on the main thread, `run` on any."""
 
+    def warmUp(self) -> threading.Thread:
+        """Import the library beside the interface, which else stands still for the seconds that torch takes at first use."""
+
+        def load() -> None:
+            try:
+                for name in ("DeepIterRegLib.pipeline", "DeepIterRegSlicer.loading", "DeepIterRegSlicer.results"):
+                    importlib.import_module(name)
+            except ModuleNotFoundError:
+                return  # what is missing is said, and offered, at first use
+
+        thread = threading.Thread(target=load, name="DeepIterReg imports", daemon=True)
+        thread.start()
+        return thread
+
     def loadAngiogram(self, path: str | Path) -> Node:
         """Read an XA file into the scene, with its C-arm geometry.
 
@@ -131,7 +148,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
                 dsaNode, options.geometry or mrml.AS_IN_FILE, options.subtraction or mrml.USUAL_SUBTRACTION
             )
         )
-        angiogram, carm = run or (None, None)
+        angiogram, carm = run if run is not None else (None, None)
         masks = {
             name: problems.of(partial(mrml.maskSource, node, cta))
             for name, node in (("cta_vessels", options.vessels), ("cta_veins", options.veins))
@@ -154,7 +171,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         problems.raiseAll()
         return Case(
             cta=cta,
-            angiogram=angiogram,
+            angiogram=cast("Callable[[], Angiogram]", angiogram),
             init=options.init if options.init in ("radiological", "search") else None,
             preset=options.preset,
             device=options.device,

@@ -429,8 +429,10 @@ def sequenceOf(node: Node) -> Node:
     if node.IsA("vtkMRMLSequenceBrowserNode"):
         return node.GetMasterSequenceNode()
     scene = node.GetScene()
-    browsers = scene.GetNodesByClass("vtkMRMLSequenceBrowserNode") if scene is not None else None
-    for n in range(browsers.GetNumberOfItems() if browsers is not None else 0):
+    if scene is None:
+        return None
+    browsers = scene.GetNodesByClass("vtkMRMLSequenceBrowserNode")
+    for n in range(browsers.GetNumberOfItems()):
         sequence = browsers.GetItemAsObject(n).GetSequenceNode(node)
         if sequence is not None:
             return sequence

@@ -1,0 +1,88 @@
+"""One case, whatever its parts come from: everything wrong at once, progress, cancel."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from DeepIterRegLib.dicom import read_angiogram
+from DeepIterRegLib.errors import Cancelled, InputError
+from DeepIterRegLib.geometry import mpe_mm
+from DeepIterRegLib.jobs import Case, register_case
+from DeepIterRegLib.segmentation.dsa import DsaSegmentation
+from DeepIterRegLib.transforms import read_pose
+from DeepIterRegLib.volume import Volume, load_volume
+
+
+def case(folder: Path, **parts: object) -> Case:
+    """The patient with true vessels and a start at the truth: no search, no segmentation of the CTA."""
+    given = {
+        "cta": partial(load_volume, folder / "cta.nii.gz"),
+        "angiogram": partial(read_angiogram, folder / "dsa.dcm"),
+        "cta_vessels": partial(load_volume, folder / "arteries.nii.gz"),
+        "initial_pose": partial(read_pose, folder / "truth.tfm"),
+        "reference": partial(read_pose, folder / "truth.tfm"),
+    }
+    return Case(**{**given, **parts})  # type: ignore[arg-type]
+
+
+def test_outcome_holds_what_was_registered(patient_folder: Path) -> None:
+    steps: list[tuple[str, float]] = []
+    settings = DsaSegmentation(first_frame=1)
+    veins = partial(load_volume, patient_folder / "veins.nii.gz")
+    outcome = register_case(
+        case(patient_folder, cta_veins=veins, dsa_segmentation=settings), lambda *step: steps.append(step)
+    )
+    found = outcome.registration
+    assert found.mpe_mm_to_reference is not None
+    assert found.mpe_mm_to_reference < 5
+    truth = read_pose(patient_folder / "truth.tfm")
+    assert found.mpe_mm_to_reference == pytest.approx(
+        float(mpe_mm(found.carm, found.cta_to_carm, truth, found.centre_cta_mm))
+    )
+    both = load_volume(patient_folder / "arteries.nii.gz").voxels | veins().voxels
+    np.testing.assert_array_equal(outcome.vessels.voxels, both != 0)
+    assert outcome.angiogram.frames.shape[1:] == outcome.dsa_masks.vessels.shape
+    assert ("Read DSA", 0.0) in steps
+    assert ("Read DSA", 1.0) in steps
+    assert {"read_poses", "read_dsa", "read_cta", "segment_cta", "segment_dsa", "total"} <= set(found.seconds)
+    assert found.seconds["total"] >= sum(v for k, v in found.seconds.items() if k != "total") - 1e-6
+
+
+def test_all_parts_are_read_before_anything_is_refused(patient_folder: Path) -> None:
+    def no_cta() -> Volume:
+        raise InputError("No CTA.")
+
+    def no_mask() -> np.ndarray:
+        raise InputError("No mask.")
+
+    def no_pose() -> np.ndarray:
+        raise InputError("No pose.")
+
+    broken = case(patient_folder, cta=no_cta, dsa_vessels=no_mask, reference=no_pose)
+    with pytest.raises(InputError) as caught:
+        register_case(broken, lambda *step: None)
+    assert caught.value.problems == ("No pose.", "No mask.", "No CTA.")
+
+
+@pytest.mark.parametrize("step", ["Read DSA", "Segment DSA", "MinIP"])
+def test_cancel_at_any_step(patient_folder: Path, step: str) -> None:
+    reached: list[str] = []
+
+    def tell(name: str, done: float) -> None:
+        reached.append(name)
+
+    with pytest.raises(Cancelled):
+        register_case(case(patient_folder), tell, lambda: step in reached)
+    assert reached[-1] == step
+
+
+def test_a_fault_of_ours_is_not_taken_for_bad_input(patient_folder: Path) -> None:
+    def fault() -> Volume:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        register_case(case(patient_folder, cta=fault), lambda *step: None)
