@@ -20,7 +20,6 @@ from slicer.i18n import translate
 from slicer.ScriptedLoadableModule import ScriptedLoadableModule, ScriptedLoadableModuleWidget
 from slicer.util import VTKObservationMixin
 
-OLDEST_SLICER = (5, 12)
 PACKAGES = ("DeepIterRegLib", "DeepIterRegSlicer")
 TICK_MS = 50
 INPUTS = ("DeepIterReg.cta", "DeepIterReg.dsa")  # node references of a result: what was registered
@@ -71,6 +70,14 @@ class DeepIterReg(ScriptedLoadableModule):
         icon = resourcePath("Icons/DeepIterReg.png")
         if os.path.isfile(icon):
             parent.icon = qt.QIcon(icon)
+        slicer.app.connect("startupCompleted()", registerSampleData)
+
+
+def registerSampleData() -> None:
+    """List the synthetic patient in Sample Data."""
+    from DeepIterRegSlicer import sample_data
+
+    sample_data.register()
 
 
 #
@@ -98,10 +105,13 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self) -> None:
         """Build the panel; works without main window and without views."""
         ScriptedLoadableModuleWidget.setup(self)
-        if (slicer.app.majorVersion, slicer.app.minorVersion) < OLDEST_SLICER:
-            text = _("DeepIterReg needs Slicer {needed} or newer; this is {found}. Please install a newer Slicer.")
-            found = f"{slicer.app.majorVersion}.{slicer.app.minorVersion}"
-            label = qt.QLabel(text.format(needed=".".join(map(str, OLDEST_SLICER)), found=found))
+        from DeepIterRegLib.errors import InputError
+        from DeepIterRegSlicer import dependencies
+
+        try:
+            dependencies.checkSlicer()
+        except InputError as error:
+            label = qt.QLabel(str(error))
             label.wordWrap = True
             self.layout.addWidget(label)
             return
@@ -243,7 +253,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         types = _("Angiograms (*.dcm *.ima *.png *.tif *.tiff);;All files (*)")
         path = qt.QFileDialog.getOpenFileName(None, _("Load an angiogram"), "", types)
         if path:
-            self._guarded(lambda: self._loadXa(path))
+            self._use(partial(self._loadXa, path))
 
     def _loadXa(self, path: str) -> None:
         self._parameterNode.dsa = self.logic.loadAngiogram(path)
@@ -254,11 +264,11 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._worker.cancel()
             self._showButtons()
         else:
-            self._guarded(self._startRegistration)
+            self._use(self._startRegistration)
 
     def _onPreview(self) -> None:
         if self._worker is None:
-            self._guarded(self._startPreview)
+            self._use(self._startPreview)
 
     def _startRegistration(self) -> None:
         self._started = time.perf_counter()
@@ -292,6 +302,16 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             ctaLandmarks=p.ctaLandmarks,
             dsaLandmarks=p.dsaLandmarks,
         )
+
+    def _use(self, action: Any) -> None:
+        """Do something that needs the library's packages: at the first use they are installed, after asking."""
+        from DeepIterRegSlicer import dependencies
+
+        def ensured() -> None:
+            dependencies.ensure()
+            action()
+
+        self._guarded(ensured)
 
     def _guarded(self, action: Any) -> None:
         """Do it; a person's mistake is a sentence in the panel, a fault of ours a box with its traceback."""
@@ -413,6 +433,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Fill "Results" from the scene, also after it was reopened."""
         result = self._parameterNode.result if self._parameterNode is not None else None
         self._display.setNodes(None)
+        for section in (self.ui.resultsCollapsibleButton, self.ui.displayCollapsibleButton):
+            section.collapsed = result is None
         for name in ("showChartButton", "placeCtaButton"):
             getattr(self.ui, name).enabled = False
         for name in ("scoreValueLabel", "mpeValueLabel", "timeValueLabel", "warningsLabel"):

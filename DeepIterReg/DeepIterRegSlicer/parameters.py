@@ -89,7 +89,7 @@ class DeepIterRegParameterNode:
     minip: bool = True
     minipFirst: Annotated[float, WithinRange(1, 9999)] = 1.0
     minipLast: Annotated[float, WithinRange(1, 9999)] = 9999.0
-    opacity: Annotated[float, WithinRange(0, 1)] = 0.75
+    opacity: Annotated[float, WithinRange(0, 1)] = 0.6
     tint: bool = True
     brightness: Annotated[float, WithinRange(0.1, 5)] = 1.0
     showCArm: bool = True

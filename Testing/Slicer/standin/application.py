@@ -159,6 +159,7 @@ def newScene() -> Any:
         if hasattr(each, "SetMRMLApplicationLogic"):
             each.SetMRMLApplicationLogic(logic)
         each.SetMRMLScene(scene)
+        logic.SetModuleLogic(name.removeprefix("vtkSlicer").removeprefix("vtkMRML").removesuffix("Logic"), each)
         logics[name] = each
     slicer.mrmlScene = scene
     slicer.app.__dict__["_logic"] = logic

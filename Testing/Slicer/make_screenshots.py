@@ -1,0 +1,224 @@
+"""Pictures of the module for the README: the panel, the slice view with the overlay, the 3D view with the C-arm.
+
+The panel is drawn by Qt offscreen with stand-ins for ctk's and Slicer's own widgets, so its style differs a little from Slicer's.
+The slice view is MRML's slice logic, the 3D view MRML's displayable managers in VTK's offscreen window: what Slicer draws.
+
+    python Testing/Slicer/make_screenshots.py [--patient FOLDER] [--out Resources/Screenshots]
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+sys.path[:0] = [str(ROOT), str(ROOT / "DeepIterReg"), str(Path(__file__).parent)]
+
+import standin  # noqa: E402
+
+standin.install()
+
+import numpy as np  # noqa: E402
+import qt  # type: ignore[import-not-found]  # noqa: E402
+import slicer  # noqa: E402
+import vtk  # noqa: E402
+from PIL import Image  # noqa: E402
+from vtk.util import numpy_support  # noqa: E402
+
+import scenes  # noqa: E402
+
+SLICE_PX, VIEW_PX, PANEL_PX = (900, 900), (1400, 640), 470
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--patient", type=Path, help="folder with cta.nii.gz, dsa.dcm, truth.tfm; else one is made")
+    parser.add_argument("--out", type=Path, default=ROOT / "Resources" / "Screenshots")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as made:
+        folder = arguments.patient or makePatient(Path(made))
+        panel = openPanel(folder)
+        running = runRegistration(panel)
+    finished = grab(panel)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    save(sideBySide([running, finished]), arguments.out / "panel.png")
+    save(sliceView(), arguments.out / "slice_overlay.png")
+    save(view3d(), arguments.out / "view3d.png")
+
+
+def makePatient(folder: Path) -> Path:
+    """The demo's patient."""
+    from DeepIterRegLib.phantom import make_patient, write_patient
+
+    write_patient(make_patient(0), folder)
+    return folder
+
+
+# -- the panel --------------------------------------------------------------------------------------------
+
+
+def openPanel(folder: Path) -> Any:
+    """The panel with a patient loaded, and a red slice view in the scene."""
+    from DeepIterRegLib.transforms import read_pose
+    from DeepIterRegLib.volume import load_volume
+
+    for node in (slicer.vtkMRMLSliceNode(), slicer.vtkMRMLSliceCompositeNode()):
+        node.SetSingletonTag("Red")
+        node.SetLayoutName("Red")
+        added = slicer.mrmlScene.AddNode(node)
+        if added.IsA("vtkMRMLSliceNode"):
+            added.SetDimensions(*SLICE_PX, 1)
+    representation = standin.loadModule(ROOT / "DeepIterReg" / "DeepIterReg.py").widgetRepresentation()
+    representation.enter()
+    representation.resize(PANEL_PX, 1)
+    panel = representation.self()
+    volume = load_volume(folder / "cta.nii.gz")
+    panel._parameterNode.cta = scenes.addVolume(volume.voxels, volume.affine, "CTA head")
+    panel._parameterNode.reference = scenes.addTransform(read_pose(folder / "truth.tfm"), "Truth")
+    standin.answers["getOpenFileName"] = str(folder / "dsa.dcm")
+    panel.ui.loadXaButton.click()
+    return panel
+
+
+def runRegistration(panel: Any) -> Image.Image:
+    """Apply; the panel as it looked in the middle of the search."""
+    panel.ui.applyButton.click()
+    picture, begin = None, time.perf_counter()
+    while panel._worker is not None:
+        standin.processEvents(0.05)
+        if picture is None and panel.ui.progressBar.value > 500:
+            picture = grab(panel)
+    if panel.ui.messageLabel.text:
+        raise SystemExit(panel.ui.messageLabel.text)
+    print(f"Registered in {time.perf_counter() - begin:.1f} s, MPE {panel.ui.mpeValueLabel.text}")
+    return picture or grab(panel)
+
+
+def grab(panel: Any) -> Image.Image:
+    """The whole panel, as long as it needs to be, at twice the pixels."""
+    widget = panel.parent
+    widget.show()
+    for _ in range(3):
+        widget.resize(PANEL_PX, widget.sizeHint().height() if callable(widget.sizeHint) else widget.sizeHint.height())
+        standin.processEvents(0.05)
+    pixmap = qt.QPixmap(2 * widget.width, 2 * widget.height)
+    pixmap.setDevicePixelRatio(2.0)
+    widget.render(pixmap)
+    with tempfile.TemporaryDirectory() as folder:
+        pixmap.save(f"{folder}/panel.png")
+        return Image.open(f"{folder}/panel.png").convert("RGB").copy()
+
+
+def sideBySide(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures beside each other, tops aligned, on the panel's own grey."""
+    background = pictures[0].getpixel((2, 2))
+    whole = Image.new("RGB", (sum(p.width for p in pictures), max(p.height for p in pictures)), background)
+    left = 0
+    for picture in pictures:
+        whole.paste(picture, (left, 0))
+        left += picture.width
+    return whole
+
+
+def save(picture: Image.Image, path: Path) -> None:
+    picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+    print(
+        f"Written: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path} ({path.stat().st_size // 1024} kB)"
+    )
+
+
+# -- the views ------------------------------------------------------------------------------------------
+
+
+def redSliceLogic() -> Any:
+    """Slice logic of the red view, with its model for the 3D view."""
+    logic = slicer.vtkMRMLSliceLogic()
+    logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+    logic.SetMRMLScene(slicer.mrmlScene)
+    logic.SetSliceNode(slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode"))
+    logic.SetSliceCompositeNode(slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceCompositeNode"))
+    return logic
+
+
+def sliceView() -> Image.Image:
+    """What the red slice view shows, as its own pipeline blends it."""
+    logic = redSliceLogic()
+    logic.UpdatePipeline()
+    blend = logic.GetBlend()
+    blend.Update()
+    return Image.fromarray(pixelsOf(blend.GetOutput())[::-1, :, :3])
+
+
+def pixelsOf(image: Any) -> np.ndarray:
+    """Image (row from below, column, component) of VTK as an array."""
+    values = numpy_support.vtk_to_numpy(image.GetPointData().GetScalars())
+    columns, rows, _ = image.GetDimensions()
+    return np.ascontiguousarray(values.reshape(rows, columns, -1))
+
+
+def view3d() -> Image.Image:
+    """The C-arm with the image on its detector and the vessels registered, by the 3D view's displayable managers."""
+    scene = slicer.mrmlScene
+    view = slicer.vtkMRMLViewNode()
+    view.SetName("View1")
+    view.SetLayoutName("1")
+    view.SetBoxVisible(False)
+    view.SetAxisLabelsVisible(False)
+    view.SetBackgroundColor(0.08, 0.09, 0.12)
+    view.SetBackgroundColor2(0.32, 0.36, 0.44)
+    view = scene.AddNode(view)
+    keep = redSliceLogic()
+    renderer, window, interactor = vtk.vtkRenderer(), vtk.vtkRenderWindow(), vtk.vtkRenderWindowInteractor()
+    window.SetOffScreenRendering(1)
+    window.SetMultiSamples(8)
+    window.SetSize(*VIEW_PX)
+    window.AddRenderer(renderer)
+    interactor.SetRenderWindow(window)
+    factory = slicer.vtkMRMLThreeDViewDisplayableManagerFactory.GetInstance()
+    factory.SetMRMLApplicationLogic(slicer.app.applicationLogic())
+    for name in (
+        "vtkMRMLCameraDisplayableManager",
+        "vtkMRMLViewDisplayableManager",
+        "vtkMRMLModelDisplayableManager",
+        "vtkMRMLMarkupsDisplayableManager",
+        "vtkMRMLSegmentationsDisplayableManager3D",
+    ):
+        if not factory.IsDisplayableManagerRegistered(name):
+            factory.RegisterDisplayableManager(name)
+    group = factory.InstantiateDisplayableManagers(renderer)
+    group.SetMRMLDisplayableNode(view)
+    keep.UpdatePipeline()
+    window.Render()
+    placeCamera(renderer)
+    window.Render()
+    grabber = vtk.vtkWindowToImageFilter()
+    grabber.SetInput(window)
+    grabber.SetInputBufferTypeToRGB()
+    grabber.ReadFrontBufferOff()
+    grabber.Update()
+    return Image.fromarray(pixelsOf(grabber.GetOutput())[::-1])
+
+
+def placeCamera(renderer: Any) -> None:
+    """From beside the beam, a little behind the head and above, so that the detector's image is seen; all of it in the picture."""
+    from DeepIterRegSlicer import results
+
+    carm = results.registrationOf(results.registrationsIn(slicer.mrmlScene)[-1]).carm
+    middle = carm.pixel_positions(np.array([[(carm.columns - 1) / 2, (carm.rows - 1) / 2]]))[0]
+    beam = (middle - carm.source_mm) / np.linalg.norm(middle - carm.source_mm)
+    side = np.cross(beam, (0, 0, 1))
+    camera = renderer.GetActiveCamera()
+    camera.SetFocalPoint(*(carm.source_mm + 0.55 * (middle - carm.source_mm)))
+    camera.SetPosition(*(np.array(camera.GetFocalPoint()) + 1000 * (side - 0.5 * beam + np.array((0, 0, 0.35)))))
+    camera.SetViewUp(0, 0, 1)
+    renderer.ResetCamera()
+    camera.Zoom(2.0)
+    renderer.ResetCameraClippingRange()
+
+
+if __name__ == "__main__":
+    main()
