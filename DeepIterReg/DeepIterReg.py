@@ -376,6 +376,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
                 self._guarded(partial(self._onResult, event.result))
             else:
                 self._showFailure(None if isinstance(event, Finished) else event.error)
+        if self._worker is not None:
+            self._plot.draw()
 
     def _showProgress(self, event: Any) -> None:
         from DeepIterRegSlicer.score_plot import overallProgress
@@ -384,6 +386,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.ui.progressBar.value, round(1000 * overallProgress(event.step, event.done))
         )
         self.ui.progressBar.format = _(event.step) + ": %p%"
+        if event.score is not None:
+            self._plot.add(event.step, event.score)
 
     def _showFailure(self, error: BaseException | None) -> None:
         from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError

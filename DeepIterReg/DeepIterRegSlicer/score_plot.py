@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 HEIGHT_PX = 130
 LEFT_PX, BOTTOM_PX, TOP_PX, RIGHT_PX = 38, 20, 8, 8
+MOST = 400  # points of a stage; beyond, every other one goes
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
 
@@ -39,21 +40,30 @@ class ScorePlot:
     def __init__(self, label: Any) -> None:
         self._label = label
         self._stages: dict[str, list[float]] = {}
+        self._new = False
 
     def clear(self) -> None:
-        self._stages = {}
+        self._stages, self._new = {}, False
         self._label.visible = False
 
     def add(self, stage: str, score: float) -> None:
         """One more score of a stage, which may be new."""
-        self._stages.setdefault(stage, []).append(score)
+        scores = self._stages.setdefault(stage, [])
+        scores.append(score)
+        if len(scores) > MOST:
+            del scores[1:-1:2]
+        self._new = True
 
     def setCurves(self, stages: dict[str, list[float]]) -> None:
         """All scores of all stages."""
         self._stages = {name: list(scores) for name, scores in stages.items() if scores}
+        self._new = True
 
     def draw(self) -> None:
-        """Show what was added; nothing for nothing."""
+        """Show what was added since the last time."""
+        if not self._new:
+            return
+        self._new = False
         self._label.visible = bool(self._stages)
         if not self._stages:
             return

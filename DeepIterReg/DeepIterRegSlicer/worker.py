@@ -15,10 +15,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Progress:
-    """A step has come so far: 0..1."""
+    """A step has come so far: 0..1; with the best score of that stage, where there is a new one."""
 
     step: str
     done: float
+    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -39,11 +40,11 @@ class Failed:
         return isinstance(self.error, Cancelled)
 
 
-Job = Callable[[Callable[[str, float], None], Callable[[], bool]], T]
+Job = Callable[[Callable[..., None], Callable[[], bool]], T]
 
 
 class Worker(Generic[T]):
-    """Runs `job(onProgress, shouldStop)` at once in a thread of its own.
+    """Runs `job(onProgress, shouldStop)` at once in a thread of its own; `onProgress(step, done, score=None)`.
 
     The main thread calls `events` from a timer. After the one `Finished` or `Failed` nothing follows.
     """
@@ -55,7 +56,7 @@ class Worker(Generic[T]):
         self._thread.start()
 
     def events(self) -> list[Progress | Finished[T] | Failed]:
-        """What happened since the last call, in order; never waits. Of progress within one step only the newest is given."""
+        """What happened since the last call, in order; never waits. Of progress within one step only scores and the newest are given."""
         news: list[Progress | Finished[T] | Failed] = []
         while True:
             try:
@@ -64,7 +65,7 @@ class Worker(Generic[T]):
                 return news
             before = news[-1] if news else None
             if isinstance(event, Progress) and isinstance(before, Progress) and event.step == before.step:
-                news.pop()
+                news = news if before.score is not None else news[:-1]
             news.append(event)
 
     @property
@@ -92,7 +93,7 @@ class Worker(Generic[T]):
             end = Failed(error)
         self._events.put(end)
 
-    def _tell(self, step: str, done: float) -> None:
+    def _tell(self, step: str, done: float, score: float | None = None) -> None:
         if self._stop.is_set():
             raise Cancelled
-        self._events.put(Progress(step, done))
+        self._events.put(Progress(step, done, score))

@@ -31,7 +31,7 @@ from vtk.util import numpy_support  # noqa: E402
 
 import scenes  # noqa: E402
 
-SLICE_PX, VIEW_PX, PANEL_PX = (900, 900), (1400, 640), 470
+SLICE_PX, VIEW_PX, PANEL_PX = (900, 900), (1400, 520), 470
 
 
 def main() -> None:
@@ -45,7 +45,7 @@ def main() -> None:
         running = runRegistration(panel)
     finished = grab(panel)
     arguments.out.mkdir(parents=True, exist_ok=True)
-    save(sideBySide([running, finished]), arguments.out / "panel.png")
+    save(fewerColours(sideBySide([running, finished])), arguments.out / "panel.png")
     save(sliceView(), arguments.out / "slice_overlay.png")
     save(view3d(), arguments.out / "view3d.png")
 
@@ -53,8 +53,9 @@ def main() -> None:
 def makePatient(folder: Path) -> Path:
     """The demo's patient."""
     from DeepIterRegLib.phantom import make_patient, write_patient
+    from DeepIterRegSlicer.sample_data import SEED
 
-    write_patient(make_patient(0), folder)
+    write_patient(make_patient(SEED), folder)
     return folder
 
 
@@ -124,8 +125,12 @@ def sideBySide(pictures: list[Image.Image]) -> Image.Image:
     return whole
 
 
+def fewerColours(picture: Image.Image) -> Image.Image:
+    return picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+
+
 def save(picture: Image.Image, path: Path) -> None:
-    picture.quantize(256, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(path, optimize=True)
+    picture.save(path, optimize=True)
     print(
         f"Written: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path} ({path.stat().st_size // 1024} kB)"
     )
@@ -216,7 +221,8 @@ def placeCamera(renderer: Any) -> None:
     camera.SetPosition(*(np.array(camera.GetFocalPoint()) + 1000 * (side - 0.5 * beam + np.array((0, 0, 0.35)))))
     camera.SetViewUp(0, 0, 1)
     renderer.ResetCamera()
-    camera.Zoom(2.0)
+    camera.Zoom(2.5)
+    camera.SetWindowCenter(0, 0.2)
     renderer.ResetCameraClippingRange()
 
 

@@ -94,6 +94,8 @@ class Job:
         from DeepIterRegLib.errors import Cancelled, RegistrationError
 
         self.started.set()
+        for score in (0.1, 0.3, 0.2):
+            onProgress("Search", 0.5, score)
         while not self.go.wait(0.005):
             onProgress("Search", 0.5)
             if shouldStop():
@@ -386,6 +388,8 @@ def test_progress_is_shown_and_apply_cancels(case: SimpleNamespace, job: Job) ->
     assert case.ui.progressBar.value > 0
     assert case.ui.progressBar.format == "Search: %p%"
     assert not case.ui.previewButton.enabled
+    assert case.widget._plot._stages == {"Search": [0.1, 0.3, 0.2]}
+    assert not case.ui.scorePlotLabel.pixmap.isNull()
     nodes = slicer.mrmlScene.GetNumberOfNodes()
     case.ui.applyButton.click()
     assert case.ui.applyButton.text == "Cancelling..."
