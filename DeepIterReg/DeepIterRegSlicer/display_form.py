@@ -43,11 +43,11 @@ class DisplayForm:
 
     def update(self, parameters: Any) -> None:
         """Apply what differs from what is shown; costs nothing where nothing does."""
-        from DeepIterRegSlicer import results
-
         nodes = self._nodes
         if nodes is None or any(getattr(nodes, name) is None for name in ("frames", "minip", "projection")):
             return
+        from DeepIterRegSlicer import results
+
         _sliceNode, composite = sliceNodes()
         frames = (parameters.minip, parameters.frame, parameters.minipFirst, parameters.minipLast)
         if composite is not None and self._changed("frames", frames):

@@ -402,6 +402,7 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 # From its truth: quick.
 GOOD = {"name": "good", "cta": "cta.nii.gz", "dsa": "dsa.dcm", "init": "truth.tfm", "reference": "truth.tfm"}
+BAD = {"name": "bad", "cta": "dsa.dcm", "dsa": "absent_Doe.dcm"}
 
 
 @pytest.fixture
@@ -409,8 +410,7 @@ def patients(patient_folder: Path, tmp_path: Path) -> Path:
     """A folder with a table of a bad case and a good one."""
     for name in ("cta.nii.gz", "dsa.dcm", "truth.tfm"):
         shutil.copy2(patient_folder / name, tmp_path / name)
-    bad = {"name": "bad", "cta": "dsa.dcm", "dsa": "absent_Doe.dcm"}
-    write_table(tmp_path / "cases.csv", bad, GOOD, columns=tuple(GOOD))
+    write_table(tmp_path / "cases.csv", BAD, GOOD, columns=tuple(GOOD))
     return tmp_path
 
 
@@ -472,11 +472,12 @@ slicer.util.exit = leave
 
 
 def test_script_in_slicer_ends_slicer_by_itself(patients: Path) -> None:
+    write_table(patients / "cases.csv", BAD)
     arguments = ("--", "--cases", patients / "cases.csv", "--out", patients / "out")
     code, stdout, stderr = finish(start(*arguments, prelude=IN_SLICER))
     assert code == 43, stderr
     assert stdout.splitlines()[-1] == "slicer.util.exit 3"
-    assert [row["status"] for row in summary(patients / "out")] == ["failed", "done"]
+    assert [row["status"] for row in summary(patients / "out")] == ["failed"]
 
 
 @pytest.mark.parametrize(
