@@ -99,6 +99,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._onResult: Any = None  # called with what the worker returns
         self._jobNodes: tuple[Any, ...] = ()
         self._timer: Any = None
+        self._warmUp: Any = None  # thread that imports what takes seconds
+        self._shownDsa: Any = None  # whose geometry is in the panel
 
     # -- life cycle ---------------------------------------------------------------------------------
 
@@ -147,6 +149,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def enter(self) -> None:
         """The module is shown."""
+        if self.logic is not None and self._warmUp is None:
+            self._warmUp = self.logic.warmUp()
         self.initializeParameterNode()
 
     def exit(self) -> None:
@@ -181,6 +185,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._guiTag = parameterNode.connectGui(self.ui)
             self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
             self._showResult()
+            self._showGeometry(parameterNode.dsa)
             self._refresh()
 
     def _onSceneStartClose(self, caller: Any, event: Any) -> None:
@@ -188,7 +193,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._drop()
         self.setParameterNode(None)
         self._display.setNodes(None)
-        self._geometry.show(None)
+        self._showGeometry(None)
         self._say([_("The scene was closed; what was running has been cancelled.")] if running else [])
 
     def _onSceneEndClose(self, caller: Any, event: Any) -> None:
@@ -207,7 +212,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         parameters = self._parameterNode
         if parameters is None:
             return
-        self._showGeometry(parameters.dsa)
+        if parameters.dsa is not self._shownDsa:
+            self._showGeometry(parameters.dsa)
         for name in ("initialTransformSelector", "initialTransformSelectorLabel"):
             getattr(self.ui, name).visible = parameters.init is Init.transform
         for name in ("ctaLandmarksBox", "ctaLandmarksLabel", "dsaLandmarksBox", "dsaLandmarksLabel"):
@@ -219,7 +225,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _showGeometry(self, dsaNode: Any) -> None:
         try:
             self._geometry.show(dsaNode)
-        except ImportError:  # the library's packages come with the first Apply
+            self._shownDsa = dsaNode
+        except ImportError:  # the library's packages come with the first use
             self._geometry.show(None)
             self.ui.carmMessageLabel.text = _("Shown after the first Apply, which installs the packages needed.")
             self.ui.carmMessageLabel.visible = True
@@ -309,6 +316,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         def ensured() -> None:
             dependencies.ensure()
+            self._refresh()
             action()
 
         self._guarded(ensured)
