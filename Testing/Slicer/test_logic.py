@@ -248,16 +248,17 @@ def test_mask_instead_of_a_cta(patient: tuple[Any, Any], patient_folder: Path) -
         logic.run(logic.prepare(plain, patient[1], quick(patient_folder)))
 
 
-def test_nothing_matches_is_a_sentence_not_a_traceback(patient: tuple[Any, Any], patient_folder: Path) -> None:
-    cta = patient[0]
-    lump = np.zeros(slicer.util.arrayFromVolume(cta).shape, np.uint8)
-    lump[5:9, 5:12, 5:12] = 1  # far from where any vessel projects
-    mask = scenes.addVolume(lump, mrml.ijkToRas(cta), "lump", "vtkMRMLLabelMapVolumeNode")
+def test_nothing_matches_is_a_sentence_in_the_panels_words(
+    patient: tuple[Any, Any], patient_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import DeepIterRegLib.pipeline
+
+    monkeypatch.setattr(DeepIterRegLib.pipeline, "_NO_MATCH", 2.0)  # no score is that high
     logic = DeepIterRegLogic()
-    options = RegistrationOptions(init="radiological", vessels=mask)
-    with pytest.raises((RegistrationError, InputError)) as caught:
-        logic.run(logic.prepare(*patient, options))
-    assert "--" not in str(caught.value)
+    with pytest.raises(
+        RegistrationError, match=r"No pose of the CTA explains the DSA.*the segmentation's preview"
+    ) as caught:
+        logic.run(logic.prepare(*patient, quickest(patient_folder)))
     assert "`deepiterreg" not in str(caught.value)
 
 
