@@ -10,6 +10,7 @@ from numba import njit, prange
 from scipy import ndimage
 
 from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.segmentation.bridges import bridges, grown
 from DeepIterRegLib.volume import Volume
 
 _POOL = 4  # working voxels along the edge of a coarse cell
@@ -124,8 +125,12 @@ def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) 
     hu = _resample(cta.voxels, grid.to_source, grid.shape)
     zone, enclosed = _cavity(hu, grid.spacing_mm, settings)
     brain_hu, vessel_hu = _brain_and_vessel_hu(hu, enclosed)
-    bone_hu = min(settings.bone_hu, max(400.0, 1.3 * vessel_hu))
-    mask = _vessel_mask(hu, zone, brain_hu, vessel_hu, bone_hu, grid.spacing_mm, settings)
+    vein_hu, artery_hu = _vein_and_artery_hu(hu, enclosed, brain_hu, vessel_hu)
+    bone_hu = min(settings.bone_hu, max(400.0, 1.3 * artery_hu))
+    mask = _vessel_mask(hu, zone, brain_hu, vessel_hu, artery_hu, bone_hu, grid.spacing_mm, settings)
+    upper, lower = _brain_and_neck_pieces(mask, zone, 10 * settings.min_component_mm3 / grid.spacing_mm**3)
+    for level_hu in (artery_hu, vein_hu):
+        mask |= bridges(hu, upper, lower, brain_hu, level_hu, grid.spacing_mm)
     deep = mask & np.repeat(np.repeat(np.repeat(enclosed, _POOL, 0), _POOL, 1), _POOL, 2)
     deep_ml, all_ml = (float(m.sum()) * grid.spacing_mm**3 / 1000 for m in (deep, mask))
     if deep_ml < 0.7 or all_ml < 2:
@@ -387,6 +392,60 @@ def _brain_and_vessel_hu(hu: np.ndarray, deep: np.ndarray) -> tuple[float, float
     return brain, float(np.percentile(cells, 99.95))
 
 
+def _vein_and_artery_hu(hu: np.ndarray, enclosed: np.ndarray, brain_hu: float, vessel_hu: float) -> tuple[float, float]:
+    """HU of large veins and arteries, seen where a vessel of the brain is wide enough to be even; `vessel_hu` where none is."""
+    counts = np.cumsum(_even_hu(hu, enclosed, np.float32(brain_hu)).sum(axis=0))
+    if counts[-1] < 50:
+        return vessel_hu, vessel_hu
+    # most of what is even lies in veins; arteries are brighter
+    vein_hu, artery_hu = np.searchsorted(counts, np.array([0.5, 0.98]) * counts[-1])
+    return float(vein_hu), max(vessel_hu, float(artery_hu))
+
+
+@njit(parallel=True, cache=True)
+def _even_hu(hu, enclosed, brain_hu):  # type: ignore[no-untyped-def]
+    """Histogram (z, HU) of the means of 3 x 3 x 3 voxels deep in the brain that are bright and alike."""
+    nz, ny, nx = hu.shape
+    counts = np.zeros((nz, 1000), dtype=np.int64)
+    for z in prange(1, nz - 1):
+        for y in range(1, ny - 1):
+            for x in range(1, nx - 1):
+                v = hu[z, y, x]
+                if v < brain_hu + 100 or v > 800 or not enclosed[z // 4, y // 4, x // 4]:
+                    continue
+                total, low, high = 0.0, v, v
+                for a in range(z - 1, z + 2):
+                    for b in range(y - 1, y + 2):
+                        for c in range(x - 1, x + 2):
+                            w = hu[a, b, c]
+                            total += w
+                            low, high = min(low, w), max(high, w)
+                if low > brain_hu + 100 and high - low < 0.5 * (total / 27 - brain_hu):
+                    counts[z, int(total / 27)] += 1
+    return counts
+
+
+def _brain_and_neck_pieces(mask: np.ndarray, zone: np.ndarray, min_voxels: float) -> tuple[np.ndarray, np.ndarray]:
+    """A mask cut where the neck begins: the pieces that reach into the brain's cavity, and the large ones of the neck."""
+    kind = np.repeat(np.repeat(np.repeat(zone, _POOL, 0), _POOL, 1), _POOL, 2)
+    flat = np.flatnonzero(mask)
+    kinds = kind.ravel()[flat]
+    upper = np.zeros(mask.shape, dtype=bool)
+    upper.ravel()[flat[kinds != 4]] = True
+    labels, count = ndimage.label(upper, np.ones((3, 3, 3)))
+    own = labels.ravel()[flat]
+    reaches = np.bincount(own, weights=(kinds == 1) | (kinds == 2), minlength=count + 1) > 0
+    reaches[0] = False
+    upper.ravel()[flat] = reaches[own]
+    lower = mask & ~upper
+    labels, count = ndimage.label(lower, np.ones((3, 3, 3)))
+    own = labels.ravel()[flat]
+    large = np.bincount(own, weights=kinds == 4, minlength=count + 1) >= min_voxels
+    large[0] = False
+    lower.ravel()[flat] = large[own]
+    return upper, lower
+
+
 # -- vessels -------------------------------------------------------------------------------------------
 
 
@@ -395,6 +454,7 @@ def _vessel_mask(
     zone: np.ndarray,
     brain_hu: float,
     vessel_hu: float,
+    artery_hu: float,
     bone_hu: float,
     spacing_mm: float,
     settings: CtaSegmentation,
@@ -458,8 +518,7 @@ def _vessel_mask(
     keep = (mm3 >= settings.min_component_mm3) & (seeds > 0) & (sure | likely)
     mask.ravel()[flat] = keep[own]
     # a sinus is seen in part where bone hides it: fill it up to bone, as far as it is as bright as a large vessel
-    plateau = painted > plateau_hu
-    return mask | ndimage.binary_dilation(mask & plateau, iterations=round(settings.fill_mm / spacing_mm), mask=plateau)
+    return grown(mask, painted, np.float32(plateau_hu), np.float32(bone_hu), round(settings.fill_mm / spacing_mm))
 
 
 @njit(parallel=True, cache=True)

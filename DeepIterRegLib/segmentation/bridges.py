@@ -1,0 +1,177 @@
+"""Large vessels followed through bone: cheapest paths of even, vessel-like HU between the vessels found in brain and neck."""
+
+from __future__ import annotations
+
+import heapq
+import math
+
+import numpy as np
+from numba import njit, prange
+
+_UNEVEN = 0.12  # of the contrast: deviation within 3 x 3 x 3 voxels that costs as much as the step itself
+_OFF_LEVEL = 0.15  # of the contrast: difference to the vessel's HU that costs as much
+_FAR_COST_MM = 250.0  # fronts end here
+_MAX_COST = 1.8  # mean cost of a bridge per mm; a lumen has 1 to 2
+_SHORTEST_MM = 4.0
+_LONGEST_MM = 90.0
+_END_MM = 6.0  # ends nearer to one another belong to one vessel
+_RADIUS_MM = 3.0
+
+
+def bridges(
+    hu: np.ndarray,
+    upper: np.ndarray,
+    lower: np.ndarray,
+    brain_hu: float,
+    vessel_hu: float,
+    spacing_mm: float,
+) -> np.ndarray:
+    """Vessels that join `upper` to `lower` where bone hides their edges, such as the carotids in the skull base.
+
+    In its canal a vessel is darker than bone and no tube filter sees it; but its HU is that of the vessel on both sides, and
+    even, as no marrow is.
+
+    Parameters
+    ----------
+    hu : (z, y, x) int16
+        Isotropic.
+    upper, lower : (z, y, x) bool
+        Vessels found in brain and neck.
+    vessel_hu
+        HU of the vessels to follow.
+
+    Returns
+    -------
+    (z, y, x) bool
+    """
+    none = np.zeros(hu.shape, dtype=bool)
+    if not upper.any() or not lower.any():
+        return none
+    cost = _cost(hu, np.float32(brain_hu), np.float32(vessel_hu))
+    reach, parent = _front(cost, upper, lower, np.float32(_FAR_COST_MM / spacing_mm))
+    ends = np.flatnonzero(lower.ravel() & np.isfinite(reach))
+    if not ends.size:
+        return none
+    where = np.stack(np.unravel_index(ends, hu.shape), axis=1)
+    paths = []
+    open_ends = np.ones(len(ends), dtype=bool)
+    for n in np.argsort(reach[ends]):
+        if not open_ends[n]:
+            continue
+        open_ends &= ((where - where[n]) ** 2).sum(axis=1) > (_END_MM / spacing_mm) ** 2
+        path = _trace(parent, ends[n])
+        points = np.stack(np.unravel_index(path, hu.shape), axis=1)
+        length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum()) if len(path) > 1 else 0.0
+        if _SHORTEST_MM <= length * spacing_mm <= _LONGEST_MM and reach[ends[n]] <= _MAX_COST * length:
+            paths.append(path)
+    if not paths:
+        return none
+    centre = none.copy()
+    centre.ravel()[np.concatenate(paths)] = True
+    return _around(hu, centre, brain_hu, vessel_hu, spacing_mm)
+
+
+def _trace(parent: np.ndarray, end: int) -> np.ndarray:
+    path = [end]
+    while parent[path[-1]] >= 0:
+        path.append(parent[path[-1]])
+    return np.array(path)
+
+
+def _around(hu: np.ndarray, centre: np.ndarray, brain_hu: float, vessel_hu: float, spacing_mm: float) -> np.ndarray:
+    """What is as bright as the vessel, joined to a path and near it."""
+    contrast = vessel_hu - brain_hu
+    low, high = brain_hu + 0.6 * contrast, brain_hu + 1.35 * contrast
+    return grown(centre, hu, np.float32(low), np.float32(high), round(_RADIUS_MM / spacing_mm))
+
+
+@njit(cache=True)
+def grown(mask, image, low, high, steps):  # type: ignore[no-untyped-def]
+    """A mask lengthened by `steps` face neighbours, as far as `image` lies in low..high."""
+    nz, ny, nx = mask.shape
+    out = mask.copy()
+    front = [(0, 0, 0)]
+    front.pop()
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                if mask[z, y, x]:
+                    front.append((z, y, x))
+    for _ in range(steps):
+        reached = [(0, 0, 0)]
+        reached.pop()
+        for z, y, x in front:
+            for a, b, c in ((z - 1, y, x), (z + 1, y, x), (z, y - 1, x), (z, y + 1, x), (z, y, x - 1), (z, y, x + 1)):
+                if 0 <= a < nz and 0 <= b < ny and 0 <= c < nx and not out[a, b, c] and low < image[a, b, c] < high:
+                    out[a, b, c] = True
+                    reached.append((a, b, c))
+        front = reached
+    return out
+
+
+@njit(parallel=True, cache=True)
+def _cost(hu, brain_hu, vessel_hu):  # type: ignore[no-untyped-def]
+    """Cost of a step, 1 in a vessel; 0 where none can be."""
+    nz, ny, nx = hu.shape
+    contrast = vessel_hu - brain_hu
+    low, high = brain_hu + 0.6 * contrast, brain_hu + 1.5 * contrast
+    out = np.zeros((nz, ny, nx), dtype=np.float32)
+    for z in prange(1, nz - 1):
+        for y in range(1, ny - 1):
+            for x in range(1, nx - 1):
+                v = hu[z, y, x]
+                if v < low or v > high:
+                    continue
+                total, squares = 0.0, 0.0
+                for a in range(z - 1, z + 2):
+                    for b in range(y - 1, y + 2):
+                        for c in range(x - 1, x + 2):
+                            w = float(hu[a, b, c])
+                            total += w
+                            squares += w * w
+                mean = total / 27
+                uneven = math.sqrt(max(squares / 27 - mean * mean, 0.0)) / (_UNEVEN * contrast)
+                off = (0.5 * (mean + v) - vessel_hu) / (_OFF_LEVEL * contrast)
+                out[z, y, x] = min(1 + uneven * uneven + off * off, 30.0)
+    return out
+
+
+@njit(cache=True)
+def _front(cost, upper, lower, far):  # type: ignore[no-untyped-def]
+    """Cheapest way (flat, in voxels) from `upper` over `cost` into the first voxel of `lower`, and each voxel's way back."""
+    nz, ny, nx = cost.shape
+    steps = cost.ravel()
+    source, sink = upper.ravel(), lower.ravel()
+    reach = np.full(steps.size, np.inf, dtype=np.float32)
+    parent = np.full(steps.size, -1, dtype=np.int32)
+    heap = [(np.float32(0.0), np.int64(0))]
+    heap.pop()
+    for z in range(nz):
+        for y in range(ny):
+            for x in range(nx):
+                n = (z * ny + y) * nx + x
+                if not source[n]:
+                    continue
+                reach[n] = 0.0
+                for m in (n - 1, n + 1, n - nx, n + nx, n - ny * nx, n + ny * nx):
+                    if 0 <= m < steps.size and not source[m] and (steps[m] > 0 or sink[m]):
+                        heap.append((np.float32(0.0), np.int64(n)))
+                        break
+    while len(heap):
+        d, n = heapq.heappop(heap)
+        if d > reach[n] or d > far or sink[n]:
+            continue
+        z, y, x = n // (ny * nx), n // nx % ny, n % nx
+        for a in range(max(z - 1, 0), min(z + 2, nz)):
+            for b in range(max(y - 1, 0), min(y + 2, ny)):
+                for c in range(max(x - 1, 0), min(x + 2, nx)):
+                    m = (a * ny + b) * nx + c
+                    if source[m] or not (steps[m] > 0 or sink[m]):
+                        continue
+                    step = math.sqrt((a - z) ** 2 + (b - y) ** 2 + (c - x) ** 2)
+                    then = np.float32(d + step * max(steps[m], np.float32(1.0)))
+                    if then < reach[m]:
+                        reach[m] = then
+                        parent[m] = n
+                        heapq.heappush(heap, (then, np.int64(m)))
+    return reach, parent
