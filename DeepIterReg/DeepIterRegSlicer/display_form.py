@@ -40,6 +40,8 @@ class DisplayForm:
         sliceNode, composite = sliceNodes()
         if self._nodes is not None and sliceNode is not None and composite is not None:
             results.showOverlay(self._nodes, sliceNode, composite, opacity)
+        if slicer.app.layoutManager() is not None:
+            slicer.util.resetThreeDViews()
 
     def update(self, parameters: Any) -> None:
         """Apply what differs from what is shown; costs nothing where nothing does."""

@@ -63,10 +63,10 @@ class DeepIterRegParameterNode:
     """What the panel keeps in the scene. Frames count from 1; `lastFrame` 0 is the run's last."""
 
     cta: vtkMRMLScalarVolumeNode
-    dsa: vtkMRMLScalarVolumeNode | vtkMRMLSequenceNode
-    vessels: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode
-    veins: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode
-    dsaMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode
+    dsa: vtkMRMLScalarVolumeNode | vtkMRMLSequenceNode | None
+    vessels: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
+    veins: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
+    dsaMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
     reference: vtkMRMLLinearTransformNode
 
     contrastHu: Annotated[float, WithinRange(20, 200)] = 45.0

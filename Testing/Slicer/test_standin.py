@@ -279,6 +279,12 @@ def test_parameters_of_other_types_and_reserved_names_are_refused() -> None:
         class Wrong:
             values: set
 
+    with pytest.raises(TypeError, match="None"):
+
+        @parameterNodeWrapper
+        class Union:
+            node: slicer.vtkMRMLModelNode | slicer.vtkMRMLScalarVolumeNode
+
     with pytest.raises(ValueError, match="reserved"):
 
         @parameterNodeWrapper

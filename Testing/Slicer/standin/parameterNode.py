@@ -105,6 +105,8 @@ class Parameter:
         self.isEnum = len(self.kinds) == 1 and isinstance(kind, type) and issubclass(kind, enum.Enum)
         if unknown or not (self.isNode or self.isEnum or (len(self.kinds) == 1 and kind in PLAIN)):
             raise Exception(f"Unable to create serializer for {owner} member {name}")
+        if len(self.kinds) > 1 and type(None) not in self.kinds:
+            raise TypeError(f"{name}: a union of nodes without None has no default; None cannot be written to it")
         given = [hint.value for hint in self.hints if isinstance(hint, Default)]
         if name in vars(owner):
             self.default = vars(owner)[name]
