@@ -7,13 +7,14 @@ import math
 
 import numpy as np
 from numba import njit, prange
+from scipy import ndimage
 
 _UNEVEN = 0.12  # of the contrast: deviation within 3 x 3 x 3 voxels that costs as much as the step itself
 _OFF_LEVEL = 0.15  # of the contrast: difference to the vessel's HU that costs as much
-_FAR_COST_MM = 250.0  # fronts end here
-_MAX_COST = 1.8  # mean cost of a bridge per mm; a lumen has 1 to 2
+_MAX_COST = 1.8  # mean cost of a bridge per mm; the middle of a vessel has 1.1 to 1.6
 _SHORTEST_MM = 4.0
 _LONGEST_MM = 90.0
+_REACH_MM = 60.0  # the skull base is searched this far around the vessels of the neck
 _END_MM = 6.0  # ends nearer to one another belong to one vessel
 _RADIUS_MM = 3.0
 
@@ -44,31 +45,47 @@ def bridges(
     -------
     (z, y, x) bool
     """
-    none = np.zeros(hu.shape, dtype=bool)
+    out = np.zeros(hu.shape, dtype=bool)
     if not upper.any() or not lower.any():
-        return none
+        return out
+    box = _box(lower, round(_REACH_MM / spacing_mm))
+    hu, upper, lower = (np.ascontiguousarray(a[box]) for a in (hu, upper, lower))
+    centre = np.zeros(hu.shape, dtype=bool)
+    for path in _paths(hu, upper, lower, brain_hu, vessel_hu, spacing_mm):
+        centre.ravel()[path] = True
+    # what is as bright as the vessel, joined to a path and near it
+    contrast = vessel_hu - brain_hu
+    low, high = brain_hu + 0.6 * contrast, brain_hu + 1.35 * contrast
+    out[box] = grown(centre, hu, np.float32(low), np.float32(high), round(_RADIUS_MM / spacing_mm))
+    return out
+
+
+def _box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
+    box = ndimage.find_objects(mask.view(np.int8))[0]
+    z, y, x = (slice(max(0, s.start - margin), s.stop + margin) for s in box)
+    return z, y, x
+
+
+def _paths(
+    hu: np.ndarray, upper: np.ndarray, lower: np.ndarray, brain_hu: float, vessel_hu: float, spacing_mm: float
+) -> list[np.ndarray]:
+    """Flat indices of each path from an end of `lower` to `upper` that looks like a vessel all along."""
     cost = _cost(hu, np.float32(brain_hu), np.float32(vessel_hu))
-    reach, parent = _front(cost, upper, lower, np.float32(_FAR_COST_MM / spacing_mm))
-    ends = np.flatnonzero(lower.ravel() & np.isfinite(reach))
-    if not ends.size:
-        return none
-    where = np.stack(np.unravel_index(ends, hu.shape), axis=1)
-    paths = []
-    open_ends = np.ones(len(ends), dtype=bool)
-    for n in np.argsort(reach[ends]):
-        if not open_ends[n]:
-            continue
-        open_ends &= ((where - where[n]) ** 2).sum(axis=1) > (_END_MM / spacing_mm) ** 2
+    reach, parent = _front(cost, upper, lower, np.float32(_MAX_COST * _LONGEST_MM / spacing_mm))
+    ends = np.flatnonzero(lower)
+    ends = ends[np.isfinite(reach[ends])]
+    ends = ends[np.argsort(reach[ends])]
+    where = np.stack(np.unravel_index(ends, hu.shape), axis=1) * spacing_mm
+    paths, unseen = [], np.ones(len(ends), dtype=bool)
+    while unseen.any():
+        n = int(np.argmax(unseen))
+        unseen &= np.linalg.norm(where - where[n], axis=1) > _END_MM
         path = _trace(parent, ends[n])
-        points = np.stack(np.unravel_index(path, hu.shape), axis=1)
-        length = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum()) if len(path) > 1 else 0.0
-        if _SHORTEST_MM <= length * spacing_mm <= _LONGEST_MM and reach[ends[n]] <= _MAX_COST * length:
+        points = np.stack(np.unravel_index(path, hu.shape), axis=1) * spacing_mm
+        length_mm = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
+        if _SHORTEST_MM <= length_mm <= _LONGEST_MM and reach[ends[n]] * spacing_mm <= _MAX_COST * length_mm:
             paths.append(path)
-    if not paths:
-        return none
-    centre = none.copy()
-    centre.ravel()[np.concatenate(paths)] = True
-    return _around(hu, centre, brain_hu, vessel_hu, spacing_mm)
+    return paths
 
 
 def _trace(parent: np.ndarray, end: int) -> np.ndarray:
@@ -76,13 +93,6 @@ def _trace(parent: np.ndarray, end: int) -> np.ndarray:
     while parent[path[-1]] >= 0:
         path.append(parent[path[-1]])
     return np.array(path)
-
-
-def _around(hu: np.ndarray, centre: np.ndarray, brain_hu: float, vessel_hu: float, spacing_mm: float) -> np.ndarray:
-    """What is as bright as the vessel, joined to a path and near it."""
-    contrast = vessel_hu - brain_hu
-    low, high = brain_hu + 0.6 * contrast, brain_hu + 1.35 * contrast
-    return grown(centre, hu, np.float32(low), np.float32(high), round(_RADIUS_MM / spacing_mm))
 
 
 @njit(cache=True)
@@ -98,6 +108,8 @@ def grown(mask, image, low, high, steps):  # type: ignore[no-untyped-def]
                 if mask[z, y, x]:
                     front.append((z, y, x))
     for _ in range(steps):
+        if not len(front):
+            break
         reached = [(0, 0, 0)]
         reached.pop()
         for z, y, x in front:

@@ -103,7 +103,9 @@ def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) 
     """Contrast-filled arteries and veins of the head (method.md, 3).
 
     Inside the brain's cavity and away from bone everything bright is a vessel; beside bone a bright voxel must also look
-    like a tube (second eigenvalue of the Hessian, bone painted over first), so that shells of bone stay out.
+    like a tube (second eigenvalue of the Hessian, bone painted over first), so that shells of bone stay out. In the neck a
+    bright piece is a vessel if soft tissue surrounds it. Through the skull base vessels are followed from neck to brain
+    (`bridges`).
 
     Parameters
     ----------
@@ -427,22 +429,17 @@ def _even_hu(hu, enclosed, brain_hu):  # type: ignore[no-untyped-def]
 
 def _brain_and_neck_pieces(mask: np.ndarray, zone: np.ndarray, min_voxels: float) -> tuple[np.ndarray, np.ndarray]:
     """A mask cut where the neck begins: the pieces that reach into the brain's cavity, and the large ones of the neck."""
-    kind = np.repeat(np.repeat(np.repeat(zone, _POOL, 0), _POOL, 1), _POOL, 2)
-    flat = np.flatnonzero(mask)
-    kinds = kind.ravel()[flat]
-    upper = np.zeros(mask.shape, dtype=bool)
-    upper.ravel()[flat[kinds != 4]] = True
-    labels, count = ndimage.label(upper, np.ones((3, 3, 3)))
-    own = labels.ravel()[flat]
-    reaches = np.bincount(own, weights=(kinds == 1) | (kinds == 2), minlength=count + 1) > 0
-    reaches[0] = False
-    upper.ravel()[flat] = reaches[own]
+    z, y, x = np.nonzero(mask)
+    kind = zone[z // _POOL, y // _POOL, x // _POOL]
+    brain = np.zeros(mask.shape, dtype=bool)
+    brain[z, y, x] = (kind == 1) | (kind == 2)
+    open_to_brain = np.zeros(mask.shape, dtype=np.uint8)
+    open_to_brain[z, y, x] = kind != 4
+    upper = grown(brain, open_to_brain, 0, 2, sum(mask.shape))
     lower = mask & ~upper
-    labels, count = ndimage.label(lower, np.ones((3, 3, 3)))
-    own = labels.ravel()[flat]
-    large = np.bincount(own, weights=kinds == 4, minlength=count + 1) >= min_voxels
-    large[0] = False
-    lower.ravel()[flat] = large[own]
+    if lower.any():
+        box = _bounding_box(lower, margin=0)
+        lower[box] = _large_components(lower[box], min_voxels)
     return upper, lower
 
 
@@ -767,7 +764,7 @@ def _largest_component(mask: np.ndarray) -> np.ndarray:
     return labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
 
 
-def _large_components(mask: np.ndarray, min_voxels: int) -> np.ndarray:
+def _large_components(mask: np.ndarray, min_voxels: float) -> np.ndarray:
     labels, _ = ndimage.label(mask, np.ones((3, 3, 3)))
     keep = np.bincount(labels.ravel()) >= min_voxels
     keep[0] = False
