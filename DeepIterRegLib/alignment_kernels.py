@@ -9,21 +9,31 @@ import numpy as np
 
 _FAST = {"cache": True, "fastmath": True, "nogil": True}
 _MIN_DEPTH_MM = 1.0
-CHANNELS = 8  # image, three rotations, three translations, one unused so that a pixel fills a vector register
+CHANNELS = 3  # amount of vessel, and it times cosine and sine of twice its angle
+WIDTH = 8  # of each channel: value, three rotations, three translations, one unused so that it fills a vector register
 
 
 @nb.njit(**_FAST)
-def _splat_with_derivatives(points, weights, camera, centre, lever_mm, intrinsics, image):  # type: ignore[no-untyped-def]
-    """Channel 0: line integrals; 1-3: per (rotation about the camera axes through `centre`) x lever; 4-6: per mm."""
+def _splat_with_derivatives(  # type: ignore[no-untyped-def]
+    points, tangents, weights, camera, centre, lever_mm, intrinsics, direction_weight, image
+):
+    """Splat into image (rows, columns, CHANNELS * WIDTH) values and their pose derivatives.
+
+    Of each channel 0 is the value, 1-3 its change per (rotation about the camera axes through `centre`) x lever, 4-6 per mm.
+    """
     rows, columns, _ = image.shape
     fu, fv, cx, cy = intrinsics
     ff = fu * fv
     c = camera
     xc, yc, zc = centre
     il = np.float32(1.0) / lever_mm
-    du = np.zeros(8, np.float32)
-    dv = np.zeros(8, np.float32)
-    da = np.zeros(8, np.float32)
+    n = CHANNELS * WIDTH
+    du, dv = np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32)
+    sx, sy, sz = np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32)
+    tx, ty, tz = np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32)
+    df, bu, bv = np.zeros(n, np.float32), np.zeros(n, np.float32), np.zeros(n, np.float32)
+    sx[4] = sy[5] = sz[6] = np.float32(1)
+    two = np.float32(2)
     for i in range(points.shape[0]):
         px, py, pz = points[i, 0], points[i, 1], points[i, 2]
         z = c[2, 0] * px + c[2, 1] * py + c[2, 2] * pz + c[2, 3]
@@ -38,38 +48,54 @@ def _splat_with_derivatives(points, weights, camera, centre, lever_mm, intrinsic
             continue
         r2 = x * x + y * y + z * z
         a = weights[i] * ff * iz * iz * iz * math.sqrt(r2)
+        qx, qy, qz = tangents[i, 0], tangents[i, 1], tangents[i, 2]
+        ex = c[0, 0] * qx + c[0, 1] * qy + c[0, 2] * qz
+        ey = c[1, 0] * qx + c[1, 1] * qy + c[1, 2] * qz
+        ez = c[2, 0] * qx + c[2, 1] * qy + c[2, 2] * qz
+        steep = ez * iz
+        gu, gv = ex - x * steep, ey - y * steep
+        cosine = direction_weight * (gu * gu - gv * gv)
+        sine = direction_weight * two * gu * gv
+        # Shifts of the point and of the tangent: a rotation about x moves (x, y, z) by (0, -z, y), and so on.
+        rx, ry, rz = (x - xc) * il, (y - yc) * il, (z - zc) * il
+        sy[1], sz[1] = -rz, ry
+        sx[2], sz[2] = rz, -rx
+        sx[3], sy[3] = -ry, rx
+        ty[1], tz[1] = -ez * il, ey * il
+        tx[2], tz[2] = ez * il, -ex * il
+        tx[3], ty[3] = -ey * il, ex * il
+        ar = a / r2
+        ax, ay, az = ar * x, ar * y, ar * z - 3 * a * iz
+        for m in range(1, 7):
+            du[m] = fu * iz * (sx[m] - x * iz * sz[m])
+            dv[m] = fv * iz * (sy[m] - y * iz * sz[m])
+            da = ax * sx[m] + ay * sy[m] + az * sz[m]
+            d_steep = iz * (tz[m] - steep * sz[m])
+            d_gu = tx[m] - sx[m] * steep - x * d_steep
+            d_gv = ty[m] - sy[m] * steep - y * d_steep
+            df[m] = da
+            df[WIDTH + m] = da * cosine + a * direction_weight * two * (gu * d_gu - gv * d_gv)
+            df[2 * WIDTH + m] = da * sine + a * direction_weight * two * (d_gu * gv + gu * d_gv)
+        df[0], df[WIDTH], df[2 * WIDTH] = a, a * cosine, a * sine
+        for m in range(WIDTH):
+            bu[m], bu[WIDTH + m], bu[2 * WIDTH + m] = a * du[m], a * cosine * du[m], a * sine * du[m]
+            bv[m], bv[WIDTH + m], bv[2 * WIDTH + m] = a * dv[m], a * cosine * dv[m], a * sine * dv[m]
         j = int(u)
         k = int(v)
         fj = u - j
         fk = v - k
-        # Derivatives of column, row and amplitude with respect to camera coordinates.
-        ux, uz = fu * iz, -fu * x * iz * iz
-        vy, vz = fv * iz, -fv * y * iz * iz
-        ar = a / r2
-        ax, ay, az = ar * x, ar * y, ar * z - 3 * a * iz
-        rx, ry, rz = (x - xc) * il, (y - yc) * il, (z - zc) * il
-        # Rotation about x moves the point by (0, -rz, ry), about y by (rz, 0, -rx), about z by (-ry, rx, 0).
-        du[1], du[2], du[3] = uz * ry, ux * rz - uz * rx, -ux * ry
-        dv[1], dv[2], dv[3] = vz * ry - vy * rz, -vz * rx, vy * rx
-        da[1], da[2], da[3] = az * ry - ay * rz, ax * rz - az * rx, ay * rx - ax * ry
-        du[4], du[5], du[6] = ux, np.float32(0), uz
-        dv[4], dv[5], dv[6] = np.float32(0), vy, vz
-        da[0] = a
-        da[4], da[5], da[6] = ax, ay, az
         w00, w01, w10, w11 = (1 - fk) * (1 - fj), (1 - fk) * fj, fk * (1 - fj), fk * fj
         p00, p01, p10, p11 = image[k, j], image[k, j + 1], image[k + 1, j], image[k + 1, j + 1]
-        for n in range(8):
-            bu = a * du[n]
-            bv = a * dv[n]
-            p00[n] += da[n] * w00 - bu * (1 - fk) - bv * (1 - fj)
-            p01[n] += da[n] * w01 + bu * (1 - fk) - bv * fj
-            p10[n] += da[n] * w10 - bu * fk + bv * (1 - fj)
-            p11[n] += da[n] * w11 + bu * fk + bv * fj
+        for m in range(n):
+            p00[m] += df[m] * w00 - bu[m] * (1 - fk) - bv[m] * (1 - fj)
+            p01[m] += df[m] * w01 + bu[m] * (1 - fk) - bv[m] * fj
+            p10[m] += df[m] * w10 - bu[m] * fk + bv[m] * (1 - fj)
+            p11[m] += df[m] * w11 + bu[m] * fk + bv[m] * fj
 
 
 @nb.njit(**_FAST)
 def _blur(image, scratch, taps):  # type: ignore[no-untyped-def]
-    """Separable symmetric filter over rows and columns of (rows, columns, 8); taps[0] is the centre. Zero outside."""
+    """Separable symmetric filter over rows and columns of (rows, columns, n); taps[0] is the centre. Zero outside."""
     rows, columns, n = image.shape
     radius = taps.shape[0] - 1
     flat = image.reshape(rows, columns * n)
@@ -104,77 +130,129 @@ def _blur(image, scratch, taps):  # type: ignore[no-untyped-def]
                 row[i] += w * src[i - s]
 
 
+@nb.njit(**_FAST)
+def _gram_of_row(image, target, valid, saturation_mm, gram, sums, cross):  # type: ignore[no-untyped-def]
+    """Add what one row of pixels (columns, CHANNELS * WIDTH) gives, saturated by channel 0, to the inner products."""
+    g = np.zeros((WIDTH, WIDTH), np.float32)
+    s = np.zeros(WIDTH, np.float32)
+    t = np.zeros(WIDTH, np.float32)
+    for j in range(image.shape[0]):
+        p = image[j]
+        if valid[j] == 0 or p[0] == 0:
+            continue
+        slope = 1 / (1 + p[0] / saturation_mm)
+        bend = slope * slope / saturation_mm
+        for n in range(CHANNELS - 1, -1, -1):  # channel 0 last: the others need it as it was
+            q = p[n * WIDTH : (n + 1) * WIDTH]
+            value = q[0]
+            for m in range(1, WIDTH):
+                q[m] = q[m] * slope - value * bend * p[m]
+            q[0] = value * slope
+            for m in range(WIDTH - 1):
+                qm = q[m]
+                for k in range(WIDTH):
+                    g[m, k] += qm * q[k]
+            for m in range(WIDTH):
+                t[m] += q[m] * target[n, j]
+        for m in range(WIDTH):
+            s[m] += p[m]
+    for m in range(WIDTH - 1):
+        for k in range(WIDTH - 1):
+            gram[m, k] += g[m, k]
+        sums[m] += s[m]
+        cross[m] += t[m]
+
+
 @nb.njit(parallel=True, **_FAST)
 def products(  # type: ignore[no-untyped-def]
-    points, weights, cameras, centres, lever_mm, intrinsics, target, valid, taps, saturation_mm, work, out
+    points,
+    tangents,
+    weights,
+    cameras,
+    centres,
+    lever_mm,
+    intrinsics,
+    direction_weight,
+    target,
+    valid,
+    taps,
+    saturation_mm,
+    work,
+    out,
 ):
     """Inner products from which score, gradient and Gauss-Newton matrix follow.
 
-    cameras (B, 3, 4), centres (B, 3) camera mm, target and valid (rows, columns) float32, work
-    (T, 2, rows, columns, 8), out (B, 9, 7): rows 0-6 Gram matrix of image and derivatives over the valid
-    pixels, row 7 their sums, row 8 their products with the target.
+    cameras (B, 3, 4), centres (B, 3) camera mm, target (CHANNELS, rows, columns) and valid (rows, columns) float32, work
+    (T, 2, rows, columns, CHANNELS * WIDTH), out (B, 9, 7): rows 0-6 Gram matrix of image and derivatives over the valid
+    pixels of all channels, row 7 the sums of channel 0, row 8 the products with the target.
     """
     n_poses = cameras.shape[0]
     n_jobs = work.shape[0]
-    rows, columns = target.shape
+    rows = valid.shape[0]
     for job in nb.prange(n_jobs):
         image = work[job, 0]
         scratch = work[job, 1]
         for b in range(job, n_poses, n_jobs):
             image[:] = 0
-            _splat_with_derivatives(points, weights, cameras[b], centres[b], lever_mm, intrinsics, image)
+            _splat_with_derivatives(
+                points, tangents, weights, cameras[b], centres[b], lever_mm, intrinsics, direction_weight, image
+            )
             _blur(image, scratch, taps)
-            gram = np.zeros((7, 8), np.float64)
-            sums = np.zeros(8, np.float64)
-            cross = np.zeros(8, np.float64)
-            line_g = np.zeros((7, 8), np.float32)
+            gram = np.zeros((WIDTH, WIDTH), np.float64)
+            sums = np.zeros(WIDTH, np.float64)
+            cross = np.zeros(WIDTH, np.float64)
             for k in range(rows):
-                line_g[:] = 0
+                _gram_of_row(image[k], target[:, k], valid[k], saturation_mm, gram, sums, cross)
+            out[b, :7] = gram[:7, :7]
+            out[b, 7] = sums[:7]
+            out[b, 8] = cross[:7]
+
+
+@nb.njit(**_FAST)
+def _blur_plane(image, scratch, taps):  # type: ignore[no-untyped-def]
+    """Separable symmetric filter over the first rows and columns of an image, as many as `scratch` has."""
+    rows, columns = scratch.shape
+    radius = taps.shape[0] - 1
+    for k in range(rows):
+        for j in range(columns):
+            scratch[k, j] = taps[0] * image[k, j]
+        for t in range(1, radius + 1):
+            w = taps[t]
+            if k >= t:
                 for j in range(columns):
-                    if valid[k, j] == 0:
-                        continue
-                    p = image[k, j]
-                    if p[0] == 0:
-                        continue
-                    f = p[0] / (1 + p[0] / saturation_mm)
-                    slope = 1 / (1 + p[0] / saturation_mm) ** 2
-                    p[0] = f
-                    for n in range(1, 7):
-                        p[n] *= slope
-                    t = target[k, j]
-                    for m in range(7):
-                        pm = p[m]
-                        for n in range(8):
-                            line_g[m, n] += pm * p[n]
-                    for n in range(7):
-                        sums[n] += p[n]
-                        cross[n] += p[n] * t
-                for m in range(7):
-                    for n in range(7):
-                        gram[m, n] += line_g[m, n]
-            for m in range(7):
-                for n in range(7):
-                    out[b, m, n] = gram[m, n]
-                out[b, 7, m] = sums[m]
-                out[b, 8, m] = cross[m]
+                    scratch[k, j] += w * image[k - t, j]
+            if k + t < rows:
+                for j in range(columns):
+                    scratch[k, j] += w * image[k + t, j]
+    for k in range(rows):
+        for j in range(columns):
+            image[k, j] = taps[0] * scratch[k, j]
+        for t in range(1, radius + 1):
+            w = taps[t]
+            for j in range(columns - t):
+                image[k, j] += w * scratch[k, j + t]
+            for j in range(t, columns):
+                image[k, j] += w * scratch[k, j - t]
 
 
 @nb.njit(parallel=True, **_FAST)
-def images_and_sums(points, weights, cameras, intrinsics, taps, saturation_mm, images, sums):  # type: ignore[no-untyped-def]
-    """Blurred, saturated images of the points for B poses, and running sums of them and of their squares.
+def oriented_images(  # type: ignore[no-untyped-def]
+    points, tangents, weights, cameras, intrinsics, taps, saturation_mm, direction_weight, images, sums
+):
+    """Blurred, saturated images of the points for B poses in three channels, with what their norms need.
 
-    images (B, at least rows, at least columns), zero outside rows x columns, and sums (B, 2, rows + 1, columns + 1), zero
-    in the first row and column, are overwritten.
+    Channel 0 is the line integral; 1 and 2 are it times the cosine and sine of twice the vessel's angle on the detector,
+    times `direction_weight`. images (B, 3, at least rows, at least columns), zero outside rows x columns, and sums
+    (B, 2, rows + 1, columns + 1), running sums of channel 0 and of the squares of all, zero in the first row and column,
+    are overwritten.
     """
     fu, fv, cx, cy = intrinsics
     ff = fu * fv
-    radius = taps.shape[0] - 1
     rows, columns = sums.shape[2] - 1, sums.shape[3] - 1
     for b in nb.prange(cameras.shape[0]):
         c = cameras[b]
-        image = images[b]
-        other = np.empty((rows, columns), np.float32)
-        image[:] = 0
+        images[b] = 0
+        image, cosine, sine = images[b, 0], images[b, 1], images[b, 2]
         for i in range(points.shape[0]):
             px, py, pz = points[i, 0], points[i, 1], points[i, 2]
             z = c[2, 0] * px + c[2, 1] * py + c[2, 2] * pz + c[2, 3]
@@ -188,42 +266,42 @@ def images_and_sums(points, weights, cameras, intrinsics, taps, saturation_mm, i
             if u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
                 continue
             a = weights[i] * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
+            tx, ty, tz = tangents[i, 0], tangents[i, 1], tangents[i, 2]
+            dz = (c[2, 0] * tx + c[2, 1] * ty + c[2, 2] * tz) * iz
+            du = c[0, 0] * tx + c[0, 1] * ty + c[0, 2] * tz - x * dz
+            dv = c[1, 0] * tx + c[1, 1] * ty + c[1, 2] * tz - y * dz
+            ac = a * direction_weight * (du * du - dv * dv)
+            as_ = a * direction_weight * 2 * du * dv
             j = int(u)
             k = int(v)
             fj = u - j
             fk = v - k
-            image[k, j] += a * (1 - fk) * (1 - fj)
-            image[k, j + 1] += a * (1 - fk) * fj
-            image[k + 1, j] += a * fk * (1 - fj)
-            image[k + 1, j + 1] += a * fk * fj
-        for k in range(rows):
-            for j in range(columns):
-                other[k, j] = taps[0] * image[k, j]
-            for t in range(1, radius + 1):
-                w = taps[t]
-                if k >= t:
-                    for j in range(columns):
-                        other[k, j] += w * image[k - t, j]
-                if k + t < rows:
-                    for j in range(columns):
-                        other[k, j] += w * image[k + t, j]
+            w00, w01, w10, w11 = (1 - fk) * (1 - fj), (1 - fk) * fj, fk * (1 - fj), fk * fj
+            image[k, j] += a * w00
+            image[k, j + 1] += a * w01
+            image[k + 1, j] += a * w10
+            image[k + 1, j + 1] += a * w11
+            cosine[k, j] += ac * w00
+            cosine[k, j + 1] += ac * w01
+            cosine[k + 1, j] += ac * w10
+            cosine[k + 1, j + 1] += ac * w11
+            sine[k, j] += as_ * w00
+            sine[k, j + 1] += as_ * w01
+            sine[k + 1, j] += as_ * w10
+            sine[k + 1, j + 1] += as_ * w11
+        scratch = np.empty((rows, columns), np.float32)
+        for n in range(3):
+            _blur_plane(images[b, n], scratch, taps)
         one, two = sums[b, 0], sums[b, 1]
         for k in range(rows):
-            for j in range(columns):
-                image[k, j] = taps[0] * other[k, j]
-            for t in range(1, radius + 1):
-                w = taps[t]
-                for j in range(columns - t):
-                    image[k, j] += w * other[k, j + t]
-                for j in range(t, columns):
-                    image[k, j] += w * other[k, j - t]
             line = 0.0
             line_of_squares = 0.0
             for j in range(columns):
-                f = image[k, j] / (1 + image[k, j] / saturation_mm)
-                image[k, j] = f
+                slope = 1 / (1 + image[k, j] / saturation_mm)
+                f, g, h = image[k, j] * slope, cosine[k, j] * slope, sine[k, j] * slope
+                image[k, j], cosine[k, j], sine[k, j] = f, g, h
                 line += f
-                line_of_squares += f * f
+                line_of_squares += f * f + g * g + h * h
                 one[k + 1, j + 1] = one[k, j + 1] + line
                 two[k + 1, j + 1] = two[k, j + 1] + line_of_squares
 
@@ -235,10 +313,10 @@ def _box_sum(sums, box, k, j):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(parallel=True, **_FAST)
-def summits(products, sums, box, size, score, shift):  # type: ignore[no-untyped-def]
-    """Strongest local maxima of the normalised cross-correlation over shifts.
+def summits(products, sums, box, size, norm_power, score, shift):  # type: ignore[no-untyped-def]
+    """Strongest local maxima over shifts of the cross-correlation, divided by the norm to the power of `norm_power`.
 
-    products (B, >= size, >= size): sums over the window of image x target, overwritten; sums as from `images_and_sums`;
+    products (B, >= size, >= size): sums over the window of image x target, overwritten; sums as from `oriented_images`;
     box: first and past-last row and column of the window that count; score (B, K) and shift (B, K, 2) as (column, row) from
     the first shift are overwritten, strongest first.
     """
@@ -257,7 +335,7 @@ def summits(products, sums, box, size, score, shift):  # type: ignore[no-untyped
         floor = np.float32(0.05) * top + np.float32(1e-20)
         for k in range(size):
             for j in range(size):
-                w[k, j] /= math.sqrt(max(variance[k, j], np.float32(0)) + floor)
+                w[k, j] /= (max(variance[k, j], np.float32(0)) + floor) ** (norm_power / 2)
         for n in range(n_peaks):
             score[b, n] = -2
             shift[b, n, 0] = shift[b, n, 1] = size // 2

@@ -13,8 +13,8 @@ import numpy as np
 import torch
 from scipy import ndimage
 
-from DeepIterRegLib import similarity, territory
-from DeepIterRegLib.alignment import Points, make_target, normal_equations, resize_area
+from DeepIterRegLib import similarity
+from DeepIterRegLib.alignment import FIND, REFINE, Points, make_target, resize_area, tangents, vessel_channels, zncc
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm, pose
@@ -87,11 +87,10 @@ class RegistrationSettings:
     init: Init = "search"
     search: SearchSettings = field(default_factory=SearchSettings)
     near_levels: tuple[Level, ...] = (
-        Level(64, 3000, 1.5, 15, 4),
-        Level(128, 8000, 1.2, 12, 2),
+        Level(128, 8000, 1.5, 12, 1),
         Level(256, 30000, 1.0, 8, 1),
     )
-    levels: tuple[Level, ...] = (Level(384, 40000, 0.8, 10, 1),)
+    levels: tuple[Level, ...] = (Level(384, 40000, 0.8, 10, 1, REFINE),)
     stages: tuple[IntensityStage, ...] = ()
     device: Device = "auto"
     seed: int = 0
@@ -188,20 +187,19 @@ def register(
         report("Segment DSA", 0.0)
         dsa_masks = segment_dsa(angiogram)
         clock.stop("segment_dsa")
-    parts = territory.hypotheses(vessel_points(cta_mask))
-    vessels, valid, carm = dsa_masks.vesselness, angiogram.valid, angiogram.carm
-    if not np.any(vessels[valid] > 0):
+    points = vessel_points(cta_mask)
+    valid, carm = angiogram.valid, angiogram.carm
+    if not np.any(dsa_masks.vesselness[valid] > 0):
         raise InputError("The DSA's vessel mask is empty: check the frames, or bring a mask with --dsa-mask.")
     radiological = pose.radiological(cta.centre_mm)
-    scene = _Scene(parts, vessels, contrast_image(dsa_masks, valid), valid, carm, cta.centre_mm)
+    scene = _Scene(points, vessel_channels(contrast_image(dsa_masks, valid), valid), valid, carm, cta.centre_mm)
     found, init, records = _initial_pose(scene, radiological, initial_pose, settings, report, should_stop)
     clock.stop("initial_pose")
     if settings.near_levels and not (init.method == "search" and init.accepted):
-        found = _climb("Vessels", scene, vessels, found, parts, settings.near_levels, settings, report, should_stop)
+        found = _climb("Vessels", scene, found, settings.near_levels, settings, report, should_stop)
         records.append(_record("Vessels", found, clock.stop("refine_vessels"), settings.near_levels))
     if settings.levels:
-        chosen = {found.hypothesis: parts[found.hypothesis]}
-        found = _climb("MinIP", scene, scene.contrast, found, chosen, settings.levels, settings, report, should_stop)
+        found = _climb("MinIP", scene, found, settings.levels, settings, report, should_stop)
         records.append(_record("MinIP", found, clock.stop("refine_minip"), settings.levels))
     current = found.cta_to_carm
     for number, stage in enumerate(settings.stages, 1):
@@ -211,7 +209,7 @@ def register(
         )
         records.append(record)
         clock.stop(f"stage_{number}")
-    score = _zncc(scene, current, settings)[0]
+    score = _zncc(scene, current, settings)
     if not score > _NO_MATCH:
         raise RegistrationError(
             f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}): check that both are of the same "
@@ -246,7 +244,8 @@ def vessel_points(mask: Volume) -> Points:
     origin = positions.mean(axis=0)
     positions = (positions - origin).astype(np.float32)
     radius_mm = _local_radius_mm(positions, mask.voxel_volume_mm3)
-    return Points(positions, (mask.voxel_volume_mm3 / radius_mm).astype(np.float32), origin)
+    weights = (mask.voxel_volume_mm3 / radius_mm).astype(np.float32)
+    return Points(positions, weights, tangents(positions), origin)
 
 
 def _local_radius_mm(positions_mm: np.ndarray, voxel_volume_mm3: float, cell_mm: float = 2.5) -> np.ndarray:
@@ -261,20 +260,22 @@ def _local_radius_mm(positions_mm: np.ndarray, voxel_volume_mm3: float, cell_mm:
 
 
 def contrast_image(masks: DsaMasks, valid: np.ndarray) -> np.ndarray:
-    """Contrast of the MinIP inside the vessel mask (row, column), 0..1, compressed: half at its 97th percentile."""
+    """Contrast of the MinIP inside the vessel mask (row, column), 0..1, compressed so that branches count beside trunks.
+
+    Half of the contrast's 97th percentile over all valid pixels becomes 0.58, the percentile itself 0.71.
+    """
     contrast = np.maximum(-masks.minip, 0)
     half = max(float(np.quantile(contrast[valid], 0.97)), 1e-9)
-    image: np.ndarray = contrast / (contrast + half) * masks.vessels
+    image: np.ndarray = np.sqrt(contrast / (contrast + half)) * masks.vessels
     return image
 
 
 @dataclass(frozen=True)
 class _Scene:
-    """What every step looks at: parts of the CTA's vessels, the two images of the DSA, and the view."""
+    """What every step looks at: the CTA's vessels, channels (3, r, c) of the DSA's contrast, and the view."""
 
-    parts: dict[str, Points]
-    vessels: np.ndarray
-    contrast: np.ndarray
+    points: Points
+    channels: np.ndarray
     valid: np.ndarray
     carm: CArm
     centre_cta_mm: np.ndarray
@@ -290,15 +291,15 @@ def _initial_pose(
 ) -> tuple[Found, InitRecord, list[StageRecord]]:
     """Propose a pose and take it unless the radiological one scores higher (A eq. 12)."""
     records = []
-    start = Found(radiological, *_zncc(scene, radiological, settings), ())
+    start = Found(radiological, _zncc(scene, radiological, settings), ())
     proposed = start
     if settings.init == "file" and given is not None:
-        proposed = Found(given, *_zncc(scene, given, settings), ())
+        proposed = Found(given, _zncc(scene, given, settings), ())
     elif settings.init == "search":
         begin = time.perf_counter()
         found = search(
-            scene.parts,
-            scene.vessels,
+            scene.points,
+            scene.channels,
             scene.valid,
             scene.carm,
             radiological,
@@ -309,7 +310,7 @@ def _initial_pose(
             should_stop=should_stop,
         )
         records.append(_record("Search", found, time.perf_counter() - begin, settings.search.levels))
-        proposed = replace(found, score=_zncc(scene, found.cta_to_carm, settings)[0])
+        proposed = replace(found, score=_zncc(scene, found.cta_to_carm, settings))
     accepted = proposed.score >= start.score
     init = InitRecord(settings.init, accepted, proposed.score, start.score)
     return (proposed if accepted else start), init, records
@@ -318,20 +319,18 @@ def _initial_pose(
 def _climb(
     name: str,
     scene: _Scene,
-    image: np.ndarray,
     start: Found,
-    parts: dict[str, Points],
     levels: tuple[Level, ...],
     settings: RegistrationSettings,
     report: Progress,
     should_stop: ShouldStop | None,
 ) -> Found:
-    """Second-order refinement from one pose, on whichever of the parts fits best in the end."""
+    """Second-order refinement from one pose."""
     report(name, 0.0)
     return climb(
-        dict.fromkeys(parts, start.cta_to_carm[None]),
-        parts,
-        image,
+        start.cta_to_carm[None],
+        scene.points,
+        scene.channels,
         scene.valid,
         scene.carm,
         levels,
@@ -389,21 +388,16 @@ def _intensity_stage(
     return result.pose[0].cpu().numpy(), record
 
 
-def _zncc(scene: _Scene, cta_to_carm: np.ndarray, settings: RegistrationSettings) -> tuple[float, str]:
-    """Score of a pose at a middling resolution, by the part of the vessels that fits best, and that part's name."""
-    target = make_target(scene.vessels, scene.valid, scene.carm, _ACCEPTANCE_ROWS, _ACCEPTANCE_SIGMA_PX)
-    scores = {}
-    for name, part in scene.parts.items():
-        drawn = part.subset(_ACCEPTANCE_POINTS, np.random.default_rng(settings.seed))
-        value = normal_equations(drawn, cta_to_carm[None], target, settings.search.saturation_mm)[0][0]
-        scores[name] = float(value)
-    best = max(scores, key=lambda name: scores[name])
-    return scores[best], best
+def _zncc(scene: _Scene, cta_to_carm: np.ndarray, settings: RegistrationSettings) -> float:
+    """Agreement of vessels and their directions at a pose, -1 to 1, at a middling resolution."""
+    target = make_target(scene.channels, scene.valid, scene.carm, _ACCEPTANCE_ROWS, _ACCEPTANCE_SIGMA_PX, FIND)
+    drawn = scene.points.subset(_ACCEPTANCE_POINTS, np.random.default_rng(settings.seed))
+    return float(zncc(drawn, cta_to_carm[None], target, settings.search.saturation_mm)[0])
 
 
 def _record(name: str, found: Found, seconds: float, levels: tuple[Level, ...]) -> StageRecord:
     iterations = sum(level.iterations for level in levels)
-    return StageRecord(name, f"ZNCC, {found.hypothesis} vessels", found.score, found.scores, seconds, iterations)
+    return StageRecord(name, "directed correlation", found.score, found.scores, seconds, iterations)
 
 
 def _warnings(

@@ -16,28 +16,31 @@ from scipy import fft
 
 from DeepIterRegLib import alignment_kernels
 from DeepIterRegLib.alignment import (
+    FIND,
+    Measure,
     Points,
     Target,
     camera_matrices,
     levenberg_marquardt,
     make_target,
+    splat_oriented,
 )
 from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, cube_corners, pose
-from DeepIterRegLib.rendering.splat import pixel_intrinsics
 
 PEAKS = 2  # shifts kept of each rotation
 
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution: image rows, points drawn, blur, Gauss-Newton steps, poses that stay afterwards."""
+    """One resolution: image rows, points drawn, blur, Gauss-Newton steps, poses that stay afterwards, what is climbed."""
 
     rows: int
     points: int
     sigma_px: float
     iterations: int
     keep: int
+    measure: Measure = FIND
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ class SearchSettings:
     rows, points, sigma_px
         Grid, points and blur of the exhaustive pass.
     candidates
-        Poses kept from the exhaustive pass, of each hypothesis.
+        Poses kept from the exhaustive pass.
     levels
         Refinement from coarse to fine.
     saturation_mm
@@ -90,17 +93,16 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class Found:
-    """Result of a search: pose (4, 4), its ZNCC at the last level, the hypothesis it holds for, best score per level."""
+    """Result of a search: pose (4, 4), its score at the last level, and the best score of each level."""
 
     cta_to_carm: np.ndarray
     score: float
-    hypothesis: str
     scores: tuple[float, ...]
 
 
 def search(
-    hypotheses: dict[str, Points],
-    vessels: np.ndarray,
+    points: Points,
+    channels: np.ndarray,
     valid: np.ndarray,
     carm: CArm,
     start: np.ndarray,
@@ -115,103 +117,96 @@ def search(
 
     Parameters
     ----------
-    hypotheses
-        Name to the part of the CTA's vessels that the DSA may show (a run shows one injected territory).
-        Each is searched; the better score wins.
-    vessels, valid : (rows, columns)
-        Vessel image, higher is more vessel, and where it counts.
+    points
+        Vessels of the CTA; a run shows part of them.
+    channels : (3, rows, columns)
+        Vessels of the run, as from `alignment.vessel_channels`.
+    valid : (rows, columns)
+        Where they count.
     start : (4, 4)
         ``cta_to_carm`` at the centre of the box.
     centre_cta_mm : (3,)
         Point of the CTA about which the box turns the head: where `start` puts it is the middle of the box.
     """
     settings = settings or SearchSettings()
-    rng = np.random.default_rng(seed)
-    target = make_target(vessels, valid, carm, settings.rows, settings.sigma_px)
-    groups: dict[str, np.ndarray] = {}
-    scores: list[float] = []
-    for n, (name, points) in enumerate(hypotheses.items()):
-        groups[name], values = exhaustive(
-            points.subset(settings.points, rng), target, start, centre_cta_mm, settings, should_stop
-        )
-        scores.append(float(values[0]))
-        if on_progress is not None:
-            on_progress(0.4 * (n + 1) / len(hypotheses))
+    target = make_target(channels, valid, carm, settings.rows, settings.sigma_px, FIND)
+    drawn = points.subset(settings.points, np.random.default_rng(seed))
+    poses, scores = exhaustive(
+        drawn,
+        target,
+        start,
+        centre_cta_mm,
+        settings,
+        on_progress=None if on_progress is None else lambda done: on_progress(0.4 * done),
+        should_stop=should_stop,
+    )
     found = climb(
-        groups,
-        hypotheses,
-        vessels,
+        poses,
+        points,
+        channels,
         valid,
         carm,
         settings.levels,
         settings.saturation_mm,
         seed=seed,
+        allowed=lambda poses: _in_box(poses, start, centre_cta_mm, settings),
         on_progress=None if on_progress is None else lambda done: on_progress(0.4 + 0.6 * done),
         should_stop=should_stop,
     )
-    return replace(found, scores=(max(scores), *found.scores))
+    return replace(found, scores=(float(scores[0]), *found.scores))
 
 
 def climb(
-    groups: dict[str, np.ndarray],
-    hypotheses: dict[str, Points],
-    vessels: np.ndarray,
+    poses: np.ndarray,
+    points: Points,
+    channels: np.ndarray,
     valid: np.ndarray,
     carm: CArm,
     levels: tuple[Level, ...],
     saturation_mm: float,
     *,
     seed: int = 0,
+    allowed: Callable[[np.ndarray], np.ndarray] | None = None,
     on_progress: Callable[[float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Found:
-    """Refine candidate poses (K, 4, 4), by hypothesis, from coarse to fine while their number falls; the best one.
+    """Refine candidate poses (K, 4, 4) from coarse to fine while their number falls; the best one.
 
-    Arguments as in `search`.
+    Arguments as in `search`. Poses (K, 4, 4) that are not `allowed` (K,) are dropped after each level, unless all are.
     """
     rng = np.random.default_rng(seed)
     trace = []
     for n, level in enumerate(levels):
-        target = make_target(vessels, valid, carm, level.rows, level.sigma_px)
-        groups, best = _climb(groups, hypotheses, target, level, saturation_mm, rng, should_stop)
-        trace.append(best[1])
-        if on_progress is not None:
-            on_progress((n + 1) / len(levels))
-    name, score = best
-    return Found(groups[name][0], score, name, tuple(trace))
-
-
-def _climb(
-    groups: dict[str, np.ndarray],
-    hypotheses: dict[str, Points],
-    target: Target,
-    level: Level,
-    saturation_mm: float,
-    rng: np.random.Generator,
-    should_stop: Callable[[], bool] | None,
-) -> tuple[dict[str, np.ndarray], tuple[str, float]]:
-    """Refine all candidates at one level; those that stay are the best of all hypotheses together."""
-    names, poses, scores = [], [], []
-    for name, candidates in groups.items():
-        points = hypotheses[name].subset(level.points, rng)
-        climbed, values, _ = levenberg_marquardt(
-            points,
-            candidates,
+        target = make_target(channels, valid, carm, level.rows, level.sigma_px, level.measure)
+        poses, scores, _ = levenberg_marquardt(
+            points.subset(level.points, rng),
+            poses,
             target,
             iterations=level.iterations,
             saturation_mm=saturation_mm,
             should_stop=should_stop,
         )
-        names += [name] * len(climbed)
-        poses.append(climbed)
-        scores.append(values)
-    stacked, values = np.concatenate(poses), np.concatenate(scores)
-    centre = next(iter(hypotheses.values())).origin_mm
-    kept = _distinct(stacked, values, target.carm, centre, level.keep)
-    after: dict[str, np.ndarray] = {}
-    for i in kept:
-        after[names[i]] = np.concatenate([after.get(names[i], np.empty((0, 4, 4))), stacked[i : i + 1]])
-    return after, (names[kept[0]], float(values[kept[0]]))
+        if allowed is not None and (inside := allowed(poses)).any():
+            poses, scores = poses[inside], scores[inside]
+        kept = _distinct(poses, scores, target.carm, points.origin_mm, level.keep)
+        poses, scores = poses[kept], scores[kept]
+        trace.append(float(scores[0]))
+        if on_progress is not None:
+            on_progress((n + 1) / len(levels))
+    return Found(poses[0], trace[-1], tuple(trace))
+
+
+def _in_box(poses: np.ndarray, start: np.ndarray, centre_cta_mm: np.ndarray, settings: SearchSettings) -> np.ndarray:
+    """Which poses (K, 4, 4) lie in the search box, with a quarter to spare.
+
+    Uphill may lead out of it, mostly along the beam, where a head too small or too large matches anything.
+    """
+    offset = poses @ pose.inverse(start)
+    angles_deg = pose.rotation_to_euler_deg(offset[:, :3, :3])
+    shift_mm = pose.transform(poses, centre_cta_mm[None])[:, 0] - pose.transform(start, centre_cta_mm[None])[0]
+    turned = np.abs(angles_deg).max(axis=1) <= 1.25 * settings.rotation_deg + 2
+    inside: np.ndarray = turned & (np.abs(shift_mm).max(axis=1) <= 1.25 * settings.translation_mm + 2)
+    return inside
 
 
 def _distinct(poses: np.ndarray, scores: np.ndarray, carm: CArm, centre_mm: np.ndarray, keep: int) -> list[int]:
@@ -235,6 +230,8 @@ def exhaustive(
     start: np.ndarray,
     centre_cta_mm: np.ndarray,
     settings: SearchSettings,
+    *,
+    on_progress: Callable[[float], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Poses (K, 4, 4) and their scores (K,), best first: all rotations and depths of the grid, best shifts of each.
@@ -256,6 +253,8 @@ def exhaustive(
         v, s = correlate.best_shifts(points, cameras[first : first + correlate.batch], settings.saturation_mm)
         values.append(v)
         shifts.append(s)
+        if on_progress is not None:
+            on_progress(min(1.0, (first + correlate.batch) / len(poses)))
     score, shift = np.concatenate(values).ravel(), np.concatenate(shifts).reshape(-1, 2)
     best = np.argsort(-score, kind="stable")[: settings.candidates]
     offset_mm = -shift[best] * np.array([carm.pixel_spacing_mm[1], carm.pixel_spacing_mm[0]])
@@ -298,31 +297,24 @@ class _Correlator:
 
     def __init__(self, target: Target, wide: CArm, margin: int) -> None:
         self.shape = (fft.next_fast_len(wide.rows, real=True), fft.next_fast_len(wide.columns, real=True))
-        self.wide, self.margin, self.taps = wide, margin, target.taps
-        self.target: np.ndarray = fft.rfft2(target.image, s=self.shape).conj()
+        self.wide, self.margin, self.target = wide, margin, target
+        self.spectra: np.ndarray = fft.rfft2(target.image, s=self.shape).conj()
         rows, columns = np.flatnonzero(target.valid.any(axis=1)), np.flatnonzero(target.valid.any(axis=0))
         self.box = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
-        self.images = np.zeros((self.batch, *self.shape), dtype=np.float32)
+        self.images = np.zeros((self.batch, 3, *self.shape), dtype=np.float32)
         self.sums = np.zeros((self.batch, 2, wide.rows + 1, wide.columns + 1))
 
     def best_shifts(self, points: Points, cameras: np.ndarray, saturation_mm: float) -> tuple[np.ndarray, np.ndarray]:
         """Scores (B, PEAKS) and window shifts (B, PEAKS, 2) in px (column, row), of the strongest local maxima."""
         n = len(cameras)
         images, sums = self.images[:n], self.sums[:n]
-        alignment_kernels.images_and_sums(
-            points.positions,
-            points.weights,
-            cameras,
-            pixel_intrinsics(self.wide),
-            self.taps,
-            np.float32(saturation_mm),
-            images,
-            sums,
-        )
-        spectrum = fft.rfft2(images, s=self.shape, workers=-1)
-        spectrum *= self.target
-        products = fft.irfft2(spectrum, s=self.shape, workers=-1, overwrite_x=True)
+        splat_oriented(points, cameras, self.target, self.wide, saturation_mm, images, sums)
+        spectra = fft.rfft2(images, s=self.shape, workers=-1)
+        spectra *= self.spectra
+        products = fft.irfft2(spectra.sum(axis=1), s=self.shape, workers=-1, overwrite_x=True)
         score = np.empty((n, PEAKS), dtype=np.float32)
         shift = np.empty((n, PEAKS, 2), dtype=np.int64)
-        alignment_kernels.summits(products, sums, self.box, 2 * self.margin + 1, score, shift)
+        alignment_kernels.summits(
+            products, sums, self.box, 2 * self.margin + 1, self.target.measure.norm_power, score, shift
+        )
         return score, shift - self.margin

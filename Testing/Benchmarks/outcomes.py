@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from benchmarking import table, verdict
 
-from DeepIterRegLib import territory
+from DeepIterRegLib.alignment import vessel_channels
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import mpe_mm, pose
@@ -55,7 +55,6 @@ def register_and_judge(
         "seconds": found.seconds["total"],
         "score": found.score,
         "stage_score": found.stages[-1].score,
-        "hypothesis": found.stages[-1].similarity,
         "ctaToCarm": found.cta_to_carm.tolist(),
     }
 
@@ -72,14 +71,13 @@ def truth_scores(
 
     Comparable with the score that `register` ends with, which comes from the same levels, points and seed.
     """
-    parts = territory.hypotheses(vessel_points(cta_mask))
-    groups = dict.fromkeys(parts, truth[None])
-    image = contrast_image(masks, angiogram.valid)
-    common = (parts, image, angiogram.valid, angiogram.carm)
+    valid, carm = angiogram.valid, angiogram.carm
+    points, channels = vessel_points(cta_mask), vessel_channels(contrast_image(masks, valid), valid)
+    common = (points, channels, valid, carm)
     still = (replace(settings.levels[-1], iterations=0),)
-    at_truth = climb(groups, *common, still, settings.search.saturation_mm, seed=settings.seed)
-    from_truth = climb(groups, *common, settings.levels, settings.search.saturation_mm, seed=settings.seed)
-    drift_mm = mpe_mm(angiogram.carm, from_truth.cta_to_carm, truth, centre_cta_mm)
+    at_truth = climb(truth[None], *common, still, settings.search.saturation_mm, seed=settings.seed)
+    from_truth = climb(truth[None], *common, settings.levels, settings.search.saturation_mm, seed=settings.seed)
+    drift_mm = mpe_mm(carm, from_truth.cta_to_carm, truth, centre_cta_mm)
     return {
         "truth_score": at_truth.score,
         "from_truth_score": from_truth.score,

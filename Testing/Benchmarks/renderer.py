@@ -252,7 +252,7 @@ def batches(volume: Any, small: bool) -> list[list[str]]:
     """Microseconds a pose of the splatter and of a Gauss-Newton evaluation, beside what the arithmetic must cost."""
     import torch
 
-    from DeepIterRegLib.alignment import make_target, normal_equations
+    from DeepIterRegLib.alignment import FIND, make_target, normal_equations, vessel_channels
     from DeepIterRegLib.geometry import pose
     from DeepIterRegLib.pipeline import vessel_points
     from DeepIterRegLib.rendering.splat import SplatProjector
@@ -272,7 +272,8 @@ def batches(volume: Any, small: bool) -> list[list[str]]:
     project = SplatProjector(points.positions + points.origin_mm, points.weights, carm)
     leaf = torch.as_tensor(poses, dtype=torch.float32)
     truth = project(torch.as_tensor(pose_of(volume), dtype=torch.float32)[None])[0].numpy()
-    target = make_target(np.minimum(truth, 5), np.ones((rows, rows), dtype=bool), carm, rows, sigma_px)
+    valid = np.ones((rows, rows), dtype=bool)
+    target = make_target(vessel_channels(np.minimum(truth, 5), valid), valid, carm, rows, sigma_px, FIND)
 
     def splat_all() -> None:
         moved = leaf.clone().requires_grad_()
@@ -292,10 +293,10 @@ def batches(volume: Any, small: bool) -> list[list[str]]:
             n_points * (55 + 95),
             n_points * 2 * (16 + 4 * 8) + pixels * 4 * 4,
         ),
-        "Gauss-Newton evaluation: image, 6 derivatives, blur, Gram matrix": (
+        "Gauss-Newton evaluation: 3 channels, 6 derivatives, blur, Gram matrix": (
             newton_all,
-            n_points * (70 + 8 * 30) + pixels * 8 * 2 * (1 + 4 * taps) + pixels * 150,
-            n_points * (16 + 2 * 4 * 32) + pixels * 32 * 7,
+            n_points * (230 + 24 * 30) + pixels * 24 * 2 * (1 + 4 * taps) + pixels * 500,
+            n_points * (28 + 2 * 4 * 96) + pixels * 96 * 7,
         ),
     }
     lines = []

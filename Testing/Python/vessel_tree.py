@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from DeepIterRegLib.alignment import Points
+from DeepIterRegLib.alignment import Points, tangents
 
 
 def vessel_tree(seed: int = 0, n_branches: int = 24) -> Points:
@@ -14,7 +14,7 @@ def vessel_tree(seed: int = 0, n_branches: int = 24) -> Points:
         t = np.linspace(0, 1, 120)[:, None]
         branches.append(start * [22, 28, 22] + heading * 35 * t + bend * 25 * t**2)
     positions = np.concatenate(branches)
-    positions -= positions.mean(axis=0)
+    positions = (positions - positions.mean(axis=0)).astype(np.float32)
     return Points(
-        positions.astype(np.float32), np.full(len(positions), 0.3, np.float32), np.array([40.0, -25.0, 900.0])
+        positions, np.full(len(positions), 0.3, np.float32), tangents(positions), np.array([40.0, -25.0, 900.0])
     )
