@@ -130,7 +130,7 @@ def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) 
     vein_hu, artery_hu = _vein_and_artery_hu(hu, enclosed, brain_hu, vessel_hu)
     bone_hu = min(settings.bone_hu, max(400.0, 1.3 * artery_hu))
     mask = _vessel_mask(hu, zone, brain_hu, vessel_hu, artery_hu, bone_hu, grid.spacing_mm, settings)
-    upper, lower = _brain_and_neck_pieces(mask, zone, 10 * settings.min_component_mm3 / grid.spacing_mm**3)
+    upper, lower = _brain_and_neck_pieces(mask, zone, enclosed, 10 * settings.min_component_mm3 / grid.spacing_mm**3)
     for level_hu in (artery_hu, vein_hu):
         mask |= bridges(hu, upper, lower, brain_hu, level_hu, grid.spacing_mm)
     deep = mask & np.repeat(np.repeat(np.repeat(enclosed, _POOL, 0), _POOL, 1), _POOL, 2)
@@ -427,12 +427,17 @@ def _even_hu(hu, enclosed, brain_hu):  # type: ignore[no-untyped-def]
     return counts
 
 
-def _brain_and_neck_pieces(mask: np.ndarray, zone: np.ndarray, min_voxels: float) -> tuple[np.ndarray, np.ndarray]:
+def _brain_and_neck_pieces(
+    mask: np.ndarray, zone: np.ndarray, enclosed: np.ndarray, min_voxels: float
+) -> tuple[np.ndarray, np.ndarray]:
     """A mask cut where the neck begins: the pieces that reach into the brain's cavity, and the large ones of the neck."""
     z, y, x = np.nonzero(mask)
     kind = zone[z // _POOL, y // _POOL, x // _POOL]
+    # the cavity's narrow lower end leaks into the gaps of the skull base
+    area = enclosed.sum(axis=(1, 2))
+    wide = int(np.argmax(area > 0.3 * area.max()))
     brain = np.zeros(mask.shape, dtype=bool)
-    brain[z, y, x] = (kind == 1) | (kind == 2)
+    brain[z, y, x] = ((kind == 1) | (kind == 2)) & (z // _POOL >= wide)
     open_to_brain = np.zeros(mask.shape, dtype=np.uint8)
     open_to_brain[z, y, x] = kind != 4
     upper = grown(brain, open_to_brain, 0, 2, sum(mask.shape))
