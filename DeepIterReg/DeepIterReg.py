@@ -451,6 +451,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             getattr(self.ui, name).enabled = False
         for name in ("scoreValueLabel", "mpeValueLabel", "timeValueLabel", "warningsLabel"):
             getattr(self.ui, name).text = ""
+        if self._worker is None:
+            self._plot.clear()
         if result is None:
             return
         from DeepIterRegSlicer import results
@@ -468,8 +470,9 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.mpeValueLabel.text = _("no reference") if mpe is None else _("{mpe:.2f} mm").format(mpe=mpe)
         self.ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=registration.seconds.get("total", 0.0))
         self.ui.warningsLabel.text = "\n".join(registration.warnings)
-        self._plot.setCurves({stage.name: list(stage.scores) for stage in registration.stages})
-        self._plot.draw()
+        if self._worker is None:
+            self._plot.setCurves({stage.name: list(stage.scores) for stage in registration.stages})
+            self._plot.draw()
 
     def _onShowChart(self) -> None:
         from DeepIterRegSlicer import results

@@ -8,8 +8,8 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-HEIGHT_PX = 130
-LEFT_PX, BOTTOM_PX, TOP_PX, RIGHT_PX = 38, 20, 8, 8
+HEIGHT_PX = 110
+BOTTOM_PX, MARGIN_PX = 20, 8
 MOST = 400  # points of a stage; beyond, every other one goes
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
@@ -73,50 +73,44 @@ class ScorePlot:
         painter = qt.QPainter()
         painter.begin(pixmap)
         painter.setRenderHint(qt.QPainter.Antialiasing, True)
-        self._drawAxes(painter, width)
-        self._drawCurves(painter, width)
+        self._drawStages(painter, width)
         painter.end()
         self._label.setPixmap(pixmap)
 
-    def _range(self) -> tuple[float, float]:
-        values = [score for scores in self._stages.values() for score in scores]
-        low, high = min(values), max(values)
-        margin = max(0.1 * (high - low), 0.02)
-        return low - margin, high + margin
-
-    def _drawAxes(self, painter: Any, width: int) -> None:
-        low, high = self._range()
+    def _drawStages(self, painter: Any, width: int) -> None:
+        """Beside each other, each over its own range of scores."""
         bottom = HEIGHT_PX - BOTTOM_PX
-        painter.setPen(qt.QColor("#888888"))
-        painter.drawLine(LEFT_PX, TOP_PX, LEFT_PX, bottom)
-        painter.drawLine(LEFT_PX, bottom, width - RIGHT_PX, bottom)
-        for part in (0.0, 0.5, 1.0):
-            y = round(bottom - part * (bottom - TOP_PX))
-            painter.setPen(qt.QColor("#e6e6e6"))
-            painter.drawLine(LEFT_PX + 1, y, width - RIGHT_PX, y)
-            painter.setPen(qt.QColor("#555555"))
-            painter.drawText(4, min(max(y + 4, 12), bottom), f"{low + part * (high - low):.2f}")
-
-    def _drawCurves(self, painter: Any, width: int) -> None:
-        low, high = self._range()
-        bottom, count = HEIGHT_PX - BOTTOM_PX, sum(len(scores) for scores in self._stages.values())
-        step, first, nameX = (width - LEFT_PX - RIGHT_PX - 8) / max(count, 2), 0, LEFT_PX
+        counts = {name: max(len(scores), 4) for name, scores in self._stages.items()}
+        scale, left = (width - 2 * MARGIN_PX) / sum(counts.values()), float(MARGIN_PX)
         for n, (name, scores) in enumerate(self._stages.items()):
-            colour = qt.QColor(COLOURS[n % len(COLOURS)])
-            pen = qt.QPen(colour)
-            pen.setWidthF(1.8)
-            painter.setPen(pen)
-            points = [
-                (round(LEFT_PX + 8 + step * (first + m)), round(bottom - (s - low) / (high - low) * (bottom - TOP_PX)))
-                for m, s in enumerate(scores)
-            ]
-            for (x0, y0), (x1, y1) in itertools.pairwise(points):
-                painter.drawLine(x0, y0, x1, y1)
-            if count <= 60:
-                painter.setBrush(qt.QBrush(colour))
-                for x, y in points:
-                    painter.drawEllipse(x - 2, y - 2, 4, 4)
-                painter.setBrush(qt.QBrush())
-            painter.drawText(nameX, HEIGHT_PX - 6, _("{stage}: {score:.3f}").format(stage=name, score=scores[-1]))
-            nameX += painter.fontMetrics().horizontalAdvance(name) + 60
-            first += len(scores)
+            right = left + scale * counts[name]
+            painter.setPen(qt.QColor("#cccccc"))
+            painter.drawLine(round(left), MARGIN_PX, round(left), bottom)
+            painter.drawLine(round(left), bottom, round(right), bottom)
+            _drawCurve(painter, scores, (left + 8, right - 8), (bottom - 8, MARGIN_PX + 6), COLOURS[n % len(COLOURS)])
+            painter.drawText(round(left), HEIGHT_PX - 6, _("{stage} {score:.3f}").format(stage=name, score=scores[-1]))
+            left = right
+
+
+def _drawCurve(
+    painter: Any, scores: list[float], across: tuple[float, float], upwards: tuple[float, float], colour: str
+) -> None:
+    """Scores from left to right, the lowest at the bottom and the highest at the top of a box, px."""
+    low, high = min(scores), max(scores)
+    pen = qt.QPen(qt.QColor(colour))
+    pen.setWidthF(1.8)
+    painter.setPen(pen)
+    points = []
+    for n, score in enumerate(scores):
+        x = n / (len(scores) - 1) if len(scores) > 1 else 0.5
+        y = (score - low) / (high - low) if high > low else 0.5
+        points.append(
+            (round(across[0] + x * (across[1] - across[0])), round(upwards[0] + y * (upwards[1] - upwards[0])))
+        )
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        painter.drawLine(x0, y0, x1, y1)
+    if len(points) <= 60:
+        painter.setBrush(qt.QBrush(qt.QColor(colour)))
+        for x, y in points:
+            painter.drawEllipse(x - 2, y - 2, 4, 4)
+        painter.setBrush(qt.QBrush())
