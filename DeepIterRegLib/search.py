@@ -69,14 +69,14 @@ class SearchSettings:
     translation_mm: float = 40.0
     rotation_step_deg: float = 7.0
     depth_step_mm: float = 40.0
-    rows: int = 128
+    rows: int = 96
     points: int = 4000
     sigma_px: float = 0.8
     candidates: int = 128
     levels: tuple[Level, ...] = (
-        Level(128, 4000, 0.9, 4, 128),
-        Level(128, 6000, 0.8, 5, 40),
-        Level(192, 12000, 0.9, 6, 8),
+        Level(96, 4000, 0.9, 4, 96),
+        Level(128, 8000, 0.8, 5, 32),
+        Level(192, 16000, 0.9, 6, 8),
         Level(256, 30000, 1.0, 8, 1),
     )
     saturation_mm: float = 5.0

@@ -95,7 +95,7 @@ def _trace(parent: np.ndarray, end: int) -> np.ndarray:
     return np.array(path)
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def grown(mask, image, low, high, steps):  # type: ignore[no-untyped-def]
     """A mask lengthened by `steps` face neighbours, as far as `image` lies in low..high."""
     nz, ny, nx = mask.shape
@@ -121,7 +121,7 @@ def grown(mask, image, low, high, steps):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _cost(hu, brain_hu, vessel_hu):  # type: ignore[no-untyped-def]
     """Cost of a step, 1 in a vessel; 0 where none can be."""
     nz, ny, nx = hu.shape
@@ -148,7 +148,7 @@ def _cost(hu, brain_hu, vessel_hu):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(cache=True)
+@njit(cache=True, nogil=True)
 def _front(cost, upper, lower, far):  # type: ignore[no-untyped-def]
     """Cheapest way (flat, in voxels) from `upper` over `cost` into the first voxel of `lower`, and each voxel's way back."""
     nz, ny, nx = cost.shape

@@ -272,7 +272,7 @@ def _no_head(found: str) -> str:
     return f"No head was found in the CTA: {found}. Give a CT of the head in HU (air -1000, water 0), or a vessel mask with --cta-mask."
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _resample(voxels, to_source, shape):  # type: ignore[no-untyped-def]
     """Trilinear, int16; outside the source is air."""
     nz, ny, nx = shape
@@ -357,7 +357,7 @@ def _cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -> tup
     return kind, enclosed
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _pool(hu, bone_hu):  # type: ignore[no-untyped-def]
     """Mean and share of bone in cells of 4 x 4 x 4 voxels."""
     nz, ny, nx = hu.shape[0] // 4, hu.shape[1] // 4, hu.shape[2] // 4
@@ -404,7 +404,7 @@ def _vein_and_artery_hu(hu: np.ndarray, enclosed: np.ndarray, brain_hu: float, v
     return float(vein_hu), max(vessel_hu, float(artery_hu))
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _even_hu(hu, enclosed, brain_hu):  # type: ignore[no-untyped-def]
     """Histogram (z, HU) of the means of 3 x 3 x 3 voxels deep in the brain that are bright and alike."""
     nz, ny, nx = hu.shape
@@ -523,7 +523,7 @@ def _vessel_mask(
     return grown(mask, painted, np.float32(plateau_hu), np.float32(bone_hu), round(settings.fill_mm / spacing_mm))
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _painted(hu, zone, brain_hu, bone_hu):  # type: ignore[no-untyped-def]
     """Float copy in which bone, air and fat with their rims, and all that is outside, look like brain: only vessels stand out."""
     nz, ny, nx = hu.shape
@@ -554,7 +554,7 @@ def _gaussian(image: np.ndarray, sigma_px: float) -> np.ndarray:
     return _convolve(image, kernel / kernel.sum())
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@njit(parallel=True, cache=True, nogil=True, fastmath=True)
 def _convolve(image, kernel):  # type: ignore[no-untyped-def]
     nz, ny, nx = image.shape
     r = len(kernel) // 2
@@ -593,7 +593,7 @@ def _convolve(image, kernel):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _candidates(smooth, hu, zone, threshold, bone_hu):  # type: ignore[no-untyped-def]
     """Indices (n, 3) of bright voxels and the kind (n,) of their coarse cell."""
     nz, ny, nx = smooth.shape
@@ -619,7 +619,7 @@ def _candidates(smooth, hu, zone, threshold, bone_hu):  # type: ignore[no-untype
     return indices, kinds
 
 
-@njit(parallel=True, cache=True, fastmath=True)
+@njit(parallel=True, cache=True, nogil=True, fastmath=True)
 def _tubeness(smooth, indices, scale, brain_hu, response):  # type: ignore[no-untyped-def]
     """Maximum of `response` and minus the second eigenvalue (the weaker curvature across a tube) times scale; sheets give 0."""
     nz, ny, nx = smooth.shape
@@ -655,7 +655,7 @@ def _tubeness(smooth, indices, scale, brain_hu, response):  # type: ignore[no-un
 _DIRECTIONS = np.array([d for d in np.ndindex(3, 3, 3) if d != (1, 1, 1)], dtype=np.int64) - 1
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _openness(hu, indices, zone, soft_hu, artery_hu, bone_hu, reach, openness):  # type: ignore[no-untyped-def]
     """Share of 26 directions in which the bright region around a voxel ends in brain, rather than in bone, air or fat.
 
@@ -700,7 +700,7 @@ def _lift(cta: Volume, grid: _Grid, hu: np.ndarray, mask: np.ndarray, brain_hu: 
     return _draw(cta.voxels, limits, to_grid, bone_hu)
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _half_maximum(hu, mask, brain_hu, bone_hu):  # type: ignore[no-untyped-def]
     """HU that a voxel must reach, on the working grid: half way from brain to the brightest vessel voxel within two; 32767 off the mask."""
     nz, ny, nx = hu.shape
@@ -732,7 +732,7 @@ def _half_maximum(hu, mask, brain_hu, bone_hu):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(parallel=True, cache=True)
+@njit(parallel=True, cache=True, nogil=True)
 def _draw(voxels, limits, to_grid, bone_hu):  # type: ignore[no-untyped-def]
     sk, sj, si = voxels.shape
     nz, ny, nx = limits.shape
