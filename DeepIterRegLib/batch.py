@@ -33,6 +33,7 @@ from DeepIterRegLib.jobs import (
     register_case,
 )
 from DeepIterRegLib.output import output_file, output_folder
+from DeepIterRegLib.progress import say_nothing
 from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report.outputs import REGISTRATION_FILES, write_registration
 from DeepIterRegLib.typed import frame_numbers, matrix_file, numbers
@@ -368,7 +369,7 @@ def _attempt(case: BatchCase, out: Path, write_scene: WriteScene, should_stop: S
     try:
         before = fingerprint(case)
         with output_folder(out / case.name, CASE_FILES, overwrite=True) as folder:
-            outcome = register_case(case_of_files(case.job), _no_progress, should_stop)
+            outcome = register_case(case_of_files(case.job), say_nothing, should_stop)
             write_registration(folder, outcome.registration, outcome.angiogram, outcome.vessels)
             write_scene(outcome, case.job, folder / SCENE)
             seconds = time.perf_counter() - started
@@ -396,10 +397,6 @@ def _log_fault(error: Exception) -> None:
     """Where it happened, only when asked for: the text may quote a header, and so a patient's name."""
     if os.environ.get("DEEPITERREG_DEBUG"):
         traceback.print_exception(error)
-
-
-def _no_progress(step: str, done: float) -> None:
-    return None
 
 
 def _result(case: BatchCase, registration: Registration, seconds: float) -> CaseResult:

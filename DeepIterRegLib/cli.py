@@ -23,13 +23,13 @@ from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
 
 if TYPE_CHECKING:
     from DeepIterRegLib.dicom import GeometryOptions
+    from DeepIterRegLib.progress import Progress
     from DeepIterRegLib.registration import Registration
 
 NOTICE = "Research use only. Not a medical device."
 EXIT_INTERNAL, EXIT_INPUT, EXIT_REGISTRATION, EXIT_CANCELLED = 1, 2, 3, 130
 
 P = ParamSpec("P")
-Progress = Callable[[str, float], None]
 
 app = typer.Typer(
     name="deepiterreg",
@@ -233,7 +233,7 @@ def _geometry_options(
 def _progress(quiet: bool) -> Iterator[Progress]:
     """Bars on stderr, one per step; `report(step, fraction)` makes, moves and ends them."""
     if quiet:
-        yield lambda step, fraction: _raise_if_interrupted()
+        yield lambda step, fraction, score=None: _raise_if_interrupted()
         return
     from rich.console import Console
     from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
@@ -243,7 +243,7 @@ def _progress(quiet: bool) -> Iterator[Progress]:
     columns = (TextColumn("{task.description:<24}"), BarColumn(bar_width=32), TimeElapsedColumn())
     bars = Bars(*columns, console=Console(stderr=True))
 
-    def report(step: str, fraction: float) -> None:
+    def report(step: str, fraction: float, score: float | None = None, /) -> None:
         _raise_if_interrupted()
         bars.start()
         if step not in tasks:

@@ -22,6 +22,7 @@ from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings, read_angi
 from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm
 from DeepIterRegLib.geometry.pose import radiological
+from DeepIterRegLib.progress import Progress
 from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report.outputs import REGISTRATION_FILES, detector_image, write_registration
 from DeepIterRegLib.transforms import read_pose
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from DeepIterRegLib.segmentation.cta import CtaSegmentation
     from DeepIterRegLib.segmentation.dsa import DsaMasks, DsaSegmentation
 
-Progress = Callable[[str, float], None]
 ShouldStop = Callable[[], bool]
 Device = Literal["auto", "cpu", "cuda"]
 SubtractionMode = Literal["auto", "subtract", "as_is"]

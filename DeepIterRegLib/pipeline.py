@@ -18,6 +18,7 @@ from DeepIterRegLib.alignment import FIND, REFINE, Points, make_target, resize_a
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.progress import Progress, say_nothing
 from DeepIterRegLib.refine import PAPER_A_STAGE_1, PAPER_A_STAGE_2, RefineSettings, refine
 from DeepIterRegLib.registration import InitRecord, Registration, StageRecord
 from DeepIterRegLib.rendering.splat import SplatProjector
@@ -28,7 +29,6 @@ from DeepIterRegLib.volume import Volume
 
 Init = Literal["radiological", "search", "file"]
 Device = Literal["auto", "cpu", "cuda"]
-Progress = Callable[[str, float], None]
 ShouldStop = Callable[[], bool]
 
 # Resolution at which a proposed pose is compared with the radiological one (A eq. 12).
@@ -161,7 +161,7 @@ def register(
     initial_pose : (4, 4)
         ``cta_to_carm``; needed with init `file`.
     on_progress
-        Called with the name of the step and its fraction done.
+        See `Progress`.
     should_stop
         Asked often; True ends the work.
 
@@ -175,7 +175,7 @@ def register(
         `should_stop` said so.
     """
     settings = settings or RegistrationSettings()
-    report = on_progress or (lambda name, done: None)
+    report = on_progress or say_nothing
     clock = _Clock()
     if settings.init == "file" and initial_pose is None:
         raise InputError("Init is `file` but no initial pose was given: give a pose file.")
@@ -306,7 +306,7 @@ def _initial_pose(
             scene.centre_cta_mm,
             settings.search,
             seed=settings.seed,
-            on_progress=lambda done: report("Search", done),
+            on_progress=lambda done, score: report("Search", done, score),
             should_stop=should_stop,
         )
         records.append(_record("Search", found, time.perf_counter() - begin, settings.search.levels))
@@ -336,7 +336,7 @@ def _climb(
         levels,
         settings.search.saturation_mm,
         seed=settings.seed,
-        on_progress=lambda done: report(name, done),
+        on_progress=lambda done, score: report(name, done, score),
         should_stop=should_stop,
     )
 
@@ -373,7 +373,7 @@ def _intensity_stage(
         torch.from_numpy(start[None]).to(device),
         centre_cta_mm,
         stage.climb,
-        on_iteration=lambda n, best: report(name, (n + 1) / stage.climb.iterations),
+        on_iteration=lambda n, best: report(name, (n + 1) / stage.climb.iterations, float(best[0])),
         should_stop=should_stop,
     )
     trace = np.maximum.accumulate(result.trace[:, 0].cpu().numpy())

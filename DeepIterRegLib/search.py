@@ -110,7 +110,7 @@ def search(
     settings: SearchSettings | None = None,
     *,
     seed: int = 0,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: Callable[[float, float | None], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Found:
     """Best pose in a box about `start`.
@@ -137,7 +137,7 @@ def search(
         start,
         centre_cta_mm,
         settings,
-        on_progress=None if on_progress is None else lambda done: on_progress(0.4 * done),
+        on_progress=None if on_progress is None else lambda done, score: on_progress(0.4 * done, score),
         should_stop=should_stop,
     )
     found = climb(
@@ -150,7 +150,7 @@ def search(
         settings.saturation_mm,
         seed=seed,
         allowed=lambda poses: _in_box(poses, start, centre_cta_mm, settings),
-        on_progress=None if on_progress is None else lambda done: on_progress(0.4 + 0.6 * done),
+        on_progress=None if on_progress is None else lambda done, score: on_progress(0.4 + 0.6 * done, score),
         should_stop=should_stop,
     )
     return replace(found, scores=(float(scores[0]), *found.scores))
@@ -167,7 +167,7 @@ def climb(
     *,
     seed: int = 0,
     allowed: Callable[[np.ndarray], np.ndarray] | None = None,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: Callable[[float, float | None], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Found:
     """Refine candidate poses (K, 4, 4) from coarse to fine while their number falls; the best one.
@@ -192,7 +192,7 @@ def climb(
         poses, scores = poses[kept], scores[kept]
         trace.append(float(scores[0]))
         if on_progress is not None:
-            on_progress((n + 1) / len(levels))
+            on_progress((n + 1) / len(levels), trace[-1])
     return Found(poses[0], trace[-1], tuple(trace))
 
 
@@ -231,7 +231,7 @@ def exhaustive(
     centre_cta_mm: np.ndarray,
     settings: SearchSettings,
     *,
-    on_progress: Callable[[float], None] | None = None,
+    on_progress: Callable[[float, float | None], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Poses (K, 4, 4) and their scores (K,), best first: all rotations and depths of the grid, best shifts of each.
@@ -254,7 +254,8 @@ def exhaustive(
         values.append(v)
         shifts.append(s)
         if on_progress is not None:
-            on_progress(min(1.0, (first + correlate.batch) / len(poses)))
+            done = min(1.0, (first + correlate.batch) / len(poses))
+            on_progress(done, None if done < 1 else float(np.max(np.concatenate(values))))
     score, shift = np.concatenate(values).ravel(), np.concatenate(shifts).reshape(-1, 2)
     best = np.argsort(-score, kind="stable")[: settings.candidates]
     offset_mm = -shift[best] * np.array([carm.pixel_spacing_mm[1], carm.pixel_spacing_mm[0]])

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from DeepIterRegLib.angiogram import Angiogram
     from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings
     from DeepIterRegLib.jobs import Case, Outcome
+    from DeepIterRegLib.progress import Progress
     from DeepIterRegSlicer.mrml import CArmValue
     from DeepIterRegSlicer.results import RegistrationNodes, ShownOutcome
 
@@ -185,20 +186,21 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
     def run(
         self,
         case: Case,
-        onProgress: Callable[[str, float], None] | None = None,
+        onProgress: Progress | None = None,
         shouldStop: Callable[[], bool] | None = None,
     ) -> ShownOutcome:
         """Segment, register, and make ready to show. Touches no node.
 
-        :param onProgress: called with the name of a step and its fraction done.
+        :param onProgress: called with the name of a step, its fraction done, and its best score where there is a new one.
         :param shouldStop: asked often; True ends the work with `Cancelled`.
         :raises InputError: all that cannot be used, in one message.
         :raises RegistrationError: no pose was found.
         """
         from DeepIterRegLib.jobs import register_case
+        from DeepIterRegLib.progress import say_nothing
         from DeepIterRegSlicer import mrml, results
 
-        report = onProgress or (lambda step, done: None)
+        report = onProgress or say_nothing
         with mrml.panelWords():
             outcome = register_case(case, report, shouldStop)
         report("Project", 0.0)

@@ -15,6 +15,8 @@ import numpy as np
 import robustness
 from benchmarking import table
 
+from DeepIterRegLib.progress import Progress, say_nothing
+
 MEASURED = 8  # iterations of each stage
 
 
@@ -35,16 +37,16 @@ def main(argv: list[str] | None = None) -> None:
     angiogram = read_angiogram(folder / "dsa.dcm")
     vessels, masks, truth = segment_vessels(cta), segment_dsa(angiogram), read_pose(folder / "truth.tfm")
 
-    def run(settings: Any, on_progress: Callable[[str, float], None]) -> Any:
+    def run(settings: Any, on_progress: Progress) -> Any:
         return register(cta, angiogram, settings, cta_mask=vessels, dsa_masks=masks, on_progress=on_progress)
 
     default = robustness.registration_settings(options.small)
     before_mb = memory.resident_mb()
     if not options.small:
-        run(default, lambda name, done: None)  # compiles
+        run(default, say_nothing)  # compiles
     memory.reset_peak()
     begin = time.perf_counter()
-    found = run(default, lambda name, done: None)
+    found = run(default, say_nothing)
     default_s, default_mb = time.perf_counter() - begin, memory.peak_mb() - before_mb
     default_mpe = float(mpe_mm(angiogram.carm, found.cta_to_carm, truth, cta.centre_mm))
 
@@ -87,7 +89,7 @@ def paper_with(renderer: str, small: bool) -> Any:
 
 
 def stage_lines(
-    label: str, settings: Any, n: int, run: Callable[[Any, Callable[[str, float], None]], Any], before_mb: float
+    label: str, settings: Any, n: int, run: Callable[[Any, Progress], Any], before_mb: float
 ) -> list[list[str]]:
     """Seconds per iteration of each stage: median between reports, the first left out as it pays for what is made once."""
     from DeepIterRegLib.errors import RegistrationError
@@ -96,7 +98,7 @@ def stage_lines(
     short = tuple(replace(stage, climb=replace(stage.climb, iterations=n + 1)) for stage in settings.stages)
     times: dict[str, list[float]] = {}
 
-    def note(name: str, done: float) -> None:
+    def note(name: str, done: float, score: float | None = None, /) -> None:
         if name.startswith("Stage"):
             times.setdefault(name, []).append(time.perf_counter())
 

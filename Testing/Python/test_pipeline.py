@@ -88,7 +88,12 @@ def test_search_finds_a_large_offset_and_repeats_itself():
     steps: list[str] = []
     settings = small(RegistrationSettings.preset("default", seed=3))
     found = register(
-        CTA, angiogram, settings, cta_mask=MASK, dsa_masks=masks, on_progress=lambda name, done: steps.append(name)
+        CTA,
+        angiogram,
+        settings,
+        cta_mask=MASK,
+        dsa_masks=masks,
+        on_progress=lambda name, done, score=None: steps.append(name),
     )
     assert error_mm(found, truth) < 0.5
     assert found.score > found.init.score_radiological

@@ -83,7 +83,7 @@ def test_cancel_and_progress():
     with pytest.raises(Cancelled):
         found_in(image, points, start, should_stop=lambda: True)
     seen: list[float] = []
-    found_in(image, points, start, on_progress=seen.append)
+    found_in(image, points, start, on_progress=lambda done, score: seen.append(done))
     assert seen == sorted(seen)
     assert seen[-1] == pytest.approx(1)
 

@@ -187,7 +187,7 @@ def test_worker_cancels_a_search(patient: tuple[Any, Any]) -> None:
     reached = threading.Event()
 
     def job(tell: Callable[[str, float], None], stop: Callable[[], bool]) -> Any:
-        def report(step: str, done: float) -> None:
+        def report(step: str, done: float, score: float | None = None) -> None:
             if step == "Search":
                 reached.set()
             tell(step, done)
