@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -210,7 +211,7 @@ def test_phantom_writes_only_what_overwrite_may_replace(patient_folder: Path) ->
 
 def test_readme_code_runs_as_printed(patient_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    code = readme.split("```python\n")[1].split("```")[0]
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "from DeepIterRegLib" in block)
     for name in ("cta.nii.gz", "dsa.dcm"):
         (tmp_path / name).symlink_to(patient_folder / name)
     monkeypatch.chdir(tmp_path)

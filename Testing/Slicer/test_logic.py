@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import subprocess
 import sys
 import threading
@@ -27,11 +28,8 @@ from DeepIterRegSlicer import mrml, results
 from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions
 from DeepIterRegSlicer.worker import Failed, Finished, Worker
 
-CONSOLE = """
-from DeepIterReg import DeepIterRegLogic
-logic = DeepIterRegLogic()
-nodes = logic.register(slicer.util.getNode("CTA"), logic.loadAngiogram(path))
-"""
+README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+(CONSOLE,) = (b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "from DeepIterReg import" in b)
 
 
 def loadCta(folder: Path) -> Any:
@@ -90,8 +88,9 @@ def nodesByName() -> list[str]:
 def test_three_lines_at_the_console(scene: Any, patient_folder: Path) -> None:
     standin.install()
     loadCta(patient_folder)
-    variables = {"slicer": slicer, "path": str(patient_folder / "dsa.dcm")}
-    exec(CONSOLE, variables)
+    variables: dict[str, Any] = {"slicer": slicer}
+    assert "/data/run.dcm" in CONSOLE
+    exec(CONSOLE.replace("/data/run.dcm", str(patient_folder / "dsa.dcm")), variables)
     nodes = variables["nodes"]
     assert errorOf(results.registrationOf(nodes), patient_folder) < 5
     assert all(getattr(nodes, field.name) is not None for field in fields(nodes))
