@@ -90,7 +90,7 @@ class RegistrationSettings:
         Level(128, 8000, 1.5, 12, 1),
         Level(256, 30000, 1.0, 8, 1),
     )
-    levels: tuple[Level, ...] = (Level(384, 40000, 0.8, 10, 1, REFINE),)
+    levels: tuple[Level, ...] = (Level(256, 30000, 1.0, 5, 3, REFINE), Level(384, 40000, 0.8, 8, 1, REFINE))
     stages: tuple[IntensityStage, ...] = ()
     device: Device = "auto"
     seed: int = 0
@@ -291,10 +291,10 @@ def _initial_pose(
 ) -> tuple[Found, InitRecord, list[StageRecord]]:
     """Propose a pose and take it unless the radiological one scores higher (A eq. 12)."""
     records = []
-    start = Found(radiological, _zncc(scene, radiological, settings), ())
+    start = Found(radiological[None], _zncc(scene, radiological, settings), ())
     proposed = start
     if settings.init == "file" and given is not None:
-        proposed = Found(given, _zncc(scene, given, settings), ())
+        proposed = Found(given[None], _zncc(scene, given, settings), ())
     elif settings.init == "search":
         begin = time.perf_counter()
         found = search(
@@ -325,10 +325,10 @@ def _climb(
     report: Progress,
     should_stop: ShouldStop | None,
 ) -> Found:
-    """Second-order refinement from one pose."""
+    """Second-order refinement of the poses kept so far."""
     report(name, 0.0)
     return climb(
-        start.cta_to_carm[None],
+        start.poses,
         scene.points,
         scene.channels,
         scene.valid,

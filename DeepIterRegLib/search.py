@@ -77,7 +77,7 @@ class SearchSettings:
         Level(96, 4000, 0.9, 4, 96),
         Level(128, 8000, 0.8, 5, 32),
         Level(192, 16000, 0.9, 6, 8),
-        Level(256, 30000, 1.0, 8, 1),
+        Level(256, 30000, 1.0, 8, 8),
     )
     saturation_mm: float = 5.0
 
@@ -93,11 +93,17 @@ class SearchSettings:
 
 @dataclass(frozen=True)
 class Found:
-    """Result of a search: pose (4, 4), its score at the last level, and the best score of each level."""
+    """Result of a search: poses (K, 4, 4) kept at the last level, best first; the best one's score; the best score of each level."""
 
-    cta_to_carm: np.ndarray
+    poses: np.ndarray
     score: float
     scores: tuple[float, ...]
+
+    @property
+    def cta_to_carm(self) -> np.ndarray:
+        """The best pose (4, 4)."""
+        best: np.ndarray = self.poses[0]
+        return best
 
 
 def search(
@@ -170,7 +176,7 @@ def climb(
     on_progress: Callable[[float, float | None], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
 ) -> Found:
-    """Refine candidate poses (K, 4, 4) from coarse to fine while their number falls; the best one.
+    """Refine candidate poses (K, 4, 4) from coarse to fine while their number falls; the best.
 
     Arguments as in `search`. Poses (K, 4, 4) that are not `allowed` (K,) are dropped after each level, unless all are.
     """
@@ -193,7 +199,7 @@ def climb(
         trace.append(float(scores[0]))
         if on_progress is not None:
             on_progress((n + 1) / len(levels), trace[-1])
-    return Found(poses[0], trace[-1], tuple(trace))
+    return Found(poses, trace[-1], tuple(trace))
 
 
 def _in_box(poses: np.ndarray, start: np.ndarray, centre_cta_mm: np.ndarray, settings: SearchSettings) -> np.ndarray:
