@@ -72,7 +72,7 @@ def test_all_parts_are_read_before_anything_is_refused(patient_folder: Path) -> 
 def test_cancel_at_any_step(patient_folder: Path, step: str) -> None:
     reached: list[str] = []
 
-    def tell(name: str, done: float) -> None:
+    def tell(name: str, done: float, score: float | None = None) -> None:
         reached.append(name)
 
     with pytest.raises(Cancelled):

@@ -23,6 +23,7 @@ import standin
 from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.jobs import RegisterJob, register_files
+from DeepIterRegLib.progress import say_nothing
 from DeepIterRegLib.transforms import read_pose, write_tfm
 from DeepIterRegSlicer import mrml, results
 from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions
@@ -103,7 +104,7 @@ def test_panel_batch_and_command_line_find_the_same_pose(
     reference = scenes.addTransform(read_pose(patient_folder / "truth.tfm"))
     steps: list[str] = []
     options = quick(patient_folder, referenceTransform=reference, seed=3)
-    outcome = logic.run(logic.prepare(*patient, options), lambda step, done: steps.append(step))
+    outcome = logic.run(logic.prepare(*patient, options), lambda step, done, score=None: steps.append(step))
     registration = outcome.registration
     assert errorOf(registration, patient_folder) < 5
     assert registration.mpe_mm_to_reference == pytest.approx(errorOf(registration, patient_folder), abs=1e-6)
@@ -113,7 +114,7 @@ def test_panel_batch_and_command_line_find_the_same_pose(
     write_tfm(start, nearTruth(patient_folder))
     job = RegisterJob(cta=patient_folder / "cta.nii.gz", dsa=patient_folder / "dsa.dcm", init=str(start), seed=3)
     (tmp_path / "out").mkdir()
-    by_files = register_files(job, tmp_path / "out", lambda step, done: None)
+    by_files = register_files(job, tmp_path / "out", say_nothing)
     assert by_files.input_hashes["dsa"] == registration.input_hashes["dsa"]
     apart = mpe_mm(registration.carm, registration.cta_to_carm, by_files.cta_to_carm, registration.centre_cta_mm)
     assert float(apart) < 0.01
@@ -171,7 +172,7 @@ def test_cancel_at_any_step_leaves_the_scene_alone(patient: tuple[Any, Any], pat
     before = nodesByName()
     stop = threading.Event()
 
-    def tell(name: str, done: float) -> None:
+    def tell(name: str, done: float, score: float | None = None) -> None:
         if name == step:
             stop.set()
 

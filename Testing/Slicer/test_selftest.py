@@ -20,6 +20,7 @@ import slicer
 import standin
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.jobs import Outcome, RegisterJob, case_of_files, register_case
+from DeepIterRegLib.progress import say_nothing
 from DeepIterRegSlicer import dependencies, logic, results, sample_data, selftest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
@@ -62,7 +63,7 @@ def outcome(patient_folder: Path) -> Outcome:
     """A right registration of the small patient, from its truth: quick."""
     truth = patient_folder / "truth.tfm"
     job = RegisterJob(patient_folder / "cta.nii.gz", patient_folder / "dsa.dcm", init=str(truth), reference=truth)
-    return register_case(case_of_files(job), lambda step, done: None)
+    return register_case(case_of_files(job), say_nothing)
 
 
 def nothing_wrong(right: Outcome, monkeypatch: pytest.MonkeyPatch) -> Outcome:
