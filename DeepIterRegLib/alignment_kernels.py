@@ -7,13 +7,13 @@ import math
 import numba as nb
 import numpy as np
 
-_FAST = {"cache": True, "fastmath": True, "nogil": True}
-_MIN_DEPTH_MM = 1.0
+from DeepIterRegLib.rendering.splat_kernels import FAST, MIN_DEPTH_MM, to_pixel
+
 CHANNELS = 3  # amount of vessel, and it times cosine and sine of twice its angle
 WIDTH = 8  # of each channel: value, three rotations, three translations, one unused so that it fills a vector register
 
 
-@nb.njit(**_FAST)
+@nb.njit(**FAST)
 def _splat_with_derivatives(  # type: ignore[no-untyped-def]
     points, tangents, weights, camera, centre, lever_mm, intrinsics, direction_weight, image
 ):
@@ -22,7 +22,7 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
     Of each channel 0 is the value, 1-3 its change per (rotation about the camera axes through `centre`) x lever, 4-6 per mm.
     """
     rows, columns, _ = image.shape
-    fu, fv, cx, cy = intrinsics
+    fu, fv = intrinsics[0], intrinsics[1]
     ff = fu * fv
     c = camera
     xc, yc, zc = centre
@@ -36,15 +36,8 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
     two = np.float32(2)
     for i in range(points.shape[0]):
         px, py, pz = points[i, 0], points[i, 1], points[i, 2]
-        z = c[2, 0] * px + c[2, 1] * py + c[2, 2] * pz + c[2, 3]
-        if z < _MIN_DEPTH_MM:
-            continue
-        x = c[0, 0] * px + c[0, 1] * py + c[0, 2] * pz + c[0, 3]
-        y = c[1, 0] * px + c[1, 1] * py + c[1, 2] * pz + c[1, 3]
-        iz = np.float32(1.0) / z
-        u = fu * x * iz + cx
-        v = fv * y * iz + cy
-        if u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
+        x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
+        if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
             continue
         r2 = x * x + y * y + z * z
         a = weights[i] * ff * iz * iz * iz * math.sqrt(r2)
@@ -93,7 +86,7 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
             p11[m] += df[m] * w11 + bu[m] * fk + bv[m] * fj
 
 
-@nb.njit(**_FAST)
+@nb.njit(**FAST)
 def _blur(image, scratch, taps):  # type: ignore[no-untyped-def]
     """Separable symmetric filter over rows and columns of (rows, columns, n); taps[0] is the centre. Zero outside."""
     rows, columns, n = image.shape
@@ -130,7 +123,7 @@ def _blur(image, scratch, taps):  # type: ignore[no-untyped-def]
                 row[i] += w * src[i - s]
 
 
-@nb.njit(**_FAST)
+@nb.njit(**FAST)
 def _gram_of_row(image, target, valid, saturation_mm, gram, sums, cross):  # type: ignore[no-untyped-def]
     """Add what one row of pixels (columns, CHANNELS * WIDTH) gives, saturated by channel 0, to the inner products."""
     g = np.zeros((WIDTH, WIDTH), np.float32)
@@ -163,7 +156,7 @@ def _gram_of_row(image, target, valid, saturation_mm, gram, sums, cross):  # typ
         cross[m] += t[m]
 
 
-@nb.njit(parallel=True, **_FAST)
+@nb.njit(parallel=True, **FAST)
 def products(  # type: ignore[no-untyped-def]
     points,
     tangents,
@@ -208,7 +201,7 @@ def products(  # type: ignore[no-untyped-def]
             out[b, 8] = cross[:7]
 
 
-@nb.njit(**_FAST)
+@nb.njit(**FAST)
 def _blur_plane(image, scratch, taps):  # type: ignore[no-untyped-def]
     """Separable symmetric filter over the first rows and columns of an image, as many as `scratch` has."""
     rows, columns = scratch.shape
@@ -235,7 +228,7 @@ def _blur_plane(image, scratch, taps):  # type: ignore[no-untyped-def]
                 image[k, j] += w * scratch[k, j - t]
 
 
-@nb.njit(parallel=True, **_FAST)
+@nb.njit(parallel=True, **FAST)
 def oriented_images(  # type: ignore[no-untyped-def]
     points, tangents, weights, cameras, intrinsics, taps, saturation_mm, direction_weight, images, sums
 ):
@@ -246,7 +239,7 @@ def oriented_images(  # type: ignore[no-untyped-def]
     (B, 2, rows + 1, columns + 1), running sums of channel 0 and of the squares of all, zero in the first row and column,
     are overwritten.
     """
-    fu, fv, cx, cy = intrinsics
+    fu, fv = intrinsics[0], intrinsics[1]
     ff = fu * fv
     rows, columns = sums.shape[2] - 1, sums.shape[3] - 1
     for b in nb.prange(cameras.shape[0]):
@@ -255,15 +248,8 @@ def oriented_images(  # type: ignore[no-untyped-def]
         image, cosine, sine = images[b, 0], images[b, 1], images[b, 2]
         for i in range(points.shape[0]):
             px, py, pz = points[i, 0], points[i, 1], points[i, 2]
-            z = c[2, 0] * px + c[2, 1] * py + c[2, 2] * pz + c[2, 3]
-            if z < _MIN_DEPTH_MM:
-                continue
-            x = c[0, 0] * px + c[0, 1] * py + c[0, 2] * pz + c[0, 3]
-            y = c[1, 0] * px + c[1, 1] * py + c[1, 2] * pz + c[1, 3]
-            iz = np.float32(1.0) / z
-            u = fu * x * iz + cx
-            v = fv * y * iz + cy
-            if u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
+            x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
+            if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
                 continue
             a = weights[i] * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
             tx, ty, tz = tangents[i, 0], tangents[i, 1], tangents[i, 2]
@@ -306,13 +292,13 @@ def oriented_images(  # type: ignore[no-untyped-def]
                 two[k + 1, j + 1] = two[k, j + 1] + line_of_squares
 
 
-@nb.njit(**_FAST)
+@nb.njit(**FAST)
 def _box_sum(sums, box, k, j):  # type: ignore[no-untyped-def]
     r0, r1, c0, c1 = box[0] + k, box[1] + k, box[2] + j, box[3] + j
     return sums[r1, c1] - sums[r0, c1] - sums[r1, c0] + sums[r0, c0]
 
 
-@nb.njit(parallel=True, **_FAST)
+@nb.njit(parallel=True, **FAST)
 def summits(products, sums, box, size, norm_power, score, shift):  # type: ignore[no-untyped-def]
     """Strongest local maxima over shifts of the cross-correlation, divided by the norm to the power of `norm_power`.
 

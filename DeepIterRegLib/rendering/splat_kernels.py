@@ -13,11 +13,22 @@ import math
 import numba as nb
 import numpy as np
 
-_FAST = {"cache": True, "fastmath": True, "nogil": True}
-_MIN_DEPTH_MM = 1.0
+FAST = {"cache": True, "fastmath": True, "nogil": True}
+MIN_DEPTH_MM = np.float32(1.0)
 
 
-@nb.njit(parallel=True, **_FAST)
+@nb.njit(**FAST)
+def to_pixel(c, intrinsics, px, py, pz):  # type: ignore[no-untyped-def]
+    """Camera coordinates x, y, z, 1/z and pixel column, row of a point; c (3, 4). Behind MIN_DEPTH_MM the pixel means nothing."""
+    fu, fv, cx, cy = intrinsics
+    x = c[0, 0] * px + c[0, 1] * py + c[0, 2] * pz + c[0, 3]
+    y = c[1, 0] * px + c[1, 1] * py + c[1, 2] * pz + c[1, 3]
+    z = c[2, 0] * px + c[2, 1] * py + c[2, 2] * pz + c[2, 3]
+    iz = np.float32(1.0) / max(z, MIN_DEPTH_MM)
+    return x, y, z, iz, fu * x * iz + cx, fv * y * iz + cy
+
+
+@nb.njit(parallel=True, **FAST)
 def splat_forward(points, weights, cameras, intrinsics, partial):  # type: ignore[no-untyped-def]
     """Splat N points for B poses into `partial`.
 
@@ -26,7 +37,7 @@ def splat_forward(points, weights, cameras, intrinsics, partial):  # type: ignor
     """
     n_poses, n_parts, rows, columns = partial.shape
     n = points.shape[0]
-    fu, fv, cx, cy = intrinsics
+    fu, fv = intrinsics[0], intrinsics[1]
     ff = fu * fv
     for job in nb.prange(n_poses * n_parts):
         b = job // n_parts
@@ -35,15 +46,8 @@ def splat_forward(points, weights, cameras, intrinsics, partial):  # type: ignor
         c = cameras[b]
         for i in range(part * n // n_parts, (part + 1) * n // n_parts):
             px, py, pz = points[i, 0], points[i, 1], points[i, 2]
-            z = c[2, 0] * px + c[2, 1] * py + c[2, 2] * pz + c[2, 3]
-            if z < _MIN_DEPTH_MM:
-                continue
-            x = c[0, 0] * px + c[0, 1] * py + c[0, 2] * pz + c[0, 3]
-            y = c[1, 0] * px + c[1, 1] * py + c[1, 2] * pz + c[1, 3]
-            iz = np.float32(1.0) / z
-            u = fu * x * iz + cx
-            v = fv * y * iz + cy
-            if u <= -1 or v <= -1 or u >= columns or v >= rows:
+            x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
+            if z < MIN_DEPTH_MM or u <= -1 or v <= -1 or u >= columns or v >= rows:
                 continue
             a = weights[i] * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
             j = int(math.floor(u))
@@ -62,7 +66,7 @@ def splat_forward(points, weights, cameras, intrinsics, partial):  # type: ignor
                     image[k + 1, j + 1] += a * fk * fj
 
 
-@nb.njit(parallel=True, **_FAST)
+@nb.njit(parallel=True, **FAST)
 def splat_backward(points, weights, cameras, intrinsics, gradient, partial):  # type: ignore[no-untyped-def]
     """Gradient of a loss with respect to `cameras`, given its gradient (B, rows, columns) with respect to the images.
 
@@ -71,7 +75,7 @@ def splat_backward(points, weights, cameras, intrinsics, gradient, partial):  # 
     n_poses, n_parts = partial.shape[:2]
     rows, columns = gradient.shape[1:]
     n = points.shape[0]
-    fu, fv, cx, cy = intrinsics
+    fu, fv = intrinsics[0], intrinsics[1]
     ff = fu * fv
     for job in nb.prange(n_poses * n_parts):
         b = job // n_parts
@@ -83,15 +87,8 @@ def splat_backward(points, weights, cameras, intrinsics, gradient, partial):  # 
         szx = szy = szz = sz1 = 0.0
         for i in range(part * n // n_parts, (part + 1) * n // n_parts):
             px, py, pz = points[i, 0], points[i, 1], points[i, 2]
-            z = c[2, 0] * px + c[2, 1] * py + c[2, 2] * pz + c[2, 3]
-            if z < _MIN_DEPTH_MM:
-                continue
-            x = c[0, 0] * px + c[0, 1] * py + c[0, 2] * pz + c[0, 3]
-            y = c[1, 0] * px + c[1, 1] * py + c[1, 2] * pz + c[1, 3]
-            iz = np.float32(1.0) / z
-            u = fu * x * iz + cx
-            v = fv * y * iz + cy
-            if u <= -1 or v <= -1 or u >= columns or v >= rows:
+            x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
+            if z < MIN_DEPTH_MM or u <= -1 or v <= -1 or u >= columns or v >= rows:
                 continue
             r = math.sqrt(x * x + y * y + z * z)
             m = weights[i] * ff * iz * iz * iz
