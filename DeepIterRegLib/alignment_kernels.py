@@ -87,40 +87,62 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
 
 
 @nb.njit(**FAST)
+def _weigh(taps, out, middle, lower, upper, t):  # type: ignore[no-untyped-def]
+    """Add taps[t] (lower + upper) to `out`, which starts as taps[0] middle at t = 0; flat rows of equal length."""
+    if t == 0:
+        for i in range(out.shape[0]):
+            out[i] = taps[0] * middle[i]
+    else:
+        for i in range(out.shape[0]):
+            out[i] += taps[t] * (lower[i] + upper[i])
+
+
+@nb.njit(**FAST)
+def _weigh_three(taps, out, middle, a1, b1, a2, b2, a3, b3):  # type: ignore[no-untyped-def]
+    """The same for a radius of 3, which every level of the search has, in one pass over memory."""
+    t0, t1, t2, t3 = taps[0], taps[1], taps[2], taps[3]
+    for i in range(out.shape[0]):
+        out[i] = t0 * middle[i] + t1 * (a1[i] + b1[i]) + t2 * (a2[i] + b2[i]) + t3 * (a3[i] + b3[i])
+
+
+@nb.njit(**FAST)
 def _blur(image, scratch, taps):  # type: ignore[no-untyped-def]
     """Separable symmetric filter over rows and columns of (rows, columns, n); taps[0] is the centre. Zero outside."""
     rows, columns, n = image.shape
     radius = taps.shape[0] - 1
     flat = image.reshape(rows, columns * n)
-    out = scratch.reshape(rows, columns * n)
     width = columns * n
+    margin = radius * n
+    out = scratch.reshape(rows, width)
+    nothing = np.zeros(width, np.float32)
     for k in range(rows):
-        row = out[k]
-        src = flat[k]
-        for i in range(width):
-            row[i] = taps[0] * src[i]
-        for t in range(1, radius + 1):
-            w = taps[t]
-            if k - t >= 0:
-                src = flat[k - t]
-                for i in range(width):
-                    row[i] += w * src[i]
-            if k + t < rows:
-                src = flat[k + t]
-                for i in range(width):
-                    row[i] += w * src[i]
+        if radius == 3 and 3 <= k < rows - 3:
+            _weigh_three(
+                taps, out[k], flat[k], flat[k - 1], flat[k + 1], flat[k - 2], flat[k + 2], flat[k - 3], flat[k + 3]
+            )
+            continue
+        for t in range(radius + 1):
+            _weigh(
+                taps, out[k], flat[k], flat[k - t] if k >= t else nothing, flat[k + t] if k + t < rows else nothing, t
+            )
+    padded = np.zeros(width + 2 * margin, np.float32)
     for k in range(rows):
-        row = flat[k]
-        src = out[k]
-        for i in range(width):
-            row[i] = taps[0] * src[i]
-        for t in range(1, radius + 1):
-            w = taps[t]
-            s = t * n
-            for i in range(width - s):
-                row[i] += w * src[i + s]
-            for i in range(s, width):
-                row[i] += w * src[i - s]
+        padded[margin : margin + width] = out[k]
+        if radius == 3:
+            _weigh_three(
+                taps,
+                flat[k],
+                out[k],
+                padded[2 * n :],
+                padded[4 * n :],
+                padded[n:],
+                padded[5 * n :],
+                padded,
+                padded[6 * n :],
+            )
+            continue
+        for t in range(radius + 1):
+            _weigh(taps, flat[k], out[k], padded[margin - t * n :], padded[margin + t * n :], t)
 
 
 @nb.njit(**FAST)
