@@ -117,7 +117,7 @@ def splat_torch(points: torch.Tensor, weights: torch.Tensor, cameras: torch.Tens
     rows, columns = carm.rows, carm.columns
     xyz = points @ cameras[:, :, :3].transpose(1, 2) + cameras[:, None, :, 3]
     x, y, z = xyz.unbind(-1)
-    in_front = z >= kernels.MIN_DEPTH_MM
+    in_front = z >= float(kernels.MIN_DEPTH_MM)
     z = torch.where(in_front, z, torch.ones_like(z))
     u, v = fu * x / z + cx, fv * y / z + cy
     a = torch.where(in_front, weights * (fu * fv) * torch.sqrt(x * x + y * y + z * z) / z**3, torch.zeros_like(z))
