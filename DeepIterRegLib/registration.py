@@ -37,7 +37,7 @@ class StageRecord:
 class InitRecord:
     """Where the refinement started.
 
-    `score` and `score_radiological` are ZNCC of the vessels at the proposed and the radiological pose;
+    `score` and `score_radiological` are ZNCC of the vessels and their directions at the proposed and the radiological pose;
     the proposal is accepted only if it is not lower (A eq. 12).
     """
 
@@ -60,7 +60,7 @@ class Registration:
     centre_cta_mm : (3,)
         Centre of the CTA's voxel grid, RAS mm.
     score
-        ZNCC between the projected vessels and the DSA's vessels at the final pose, -1..1.
+        ZNCC of vessels and their directions, CTA against DSA, at the final pose, -1..1; phantoms registered have 0.26 to 0.63.
     seconds
         Wall time by part: segmentation, search, refinement, total.
     """
