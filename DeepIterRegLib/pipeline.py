@@ -75,9 +75,9 @@ class RegistrationSettings:
     search
         Used with init `search`.
     near_levels
-        Second-order refinement on the DSA's vessel mask where no search has done that work, coarse to fine.
+        Second-order refinement on the contrast of the MinIP, coarse to fine, where no search has done that work.
     levels
-        Second-order refinement on the contrast of the MinIP.
+        Second-order refinement on the same contrast to the end.
     stages
         First-order stages after that.
     device, seed
@@ -196,8 +196,8 @@ def register(
     found, init, records = _initial_pose(scene, radiological, initial_pose, settings, report, should_stop)
     clock.stop("initial_pose")
     if settings.near_levels and not (init.method == "search" and init.accepted):
-        found = _climb("Vessels", scene, found, settings.near_levels, settings, report, should_stop)
-        records.append(_record("Vessels", found, clock.stop("refine_vessels"), settings.near_levels))
+        found = _climb("MinIP, coarse", scene, found, settings.near_levels, settings, report, should_stop)
+        records.append(_record("MinIP, coarse", found, clock.stop("refine_minip_coarse"), settings.near_levels))
     if settings.levels:
         found = _climb("MinIP", scene, found, settings.levels, settings, report, should_stop)
         records.append(_record("MinIP", found, clock.stop("refine_minip"), settings.levels))

@@ -23,7 +23,7 @@ _STEPS = {
     "Segment veins": (0.3, 0.5),
     "Segment DSA": (0.3, 0.4),
     "Search": (0.4, 0.85),
-    "Vessels": (0.4, 0.85),
+    "MinIP, coarse": (0.4, 0.85),
     "Project": (0.95, 1.0),
 }
 

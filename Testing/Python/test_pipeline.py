@@ -79,7 +79,7 @@ def test_radiological_start_corrects_a_small_offset():
     found = register(CTA, angiogram, settings, cta_mask=MASK, dsa_masks=masks)
     assert error_mm(found, truth) < 0.5
     assert found.init.accepted
-    assert [stage.name for stage in found.stages] == ["Vessels", "MinIP"]
+    assert [stage.name for stage in found.stages] == ["MinIP, coarse", "MinIP"]
 
 
 def test_search_finds_a_large_offset_and_repeats_itself():
