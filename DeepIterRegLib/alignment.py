@@ -39,6 +39,11 @@ class Measure:
     direction_weight: float
     norm_power: float
 
+    @property
+    def direction_scale(self) -> float:
+        """What the channels of direction are multiplied by, in both images, so that their products count as they should."""
+        return float(np.sqrt(self.direction_weight))
+
 
 FIND = Measure(16.0, 0.5)  # tells poses apart
 REFINE = Measure(1.0, 1.0)  # ZNCC, unbiased near the truth
@@ -51,8 +56,8 @@ class Target:
     Attributes
     ----------
     image : (3, rows, columns) float32
-        `vessel_channels`, blurred; the first of zero mean over `valid`, the others times the square root of
-        the measure's direction weight, all together of unit norm; zero outside `valid`.
+        `vessel_channels`, blurred; the first of zero mean over `valid`, the others times the measure's
+        `direction_scale`, all together of unit norm; zero outside `valid`.
     valid : (rows, columns) float32, 1 or 0
     carm
         View on this grid.
@@ -124,7 +129,7 @@ def make_target(
     for axis in (1, 2):
         image = ndimage.convolve1d(image, full, axis, mode="constant")
     image[0] -= image[0][coarse_valid].mean()
-    image[1:] *= np.sqrt(measure.direction_weight)
+    image[1:] *= measure.direction_scale
     image *= coarse_valid
     image /= max(float(np.linalg.norm(image)), 1e-12)
     return Target(
@@ -253,7 +258,7 @@ def _inner_products(
         centres,
         np.float32(LEVER_MM),
         pixel_intrinsics(carm),
-        np.float32(np.sqrt(target.measure.direction_weight)),
+        np.float32(target.measure.direction_scale),
         target.image,
         target.valid,
         target.taps,
@@ -283,7 +288,7 @@ def splat_oriented(
         pixel_intrinsics(carm),
         target.taps,
         np.float32(saturation_mm),
-        np.float32(np.sqrt(target.measure.direction_weight)),
+        np.float32(target.measure.direction_scale),
         images,
         sums,
     )
