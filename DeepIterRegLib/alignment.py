@@ -184,14 +184,7 @@ def tangents(positions_mm: np.ndarray, cell_mm: float = 2.0) -> np.ndarray:
     exceeds the larger one across, relative to the former.
     """
     x = positions_mm.astype(np.float64)
-    cells = np.floor((x - x.min(axis=0)) / cell_mm).astype(np.int64) + 1
-    shape = tuple(cells.max(axis=0) + 2)
-    flat = np.ravel_multi_index(tuple(cells.T), shape)
-
-    def around(values: np.ndarray | None) -> np.ndarray:
-        total = np.bincount(flat, values, minlength=int(np.prod(shape))).astype(np.float64).reshape(shape)
-        return np.asarray(ndimage.uniform_filter(total, 3, mode="constant").ravel()[flat])
-
+    around = sums_around(x, cell_mm)
     count = around(None)
     mean = np.stack([around(x[:, i]) / count for i in range(3)], axis=1)
     spread = np.empty((len(x), 3, 3))
@@ -200,6 +193,20 @@ def tangents(positions_mm: np.ndarray, cell_mm: float = 2.0) -> np.ndarray:
     values, axes = np.linalg.eigh(spread)
     sure = np.clip((values[:, 2] - values[:, 1]) / np.maximum(values[:, 2], 1e-6), 0, 1)
     return (axes[:, :, 2] * np.sqrt(sure)[:, None]).astype(np.float32)
+
+
+def sums_around(positions_mm: np.ndarray, cell_mm: float) -> Callable[[np.ndarray | None], np.ndarray]:
+    """A function that sums values (N,) of the points (N, 3) over the 3 x 3 x 3 cells around each, (N,); None counts them."""
+    cells = np.floor((positions_mm - positions_mm.min(axis=0)) / cell_mm).astype(np.int64) + 1
+    shape = tuple(cells.max(axis=0) + 2)
+    flat = np.ravel_multi_index(tuple(cells.T), shape)
+
+    def around(values: np.ndarray | None) -> np.ndarray:
+        total = np.bincount(flat, values, minlength=int(np.prod(shape))).astype(np.float64).reshape(shape)
+        sums: np.ndarray = 27 * ndimage.uniform_filter(total, 3, mode="constant").ravel()[flat]
+        return sums
+
+    return around
 
 
 def normal_equations(

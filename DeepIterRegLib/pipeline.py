@@ -11,10 +11,19 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy import ndimage
 
 from DeepIterRegLib import similarity
-from DeepIterRegLib.alignment import FIND, REFINE, Points, make_target, resize_area, tangents, vessel_channels, zncc
+from DeepIterRegLib.alignment import (
+    FIND,
+    REFINE,
+    Points,
+    make_target,
+    resize_area,
+    sums_around,
+    tangents,
+    vessel_channels,
+    zncc,
+)
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm, pose
@@ -250,12 +259,8 @@ def vessel_points(mask: Volume) -> Points:
 
 def _local_radius_mm(positions_mm: np.ndarray, voxel_volume_mm3: float, cell_mm: float = 2.5) -> np.ndarray:
     """Radius (N,) of a straight tube with as much volume as the vessels have in 3 x 3 x 3 cells around each point."""
-    cells = np.floor((positions_mm - positions_mm.min(axis=0)) / cell_mm).astype(np.int64) + 1
-    shape = tuple(cells.max(axis=0) + 2)
-    flat = np.ravel_multi_index(tuple(cells.T), shape)
-    count = np.bincount(flat, minlength=int(np.prod(shape))).reshape(shape).astype(np.float32)
-    volume_mm3 = ndimage.uniform_filter(count, 3, mode="constant") * 27 * voxel_volume_mm3
-    radius: np.ndarray = np.sqrt(volume_mm3.ravel()[flat] / (3 * cell_mm * np.pi))
+    volume_mm3 = sums_around(positions_mm, cell_mm)(None) * voxel_volume_mm3
+    radius: np.ndarray = np.sqrt(volume_mm3 / (3 * cell_mm * np.pi))
     return np.maximum(radius, 0.5)
 
 
