@@ -162,10 +162,6 @@ class Points:
     tangents: np.ndarray
     origin_mm: np.ndarray
 
-    def part(self, mask: np.ndarray) -> Points:
-        """The points where `mask` (N,) is true."""
-        return Points(self.positions[mask], self.weights[mask], self.tangents[mask], self.origin_mm)
-
     def subset(self, n: int, rng: np.random.Generator) -> Points:
         """About n points drawn with probability in proportion to weight, so that all weigh the same."""
         if n >= len(self.weights):

@@ -65,7 +65,9 @@ def test_exhaustive_pass_comes_within_the_grid():
 
 def test_image_of_one_side_finds_its_place_in_the_whole():
     points = vessel_tree(5, n_branches=48)
-    start, truth, image = displaced(points.part(points.positions[:, 0] > 0), [10, 5, -12], [15, -10, 8])
+    side = points.positions[:, 0] > 0
+    one_side = Points(points.positions[side], points.weights[side], points.tangents[side], points.origin_mm)
+    start, truth, image = displaced(one_side, [10, 5, -12], [15, -10, 8])
     found = found_in(image, points, start)
     assert mpe_mm(CARM, found.cta_to_carm, truth, points.origin_mm) < 1.5
 
