@@ -106,33 +106,40 @@ def _weigh_three(taps, out, middle, a1, b1, a2, b2, a3, b3):  # type: ignore[no-
 
 
 @nb.njit(**FAST)
-def _blur(image, scratch, taps):  # type: ignore[no-untyped-def]
-    """Separable symmetric filter over rows and columns of (rows, columns, n); taps[0] is the centre. Zero outside."""
-    rows, columns, n = image.shape
+def _blur(image, scratch, taps, n):  # type: ignore[no-untyped-def]
+    """Separable symmetric filter over rows and columns of n values each; taps[0] is the centre. Zero outside.
+
+    scratch (rows, columns * n) says how much of image (at least rows, at least columns * n), from the first on, is meant.
+    """
+    rows, width = scratch.shape
     radius = taps.shape[0] - 1
-    flat = image.reshape(rows, columns * n)
-    width = columns * n
     margin = radius * n
-    out = scratch.reshape(rows, width)
     nothing = np.zeros(width, np.float32)
     for k in range(rows):
         if radius == 3 and 3 <= k < rows - 3:
             _weigh_three(
-                taps, out[k], flat[k], flat[k - 1], flat[k + 1], flat[k - 2], flat[k + 2], flat[k - 3], flat[k + 3]
+                taps,
+                scratch[k],
+                image[k],
+                image[k - 1],
+                image[k + 1],
+                image[k - 2],
+                image[k + 2],
+                image[k - 3],
+                image[k + 3],
             )
             continue
         for t in range(radius + 1):
-            _weigh(
-                taps, out[k], flat[k], flat[k - t] if k >= t else nothing, flat[k + t] if k + t < rows else nothing, t
-            )
+            lower, upper = image[k - t] if k >= t else nothing, image[k + t] if k + t < rows else nothing
+            _weigh(taps, scratch[k], image[k], lower, upper, t)
     padded = np.zeros(width + 2 * margin, np.float32)
     for k in range(rows):
-        padded[margin : margin + width] = out[k]
+        padded[margin : margin + width] = scratch[k]
         if radius == 3:
             _weigh_three(
                 taps,
-                flat[k],
-                out[k],
+                image[k, :width],
+                scratch[k],
                 padded[2 * n :],
                 padded[4 * n :],
                 padded[n:],
@@ -142,7 +149,7 @@ def _blur(image, scratch, taps):  # type: ignore[no-untyped-def]
             )
             continue
         for t in range(radius + 1):
-            _weigh(taps, flat[k], out[k], padded[margin - t * n :], padded[margin + t * n :], t)
+            _weigh(taps, image[k, :width], scratch[k], padded[margin - t * n :], padded[margin + t * n :], t)
 
 
 @nb.njit(**FAST)
@@ -212,7 +219,7 @@ def products(  # type: ignore[no-untyped-def]
             _splat_with_derivatives(
                 points, tangents, weights, cameras[b], centres[b], lever_mm, intrinsics, direction_weight, image
             )
-            _blur(image, scratch, taps)
+            _blur(image.reshape(rows, -1), scratch.reshape(rows, -1), taps, CHANNELS * WIDTH)
             gram = np.zeros((WIDTH, WIDTH), np.float64)
             sums = np.zeros(WIDTH, np.float64)
             cross = np.zeros(WIDTH, np.float64)
@@ -221,33 +228,6 @@ def products(  # type: ignore[no-untyped-def]
             out[b, :7] = gram[:7, :7]
             out[b, 7] = sums[:7]
             out[b, 8] = cross[:7]
-
-
-@nb.njit(**FAST)
-def _blur_plane(image, scratch, taps):  # type: ignore[no-untyped-def]
-    """Separable symmetric filter over the first rows and columns of an image, as many as `scratch` has."""
-    rows, columns = scratch.shape
-    radius = taps.shape[0] - 1
-    for k in range(rows):
-        for j in range(columns):
-            scratch[k, j] = taps[0] * image[k, j]
-        for t in range(1, radius + 1):
-            w = taps[t]
-            if k >= t:
-                for j in range(columns):
-                    scratch[k, j] += w * image[k - t, j]
-            if k + t < rows:
-                for j in range(columns):
-                    scratch[k, j] += w * image[k + t, j]
-    for k in range(rows):
-        for j in range(columns):
-            image[k, j] = taps[0] * scratch[k, j]
-        for t in range(1, radius + 1):
-            w = taps[t]
-            for j in range(columns - t):
-                image[k, j] += w * scratch[k, j + t]
-            for j in range(t, columns):
-                image[k, j] += w * scratch[k, j - t]
 
 
 @nb.njit(parallel=True, **FAST)
@@ -299,7 +279,7 @@ def oriented_images(  # type: ignore[no-untyped-def]
             sine[k + 1, j + 1] += as_ * w11
         scratch = np.empty((rows, columns), np.float32)
         for n in range(3):
-            _blur_plane(images[b, n], scratch, taps)
+            _blur(images[b, n], scratch, taps, 1)
         one, two = sums[b, 0], sums[b, 1]
         for k in range(rows):
             line = 0.0
