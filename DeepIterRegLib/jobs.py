@@ -191,53 +191,28 @@ def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | N
         `should_stop` said so.
     """
     from DeepIterRegLib.pipeline import RegistrationSettings, register
-    from DeepIterRegLib.segmentation.cta import CtaSegmentation, as_cta_mask, segment_vessels
-    from DeepIterRegLib.segmentation.dsa import DsaSegmentation, as_dsa_mask, segment_dsa
+    from DeepIterRegLib.segmentation.cta import as_cta_mask
+    from DeepIterRegLib.segmentation.dsa import as_dsa_mask
 
-    started = time.perf_counter()
-    seconds: dict[str, float] = {}
-    problems: list[str] = []
-
-    def stop_if_asked() -> None:
-        if should_stop is not None and should_stop():
-            raise Cancelled
-
-    @contextmanager
-    def step(name: str, key: str) -> Iterator[None]:
-        """Time a step; keep what is wrong with it, so that everything wrong is said at once."""
-        stop_if_asked()
-        on_progress(name, 0.0)
-        before = time.perf_counter()
-        try:
-            yield
-        except InputError as error:
-            problems.extend(error.problems)
-        seconds[key] = time.perf_counter() - before
-        on_progress(name, 1.0)
-
-    with step("Read poses", "read_poses"):
+    steps = _Steps(on_progress, should_stop)
+    with steps.step("Read poses", "read_poses"):
         initial_pose = case.initial_pose() if case.initial_pose else None
         reference = case.reference() if case.reference else None
         settings = RegistrationSettings.preset(
             case.preset, init="file" if case.initial_pose else case.init, device=case.device, seed=case.seed
         )
-    with step("Read DSA", "read_dsa"):
+    with steps.step("Read DSA", "read_dsa"):
         angiogram = case.angiogram()
         dsa_vessels = as_dsa_mask(case.dsa_vessels(), angiogram) if case.dsa_vessels else None
-    with step("Read CTA", "read_cta"):
+    with steps.step("Read CTA", "read_cta"):
         cta, cta_notes = prepare_cta(case.cta())
         brought = [as_cta_mask(read(), cta) for read in (case.cta_vessels, case.cta_veins) if read]
-    if not problems:
-        with step("Segment CTA", "segment_cta"):
-            found = [] if case.cta_vessels else [segment_vessels(cta, case.cta_segmentation or CtaSegmentation())]
-            vessels = _union([*found, *brought])
-        with step("Segment DSA", "segment_dsa"):
-            dsa_masks = segment_dsa(angiogram, case.dsa_segmentation or DsaSegmentation())
-            if dsa_vessels is not None:
-                dsa_masks = _with_brought_vessels(dsa_masks, dsa_vessels)
-    if problems:
-        raise InputError(problems)
-    stop_if_asked()
+    steps.raise_problems()
+    with steps.step("Segment CTA", "segment_cta"):
+        vessels = _cta_vessels(case, cta, brought)
+    with steps.step("Segment DSA", "segment_dsa"):
+        dsa_masks = _dsa_masks(case, angiogram, dsa_vessels)
+    steps.raise_problems()
     registration = register(
         cta,
         angiogram,
@@ -248,15 +223,67 @@ def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | N
         on_progress=on_progress,
         should_stop=should_stop,
     )
-    parts = {**seconds, **{k: v for k, v in registration.seconds.items() if k != "total"}}
     registration = replace(
         registration,
         warnings=(*cta_notes, *registration.warnings),
-        seconds={**parts, "total": time.perf_counter() - started},
+        seconds=steps.seconds_with(registration.seconds),
         input_hashes={"cta": _hash(cta.voxels, cta.affine), "dsa": _hash(angiogram.frames)},
         mpe_mm_to_reference=None if reference is None else _mpe_mm(registration, reference),
     )
     return Outcome(registration, angiogram, vessels, dsa_masks)
+
+
+class _Steps:
+    """Steps of a job: announced, timed and cancellable. What is wrong with each is kept until `raise_problems` says it all."""
+
+    def __init__(self, on_progress: Progress, should_stop: ShouldStop | None) -> None:
+        self._on_progress, self._should_stop = on_progress, should_stop
+        self._started = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+        self._problems: list[str] = []
+
+    @contextmanager
+    def step(self, name: str, key: str) -> Iterator[None]:
+        """Do one; `key` names its seconds."""
+        self._stop_if_asked()
+        self._on_progress(name, 0.0)
+        before = time.perf_counter()
+        try:
+            yield
+        except InputError as error:
+            self._problems.extend(error.problems)
+        self._seconds[key] = time.perf_counter() - before
+        self._on_progress(name, 1.0)
+
+    def raise_problems(self) -> None:
+        """To be called before what the steps made is used."""
+        if self._problems:
+            raise InputError(self._problems)
+        self._stop_if_asked()
+
+    def seconds_with(self, others: dict[str, float]) -> dict[str, float]:
+        """Those of the steps and of other parts, with the total since the start."""
+        return {**self._seconds, **others, "total": time.perf_counter() - self._started}
+
+    def _stop_if_asked(self) -> None:
+        if self._should_stop is not None and self._should_stop():
+            raise Cancelled
+
+
+def _cta_vessels(case: Case, cta: Volume, brought: list[Volume]) -> Volume:
+    """The vessels to register: those segmented here unless a person brought vessels, and all that was brought."""
+    from DeepIterRegLib.segmentation.cta import CtaSegmentation, segment_vessels
+
+    found = [] if case.cta_vessels else [segment_vessels(cta, case.cta_segmentation or CtaSegmentation())]
+    return _union([*found, *brought])
+
+
+def _dsa_masks(case: Case, angiogram: Angiogram, brought: np.ndarray | None) -> DsaMasks:
+    """The run's vessels as segmented here, or as a person brought them (row, column)."""
+    from DeepIterRegLib.segmentation.dsa import DsaSegmentation, segment_dsa
+
+    masks = segment_dsa(angiogram, case.dsa_segmentation or DsaSegmentation())
+    return masks if brought is None else _with_brought_vessels(masks, brought)
 
 
 def _union(masks: list[Volume]) -> Volume:
