@@ -97,9 +97,8 @@ def _command(function: Callable[P, None]) -> Callable[P, None]:
         except MemoryError:
             _fail(EXIT_INTERNAL, "Not enough memory for this volume; resample it or close other programs.")
         except Exception as error:
-            if (
-                _interrupted
-            ):  # an interruption lost in a callback may come back as any fault of the code that it left half done
+            # An interruption lost in a callback may come back as any fault of the code that it left half done.
+            if _interrupted:
                 _fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
             if _debugging():
                 raise
