@@ -254,9 +254,10 @@ def _fillColours(node: Node, colour: np.ndarray) -> None:
     node.SetTypeToUser()
     node.SetAttribute("Category", NAME)
     node.SetNumberOfColors(256)
-    for n in range(256):
-        strength = 0.55 + 0.45 * (n / 255) ** 0.5
-        node.SetColor(n, str(n), *(strength * colour), 1.0)
+    with slicer.util.NodeModify(node):  # or a view that shows it would follow every colour
+        for n in range(256):
+            strength = 0.55 + 0.45 * (n / 255) ** 0.5
+            node.SetColor(n, str(n), *(strength * colour), 1.0)
 
 
 def _place(node: Node, image: np.ndarray, carm: CArm) -> None:
@@ -267,32 +268,43 @@ def _place(node: Node, image: np.ndarray, carm: CArm) -> None:
 
 
 def _display(node: Node, low: float, high: float) -> Node:
-    node.CreateDefaultDisplayNodes()
+    """A display node with a window of ours. The usual one first looks for a window of its own, 6 ms at 1024 x 1024."""
     display = node.GetDisplayNode()
+    if display is None:
+        display = node.GetScene().AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
+        display.AutoWindowLevelOff()
+        display.SetDefaultColorMap()
+        node.SetAndObserveDisplayNodeID(display.GetID())
     display.AutoWindowLevelOff()
     display.SetWindowLevelMinMax(low, high)
     return display
 
 
 def _fillFrames(node: Node, outcome: ShownOutcome) -> None:
-    node.RemoveAllDataNodes()
-    node.SetIndexName("time")
-    node.SetIndexUnit("s")
-    node.SetIndexTypeFromString("numeric")
-    for time_s, image in zip(outcome.angiogram.frame_times_s, outcome.angiogram.frames, strict=True):
-        frame = slicer.vtkMRMLScalarVolumeNode()
-        frame.SetName("DSA frame")
-        node.SetDataNodeAtValue(frame, f"{time_s:.6g}")  # copies all voxels, so there are none yet
-        _place(frame, image, outcome.angiogram.carm)
-        node.UpdateDataNodeAtValue(frame, f"{time_s:.6g}", True)
+    run = outcome.angiogram
+    with slicer.util.NodeModify(node):  # or the browser of an earlier run would follow every frame
+        node.RemoveAllDataNodes()
+        node.SetIndexName("time")
+        node.SetIndexUnit("s")
+        node.SetIndexTypeFromString("numeric")
+        for time_s, image in zip(run.frame_times_s, run.frames, strict=True):
+            frame = slicer.vtkMRMLScalarVolumeNode()
+            frame.SetName("DSA frame")
+            node.SetDataNodeAtValue(frame, f"{time_s:.6g}")  # copies all voxels, so there are none yet
+            _place(frame, image, run.carm)
+            node.UpdateDataNodeAtValue(frame, f"{time_s:.6g}", True)
 
 
 def _fillBrowser(browser: Node, frames: Node, outcome: ShownOutcome) -> Node:
-    browser.SetAndObserveMasterSequenceNodeID(frames.GetID())
-    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
-    browser.SetSelectedItemNumber(outcome.fullest)
     frame = browser.GetProxyNode(frames)
-    _display(frame, *outcome.window)
+    with slicer.util.NodeModify(browser):
+        browser.SetAndObserveMasterSequenceNodeID(frames.GetID())
+        if frame is None:  # the browser would make one itself, and look for a window
+            frame = frames.GetScene().AddNewNodeByClass("vtkMRMLScalarVolumeNode", frames.GetName())
+            browser.AddProxyNode(frame, frames, False)
+        _display(frame, *outcome.window)
+        browser.SetSelectedItemNumber(outcome.fullest)
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
     return frame
 
 

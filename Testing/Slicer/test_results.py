@@ -170,6 +170,21 @@ def test_second_result_takes_the_place_of_the_first(scene: Any, outcome: results
     assert scene.GetNumberOfNodes() == count - 1  # the series of the stage that is gone
 
 
+def test_who_watches_is_not_told_of_every_frame_and_colour(scene: Any, outcome: results.ShownOutcome) -> None:
+    """Views and the browser follow each event of nodes that they show, which is what takes the time."""
+    nodes = results.show(outcome)
+    told = dict.fromkeys(("frames", "frame", "minip", "projection", "tint", "plain"), 0)
+    for name in told:
+
+        def count(caller: Any, event: str, name: str = name) -> None:
+            told[name] += 1
+
+        getattr(nodes, name).AddObserver(vtk.vtkCommand.ModifiedEvent, count)
+    results.show(outcome, nodes)
+    assert max(told.values()) < 6, told
+    assert told["frames"] > 0
+
+
 @pytest.mark.parametrize("name", [field.name for field in fields(RegistrationNodes)])
 def test_node_deleted_before_the_next_result(scene: Any, outcome: results.ShownOutcome, name: str) -> None:
     nodes = results.show(outcome)
