@@ -42,8 +42,9 @@ ShouldStop = Callable[[], bool]
 
 # Resolution at which a proposed pose is compared with the radiological one (A eq. 12).
 _ACCEPTANCE_ROWS, _ACCEPTANCE_POINTS, _ACCEPTANCE_SIGMA_PX = 128, 6000, 1.0
-# Below this ZNCC not even the best of random poses on the phantoms' vessels lies: nothing was matched.
-_NO_MATCH = 0.05
+# On the phantoms 95 % of random poses score below 0.05 to 0.15, by patient, and right poses 0.28 to 0.62: below this ZNCC
+# nothing was matched. What a search finds with another patient's DSA scores 0.23 to 0.50: that no score can tell.
+_NO_MATCH = 0.15
 
 
 @dataclass(frozen=True)
