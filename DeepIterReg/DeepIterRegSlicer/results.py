@@ -19,6 +19,7 @@ from vtk.util import numpy_support
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.jobs import Outcome
 from DeepIterRegLib.registration import Registration
+from DeepIterRegLib.report.curves import level_names
 from DeepIterRegLib.report.images import RED, vessel_projection, window_of
 from DeepIterRegLib.report.outputs import detector_image
 from DeepIterRegLib.volume import Volume
@@ -384,7 +385,7 @@ def _frustum(carm: CArm) -> vtk.vtkPolyData:
 
 
 def _fillScores(table: Node, chart: Node, registration: Registration) -> list[Node]:
-    """A column for each stage; scores of different stages cannot be compared. Returns the plot series."""
+    """A column for each stage; neither stages nor levels of one stage can be compared. Returns the plot series."""
     scene = table.GetScene()
     old = [chart.GetNthPlotSeriesNode(n) for n in range(chart.GetNumberOfPlotSeriesNodes())]
     chart.RemoveAllPlotSeriesNodeIDs()
@@ -401,18 +402,22 @@ def _fillScores(table: Node, chart: Node, registration: Registration) -> list[No
     colours = ((0.12, 0.47, 0.71), (0.84, 0.15, 0.16), (0.17, 0.63, 0.17), (0.58, 0.40, 0.74))
     for n, stage in enumerate(registration.stages):
         series = old.pop(0) if old else _added(scene, "vtkMRMLPlotSeriesNode", stage.name)
-        series.SetName(stage.name)
+        names = level_names(stage, registration.settings)
+        series.SetName(": ".join([stage.name, ", ".join(names)] if names else [stage.name]))
         series.SetAndObserveTableNodeID(table.GetID())
         series.SetXColumnName("Step")
         series.SetYColumnName(stage.name)
         series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
+        # Levels do not compare, so nothing joins their points.
+        series.SetLineStyle(series.LineStyleNone if names else series.LineStyleSolid)
+        series.SetMarkerStyle(series.MarkerStyleCircle if names else series.MarkerStyleNone)
         series.SetColor(*colours[n % len(colours)])
         chart.AddAndObservePlotSeriesNodeID(series.GetID())
         made.append(series)
     for series in old:
         scene.RemoveNode(series)
-    chart.SetTitle("Score by step")
-    chart.SetXAxisTitle("Step")
+    chart.SetTitle("Score by stage")
+    chart.SetXAxisTitle("Iteration, or level from coarse to fine")
     chart.SetYAxisTitle("Score")
     return made
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import qt
@@ -35,7 +34,7 @@ def overallProgress(step: str, done: float) -> float:
 
 
 class ScorePlot:
-    """A curve for each stage, one behind the other; scores of different stages cannot be compared, so each has a colour and a name."""
+    """Dots for each stage, one stage behind the other; scores of different stages cannot be compared, so each has a colour and a name."""
 
     def __init__(self, label: Any) -> None:
         self._label = label
@@ -78,39 +77,33 @@ class ScorePlot:
         self._label.setPixmap(pixmap)
 
     def _drawStages(self, painter: Any, width: int) -> None:
-        """Beside each other, each over its own range of scores."""
+        """Beside each other, each from 0 to its own highest score."""
         bottom = HEIGHT_PX - BOTTOM_PX
-        counts = {name: max(len(scores), 4) for name, scores in self._stages.items()}
+        least = max(map(len, self._stages.values())) / 3  # wide enough for its name
+        counts = {name: max(len(scores), least) for name, scores in self._stages.items()}
         scale, left = (width - 2 * MARGIN_PX) / sum(counts.values()), float(MARGIN_PX)
         for n, (name, scores) in enumerate(self._stages.items()):
             right = left + scale * counts[name]
             painter.setPen(qt.QColor("#cccccc"))
             painter.drawLine(round(left), MARGIN_PX, round(left), bottom)
             painter.drawLine(round(left), bottom, round(right), bottom)
-            _drawCurve(painter, scores, (left + 8, right - 8), (bottom - 8, MARGIN_PX + 6), COLOURS[n % len(COLOURS)])
+            _drawScores(painter, scores, (left + 8, right - 8), (bottom - 8, MARGIN_PX + 6), COLOURS[n % len(COLOURS)])
             painter.drawText(round(left), HEIGHT_PX - 6, _("{stage} {score:.3f}").format(stage=name, score=scores[-1]))
             left = right
 
 
-def _drawCurve(
+def _drawScores(
     painter: Any, scores: list[float], across: tuple[float, float], upwards: tuple[float, float], colour: str
 ) -> None:
-    """Scores from left to right, the lowest at the bottom and the highest at the top of a box, px."""
-    low, high = min(scores), max(scores)
-    pen = qt.QPen(qt.QColor(colour))
-    pen.setWidthF(1.8)
-    painter.setPen(pen)
-    points = []
+    """Scores from left to right as dots, 0 at the bottom and the highest at the top of a box, px.
+
+    Nothing joins them: levels of different resolution do not compare, and a line from one to the next would say that they do.
+    """
+    low, high = min(0.0, *scores), max(1e-6, *scores)
+    painter.setPen(qt.QColor(colour))
+    painter.setBrush(qt.QBrush(qt.QColor(colour)))
     for n, score in enumerate(scores):
-        x = n / (len(scores) - 1) if len(scores) > 1 else 0.5
-        y = (score - low) / (high - low) if high > low else 0.5
-        points.append(
-            (round(across[0] + x * (across[1] - across[0])), round(upwards[0] + y * (upwards[1] - upwards[0])))
-        )
-    for (x0, y0), (x1, y1) in itertools.pairwise(points):
-        painter.drawLine(x0, y0, x1, y1)
-    if len(points) <= 60:
-        painter.setBrush(qt.QBrush(qt.QColor(colour)))
-        for x, y in points:
-            painter.drawEllipse(x - 2, y - 2, 4, 4)
-        painter.setBrush(qt.QBrush())
+        x = across[0] + (n + 0.5) / len(scores) * (across[1] - across[0])
+        y = upwards[0] + (score - low) / (high - low) * (upwards[1] - upwards[0])
+        painter.drawEllipse(round(x) - 2, round(y) - 2, 4, 4)
+    painter.setBrush(qt.QBrush())

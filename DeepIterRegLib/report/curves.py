@@ -1,12 +1,60 @@
-"""Score traces as small inline SVG drawings that follow the page's colours."""
+"""Scores of a stage as small inline SVG drawings that follow the page's colours: a curve over iterations, or a bar for each level."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from DeepIterRegLib.registration import StageRecord
 
 WIDTH, HEIGHT = 320, 120
 MOST_DOTS = 12
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 22
+
+
+def level_names(stage: StageRecord, settings: Mapping[str, Any]) -> list[str]:
+    """What each score of a stage belongs to, if that is a level from coarse to fine: the rows of its image, for example "256 rows".
+
+    Scores of different levels do not compare, so they are named and not joined. Empty for a stage with a score an iteration.
+
+    Parameters
+    ----------
+    stage
+    settings
+        Of the registration, as in `Registration.settings`.
+    """
+    if len(stage.scores) >= stage.iterations:
+        return []
+    search = settings.get("search", {})
+    levels = {
+        "Search": [search, *search.get("levels", ())],
+        "MinIP, coarse": settings.get("near_levels", ()),
+        "MinIP": settings.get("levels", ()),
+    }.get(stage.name, ())
+    if len(levels) != len(stage.scores):
+        return [f"level {n}" for n in range(1, len(stage.scores) + 1)]
+    return [f"{level['rows']} rows" for level in levels]
+
+
+def bars_svg(scores: Sequence[float], names: Sequence[str], label: str) -> str:
+    """A bar from 0 for each score as an SVG element, with its value above and its name below."""
+    low, high = min(0.0, *scores), max(1e-6, *scores)
+    step = (WIDTH - 2 * RIGHT) / len(scores)
+    scale = (HEIGHT - TOP - 2 * BOTTOM) / (high - low)
+    zero = TOP + BOTTOM + scale * high
+    bars = []
+    for n, (score, name) in enumerate(zip(scores, names, strict=True)):
+        middle, top = RIGHT + (n + 0.5) * step, zero - scale * max(score, 0.0)
+        width = min(0.6 * step, 36)
+        bars.append(
+            f'<rect x="{middle - width / 2:.1f}" y="{top:.1f}" width="{width:.1f}" height="{scale * abs(score):.1f}"/>'
+            f'<text x="{middle:.1f}" y="{top - 5:.1f}" text-anchor="middle">{_number(score)}</text>'
+            f'<text x="{middle:.1f}" y="{HEIGHT - 6}" text-anchor="middle">{name}</text>'
+        )
+    return (
+        f'<svg class="curve" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" aria-label="{label}">'
+        f'<line class="grid" x1="{RIGHT}" x2="{WIDTH - RIGHT}" y1="{zero:.1f}" y2="{zero:.1f}"/>{"".join(bars)}</svg>'
+    )
 
 
 def curve_svg(scores: Sequence[float], label: str) -> str:

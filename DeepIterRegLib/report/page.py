@@ -14,9 +14,9 @@ from markupsafe import Markup
 
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
-from DeepIterRegLib.registration import Registration
+from DeepIterRegLib.registration import Registration, StageRecord
 from DeepIterRegLib.report import images
-from DeepIterRegLib.report.curves import curve_svg
+from DeepIterRegLib.report.curves import bars_svg, curve_svg, level_names
 
 MOST_FRAMES = 48
 MOST_FRAME_BYTES = 4_500_000
@@ -109,14 +109,7 @@ def page_values(registration: Registration, angiogram: Angiogram) -> dict[str, A
         "view": view_name(carm),
         "score": registration.score,
         "init": registration.init,
-        "stages": [
-            {
-                "record": s,
-                "by_level": len(s.scores) < s.iterations,
-                "svg": Markup(curve_svg(s.scores, f"{s.name}: {s.similarity}")),
-            }
-            for s in registration.stages
-        ],
+        "stages": [_stage(s, registration.settings) for s in registration.stages],
         "warnings": [w for w in registration.warnings if w not in angiogram.notes],
         "notes": angiogram.notes,
         "mpe_mm": registration.mpe_mm_to_reference,
@@ -140,6 +133,13 @@ def page_values(registration: Registration, angiogram: Angiogram) -> dict[str, A
         "versions": registration.versions,
         "hashes": registration.input_hashes,
     }
+
+
+def _stage(record: StageRecord, settings: dict[str, Any]) -> dict[str, Any]:
+    """A stage with the drawing of its scores."""
+    label, names = f"{record.name}: {record.similarity}", level_names(record, settings)
+    svg = bars_svg(record.scores, names, label) if names else curve_svg(record.scores, label)
+    return {"record": record, "by_level": bool(names), "svg": Markup(svg)}
 
 
 def words(name: str) -> str:

@@ -15,64 +15,30 @@ import pytest
 import SimpleITK as sitk
 from PIL import Image
 
+import helix
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.geometry import CArm, pose
-from DeepIterRegLib.registration import InitRecord, Registration, StageRecord
+from DeepIterRegLib.registration import Registration, StageRecord
 from DeepIterRegLib.report import REGISTRATION_FILES, detector_image, vessel_projection, write_registration
-from DeepIterRegLib.report.curves import curve_svg
+from DeepIterRegLib.report.curves import bars_svg, curve_svg, level_names
 from DeepIterRegLib.report.page import angle_words, edge_letters, flat, offset_from, words
 from DeepIterRegLib.transforms import read_pose
 from DeepIterRegLib.volume import Volume
 
 FRAMES = 6
-TURN_DEG, SHIFT_MM = np.array([4.0, -3.0, 7.0]), np.array([5.0, -6.0, 2.0])
-
-
-def _helix() -> Volume:
-    """A helix of vessel, thick enough to see: 40 mm radius, 60 mm high, 1 mm voxels."""
-    voxels = np.zeros((90, 120, 110), dtype=bool)
-    t = np.linspace(0, 4 * np.pi, 4000)
-    centre = np.stack([15 + 60 * t / t[-1], 60 + 40 * np.cos(t), 55 + 40 * np.sin(t)], axis=-1)
-    for shift in np.ndindex(3, 3, 3):
-        voxels[tuple((centre.round().astype(int) + np.array(shift) - 1).T)] = True
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
-    affine[:3, 3] = [80.0, 20.0, -300.0]
-    return Volume(voxels, affine)
 
 
 @pytest.fixture(scope="module")
 def case() -> tuple[Registration, Angiogram, Volume]:
-    vessels = _helix()
     carm = CArm.from_angles(90, 0, sid_mm=1200, sod_mm=750, rows=200, columns=240, pixel_spacing_mm=(1.0, 1.0))
-    start = pose.radiological(vessels.centre_mm)
-    found = pose.offset_about(start, vessels.centre_mm, pose.euler_deg_to_rotation(TURN_DEG), SHIFT_MM)
-    shadow = vessel_projection(vessels, carm, found)
-    bolus = np.array([0.0, 0.2, 0.6, 1.0, 0.5, 0.1])
-    frames = np.random.default_rng(1).normal(0, 0.02, (FRAMES, 200, 240)) - 0.1 * bolus[:, None, None] * shadow
-    angiogram = Angiogram(
-        frames.astype(np.float32),
-        carm,
-        np.arange(FRAMES) / 3,
-        np.ones((200, 240), bool),
-        notes=("Frame times assumed <regular>.",),
-    )
-    registration = Registration(
-        cta_to_carm=found,
-        carm=carm,
-        centre_cta_mm=vessels.centre_mm,
-        score=0.8125,
-        init=InitRecord("search", True, 0.7, 0.1),
-        stages=(
-            StageRecord("search", "zncc", 0.7, (0.1, 0.5, 0.7), 1.5, 3),
-            StageRecord("minip", "mutual_information", 1.2, tuple(np.linspace(1.0, 1.2, 30)), 0.5, 30),
-        ),
-        seconds={"search": 1.5, "refine": 0.5, "total": 2.0},
+    registration, angiogram, vessels = helix.registered(carm, np.array([0.0, 0.2, 0.6, 1.0, 0.5, 0.1]))
+    registration = replace(
+        registration,
         warnings=("Only 60 % of the vessels are in the picture & more </script>.",),
-        settings={"preset": "default", "search": {"poses": 4096, "box_mm": [40.0, 40.0, 40.0]}},
-        versions={"deepiterreg": "0.1.0"},
+        settings={**registration.settings, "box_mm": [40.0, 40.0, 40.0], "refine": {"rate": 4096}},
         mpe_mm_to_reference=0.42,
     )
-    return registration, angiogram, vessels
+    return registration, replace(angiogram, notes=("Frame times assumed <regular>.",)), vessels
 
 
 @pytest.fixture(scope="module")
@@ -136,8 +102,8 @@ def test_offsets_are_those_that_were_applied(case: tuple[Registration, Angiogram
     registration = case[0]
     start = pose.radiological(registration.centre_cta_mm)
     turn, shift = offset_from(start, registration.cta_to_carm, registration.centre_cta_mm)
-    assert turn == pytest.approx(TURN_DEG)
-    assert shift == pytest.approx(SHIFT_MM)
+    assert turn == pytest.approx(helix.TURN_DEG)
+    assert shift == pytest.approx(helix.SHIFT_MM)
 
 
 @pytest.mark.parametrize(
@@ -170,6 +136,26 @@ def test_curves_survive_odd_traces() -> None:
         assert len(svg) < 20_000
 
 
+def test_levels_are_bars_with_names_and_not_joined() -> None:
+    """Heights are as the values from 0, also below it; a stage with a score an iteration has no levels."""
+    settings = {"search": {"rows": 96, "levels": [{"rows": 128}]}, "levels": [{"rows": 256}, {"rows": 384}]}
+    stage = StageRecord("MinIP", "directed correlation", 0.5, (0.6, 0.5), 1.0, 13)
+    assert level_names(stage, settings) == ["256 rows", "384 rows"]
+    assert level_names(replace(stage, name="Search"), settings) == ["96 rows", "128 rows"]
+    assert level_names(replace(stage, name="Search"), {}) == ["level 1", "level 2"]
+    assert level_names(replace(stage, iterations=2), settings) == []
+    for scores in ((0.6, 0.5), (7.0, 4.0, 5.0), (-0.2, 0.1), (-0.2, -0.1), (0.0, 0.0)):
+        svg = bars_svg(scores, [f"level {n}" for n in range(len(scores))], "some")
+        heights = np.array(re.findall(r' height="([0-9.]+)"', svg), dtype=float)
+        tops = np.array(re.findall(r'<rect[^>]* y="([0-9.]+)"', svg), dtype=float)
+        zero = float(re.findall(r'y1="([0-9.]+)"', svg)[0])
+        longest = max(np.abs(scores).max(), 1e-9)
+        assert heights / max(heights.max(), 1e-9) == pytest.approx(np.abs(scores) / longest, abs=0.01)
+        assert tops == pytest.approx(np.where(np.array(scores) > 0, zero - heights, zero), abs=0.11)
+        assert "polyline" not in svg
+        assert svg.count("level") == len(scores)
+
+
 # -- page --------------------------------------------------------------------------------------------
 
 
@@ -200,7 +186,9 @@ def test_page_is_self_contained_and_says_what_it_must(folder: Path) -> None:
     assert "Research use only. Not a medical device." in page
     assert "0.812" in page or "0.813" in page
     assert "0.42" in page
-    assert "search.poses" in page
+    assert re.findall(r">(\d+ rows)<", page) == ["96 rows", "128 rows", "192 rows"]
+    assert page.count("<polyline") == 1
+    assert "refine.rate" in page
     assert "picture &amp; more &lt;/script&gt;" in page
     assert "assumed &lt;regular&gt;" in page
     assert len(page) < 6_000_000

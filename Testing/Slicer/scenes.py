@@ -9,13 +9,10 @@ import numpy as np
 import slicer
 import vtk
 
-from DeepIterRegLib.angiogram import Angiogram
-from DeepIterRegLib.geometry import CArm, pose
+import helix
+from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.jobs import Outcome
-from DeepIterRegLib.registration import InitRecord, Registration, StageRecord
-from DeepIterRegLib.report.images import vessel_projection
 from DeepIterRegLib.segmentation.dsa import DsaMasks
-from DeepIterRegLib.volume import Volume
 
 
 def addVolume(
@@ -86,47 +83,14 @@ def saveAndReopen(folder: Path) -> Any:
     return scene
 
 
-def helix() -> Volume:
-    """A helix of vessel, thick enough to see: 40 mm radius, 60 mm high, 1 mm voxels, its middle off the origin."""
-    voxels = np.zeros((90, 120, 110), dtype=bool)
-    t = np.linspace(0, 4 * np.pi, 4000)
-    centre = np.stack([15 + 60 * t / t[-1], 60 + 40 * np.cos(t), 55 + 40 * np.sin(t)], axis=-1)
-    for shift in np.ndindex(3, 3, 3):
-        voxels[tuple((centre.round().astype(int) + np.array(shift) - 1).T)] = True
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0])
-    affine[:3, 3] = [80.0, 20.0, -300.0]
-    return Volume(voxels, affine)
-
-
 def helixOutcome(size: int = 200, frames: int = 6) -> Outcome:
-    """A registration of the helix to its own run, seen obliquely, without a second of computing."""
-    vessels = helix()
+    """A registration of the helix to its own run, seen obliquely."""
     carm = CArm.from_angles(
         60, 15, sid_mm=1200, sod_mm=750, rows=size, columns=size + 40, pixel_spacing_mm=(200 / size, 200 / size)
     )
-    start = pose.radiological(vessels.centre_mm)
-    turn = pose.euler_deg_to_rotation(np.array([4.0, -3.0, 7.0]))
-    found = np.asarray(pose.offset_about(start, vessels.centre_mm, turn, np.array([5.0, -6.0, 2.0])))
-    shadow = vessel_projection(vessels, carm, found)
     bolus = np.interp(np.arange(frames), [0, frames / 2, frames - 1], [0.05, 1.0, 0.1])
-    noise = np.random.default_rng(1).normal(0, 0.02, (1, size, size + 40))
-    run = (noise - 0.1 * bolus[:, None, None] * shadow).astype(np.float32)
-    angiogram = Angiogram(run, carm, np.arange(frames) / 3, np.ones(shadow.shape, bool))
-    seen = shadow > 0
-    masks = DsaMasks(run.min(axis=0), seen.astype(np.float32), seen, seen, ~seen, np.zeros(shadow.shape, np.float32))
-    registration = Registration(
-        cta_to_carm=found,
-        carm=carm,
-        centre_cta_mm=vessels.centre_mm,
-        score=0.8125,
-        init=InitRecord("search", True, 0.7, 0.1),
-        stages=(
-            StageRecord("Search", "ZNCC", 0.7, (0.1, 0.5, 0.7), 1.5, 3),
-            StageRecord("MinIP", "ZNCC", 0.81, tuple(np.linspace(0.7, 0.81, 9)), 0.5, 9),
-        ),
-        seconds={"search": 1.5, "refine": 0.5, "total": 2.0},
-        warnings=("The table moved.",),
-        settings={"preset": "default"},
-        versions={"deepiterreg": "0.1.0"},
-    )
+    registration, angiogram, vessels = helix.registered(carm, bolus)
+    minip = angiogram.minip()
+    seen = minip < -0.1
+    masks = DsaMasks(minip, seen.astype(np.float32), seen, seen, ~seen, np.zeros(minip.shape, np.float32))
     return Outcome(registration, angiogram, vessels, masks)

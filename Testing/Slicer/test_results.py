@@ -91,6 +91,9 @@ def checkAll(nodes: RegistrationNodes, outcome: results.ShownOutcome) -> None:
     series = [nodes.chart.GetNthPlotSeriesNode(n) for n in range(nodes.chart.GetNumberOfPlotSeriesNodes())]
     assert [s.GetYColumnName() for s in series] == [s.name for s in registration.stages]
     assert all(s.GetTableNode() is nodes.scores for s in series)
+    assert [s.GetName() for s in series] == ["Search: 96 rows, 128 rows, 192 rows", "Stage 1: MinIP"][: len(series)]
+    joined = [s.GetLineStyle() != s.LineStyleNone for s in series]
+    assert joined == [False, True][: len(series)], "levels do not compare"
     assert len({folderOf(node) for node in [*alive(nodes).values(), *series]}) == 1
     assert folderOf(nodes.ctaToCarm)[1].startswith("DeepIterReg")
 
