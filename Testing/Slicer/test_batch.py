@@ -500,18 +500,7 @@ def test_script_in_slicer_always_ends(arguments: tuple[str, ...], expected: int,
 
 def test_script_says_what_is_missing_in_slicer(patients: Path) -> None:
     """In Slicer's testing mode, or without --install, nothing is installed; a sentence, no traceback."""
-    prelude = (
-        IN_SLICER
-        + """
-import importlib.metadata
-real = importlib.metadata.version
-def version(name):
-    if name == "numba":
-        raise importlib.metadata.PackageNotFoundError(name)
-    return real(name)
-importlib.metadata.version = version
-"""
-    )
+    prelude = IN_SLICER + 'standin.hidePackages("numba")\n'
     code, _, stderr = finish(start("--", "--cases", patients / "cases.csv", "--out", patients / "out", prelude=prelude))
     assert code == 42
     assert stderr.startswith("Error: Python packages are missing: numba>=0.61.")

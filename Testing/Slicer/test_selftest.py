@@ -125,13 +125,7 @@ def test_selftest_sees_what_is_wrong(
 
 def test_selftest_without_the_packages_says_so() -> None:
     prelude = """
-import importlib.metadata
-real = importlib.metadata.version
-def version(name):
-    if name == "numba":
-        raise importlib.metadata.PackageNotFoundError(name)
-    return real(name)
-importlib.metadata.version = version
+standin.hidePackages("numba")
 import slicer
 type(slicer.app).testingEnabled = lambda self: True
 """

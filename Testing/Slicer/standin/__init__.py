@@ -20,11 +20,12 @@ Green here means "not known to be wrong", not "seen in Slicer".
 
 from __future__ import annotations
 
-from .application import answers, installSlicer, messages, newScene, packagingCalls, slotErrors
+from .application import answers, hidePackages, installSlicer, messages, newScene, packagingCalls, slotErrors
 from .modules import loadModule
 
 __all__ = [
     "answers",
+    "hidePackages",
     "install",
     "installSlicer",
     "loadModule",

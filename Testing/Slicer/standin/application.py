@@ -257,6 +257,20 @@ def _pipCheck(req: Any) -> bool:
     return True
 
 
+def hidePackages(*hidden: str) -> None:
+    """Of the stand-in: this process finds no metadata of these packages any more, as if they were not installed."""
+    import importlib.metadata
+
+    real = importlib.metadata.version
+
+    def version(name: str) -> str:
+        if name in hidden:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return real(name)
+
+    importlib.metadata.version = version
+
+
 def _pipEnsure(
     requirements: Any,
     constraints: Any = None,
