@@ -43,12 +43,12 @@ class GeometryForm:
             self._empty(_("Select a DSA."))
             return
         from DeepIterRegLib.errors import InputError
-        from DeepIterRegSlicer import mrml
+        from DeepIterRegSlicer import angiograms, mrml
 
         self._carrier = mrml.sequenceOf(dsaNode) or dsaNode
         try:
-            values = mrml.cArmOf(dsaNode, self.options())
-            fromFile = mrml.cArmOf(dsaNode)
+            values = angiograms.cArmOf(dsaNode, self.options())
+            fromFile = angiograms.cArmOf(dsaNode)
         except InputError as error:
             self._empty("\n".join(mrml.worded(error.problems)))
             return
@@ -124,10 +124,10 @@ class GeometryForm:
     def _onEdited(self, name: str) -> None:
         if self._carrier is None:
             return
-        from DeepIterRegSlicer import mrml
+        from DeepIterRegSlicer import angiograms
 
         text = self._edit(FIELDS[name][0]).text.strip()
-        if text == _text(name, mrml.cArmOf(self._dsa)[name].value):
+        if text == _text(name, angiograms.cArmOf(self._dsa)[name].value):
             text = ""
         if text == self._typed(name):
             return

@@ -17,7 +17,7 @@ from DeepIterRegLib.dicom.kept import keep_header
 from DeepIterRegLib.dicom.pixels import check_decodable, decode
 from DeepIterRegLib.dicom.reader import check_xa
 from DeepIterRegLib.dicom.times import read_times
-from DeepIterRegSlicer.mrml import AS_IN_FILE, HEADER, PIXELS
+from DeepIterRegSlicer.angiograms import AS_IN_FILE, HEADER, PIXELS
 
 Node = Any
 

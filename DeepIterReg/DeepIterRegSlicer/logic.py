@@ -25,8 +25,9 @@ if TYPE_CHECKING:
     from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings
     from DeepIterRegLib.jobs import Case, Outcome
     from DeepIterRegLib.progress import Progress
-    from DeepIterRegSlicer.mrml import CArmValue
-    from DeepIterRegSlicer.results import RegistrationNodes, ShownOutcome
+    from DeepIterRegSlicer.angiograms import CArmValue
+    from DeepIterRegSlicer.prepared import ShownOutcome
+    from DeepIterRegSlicer.results import RegistrationNodes
 
 Node = Any  # a vtkMRMLNode
 Init = Literal["radiological", "search", "transform", "landmarks"]
@@ -111,10 +112,10 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
         The first call copies what the DICOM file says to the node, so that a saved scene still has it.
         """
-        from DeepIterRegSlicer import mrml
+        from DeepIterRegSlicer import angiograms, mrml
 
         with mrml.panelWords():
-            return mrml.cArmOf(dsaNode, typed or mrml.AS_IN_FILE)
+            return angiograms.cArmOf(dsaNode, typed or angiograms.AS_IN_FILE)
 
     def register(self, ctaNode: Node, dsaNode: Node, **options: Any) -> RegistrationNodes:
         """Register a CTA volume to an angiogram and show the result; waits until it is done.
@@ -133,11 +134,11 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         from DeepIterRegLib.jobs import Case
         from DeepIterRegLib.segmentation.cta import CtaSegmentation
         from DeepIterRegLib.segmentation.dsa import DsaSegmentation
-        from DeepIterRegSlicer import mrml
+        from DeepIterRegSlicer import angiograms, mrml
 
         options = options or RegistrationOptions()
         problems = _Problems()
-        if mrml.swapped(ctaNode, dsaNode):
+        if angiograms.swapped(ctaNode, dsaNode):
             problems.add(
                 f"CTA and DSA seem to be swapped: {ctaNode.GetName()} looks like an angiogram, {dsaNode.GetName()} like a CT. "
                 "Choose them the other way round."
@@ -145,8 +146,10 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
             problems.raiseAll()
         cta = problems.of(lambda: mrml.ctaSource(ctaNode))
         run = problems.of(
-            lambda: mrml.runSource(
-                dsaNode, options.geometry or mrml.AS_IN_FILE, options.subtraction or mrml.USUAL_SUBTRACTION
+            lambda: angiograms.runSource(
+                dsaNode,
+                options.geometry or angiograms.AS_IN_FILE,
+                options.subtraction or angiograms.USUAL_SUBTRACTION,
             )
         )
         angiogram, carm = run if run is not None else (None, None)
@@ -198,22 +201,22 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         """
         from DeepIterRegLib.jobs import register_case
         from DeepIterRegLib.progress import say_nothing
-        from DeepIterRegSlicer import mrml, results
+        from DeepIterRegSlicer import mrml, prepared
 
         report = onProgress or say_nothing
         with mrml.panelWords():
             outcome = register_case(case, report, shouldStop)
         report("Project", 0.0)
-        shown = results.prepareToShow(outcome)
+        shown = prepared.prepareToShow(outcome)
         report("Project", 1.0)
         warnings = mrml.worded(outcome.registration.warnings)
         return replace(shown, registration=replace(outcome.registration, warnings=warnings))
 
     def show(self, outcome: Outcome, nodes: RegistrationNodes | None = None) -> RegistrationNodes:
         """An outcome into the scene: into the nodes of an earlier registration, as far as they still exist, or new ones."""
-        from DeepIterRegSlicer import results
+        from DeepIterRegSlicer import prepared, results
 
-        shown = outcome if isinstance(outcome, results.ShownOutcome) else results.prepareToShow(outcome)
+        shown = outcome if isinstance(outcome, prepared.ShownOutcome) else prepared.prepareToShow(outcome)
         return results.show(shown, nodes)
 
     def _initialTransform(self, options: RegistrationOptions) -> Callable[[], Any]:

@@ -107,9 +107,10 @@ def writeScene(outcome: Outcome, job: RegisterJob, path: Path) -> None:
     from DeepIterRegLib.volume import load_volume
     from DeepIterRegLib.volume_checks import prepare_cta
     from DeepIterRegSlicer import results
+    from DeepIterRegSlicer.prepared import prepareToShow
 
     slicer.mrmlScene.Clear(0)
-    nodes = results.show(results.prepareToShow(outcome))
+    nodes = results.show(prepareToShow(outcome))
     cta, _ = prepare_cta(load_volume(job.cta))
     volume = slicer.util.addVolumeFromArray(cta.voxels, cta.affine, "CTA")
     results.placeUnder(nodes.ctaToCarm, volume)

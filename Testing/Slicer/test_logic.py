@@ -291,7 +291,7 @@ assert (sys.modules["torch"] is None) == (sys.argv[1] == "absent")
 
 def test_no_qt_in_logic() -> None:
     folder = Path(DeepIterRegSlicer.__file__).parent
-    for name in ("logic", "mrml", "results", "loading", "worker"):
+    for name in ("logic", "mrml", "angiograms", "prepared", "results", "loading", "worker"):
         tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
         imported = {
             alias.name.partition(".")[0]

@@ -18,7 +18,7 @@ from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.dicom import GeometryOptions, read_angiogram, write_xa
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
-from DeepIterRegSlicer import loading, mrml
+from DeepIterRegSlicer import angiograms, loading, mrml
 from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions
 
 TYPED = GeometryOptions(
@@ -286,7 +286,7 @@ def test_loaded_run_is_the_run_of_the_file_by_any_of_its_nodes(scene: Any, tmp_p
     sequence = mrml.sequenceOf(proxy)
     browser = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSequenceBrowserNode")
     for node in (proxy, sequence, browser):
-        source, view = mrml.runSource(node)
+        source, view = angiograms.runSource(node)
         sameRun(source(), read_angiogram(path))
         assert view == source().carm
     browser.SetSelectedItemNumber(3)
@@ -307,17 +307,17 @@ def test_stock_plugins_run_gets_its_geometry_from_the_database_and_keeps_it(
     proxy = asStockPlugin(path)
     uid = str(pydicom.dcmread(path).SOPInstanceUID)
     with pytest.raises(InputError, match="PositionerPrimaryAngle"):
-        mrml.runSource(proxy)
+        angiograms.runSource(proxy)
     monkeypatch.setattr(slicer, "dicomDatabase", Database({uid: path}), raising=False)
-    sameRun(mrml.runSource(proxy)[0](), wanted)
+    sameRun(angiograms.runSource(proxy)[0](), wanted)
     path.unlink()
     monkeypatch.delattr(slicer, "dicomDatabase")
-    sameRun(mrml.runSource(proxy)[0](), wanted)
+    sameRun(angiograms.runSource(proxy)[0](), wanted)
     again = scenes.saveAndReopen(tmp_path)
     proxy = again.GetFirstNodeByClass("vtkMRMLSequenceBrowserNode").GetProxyNode(
         again.GetFirstNodeByClass("vtkMRMLSequenceNode")
     )
-    sameRun(mrml.runSource(proxy)[0](), wanted)
+    sameRun(angiograms.runSource(proxy)[0](), wanted)
 
 
 def test_volume_read_from_a_dicom_file_knows_it_by_its_storage(scene: Any, tmp_path: Path) -> None:
@@ -327,21 +327,21 @@ def test_volume_read_from_a_dicom_file_knows_it_by_its_storage(scene: Any, tmp_p
     storage.SetFileName(str(path))
     assert storage.ReadData(node)
     node.SetAndObserveStorageNodeID(storage.GetID())
-    sameRun(mrml.runSource(node)[0](), read_angiogram(path))
+    sameRun(angiograms.runSource(node)[0](), read_angiogram(path))
 
 
 def test_single_frame_is_a_volume(scene: Any, tmp_path: Path) -> None:
     path = xa(tmp_path / "run.dcm", frames=1)
     node = DeepIterRegLogic().loadAngiogram(path)
     assert mrml.sequenceOf(node) is None
-    sameRun(mrml.runSource(node)[0](), read_angiogram(path))
+    sameRun(angiograms.runSource(node)[0](), read_angiogram(path))
 
 
 def test_image_file_takes_typed_geometry(scene: Any, tmp_path: Path) -> None:
     path = tmp_path / "frame.png"
     sitk.WriteImage(sitk.GetImageFromArray((255 - 60 * (counts()[4] < counts()[0])).astype(np.uint8)), str(path))
     node = DeepIterRegLogic().loadAngiogram(path)
-    sameRun(mrml.runSource(node, TYPED)[0](), read_angiogram(path, TYPED))
+    sameRun(angiograms.runSource(node, TYPED)[0](), read_angiogram(path, TYPED))
     text = problemsOf(lambda: DeepIterRegLogic().prepare(None, node))
     for label in ("primary angle", "secondary angle", "source to detector", "source to isocentre", "pixel spacing"):
         assert label in text
@@ -351,7 +351,7 @@ def test_image_file_takes_typed_geometry(scene: Any, tmp_path: Path) -> None:
 
 def test_where_each_value_comes_from(scene: Any, tmp_path: Path) -> None:
     path = xa(tmp_path / "run.dcm", DistanceSourceToPatient=None, EstimatedRadiographicMagnificationFactor=None)
-    values = mrml.cArmOf(DeepIterRegLogic().loadAngiogram(path), GeometryOptions(secondary_angle_deg=5.0))
+    values = angiograms.cArmOf(DeepIterRegLogic().loadAngiogram(path), GeometryOptions(secondary_angle_deg=5.0))
     assert values["sid_mm"].value == pytest.approx(1193)
     assert values["sid_mm"].source == "DistanceSourceToDetector (0018,1110)"
     assert (values["secondary_angle_deg"].value, values["secondary_angle_deg"].source) == (5.0, "typed")
@@ -368,15 +368,15 @@ def test_what_is_no_angiogram_is_refused_in_a_sentence(scene: Any, tmp_path: Pat
     (tmp_path / "text.dcm").write_text("no DICOM")
     assert "not a DICOM file" in problemsOf(lambda: logic.loadAngiogram(tmp_path / "text.dcm"))
     colour = scenes.addVolume(np.zeros((1, 48, 64, 3), np.uint8), className="vtkMRMLVectorVolumeNode")
-    assert "in colour" in problemsOf(lambda: mrml.runSource(colour, TYPED))
+    assert "in colour" in problemsOf(lambda: angiograms.runSource(colour, TYPED))
     sequence = scene.AddNewNodeByClass("vtkMRMLSequenceNode", "empty")
-    assert "without frames" in problemsOf(lambda: mrml.runSource(sequence, TYPED))
-    assert "does not hold images" in problemsOf(lambda: mrml.runSource(scenes.addTransform(np.eye(4)), TYPED))
-    assert "No DSA is selected" in problemsOf(lambda: mrml.runSource(None, TYPED))
+    assert "without frames" in problemsOf(lambda: angiograms.runSource(sequence, TYPED))
+    assert "does not hold images" in problemsOf(lambda: angiograms.runSource(scenes.addTransform(np.eye(4)), TYPED))
+    assert "No DSA is selected" in problemsOf(lambda: angiograms.runSource(None, TYPED))
     ct = scenes.addVolume(np.zeros((40, 48, 64), np.int16))
-    assert "is it the CTA?" in problemsOf(lambda: mrml.runSource(ct))
+    assert "is it the CTA?" in problemsOf(lambda: angiograms.runSource(ct))
     rotational = xa(tmp_path / "3d.dcm", PositionerPrimaryAngleIncrement=[0.0, 10.0, 20.0, 30.0, 40.0])
-    assert "rotational run" in problemsOf(lambda: mrml.runSource(logic.loadAngiogram(rotational)))
+    assert "rotational run" in problemsOf(lambda: angiograms.runSource(logic.loadAngiogram(rotational)))
 
 
 def test_swapped_inputs_are_noticed(scene: Any, tmp_path: Path) -> None:
@@ -385,7 +385,7 @@ def test_swapped_inputs_are_noticed(scene: Any, tmp_path: Path) -> None:
     text = problemsOf(lambda: DeepIterRegLogic().prepare(dsa, cta))
     assert "CTA and DSA seem to be swapped" in text
     assert "\n" not in text
-    assert not mrml.swapped(cta, dsa)
+    assert not angiograms.swapped(cta, dsa)
 
 
 def test_all_problems_at_once(scene: Any) -> None:

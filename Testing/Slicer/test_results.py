@@ -23,12 +23,13 @@ from DeepIterRegLib.report.images import to_grey
 from DeepIterRegLib.report.outputs import detector_image
 from DeepIterRegLib.transforms import read_pose, write_tfm
 from DeepIterRegSlicer import mrml, results
+from DeepIterRegSlicer.prepared import ShownOutcome, prepareToShow
 from DeepIterRegSlicer.results import RegistrationNodes
 
 
 @pytest.fixture(scope="module")
-def outcome() -> results.ShownOutcome:
-    return results.prepareToShow(scenes.helixOutcome())
+def outcome() -> ShownOutcome:
+    return prepareToShow(scenes.helixOutcome())
 
 
 def alive(nodes: RegistrationNodes) -> dict[str, Any]:
@@ -47,7 +48,7 @@ def surfacePoints(nodes: RegistrationNodes) -> np.ndarray:
     return numpy_support.vtk_to_numpy(mesh.GetPoints().GetData()).astype(float)
 
 
-def checkAll(nodes: RegistrationNodes, outcome: results.ShownOutcome) -> None:
+def checkAll(nodes: RegistrationNodes, outcome: ShownOutcome) -> None:
     """Everything that a registration leaves in a scene, by value."""
     registration, run = outcome.registration, outcome.angiogram
     assert all(node is not None for node in alive(nodes).values())
@@ -107,13 +108,11 @@ def carmPoint(nodes: RegistrationNodes, n: int) -> list[float]:
 # -- nodes ----------------------------------------------------------------------------------------------------
 
 
-def test_everything_is_in_the_scene(scene: Any, outcome: results.ShownOutcome) -> None:
+def test_everything_is_in_the_scene(scene: Any, outcome: ShownOutcome) -> None:
     checkAll(results.show(outcome), outcome)
 
 
-def test_saved_and_reopened_scene_gives_everything_back(
-    scene: Any, outcome: results.ShownOutcome, tmp_path: Path
-) -> None:
+def test_saved_and_reopened_scene_gives_everything_back(scene: Any, outcome: ShownOutcome, tmp_path: Path) -> None:
     cta = scenes.addVolume(np.zeros((9, 8, 7), np.int16), name="CTA")
     nodes = results.show(outcome)
     results.placeUnder(nodes.ctaToCarm, cta)
@@ -127,7 +126,7 @@ def test_saved_and_reopened_scene_gives_everything_back(
     np.testing.assert_allclose(slicer.util.arrayFromVolume(found[0].minip)[0], outcome.angiogram.minip(1, 2), atol=1e-6)
 
 
-def test_registered_vessels_lie_where_the_projection_shows_them(scene: Any, outcome: results.ShownOutcome) -> None:
+def test_registered_vessels_lie_where_the_projection_shows_them(scene: Any, outcome: ShownOutcome) -> None:
     nodes = results.show(outcome)
     carm = outcome.registration.carm
     matrix = vtk.vtkMatrix4x4()
@@ -150,7 +149,7 @@ def test_registered_vessels_lie_where_the_projection_shows_them(scene: Any, outc
 
 
 def test_frames_outlive_the_outcome(scene: Any) -> None:
-    made = results.prepareToShow(scenes.helixOutcome(64, 4))
+    made = prepareToShow(scenes.helixOutcome(64, 4))
     frames = made.angiogram.frames.copy()
     nodes = results.show(made)
     del made
@@ -160,7 +159,7 @@ def test_frames_outlive_the_outcome(scene: Any) -> None:
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(nodes.frames.GetNthDataNode(n))[0], frames[n])
 
 
-def test_second_result_takes_the_place_of_the_first(scene: Any, outcome: results.ShownOutcome) -> None:
+def test_second_result_takes_the_place_of_the_first(scene: Any, outcome: ShownOutcome) -> None:
     first = results.show(outcome)
     count = scene.GetNumberOfNodes()
     moved = np.asarray(pose.translation(np.array([1.0, 2.0, 3.0]))) @ outcome.registration.cta_to_carm
@@ -173,7 +172,7 @@ def test_second_result_takes_the_place_of_the_first(scene: Any, outcome: results
     assert scene.GetNumberOfNodes() == count - 1  # the series of the stage that is gone
 
 
-def test_who_watches_is_not_told_of_every_frame_and_colour(scene: Any, outcome: results.ShownOutcome) -> None:
+def test_who_watches_is_not_told_of_every_frame_and_colour(scene: Any, outcome: ShownOutcome) -> None:
     """Views and the browser follow each event of nodes that they show, which is what takes the time."""
     nodes = results.show(outcome)
     told = dict.fromkeys(("frames", "frame", "minip", "projection", "tint", "plain"), 0)
@@ -189,20 +188,20 @@ def test_who_watches_is_not_told_of_every_frame_and_colour(scene: Any, outcome: 
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(RegistrationNodes)])
-def test_node_deleted_before_the_next_result(scene: Any, outcome: results.ShownOutcome, name: str) -> None:
+def test_node_deleted_before_the_next_result(scene: Any, outcome: ShownOutcome, name: str) -> None:
     nodes = results.show(outcome)
     scene.RemoveNode(getattr(nodes, name))
     checkAll(results.show(outcome, nodes), outcome)
 
 
-def test_scene_closed_before_the_next_result(scene: Any, outcome: results.ShownOutcome) -> None:
+def test_scene_closed_before_the_next_result(scene: Any, outcome: ShownOutcome) -> None:
     nodes = results.show(outcome)
     scene.Clear(0)
     checkAll(results.show(outcome, nodes), outcome)
     assert len(results.registrationsIn(scene)) == 1
 
 
-def test_two_results_side_by_side(scene: Any, outcome: results.ShownOutcome) -> None:
+def test_two_results_side_by_side(scene: Any, outcome: ShownOutcome) -> None:
     one, two = results.show(outcome), results.show(outcome)
     checkAll(one, outcome)
     checkAll(two, outcome)
@@ -210,7 +209,7 @@ def test_two_results_side_by_side(scene: Any, outcome: results.ShownOutcome) -> 
     assert [nodes.ctaToCarm for nodes in results.registrationsIn(scene)] == [one.ctaToCarm, two.ctaToCarm]
 
 
-def test_cta_under_its_own_transform_goes_under_the_result(scene: Any, outcome: results.ShownOutcome) -> None:
+def test_cta_under_its_own_transform_goes_under_the_result(scene: Any, outcome: ShownOutcome) -> None:
     cta, own = scenes.addVolume(np.zeros((3, 4, 5), np.int16)), scenes.addTransform(np.diag([1.0, -1, -1, 1]))
     cta.SetAndObserveTransformNodeID(own.GetID())
     one, two = results.show(outcome), results.show(outcome)
@@ -221,7 +220,7 @@ def test_cta_under_its_own_transform_goes_under_the_result(scene: Any, outcome: 
         np.testing.assert_allclose(mrml.ctaSource(cta)().affine, before)
 
 
-def test_no_name_of_a_patient_or_file_in_node_names(scene: Any, outcome: results.ShownOutcome) -> None:
+def test_no_name_of_a_patient_or_file_in_node_names(scene: Any, outcome: ShownOutcome) -> None:
     allowed = {"registration", "ctaToCarm", "CTA", "DSA", "MinIP", "C-arm", "Score", "Scores", "Search", "DeepIterReg"}
     for node in alive(results.show(outcome)).values():
         assert node.GetName().split()[0].split("_")[0] in allowed
@@ -305,7 +304,7 @@ def test_slice_view_shows_the_angiogram_as_it_is_stored(scene: Any, sliceView: A
             made.angiogram, frames=turn(made.angiogram.frames).copy(), carm=view, valid=turn(made.angiogram.valid)
         )
         made = replace(made, angiogram=run, registration=replace(made.registration, carm=view))
-    shown = results.prepareToShow(made)
+    shown = prepareToShow(made)
     nodes, view = results.show(shown), sliceView(480, 400)
     results.showOverlay(nodes, view.node, view.composite, opacity=0.0)
     rows, columns = shown.minip.shape
@@ -327,7 +326,7 @@ def test_slice_view_shows_the_angiogram_as_it_is_stored(scene: Any, sliceView: A
     np.testing.assert_allclose(after[none & ~redder], before[none & ~redder], atol=1)
 
 
-def test_display_controls_do_what_they_say(scene: Any, sliceView: Any, outcome: results.ShownOutcome) -> None:
+def test_display_controls_do_what_they_say(scene: Any, sliceView: Any, outcome: ShownOutcome) -> None:
     nodes, view = results.show(outcome), sliceView(240, 200)
     results.showOverlay(nodes, view.node, view.composite)
     on = outcome.projection > 0.5 * outcome.projection.max()
@@ -367,7 +366,7 @@ def test_display_controls_do_what_they_say(scene: Any, sliceView: Any, outcome: 
 
 def test_display_acts_at_once(scene: Any, sliceView: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """A change and its picture at 1024 x 1024, 24 frames: wanted below 50 ms; a busy machine gets four times that."""
-    nodes, view = results.show(results.prepareToShow(scenes.helixOutcome(1024, 24))), sliceView(1064, 1024)
+    nodes, view = results.show(prepareToShow(scenes.helixOutcome(1024, 24))), sliceView(1064, 1024)
     results.showOverlay(nodes, view.node, view.composite)
     view.picture()
     changes: dict[str, Callable[[int], None]] = {
@@ -391,7 +390,7 @@ def test_display_acts_at_once(scene: Any, sliceView: Any, capsys: pytest.Capture
     assert max(fastest.values()) < 200
 
 
-def test_registration_is_read_from_the_scene(scene: Any, outcome: results.ShownOutcome) -> None:
+def test_registration_is_read_from_the_scene(scene: Any, outcome: ShownOutcome) -> None:
     found = results.registrationOf(results.show(outcome))
     assert isinstance(found, Registration)
     assert found.warnings == ("The table moved.",)

@@ -21,7 +21,7 @@ import standin
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.jobs import Outcome, RegisterJob, case_of_files, register_case
 from DeepIterRegLib.progress import say_nothing
-from DeepIterRegSlicer import dependencies, logic, results, sample_data, selftest
+from DeepIterRegSlicer import dependencies, logic, prepared, results, sample_data, selftest
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 standin.install()
@@ -113,7 +113,7 @@ def test_selftest_sees_what_is_wrong(
     fault: Any, outcome: Outcome, patient_folder: Path, scene: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = fault(outcome, monkeypatch)
-    monkeypatch.setattr(logic.DeepIterRegLogic, "run", lambda self, case: results.prepareToShow(made))
+    monkeypatch.setattr(logic.DeepIterRegLogic, "run", lambda self, case: prepared.prepareToShow(made))
     monkeypatch.setattr(
         selftest, "makeSmallPatient", lambda folder: shutil.copytree(patient_folder, folder, dirs_exist_ok=True)
     )

@@ -1,0 +1,118 @@
+"""An outcome made ready for the scene: seconds of work that any thread may do, without a node."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+import vtk
+from scipy import ndimage
+from vtk.util import numpy_support
+
+from DeepIterRegLib.jobs import Outcome
+from DeepIterRegLib.report.images import vessel_projection, window_of
+from DeepIterRegLib.volume import Volume
+from DeepIterRegSlicer.mrml import imageOf
+
+_SLAB = 24  # slices of the mask per piece of surface: VTK keeps Python's lock, so the panel waits this long
+
+
+@dataclass(frozen=True)
+class ShownOutcome(Outcome):
+    """An outcome with what the scene needs of it and what takes too long for the main thread.
+
+    Attributes
+    ----------
+    projection : (row, column) float32
+        Length of vessel along each ray at the found pose, mm, at the detector's resolution.
+    window : (black, white)
+        Grey values of the run.
+    minip : (row, column) float32
+        Over the whole run.
+    fullest
+        Number of the frame (from 0) that shows most contrast.
+    surface
+        The vessels, CTA world RAS mm.
+    labels
+        The vessels' box, cut out of the CTA's grid.
+    """
+
+    projection: np.ndarray
+    window: tuple[float, float]
+    minip: np.ndarray
+    fullest: int
+    surface: vtk.vtkPolyData
+    labels: Volume
+
+
+def prepareToShow(outcome: Outcome) -> ShownOutcome:
+    """Project, window and triangulate: seconds of work without any node."""
+    registration, run = outcome.registration, outcome.angiogram
+    labels = _box(outcome.vessels)
+    brightness = [float(frame[::4, ::4][run.valid[::4, ::4]].mean()) for frame in run.frames]
+    return ShownOutcome(
+        **{field.name: getattr(outcome, field.name) for field in fields(Outcome)},
+        projection=vessel_projection(outcome.vessels, registration.carm, registration.cta_to_carm),
+        window=window_of(run),
+        minip=run.minip(),
+        fullest=int(np.argmin(brightness)),
+        surface=_surface(labels),
+        labels=labels,
+    )
+
+
+def _box(mask: Volume) -> Volume:
+    """The mask without its empty margins but for one voxel."""
+    voxels = mask.voxels
+    cuts = []
+    for axis in range(3):
+        set_ = np.flatnonzero(voxels.any(axis=tuple(a for a in range(3) if a != axis)))
+        cuts.append(slice(max(0, set_[0] - 1), set_[-1] + 2))
+    affine = mask.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ np.array([cut.start for cut in cuts[::-1]])
+    return Volume(np.ascontiguousarray(voxels[tuple(cuts)]), affine)
+
+
+def _surface(mask: Volume) -> vtk.vtkPolyData:
+    """Smooth surface of a mask, RAS mm; piece by piece, and without VTK's slow filters, which would hold Python's lock."""
+    coarse = _halved(mask) if mask.spacing_mm.max() < 0.75 else Volume(mask.voxels.astype(np.float32), mask.affine)
+    soft = ndimage.gaussian_filter(np.pad(coarse.voxels, 2), 0.55)
+    append = vtk.vtkAppendPolyData()
+    for first in range(0, len(soft) - 1, _SLAB):
+        flying = vtk.vtkFlyingEdges3D()
+        flying.SetInputData(imageOf(soft[first : first + _SLAB + 1], origin=(0, 0, first)))
+        flying.SetValue(0, 0.2)  # a vessel one voxel wide is still there
+        flying.ComputeNormalsOff()
+        flying.ComputeScalarsOff()
+        flying.Update()
+        append.AddInputData(flying.GetOutput())
+    append.Update()
+    surface = append.GetOutput()
+    if surface.GetNumberOfPoints() == 0:
+        return surface
+    ijk = numpy_support.vtk_to_numpy(surface.GetPoints().GetData()).astype(np.float64)
+    steps = np.eye(3)[:, None] * 0.5
+    inwards = np.stack([_at(soft, ijk + step) - _at(soft, ijk - step) for step in steps], axis=1)
+    normals = -inwards @ np.linalg.inv(coarse.affine[:3, :3])
+    normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
+    points = vtk.vtkPoints()
+    ras = (ijk - 2) @ coarse.affine[:3, :3].T + coarse.affine[:3, 3]
+    points.SetData(numpy_support.numpy_to_vtk(ras.astype(np.float32), deep=True))
+    surface.SetPoints(points)
+    array = numpy_support.numpy_to_vtk(normals.astype(np.float32), deep=True)
+    array.SetName("Normals")
+    surface.GetPointData().SetNormals(array)
+    return surface
+
+
+def _halved(mask: Volume) -> Volume:
+    """Share (k, j, i) of 2 x 2 x 2 voxels that are set."""
+    padded = np.pad(mask.voxels, [(0, n % 2) for n in mask.voxels.shape]).astype(np.float32)
+    k, j, i = (n // 2 for n in padded.shape)
+    affine = mask.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = mask.affine[:3, 3] + mask.affine[:3, :3] @ np.full(3, 0.5)
+    return Volume(padded.reshape(k, 2, j, 2, i, 2).mean(axis=(1, 3, 5)), affine)
+
+
+def _at(volume: np.ndarray, ijk: np.ndarray) -> np.ndarray:
+    return ndimage.map_coordinates(volume, ijk.T[::-1], order=1, mode="nearest")
