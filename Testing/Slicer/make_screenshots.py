@@ -91,7 +91,7 @@ def runRegistration(panel: Any) -> Image.Image:
     picture, begin = None, time.perf_counter()
     while panel._worker is not None:
         standin.processEvents(0.05)
-        if picture is None and panel.ui.progressBar.value > 500:
+        if picture is None and panel.ui.progressBar.value > 500 and not panel.ui.scorePlotLabel.isHidden():
             picture = grab(panel)
     if panel.ui.messageLabel.text:
         raise SystemExit(panel.ui.messageLabel.text)
