@@ -42,6 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as made:
         folder = arguments.patient or makePatient(Path(made))
         panel = openPanel(folder)
+        grab(panel)  # now it has its width, which its plot takes
         running = runRegistration(panel)
     finished = grab(panel)
     arguments.out.mkdir(parents=True, exist_ok=True)
@@ -86,12 +87,12 @@ def openPanel(folder: Path) -> Any:
 
 
 def runRegistration(panel: Any) -> Image.Image:
-    """Apply; the panel as it looked in the middle of the search."""
+    """Apply; the panel as it looked late in the search."""
     panel.ui.applyButton.click()
     picture, begin = None, time.perf_counter()
     while panel._worker is not None:
         standin.processEvents(0.05)
-        if picture is None and panel.ui.progressBar.value > 500 and not panel.ui.scorePlotLabel.isHidden():
+        if picture is None and panel.ui.progressBar.value > 700:
             picture = grab(panel)
     if panel.ui.messageLabel.text:
         raise SystemExit(panel.ui.messageLabel.text)
