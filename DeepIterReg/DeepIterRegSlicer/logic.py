@@ -89,6 +89,10 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
             try:
                 for name in ("DeepIterRegLib.pipeline", "DeepIterRegSlicer.loading", "DeepIterRegSlicer.results"):
                     importlib.import_module(name)
+                import numba
+
+                # Its first function makes numba load more, and Python then look through all objects, which holds up every thread.
+                numba.njit(lambda: None)()
             except ModuleNotFoundError:
                 return  # what is missing is said, and offered, at first use
 
