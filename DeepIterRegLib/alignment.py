@@ -173,6 +173,13 @@ class Points:
         return Points(self.positions[chosen], weights, self.tangents[chosen], self.origin_mm)
 
 
+def local_radius_mm(positions_mm: np.ndarray, voxel_volume_mm3: float, cell_mm: float = 2.5) -> np.ndarray:
+    """Radius (N,) of a straight tube with as much volume as the vessels have in 3 x 3 x 3 cells around each point."""
+    volume_mm3 = sums_around(positions_mm, cell_mm)(None) * voxel_volume_mm3
+    radius: np.ndarray = np.sqrt(volume_mm3 / (3 * cell_mm * np.pi))
+    return np.maximum(radius, 0.5)
+
+
 def tangents(positions_mm: np.ndarray, cell_mm: float = 2.0) -> np.ndarray:
     """Direction of the vessel at each of the points (N, 3) that fill it, for `Points`.
 

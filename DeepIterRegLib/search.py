@@ -115,6 +115,7 @@ def search(
     centre_cta_mm: np.ndarray,
     settings: SearchSettings | None = None,
     *,
+    also: np.ndarray | None = None,
     seed: int = 0,
     on_progress: Callable[[float, float | None], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -133,6 +134,8 @@ def search(
         ``cta_to_carm`` at the centre of the box.
     centre_cta_mm : (3,)
         Point of the CTA about which the box turns the head: where `start` puts it is the middle of the box.
+    also : (K, 4, 4), optional
+        Poses refined beside those of the exhaustive pass.
     """
     settings = settings or SearchSettings()
     target = make_target(channels, valid, carm, settings.rows, settings.sigma_px, FIND)
@@ -147,7 +150,7 @@ def search(
         should_stop=should_stop,
     )
     found = climb(
-        poses,
+        poses if also is None else np.concatenate([poses, also]),
         points,
         channels,
         valid,

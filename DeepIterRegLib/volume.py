@@ -210,3 +210,12 @@ def itk_reason(error: Exception) -> str:
     """The last telling line of an ITK exception."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return (lines[-1] if lines else "unknown reason").removeprefix("ITK ERROR: ").rstrip(".!")
+
+
+def is_mask(volume: Volume) -> bool:
+    """Whether a volume holds at most one value beside 0, and that one above 0."""
+    values = volume.voxels
+    if values.dtype == bool:
+        return True
+    low, high = values.min(), values.max()
+    return bool(low == 0 and high > 0 and np.isin(values, (low, high)).all())

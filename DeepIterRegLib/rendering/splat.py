@@ -56,10 +56,15 @@ class SplatProjector:
     def __call__(self, cta_to_carm: torch.Tensor) -> torch.Tensor:
         """Images (B, rows, columns), value x mm, float32, for poses (B, 4, 4)."""
         cameras = cameras_from_poses(cta_to_carm, self.carm, self.centre_mm).to(self.device, torch.float32)
-        if self.device.type == "cpu":
-            image: torch.Tensor = _CpuSplat.apply(cameras, self.points, self.weights, self.carm)
-            return image
-        return splat_torch(self.points, self.weights, cameras, self.carm)
+        return splat(cameras, self.points, self.weights, self.carm)
+
+
+def splat(cameras: torch.Tensor, points: torch.Tensor, weights: torch.Tensor, carm: CArm) -> torch.Tensor:
+    """Images (B, rows, columns), value x mm, of points (N, 3) and weights (N,) for cameras (B, 3, 4); float32, one device."""
+    if cameras.device.type == "cpu":
+        image: torch.Tensor = _CpuSplat.apply(cameras, points, weights, carm)
+        return image
+    return splat_torch(points, weights, cameras, carm)
 
 
 def cameras_from_poses(cta_to_carm: torch.Tensor, carm: CArm, centre_cta_mm: np.ndarray) -> torch.Tensor:

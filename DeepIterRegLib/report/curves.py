@@ -25,9 +25,12 @@ def level_names(stage: StageRecord, settings: Mapping[str, Any]) -> list[str]:
     """
     if len(stage.scores) >= stage.iterations:
         return []
+    if stage.name == "Network":
+        return ["from the start", "best of all"]
     search = settings.get("search", {})
     levels = {
         "Search": [search, *search.get("levels", ())],
+        "Network, refined": search.get("levels", ()),
         "MinIP, coarse": settings.get("near_levels", ()),
         "MinIP": settings.get("levels", ()),
     }.get(stage.name, ())

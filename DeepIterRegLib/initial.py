@@ -1,0 +1,238 @@
+"""Where the refinement starts: the radiological pose, a given one, a search, the network, or search and network together."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from DeepIterRegLib.alignment import FIND, Points, make_target, zncc
+from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.progress import Progress
+from DeepIterRegLib.registration import Init, InitRecord, StageRecord
+from DeepIterRegLib.search import Found, Level, SearchSettings, climb, search
+from DeepIterRegLib.segmentation.cta import vein_voxels
+from DeepIterRegLib.segmentation.dsa import DsaMasks
+from DeepIterRegLib.volume import Volume
+
+if TYPE_CHECKING:
+    from DeepIterRegLib.network.model import PoseNetwork
+
+ShouldStop = Callable[[], bool]
+
+# Resolution at which a proposed pose is compared with the radiological one (A eq. 12).
+_ACCEPTANCE_ROWS, _ACCEPTANCE_POINTS, _ACCEPTANCE_SIGMA_PX = 128, 6000, 1.0
+# Veins of a run smaller than this on the head tell the network nothing; the arterial phase has none.
+_LEAST_VEINS_MM2 = 100.0
+
+
+@dataclass(frozen=True)
+class NetworkInit:
+    """How the network is asked.
+
+    Attributes
+    ----------
+    weights
+        File of the weights; empty for those that ship.
+    starts
+        Poses it is asked from: the one to start from, and others about it. The paper has one.
+    rounds
+        How often it is asked from each, every time at its last answer. The paper has one.
+    spread_deg, spread_mm
+        Largest offset of the other poses, every axis.
+    """
+
+    weights: str = ""
+    starts: int = 16
+    rounds: int = 2
+    spread_deg: float = 20.0
+    spread_mm: float = 20.0
+
+    def __post_init__(self) -> None:
+        if self.starts < 1 or self.rounds < 1:
+            raise InputError("The network must be asked from at least one pose, at least once.")
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every step looks at: the CTA's vessels, channels (3, r, c) of the DSA's contrast, and the view."""
+
+    points: Points
+    channels: np.ndarray
+    valid: np.ndarray
+    carm: CArm
+    centre_cta_mm: np.ndarray
+    cta_vessels: Volume
+    dsa_masks: DsaMasks
+
+
+@dataclass(frozen=True)
+class Started:
+    """Where the refinement starts, how that came about, and what a reader must know of it.
+
+    `climbed` tells that the poses stand where a search or its levels left them.
+    """
+
+    found: Found
+    init: InitRecord
+    climbed: bool = False
+    records: tuple[StageRecord, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def initial_pose(
+    scene: Scene,
+    start: np.ndarray,
+    given: np.ndarray | None,
+    init: Init,
+    search_settings: SearchSettings,
+    network_settings: NetworkInit,
+    seed: int,
+    report: Progress,
+    should_stop: ShouldStop | None,
+) -> Started:
+    """Propose poses and take them unless the radiological one, `start` (4, 4), scores higher (A eq. 12).
+
+    Where the network cannot be asked, the search is, and a warning says why.
+    """
+    saturation_mm = search_settings.saturation_mm
+
+    def score(cta_to_carm: np.ndarray) -> float:
+        return scene_zncc(scene, cta_to_carm, saturation_mm, seed)
+
+    at_start = Found(start[None], score(start), ())
+    if init == "radiological":
+        return Started(at_start, InitRecord(init, True, at_start.score, at_start.score))
+    if init == "file" and given is not None:
+        proposed = Found(given[None], score(given), ())
+        accepted = proposed.score >= at_start.score
+        record = InitRecord(init, accepted, proposed.score, at_start.score)
+        return Started(proposed if accepted else at_start, record)
+
+    records: list[StageRecord] = []
+    warnings: list[str] = []
+    proposals = np.zeros((0, 4, 4))
+    if init in ("network", "auto"):
+        begin = time.perf_counter()
+        report("Network", 0.0)
+        try:
+            proposals = network_poses(scene, start if given is None else given, network_settings, seed)
+        except InputError as error:
+            warnings.extend(
+                f"The network was not asked: {problem} The search was used instead." for problem in error.problems
+            )
+        else:
+            scores = scene_znccs(scene, proposals, saturation_mm, seed)
+            best = float(scores.max())
+            records.append(
+                StageRecord(
+                    "Network",
+                    "ZNCC of the vessels",
+                    best,
+                    (float(scores[0]), best),
+                    time.perf_counter() - begin,
+                    len(proposals),
+                )
+            )
+            proposals = proposals[np.argsort(-scores, kind="stable")]
+            kept = int((scores >= at_start.score).sum())
+            if init == "network" and not kept:
+                return Started(at_start, InitRecord(init, False, best, at_start.score), records=tuple(records))
+            proposals = proposals[:kept]
+        report("Network", 1.0)
+    begin = time.perf_counter()
+    common = (scene.points, scene.channels, scene.valid, scene.carm)
+    if init == "network" and len(proposals):
+        name, levels = "Network, refined", search_settings.levels
+        found = climb(
+            proposals,
+            *common,
+            levels,
+            saturation_mm,
+            seed=seed,
+            on_progress=lambda done, value: report(name, done, value),
+            should_stop=should_stop,
+        )
+    else:
+        name, levels = "Search", search_settings.levels
+        found = search(
+            *common,
+            start,
+            scene.centre_cta_mm,
+            search_settings,
+            also=proposals,
+            seed=seed,
+            on_progress=lambda done, value: report(name, done, value),
+            should_stop=should_stop,
+        )
+    records.append(level_record(name, found, time.perf_counter() - begin, levels))
+    proposed = replace(found, score=score(found.cta_to_carm))
+    accepted = proposed.score >= at_start.score
+    record = InitRecord(init, accepted, proposed.score, at_start.score)
+    return Started(proposed if accepted else at_start, record, accepted, tuple(records), tuple(warnings))
+
+
+def network_poses(scene: Scene, start: np.ndarray, settings: NetworkInit, seed: int) -> np.ndarray:
+    """Poses (K, 4, 4) that the network leads to; the first from `start` (4, 4) itself.
+
+    Raises
+    ------
+    InputError
+        Weights that cannot be used, or an image without veins.
+    """
+    from DeepIterRegLib.network.predict import predict
+
+    carm = scene.carm
+    pixel_mm2 = carm.pixel_spacing_mm[0] * carm.pixel_spacing_mm[1] / carm.magnification**2
+    if (scene.dsa_masks.veins & scene.valid).sum() * pixel_mm2 < _LEAST_VEINS_MM2:
+        raise InputError("The DSA shows no veins (a run stopped early shows arteries only).")
+    veins = vein_voxels(np.argwhere(scene.cta_vessels.voxels))
+    if not len(veins):
+        raise InputError("The CTA's vessel mask has no large veins (nothing is left of it after opening by one voxel).")
+    return predict(
+        _network(settings.weights),
+        scene.cta_vessels.to_ras(veins),
+        scene.cta_vessels.voxel_volume_mm3,
+        scene.dsa_masks.veins,
+        scene.valid,
+        carm,
+        _starts(start, scene.centre_cta_mm, settings, seed),
+        settings.rounds,
+    )
+
+
+def _starts(start: np.ndarray, centre_cta_mm: np.ndarray, settings: NetworkInit, seed: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    offsets = rng.uniform(-1, 1, (settings.starts, 6))
+    offsets[0] = 0
+    turns = pose.euler_deg_to_rotation(offsets[:, :3] * settings.spread_deg)
+    return np.asarray(pose.offset_about(start, centre_cta_mm, turns, offsets[:, 3:] * settings.spread_mm))
+
+
+def _network(weights: str) -> PoseNetwork:
+    from DeepIterRegLib.network.weights import SHIPPED, load_network
+
+    return load_network(Path(weights) if weights else SHIPPED)
+
+
+def scene_zncc(scene: Scene, cta_to_carm: np.ndarray, saturation_mm: float, seed: int) -> float:
+    """ZNCC of vessels and directions at a pose (4, 4), as it is reported."""
+    return float(scene_znccs(scene, cta_to_carm[None], saturation_mm, seed)[0])
+
+
+def scene_znccs(scene: Scene, poses: np.ndarray, saturation_mm: float, seed: int) -> np.ndarray:
+    """`scene_zncc` (K,) of poses (K, 4, 4)."""
+    target = make_target(scene.channels, scene.valid, scene.carm, _ACCEPTANCE_ROWS, _ACCEPTANCE_SIGMA_PX, FIND)
+    drawn = scene.points.subset(_ACCEPTANCE_POINTS, np.random.default_rng(seed))
+    return zncc(drawn, poses, target, saturation_mm)
+
+
+def level_record(name: str, found: Found, seconds: float, levels: tuple[Level, ...]) -> StageRecord:
+    """Record of a search or climb."""
+    iterations = sum(level.iterations for level in levels)
+    return StageRecord(name, "directed correlation", found.score, found.scores, seconds, iterations)
