@@ -216,6 +216,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._showGeometry(parameters.dsa)
         for name in ("initialTransformSelector", "initialTransformSelectorLabel"):
             getattr(self.ui, name).visible = parameters.init is Init.transform
+        for name in ("networkWeightsEdit", "networkWeightsLabel"):
+            getattr(self.ui, name).visible = parameters.init in (Init.network, Init.auto)
         for name in ("ctaLandmarksBox", "ctaLandmarksLabel", "dsaLandmarksBox", "dsaLandmarksLabel"):
             getattr(self.ui, name).visible = parameters.init is Init.landmarks
         self.ui.ctaLandmarksPlaceWidget.setCurrentNode(parameters.ctaLandmarks)
@@ -298,6 +300,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             lastFrame=p.lastFrame - 1 if p.lastFrame else None,
             contrastHu=p.contrastHu,
             init=p.init.value,
+            weights=p.networkWeights.strip(),
             preset=p.preset.value,
             device=p.device.value,
             seed=p.seed,

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from DeepIterRegSlicer.results import RegistrationNodes
 
 Node = Any  # a vtkMRMLNode
-Init = Literal["radiological", "search", "transform", "landmarks"]
+Init = Literal["radiological", "search", "network", "auto", "transform", "landmarks"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,8 @@ class RegistrationOptions:
         A vessel of the CTA is at least this much brighter than brain.
     init
         Where to start; None for the preset's own. `transform` needs `initialTransform`, `landmarks` both lists of points.
+    weights
+        File of the network's weights (.safetensors); empty for those that ship.
     preset, device, seed
         As on the command line.
     vessels, veins
@@ -67,6 +69,7 @@ class RegistrationOptions:
     lastFrame: int | None = None
     contrastHu: float | None = None
     init: Init | None = None
+    weights: str = ""
     preset: str = "default"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
@@ -180,7 +183,8 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         return Case(
             cta=cta,
             angiogram=cast("Callable[[], Angiogram]", angiogram),
-            init=options.init if options.init in ("radiological", "search") else None,
+            init=None if options.init in ("transform", "landmarks") else options.init,
+            weights=options.weights,
             preset=options.preset,
             device=options.device,
             seed=options.seed,

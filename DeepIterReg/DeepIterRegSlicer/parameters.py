@@ -21,6 +21,8 @@ class Init(enum.Enum):
     """Where the refinement starts; stored by name."""
 
     search = "search"
+    network = "network"
+    auto = "auto"
     radiological = "radiological"
     transform = "transform"
     landmarks = "landmarks"
@@ -29,6 +31,8 @@ class Init(enum.Enum):
         """As the panel shows it."""
         return {
             "search": _("Search around the radiological pose"),
+            "network": _("Network"),
+            "auto": _("Search and network"),
             "radiological": _("Radiological pose"),
             "transform": _("A transform"),
             "landmarks": _("Paired landmarks"),
@@ -76,6 +80,7 @@ class DeepIterRegParameterNode:
     lastFrame: Annotated[int, WithinRange(0, 9999)] = 0
 
     init: Init = Init.search
+    networkWeights: str = ""
     initialTransform: vtkMRMLLinearTransformNode
     ctaLandmarks: vtkMRMLMarkupsFiducialNode
     dsaLandmarks: vtkMRMLMarkupsFiducialNode

@@ -218,11 +218,14 @@ def test_initialisations_show_what_they_need(panel: SimpleNamespace) -> None:
     Init, ui = panel.python.Init, panel.ui
     for init, transform, landmarks in (
         (Init.search, False, False),
+        (Init.network, False, False),
+        (Init.auto, False, False),
         (Init.transform, True, False),
         (Init.landmarks, False, True),
     ):
         panel.widget._parameterNode.init = init
         assert ui.initialTransformSelector.isHidden() is not transform
+        assert ui.networkWeightsEdit.isHidden() is (init not in (Init.network, Init.auto))
         assert ui.ctaLandmarksBox.isHidden() is ui.dsaLandmarksBox.isHidden() is not landmarks
     points = ui.ctaLandmarksSelector.addNode()
     assert ui.ctaLandmarksPlaceWidget.currentNode() is points
