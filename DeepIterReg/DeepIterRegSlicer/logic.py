@@ -183,7 +183,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         return Case(
             cta=cta,
             angiogram=cast("Callable[[], Angiogram]", angiogram),
-            init=None if options.init in ("transform", "landmarks") else options.init,
+            init=None if options.init == "transform" or options.init == "landmarks" else options.init,
             weights=options.weights,
             preset=options.preset,
             device=options.device,

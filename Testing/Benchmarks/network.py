@@ -13,12 +13,15 @@ import benchmarking
 import numpy as np
 from benchmarking import Case, Result, table, verdict
 
+from DeepIterRegLib.initial import NetworkInit
+
 # The patients that judge the main job; the network is trained on heads of other seeds.
 SEEDS, SMALL_SEEDS = range(3000, 3100), range(40, 42)
 ROTATION_DEG, TRANSLATION_PX, PX_ROWS = 35.0, 45.0, 256
 STARTS = 2  # perturbed starts a patient
 CAPTURED_PX = 5.0
 BINS = 10
+PUBLISHED = NetworkInit(starts=1, rounds=1)
 
 
 def run_case(case: Case) -> Result:
@@ -67,7 +70,13 @@ def run_case(case: Case) -> Result:
             cta, angiogram, vessels, masks, RegistrationSettings.preset("default", init="network"), start, error
         )
         found["starts"].append(
-            {"before_mm": error(start), "alone_mm": alone.get("alone_mm"), "refined_mm": refined[0], "both_mm": both[0]}
+            {
+                "before_mm": error(start),
+                "alone_mm": alone.get("alone_mm"),
+                "best_mm": alone.get("best_mm"),
+                "refined_mm": refined[0],
+                "both_mm": both[0],
+            }
         )
     return found
 
@@ -89,7 +98,7 @@ def angiogram_of(patient: Any) -> Any:
 def asked(
     vessels: Any, masks: Any, angiogram: Any, start: np.ndarray, truth: np.ndarray, centre: np.ndarray
 ) -> dict[str, Any]:
-    """The network alone, as published: one start, one answer, kept if it scores no lower than the start (A eq. 12)."""
+    """The network alone: as published (one answer, kept if it scores no lower than the start, A eq. 12), and as used here."""
     from DeepIterRegLib import initial
     from DeepIterRegLib.alignment import vessel_channels
     from DeepIterRegLib.errors import InputError
@@ -99,19 +108,21 @@ def asked(
     channels = vessel_channels(contrast_image(masks, angiogram.valid), angiogram.valid)
     carm = angiogram.carm
     scene = initial.Scene(vessel_points(vessels), channels, angiogram.valid, carm, centre, vessels, masks)
-    one = initial.NetworkInit(starts=1, rounds=2)
     try:
-        initial.network_poses(scene, start, one, 0)  # loads the weights
+        initial.network_poses(scene, start, PUBLISHED, 0)  # loads the weights
         begin = time.perf_counter()
-        answer = initial.network_poses(scene, start, one, 0)[0]
+        answer = initial.network_poses(scene, start, PUBLISHED, 0)[0]
         seconds = time.perf_counter() - begin
+        many = initial.network_poses(scene, start, initial.NetworkInit(), 0)
     except InputError as error:
         return {"refused": str(error)}
     scores = initial.scene_znccs(scene, np.stack([start, answer]), 5.0, 0)
+    best = many[np.argmax(initial.scene_znccs(scene, many, 5.0, 0))]
     return {
         "alone_mm": float(mpe_mm(carm, answer, truth, centre)),
         "kept": bool(scores[1] >= scores[0]),
         "alone_s": seconds,
+        "best_mm": float(mpe_mm(carm, best, truth, centre)),
     }
 
 
@@ -172,7 +183,7 @@ def main(argv: list[str] | None = None) -> None:
             f"Weights `{SHIPPED.name}`, SHA-256 {settings['weights'][:12]}. Patients as in [robustness](robustness.md), CTA from "
             "memory; veins of both by our own "
             "segmentation. MPE in mm on the detector; px are of a grid of 256 rows.",
-            "## The network alone (one start, asked twice)",
+            "## The network alone",
             alone(records),
             "## Capture range (A 4.7.2)",
             capture(records),
@@ -195,25 +206,27 @@ def alone(records: Sequence[dict[str, Any]]) -> str:
     """Errors before and after the network, what eq. 12 discards, how long it takes."""
     rows = []
     starts = all_starts(records)
-    for name, before, after in (
-        (
-            f"from +-{ROTATION_DEG:g} deg, +-{TRANSLATION_PX:g} px, every axis",
-            values(starts, "before_mm"),
-            values(starts, "alone_mm"),
-        ),
-        ("from the radiological pose", values(records, "radiological_mm"), values(records, "alone_mm")),
+    perturbed = f"+-{ROTATION_DEG:g} deg, +-{TRANSLATION_PX:g} px, every axis"
+    default = NetworkInit()
+    ours = f"{default.starts} starts, {default.rounds} rounds, best by score"
+    for origin, group, before_name in (
+        (perturbed, starts, "before_mm"),
+        ("radiological pose", records, "radiological_mm"),
     ):
-        ratio = float(np.median(after) / np.median(before))
-        rows.append(
-            [
-                name,
-                f"{np.median(before):.1f} mm",
-                f"{np.median(after):.1f} mm",
-                f"{ratio:.2f}",
-                "0.5",
-                verdict(ratio <= 0.5),
-            ]
-        )
+        before = values(group, before_name)
+        for name, field in (("asked once, as published", "alone_mm"), (ours, "best_mm")):
+            after = values(group, field)
+            ratio = float(np.median(after) / np.median(before))
+            rows.append(
+                [
+                    origin,
+                    name,
+                    f"{np.median(before):.1f} mm",
+                    f"{np.median(after):.1f} mm",
+                    f"{ratio:.2f}",
+                    verdict(ratio <= 0.5),
+                ]
+            )
     kept = [record for record in records if record.get("kept")]
     dropped = [record for record in records if record.get("kept") is False]
     worse = [record for record in dropped if record["alone_mm"] > record["radiological_mm"]]
@@ -224,7 +237,7 @@ def alone(records: Sequence[dict[str, Any]]) -> str:
         f"A eq. 12, from the radiological pose: {len(kept)} answers kept, {len(harmful)} of them farther from the truth than "
         f"the start; {len(dropped)} discarded, "
         f"{len(worse)} of them farther. Not asked for want of veins: {len(refused)}. "
-        f"Time with opening of the CTA's veins, rendering and both answers: median {1000 * np.median(seconds):.0f} ms, "
+        f"Time with opening of the CTA's veins, rendering and one answer: median {1000 * np.median(seconds):.0f} ms, "
         f"largest {1000 * max(seconds):.0f} ms (target 150 ms: {verdict(float(np.median(seconds)) <= 0.15)}; "
         f"{records[0]['jobs']} processes at once)."
     )
@@ -236,7 +249,7 @@ def alone(records: Sequence[dict[str, Any]]) -> str:
         text += "\n\nDiscarded, the first eight:\n\n" + table(
             ["seed", "MPE at the radiological pose", "MPE of the answer"], some
         )
-    return table(["", "median before", "median after", "ratio", "target", ""], rows) + "\n\n" + text
+    return table(["from", "network", "median before", "median after", "ratio", "at most half"], rows) + "\n\n" + text
 
 
 def capture(records: Sequence[dict[str, Any]]) -> str:
