@@ -192,6 +192,11 @@ def test_every_control_reaches_its_parameter_and_back(panel: SimpleNamespace) ->
             assert getattr(parameters, name) is (not before)
             setattr(parameters, name, before)
             assert control.checked is before
+        elif type(control).__name__ == "QLineEdit":
+            control.text = "/somewhere/else"
+            assert getattr(parameters, name) == "/somewhere/else" != before
+            setattr(parameters, name, before)
+            assert control.text == before
         else:
             lower = control.value > control.minimum
             control.value = type(before)(control.value - 1 if lower else control.value + 1)
