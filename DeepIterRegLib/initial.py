@@ -48,10 +48,10 @@ class NetworkInit:
     """
 
     weights: str = ""
-    starts: int = 16
+    starts: int = 32
     rounds: int = 2
-    spread_deg: float = 20.0
-    spread_mm: float = 20.0
+    spread_deg: float = 30.0
+    spread_mm: float = 30.0
 
     def __post_init__(self) -> None:
         if self.starts < 1 or self.rounds < 1:

@@ -8,7 +8,17 @@ import time
 from pathlib import Path
 
 # First what needs a quiet machine and minutes, then the many registrations.
-SCRIPTS = ("renderer", "end_to_end", "panel", "paper_preset", "real_vessels", "clean", "robustness")
+SCRIPTS = (
+    "renderer",
+    "end_to_end",
+    "panel",
+    "paper_preset",
+    "training",
+    "real_vessels",
+    "clean",
+    "robustness",
+    "network",
+)
 
 
 def main() -> int:
