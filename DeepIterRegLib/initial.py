@@ -5,10 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+import torch
 
 from DeepIterRegLib.alignment import FIND, Points, make_target, zncc
 from DeepIterRegLib.errors import InputError
@@ -191,7 +193,7 @@ def network_poses(scene: Scene, start: np.ndarray, settings: NetworkInit, seed: 
     pixel_mm2 = carm.pixel_spacing_mm[0] * carm.pixel_spacing_mm[1] / carm.magnification**2
     if (scene.dsa_masks.veins & scene.valid).sum() * pixel_mm2 < _LEAST_VEINS_MM2:
         raise InputError("The DSA shows no veins (a run stopped early shows arteries only).")
-    veins = vein_voxels(np.argwhere(scene.cta_vessels.voxels))
+    veins = vein_voxels(scene.cta_vessels.set_voxels)
     if not len(veins):
         raise InputError("The CTA's vessel mask has no large veins (nothing is left of it after opening by one voxel).")
     return predict(
@@ -215,9 +217,19 @@ def _starts(start: np.ndarray, centre_cta_mm: np.ndarray, settings: NetworkInit,
 
 
 def _network(weights: str) -> PoseNetwork:
-    from DeepIterRegLib.network.weights import SHIPPED, load_network
+    from DeepIterRegLib.network.weights import SHIPPED
 
-    return load_network(Path(weights) if weights else SHIPPED)
+    path = Path(weights) if weights else SHIPPED
+    stamp = path.stat().st_mtime_ns if path.exists() else 0
+    return _loaded_network(path, stamp)
+
+
+@lru_cache(maxsize=1)
+def _loaded_network(path: Path, stamp: int) -> PoseNetwork:
+    """Read once as long as the file stays the same: reading and building take longer than the answer."""
+    from DeepIterRegLib.network.weights import load_network
+
+    return load_network(path).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def scene_zncc(scene: Scene, cta_to_carm: np.ndarray, saturation_mm: float, seed: int) -> float:

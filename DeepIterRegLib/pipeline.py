@@ -260,7 +260,7 @@ def vessel_points(mask: Volume) -> Points:
     By volume a sinus outweighs a hundred arteries of which the run shows far more; divided by its
     radius, every vessel's shadow is about as dark, as in a mask of the DSA.
     """
-    indices = np.argwhere(mask.voxels)
+    indices = mask.set_voxels
     if len(indices) < 100:
         raise InputError(
             f"The CTA's vessel mask has {len(indices)} voxels set; at least 100 are needed: check the mask or its threshold."
