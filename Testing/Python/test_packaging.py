@@ -114,7 +114,7 @@ def test_wheel_ships_every_file_of_the_library(tmp_path: Path) -> None:
 
 
 def test_research_use_is_said_where_people_look() -> None:
-    for path in ("README.md", "DeepIterRegLib/cli.py", "DeepIterRegLib/report/page.html", "pyproject.toml"):
+    for path in ("README.md", "DeepIterRegLib/cli/app.py", "DeepIterRegLib/report/page.html", "pyproject.toml"):
         text = " ".join((ROOT / path).read_text(encoding="utf-8").split()).lower()
         assert "research use only" in text, path
         assert "not a medical device" in text, path

@@ -1,296 +1,46 @@
-"""The command line `deepiterreg`. Parsing and messages only; whatever takes time to import is imported where it is used."""
+"""The commands on one case: register, segment, project, phantom, demo, train, info."""
 
 from __future__ import annotations
 
-import functools
 import json
-import logging
-import os
-import signal
-import sys
-import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from enum import StrEnum
 from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from DeepIterRegLib import __version__
-from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.cli.app import EXIT_CANCELLED, NOTICE, Interrupted, app, command, fail, progress
+from DeepIterRegLib.cli.options import (
+    CtaFile,
+    CtaMask,
+    Device,
+    DeviceOption,
+    DsaFile,
+    Json,
+    Kind,
+    MaskFrames,
+    OutFolder,
+    Overwrite,
+    PixelSpacing,
+    Preset,
+    PrimaryAngle,
+    PrincipalPoint,
+    ProjectionMatrix,
+    Quiet,
+    SecondaryAngle,
+    Sid,
+    Sod,
+    Subtraction,
+    SubtractionOption,
+    geometry_options,
+)
+from DeepIterRegLib.errors import InputError
 
 if TYPE_CHECKING:
-    from DeepIterRegLib.dicom import GeometryOptions
-    from DeepIterRegLib.progress import Progress
     from DeepIterRegLib.registration import Registration
-
-NOTICE = "Research use only. Not a medical device."
-EXIT_INTERNAL, EXIT_INPUT, EXIT_REGISTRATION, EXIT_CANCELLED = 1, 2, 3, 130
-
-P = ParamSpec("P")
-
-app = typer.Typer(
-    name="deepiterreg",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-    epilog="Exit codes: 0 done, 1 a fault of this program, 2 wrong use or input, 3 no registration found, 130 cancelled.",
-)
-
-
-def main() -> None:
-    """Entry point of the console script."""
-    sys.unraisablehook = _print_unraisable
-    signal.signal(signal.SIGINT, _on_signal)
-    signal.signal(signal.SIGTERM, _on_signal)
-    if not _debugging():
-        warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)  # readers quote header values, which may name the patient
-    app()
-
-
-class _Interrupted(BaseException):
-    """Ctrl-C or SIGTERM. Not KeyboardInterrupt: one that passes through `exec` makes Python exit as if killed, caught or not."""
-
-
-_interrupted = False
-
-
-def _on_signal(number: int, frame: FrameType | None) -> None:
-    global _interrupted
-    _interrupted = True
-    raise _Interrupted
-
-
-def _print_unraisable(lost: sys.UnraisableHookArgs) -> None:
-    if not isinstance(lost.exc_value, _Interrupted):
-        sys.__unraisablehook__(lost)
-
-
-def _raise_if_interrupted() -> None:
-    """An exception raised inside a callback from C (numba's compiler, a finaliser) is lost; the flag is not."""
-    if _interrupted:
-        raise _Interrupted
-
-
-def _debugging() -> bool:
-    return bool(os.environ.get("DEEPITERREG_DEBUG"))
-
-
-def _command(function: Callable[P, None]) -> Callable[P, None]:
-    """Turn exceptions into one line per problem on stderr and an exit code."""
-
-    @functools.wraps(function)
-    def run(*args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            function(*args, **kwargs)
-        except InputError as error:
-            _fail(EXIT_INPUT, *error.problems)
-        except RegistrationError as error:
-            _fail(EXIT_REGISTRATION, str(error))
-        except (_Interrupted, KeyboardInterrupt, Cancelled):
-            _fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
-        except MemoryError:
-            _fail(EXIT_INTERNAL, "Not enough memory for this volume; resample it or close other programs.")
-        except Exception as error:
-            # An interruption lost in a callback may come back as any fault of the code that it left half done.
-            if _interrupted:
-                _fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
-            if _debugging():
-                raise
-            text = " ".join(str(error).split()) or "no message"
-            _fail(
-                EXIT_INTERNAL,
-                f"Unexpected {type(error).__name__}: {text} (a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows where)",
-            )
-
-    return run
-
-
-def _fail(code: int, *problems: str) -> None:
-    for problem in problems:
-        typer.secho(f"Error: {' '.join(problem.split())}", err=True, fg=typer.colors.RED)
-    raise typer.Exit(code)
-
-
-# -- options shared by commands --------------------------------------------------------------------
-
-
-class Device(StrEnum):
-    """Where the numbers are crunched."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Preset(StrEnum):
-    """Ways to register."""
-
-    default = "default"
-    paper = "paper"
-
-
-class Kind(StrEnum):
-    """What a file holds."""
-
-    auto = "auto"
-    cta = "cta"
-    dsa = "dsa"
-
-
-class Subtraction(StrEnum):
-    """What to do with the frames."""
-
-    auto = "auto"
-    subtract = "subtract"
-    as_is = "as_is"
-
-
-GEOMETRY = "C-arm geometry (overrides the file's)"
-
-CtaFile = Annotated[Path, typer.Argument(help="CTA: DICOM folder, NIfTI, NRRD or MHA, in HU.", show_default=False)]
-DsaFile = Annotated[
-    Path, typer.Argument(help="DSA: DICOM XA file, or an image file with typed-in geometry.", show_default=False)
-]
-OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output of an earlier run.")]
-Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
-DeviceOption = Annotated[Device, typer.Option(help="auto takes CUDA where there is one.")]
-PrimaryAngle = Annotated[
-    float | None, typer.Option("--primary-angle", help="deg, LAO +, RAO -.", rich_help_panel=GEOMETRY)
-]
-SecondaryAngle = Annotated[
-    float | None, typer.Option("--secondary-angle", help="deg, cranial +, caudal -.", rich_help_panel=GEOMETRY)
-]
-Sid = Annotated[float | None, typer.Option("--sid", help="Source to detector, mm.", rich_help_panel=GEOMETRY)]
-Sod = Annotated[float | None, typer.Option("--sod", help="Source to isocentre, mm.", rich_help_panel=GEOMETRY)]
-PixelSpacing = Annotated[
-    str | None,
-    typer.Option(
-        "--pixel-spacing",
-        metavar="MM[,MM]",
-        help="On the detector: one number, or rows,columns.",
-        rich_help_panel=GEOMETRY,
-    ),
-]
-PrincipalPoint = Annotated[
-    str | None,
-    typer.Option(
-        "--principal-point", metavar="COLUMN,ROW", help="px; 0,0 is the first pixel's centre.", rich_help_panel=GEOMETRY
-    ),
-]
-ProjectionMatrix = Annotated[
-    Path | None,
-    typer.Option(
-        "--projection-matrix",
-        help="Text file, 3 rows of 4: RAS mm to column, row; instead of angles.",
-        rich_help_panel=GEOMETRY,
-    ),
-]
-MaskFrames = Annotated[
-    str | None,
-    typer.Option("--mask-frames", metavar="N,N..", help="Frames without contrast to subtract, counted from 1."),
-]
-SubtractionOption = Annotated[Subtraction, typer.Option(help="auto goes by tags, then pixels.")]
-CtaMask = Annotated[
-    Path | None, typer.Option("--cta-mask", help="Vessels of the CTA, on its grid; else segmented here.")
-]
-
-
-def _geometry_options(
-    primary_angle: float | None,
-    secondary_angle: float | None,
-    sid: float | None,
-    sod: float | None,
-    pixel_spacing: str | None,
-    principal_point: str | None,
-    projection_matrix: Path | None,
-) -> GeometryOptions:
-    from DeepIterRegLib.dicom import GeometryOptions
-    from DeepIterRegLib.typed import matrix_file, numbers
-
-    spacing = numbers(pixel_spacing, "--pixel-spacing", (1, 2))
-    point = numbers(principal_point, "--principal-point", (2,))
-    return GeometryOptions(
-        primary_angle_deg=primary_angle,
-        secondary_angle_deg=secondary_angle,
-        sid_mm=sid,
-        sod_mm=sod,
-        pixel_spacing_mm=(spacing[0], spacing[-1]) if spacing else None,
-        principal_point_px=(point[0], point[1]) if point else None,
-        projection_matrix=matrix_file(projection_matrix, "--projection-matrix") if projection_matrix else None,
-    )
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
-    """Bars on stderr, one per step; `report(step, fraction)` makes, moves and ends them."""
-    if quiet:
-        yield lambda step, fraction, score=None: _raise_if_interrupted()
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-
-    tasks: dict[str, TaskID] = {}
-    columns = (TextColumn("{task.description:<24}"), BarColumn(bar_width=32), TimeElapsedColumn())
-    bars = Bars(*columns, console=Console(stderr=True))
-
-    def report(step: str, fraction: float, score: float | None = None, /) -> None:
-        _raise_if_interrupted()
-        bars.start()
-        if step not in tasks:
-            for earlier in tasks.values():
-                bars.update(earlier, completed=1.0)
-            tasks[step] = bars.add_task(step, total=1.0)
-        bars.update(tasks[step], completed=fraction)
-
-    try:
-        yield report
-    finally:
-        if tasks:
-            bars.stop()
-
-
-# -- commands --------------------------------------------------------------------------------------
-
-
-def _show_version(wanted: bool) -> None:
-    if wanted:
-        typer.echo(f"deepiterreg {__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def _about(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
-    ] = False,
-) -> None:
-    """Register a CT angiogram (CTA) to a digital subtraction angiogram (DSA) of the same head.
-
-    [bold red]Research use only. Not a medical device.[/]
-
-    [bold]Examples[/]
-
-      deepiterreg demo
-
-      deepiterreg info run.dcm
-
-      deepiterreg register cta.nii.gz run.dcm --out result
-
-      deepiterreg register cta.nii.gz frame.png --out result --primary-angle 90 --secondary-angle 0 --sid 1200 --sod 750 --pixel-spacing 0.3
-    """
 
 
 @app.command()
-@_command
+@command
 def register(
     cta: CtaFile,
     dsa: DsaFile,
@@ -351,7 +101,7 @@ def register(
     job = RegisterJob(
         cta=cta,
         dsa=dsa,
-        geometry=_geometry_options(
+        geometry=geometry_options(
             primary_angle, secondary_angle, sid, sod, pixel_spacing, principal_point, projection_matrix
         ),
         init=init,
@@ -366,13 +116,13 @@ def register(
         device=device.value,
         seed=seed,
     )
-    with output_folder(out, REGISTRATION_FILES, overwrite=overwrite) as folder, _progress(quiet) as report:
+    with output_folder(out, REGISTRATION_FILES, overwrite=overwrite) as folder, progress(quiet) as report:
         registration = register_files(job, folder, report)
     _tell(registration, out, as_json, quiet)
 
 
 @app.command()
-@_command
+@command
 def segment(
     file: Annotated[Path, typer.Argument(help="A CTA (volume) or a DSA (XA file).", show_default=False)],
     out: OutFolder,
@@ -413,9 +163,9 @@ def segment(
 
     dsa = kind is Kind.dsa or (kind is Kind.auto and is_angiogram(file))
     names = DSA_MASK_FILES if dsa else CTA_MASK_FILES
-    with output_folder(out, names, overwrite=overwrite) as folder, _progress(quiet) as report:
+    with output_folder(out, names, overwrite=overwrite) as folder, progress(quiet) as report:
         if dsa:
-            geometry = _geometry_options(
+            geometry = geometry_options(
                 primary_angle, secondary_angle, sid, sod, pixel_spacing, principal_point, projection_matrix
             )
             counts = segment_dsa_file(
@@ -432,7 +182,7 @@ def segment(
 
 
 @app.command()
-@_command
+@command
 def project(
     volume: Annotated[Path, typer.Argument(help="CTA in HU, or a mask.", show_default=False)],
     out: Annotated[
@@ -467,10 +217,10 @@ def project(
     from DeepIterRegLib.typed import numbers
 
     wanted = numbers(size, "--size", (2,))
-    geometry = _geometry_options(
+    geometry = geometry_options(
         primary_angle, secondary_angle, sid, sod, pixel_spacing, principal_point, projection_matrix
     )
-    with output_file(out, (".nii.gz", ".nii", ".png"), overwrite=overwrite) as path, _progress(quiet) as report:
+    with output_file(out, (".nii.gz", ".nii", ".png"), overwrite=overwrite) as path, progress(quiet) as report:
         project_file(
             volume,
             pose,
@@ -486,7 +236,7 @@ def project(
 
 
 @app.command()
-@_command
+@command
 def phantom(
     out: OutFolder,
     seed: Annotated[int, typer.Option(min=0, help="Which patient.")] = 0,
@@ -502,14 +252,14 @@ def phantom(
     from DeepIterRegLib.jobs import PHANTOM_FILES, write_phantom
     from DeepIterRegLib.output import output_folder
 
-    with output_folder(out, PHANTOM_FILES, overwrite=overwrite) as folder, _progress(quiet) as report:
+    with output_folder(out, PHANTOM_FILES, overwrite=overwrite) as folder, progress(quiet) as report:
         write_phantom(seed, folder, report)
     if not quiet:
         typer.echo(f"Patient {seed}: {out}")
 
 
 @app.command()
-@_command
+@command
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder; replaced if an earlier demo made it.")] = Path(
         "deepiterreg-demo"
@@ -530,13 +280,13 @@ def demo(
     from DeepIterRegLib.jobs import DEMO_FILES, run_demo
     from DeepIterRegLib.output import output_folder
 
-    with output_folder(out, DEMO_FILES, overwrite=True) as folder, _progress(quiet) as report:
+    with output_folder(out, DEMO_FILES, overwrite=True) as folder, progress(quiet) as report:
         registration = run_demo(seed, device.value, folder, report)
     _tell(registration, out, as_json, quiet)
 
 
 @app.command()
-@_command
+@command
 def train(
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder; an interrupted training in it goes on.", show_default=False)
@@ -577,16 +327,16 @@ def train(
             f"Training needs the package {error.name}: install it with pip install 'deepiterreg[train]'."
         ) from error
     try:
-        with _progress(quiet) as report:
+        with progress(quiet) as report:
             path = run_training(settings, out, report, quiet=quiet)
-    except (_Interrupted, KeyboardInterrupt):
-        _fail(EXIT_CANCELLED, f"Stopped. The same command goes on from the last whole epoch in {out}.")
+    except (Interrupted, KeyboardInterrupt):
+        fail(EXIT_CANCELLED, f"Stopped. The same command goes on from the last whole epoch in {out}.")
     if not quiet:
         typer.echo(f"Weights: {path}")
 
 
 @app.command()
-@_command
+@command
 def info(
     file: Annotated[Path, typer.Argument(help="DSA file, or CTA (file or DICOM folder).", show_default=False)],
     as_json: Json = False,
@@ -630,7 +380,3 @@ def _tell(registration: Registration, out: Path, as_json: bool, quiet: bool) -> 
         )
     typer.echo(f"Report: {(out / 'report.html').absolute()}")
     typer.echo(NOTICE)
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,9 @@
+"""The command line `deepiterreg`. Parsing and messages only; whatever takes time to import is imported where it is used.
+
+`app` is the program, `options` what commands share; every other file holds commands, and is imported here to be known.
+"""
+
+from DeepIterRegLib.cli import cases  # noqa: F401
+from DeepIterRegLib.cli.app import EXIT_CANCELLED, EXIT_INPUT, EXIT_INTERNAL, EXIT_REGISTRATION, app, main
+
+__all__ = ["EXIT_CANCELLED", "EXIT_INPUT", "EXIT_INTERNAL", "EXIT_REGISTRATION", "app", "main"]

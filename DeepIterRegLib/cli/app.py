@@ -1,0 +1,171 @@
+"""The program itself: entry point, signals, errors to one line and an exit code, progress bars."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING, Annotated, ParamSpec
+
+import typer
+
+from DeepIterRegLib import __version__
+from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
+
+if TYPE_CHECKING:
+    from DeepIterRegLib.progress import Progress
+
+NOTICE = "Research use only. Not a medical device."
+EXIT_INTERNAL, EXIT_INPUT, EXIT_REGISTRATION, EXIT_CANCELLED = 1, 2, 3, 130
+
+P = ParamSpec("P")
+
+app = typer.Typer(
+    name="deepiterreg",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    epilog="Exit codes: 0 done, 1 a fault of this program, 2 wrong use or input, 3 no registration found, 130 cancelled.",
+)
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.unraisablehook = _print_unraisable
+    signal.signal(signal.SIGINT, _on_signal)
+    signal.signal(signal.SIGTERM, _on_signal)
+    if not _debugging():
+        warnings.simplefilter("ignore")
+        logging.disable(logging.WARNING)  # readers quote header values, which may name the patient
+    app()
+
+
+class Interrupted(BaseException):
+    """Ctrl-C or SIGTERM. Not KeyboardInterrupt: one that passes through `exec` makes Python exit as if killed, caught or not."""
+
+
+_interrupted = False
+
+
+def _on_signal(number: int, frame: FrameType | None) -> None:
+    global _interrupted
+    _interrupted = True
+    raise Interrupted
+
+
+def _print_unraisable(lost: sys.UnraisableHookArgs) -> None:
+    if not isinstance(lost.exc_value, Interrupted):
+        sys.__unraisablehook__(lost)
+
+
+def _raise_if_interrupted() -> None:
+    """An exception raised inside a callback from C (numba's compiler, a finaliser) is lost; the flag is not."""
+    if _interrupted:
+        raise Interrupted
+
+
+def _debugging() -> bool:
+    return bool(os.environ.get("DEEPITERREG_DEBUG"))
+
+
+def command(function: Callable[P, None]) -> Callable[P, None]:
+    """Turn exceptions into one line per problem on stderr and an exit code."""
+
+    @functools.wraps(function)
+    def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        try:
+            function(*args, **kwargs)
+        except InputError as error:
+            fail(EXIT_INPUT, *error.problems)
+        except RegistrationError as error:
+            fail(EXIT_REGISTRATION, str(error))
+        except (Interrupted, KeyboardInterrupt, Cancelled):
+            fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
+        except MemoryError:
+            fail(EXIT_INTERNAL, "Not enough memory for this volume; resample it or close other programs.")
+        except Exception as error:
+            # An interruption lost in a callback may come back as any fault of the code that it left half done.
+            if _interrupted:
+                fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
+            if _debugging():
+                raise
+            text = " ".join(str(error).split()) or "no message"
+            fail(
+                EXIT_INTERNAL,
+                f"Unexpected {type(error).__name__}: {text} (a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows where)",
+            )
+
+    return run
+
+
+def fail(code: int, *problems: str) -> None:
+    """Say each problem on stderr and leave with the exit code."""
+    for problem in problems:
+        typer.secho(f"Error: {' '.join(problem.split())}", err=True, fg=typer.colors.RED)
+    raise typer.Exit(code)
+
+
+@contextmanager
+def progress(quiet: bool) -> Iterator[Progress]:
+    """Bars on stderr, one per step; `report(step, fraction)` makes, moves and ends them."""
+    if quiet:
+        yield lambda step, fraction, score=None: _raise_if_interrupted()
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bars
+
+    tasks: dict[str, TaskID] = {}
+    columns = (TextColumn("{task.description:<24}"), BarColumn(bar_width=32), TimeElapsedColumn())
+    bars = Bars(*columns, console=Console(stderr=True))
+
+    def report(step: str, fraction: float, score: float | None = None, /) -> None:
+        _raise_if_interrupted()
+        bars.start()
+        if step not in tasks:
+            for earlier in tasks.values():
+                bars.update(earlier, completed=1.0)
+            tasks[step] = bars.add_task(step, total=1.0)
+        bars.update(tasks[step], completed=fraction)
+
+    try:
+        yield report
+    finally:
+        if tasks:
+            bars.stop()
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"deepiterreg {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _about(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Register a CT angiogram (CTA) to a digital subtraction angiogram (DSA) of the same head.
+
+    [bold red]Research use only. Not a medical device.[/]
+
+    [bold]Examples[/]
+
+      deepiterreg demo
+
+      deepiterreg info run.dcm
+
+      deepiterreg register cta.nii.gz run.dcm --out result
+
+      deepiterreg register cta.nii.gz frame.png --out result --primary-angle 90 --secondary-angle 0 --sid 1200 --sod 750 --pixel-spacing 0.3
+    """

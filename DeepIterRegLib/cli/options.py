@@ -1,0 +1,121 @@
+"""Options that commands share."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from DeepIterRegLib.dicom import GeometryOptions
+
+
+class Device(StrEnum):
+    """Where the numbers are crunched."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Preset(StrEnum):
+    """Ways to register."""
+
+    default = "default"
+    paper = "paper"
+
+
+class Kind(StrEnum):
+    """What a file holds."""
+
+    auto = "auto"
+    cta = "cta"
+    dsa = "dsa"
+
+
+class Subtraction(StrEnum):
+    """What to do with the frames."""
+
+    auto = "auto"
+    subtract = "subtract"
+    as_is = "as_is"
+
+
+GEOMETRY = "C-arm geometry (overrides the file's)"
+
+CtaFile = Annotated[Path, typer.Argument(help="CTA: DICOM folder, NIfTI, NRRD or MHA, in HU.", show_default=False)]
+DsaFile = Annotated[
+    Path, typer.Argument(help="DSA: DICOM XA file, or an image file with typed-in geometry.", show_default=False)
+]
+OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output of an earlier run.")]
+Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
+DeviceOption = Annotated[Device, typer.Option(help="auto takes CUDA where there is one.")]
+PrimaryAngle = Annotated[
+    float | None, typer.Option("--primary-angle", help="deg, LAO +, RAO -.", rich_help_panel=GEOMETRY)
+]
+SecondaryAngle = Annotated[
+    float | None, typer.Option("--secondary-angle", help="deg, cranial +, caudal -.", rich_help_panel=GEOMETRY)
+]
+Sid = Annotated[float | None, typer.Option("--sid", help="Source to detector, mm.", rich_help_panel=GEOMETRY)]
+Sod = Annotated[float | None, typer.Option("--sod", help="Source to isocentre, mm.", rich_help_panel=GEOMETRY)]
+PixelSpacing = Annotated[
+    str | None,
+    typer.Option(
+        "--pixel-spacing",
+        metavar="MM[,MM]",
+        help="On the detector: one number, or rows,columns.",
+        rich_help_panel=GEOMETRY,
+    ),
+]
+PrincipalPoint = Annotated[
+    str | None,
+    typer.Option(
+        "--principal-point", metavar="COLUMN,ROW", help="px; 0,0 is the first pixel's centre.", rich_help_panel=GEOMETRY
+    ),
+]
+ProjectionMatrix = Annotated[
+    Path | None,
+    typer.Option(
+        "--projection-matrix",
+        help="Text file, 3 rows of 4: RAS mm to column, row; instead of angles.",
+        rich_help_panel=GEOMETRY,
+    ),
+]
+MaskFrames = Annotated[
+    str | None,
+    typer.Option("--mask-frames", metavar="N,N..", help="Frames without contrast to subtract, counted from 1."),
+]
+SubtractionOption = Annotated[Subtraction, typer.Option(help="auto goes by tags, then pixels.")]
+CtaMask = Annotated[
+    Path | None, typer.Option("--cta-mask", help="Vessels of the CTA, on its grid; else segmented here.")
+]
+
+
+def geometry_options(
+    primary_angle: float | None,
+    secondary_angle: float | None,
+    sid: float | None,
+    sod: float | None,
+    pixel_spacing: str | None,
+    principal_point: str | None,
+    projection_matrix: Path | None,
+) -> GeometryOptions:
+    """The typed-in geometry; what was not typed is None."""
+    from DeepIterRegLib.dicom import GeometryOptions
+    from DeepIterRegLib.typed import matrix_file, numbers
+
+    spacing = numbers(pixel_spacing, "--pixel-spacing", (1, 2))
+    point = numbers(principal_point, "--principal-point", (2,))
+    return GeometryOptions(
+        primary_angle_deg=primary_angle,
+        secondary_angle_deg=secondary_angle,
+        sid_mm=sid,
+        sod_mm=sod,
+        pixel_spacing_mm=(spacing[0], spacing[-1]) if spacing else None,
+        principal_point_px=(point[0], point[1]) if point else None,
+        projection_matrix=matrix_file(projection_matrix, "--projection-matrix") if projection_matrix else None,
+    )
