@@ -280,18 +280,26 @@ def _half_features(
 def _content_features(points: Points, view: View, line: Centreline) -> dict[str, float]:
     """What there is to go by: amount of vessel, contrast, veins, vessels cut by the image's edge."""
     valid, masks = view.valid, view.masks
-    depth = np.maximum(-masks.minip, 0)
-    off = depth[valid & ~masks.vessels][::7]
-    on = depth[masks.vessels & valid]
-    noise = max(1.4826 * float(np.median(np.abs(off - np.median(off)))) if len(off) else 1e-6, 1e-6)
     length_mm = len(line.index) * line.pixel_mm / view.carm.magnification
     return {
         "content_length": float(np.log10(max(length_mm, 1.0))),
-        "content_contrast": float(np.log10(np.clip((float(np.median(on)) if len(on) else 0.0) / noise, 0.1, 1e3))),
+        "content_contrast": float(np.log10(np.clip(contrast_to_noise(masks, valid), 0.1, 1e3))),
         "content_veins": float(masks.veins.sum() / max(masks.vessels.sum(), 1)),
         "content_clipped": clipped_share(masks.vessels, valid),
         "content_cta": float(np.log10(max(float(points.weights.sum()), 1.0))),
     }
+
+
+def contrast_to_noise(masks: DsaMasks, valid: np.ndarray) -> float:
+    """Median contrast of the vessels over the spread of the background (row, column), both of the MinIP."""
+    depth = -masks.minip
+    off, on = depth[valid & ~masks.vessels][::7], depth[masks.vessels & valid]
+    if not len(off) or not len(on):
+        return 0.0
+    middle = float(np.median(off))
+    low, high = np.quantile(off, (0.02, 0.98))  # over saturated air the background does not vary at all: no median of it
+    noise = float(np.clip(off, low, high).std())
+    return (float(np.median(on)) - middle) / max(noise, 1e-9)
 
 
 def clipped_share(vessels: np.ndarray, valid: np.ndarray) -> float:
@@ -311,6 +319,7 @@ __all__ = [
     "NEAR_MM",
     "View",
     "clipped_share",
+    "contrast_to_noise",
     "features",
     "pool",
     "pooled",
