@@ -95,7 +95,8 @@ def pool(name: str) -> Literal["min", "max", "mean"]:
 
 def pooled(name: str, values: Sequence[float]) -> float:
     """One value of a feature's values in each view."""
-    return float({"min": np.min, "max": np.max, "mean": np.mean}[pool(name)](values))
+    how = pool(name)
+    return float(min(values) if how == "min" else max(values) if how == "max" else np.mean(values))
 
 
 def view_features(
@@ -297,7 +298,9 @@ def contrast_to_noise(masks: DsaMasks, valid: np.ndarray) -> float:
     if not len(off) or not len(on):
         return 0.0
     middle = float(np.median(off))
-    low, high = np.quantile(off, (0.02, 0.98))  # over saturated air the background does not vary at all: no median of it
+    low, high = np.quantile(
+        off, (0.02, 0.98)
+    )  # over saturated air the background does not vary at all: no median of it
     noise = float(np.clip(off, low, high).std())
     return (float(np.median(on)) - middle) / max(noise, 1e-9)
 

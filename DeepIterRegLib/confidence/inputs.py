@@ -15,7 +15,9 @@ MOTION_MM = 1.5  # in the head
 CLIPPED_SHARE = 0.15
 LEAST_VEIN_SHARE = 0.03
 LEAST_CONTRAST = 2.0  # phantoms: 2.6 and more
-LEAST_AREA_MM2 = 800.0  # of vessels, in the head; the phantoms' smallest territory has 1,500, a carotid's 4,000 and more
+LEAST_AREA_MM2 = (
+    800.0  # of vessels, in the head; the phantoms' smallest territory has 1,500, a carotid's 4,000 and more
+)
 LEAST_CTA_ML = 8.0
 MOST_RESIDUE = 0.6
 

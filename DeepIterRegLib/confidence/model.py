@@ -1,4 +1,4 @@
-"""Features to a calibrated probability, an expected error and a state: small trees kept as plain numbers in JSON."""
+"""Features to a calibrated probability, an expected error and a state: plain numbers in JSON, checked by their hash."""
 
 from __future__ import annotations
 
@@ -22,64 +22,43 @@ SHIPPED = MODELS / "confidence.json"
 
 
 @dataclass(frozen=True)
-class Trees:
-    """A sum of decision trees.
+class Linear:
+    """A weighted sum of features, each cut to a range and brought to one scale.
 
     Attributes
     ----------
-    baseline
-        Sum before any tree.
-    roots : (T,) int
-        First node of each tree.
-    feature, left, right : (N,) int; threshold, value : (N,)
-        Nodes: a value not above the threshold goes left; a leaf has feature -1.
+    intercept
+    low, high, middle, spread, weight : (F,)
+        Of each feature: (clip(x, low, high) - middle) / spread times weight.
     """
 
-    baseline: float
-    roots: np.ndarray
-    feature: np.ndarray
-    threshold: np.ndarray
-    left: np.ndarray
-    right: np.ndarray
-    value: np.ndarray
+    intercept: float
+    low: np.ndarray
+    high: np.ndarray
+    middle: np.ndarray
+    spread: np.ndarray
+    weight: np.ndarray
 
     def __call__(self, x: np.ndarray) -> np.ndarray:
         """Sums (B,) of features (B, F)."""
-        total = np.full(len(x), self.baseline)
-        rows = np.arange(len(x))
-        for root in self.roots:
-            node = np.full(len(x), root)
-            while (inner := self.feature[node] >= 0).any():
-                at = x[rows, np.maximum(self.feature[node], 0)]
-                below = np.where(at <= self.threshold[node], self.left[node], self.right[node])
-                node = np.where(inner, below, node)
-            total += self.value[node]
+        total: np.ndarray = self.intercept + (np.clip(x, self.low, self.high) - self.middle) / self.spread @ self.weight
         return total
 
     def to_json(self) -> dict[str, Any]:
         """Plain lists, 7 digits."""
-        return {
-            "baseline": self.baseline,
-            "roots": self.roots.tolist(),
-            "feature": self.feature.tolist(),
-            "threshold": [_short(v) for v in self.threshold],
-            "left": self.left.tolist(),
-            "right": self.right.tolist(),
-            "value": [_short(v) for v in self.value],
-        }
+        arrays = {name: [_short(v) for v in getattr(self, name)] for name in _ARRAYS}
+        return {"intercept": _short(self.intercept), **arrays}
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Trees:
-        """Inverse of `to_json`; raises ValueError where nodes point outside or in circles."""
-        whole = {name: np.array(values[name], dtype=np.int64) for name in ("roots", "feature", "left", "right")}
-        real = {name: np.array(values[name], dtype=np.float64) for name in ("threshold", "value")}
-        trees = cls(float(values["baseline"]), **whole, **real)
-        count = len(trees.feature)
-        index, inner = np.arange(count), trees.feature >= 0
-        children = np.stack([trees.left, trees.right])[:, inner]
-        if (children <= index[inner]).any() or (children >= count).any() or (trees.roots >= count).any():
-            raise ValueError("its trees are broken")
-        return trees
+    def from_json(cls, values: Mapping[str, Any]) -> Linear:
+        """Inverse of `to_json`; raises ValueError where lengths differ or a number is not finite."""
+        arrays = [np.array(values[name], dtype=np.float64) for name in _ARRAYS]
+        if len({len(array) for array in arrays}) != 1 or not all(np.isfinite(array).all() for array in arrays):
+            raise ValueError("its numbers do not fit together")
+        return cls(float(values["intercept"]), *arrays)
+
+
+_ARRAYS = ("low", "high", "middle", "spread", "weight")
 
 
 @dataclass(frozen=True)
@@ -89,9 +68,9 @@ class ConfidenceModel:
     Attributes
     ----------
     names
-        Features, in the order of the trees.
+        Features, in the order of the weights.
     right, error
-        Trees of the log odds of "MPE below 5 mm" and of the natural logarithm of the expected MPE in mm.
+        Log odds of "MPE below 5 mm", and natural logarithm of the expected MPE in mm.
     slope, intercept
         Platt's calibration of the log odds.
     accept, reject
@@ -101,8 +80,8 @@ class ConfidenceModel:
     """
 
     names: tuple[str, ...]
-    right: Trees
-    error: Trees
+    right: Linear
+    error: Linear
     slope: float
     intercept: float
     accept: float
@@ -167,8 +146,8 @@ def load_model(path: Path = SHIPPED) -> ConfidenceModel:
             )
         return ConfidenceModel(
             tuple(values["names"]),
-            Trees.from_json(values["right"]),
-            Trees.from_json(values["error"]),
+            Linear.from_json(values["right"]),
+            Linear.from_json(values["error"]),
             float(values["slope"]),
             float(values["intercept"]),
             float(values["accept"]),

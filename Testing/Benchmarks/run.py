@@ -18,6 +18,8 @@ SCRIPTS = (
     "clean",
     "robustness",
     "network",
+    "confidence_cases",
+    "confidence",
 )
 
 

@@ -16,7 +16,7 @@ from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.confidence import View, assess, check_inputs
 from DeepIterRegLib.confidence.assess import REASONS, reasons_of
 from DeepIterRegLib.confidence.features import features, pool, pooled, rivals, view_features
-from DeepIterRegLib.confidence.model import SHIPPED, ConfidenceModel, Trees, load_model, save_model
+from DeepIterRegLib.confidence.model import SHIPPED, ConfidenceModel, Linear, load_model, save_model
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.pipeline import contrast_image, vessel_points
@@ -156,17 +156,18 @@ def test_worst_view_counts() -> None:
 
 
 def small_model() -> ConfidenceModel:
-    """Two stumps: score above 0.4 adds 2 to log odds of -1 and takes 2 from log mm of 2."""
-    stump = {"roots": [0], "feature": [0, -1, -1], "threshold": [0.4, 0, 0], "left": [1, 0, 0], "right": [2, 0, 0]}
-    right = Trees.from_json({"baseline": -1.0, **stump, "value": [0, 0, 2.0]})
-    error = Trees.from_json({"baseline": 2.0, **stump, "value": [0, 0, -2.0]})
+    """One feature, cut to 0.2 to 0.6, about 0.4 in steps of 0.1."""
+    scale = {"low": [0.2], "high": [0.6], "middle": [0.4], "spread": [0.1]}
+    right = Linear.from_json({"intercept": -1.0, **scale, "weight": [2.0]})
+    error = Linear.from_json({"intercept": 1.0, **scale, "weight": [-0.5]})
     return ConfidenceModel(("score",), right, error, 1.5, 0.1, 0.8, 0.3, {"score": (0.3, 0.6)})
 
 
 def test_prediction_by_hand() -> None:
     model = small_model()
-    assert model.predict({"score": 0.41}) == pytest.approx((1 / (1 + np.exp(-1.6)), 1.0))
-    assert model.predict({"score": 0.40}) == pytest.approx((1 / (1 + np.exp(1.4)), np.exp(2.0)))
+    # (0.5 - 0.4) / 0.1 = 1: log odds 1.5 (-1 + 2) + 0.1 = 1.6, log mm 1 - 0.5
+    assert model.predict({"score": 0.5}) == pytest.approx((1 / (1 + np.exp(-1.6)), np.exp(0.5)))
+    assert model.predict({"score": 0.9}) == model.predict({"score": 0.6})  # cut
     assert [model.state(p) for p in (0.8, 0.79, 0.3, 0.29)] == ["accepted", "look closely", "look closely", "rejected"]
 
 
@@ -194,10 +195,10 @@ def test_a_changed_model_is_refused(tmp_path: Path, old: str, new: str, says: st
         load_model(path)
 
 
-def test_trees_that_go_in_circles_are_refused() -> None:
-    broken = {"baseline": 0, "roots": [0], "feature": [0, -1], "threshold": [0, 0], "left": [0, 0], "right": [1, 0]}
-    with pytest.raises(ValueError, match="broken"):
-        Trees.from_json({**broken, "value": [0, 0]})
+def test_weights_that_do_not_fit_are_refused() -> None:
+    values = {"intercept": 0.0, "low": [0], "high": [1], "middle": [0.5], "spread": [1], "weight": [1, 2]}
+    with pytest.raises(ValueError, match="fit together"):
+        Linear.from_json(values)
 
 
 def test_no_model_is_said(tmp_path: Path) -> None:
