@@ -15,10 +15,7 @@ MOST_REASONS = 4
 # What a feature outside of the range of right registrations means, said to a clinician; the side on which it is bad, -1
 # below the range, 1 above.
 REASONS: dict[str, tuple[int, str]] = {
-    "gap_rival": (
-        -1,
-        "An independent search found another pose that explains the DSA about as well, or better ({percent:+.0f} % to its rival).",
-    ),
+    "gap_rival": (-1, "An independent search found another pose whose score is {rest:.0f} % of this one's."),
     "agree_share": (-1, "An independent search does not come to this pose."),
     "block_median_mm": (1, "In parts of the image the vessels of CTA and DSA lie about {value:.1f} mm apart."),
     "explained": (-1, "Only {percent:.0f} % of the DSA's vessels lie on vessels of the CTA."),
@@ -79,7 +76,9 @@ def reasons_of(seen: Mapping[str, float], model: ConfidenceModel) -> tuple[str, 
         low, high = model.typical[name]
         beyond = (low - seen[name] if bad < 0 else seen[name] - high) / max(high - low, 1e-6)
         if beyond > 0:
-            found.append((beyond, sentence.format(value=seen[name], percent=100 * seen[name])))
+            found.append(
+                (beyond, sentence.format(value=seen[name], percent=100 * seen[name], rest=100 - 100 * seen[name]))
+            )
     found.sort(key=lambda item: -item[0])
     sentences = tuple(sentence for _, sentence in found[:MOST_REASONS])
     return sentences or ("No single sign speaks against the result; together they leave it uncertain.",)
