@@ -18,8 +18,6 @@ SCRIPTS = (
     "clean",
     "robustness",
     "network",
-    "confidence_cases",
-    "confidence",
 )
 
 
