@@ -21,6 +21,7 @@ from DeepIterRegLib.geometry.mpe import SUCCESS_MM
 
 FOLDS = 5
 SHIPS = "logistic regression"
+LEAST_ACCEPT = 0.95  # a set of cases without a hard one must not lead to a careless limit
 WORST_MM = 60.0  # what a wrong patient's "error" counts as
 MOST_WRONG, LEAST_RIGHT, LEAST_AUC, MOST_ECE = 0.01, 0.90, 0.97, 0.03
 
@@ -219,7 +220,7 @@ def accepted(p: np.ndarray, y: np.ndarray, limit: float) -> tuple[float, float]:
 
 
 def accept_limit(p: np.ndarray, y: np.ndarray) -> float:
-    """The lowest limit with at most `MOST_WRONG` wrong among the accepted, all higher limits keeping to it within one case."""
+    """The lowest limit from `LEAST_ACCEPT` on with at most `MOST_WRONG` wrong among the accepted."""
     order = np.argsort(-p, kind="stable")
     wrong = np.cumsum(~y[order]) / np.arange(1, len(y) + 1)
     good = np.flatnonzero(wrong <= MOST_WRONG)
@@ -227,7 +228,7 @@ def accept_limit(p: np.ndarray, y: np.ndarray) -> float:
         return 0.99
     last = int(good[-1])
     below = float(p[order[last + 1]]) if last + 1 < len(y) else 0.0
-    return (float(p[order[last]]) + below) / 2
+    return max((float(p[order[last]]) + below) / 2, LEAST_ACCEPT)
 
 
 def figures(p: np.ndarray, y: np.ndarray, limit: float) -> dict[str, float]:

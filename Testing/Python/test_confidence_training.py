@@ -35,7 +35,7 @@ def test_calibration_error_of_known_cases() -> None:
 
 
 def test_accept_limit_lets_one_in_a_hundred_pass() -> None:
-    p = np.linspace(0.999, 0.001, 1000)
+    p = np.linspace(0.999, 0.951, 1000)
     right = np.arange(1000) < 700
     right[[300, 650]] = False
     limit = training.accept_limit(p, right)
@@ -44,6 +44,7 @@ def test_accept_limit_lets_one_in_a_hundred_pass() -> None:
     assert accepted == 1.0
     assert training.accepted(p, right, p[720])[0] > 0.01  # a lower limit would not do
     assert training.accept_limit(p, np.zeros(1000, bool)) == 0.99
+    assert training.accept_limit(p / 2, right) == training.LEAST_ACCEPT
 
 
 def made_up(n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
