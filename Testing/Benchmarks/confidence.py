@@ -13,6 +13,7 @@ import benchmarking
 import numpy as np
 from benchmarking import table, verdict
 from confidence_cases import STANDARD_SEEDS
+from outcomes import wilson
 from scipy import optimize
 
 from DeepIterRegLib.confidence.assess import REASONS
@@ -21,13 +22,14 @@ from DeepIterRegLib.geometry.mpe import SUCCESS_MM
 
 FOLDS = 5
 SHIPS = "logistic regression"
-LEAST_ACCEPT = 0.95  # a set of cases without a hard one must not lead to a careless limit
+LEAST_ACCEPT = 0.9  # a set of cases without a hard one must not lead to a careless limit
 WORST_MM = 60.0  # what a wrong patient's "error" counts as
 MOST_WRONG, LEAST_RIGHT, LEAST_AUC, MOST_ECE = 0.01, 0.90, 0.97, 0.03
 
 # On which side each feature is good: a model that took the opposite from chance in the cases would be wrong elsewhere.
 RISING = [
     "score",
+    "score_kept",
     "score_amount",
     "score_fine",
     "score_above_controls",
@@ -46,6 +48,7 @@ RISING = [
     "explained_above_chance",
     "cta_explained",
     "cta_explained_above_chance",
+    "content_length",
 ]
 FALLING = [
     "rival_best_mm",
@@ -72,9 +75,8 @@ FALLING = [
     "uncertain_shift_v",
     "uncertain_shift_depth",
 ]
-EITHER = ["score_kept", "covered", "content_veins", "content_length", "content_clipped"]
-NAMES = (*RISING, *FALLING, *EITHER)
-SIGNS = np.array([1] * len(RISING) + [-1] * len(FALLING) + [0] * len(EITHER))
+NAMES = (*RISING, *FALLING)
+SIGNS = np.array([1] * len(RISING) + [-1] * len(FALLING))
 
 TARGETS: dict[str, tuple[str, str, Callable[[float], bool]]] = {
     "auc": ("area under the ROC", f"{LEAST_AUC}", lambda v: v >= LEAST_AUC),
@@ -127,7 +129,11 @@ def standard(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
 
 
 def logistic(x: np.ndarray, y: np.ndarray, penalty: float = 0.03) -> Linear:
-    """Logistic regression in which every feature speaks in its own direction or not at all."""
+    """Logistic regression in which every feature speaks in its own direction or not at all.
+
+    Features without a direction (share of the image covered, of veins, of vessels cut off) were tried: left out, the area
+    under the ROC stays the same.
+    """
     low, high, middle, spread = standard(x)
     z = (np.clip(x, low, high) - middle) / spread
     sign = np.where(y, 1.0, -1.0)
@@ -138,7 +144,7 @@ def logistic(x: np.ndarray, y: np.ndarray, penalty: float = 0.03) -> Linear:
         gradient = np.concatenate([[slope.sum()], z.T @ slope + 2 * penalty * w[1:]])
         return float(np.logaddexp(0, -margin).mean() + penalty * (w[1:] ** 2).sum()), gradient
 
-    bounds = [(None, None), *((0, None) if s > 0 else (None, 0) if s < 0 else (None, None) for s in SIGNS)]
+    bounds = [(None, None), *((0, None) if s > 0 else (None, 0) for s in SIGNS)]
     found = optimize.minimize(loss, np.zeros(1 + x.shape[1]), jac=True, bounds=bounds, method="L-BFGS-B").x
     return Linear(float(found[0]), low, high, middle, spread, found[1:])
 
@@ -418,6 +424,8 @@ def write(
             ]
         )
     near = (error_mm >= 3) & (error_mm < 10)
+    chosen = p >= accept
+    wrong_accepted = int((chosen & ~y).sum())
     ratio = np.abs(np.log(expected / np.clip(error_mm, 0.2, WORST_MM)))
     body = "\n\n".join(
         [
@@ -426,6 +434,8 @@ def write(
             f"seen the patient ({FOLDS} folds), calibrated on other patients; the limit of acceptance is chosen on these same "
             "figures, so the second and third row flatter a little.",
             table(["", *result, "target", SHIPS], main_rows),
+            f"Of {int(chosen.sum())} accepted {wrong_accepted} are wrong: 95 % interval "
+            f"{' to '.join(f'{100 * v:.1f}' for v in wilson(wrong_accepted, int(chosen.sum())))} %, so this many cases cannot prove 1 %.",
             f"Limits: accepted from {accept:.3f}, rejected below {reject:g}. Between 3 and 10 mm lie {int(near.sum())} registrations; "
             f"without them the area under the ROC is {auc(p[~near], y[~near]):.3f}. The expected error is off by a factor of "
             f"{np.exp(np.median(ratio)):.2f} in the median.",
@@ -448,7 +458,7 @@ def write(
                 if transfers
                 else []
             ),
-            "By kind: right / wrong in each state; then the same kind left out of the training altogether.",
+            "By kind: right / wrong in each state; then with this kind left out of the training (its patients are in it, with other kinds).",
             table(
                 [
                     "kind",
