@@ -435,7 +435,7 @@ def write(
             "figures, so the second and third row flatter a little.",
             table(["", *result, "target", SHIPS], main_rows),
             f"Of {int(chosen.sum())} accepted {wrong_accepted} are wrong: 95 % interval "
-            f"{' to '.join(f'{100 * v:.1f}' for v in wilson(wrong_accepted, int(chosen.sum())))} %, so this many cases cannot prove 1 %.",
+            f"{' to '.join(f'{100 * max(v, 0.0):.1f}' for v in wilson(wrong_accepted, int(chosen.sum())))} %, so this many cases cannot prove 1 %.",
             f"Limits: accepted from {accept:.3f}, rejected below {reject:g}. Between 3 and 10 mm lie {int(near.sum())} registrations; "
             f"without them the area under the ROC is {auc(p[~near], y[~near]):.3f}. The expected error is off by a factor of "
             f"{np.exp(np.median(ratio)):.2f} in the median.",
@@ -458,7 +458,8 @@ def write(
                 if transfers
                 else []
             ),
-            "By kind: right / wrong in each state; then with this kind left out of the training (its patients are in it, with other kinds).",
+            "By kind: right / wrong in each state; then with this kind left out of the training (its patients are in it, with "
+            "other kinds).",
             table(
                 [
                     "kind",
