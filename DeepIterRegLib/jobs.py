@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -426,6 +426,94 @@ def project_file(
     else:
         save_volume(detector_image(image, carm), path)
     on_progress("Write", 1.0)
+
+
+def roadmap_file(
+    items: Sequence[str],
+    pose_path: Path | None,
+    like: Path | None,
+    frame: int | None,
+    geometry: GeometryOptions,
+    size: tuple[int, int] | None,
+    path: Path,
+    layer_path: Path | None,
+    on_progress: Progress,
+) -> None:
+    """Write 3D things at a pose as a PNG: over the MinIP or a frame (from 0) of a DSA, or on black without one.
+
+    Without a DSA and a size the view is that of the pose's registration.json. `layer_path` gets the things alone.
+    """
+    from DeepIterRegLib.report.outputs import read_registration
+    from DeepIterRegLib.roadmap.draw import grey_frame, layer, over, write_png
+    from DeepIterRegLib.roadmap.files import parse_item, things_of
+
+    if pose_path is None:
+        raise InputError("Nothing says where the head stood: give --pose (ctaToCarm.tfm or registration.json).")
+    parsed = []
+    problems: list[str] = []
+    for text in items:
+        try:
+            parsed.append(parse_item(text))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    cta_to_carm = read_pose(pose_path)
+    on_progress("Read DSA", 0.0)
+    run = read_angiogram(like, geometry) if like is not None else None
+    if run is not None:
+        carm = run.carm if size is None else run.carm.resampled(*size)
+    elif size is None and pose_path.suffix.lower() == ".json":
+        carm = read_registration(pose_path).carm
+    else:
+        carm = _view(None, geometry, size)
+    if frame is not None and (run is None or not 0 <= frame < len(run.frames)):
+        held = f"the DSA has {len(run.frames)}" if run is not None else "there is no DSA: give --like"
+        raise InputError(f"Frame {frame + 1} is asked for, but {held}.")
+    on_progress("Read items", 0.0)
+    things = things_of(parsed)
+    on_progress("Draw", 0.0)
+    drawn = layer(things, carm, cta_to_carm)
+    grey = np.zeros((carm.rows, carm.columns), np.uint8) if run is None else grey_frame(run, frame)
+    if grey.shape != (carm.rows, carm.columns):
+        from PIL import Image
+
+        grey = np.asarray(Image.fromarray(grey).resize((carm.columns, carm.rows), Image.Resampling.BILINEAR))
+    write_png(path, over(grey, drawn))
+    if layer_path is not None:
+        write_png(layer_path, drawn)
+    on_progress("Draw", 1.0)
+
+
+def pick_files(result: Path, pixel: tuple[float, float], vessels: Path | None) -> dict[str, Any]:
+    """The ray of a pixel (column, row) of a registered DSA, CTA RAS mm, and the vessel point nearest to it."""
+    from DeepIterRegLib.report.outputs import read_registration
+    from DeepIterRegLib.roadmap import nearest_vessel, ray
+    from DeepIterRegLib.roadmap.files import vessel_points
+
+    registration = read_registration(result)
+    carm = registration.carm
+    column, row = pixel
+    if not (-0.5 <= column <= carm.columns - 0.5 and -0.5 <= row <= carm.rows - 0.5):
+        raise InputError(
+            f"Pixel {column:g},{row:g} (column,row) lies outside the image of {carm.columns} columns and {carm.rows} rows."
+        )
+    beam = ray(carm, pixel, registration.cta_to_carm)
+    answer: dict[str, Any] = {
+        "pixel": [column, row],
+        "source_cta_mm": beam.source_mm.tolist(),
+        "direction_cta": beam.direction.tolist(),
+    }
+    if vessels is not None:
+        found = nearest_vessel(vessel_points(vessels), beam)
+        at = carm.project(found.point_mm[None], registration.cta_to_carm)[0]
+        answer["nearest"] = {
+            "point_cta_mm": found.point_mm.tolist(),
+            "distance_mm": found.distance_mm,
+            "depth_mm": found.depth_mm,
+            "pixel": at.tolist(),
+        }
+    return answer
 
 
 def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | None) -> CArm:

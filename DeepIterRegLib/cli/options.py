@@ -49,6 +49,7 @@ CtaFile = Annotated[Path, typer.Argument(help="CTA: DICOM folder, NIfTI, NRRD or
 DsaFile = Annotated[
     Path, typer.Argument(help="DSA: DICOM XA file, or an image file with typed-in geometry.", show_default=False)
 ]
+ResultFolder = Annotated[Path, typer.Argument(help="What register wrote.", show_default=False)]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output of an earlier run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report.images import vessel_projection, write_overlay
@@ -40,6 +41,23 @@ def write_registration(folder: Path, registration: Registration, angiogram: Angi
     save_volume(detector_image(projection, carm), folder / "projection.nii.gz")
     write_overlay(folder / "overlay.png", angiogram, projection)
     write_report(folder / "report.html", registration, angiogram, projection, radiological)
+
+
+def read_registration(path: Path) -> Registration:
+    """The registration of a folder that `write_registration` filled, or of its registration.json.
+
+    Raises
+    ------
+    InputError
+        Absent, or something else.
+    """
+    file = path / REGISTRATION_FILES[0] if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{file} does not exist: give the folder that deepiterreg register wrote.")
+    try:
+        return Registration.from_json_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is not the registration.json that deepiterreg register writes.") from error
 
 
 def detector_image(image: np.ndarray, carm: CArm) -> Volume:

