@@ -234,7 +234,7 @@ def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | N
         registration,
         warnings=(*cta_notes, *registration.warnings),
         seconds=steps.seconds_with(registration.seconds),
-        input_hashes={"cta": _hash(cta.voxels, cta.affine), "dsa": _hash(angiogram.frames)},
+        input_hashes={"cta": content_hash(cta.voxels, cta.affine), "dsa": content_hash(angiogram.frames)},
         mpe_mm_to_reference=None if reference is None else _mpe_mm(registration, reference),
     )
     return Outcome(registration, angiogram, vessels, dsa_masks)
@@ -301,7 +301,8 @@ def _mpe_mm(registration: Registration, reference: np.ndarray) -> float:
     return float(mpe_mm(registration.carm, registration.cta_to_carm, reference, registration.centre_cta_mm))
 
 
-def _hash(*arrays: np.ndarray) -> str:
+def content_hash(*arrays: np.ndarray) -> str:
+    """What `Registration.input_hashes` keeps of an input, to know it again."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
@@ -445,19 +446,11 @@ def roadmap_file(
     """
     from DeepIterRegLib.report.outputs import read_registration
     from DeepIterRegLib.roadmap.draw import grey_frame, layer, over, write_png
-    from DeepIterRegLib.roadmap.files import parse_item, things_of
+    from DeepIterRegLib.roadmap.files import parse_items, things_of
 
     if pose_path is None:
         raise InputError("Nothing says where the head stood: give --pose (ctaToCarm.tfm or registration.json).")
-    parsed = []
-    problems: list[str] = []
-    for text in items:
-        try:
-            parsed.append(parse_item(text))
-        except InputError as error:
-            problems += error.problems
-    if problems:
-        raise InputError(problems)
+    parsed = parse_items(items)
     cta_to_carm = read_pose(pose_path)
     on_progress("Read DSA", 0.0)
     run = read_angiogram(like, geometry) if like is not None else None

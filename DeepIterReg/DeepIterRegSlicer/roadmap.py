@@ -19,6 +19,7 @@ import vtk
 from vtk.util import numpy_support
 
 from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.export import cameras
 from DeepIterRegLib.geometry.pose import transform
 from DeepIterRegLib.report.images import to_grey
 from DeepIterRegLib.report.outputs import detector_image
@@ -76,6 +77,26 @@ def pickRay(nodes: RegistrationNodes, column: float, row: float, vessels: Node =
     vessel = _held(nodes, _VESSEL, "vtkMRMLMarkupsFiducialNode", "Picked vessel")
     _setPoints(vessel, at, [f"{found.distance_mm:.1f} mm from the ray, {found.depth_mm:.0f} mm from the source"])
     return line, vessel
+
+
+def lookFromSource(nodes: RegistrationNodes, cameraNode: Node) -> None:
+    """A 3D view's camera at the X-ray source, so that the view shows the angiogram's perspective: pixel for pixel in a view
+    as wide and high as the angiogram, cut off at the sides in a narrower one.
+
+    The world is C-arm RAS, where the registered vessels stand under `ctaToCarm`. The picture is mirrored as the angiogram is,
+    which is seen from the detector; `lookFreely` ends that. A saved scene keeps the place, not mirroring and principal point.
+    """
+    cameras.set_vtk_camera(cameraNode.GetCamera(), cameras.vtk_camera(results.registrationOf(nodes).carm))
+    cameraNode.Modified()
+
+
+def lookFreely(cameraNode: Node) -> None:
+    """Undo what of `lookFromSource` would disturb looking from elsewhere."""
+    camera = cameraNode.GetCamera()
+    camera.SetUserTransform(None)
+    camera.SetWindowCenter(0, 0)
+    camera.SetViewAngle(30)
+    cameraNode.Modified()
 
 
 def _poseOf(nodes: RegistrationNodes) -> np.ndarray:

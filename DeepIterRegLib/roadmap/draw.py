@@ -49,13 +49,15 @@ def grey_frame(angiogram: Angiogram, frame: int | None = None) -> np.ndarray:
     return to_grey(angiogram.minip() if frame is None else angiogram.frames[frame], window_of(angiogram))
 
 
-def burn_notice(picture: np.ndarray) -> np.ndarray:
-    """A copy of a picture (row, column, 3) uint8 that says in its lower left corner what it may be used for."""
+def burn_notice(picture: np.ndarray, caption: str = "") -> np.ndarray:
+    """A copy of a picture (row, column, 3) uint8 that says in its lower left corner what it may be used for; a caption on top."""
     image = Image.fromarray(picture)
     size = max(10, min(picture.shape[:2]) // 40)
     pen, font = ImageDraw.Draw(image), ImageFont.load_default(size)
-    at = (size // 2, picture.shape[0] - size // 2)
-    pen.text(at, NOTICE, fill=(255, 255, 255), font=font, anchor="ls", stroke_width=max(1, size // 10), stroke_fill=0)
+    edge, style = size // 2, {"fill": (255, 255, 255), "stroke_width": max(1, size // 10), "stroke_fill": 0}
+    pen.text((edge, picture.shape[0] - edge), NOTICE, font=font, anchor="ls", **style)
+    if caption:
+        pen.text((edge, edge), caption, font=font, anchor="lt", **style)
     return np.asarray(image).copy()
 
 

@@ -90,6 +90,26 @@ def parse_item(text: str) -> Item:
     return item
 
 
+def parse_items(texts: Sequence[str]) -> list[Item]:
+    """Items as typed.
+
+    Raises
+    ------
+    InputError
+        All that is wrong with all of them.
+    """
+    items: list[Item] = []
+    problems: list[str] = []
+    for text in texts:
+        try:
+            items.append(parse_item(text))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return items
+
+
 def _colour(text: str) -> Colour | None:
     from PIL import ImageColor
 

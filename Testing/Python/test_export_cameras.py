@@ -27,9 +27,7 @@ BASE = CArm.from_angles(
     principal_point_px=(161.4, 108.9),
 )
 VIEWS = {"stored": BASE, "mirrored": BASE.mirrored(), "turned": BASE.turned(1)}
-POSE = np.asarray(
-    pose.matrix(pose.euler_deg_to_rotation(np.array([12.0, -20.0, 31.0])), np.array([15.0, -28.0, 44.0]))
-)
+POSE = np.asarray(pose.matrix(pose.euler_deg_to_rotation(np.array([12.0, -20.0, 31.0])), np.array([15.0, -28.0, 44.0])))
 POINTS = pose.transform(np.linalg.inv(POSE), np.random.default_rng(5).uniform(-70, 70, (200, 3)))
 
 
@@ -128,7 +126,9 @@ def test_nanodrr(carm: CArm) -> None:
     subject = Subject(
         image, torch.zeros_like(image), matrix, matrix.inverse(), grid, middle, max_label=0, convert_to_mu=False
     )
-    shadow = DRR(k_inv.float(), torch.tensor([sdd]), *size)(subject, rt_inv.float(), n_samples=60, backend="torch")[0, 0]
+    shadow = DRR(k_inv.float(), torch.tensor([sdd]), *size)(subject, rt_inv.float(), n_samples=60, backend="torch")[
+        0, 0
+    ]
     assert centroid(shadow.detach().numpy()) == pytest.approx(carm.project(POINTS[:1], POSE)[0], abs=0.1)
 
 
@@ -181,7 +181,9 @@ def test_vtk(carm: CArm, in_cta: bool) -> None:
 
 def test_itk(carm: CArm, tmp_path: Any) -> None:
     write_tfm(tmp_path / "pose.tfm", POSE)
-    transform = sitk.ReadTransform(str(tmp_path / "pose.tfm")).GetInverse()  # ITK's is from fixed (C-arm) to moving (CTA)
+    transform = sitk.ReadTransform(
+        str(tmp_path / "pose.tfm")
+    ).GetInverse()  # ITK's is from fixed (C-arm) to moving (CTA)
     flip = np.array([-1.0, -1.0, 1.0])
     moved = np.array([transform.TransformPoint((p * flip).tolist()) for p in POINTS]) * flip
     assert carm.project(moved) == pytest.approx(carm.project(POINTS, POSE), abs=0.01)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +150,23 @@ def test_picked_ray_leads_through_the_vessel_seen_there(scene: Any, outcome: Sho
     assert line.GetNumberOfControlPoints() == 2
     with pytest.raises(InputError, match="outside"):
         roadmap.pickRay(nodes, -3, 5)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_a_3d_view_looks_from_the_source(scene: Any, outcome: ShownOutcome, mirrored: bool) -> None:
+    carm = outcome.registration.carm.mirrored() if mirrored else outcome.registration.carm
+    nodes = results.show(outcome)
+    nodes.registration.SetText(json.dumps(replace(outcome.registration, carm=carm).to_json_dict()))
+    cameraNode = scene.AddNewNodeByClass("vtkMRMLCameraNode")
+    roadmap.lookFromSource(nodes, cameraNode)
+    inCarm = np.random.default_rng(1).uniform(-60, 60, (50, 3))
+    matrix = cameraNode.GetCamera().GetCompositeProjectionTransformMatrix(carm.columns / carm.rows, -1, 1)
+    clip = np.c_[inCarm, np.ones(len(inCarm))] @ slicer.util.arrayFromVTKMatrix(matrix).T
+    x, y = clip[:, 0] / clip[:, 3], clip[:, 1] / clip[:, 3]
+    pixels = np.c_[(x + 1) / 2 * carm.columns - 0.5, (1 - y) / 2 * carm.rows - 0.5]
+    assert pixels == pytest.approx(carm.project(inCarm), abs=0.01)
+    roadmap.lookFreely(cameraNode)
+    assert cameraNode.GetCamera().GetUserTransform() is None
 
 
 # -- files that Slicer writes ----------------------------------------------------------------------------------
