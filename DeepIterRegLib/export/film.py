@@ -54,7 +54,9 @@ def write_mp4(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
     pad = ((0, rows % 2), (0, columns % 2), (0, 0))
     size = (columns + columns % 2, rows + rows % 2)
     rate = 1 / float(np.median(frame_seconds(run)))
-    writer = write_frames(str(path), size, fps=rate, codec="libx264", quality=8, macro_block_size=2)
+    writer = write_frames(
+        str(path), size, fps=rate, codec="libx264", quality=6, macro_block_size=2, ffmpeg_log_level="error"
+    )
     writer.send(None)
     for picture in pictures(run, overlay):
         writer.send(np.ascontiguousarray(np.pad(picture, pad, mode="edge")))

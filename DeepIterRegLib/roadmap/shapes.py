@@ -107,18 +107,22 @@ def surface_of_mask(mask: Volume) -> Surface:
     """The outer faces of a mask's voxels, two triangles each: exactly what the mask covers, no more and no less."""
     box, first = _box(mask.voxels)
     padded = np.pad(box, 1)
+    flat, shape = padded.ravel(), np.array(padded.shape)
+    here = np.flatnonzero(flat)
+    places = np.stack(np.unravel_index(here, padded.shape), axis=1)
+    steps = (padded.shape[1] * padded.shape[2], padded.shape[2], 1)
     quads = []
-    shape = np.array(padded.shape)
     for axis in range(3):
-        changes = np.argwhere(np.diff(padded.view(np.int8), axis=axis) != 0)
-        changes[:, axis] += 1  # the face lies before this voxel of the padded box
         others = [a for a in range(3) if a != axis]
-        ring = []
-        for step in ((0, 0), (1, 0), (1, 1), (0, 1)):
-            corner = changes.copy()
-            corner[:, others] += step
-            ring.append(np.ravel_multi_index(tuple(corner.T), tuple(shape + 1)))
-        quads.append(np.stack(ring, axis=1))
+        for side in (0, 1):
+            faces = places[~flat[here + (2 * side - 1) * steps[axis]]]
+            faces[:, axis] += side
+            ring = []
+            for step in ((0, 0), (1, 0), (1, 1), (0, 1)):
+                corner = faces.copy()
+                corner[:, others] += step
+                ring.append(np.ravel_multi_index(tuple(corner.T), tuple(shape + 1)))
+            quads.append(np.stack(ring, axis=1))
     found = np.concatenate(quads)
     used, compact = np.unique(found, return_inverse=True)
     compact = compact.reshape(found.shape)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass
@@ -309,3 +310,30 @@ def test_identity_is_kept_only_where_it_was_asked_for(case: Case, identified: Pa
         assert ds.SOPInstanceUID != xa.SOPInstanceUID
     frames = {pydicom.dcmread(f / "registration.dcm").FrameOfReferenceUID for f in (identified, anonymous)}
     assert len(frames) == 2
+
+
+def test_readme_s_commands_run_as_printed(
+    case: Case, patient_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(case.result, tmp_path / "demo")
+    (tmp_path / "demo" / "patient").mkdir()
+    for file in ("arteries.nii.gz", "veins.nii.gz"):
+        (tmp_path / "demo" / "patient" / file).symlink_to(patient_folder / file)
+    (tmp_path / "demo" / "patient" / "dsa.dcm").symlink_to(case.dsa)
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
+    part = readme[readme.index("### Roadmap") : readme.index("### More")]
+    commands = [
+        line.split()[1:]
+        for block in re.findall(r"```\n(.*?)```", part, re.S)
+        for line in block.splitlines()
+        if line.startswith("deepiterreg")
+    ]
+    assert {c[0] for c in commands} == {"project", "pick", "export"}
+    assert {c[3] for c in commands if c[0] == "export"} == {"dicom", *SUFFIXES}
+    monkeypatch.chdir(tmp_path)
+    for command in commands:
+        typed = ["120,120" if word == "450,700" else word for word in command]  # this run has 256 px
+        result = CliRunner().invoke(app, typed)
+        assert result.exit_code == 0, (command, result.output)
+        if "--out" in command:
+            assert (tmp_path / command[command.index("--out") + 1]).exists()
