@@ -59,6 +59,9 @@ def export(
         list[str] | None,
         typer.Option(metavar="FILE:COLOUR[:...]", help="Over the run, as for project; else the registered vessels."),
     ] = None,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Take another DSA or CTA than the one registered.")
+    ] = False,
     mask_frames: MaskFrames = None,
     subtraction: SubtractionOption = Subtraction.auto,
     overwrite: Overwrite = False,
@@ -92,6 +95,7 @@ def export(
         items=tuple(item or ()),
         mask_frames=frame_numbers(mask_frames, "--mask-frames"),
         subtraction=subtraction.value,
+        check=not no_check,
     )
     place = (
         output_folder(out, DICOM_FILES, overwrite=overwrite)

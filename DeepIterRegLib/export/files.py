@@ -46,6 +46,8 @@ class ExportJob:
         From 0, of the DICOM overlay; None for the MinIP.
     items
         What is drawn over the run; nothing for the registered vessels.
+    check
+        Refuse a DSA or CTA that is not the one registered; else only tell.
     """
 
     result: Path
@@ -57,6 +59,7 @@ class ExportJob:
     items: tuple[str, ...] = ()
     mask_frames: tuple[int, ...] | None = None
     subtraction: SubtractionMode = "auto"
+    check: bool = True
 
 
 def export_result(job: ExportJob, path: Path, on_progress: Progress) -> list[str]:
@@ -105,13 +108,8 @@ def _registered_run(job: ExportJob, registration: Registration) -> tuple[Angiogr
             f"{job.dsa} has {run.frames.shape[1]} rows and {run.frames.shape[2]} columns, the run that was registered "
             f"{carm.rows} and {carm.columns}: give the DSA of this result."
         )
-    kept = registration.input_hashes.get("dsa")
-    if kept is not None and kept != content_hash(run.frames):
-        raise InputError(
-            f"{job.dsa} is not the run that was registered, or it was subtracted in another way: give the DSA of this result, "
-            "with the --mask-frames and --subtraction of its registration."
-        )
-    notes = [] if kept else ["The result does not say which run was registered, so the DSA could not be checked."]
+    told = "; or it was subtracted in another way: give the --mask-frames and --subtraction of its registration"
+    notes = _checked(job, registration, "dsa", f"--dsa {job.dsa}", told, run.frames)
     return replace(run, carm=carm), notes
 
 
@@ -140,8 +138,7 @@ def _write_dicom(
     count = len(run.frames)
     if job.frame is not None and not 0 <= job.frame < count:
         raise InputError(f"Frame {job.frame + 1} is asked for, but the DSA has {count}.")
-    if job.cta is not None:
-        _check_cta(job.cta, registration)
+    notes = [] if job.cta is None else _checked_cta(job, registration, job.cta)
     salt = json.dumps(registration.to_json_dict(), sort_keys=True)
     study = derived.read_study(job.dsa, job.cta, salt, job.identify)
     derived.write_spatial_registration(folder / DICOM_FILES[0], study, registration.cta_to_carm)
@@ -150,7 +147,6 @@ def _write_dicom(
     picture = burn_notice(over(grey_frame(run, job.frame), overlay))
     words += " with the registered CTA over it"
     derived.write_secondary_capture(folder / DICOM_FILES[1], study, picture, registration.carm, shown, words)
-    notes = []
     if job.identify:
         notes.append(f"Identity kept in the DICOM files: {', '.join(study.kept)}.")
         if not study.ct:
@@ -162,12 +158,32 @@ def _write_dicom(
     return notes
 
 
-def _check_cta(path: Path, registration: Registration) -> None:
+def _checked_cta(job: ExportJob, registration: Registration, path: Path) -> list[str]:
     if not path.is_dir():
         raise InputError(
             f"--cta {path} is no folder; only DICOM slices hold the frame of reference and can be referred to."
         )
     cta, _ = prepare_cta(load_volume(path))
-    kept = registration.input_hashes.get("cta")
-    if kept is not None and kept != content_hash(cta.voxels, cta.affine):
-        raise InputError(f"--cta {path} is not the CTA that was registered: give the CTA of this result.")
+    return _checked(job, registration, "cta", f"--cta {path}", "", cta.voxels, cta.affine)
+
+
+def _checked(
+    job: ExportJob, registration: Registration, kind: str, given: str, else_: str, *arrays: np.ndarray
+) -> list[str]:
+    """A note if it cannot be known, or need not be, that an input is the one that was registered.
+
+    Raises
+    ------
+    InputError
+        It is another.
+    """
+    kept = registration.input_hashes.get(kind)
+    if kept is None:
+        return [f"The result does not say what was registered, so {given} could not be checked."]
+    if kept == content_hash(*arrays):
+        return []
+    if job.check:
+        raise InputError(
+            f"{given} is not what was registered: give that of this result{else_}. --no-check takes it all the same."
+        )
+    return [f"{given} is not what was registered, or its pixels were computed otherwise."]

@@ -139,7 +139,9 @@ def test_what_does_not_fit_is_refused(case: Case, patient_folder: Path, tmp_path
     other.PixelData = pixels.tobytes()
     other.save_as(tmp_path / "other.dcm")
     text = run(case.result, "--to", "gif", "--dsa", tmp_path / "other.dcm", "--out", tmp_path / "a.gif", code=2)
-    assert "not the run that was registered" in text
+    assert "is not what was registered" in text
+    anyway = ("--dsa", tmp_path / "other.dcm", "--no-check", "--out", tmp_path / "any.gif")
+    assert "Note: " in run(case.result, "--to", "gif", *anyway)
     as_is = ("--dsa", case.dsa, "--subtraction", "as_is")
     assert "subtracted in another way" in run(case.result, "--to", "gif", *as_is, "--out", tmp_path / "a.gif", code=2)
     dicom = (case.result, "--to", "dicom", "--dsa", case.dsa, "--out", tmp_path / "d")
@@ -147,7 +149,7 @@ def test_what_does_not_fit_is_refused(case: Case, patient_folder: Path, tmp_path
     assert "the DSA has" in run(*dicom, "--frame", 999, code=2)
     assert "--identify belongs" in run(case.result, "--to", "vtk", "--identify", "--out", tmp_path / "v.json", code=2)
     assert "none of the endings" in run(case.result, "--to", "opencv", "--out", tmp_path / "v.txt", code=2)
-    assert [p.name for p in tmp_path.iterdir()] == ["other.dcm"]
+    assert sorted((p.name for p in tmp_path.iterdir()), reverse=True) == ["other.dcm", "any.gif"]
 
 
 # -- films ---------------------------------------------------------------------------------------------------
@@ -310,6 +312,27 @@ def test_identity_is_kept_only_where_it_was_asked_for(case: Case, identified: Pa
         assert ds.SOPInstanceUID != xa.SOPInstanceUID
     frames = {pydicom.dcmread(f / "registration.dcm").FrameOfReferenceUID for f in (identified, anonymous)}
     assert len(frames) == 2
+
+
+def test_another_cta_is_refused_and_a_name_keeps_its_letters(case: Case, tmp_path: Path) -> None:
+    shutil.copytree(case.cta, tmp_path / "cta")
+    slice_ = pydicom.dcmread(tmp_path / "cta" / "040.dcm")
+    slice_.RescaleIntercept = 1
+    slice_.save_as(tmp_path / "cta" / "040.dcm")
+    xa = pydicom.dcmread(case.dsa)
+    xa.SpecificCharacterSet, xa.PatientName = "ISO_IR 100", "Müller^Özgür"
+    del xa.PatientBirthDate, xa.AccessionNumber
+    xa.save_as(tmp_path / "latin.dcm")
+    command = (case.result, "--to", "dicom", "--dsa", tmp_path / "latin.dcm", "--identify")
+    assert "--cta" in run(*command, "--cta", tmp_path / "cta", "--out", tmp_path / "d", code=2)
+    run(*command, "--out", tmp_path / "d")
+    for name in ("registration.dcm", "overlay.dcm"):
+        ds = pydicom.dcmread(tmp_path / "d" / name)
+        assert ds.PatientName == "Müller^Özgür"
+        assert ds.PatientBirthDate == ds.AccessionNumber == ""
+        if CHECKER is not None:
+            done = subprocess.run([CHECKER, "-new", str(tmp_path / "d" / name)], capture_output=True, check=False)
+            assert b"Error" not in done.stdout + done.stderr
 
 
 def test_readme_s_commands_run_as_printed(
