@@ -18,6 +18,7 @@ SCRIPTS = (
     "clean",
     "robustness",
     "network",
+    "ablation",
 )
 
 
