@@ -8,7 +8,7 @@ climb the same score at rising resolution while their number falls.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,9 +20,10 @@ from DeepIterRegLib.alignment import (
     Measure,
     Points,
     Target,
+    View,
     camera_matrices,
     levenberg_marquardt,
-    make_target,
+    make_targets,
     splat_oriented,
 )
 from DeepIterRegLib.errors import Cancelled, InputError
@@ -108,9 +109,7 @@ class Found:
 
 def search(
     points: Points,
-    channels: np.ndarray,
-    valid: np.ndarray,
-    carm: CArm,
+    views: Sequence[View],
     start: np.ndarray,
     centre_cta_mm: np.ndarray,
     settings: SearchSettings | None = None,
@@ -126,10 +125,8 @@ def search(
     ----------
     points
         Vessels of the CTA; a run shows part of them.
-    channels : (3, rows, columns)
-        Vessels of the run, as from `alignment.vessel_channels`.
-    valid : (rows, columns)
-        Where they count.
+    views
+        The runs.
     start : (4, 4)
         ``cta_to_carm`` at the centre of the box.
     centre_cta_mm : (3,)
@@ -138,7 +135,7 @@ def search(
         Poses refined beside those of the exhaustive pass.
     """
     settings = settings or SearchSettings()
-    target = make_target(channels, valid, carm, settings.rows, settings.sigma_px, FIND)
+    target = make_targets(views, settings.rows, settings.sigma_px, FIND)[0]
     drawn = points.subset(settings.points, np.random.default_rng(seed))
     poses, scores = exhaustive(
         drawn,
@@ -152,9 +149,7 @@ def search(
     found = climb(
         poses if also is None else np.concatenate([poses, also]),
         points,
-        channels,
-        valid,
-        carm,
+        views,
         settings.levels,
         settings.saturation_mm,
         seed=seed,
@@ -168,9 +163,7 @@ def search(
 def climb(
     poses: np.ndarray,
     points: Points,
-    channels: np.ndarray,
-    valid: np.ndarray,
-    carm: CArm,
+    views: Sequence[View],
     levels: tuple[Level, ...],
     saturation_mm: float,
     *,
@@ -186,18 +179,18 @@ def climb(
     rng = np.random.default_rng(seed)
     trace = []
     for n, level in enumerate(levels):
-        target = make_target(channels, valid, carm, level.rows, level.sigma_px, level.measure)
+        targets = make_targets(views, level.rows, level.sigma_px, level.measure)
         poses, scores, _ = levenberg_marquardt(
             points.subset(level.points, rng),
             poses,
-            target,
+            targets,
             iterations=level.iterations,
             saturation_mm=saturation_mm,
             should_stop=should_stop,
         )
         if allowed is not None and (inside := allowed(poses)).any():
             poses, scores = poses[inside], scores[inside]
-        kept = _distinct(poses, scores, target.carm, points.origin_mm, level.keep)
+        kept = _distinct(poses, scores, [target.carm for target in targets], points.origin_mm, level.keep)
         poses, scores = poses[kept], scores[kept]
         trace.append(float(scores[0]))
         if on_progress is not None:
@@ -218,14 +211,16 @@ def _in_box(poses: np.ndarray, start: np.ndarray, centre_cta_mm: np.ndarray, set
     return inside
 
 
-def _distinct(poses: np.ndarray, scores: np.ndarray, carm: CArm, centre_mm: np.ndarray, keep: int) -> list[int]:
-    """Indices of the best poses, best first, that differ from each other by over half a pixel on the detector."""
-    corners = carm.project(cube_corners(centre_mm), poses)
+def _distinct(
+    poses: np.ndarray, scores: np.ndarray, carms: Sequence[CArm], centre_mm: np.ndarray, keep: int
+) -> list[int]:
+    """Indices of the best poses, best first, that differ from each other by over half a pixel on a detector."""
+    corners = [carm.project(cube_corners(centre_mm), poses) for carm in carms]
     kept: list[int] = []
     for i in np.argsort(-scores, kind="stable"):
         if kept:
-            distance = np.linalg.norm(corners[kept] - corners[i], axis=-1).mean(axis=-1)
-            if np.nanmin(distance) < 0.5:
+            distances = [np.linalg.norm(c[kept] - c[i], axis=-1).mean(axis=-1) for c in corners]
+            if np.nanmin(np.max(distances, axis=0)) < 0.5:
                 continue
         kept.append(int(i))
         if len(kept) == keep:
