@@ -47,7 +47,17 @@ DSA_MASK_FILES = (
     "arrival_time_s.nii.gz",
 )
 PHANTOM_FOLDER = "patient"
-PHANTOM_FILES = ("cta.nii.gz", "dsa.dcm", "dsa_clean.dcm", "arteries.nii.gz", "veins.nii.gz", "truth.json", "truth.tfm")
+MOST_PHANTOM_VIEWS = 4
+PHANTOM_FILES = (
+    "cta.nii.gz",
+    "dsa.dcm",
+    *(f"dsa{n}.dcm" for n in range(2, MOST_PHANTOM_VIEWS + 1)),
+    "dsa_clean.dcm",
+    "arteries.nii.gz",
+    "veins.nii.gz",
+    "truth.json",
+    "truth.tfm",
+)
 DEMO_FILES = (*REGISTRATION_FILES, PHANTOM_FOLDER)
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -458,14 +468,18 @@ def _ray_cast(cta: Volume, carm: CArm, cta_to_carm: np.ndarray, device: Device) 
     return image
 
 
-def write_phantom(seed: int, folder: Path, on_progress: Progress) -> None:
-    """Write a synthetic patient into `folder`."""
-    from DeepIterRegLib.phantom import make_patient, write_patient
+def write_phantom(seed: int, folder: Path, on_progress: Progress, views: int = 1) -> None:
+    """Write a synthetic patient into `folder`; the second view is lateral where the first is AP, and so on in turn."""
+    from DeepIterRegLib.phantom import make_patient, second_run, write_patient
 
     on_progress("Make patient", 0.0)
     patient = make_patient(seed)
+    runs = [patient]
+    for n in range(1, views):
+        on_progress("Make patient", n / views)
+        runs.append(second_run(runs[-1], seed=n))
     on_progress("Write patient", 0.0)
-    write_patient(patient, folder)
+    write_patient(runs[0], folder, *runs[1:])
     on_progress("Write patient", 1.0)
 
 

@@ -147,14 +147,12 @@ def asked(
     """The network alone: as published (one answer, kept if it scores no lower than the start, A eq. 12), and as used here."""
     published, ours = replace(PUBLISHED, weights=weights), NetworkInit(weights)
     from DeepIterRegLib import initial
-    from DeepIterRegLib.alignment import vessel_channels
     from DeepIterRegLib.errors import InputError
     from DeepIterRegLib.geometry import mpe_mm
-    from DeepIterRegLib.pipeline import contrast_image, vessel_points
+    from DeepIterRegLib.pipeline import make_scene
 
-    channels = vessel_channels(contrast_image(masks, angiogram.valid), angiogram.valid)
     carm = angiogram.carm
-    scene = initial.Scene(vessel_points(vessels), channels, angiogram.valid, carm, centre, vessels, masks)
+    scene = make_scene(vessels, [angiogram], [masks], centre)
     try:
         initial.network_poses(scene, start, published, 0)  # loads the weights
         begin = time.perf_counter()
