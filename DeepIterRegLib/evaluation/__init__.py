@@ -1,1 +1,1 @@
-"""Studies over many cases: items worked through in one process, several, or many machines."""
+"""How good registrations are: measures, the papers' experiments, and the runner that spreads them over workers."""
