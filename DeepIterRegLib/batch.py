@@ -364,6 +364,9 @@ def run_cases(
             results[n] = CaseResult(cases[n].name, "failed", message=result.message) if died else result
             tell(heads[n] + _line(results[n]))
             _keep_summary(out, results, tell)
+    for n in todo:
+        if results[n].status == "waiting" and not scheduler:  # workers that did not end in time were killed
+            _remove_leftovers(cases[n].name, out)
     write_summary(out, results)
     return results
 
