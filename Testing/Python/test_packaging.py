@@ -54,8 +54,11 @@ def test_everything_imported_is_declared() -> None:
     extra = {distribution(r) for r in PROJECT["optional-dependencies"]["train"]}
     assert set().union(*map(imported, training)) & {"lightning", "matplotlib"}
     assert "lightning" in extra
+    runner = LIBRARY / "evaluation/runner.py"
+    assert {"dask", "distributed"} <= imported(runner)
+    assert {"dask", "distributed"} <= {distribution(r) for r in PROJECT["optional-dependencies"]["cluster"]}
     names = (
-        set().union(*(imported(path) for path in SOURCES if path not in training))
+        set().union(*(imported(path) for path in SOURCES if path not in {*training, runner}))
         - set(sys.stdlib_module_names)
         - {"DeepIterRegLib"}
     )
@@ -89,6 +92,7 @@ def test_nothing_heavy_is_imported_early(code: str) -> None:
         "matplotlib",
         "vtk",
         "PIL",
+        "distributed",
     }
     assert not heavy & set(json.loads(done.stdout))
 
