@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
-from DeepIterRegLib.cli.app import NOTICE, app, command
-from DeepIterRegLib.cli.options import Json, Overwrite, Quiet
+from DeepIterRegLib.cli.app import NOTICE, app, command, progress
+from DeepIterRegLib.cli.options import Json, OutFolder, Overwrite, Quiet
 
 study = typer.Typer(
     name="study",
@@ -84,3 +84,86 @@ def analyse(
     if out is not None:
         typer.echo(f"Page: {(out / 'analysis.html').absolute()}")
     typer.echo(NOTICE)
+
+
+@study.command()
+@command
+def make(
+    cases: Annotated[
+        Path,
+        typer.Option(
+            help="CSV: patient,method,folder[,dsa]; or a folder of PATIENT/METHOD results.", show_default=False
+        ),
+    ],
+    out: OutFolder,
+    readers: Annotated[int, typer.Option(min=1, max=99, help="How many read, each in an order of its own.")] = 1,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Of sides and order; else drawn. Kept in author/study.json.")
+    ] = None,
+    quiet: Quiet = False,
+) -> None:
+    """Make a blinded study: every two methods of every patient, sides and order at random.
+
+    folder: what deepiterreg register wrote. dsa: the angiogram, so that readers can fade, tint and step through frames.
+
+    author/ has the key: keep it. reader1/, reader2/, ... name no method: give each reader one. A reader opens read.html
+    in a browser, or the folder in the Slicer module, and gives back ranks.csv.
+
+    [bold]Examples[/]
+
+      deepiterreg study make --cases table.csv --out study
+
+      deepiterreg study make --cases results --out study --readers 2 --seed 7
+    """
+    import secrets
+
+    from DeepIterRegLib.output import output_folder
+    from DeepIterRegLib.reader_study.cases import read_cases
+    from DeepIterRegLib.reader_study.make import AUTHOR, reader_names, write_study
+
+    found = read_cases(cases)
+    drawn_from = secrets.randbelow(2**32) if seed is None else seed
+    with output_folder(out, (AUTHOR, *reader_names(readers))) as folder, progress(quiet) as report:
+        counts = write_study(folder, found, readers, drawn_from, report)
+    if quiet:
+        return
+    for reader, count in counts.items():
+        typer.echo(f"{reader}: {count} comparisons, {(out / reader / 'read.html').absolute()}")
+    typer.echo(f"Key: {(out / AUTHOR / 'key.csv').absolute()}; keep it from the readers. Seed {drawn_from}.")
+    typer.echo(NOTICE)
+
+
+@study.command()
+@command
+def unblind(
+    folder: Annotated[Path, typer.Argument(help="The study.", show_default=False)],
+    answers: Annotated[
+        list[Path] | None, typer.Argument(help="Readers' files; else ranks.csv in their folders.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Table to write; else ranks.csv in the study.")
+    ] = None,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """Join the readers' answers with the key into a table that study analyse reads.
+
+    [bold]Examples[/]
+
+      deepiterreg study unblind study
+
+      deepiterreg study unblind study ~/Downloads/ranks_reader1.csv --out ranks.csv
+    """
+    from DeepIterRegLib.output import output_file
+    from DeepIterRegLib.reader_study.ranks import ranks_text
+    from DeepIterRegLib.reader_study.unblind import unblind as unblinded
+
+    target = folder / "ranks.csv" if out is None else out
+    result = unblinded(folder, answers or ())
+    with output_file(target, (".csv",), overwrite=overwrite) as path:
+        path.write_text(ranks_text(result.ranked), encoding="utf-8")
+    for reader, count in result.unanswered.items():
+        if count:
+            typer.secho(f"Note: {reader} has not answered {count} comparisons.", err=True, fg=typer.colors.YELLOW)
+    if not quiet:
+        typer.echo(f"{len(result.ranked)} answers: {target.absolute()}")
