@@ -132,7 +132,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._display = DisplayForm(self.ui)
         self._plot = ScorePlot(self.ui.scorePlotLabel)
         self._study = StudyForm(resourcePath("UI/DeepIterRegStudy.ui"), self._use)
-        self.layout.addWidget(self._study.widget)
+        uiWidget.layout().insertWidget(uiWidget.layout().count() - 1, self._study.widget)  # above the spacer
         self._timer = qt.QTimer()
         self._timer.setInterval(TICK_MS)
         self._timer.connect("timeout()", self._onTick)

@@ -38,8 +38,7 @@ def showPair(comparison: Comparison) -> None:
             behind[side] = _fillPicture(side, getattr(comparison, side))
     else:
         dsa = _fillVolume("DSA", comparison.dsa)
-        image = voxelsOf(dsa.GetImageData())
-        _display(dsa, *(float(np.percentile(image, p)) for p in (0.5, 99.5)))
+        _display(dsa, *(comparison.window or (-1.0, 0.0)))
         for side in VIEWS:
             behind[side] = dsa
             _fillProjection(side, getattr(comparison, side))

@@ -119,6 +119,8 @@ class Analysis:
         }
 
 
+FEW = 10  # scores other than 0 below which the normal approximation is rough
+
 Question = tuple[str, str, str, int]  # patient, the pair's first and second method, which time this reader was asked
 
 
@@ -145,6 +147,13 @@ def analyse(answers: Sequence[Ranked]) -> Analysis:
         for patient, first, second, time in scores
         if time == 1
     ]
+    pairs = _tested(list(asked.values()), methods)
+    notes += [
+        f"{pair.name}: only {pair.wilcox.n_nonzero} scores differ from 0, for which the normal approximation is rough: "
+        "go by the exact p."
+        for pair in pairs
+        if 0 < pair.wilcox.n_nonzero < FEW
+    ]
     counts = {}
     for first, second in itertools.combinations(methods, 2):
         found = Counter(a.score_for(first) for a in answers if {a.left, a.right} == {first, second})
@@ -156,7 +165,7 @@ def analyse(answers: Sequence[Ranked]) -> Analysis:
         comparisons=len(answers),
         methods=methods,
         preferred=_preferred(answers, methods),
-        pairs=_tested(list(asked.values()), methods),
+        pairs=pairs,
         rank_counts=counts,
         by_reader={reader: _tested([scores], methods) for reader, scores in asked.items()},
         preferred_by_reader={

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -26,6 +27,8 @@ from DeepIterRegLib.volume import load_volume, save_volume
 AUTHOR, KEY, PAGE, IMAGES = "author", "key.csv", "read.html", "images"
 KEY_COLUMNS = ("reader", "comparison", "patient", "left", "right")
 SIZE_PX, FRAME_SIZE_PX, MOST_FRAMES, QUALITY = 768, 512, 12, 75
+
+Entry = dict[str, Any]  # of a comparison, in study.json: files, and the window of the DSA
 
 
 @dataclass(frozen=True)
@@ -76,7 +79,7 @@ def write_study(
     drawn = {name: draw(cases, seed, number) for number, name in enumerate(names, 1)}
     rngs = {name: np.random.default_rng([seed, number, 1]) for number, name in enumerate(names, 1)}
     pictures: dict[str, Pictures] = {name: Pictures() for name in names}
-    listed: dict[str, dict[str, dict[str, str | None]]] = {name: {} for name in names}
+    listed: dict[str, dict[str, Entry]] = {name: {} for name in names}
     for name in names:
         (folder / name / IMAGES).mkdir(parents=True)
     problems: list[str] = []
@@ -130,7 +133,8 @@ class _Shown:
                 f"The dsa has {angiogram.frames.shape[1]} x {angiogram.frames.shape[2]} px, the registered one had "
                 f"{carm.rows} x {carm.columns}: give the one that was registered."
             )
-        self._minip, window = angiogram.minip(), images.window_of(angiogram)
+        self._minip, self._window = angiogram.minip(), images.window_of(angiogram)
+        window = self._window
         shown = np.unique(np.linspace(0, len(angiogram.frames) - 1, MOST_FRAMES).round().astype(int))
         self._minip_url = images.jpeg_url(images.to_grey(images.shrunk(self._minip, SIZE_PX), window), QUALITY)
         self._frame_urls = [
@@ -140,7 +144,7 @@ class _Shown:
 
     def write(
         self, folder: Path, drawn: Sequence[Drawn], rng: np.random.Generator, pictures: Pictures
-    ) -> dict[str, dict[str, str | None]]:
+    ) -> dict[str, Entry]:
         """Write a reader's images; comparison to the files shown."""
         if self._case.dsa is None:
             return {d.comparison: self._write_overlays(folder, d, pictures) for d in drawn}
@@ -153,10 +157,10 @@ class _Shown:
             pictures.add_projection(token, self._opacities[method])
         for d in drawn:
             pictures.add_comparison(d.comparison, token_of[d.left], token_of[d.right], dsa)
-        return {d.comparison: _files(token_of, d, dsa) for d in drawn}
+        return {d.comparison: {**_files(token_of, d, dsa), "window": self._window} for d in drawn}
 
-    def _write_overlays(self, folder: Path, d: Drawn, pictures: Pictures) -> dict[str, str | None]:
-        files: dict[str, str | None] = {"dsa": None}
+    def _write_overlays(self, folder: Path, d: Drawn, pictures: Pictures) -> Entry:
+        files: Entry = {"dsa": None, "window": None}
         for side, method in (("left", d.left), ("right", d.right)):
             token = f"{d.comparison}-{side}"
             Image.fromarray(self._overlays[method]).save(folder / f"{token}.png", format="PNG")
@@ -166,7 +170,7 @@ class _Shown:
         return files
 
 
-def _files(token_of: Mapping[str, str], d: Drawn, dsa: str) -> dict[str, str | None]:
+def _files(token_of: Mapping[str, str], d: Drawn, dsa: str) -> dict[str, str]:
     named = {"dsa": dsa, "left": token_of[d.left], "right": token_of[d.right]}
     return {what: f"{IMAGES}/{token}.nii.gz" for what, token in named.items()}
 

@@ -18,12 +18,16 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is shown: a DSA with projected vessels left and right, or (dsa None) two finished overlays."""
+    """What is shown: a DSA with projected vessels left and right, or (dsa None) two finished overlays.
+
+    `window` are the DSA's values to be shown black and white.
+    """
 
     id: str
     dsa: Path | None
     left: Path
     right: Path
+    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -82,7 +86,13 @@ class Reading:
             study = json.loads((folder / STUDY).read_text(encoding="utf-8"))
             self.reader: str = study["reader"]
             self.comparisons = [
-                Comparison(c["id"], folder / c["dsa"] if c["dsa"] else None, folder / c["left"], folder / c["right"])
+                Comparison(
+                    c["id"],
+                    folder / c["dsa"] if c["dsa"] else None,
+                    folder / c["left"],
+                    folder / c["right"],
+                    (float(c["window"][0]), float(c["window"][1])) if c["dsa"] else None,
+                )
                 for c in study["comparisons"]
             ]
             readable = study["format"] == FORMAT
