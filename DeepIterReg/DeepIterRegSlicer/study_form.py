@@ -27,6 +27,7 @@ class StudyForm:
         self.ui = slicer.util.childWidgetVariables(self.widget)
         self._use = use
         self.reading: Any = None
+        self._run: Any = None  # frames of the comparison shown
         self._shownAt = 0.0
         self._layoutBefore: int | None = None
         self._rankButtons = {rank: getattr(self.ui, f"rank{rank}Button") for rank in range(1, 6)}
@@ -39,6 +40,9 @@ class StudyForm:
         for slider in (self.ui.studyOpacitySlider, self.ui.studyBrightnessSlider):
             slider.connect("valueChanged(double)", self._setLook)
         self.ui.studyTintCheckBox.connect("toggled(bool)", self._setLook)
+        self.ui.studyMinipCheckBox.connect("toggled(bool)", self._setFrames)
+        for slider in self._frameSliders():
+            slider.connect("valueChanged(double)", self._setFrames)
         self._refresh()
 
     def close(self) -> None:
@@ -48,7 +52,7 @@ class StudyForm:
 
             study_images.removeNodes()
             self._restoreLayout()
-        self.reading = None
+        self.reading = self._run = None
         self._say([])
         self._refresh()
 
@@ -101,7 +105,14 @@ class StudyForm:
     def _show(self) -> None:
         from DeepIterRegSlicer import study_images
 
-        study_images.showPair(self.reading.current)
+        self._run = None  # the sliders' changes do nothing yet
+        run = study_images.showPair(self.reading.current)
+        if run is not None:
+            for slider, value in zip(self._frameSliders(), (len(run) // 2, 1, len(run) - 1), strict=True):
+                slider.maximum = float(len(run) - 1)
+                slider.value = float(value)
+        self._run = run
+        self._setFrames()
         self._setLook()
         given = self.reading.given
         self.ui.studyCommentEdit.text = "" if given is None else given.comment
@@ -115,6 +126,20 @@ class StudyForm:
 
         ui = self.ui
         study_images.setLook(ui.studyOpacitySlider.value, ui.studyTintCheckBox.checked, ui.studyBrightnessSlider.value)
+
+    def _setFrames(self) -> None:
+        if self._run is None:
+            return
+        from DeepIterRegSlicer import study_images
+
+        frame, first, last = (round(slider.value) for slider in self._frameSliders())
+        study_images.showFrames(
+            self._run, self.ui.studyMinipCheckBox.checked, frame, min(first, last), max(first, last)
+        )
+        self._refresh()
+
+    def _frameSliders(self) -> tuple[Any, Any, Any]:
+        return self.ui.studyFrameSlider, self.ui.studyFirstSlider, self.ui.studyLastSlider
 
     def _refresh(self) -> None:
         reading, ui = self.reading, self.ui
@@ -137,8 +162,14 @@ class StudyForm:
             button.checked = given is not None and given.rank == rank
         ui.studyBackButton.enabled = reading.position > 0
         ui.studyNextButton.enabled = given is not None and reading.position < total - 1
-        for name in ("studyOpacitySlider", "studyBrightnessSlider", "studyTintCheckBox"):
-            getattr(ui, name).enabled = reading.current.dsa is not None  # a finished overlay is as it is
+        adjustable, minip = (
+            reading.current.dsa is not None,
+            ui.studyMinipCheckBox.checked,
+        )  # a finished overlay is as it is
+        for name in ("studyOpacitySlider", "studyBrightnessSlider", "studyTintCheckBox", "studyMinipCheckBox"):
+            getattr(ui, name).enabled = adjustable
+        ui.studyFrameSlider.enabled = adjustable and not minip
+        ui.studyFirstSlider.enabled = ui.studyLastSlider.enabled = adjustable and minip
 
     def _say(self, sentences: Any) -> None:
         self.ui.studyMessageLabel.text = "\n".join(sentences)

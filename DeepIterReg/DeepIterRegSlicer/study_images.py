@@ -14,7 +14,7 @@ import slicer
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.reader_study.reading import Comparison
 from DeepIterRegLib.report.images import RED
-from DeepIterRegLib.volume import load_volume
+from DeepIterRegLib.volume import Volume, load_volume
 from DeepIterRegSlicer.mrml import ijkToRas, imageOf, voxelsOf
 
 Node = Any  # a vtkMRMLNode
@@ -24,24 +24,28 @@ _FULL_MM = "DeepIterReg.FullMm"  # on a projection: length of vessel that is sho
 _PICTURE_AXES = np.diag([1.0, -1.0, 1.0, 1.0])  # a picture without a place: columns to the right, rows downwards
 
 
-def showPair(comparison: Comparison) -> None:
+def showPair(comparison: Comparison) -> np.ndarray | None:
     """Both sides of a comparison in their slice views, whole and alike; as far as there are views.
+
+    :returns: the run for `showFrames`; None where the sides are finished overlays.
 
     Raises
     ------
     InputError
         An image that cannot be read.
     """
-    behind = {}
+    behind, run = {}, None
     if comparison.dsa is None:
         for side in VIEWS:
             behind[side] = _fillPicture(side, getattr(comparison, side))
     else:
-        dsa = _fillVolume("DSA", comparison.dsa)
-        _display(dsa, *(comparison.window or (-1.0, 0.0)))
+        volume = load_volume(comparison.dsa)
+        run = volume.voxels
+        dsa = _fillVolume("DSA", Volume(run[:1], volume.affine))
+        _display(dsa, 0.0, 255.0)
         for side in VIEWS:
             behind[side] = dsa
-            _fillProjection(side, getattr(comparison, side))
+            _fillProjection(side, load_volume(getattr(comparison, side)))
     for side, view in VIEWS.items():
         sliceNode = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceNode")
         composite = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceCompositeNode")
@@ -57,6 +61,23 @@ def showPair(comparison: Comparison) -> None:
         if composite is not None:
             composite.SetLinkedControl(True)
             composite.SetHotLinkedControl(True)
+    return run
+
+
+def showFrames(run: np.ndarray, minip: bool, frame: int, first: int, last: int) -> None:
+    """One frame (from 1) behind both projections, or the minimum over frames first..last.
+
+    :param run: (slice, row, column), from `showPair`: the MinIP of the whole run, then frames.
+    """
+    if not minip:
+        image = run[frame]
+    elif (first, last) == (1, len(run) - 1):
+        image = run[0]  # of all frames, also those that are not in the study
+    else:
+        image = run[first : last + 1].min(axis=0)
+    dsa = _found("DSA")
+    if dsa is not None:
+        dsa.SetAndObserveImageData(imageOf(image[None].copy()))
 
 
 def setLook(opacity: float, tint: bool, brightness: float) -> None:
@@ -121,16 +142,15 @@ def _remove(node: Node) -> None:
     slicer.mrmlScene.RemoveNode(node)
 
 
-def _fillVolume(name: str, path: Path) -> Node:
-    volume = load_volume(path)
+def _fillVolume(name: str, volume: Volume) -> Node:
     node = _kept("vtkMRMLScalarVolumeNode", name)
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(volume.affine))
     node.SetAndObserveImageData(imageOf(np.ascontiguousarray(volume.voxels)))
     return node
 
 
-def _fillProjection(side: str, path: Path) -> Node:
-    node = _fillVolume(side, path)
+def _fillProjection(side: str, volume: Volume) -> Node:
+    node = _fillVolume(side, volume)
     image = voxelsOf(node.GetImageData())
     seen = image[image > 0]
     full = max(float(np.percentile(seen, 98)), 1e-3) if seen.size else 1.0

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -22,13 +21,13 @@ from DeepIterRegLib.reader_study.reading import FORMAT, STUDY
 from DeepIterRegLib.reader_study.tables import table_text
 from DeepIterRegLib.report import images
 from DeepIterRegLib.report.outputs import detector_image
-from DeepIterRegLib.volume import load_volume, save_volume
+from DeepIterRegLib.volume import Volume, load_volume, save_volume
 
 AUTHOR, KEY, PAGE, IMAGES = "author", "key.csv", "read.html", "images"
 KEY_COLUMNS = ("reader", "comparison", "patient", "left", "right")
 SIZE_PX, FRAME_SIZE_PX, MOST_FRAMES, QUALITY = 768, 512, 12, 75
 
-Entry = dict[str, Any]  # of a comparison, in study.json: files, and the window of the DSA
+Entry = dict[str, str | None]  # of a comparison, in study.json: the files dsa, left, right
 
 
 @dataclass(frozen=True)
@@ -133,13 +132,14 @@ class _Shown:
                 f"The dsa has {angiogram.frames.shape[1]} x {angiogram.frames.shape[2]} px, the registered one had "
                 f"{carm.rows} x {carm.columns}: give the one that was registered."
             )
-        self._minip, self._window = angiogram.minip(), images.window_of(angiogram)
-        window = self._window
+        window = images.window_of(angiogram)
         shown = np.unique(np.linspace(0, len(angiogram.frames) - 1, MOST_FRAMES).round().astype(int))
-        self._minip_url = images.jpeg_url(images.to_grey(images.shrunk(self._minip, SIZE_PX), window), QUALITY)
-        self._frame_urls = [
-            images.jpeg_url(images.to_grey(images.shrunk(angiogram.frames[t], FRAME_SIZE_PX), window), QUALITY)
-            for t in shown
+        pictures = [angiogram.minip(), *(angiogram.frames[t] for t in shown)]
+        stood = detector_image(pictures[0], carm)
+        self._run = Volume(np.stack([images.to_grey(picture, window) for picture in pictures]), stood.affine)
+        self._minip_url, *self._frame_urls = [
+            images.jpeg_url(images.to_grey(images.shrunk(picture, size_px), window), QUALITY)
+            for picture, size_px in zip(pictures, [SIZE_PX] + [FRAME_SIZE_PX] * len(shown), strict=True)
         ]
 
     def write(
@@ -149,7 +149,7 @@ class _Shown:
         if self._case.dsa is None:
             return {d.comparison: self._write_overlays(folder, d, pictures) for d in drawn}
         dsa, *tokens = _tokens(rng, 1 + len(self._projections))
-        save_volume(detector_image(self._minip, self._carm), folder / f"{dsa}.nii.gz")
+        save_volume(self._run, folder / f"{dsa}.nii.gz")
         pictures.add_run(dsa, self._minip_url, self._frame_urls)
         token_of = dict(zip(self._projections, rng.permutation(tokens), strict=True))
         for method, token in token_of.items():
@@ -157,10 +157,10 @@ class _Shown:
             pictures.add_projection(token, self._opacities[method])
         for d in drawn:
             pictures.add_comparison(d.comparison, token_of[d.left], token_of[d.right], dsa)
-        return {d.comparison: {**_files(token_of, d, dsa), "window": self._window} for d in drawn}
+        return {d.comparison: _files(token_of, d, dsa) for d in drawn}
 
     def _write_overlays(self, folder: Path, d: Drawn, pictures: Pictures) -> Entry:
-        files: Entry = {"dsa": None, "window": None}
+        files: Entry = {"dsa": None}
         for side, method in (("left", d.left), ("right", d.right)):
             token = f"{d.comparison}-{side}"
             Image.fromarray(self._overlays[method]).save(folder / f"{token}.png", format="PNG")
@@ -170,7 +170,7 @@ class _Shown:
         return files
 
 
-def _files(token_of: Mapping[str, str], d: Drawn, dsa: str) -> dict[str, str]:
+def _files(token_of: Mapping[str, str], d: Drawn, dsa: str) -> Entry:
     named = {"dsa": dsa, "left": token_of[d.left], "right": token_of[d.right]}
     return {what: f"{IMAGES}/{token}.nii.gz" for what, token in named.items()}
 

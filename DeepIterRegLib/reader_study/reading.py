@@ -20,14 +20,13 @@ FORMAT = 1
 class Comparison:
     """What is shown: a DSA with projected vessels left and right, or (dsa None) two finished overlays.
 
-    `window` are the DSA's values to be shown black and white.
+    `dsa` is an image whose first slice is the MinIP of the whole run, the others its frames (or some of them), grey 0..255.
     """
 
     id: str
     dsa: Path | None
     left: Path
     right: Path
-    window: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -86,13 +85,7 @@ class Reading:
             study = json.loads((folder / STUDY).read_text(encoding="utf-8"))
             self.reader: str = study["reader"]
             self.comparisons = [
-                Comparison(
-                    c["id"],
-                    folder / c["dsa"] if c["dsa"] else None,
-                    folder / c["left"],
-                    folder / c["right"],
-                    (float(c["window"][0]), float(c["window"][1])) if c["dsa"] else None,
-                )
+                Comparison(c["id"], folder / c["dsa"] if c["dsa"] else None, folder / c["left"], folder / c["right"])
                 for c in study["comparisons"]
             ]
             readable = study["format"] == FORMAT

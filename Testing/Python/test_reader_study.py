@@ -128,6 +128,7 @@ def test_nothing_a_reader_gets_names_method_or_patient(made: Path) -> None:
 
 def test_the_key_says_what_is_shown(made: Path, table: Path) -> None:
     """Each image is that method's projection of that patient, on the side the key says."""
+    angiogram = read_angiogram(table.parent / "dsa.dcm")
     for (reader, comparison), row in key_of(made).items():
         if reader != "reader1":
             continue
@@ -139,7 +140,10 @@ def test_the_key_says_what_is_shown(made: Path, table: Path) -> None:
             one, other = load_volume(path), load_volume(result / "projection.nii.gz")
             assert np.array_equal(one.voxels, other.voxels)
             assert one.affine == pytest.approx(other.affine)
-            assert load_volume(shown.dsa).voxels.shape == one.voxels.shape
+            run = load_volume(shown.dsa)
+            assert run.voxels.shape == (1 + min(12, len(angiogram.frames)), *one.voxels.shape[1:])
+            assert run.affine == pytest.approx(one.affine)
+            assert np.corrcoef(run.voxels[0].ravel(), angiogram.minip().ravel())[0, 1] > 0.9
     shown = Reading(made / "reader1").comparisons
     assert Counter(c.dsa is None for c in shown) == {True: 3, False: 3}
 

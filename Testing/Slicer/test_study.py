@@ -124,7 +124,7 @@ def test_both_sides_are_shown_where_the_study_says(panel: SimpleNamespace, folde
                 shape = voxels(composite.GetBackgroundVolumeID()).shape
             else:
                 assert np.array_equal(voxels(composite.GetForegroundVolumeID()), load_volume(path).voxels)
-                assert np.array_equal(voxels(composite.GetBackgroundVolumeID()), load_volume(comparison.dsa).voxels)
+                assert np.array_equal(voxels(composite.GetBackgroundVolumeID()), load_volume(comparison.dsa).voxels[:1])
                 shape = voxels(composite.GetForegroundVolumeID()).shape
             assert cornersInView(sliceNode, composite.GetBackgroundVolumeID(), shape)
             assert composite.GetLinkedControl()
@@ -230,6 +230,30 @@ def test_look_of_both_sides_alike(panel: SimpleNamespace, folder: Path) -> None:
         assert displayOf(view).GetColorNode().GetName() == "Study white"
     panel.ui.rank3Button.click()
     assert panel.ui.studyOpacitySlider.value == pytest.approx(0.3)  # the reader's look stays
+
+
+def test_frames_behind_both_sides(panel: SimpleNamespace, folder: Path) -> None:
+    openStudy(panel, folder)
+    while panel.form.reading.current.dsa is None:
+        panel.ui.rank3Button.click()
+    run, ui = load_volume(panel.form.reading.current.dsa).voxels, panel.ui
+
+    def shown() -> np.ndarray:
+        left, right = (voxels(viewOf(view)[1].GetBackgroundVolumeID())[0] for view in ("Red", "Yellow"))
+        assert np.array_equal(left, right)
+        return left
+
+    assert np.array_equal(shown(), run[0])
+    assert ui.studyFrameSlider.maximum == len(run) - 1
+    assert not ui.studyFrameSlider.enabled
+    ui.studyLastSlider.value = 3.0
+    ui.studyFirstSlider.value = 2.0
+    assert np.array_equal(shown(), run[2:4].min(axis=0))
+    ui.studyMinipCheckBox.checked = False
+    ui.studyFrameSlider.value = 4.0
+    assert np.array_equal(shown(), run[4])
+    assert ui.studyFrameSlider.enabled
+    assert not ui.studyFirstSlider.enabled
 
 
 def displayOf(view: str) -> Any:
