@@ -36,6 +36,7 @@ def analyse(
 
     A row of the table is an answer: left and right name the methods shown, rank is 1 left definitely better than right,
     2 left is better than right, 3 left is the same as right, 4 right is better than left, 5 right definitely better than left.
+    A reader's own, blinded file goes through study unblind first.
 
     JSON: preferred (method to answers, "=" no preference); wilcoxon ("A vs B" to n, p, p_holm, p_exact, z, effect sizes,
     pratt: the same with zeros ranked). A is the more often preferred of the two (then by name); z, scores and effects are

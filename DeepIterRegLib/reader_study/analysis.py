@@ -61,7 +61,10 @@ class PairResult:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Two readers on the `n` comparisons that both answered; a kappa is None where it is undefined."""
+    """Two readers on the `n` comparisons that both answered; a kappa is None where it is undefined.
+
+    What is compared are the scores of a pair's first method, so that it does not matter on which side a reader saw it.
+    """
 
     readers: tuple[str, str]
     n: int

@@ -51,7 +51,8 @@ def read_table(table: Path, needed: Sequence[str]) -> tuple[list[Row], list[str]
         problems = []
         if missing:
             problems.append(
-                f"{table.name} line 1: column {', '.join(missing)} is missing; needed are {','.join(needed)}."
+                f"{table.name} line 1: column {', '.join(missing)} is missing; needed are {','.join(needed)}, "
+                f"there are {','.join(header) or 'none'}."
             )
         if twice:
             problems.append(f"{table.name} line 1: column {', '.join(twice)} stands there twice.")

@@ -325,6 +325,9 @@ PROBE = """
     else { document.querySelectorAll("#ranks button")[1].click(); }
   }
   seen.csv = window.readerStudy.csv();
+  const edited = seen.csv.replace(ids[2] + ",3", ids[2] + ",4").split("\\n").slice(0, 4).join("\\r\\n");
+  window.readerStudy.load(edited);  // a file that was saved earlier
+  seen.loaded = window.readerStudy.csv();
   seen.done = !document.getElementById("done").hidden;
   seen.kept = localStorage.getItem(`reader-study-${data.study}`);
   const out = document.createElement("pre");
@@ -375,6 +378,7 @@ def test_a_reader_without_slicer(study: Path, tmp_path: Path) -> None:
     assert [int(r["rank"]) for r in rows] == [2, 2, 3, 4, 5, 1]
     assert rows[0]["comment"] == 'veins, "both"'
     assert len(json.loads(seen["kept"])) == len(comparisons)
+    assert [int(r["rank"]) for r in csv.DictReader(seen["loaded"].splitlines())] == [2, 2, 4, 4, 5, 1]
     (tmp_path / "ranks_reader1.csv").write_text(seen["csv"], encoding="utf-8")
     run("unblind", study, tmp_path / "ranks_reader1.csv")
     answers = list(csv.DictReader((study / "ranks.csv").open(encoding="utf-8")))
