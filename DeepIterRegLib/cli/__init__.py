@@ -4,6 +4,7 @@
 """
 
 from DeepIterRegLib.cli import batch, cases  # noqa: F401
+from DeepIterRegLib.cli import cases, study  # noqa: F401
 from DeepIterRegLib.cli.app import EXIT_CANCELLED, EXIT_INPUT, EXIT_INTERNAL, EXIT_REGISTRATION, app, main
 
 __all__ = ["EXIT_CANCELLED", "EXIT_INPUT", "EXIT_INTERNAL", "EXIT_REGISTRATION", "app", "main"]
