@@ -30,6 +30,7 @@ from DeepIterRegLib.volume import Volume, is_mask, load_volume, save_volume
 from DeepIterRegLib.volume_checks import check_cta, prepare_cta
 
 if TYPE_CHECKING:
+    from DeepIterRegLib.cta_cache import CtaCache
     from DeepIterRegLib.segmentation.cta import CtaSegmentation
     from DeepIterRegLib.segmentation.dsa import DsaMasks, DsaSegmentation
 
@@ -47,7 +48,17 @@ DSA_MASK_FILES = (
     "arrival_time_s.nii.gz",
 )
 PHANTOM_FOLDER = "patient"
-PHANTOM_FILES = ("cta.nii.gz", "dsa.dcm", "dsa_clean.dcm", "arteries.nii.gz", "veins.nii.gz", "truth.json", "truth.tfm")
+MOST_PHANTOM_VIEWS = 4
+PHANTOM_FILES = (
+    "cta.nii.gz",
+    "dsa.dcm",
+    *(f"dsa{n}.dcm" for n in range(2, MOST_PHANTOM_VIEWS + 1)),
+    "dsa_clean.dcm",
+    "arteries.nii.gz",
+    "veins.nii.gz",
+    "truth.json",
+    "truth.tfm",
+)
 DEMO_FILES = (*REGISTRATION_FILES, PHANTOM_FOLDER)
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -97,6 +108,8 @@ class Case:
         ``cta_to_carm``, RAS mm: where to start, and what to measure the result against.
     cta_segmentation, dsa_segmentation
         Settings; None for the defaults.
+    segment_cta
+        In place of `segment_vessels`, from somebody who keeps its result.
     """
 
     cta: Callable[[], Volume]
@@ -113,6 +126,7 @@ class Case:
     reference: Callable[[], np.ndarray] | None = None
     cta_segmentation: CtaSegmentation | None = None
     dsa_segmentation: DsaSegmentation | None = None
+    segment_cta: Callable[[Volume, CtaSegmentation], Volume] | None = None
 
 
 @dataclass(frozen=True)
@@ -153,12 +167,13 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
     return outcome.registration
 
 
-def case_of_files(job: RegisterJob) -> Case:
-    """The case whose parts are read from the files of a job when `register_case` asks for them."""
+def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
+    """The case whose parts are read from the files of a job when `register_case` asks for them, or come from `ctas`."""
     from_file = job.init is not None and job.init not in NAMED_INITS
     subtraction = SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction)
     return Case(
-        cta=partial(load_volume, job.cta),
+        cta=partial(ctas.volume if ctas else load_volume, job.cta),
+        segment_cta=partial(ctas.vessels, job.cta) if ctas else None,
         angiogram=partial(read_angiogram, job.dsa, job.geometry, subtraction),
         init=None if from_file else cast(NamedInit | None, job.init),
         preset=job.preset,
@@ -281,7 +296,8 @@ def _cta_vessels(case: Case, cta: Volume, brought: list[Volume]) -> Volume:
     """The vessels to register: those segmented here unless a person brought vessels, and all that was brought."""
     from DeepIterRegLib.segmentation.cta import CtaSegmentation, segment_vessels
 
-    found = [] if case.cta_vessels else [segment_vessels(cta, case.cta_segmentation or CtaSegmentation())]
+    segment = case.segment_cta or segment_vessels
+    found = [] if case.cta_vessels else [segment(cta, case.cta_segmentation or CtaSegmentation())]
     return _union([*found, *brought])
 
 
@@ -529,24 +545,29 @@ def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | 
 def _ray_cast(cta: Volume, carm: CArm, cta_to_carm: np.ndarray, device: Device) -> np.ndarray:
     import torch
 
-    from DeepIterRegLib.rendering.raycast import RaycastProjector, attenuation_per_mm
+    from DeepIterRegLib.rendering.raycast import Method, RaycastProjector, attenuation_per_mm
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    projector = RaycastProjector(attenuation_per_mm(cta), carm, device=device)
+    method: Method = "joseph" if device == "cpu" else "trilinear"
+    projector = RaycastProjector(attenuation_per_mm(cta), carm, method, device=device)
     with torch.no_grad():
         image: np.ndarray = projector(torch.as_tensor(cta_to_carm)[None])[0].cpu().numpy()
     return image
 
 
-def write_phantom(seed: int, folder: Path, on_progress: Progress) -> None:
-    """Write a synthetic patient into `folder`."""
-    from DeepIterRegLib.phantom import make_patient, write_patient
+def write_phantom(seed: int, folder: Path, on_progress: Progress, views: int = 1) -> None:
+    """Write a synthetic patient into `folder`; the second view is lateral where the first is AP, and so on in turn."""
+    from DeepIterRegLib.phantom import make_patient, second_run, write_patient
 
     on_progress("Make patient", 0.0)
     patient = make_patient(seed)
+    runs = [patient]
+    for n in range(1, views):
+        on_progress("Make patient", n / views)
+        runs.append(second_run(runs[-1], seed=n))
     on_progress("Write patient", 0.0)
-    write_patient(patient, folder)
+    write_patient(runs[0], folder, *runs[1:])
     on_progress("Write patient", 1.0)
 
 

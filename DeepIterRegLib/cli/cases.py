@@ -267,20 +267,25 @@ def project(
 def phantom(
     out: OutFolder,
     seed: Annotated[int, typer.Option(min=0, help="Which patient.")] = 0,
+    views: Annotated[
+        int, typer.Option(min=1, max=4, help="How many runs, AP and lateral in turn: dsa.dcm, dsa2.dcm and so on.")
+    ] = 1,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a synthetic patient: CTA, DSA run (XA), true pose, true masks.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
       deepiterreg phantom --seed 7 --out patient7
+
+      deepiterreg phantom --seed 7 --views 2 --out patient7
     """
     from DeepIterRegLib.jobs import PHANTOM_FILES, write_phantom
     from DeepIterRegLib.output import output_folder
 
     with output_folder(out, PHANTOM_FILES, overwrite=overwrite) as folder, progress(quiet) as report:
-        write_phantom(seed, folder, report)
+        write_phantom(seed, folder, report, views)
     if not quiet:
         typer.echo(f"Patient {seed}: {out}")
 

@@ -94,6 +94,10 @@ SubtractionOption = Annotated[Subtraction, typer.Option(help="auto goes by tags,
 CtaMask = Annotated[
     Path | None, typer.Option("--cta-mask", help="Vessels of the CTA, on its grid; else segmented here.")
 ]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes on this machine, which share its cores.")]
+Scheduler = Annotated[
+    str, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that runs already: tcp://host:8786.")
+]
 
 
 def geometry_options(

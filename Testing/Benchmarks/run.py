@@ -19,6 +19,7 @@ SCRIPTS = (
     "clean",
     "robustness",
     "network",
+    "ablation",
 )
 
 
