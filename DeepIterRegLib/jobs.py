@@ -494,14 +494,14 @@ def roadmap_file(
     on_progress("Draw", 1.0)
 
 
-def pick_files(result: Path, pixel: tuple[float, float], vessels: Path | None) -> dict[str, Any]:
-    """The ray of a pixel (column, row) of a registered DSA, CTA RAS mm, and the vessel point nearest to it."""
-    from DeepIterRegLib.report.outputs import read_registration
+def pick_files(result: Path, pixel: tuple[float, float], vessels: Path | None, view: int = 0) -> dict[str, Any]:
+    """The ray of a pixel (column, row) of a registered DSA (view from 0), CTA RAS mm, and the vessel point nearest to it."""
+    from DeepIterRegLib.report.outputs import carm_of_view, read_registration
     from DeepIterRegLib.roadmap import nearest_vessel, ray
     from DeepIterRegLib.roadmap.files import vessel_points
 
     registration = read_registration(result)
-    carm = registration.carm
+    carm = carm_of_view(registration, view)
     column, row = pixel
     if not (-0.5 <= column <= carm.columns - 0.5 and -0.5 <= row <= carm.rows - 0.5):
         raise InputError(

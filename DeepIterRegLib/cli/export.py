@@ -16,6 +16,7 @@ from DeepIterRegLib.cli.options import (
     ResultFolder,
     Subtraction,
     SubtractionOption,
+    ViewNumber,
 )
 
 
@@ -59,6 +60,7 @@ def export(
         list[str] | None,
         typer.Option(metavar="FILE:COLOUR[:...]", help="Over the run, as for project; else the registered vessels."),
     ] = None,
+    view: ViewNumber = 1,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Take another DSA or CTA than the one registered.")
     ] = False,
@@ -96,6 +98,7 @@ def export(
         mask_frames=frame_numbers(mask_frames, "--mask-frames"),
         subtraction=subtraction.value,
         check=not no_check,
+        view=view - 1,
     )
     place = (
         output_folder(out, DICOM_FILES, overwrite=overwrite)

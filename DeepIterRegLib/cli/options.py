@@ -50,6 +50,7 @@ DsaFile = Annotated[
     Path, typer.Argument(help="DSA: DICOM XA file, or an image file with typed-in geometry.", show_default=False)
 ]
 ResultFolder = Annotated[Path, typer.Argument(help="What register wrote.", show_default=False)]
+ViewNumber = Annotated[int, typer.Option("--view", min=1, help="Of several views of one pose, this one, from 1.")]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output of an earlier run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from DeepIterRegLib.cli.app import app, command
-from DeepIterRegLib.cli.options import Json, ResultFolder
+from DeepIterRegLib.cli.options import Json, ResultFolder, ViewNumber
 
 
 @app.command()
@@ -23,6 +23,7 @@ def pick(
     vessels: Annotated[
         Path | None, typer.Option(help="Vessels of the CTA: mask, model, curve or centreline.", show_default=False)
     ] = None,
+    view: ViewNumber = 1,
     as_json: Json = False,
 ) -> None:
     """A pixel of the DSA as a ray in the CTA, and the vessel nearest to it.
@@ -39,7 +40,7 @@ def pick(
     from DeepIterRegLib.typed import numbers
 
     column, row = numbers(pixel, "COLUMN,ROW", (2,))
-    answer = pick_files(result, (column, row), vessels)
+    answer = pick_files(result, (column, row), vessels, view - 1)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))
         return

@@ -19,7 +19,7 @@ from DeepIterRegLib.jobs import SubtractionMode, content_hash
 from DeepIterRegLib.progress import Progress
 from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report.images import RED, opacity
-from DeepIterRegLib.report.outputs import read_registration
+from DeepIterRegLib.report.outputs import carm_of_view, read_registration
 from DeepIterRegLib.transforms import write_tfm
 from DeepIterRegLib.volume import load_volume
 from DeepIterRegLib.volume_checks import prepare_cta
@@ -48,6 +48,8 @@ class ExportJob:
         What is drawn over the run; nothing for the registered vessels.
     check
         Refuse a DSA or CTA that is not the one registered; else only tell.
+    view
+        From 0, of the views that share the pose.
     """
 
     result: Path
@@ -60,6 +62,7 @@ class ExportJob:
     mask_frames: tuple[int, ...] | None = None
     subtraction: SubtractionMode = "auto"
     check: bool = True
+    view: int = 0
 
 
 def export_result(job: ExportJob, path: Path, on_progress: Progress) -> list[str]:
@@ -71,19 +74,20 @@ def export_result(job: ExportJob, path: Path, on_progress: Progress) -> list[str
         No result, no DSA where pixels are needed, or a DSA or CTA that is not the one registered.
     """
     registration = read_registration(job.result)
+    carm = carm_of_view(registration, job.view)
     if job.identify and job.to != "dicom":
         raise InputError("--identify belongs to --to dicom: no other export holds a patient's identity.")
     if job.to == "itk":
         write_tfm(path, registration.cta_to_carm)
         return []
     if job.to in CAMERAS:
-        values = CAMERAS[job.to](registration.carm, registration.cta_to_carm)
+        values = CAMERAS[job.to](carm, registration.cta_to_carm)
         path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         return []
     on_progress("Read DSA", 0.0)
-    run, notes = _registered_run(job, registration)
+    run, notes = _registered_run(job, registration, carm)
     on_progress("Draw", 0.0)
-    overlay = _overlay(job, registration)
+    overlay = _overlay(job, registration, carm)
     if job.to == "mp4":
         film.write_mp4(path, run, overlay)
     elif job.to == "gif":
@@ -94,11 +98,10 @@ def export_result(job: ExportJob, path: Path, on_progress: Progress) -> list[str
     return notes
 
 
-def _registered_run(job: ExportJob, registration: Registration) -> tuple[Angiogram, list[str]]:
+def _registered_run(job: ExportJob, registration: Registration, carm: CArm) -> tuple[Angiogram, list[str]]:
     """The run that was registered, from its file: the result keeps no pixels of it."""
     if job.dsa is None:
         raise InputError(f"--to {job.to} needs the run's pixels, which a result does not keep: give --dsa.")
-    carm = registration.carm
     geometry = GeometryOptions(
         projection_matrix=carm.projection_matrix, sid_mm=carm.sid_mm, pixel_spacing_mm=carm.pixel_spacing_mm
     )
@@ -109,17 +112,21 @@ def _registered_run(job: ExportJob, registration: Registration) -> tuple[Angiogr
             f"{carm.rows} and {carm.columns}: give the DSA of this result."
         )
     told = "; or it was subtracted in another way: give the --mask-frames and --subtraction of its registration"
-    notes = _checked(job, registration, "dsa", f"--dsa {job.dsa}", told, run.frames)
+    notes = _checked(
+        job, registration, "dsa" if job.view == 0 else f"dsa {job.view + 1}", f"--dsa {job.dsa}", told, run.frames
+    )
     return replace(run, carm=carm), notes
 
 
-def _overlay(job: ExportJob, registration: Registration) -> np.ndarray:
+def _overlay(job: ExportJob, registration: Registration, carm: CArm) -> np.ndarray:
     """What lies over the run (row, column, 4) uint8: items, or the registered vessels as the report shows them."""
     if job.items:
         from DeepIterRegLib.roadmap.draw import layer
         from DeepIterRegLib.roadmap.files import parse_items, things_of
 
-        return layer(things_of(parse_items(job.items)), registration.carm, registration.cta_to_carm)
+        return layer(things_of(parse_items(job.items)), carm, registration.cta_to_carm)
+    if job.view > 0:
+        raise InputError("A result keeps the vessels' projection of its first view only: give --item for another.")
     folder = job.result if job.result.is_dir() else job.result.parent
     projection = load_volume(folder / "projection.nii.gz").voxels[0]
     overlay = np.empty((*projection.shape, 4), dtype=np.uint8)
@@ -146,7 +153,7 @@ def _write_dicom(
     words = "MinIP of the run" if job.frame is None else f"Frame {job.frame + 1} of the run"
     picture = burn_notice(over(grey_frame(run, job.frame), overlay))
     words += " with the registered CTA over it"
-    derived.write_secondary_capture(folder / DICOM_FILES[1], study, picture, registration.carm, shown, words)
+    derived.write_secondary_capture(folder / DICOM_FILES[1], study, picture, run.carm, shown, words)
     if job.identify:
         notes.append(f"Identity kept in the DICOM files: {', '.join(study.kept)}.")
         if not study.ct:

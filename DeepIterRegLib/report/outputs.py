@@ -60,6 +60,20 @@ def read_registration(path: Path) -> Registration:
         raise InputError(f"{file} is not the registration.json that deepiterreg register writes.") from error
 
 
+def carm_of_view(registration: Registration, view: int) -> CArm:
+    """The C-arm of one of the views (from 0) that share the pose.
+
+    Raises
+    ------
+    InputError
+        There is no such view.
+    """
+    count = len(registration.views)
+    if not 0 <= view < count:
+        raise InputError(f"View {view + 1} is asked for, but the result has {count}: give --view 1 to {count}.")
+    return registration.views[view].carm
+
+
 def detector_image(image: np.ndarray, carm: CArm) -> Volume:
     """An image (row, column) as a volume of one slice that stands where the detector stood, C-arm RAS mm."""
     row_spacing, column_spacing = carm.pixel_spacing_mm

@@ -6,7 +6,7 @@ import json
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ from DeepIterRegLib.export import film
 from DeepIterRegLib.export.files import CAMERAS, SUFFIXES
 from DeepIterRegLib.geometry import lps_ras
 from DeepIterRegLib.jobs import content_hash
-from DeepIterRegLib.registration import InitRecord, Registration
+from DeepIterRegLib.registration import InitRecord, Registration, ViewRecord
 from DeepIterRegLib.report import write_registration
 from DeepIterRegLib.roadmap import burn_notice, grey_frame, over
 from DeepIterRegLib.transforms import read_pose
@@ -150,6 +150,24 @@ def test_what_does_not_fit_is_refused(case: Case, patient_folder: Path, tmp_path
     assert "--identify belongs" in run(case.result, "--to", "vtk", "--identify", "--out", tmp_path / "v.json", code=2)
     assert "none of the endings" in run(case.result, "--to", "opencv", "--out", tmp_path / "v.txt", code=2)
     assert sorted((p.name for p in tmp_path.iterdir()), reverse=True) == ["other.dcm", "any.gif"]
+
+
+def test_a_second_view_has_its_own_camera_and_pixels(case: Case, patient_folder: Path, tmp_path: Path) -> None:
+    turned = case.registration.carm.turned(1)
+    views = (ViewRecord("DSA 1", case.registration.carm, 0.5), ViewRecord("DSA 2", turned, 0.4))
+    (tmp_path / "result").mkdir()
+    text = json.dumps(replace(case.registration, views=views).to_json_dict())
+    (tmp_path / "result" / "registration.json").write_text(text)
+    run(tmp_path / "result", "--to", "opencv", "--view", 2, "--out", tmp_path / "two.json")
+    camera = json.loads((tmp_path / "two.json").read_text())
+    at = np.array(camera["P"]) @ [*case.registration.centre_cta_mm, 1.0]
+    expected = turned.project(case.registration.centre_cta_mm[None], case.registration.cta_to_carm)[0]
+    assert at[:2] / at[2] == pytest.approx(expected, abs=0.01)
+    gif = (tmp_path / "result", "--to", "gif", "--view", 2, "--dsa", case.dsa, "--out", tmp_path / "two.gif")
+    assert "first view only" in run(*gif, code=2)
+    item = ("--item", patient_folder / "arteries.nii.gz")
+    assert "could not be checked" in run(*gif, *item)
+    assert "has 2" in run(tmp_path / "result", "--to", "vtk", "--view", 3, "--out", tmp_path / "v.json", code=2)
 
 
 # -- films ---------------------------------------------------------------------------------------------------
