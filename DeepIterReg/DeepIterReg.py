@@ -101,6 +101,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._timer: Any = None
         self._warmUp: Any = None  # thread that imports what takes seconds
         self._shownDsa: Any = None  # whose geometry is in the panel
+        self._study: Any = None
 
     # -- life cycle ---------------------------------------------------------------------------------
 
@@ -120,6 +121,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from DeepIterRegSlicer.display_form import DisplayForm
         from DeepIterRegSlicer.geometry_form import GeometryForm
         from DeepIterRegSlicer.score_plot import ScorePlot
+        from DeepIterRegSlicer.study_form import StudyForm
 
         uiWidget = slicer.util.loadUI(resourcePath("UI/DeepIterReg.ui"))
         self.layout.addWidget(uiWidget)
@@ -129,6 +131,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._geometry = GeometryForm(self.ui, self._refresh)
         self._display = DisplayForm(self.ui)
         self._plot = ScorePlot(self.ui.scorePlotLabel)
+        self._study = StudyForm(resourcePath("UI/DeepIterRegStudy.ui"), self._use)
+        uiWidget.layout().insertWidget(uiWidget.layout().count() - 1, self._study.widget)  # above the spacer
         self._timer = qt.QTimer()
         self._timer.setInterval(TICK_MS)
         self._timer.connect("timeout()", self._onTick)
@@ -143,6 +147,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def cleanup(self) -> None:
         """Before the panel goes: nothing of it runs on."""
+        if self._study is not None:
+            self._study.close()
         self._drop()
         self.setParameterNode(None)
         self.removeObservers()

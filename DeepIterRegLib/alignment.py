@@ -6,7 +6,7 @@ direction; see `normal_equations`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numba
@@ -20,6 +20,9 @@ from DeepIterRegLib.rendering.splat import pixel_intrinsics
 
 # A turn by one radian moves the rim of the head by about this much: it makes angles and mm comparable.
 LEVER_MM = 60.0
+# Independent samples in an image, for `pose_covariances`; measured on phantoms.
+SAMPLES = 300.0
+_LARGEST_ERROR_MM = 100.0  # what is known without any view
 
 
 @dataclass(frozen=True)
@@ -47,6 +50,25 @@ class Measure:
 
 FIND = Measure(16.0, 0.5)  # tells poses apart
 REFINE = Measure(1.0, 1.0)  # ZNCC, unbiased near the truth
+
+
+@dataclass(frozen=True)
+class View:
+    """A run as vessels are aligned to it.
+
+    Attributes
+    ----------
+    channels : (3, rows, columns) float32
+        Of its contrast, as from `vessel_channels`.
+    valid : (rows, columns) bool
+        Where they count.
+    carm
+        All views of a registration are of one C-arm frame, in which the head lies still.
+    """
+
+    channels: np.ndarray
+    valid: np.ndarray
+    carm: CArm
 
 
 @dataclass(frozen=True)
@@ -139,6 +161,11 @@ def make_target(
         taps,
         measure,
     )
+
+
+def make_targets(views: Sequence[View], rows: int, sigma_px: float, measure: Measure) -> tuple[Target, ...]:
+    """`make_target` of each view."""
+    return tuple(make_target(view.channels, view.valid, view.carm, rows, sigma_px, measure) for view in views)
 
 
 @dataclass(frozen=True)
@@ -244,6 +271,51 @@ def normal_equations(
     return score, gradient, matrix
 
 
+def joint_equations(
+    points: Points, poses: np.ndarray, targets: Sequence[Target], saturation_mm: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`normal_equations` of the mean of the views' scores, with respect to the twist of `move` with the first view's C-arm."""
+    first, *others = targets
+    score, gradient, matrix = normal_equations(points, poses, first, saturation_mm)
+    for other in others:
+        s, g, m = normal_equations(points, poses, other, saturation_mm)
+        to_other = _twist_between(first.carm, other.carm)
+        score, gradient, matrix = score + s, gradient + g @ to_other, matrix + to_other.T @ m @ to_other
+    n = len(targets)
+    return score / n, gradient / n, matrix / n
+
+
+def _twist_between(carm: CArm, other: CArm) -> np.ndarray:
+    """Matrix (6, 6) from twists of `move` along the axes of one camera to those along another's that move the head alike.
+
+    Both turn about the points' origin, so rotations and shifts do not mix.
+    """
+    turn = other.axes @ carm.axes.T
+    between = np.zeros((6, 6))
+    between[:3, :3] = turn * np.sign(np.linalg.det(turn))  # a mirrored image turns the other way round
+    between[3:, 3:] = turn
+    return between
+
+
+def pose_covariances(
+    points: Points, cta_to_carm: np.ndarray, targets: Sequence[Target], saturation_mm: float
+) -> tuple[np.ndarray, ...]:
+    """How well a pose (4, 4) is determined by all views together: covariance (6, 6), mm2, along the axes of each view.
+
+    The score is taken as a likelihood of as many independent samples as make it agree with the errors of phantoms
+    (`SAMPLES`): log L = -n/2 log(1 - score^2), whose curvature is n score / (1 - score^2) times the Gauss-Newton matrix.
+    Targets should be those of `REFINE`.
+    """
+    information = np.eye(6) / _LARGEST_ERROR_MM**2
+    turns = [_twist_between(targets[0].carm, target.carm) for target in targets]
+    for target, turn in zip(targets, turns, strict=True):
+        score, _, matrix = normal_equations(points, cta_to_carm[None], target, saturation_mm)
+        fit = float(np.clip(score[0], 0, 0.95))
+        information += SAMPLES * fit / (1 - fit**2) * turn.T @ matrix[0] @ turn
+    covariance = np.linalg.inv(information)
+    return tuple(turn @ covariance @ turn.T for turn in turns)
+
+
 def zncc(points: Points, poses: np.ndarray, target: Target, saturation_mm: float) -> np.ndarray:
     """Zero-mean normalised cross-correlation (B,) of the three channels, -1 to 1. Arguments as in `normal_equations`."""
     gram, cross = _inner_products(points, poses, target, saturation_mm)
@@ -325,7 +397,7 @@ def move(poses: np.ndarray, twists: np.ndarray, points: Points, carm: CArm) -> n
 def levenberg_marquardt(
     points: Points,
     poses: np.ndarray,
-    target: Target,
+    targets: Sequence[Target],
     *,
     iterations: int,
     saturation_mm: float,
@@ -333,7 +405,7 @@ def levenberg_marquardt(
     tolerance_mm: float = 0.0,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Climb the score of `normal_equations` from many poses at once.
+    """Climb the score of `joint_equations` from many poses at once.
 
     Damping falls by 3 after a gain and rises by 4 after a loss, per pose; a step that loses is undone, so
     the score never falls.
@@ -343,7 +415,7 @@ def levenberg_marquardt(
     poses (B, 4, 4), score (B,), trace: best score of the batch after each iteration.
     """
     poses = poses.copy()
-    score, gradient, matrix = normal_equations(points, poses, target, saturation_mm)
+    score, gradient, matrix = joint_equations(points, poses, targets, saturation_mm)
     lam = np.full(len(poses), damping)
     trace = [float(score.max())]
     active = np.ones(len(poses), dtype=bool)
@@ -354,8 +426,8 @@ def levenberg_marquardt(
         if len(index) == 0:
             break
         step = _step(gradient[index], matrix[index], lam[index])
-        tried = move(poses[index], step, points, target.carm)
-        s, g, m = normal_equations(points, tried, target, saturation_mm)
+        tried = move(poses[index], step, points, targets[0].carm)
+        s, g, m = joint_equations(points, tried, targets, saturation_mm)
         gained = s > score[index]
         won = index[gained]
         poses[won], score[won], gradient[won], matrix[won] = tried[gained], s[gained], g[gained], m[gained]

@@ -9,20 +9,25 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import os
 import re
+import shutil
 import time
 import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Literal, cast, get_args
 
 from DeepIterRegLib import __version__
+from DeepIterRegLib.cta_cache import CtaCache, file_state
 from DeepIterRegLib.dicom import GeometryOptions
 from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.evaluation.runner import Failed, stopping, work_through
 from DeepIterRegLib.jobs import (
     Device,
     Outcome,
@@ -82,11 +87,14 @@ class BatchCase:
         What to register, and how.
     paths
         Column to path, of every path in the row.
+    problems
+        What is wrong with the row, each with row (line of the file) and column; such a case cannot be done.
     """
 
     name: str
     job: RegisterJob
     paths: dict[str, Path] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -110,31 +118,36 @@ class CaseResult:
 def read_cases(table: Path, device: Device = "auto") -> list[BatchCase]:
     """Cases of a CSV file, one a row; paths are absolute, or relative to the file.
 
+    A row that is wrong is a case with `problems`; of two rows with one name the second is wrong. A case that has no name
+    of its own is called by its row. Whether the paths exist is not looked at: that is the case's own trouble.
+
     Raises
     ------
     InputError
-        Everything wrong with the table, each problem with its row (line of the file) and column. Whether the paths
-        exist is not looked at: that is the case's own trouble.
+        Everything wrong with the table, each problem with its row and column, if not a single row can be used.
     """
-    rows = _rows(table)
-    problems: list[str] = []
     cases: list[BatchCase] = []
     seen: dict[str, int] = {}
-    for line, cells in rows:
+    for line, cells, problems in _rows(table):
         row = _Row(line, cells, table.absolute().parent)
+        row.problems += problems
         case = row.case(device)
-        problems += row.problems
         if first := seen.get(case.name.lower()):
-            problems.append(f'Row {line}, column name: "{case.name}" stands in row {first} already; names must differ.')
+            row.problems.append(
+                f'Row {line}, column name: "{case.name}" stands in row {first} already; names must differ.'
+            )
         seen.setdefault(case.name.lower(), line)
+        if row.problems:
+            named = not any(problem.startswith(f"Row {line}, column name") for problem in row.problems)
+            case = replace(case, name=case.name if named else f"row {line}", problems=tuple(row.problems))
         cases.append(case)
-    if problems:
-        raise InputError(problems)
+    if all(case.problems for case in cases):
+        raise InputError(problem for case in cases for problem in case.problems)
     return cases
 
 
-def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
-    """Line number and filled cells of each row that is not empty."""
+def _rows(table: Path) -> list[tuple[int, dict[str, str], list[str]]]:
+    """Line number, filled cells and problems of each row that is not empty."""
     if not table.is_file():
         raise InputError(f"Table {table} does not exist: give a CSV file with --cases.")
     try:
@@ -145,16 +158,17 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
     header = [name.strip().lower() for name in next(reader, [])]
     problems = _header_problems(header)
-    rows = []
+    rows: list[tuple[int, dict[str, str], list[str]]] = []
     for cells in reader:
         filled = [cell.strip() for cell in cells]
         if not any(filled):
             continue
+        wrong = []
         if any(filled[len(header) :]):
-            problems.append(
+            wrong.append(
                 f"Row {reader.line_num} has {len(cells)} cells for {len(header)} columns: put cells with commas in quotes."
             )
-        rows.append((reader.line_num, {name: cell for name, cell in zip(header, filled, strict=False) if cell}))
+        rows.append((reader.line_num, {name: cell for name, cell in zip(header, filled, strict=False) if cell}, wrong))
     if not rows and not problems:
         problems.append(f"Table {table.name} has no case: it needs a row below the names of the columns.")
     if problems:
@@ -282,7 +296,7 @@ def missing_paths(cases: Iterable[BatchCase]) -> list[str]:
         f"{case.name}: {column} {path} does not exist."
         for case in cases
         for column, path in case.paths.items()
-        if not path.exists()
+        if not case.problems and not path.exists()
     ]
 
 
@@ -292,14 +306,17 @@ def missing_paths(cases: Iterable[BatchCase]) -> list[str]:
 def run_cases(
     cases: list[BatchCase],
     out: Path,
-    write_scene: WriteScene,
+    write_scene: WriteScene | None,
     tell: Callable[[str], None],
     should_stop: ShouldStop,
+    workers: int = 1,
+    scheduler: str = "",
 ) -> list[CaseResult]:
     """Do every case that is not done, each into a folder of its own, and keep the summary up to date.
 
-    A case is done if its folder holds the result of the same inputs and settings. One that fails is told and the rest
-    go on. `out` afterwards holds `SUMMARY` and a folder of `CASE_FILES` for each case done; each appears whole or not at all.
+    A case is done if its folder holds the result of the same inputs and settings. One that fails, or whose row is wrong, is
+    told and the rest go on. `out` afterwards holds `SUMMARY` and a folder of `CASE_FILES` for each case done; each appears
+    whole or not at all.
 
     Parameters
     ----------
@@ -307,43 +324,93 @@ def run_cases(
     out
         Made if needed.
     write_scene
-        Called with the outcome, the job and the path of the scene to write.
+        Called with the outcome, the job and the path of the scene to write; None where there is no Slicer: no scene.
     tell
         Called with a line for the person who waits.
     should_stop
         True ends the work: cases not reached stay "waiting".
+    workers, scheduler
+        As `evaluation.runner.run_items` takes them. Workers on other machines must see the same files under the same paths.
 
     Raises
     ------
     InputError
-        The summary cannot be written.
+        The summary cannot be written; no Dask, or no scheduler.
     """
     results = [CaseResult(case.name, "waiting") for case in cases]
     write_summary(out, results)
-    for number, case in enumerate(cases):
-        if should_stop():
-            break
-        head = f"[{number + 1}/{len(cases)}] {case.name}: "
-        earlier = finished(case, out)
-        if earlier is None:
-            tell(head + "started")
-        try:
-            results[number] = earlier or _attempt(case, out, write_scene, should_stop)
-        except Cancelled:
-            break
-        tell(head + ("done before" if earlier else _line(results[number])))
-        if earlier is None:
+    heads = [f"[{number}/{len(cases)}] {case.name}: " for number, case in enumerate(cases, 1)]
+    todo = []
+    for n, case in enumerate(cases):
+        if case.problems:
+            results[n] = CaseResult(case.name, "failed", message=_message(case.problems, case))
+            tell(heads[n] + _line(results[n]))
+        elif earlier := finished(case, out, with_scene=write_scene is not None):
+            results[n] = earlier
+            tell(heads[n] + "done before")
+        else:
+            todo.append(n)
+    shared = _Shared(out.absolute(), write_scene, CtaCache())
+    work = _work
+    if workers == 1 and not scheduler:  # only here is it known when a case begins
+        numbers = {cases[n].name: n for n in todo}
+
+        def work(shared: _Shared, case: BatchCase) -> CaseResult:
+            tell(heads[numbers[case.name]] + "started")
+            return _work(shared, case)
+
+    found = work_through(work, [cases[n] for n in todo], shared, workers, scheduler, should_stop)
+    with suppress(Cancelled), closing(found):
+        for index, result in found:
+            n = todo[index]
+            died = isinstance(result, Failed)
+            results[n] = CaseResult(cases[n].name, "failed", message=result.message) if died else result
+            tell(heads[n] + _line(results[n]))
             _keep_summary(out, results, tell)
+    for n in todo:
+        if results[n].status == "waiting" and not scheduler:  # workers that did not end in time were killed
+            _remove_leftovers(cases[n].name, out)
     write_summary(out, results)
     return results
 
 
-def finished(case: BatchCase, out: Path) -> CaseResult | None:
+@dataclass(frozen=True)
+class _Shared:
+    """What every process needs for its cases."""
+
+    out: Path
+    write_scene: WriteScene | None
+    ctas: CtaCache
+
+
+def _work(shared: _Shared, case: BatchCase) -> CaseResult:
+    with _quoting_nothing():
+        return _attempt(case, shared, stopping)
+
+
+@contextmanager
+def _quoting_nothing() -> Iterator[None]:
+    """Readers' warnings quote header values, which may name the patient; in workers nobody else silences them."""
+    if os.environ.get("DEEPITERREG_DEBUG"):
+        yield
+        return
+    before = logging.root.manager.disable
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.disable(max(before, logging.WARNING))
+        try:
+            yield
+        finally:
+            logging.disable(before)
+
+
+def finished(case: BatchCase, out: Path, *, with_scene: bool) -> CaseResult | None:
     """The result of an earlier run of the same inputs and settings; None if there is none, or not whole."""
     folder = out / case.name
+    needed = [name for name in CASE_FILES if with_scene or name != SCENE]
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-        if record["fingerprint"] != fingerprint(case) or not all((folder / name).is_file() for name in CASE_FILES):
+        if record["fingerprint"] != fingerprint(case) or not all((folder / name).is_file() for name in needed):
             return None
         values = json.loads((folder / "registration.json").read_text(encoding="utf-8"))
         return _result(case, Registration.from_json_dict(values), float(record["seconds"]))
@@ -355,26 +422,23 @@ def fingerprint(case: BatchCase) -> str:
     """Changes with the settings, the version, and each input's path, size and time of change."""
     settings = asdict(replace(case.job, geometry=GeometryOptions()))
     geometry = {name: None if value is None else str(value) for name, value in asdict(case.job.geometry).items()}
-    inputs = {column: _state(path) for column, path in case.paths.items()}
+    inputs = {column: file_state(path) for column, path in case.paths.items()}
     text = json.dumps([__version__, settings, geometry, inputs], sort_keys=True, default=str)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
 
-def _state(path: Path) -> list[tuple[str, int, int]]:
-    """Path, size and time of change in ns, of a file or of every file in a folder."""
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-    return [(str(f.absolute()), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
-
-
-def _attempt(case: BatchCase, out: Path, write_scene: WriteScene, should_stop: ShouldStop) -> CaseResult:
+def _attempt(case: BatchCase, shared: _Shared, should_stop: ShouldStop) -> CaseResult:
     """Register a case into its folder; what goes wrong with it is its result."""
     started = time.perf_counter()
+    out = shared.out
     try:
+        _remove_leftovers(case.name, out)
         before = fingerprint(case)
         with output_folder(out / case.name, CASE_FILES, overwrite=True) as folder:
-            outcome = register_case(case_of_files(case.job), say_nothing, should_stop)
+            outcome = register_case(case_of_files(case.job, shared.ctas), say_nothing, should_stop)
             write_registration(folder, outcome.registration, outcome.angiogram, outcome.vessels)
-            write_scene(outcome, case.job, folder / SCENE)
+            if shared.write_scene:
+                shared.write_scene(outcome, case.job, folder / SCENE)
             seconds = time.perf_counter() - started
             record = {"fingerprint": before, "seconds": round(seconds, 2), "version": __version__}
             (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
@@ -392,8 +456,18 @@ def _attempt(case: BatchCase, out: Path, write_scene: WriteScene, should_stop: S
         problems = (f"Unexpected {type(error).__name__} (a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows where).",)
     if (out / case.name).exists():
         problems = (*problems, "Its folder holds the result of an earlier run, with other inputs or settings.")
-    message = " ".join(nameless(in_columns(problem), case) for problem in problems)
-    return CaseResult(case.name, "failed", seconds=time.perf_counter() - started, message=" ".join(message.split()))
+    return CaseResult(case.name, "failed", seconds=time.perf_counter() - started, message=_message(problems, case))
+
+
+def _remove_leftovers(name: str, out: Path) -> None:
+    """What a killed process wrote of this case and could not clear away (see `output_folder`)."""
+    for folder in out.glob(".*.partial"):
+        if re.fullmatch(rf"\.{re.escape(name)}\.[a-z0-9_]{{8}}\.partial", folder.name):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _message(problems: Iterable[str], case: BatchCase) -> str:
+    return " ".join(" ".join(nameless(in_columns(problem), case) for problem in problems).split())
 
 
 def _log_fault(error: Exception) -> None:

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 
-from DeepIterRegLib.alignment import FIND, Points, make_target, zncc
+from DeepIterRegLib.alignment import FIND, Points, View, make_targets, zncc
 from DeepIterRegLib.errors import InputError
-from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.progress import Progress
 from DeepIterRegLib.registration import Init, InitRecord, StageRecord
 from DeepIterRegLib.search import Found, Level, SearchSettings, climb, search
@@ -62,15 +62,13 @@ class NetworkInit:
 
 @dataclass(frozen=True)
 class Scene:
-    """What every step looks at: the CTA's vessels, channels (3, r, c) of the DSA's contrast, and the view."""
+    """What every step looks at: the CTA's vessels, and the views with the masks of each."""
 
     points: Points
-    channels: np.ndarray
-    valid: np.ndarray
-    carm: CArm
+    views: tuple[View, ...]
     centre_cta_mm: np.ndarray
     cta_vessels: Volume
-    dsa_masks: DsaMasks
+    dsa_masks: tuple[DsaMasks, ...]
 
 
 @dataclass(frozen=True)
@@ -148,7 +146,7 @@ def initial_pose(
             proposals = proposals[:kept]
         report("Network", 1.0)
     begin = time.perf_counter()
-    common = (scene.points, scene.channels, scene.valid, scene.carm)
+    common = (scene.points, scene.views)
     if init == "network" and len(proposals):
         name, levels = "Network, refined", search_settings.levels
         found = climb(
@@ -180,32 +178,48 @@ def initial_pose(
 
 
 def network_poses(scene: Scene, start: np.ndarray, settings: NetworkInit, seed: int) -> np.ndarray:
-    """Poses (K, 4, 4) that the network leads to; the first from `start` (4, 4) itself.
+    """Poses (K, 4, 4) that the network leads to, asked with every view that shows veins; the first from `start` (4, 4) itself.
 
     Raises
     ------
     InputError
-        Weights that cannot be used, or an image without veins.
+        Weights that cannot be used, or images without veins.
     """
     from DeepIterRegLib.network.predict import predict
 
-    carm = scene.carm
-    pixel_mm2 = carm.pixel_spacing_mm[0] * carm.pixel_spacing_mm[1] / carm.magnification**2
-    if (scene.dsa_masks.veins & scene.valid).sum() * pixel_mm2 < _LEAST_VEINS_MM2:
+    shown = [
+        (view, masks)
+        for view, masks in zip(scene.views, scene.dsa_masks, strict=True)
+        if _veins_mm2(view, masks) >= _LEAST_VEINS_MM2
+    ]
+    if not shown:
         raise InputError("The DSA shows no veins (a run stopped early shows arteries only).")
     veins = vein_voxels(scene.cta_vessels.set_voxels)
     if not len(veins):
         raise InputError("The CTA's vessel mask has no large veins (nothing is left of it after opening by one voxel).")
-    return predict(
-        _network(settings.weights),
-        scene.cta_vessels.to_ras(veins),
-        scene.cta_vessels.voxel_volume_mm3,
-        scene.dsa_masks.veins,
-        scene.valid,
-        carm,
-        _starts(start, scene.centre_cta_mm, settings, seed),
-        settings.rounds,
-    )
+    positions_mm = scene.cta_vessels.to_ras(veins)
+    starts = _starts(start, scene.centre_cta_mm, settings, seed)
+    answers = [
+        predict(
+            _network(settings.weights),
+            positions_mm,
+            scene.cta_vessels.voxel_volume_mm3,
+            masks.veins,
+            view.valid,
+            view.carm,
+            starts,
+            settings.rounds,
+        )
+        for view, masks in shown
+    ]
+    return np.concatenate(answers)
+
+
+def _veins_mm2(view: View, masks: DsaMasks) -> float:
+    """Area of the veins that a view shows, on the head."""
+    carm = view.carm
+    pixel_mm2 = carm.pixel_spacing_mm[0] * carm.pixel_spacing_mm[1] / carm.magnification**2
+    return float((masks.veins & view.valid).sum() * pixel_mm2)
 
 
 def _starts(start: np.ndarray, centre_cta_mm: np.ndarray, settings: NetworkInit, seed: int) -> np.ndarray:
@@ -233,15 +247,21 @@ def _loaded_network(path: Path, stamp: int) -> PoseNetwork:
 
 
 def scene_zncc(scene: Scene, cta_to_carm: np.ndarray, saturation_mm: float, seed: int) -> float:
-    """ZNCC of vessels and directions at a pose (4, 4), as it is reported."""
+    """ZNCC of vessels and directions at a pose (4, 4), as it is reported: mean of the views."""
     return float(scene_znccs(scene, cta_to_carm[None], saturation_mm, seed)[0])
 
 
 def scene_znccs(scene: Scene, poses: np.ndarray, saturation_mm: float, seed: int) -> np.ndarray:
     """`scene_zncc` (K,) of poses (K, 4, 4)."""
-    target = make_target(scene.channels, scene.valid, scene.carm, _ACCEPTANCE_ROWS, _ACCEPTANCE_SIGMA_PX, FIND)
+    mean: np.ndarray = view_znccs(scene, poses, saturation_mm, seed).mean(axis=0)
+    return mean
+
+
+def view_znccs(scene: Scene, poses: np.ndarray, saturation_mm: float, seed: int) -> np.ndarray:
+    """`scene_zncc` (V, K) of each view at poses (K, 4, 4)."""
+    targets = make_targets(scene.views, _ACCEPTANCE_ROWS, _ACCEPTANCE_SIGMA_PX, FIND)
     drawn = scene.points.subset(_ACCEPTANCE_POINTS, np.random.default_rng(seed))
-    return zncc(drawn, poses, target, saturation_mm)
+    return np.stack([zncc(drawn, poses, target, saturation_mm) for target in targets])
 
 
 def level_record(name: str, found: Found, seconds: float, levels: tuple[Level, ...]) -> StageRecord:

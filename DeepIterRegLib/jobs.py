@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -30,6 +30,7 @@ from DeepIterRegLib.volume import Volume, is_mask, load_volume, save_volume
 from DeepIterRegLib.volume_checks import check_cta, prepare_cta
 
 if TYPE_CHECKING:
+    from DeepIterRegLib.cta_cache import CtaCache
     from DeepIterRegLib.segmentation.cta import CtaSegmentation
     from DeepIterRegLib.segmentation.dsa import DsaMasks, DsaSegmentation
 
@@ -47,7 +48,17 @@ DSA_MASK_FILES = (
     "arrival_time_s.nii.gz",
 )
 PHANTOM_FOLDER = "patient"
-PHANTOM_FILES = ("cta.nii.gz", "dsa.dcm", "dsa_clean.dcm", "arteries.nii.gz", "veins.nii.gz", "truth.json", "truth.tfm")
+MOST_PHANTOM_VIEWS = 4
+PHANTOM_FILES = (
+    "cta.nii.gz",
+    "dsa.dcm",
+    *(f"dsa{n}.dcm" for n in range(2, MOST_PHANTOM_VIEWS + 1)),
+    "dsa_clean.dcm",
+    "arteries.nii.gz",
+    "veins.nii.gz",
+    "truth.json",
+    "truth.tfm",
+)
 DEMO_FILES = (*REGISTRATION_FILES, PHANTOM_FOLDER)
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -97,6 +108,8 @@ class Case:
         ``cta_to_carm``, RAS mm: where to start, and what to measure the result against.
     cta_segmentation, dsa_segmentation
         Settings; None for the defaults.
+    segment_cta
+        In place of `segment_vessels`, from somebody who keeps its result.
     """
 
     cta: Callable[[], Volume]
@@ -113,6 +126,7 @@ class Case:
     reference: Callable[[], np.ndarray] | None = None
     cta_segmentation: CtaSegmentation | None = None
     dsa_segmentation: DsaSegmentation | None = None
+    segment_cta: Callable[[Volume, CtaSegmentation], Volume] | None = None
 
 
 @dataclass(frozen=True)
@@ -155,12 +169,13 @@ def register_files(
     return outcome.registration
 
 
-def case_of_files(job: RegisterJob) -> Case:
-    """The case whose parts are read from the files of a job when `register_case` asks for them."""
+def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
+    """The case whose parts are read from the files of a job when `register_case` asks for them, or come from `ctas`."""
     from_file = job.init is not None and job.init not in NAMED_INITS
     subtraction = SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction)
     return Case(
-        cta=partial(load_volume, job.cta),
+        cta=partial(ctas.volume if ctas else load_volume, job.cta),
+        segment_cta=partial(ctas.vessels, job.cta) if ctas else None,
         angiogram=partial(read_angiogram, job.dsa, job.geometry, subtraction),
         init=None if from_file else cast(NamedInit | None, job.init),
         preset=job.preset,
@@ -244,7 +259,7 @@ def register_case(
         registration,
         warnings=(*cta_notes, *registration.warnings),
         seconds=steps.seconds_with(registration.seconds),
-        input_hashes={"cta": _hash(cta.voxels, cta.affine), "dsa": _hash(angiogram.frames)},
+        input_hashes={"cta": content_hash(cta.voxels, cta.affine), "dsa": content_hash(angiogram.frames)},
         mpe_mm_to_reference=None if reference is None else _mpe_mm(registration, reference),
     )
     return Outcome(registration, angiogram, vessels, dsa_masks)
@@ -291,7 +306,8 @@ def _cta_vessels(case: Case, cta: Volume, brought: list[Volume]) -> Volume:
     """The vessels to register: those segmented here unless a person brought vessels, and all that was brought."""
     from DeepIterRegLib.segmentation.cta import CtaSegmentation, segment_vessels
 
-    found = [] if case.cta_vessels else [segment_vessels(cta, case.cta_segmentation or CtaSegmentation())]
+    segment = case.segment_cta or segment_vessels
+    found = [] if case.cta_vessels else [segment(cta, case.cta_segmentation or CtaSegmentation())]
     return _union([*found, *brought])
 
 
@@ -311,7 +327,8 @@ def _mpe_mm(registration: Registration, reference: np.ndarray) -> float:
     return float(mpe_mm(registration.carm, registration.cta_to_carm, reference, registration.centre_cta_mm))
 
 
-def _hash(*arrays: np.ndarray) -> str:
+def content_hash(*arrays: np.ndarray) -> str:
+    """What `Registration.input_hashes` keeps of an input, to know it again."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
@@ -438,6 +455,86 @@ def project_file(
     on_progress("Write", 1.0)
 
 
+def roadmap_file(
+    items: Sequence[str],
+    pose_path: Path | None,
+    like: Path | None,
+    frame: int | None,
+    geometry: GeometryOptions,
+    size: tuple[int, int] | None,
+    path: Path,
+    layer_path: Path | None,
+    on_progress: Progress,
+) -> None:
+    """Write 3D things at a pose as a PNG: over the MinIP or a frame (from 0) of a DSA, or on black without one.
+
+    Without a DSA and a size the view is that of the pose's registration.json. `layer_path` gets the things alone.
+    """
+    from DeepIterRegLib.report.outputs import read_registration
+    from DeepIterRegLib.roadmap.draw import grey_frame, layer, over, write_png
+    from DeepIterRegLib.roadmap.files import parse_items, things_of
+
+    if pose_path is None:
+        raise InputError("Nothing says where the head stood: give --pose (ctaToCarm.tfm or registration.json).")
+    parsed = parse_items(items)
+    cta_to_carm = read_pose(pose_path)
+    on_progress("Read DSA", 0.0)
+    run = read_angiogram(like, geometry) if like is not None else None
+    if run is not None:
+        carm = run.carm if size is None else run.carm.resampled(*size)
+    elif size is None and pose_path.suffix.lower() == ".json":
+        carm = read_registration(pose_path).carm
+    else:
+        carm = _view(None, geometry, size)
+    if frame is not None and (run is None or not 0 <= frame < len(run.frames)):
+        held = f"the DSA has {len(run.frames)}" if run is not None else "there is no DSA: give --like"
+        raise InputError(f"Frame {frame + 1} is asked for, but {held}.")
+    on_progress("Read items", 0.0)
+    things = things_of(parsed)
+    on_progress("Draw", 0.0)
+    drawn = layer(things, carm, cta_to_carm)
+    grey = np.zeros((carm.rows, carm.columns), np.uint8) if run is None else grey_frame(run, frame)
+    if grey.shape != (carm.rows, carm.columns):
+        from PIL import Image
+
+        grey = np.asarray(Image.fromarray(grey).resize((carm.columns, carm.rows), Image.Resampling.BILINEAR))
+    write_png(path, over(grey, drawn))
+    if layer_path is not None:
+        write_png(layer_path, drawn)
+    on_progress("Draw", 1.0)
+
+
+def pick_files(result: Path, pixel: tuple[float, float], vessels: Path | None, view: int = 0) -> dict[str, Any]:
+    """The ray of a pixel (column, row) of a registered DSA (view from 0), CTA RAS mm, and the vessel point nearest to it."""
+    from DeepIterRegLib.report.outputs import carm_of_view, read_registration
+    from DeepIterRegLib.roadmap import nearest_vessel, ray
+    from DeepIterRegLib.roadmap.files import vessel_points
+
+    registration = read_registration(result)
+    carm = carm_of_view(registration, view)
+    column, row = pixel
+    if not (-0.5 <= column <= carm.columns - 0.5 and -0.5 <= row <= carm.rows - 0.5):
+        raise InputError(
+            f"Pixel {column:g},{row:g} (column,row) lies outside the image of {carm.columns} columns and {carm.rows} rows."
+        )
+    beam = ray(carm, pixel, registration.cta_to_carm)
+    answer: dict[str, Any] = {
+        "pixel": [column, row],
+        "source_cta_mm": beam.source_mm.tolist(),
+        "direction_cta": beam.direction.tolist(),
+    }
+    if vessels is not None:
+        found = nearest_vessel(vessel_points(vessels), beam)
+        at = carm.project(found.point_mm[None], registration.cta_to_carm)[0]
+        answer["nearest"] = {
+            "point_cta_mm": found.point_mm.tolist(),
+            "distance_mm": found.distance_mm,
+            "depth_mm": found.depth_mm,
+            "pixel": at.tolist(),
+        }
+    return answer
+
+
 def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | None) -> CArm:
     if like is not None:
         carm = read_angiogram(like, geometry).carm
@@ -458,24 +555,29 @@ def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | 
 def _ray_cast(cta: Volume, carm: CArm, cta_to_carm: np.ndarray, device: Device) -> np.ndarray:
     import torch
 
-    from DeepIterRegLib.rendering.raycast import RaycastProjector, attenuation_per_mm
+    from DeepIterRegLib.rendering.raycast import Method, RaycastProjector, attenuation_per_mm
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    projector = RaycastProjector(attenuation_per_mm(cta), carm, device=device)
+    method: Method = "joseph" if device == "cpu" else "trilinear"
+    projector = RaycastProjector(attenuation_per_mm(cta), carm, method, device=device)
     with torch.no_grad():
         image: np.ndarray = projector(torch.as_tensor(cta_to_carm)[None])[0].cpu().numpy()
     return image
 
 
-def write_phantom(seed: int, folder: Path, on_progress: Progress) -> None:
-    """Write a synthetic patient into `folder`."""
-    from DeepIterRegLib.phantom import make_patient, write_patient
+def write_phantom(seed: int, folder: Path, on_progress: Progress, views: int = 1) -> None:
+    """Write a synthetic patient into `folder`; the second view is lateral where the first is AP, and so on in turn."""
+    from DeepIterRegLib.phantom import make_patient, second_run, write_patient
 
     on_progress("Make patient", 0.0)
     patient = make_patient(seed)
+    runs = [patient]
+    for n in range(1, views):
+        on_progress("Make patient", n / views)
+        runs.append(second_run(runs[-1], seed=n))
     on_progress("Write patient", 0.0)
-    write_patient(patient, folder)
+    write_patient(runs[0], folder, *runs[1:])
     on_progress("Write patient", 1.0)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
@@ -16,20 +16,24 @@ from DeepIterRegLib import similarity
 from DeepIterRegLib.alignment import (
     REFINE,
     Points,
+    View,
     local_radius_mm,
+    make_targets,
+    pose_covariances,
     resize_area,
     tangents,
     vessel_channels,
 )
 from DeepIterRegLib.angiogram import Angiogram
-from DeepIterRegLib.confidence import View, assess, check_inputs
+from DeepIterRegLib.confidence import View as ShownRun
+from DeepIterRegLib.confidence import assess, check_inputs
 from DeepIterRegLib.errors import InputError, RegistrationError
-from DeepIterRegLib.geometry import pose
-from DeepIterRegLib.initial import NetworkInit, Scene, level_record, scene_zncc
+from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.initial import NetworkInit, Scene, level_record, view_znccs
 from DeepIterRegLib.initial import initial_pose as find_initial_pose
 from DeepIterRegLib.progress import Progress, say_nothing
 from DeepIterRegLib.refine import PAPER_A_STAGE_1, PAPER_A_STAGE_2, RefineSettings, refine
-from DeepIterRegLib.registration import NAMED_INITS, Init, InitRecord, Registration, StageRecord
+from DeepIterRegLib.registration import NAMED_INITS, Init, InitRecord, Registration, StageRecord, ViewRecord
 from DeepIterRegLib.rendering.splat import SplatProjector
 from DeepIterRegLib.search import Found, Level, SearchSettings, climb
 from DeepIterRegLib.segmentation.cta import segment_vessels
@@ -42,6 +46,9 @@ ShouldStop = Callable[[], bool]
 # On the phantoms 95 % of random poses score below 0.05 to 0.15, by patient, and right poses 0.28 to 0.62: below this ZNCC
 # nothing was matched. What a search finds with another patient's DSA scores 0.23 to 0.50: that no score can tell.
 _NO_MATCH = 0.15
+# Resolution at which `ViewRecord.axis_error_mm` is found, and the error above which a reader is told.
+_ERROR_ROWS, _ERROR_POINTS, _ERROR_SIGMA_PX = 256, 30000, 1.0
+_POORLY_DETERMINED_MM = 4.0
 
 
 @dataclass(frozen=True)
@@ -150,11 +157,11 @@ class RegistrationSettings:
 
 def register(
     cta: Volume,
-    angiogram: Angiogram,
+    angiograms: Angiogram | Sequence[Angiogram],
     settings: RegistrationSettings | None = None,
     *,
     cta_mask: Volume | None = None,
-    dsa_masks: DsaMasks | None = None,
+    dsa_masks: DsaMasks | Sequence[DsaMasks] | None = None,
     initial_pose: np.ndarray | None = None,
     on_progress: Progress | None = None,
     on_warning: Callable[[str], None] | None = None,
@@ -166,10 +173,10 @@ def register(
     ----------
     cta
         In HU; only its grid is used where `cta_mask` is given.
-    angiogram
-        Subtracted, contrast negative.
+    angiograms
+        Subtracted, contrast negative. Several are views of one head that lies still in one C-arm frame, and determine one pose.
     cta_mask, dsa_masks
-        Vessels; made by our own segmentation where not given.
+        Vessels, of each angiogram; made by our own segmentation where not given.
     initial_pose : (4, 4)
         ``cta_to_carm``; needed with init `file`; with `network` and `auto` the network is asked from there.
     on_progress
@@ -191,28 +198,29 @@ def register(
     settings = settings or RegistrationSettings()
     report = on_progress or say_nothing
     clock = _Clock()
+    runs = (angiograms,) if isinstance(angiograms, Angiogram) else tuple(angiograms)
+    masks = (dsa_masks,) if isinstance(dsa_masks, DsaMasks) else dsa_masks
+    if not runs:
+        raise InputError("No DSA was given: give at least one.")
+    if masks is not None and len(masks) != len(runs):
+        raise InputError(f"There are {len(runs)} DSAs but masks of {len(masks)}: give the masks of each, or of none.")
     if settings.init == "file" and initial_pose is None:
         raise InputError("Init is `file` but no initial pose was given: give a pose file.")
     if cta_mask is None:
         report("Segment CTA", 0.0)
         cta_mask = segment_vessels(cta)
         clock.stop("segment_cta")
-    if dsa_masks is None:
+    if masks is None:
         report("Segment DSA", 0.0)
-        dsa_masks = segment_dsa(angiogram)
+        masks = tuple(segment_dsa(run) for run in runs)
         clock.stop("segment_dsa")
-    points = vessel_points(cta_mask)
-    valid, carm = angiogram.valid, angiogram.carm
-    if not np.any(dsa_masks.vesselness[valid] > 0):
-        raise InputError("The DSA's vessel mask is empty: check the frames, or bring a mask with --dsa-mask.")
-    doubts = check_inputs(cta_mask, [(angiogram, dsa_masks)])
+    scene = make_scene(cta_mask, runs, masks, cta.centre_mm)
+    doubts = check_inputs(cta_mask, list(zip(runs, masks, strict=True)))
     for doubt in doubts:
         if on_warning is not None:
             on_warning(doubt)
     clock.stop("check_inputs")
     radiological = pose.radiological(cta.centre_mm)
-    channels = vessel_channels(contrast_image(dsa_masks, valid), valid)
-    scene = Scene(points, channels, valid, carm, cta.centre_mm, cta_mask, dsa_masks)
     started = find_initial_pose(
         scene,
         radiological,
@@ -236,38 +244,63 @@ def register(
     for number, stage in enumerate(settings.stages, 1):
         name = f"Stage {number}: {'vessel mask' if stage.image == 'mask' else 'MinIP'}"
         current, record = _intensity_stage(
-            name, stage, current, cta_mask, cta.centre_mm, dsa_masks, angiogram, settings, report, should_stop
+            name, stage, current, cta_mask, cta.centre_mm, masks, runs, settings, report, should_stop
         )
         records.append(record)
         clock.stop(f"stage_{number}")
-    score = scene_zncc(scene, current, settings.search.saturation_mm, settings.seed)
+    views = _view_records(scene, current, settings)
+    score = float(np.mean([view.score for view in views]))
     if not score > _NO_MATCH:
         raise RegistrationError(
             f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}): check that both are of the same "
             "patient, that angles, SID and SOD are right, and look at the masks with `deepiterreg segment`."
         )
     report("Confidence", 0.0)
-    views = [View(channels, valid, carm, dsa_masks)]
-    confidence = assess(points, views, current, cta.centre_mm, seed=settings.seed)
+    shown = [ShownRun(v.channels, v.valid, v.carm, m) for v, m in zip(scene.views, masks, strict=True)]
+    confidence = assess(scene.points, shown, current, cta.centre_mm, seed=settings.seed)
     clock.stop("confidence")
     report("Confidence", 1.0)
     return Registration(
         cta_to_carm=current,
-        carm=carm,
+        carm=views[0].carm,
         centre_cta_mm=cta.centre_mm,
-        score=score,
+        score=views[0].score,
+        views=views,
         init=init,
         stages=tuple(records),
         seconds=clock.seconds(),
         warnings=(
             *doubts,
             *started.warnings,
-            *_warnings(angiogram, init, current, radiological, cta.centre_mm, settings),
+            *_warnings(runs, views, init, current, radiological, settings),
         ),
         settings=asdict(settings),
         versions=_versions(),
         confidence=confidence,
     )
+
+
+def make_scene(
+    cta_vessels: Volume, angiograms: Sequence[Angiogram], masks: Sequence[DsaMasks], centre_cta_mm: np.ndarray
+) -> Scene:
+    """What is registered: the vessels of the CTA, and those of each run.
+
+    Raises
+    ------
+    InputError
+        A mask without vessels.
+    """
+    points = vessel_points(cta_vessels)
+    problems, views = [], []
+    for number, (run, found) in enumerate(zip(angiograms, masks, strict=True), 1):
+        if not np.any(found.vesselness[run.valid] > 0):
+            which = "The DSA's vessel mask" if len(angiograms) == 1 else f"The vessel mask of DSA {number}"
+            problems.append(f"{which} is empty: check the frames, or bring a mask with --dsa-mask.")
+            continue
+        views.append(View(vessel_channels(contrast_image(found, run.valid), run.valid), run.valid, run.carm))
+    if problems:
+        raise InputError(problems)
+    return Scene(points, tuple(views), centre_cta_mm, cta_vessels, tuple(masks))
 
 
 def vessel_points(mask: Volume) -> Points:
@@ -314,9 +347,7 @@ def _climb(
     return climb(
         start.poses,
         scene.points,
-        scene.channels,
-        scene.valid,
-        scene.carm,
+        scene.views,
         levels,
         settings.search.saturation_mm,
         seed=settings.seed,
@@ -331,29 +362,24 @@ def _intensity_stage(
     start: np.ndarray,
     cta_mask: Volume,
     centre_cta_mm: np.ndarray,
-    masks: DsaMasks,
-    angiogram: Angiogram,
+    masks: Sequence[DsaMasks],
+    angiograms: Sequence[Angiogram],
     settings: RegistrationSettings,
     report: Progress,
     should_stop: ShouldStop | None,
 ) -> tuple[np.ndarray, StageRecord]:
-    """One stage of A 4.3.4: DRR of the CTA's vessels against the DSA's mask or MinIP, first-order steps."""
+    """One stage of A 4.3.4: DRR of the CTA's vessels against the DSA's mask or MinIP, first-order steps; mean of the views."""
     begin = time.perf_counter()
     device = settings.torch_device()
-    columns = round(stage.rows * angiogram.carm.columns / angiogram.carm.rows)
-    carm = angiogram.carm.resampled(stage.rows, columns)
-    image = masks.vessels.astype(np.float32) if stage.image == "mask" else -masks.minip
-    fixed = torch.from_numpy(resize_area(image, stage.rows, columns)).to(device)
-    valid = torch.from_numpy(resize_area(angiogram.valid, stage.rows, columns) >= 0.5).to(device)
-    if stage.renderer == "siddon":
-        from DeepIterRegLib.rendering.raycast import RaycastProjector
+    scores = [
+        _intensity_score(stage, cta_mask, found, run, device) for found, run in zip(masks, angiograms, strict=True)
+    ]
 
-        project: Callable[[torch.Tensor], torch.Tensor] = RaycastProjector(cta_mask, carm, device=device)
-    else:
-        project = SplatProjector.from_mask(cta_mask, carm, device)
-    measure = getattr(similarity, stage.score)
+    def mean_score(poses: torch.Tensor) -> torch.Tensor:
+        return torch.stack([score(poses) for score in scores]).mean(dim=0)
+
     result = refine(
-        lambda poses: measure(project(poses), fixed, valid),
+        mean_score,
         torch.from_numpy(start[None]).to(device),
         centre_cta_mm,
         stage.climb,
@@ -372,16 +398,73 @@ def _intensity_stage(
     return result.pose[0].cpu().numpy(), record
 
 
+def _intensity_score(
+    stage: IntensityStage, cta_mask: Volume, masks: DsaMasks, angiogram: Angiogram, device: torch.device
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Similarity (B,) of one run with the vessels projected at poses (B, 4, 4)."""
+    columns = round(stage.rows * angiogram.carm.columns / angiogram.carm.rows)
+    carm = angiogram.carm.resampled(stage.rows, columns)
+    image = masks.vessels.astype(np.float32) if stage.image == "mask" else -masks.minip
+    fixed = torch.from_numpy(resize_area(image, stage.rows, columns)).to(device)
+    valid = torch.from_numpy(resize_area(angiogram.valid, stage.rows, columns) >= 0.5).to(device)
+    if stage.renderer == "siddon":
+        from DeepIterRegLib.rendering.raycast import RaycastProjector
+
+        project: Callable[[torch.Tensor], torch.Tensor] = RaycastProjector(cta_mask, carm, device=device)
+    else:
+        project = SplatProjector.from_mask(cta_mask, carm, device)
+    measure = getattr(similarity, stage.score)
+    return lambda poses: measure(project(poses), fixed, valid)
+
+
+def _view_records(scene: Scene, cta_to_carm: np.ndarray, settings: RegistrationSettings) -> tuple[ViewRecord, ...]:
+    """Score of each view, and how well the pose is determined along its axes."""
+    saturation_mm = settings.search.saturation_mm
+    scores = view_znccs(scene, cta_to_carm[None], saturation_mm, settings.seed)[:, 0]
+    drawn = scene.points.subset(_ERROR_POINTS, np.random.default_rng(settings.seed))
+    targets = make_targets(scene.views, _ERROR_ROWS, _ERROR_SIGMA_PX, REFINE)
+    covariances = pose_covariances(drawn, cta_to_carm, targets, saturation_mm)
+    records = []
+    for number, (view, score, covariance) in enumerate(zip(scene.views, scores, covariances, strict=True), 1):
+        u, v, beam = (float(error) for error in np.sqrt(np.diag(covariance)[3:]))
+        name = f"DSA {number} ({view_direction(view.carm)})"
+        records.append(ViewRecord(name, view.carm, float(score), (u, v, beam)))
+    return tuple(records)
+
+
+def view_direction(carm: CArm) -> str:
+    """`AP`, `lateral` or `oblique`, by the larger part of the beam."""
+    across, along, _ = np.abs(carm.beam_axis)
+    return "AP" if along > 2 * across else "lateral" if across > 2 * along else "oblique"
+
+
 def _warnings(
-    angiogram: Angiogram,
+    angiograms: Sequence[Angiogram],
+    views: Sequence[ViewRecord],
     init: InitRecord,
     found: np.ndarray,
     radiological: np.ndarray,
-    centre_cta_mm: np.ndarray,
     settings: RegistrationSettings,
 ) -> tuple[str, ...]:
     """What a reader of the result must know."""
-    warnings = list(angiogram.notes)
+    several = len(views) > 1
+    warnings = [
+        f"{view.name}: {note}" if several else note
+        for view, run in zip(views, angiograms, strict=True)
+        for note in run.notes
+    ]
+    if several:
+        warnings.extend(
+            f"{view.name} hardly matches at the common pose (ZNCC of the vessels is {view.score:.3f}): the head moved between "
+            "the runs, its geometry is wrong, or it is of another patient."
+            for view in views
+            if not view.score > _NO_MATCH
+        )
+    worst = max(max(view.axis_error_mm or (0.0,)) for view in views)
+    if worst > _POORLY_DETERMINED_MM:
+        warnings.append(
+            f"The head's place along the beam is known only to about {worst:.0f} mm: a second view from another side fixes it."
+        )
     if not init.accepted:
         warnings.append(
             f"The initial pose ({init.method}) scored {init.score:.3f}, below the radiological pose's {init.score_radiological:.3f}; "

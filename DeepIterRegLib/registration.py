@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -78,6 +78,51 @@ class Confidence:
 
 
 @dataclass(frozen=True)
+class ViewRecord:
+    """One view of a registration.
+
+    Attributes
+    ----------
+    name
+        As shown to people: number and direction, `DSA 2 (lateral)`.
+    carm
+        On the grid of the DSA; as it was refined, where it was.
+    score
+        As `Registration.score`, of this view alone.
+    axis_error_mm
+        How well the head's place is determined along the view's own u (columns), v (rows) and beam: standard deviation, mm,
+        from the curvature of all views' scores; None where it was not asked for. Comparable over cases, but no bound on
+        what a wrong match is off by.
+    mpe_mm_to_reference
+        MPE in this view against a reference pose, where there was one.
+    """
+
+    name: str
+    carm: CArm
+    score: float
+    axis_error_mm: tuple[float, float, float] | None = None
+    mpe_mm_to_reference: float | None = None
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        error = self.axis_error_mm
+        return {**values, "carm": self.carm.to_dict(), "axis_error_mm": None if error is None else list(error)}
+
+    @classmethod
+    def from_json_dict(cls, values: dict[str, Any]) -> ViewRecord:
+        """Inverse of `to_json_dict`."""
+        error = values["axis_error_mm"]
+        return cls(
+            **{
+                **values,
+                "carm": CArm.from_dict(values["carm"]),
+                "axis_error_mm": None if error is None else (float(error[0]), float(error[1]), float(error[2])),
+            }
+        )
+
+
+@dataclass(frozen=True)
 class Registration:
     """Answer of `pipeline.register`.
 
@@ -86,11 +131,14 @@ class Registration:
     cta_to_carm : (4, 4) float64
         RAS mm, x_carm = M x_cta.
     carm
-        The view, on the grid of the DSA.
+        The first view, on the grid of the DSA.
     centre_cta_mm : (3,)
         Centre of the CTA's voxel grid, RAS mm.
     score
         ZNCC of vessels and their directions, CTA against DSA, at the final pose, -1..1; phantoms registered have 0.26 to 0.63.
+        Of the first view.
+    views
+        Every view, in the order given; made of `carm` and `score` if absent.
     seconds
         Wall time by part: segmentation, search, refinement, total.
     confidence
@@ -109,16 +157,22 @@ class Registration:
     versions: dict[str, str]
     mpe_mm_to_reference: float | None = None
     input_hashes: dict[str, str] = field(default_factory=dict)
+    views: tuple[ViewRecord, ...] = ()
     confidence: Confidence | None = None
+
+    def __post_init__(self) -> None:
+        if not self.views:
+            object.__setattr__(self, "views", (ViewRecord("DSA 1", self.carm, self.score),))
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values for registration.json; the pose is `ctaToCarm`, 4x4 row-major, RAS mm."""
-        values = {k: v for k, v in asdict(self).items() if k not in ("cta_to_carm", "centre_cta_mm", "carm")}
+        values = {k: v for k, v in asdict(self).items() if k not in ("cta_to_carm", "centre_cta_mm", "carm", "views")}
         return {
             "ctaToCarm": np.asarray(self.cta_to_carm).tolist(),
             "carm": self.carm.to_dict(),
             "centre_cta_mm": np.asarray(self.centre_cta_mm).tolist(),
             **values,
+            "views": [view.to_json_dict() for view in self.views],
             "notice": "Research use only. Not a medical device.",
         }
 
@@ -130,6 +184,7 @@ class Registration:
             carm=CArm.from_dict(values["carm"]),
             centre_cta_mm=np.array(values["centre_cta_mm"], dtype=np.float64),
             score=float(values["score"]),
+            views=tuple(ViewRecord.from_json_dict(view) for view in values.get("views", ())),
             init=InitRecord(**values["init"]),
             stages=tuple(StageRecord(**{**s, "scores": tuple(s["scores"])}) for s in values["stages"]),
             seconds=dict(values["seconds"]),

@@ -8,7 +8,7 @@ climb the same score at rising resolution while their number falls.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,15 +20,18 @@ from DeepIterRegLib.alignment import (
     Measure,
     Points,
     Target,
+    View,
     camera_matrices,
     levenberg_marquardt,
-    make_target,
+    make_targets,
     splat_oriented,
 )
 from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, cube_corners, pose
 
 PEAKS = 2  # shifts kept of each rotation
+# How far another view's peak may lie from the line on which the head moves along the beam of the view that proposed a pose.
+_BESIDE_MM = 8.0
 
 
 @dataclass(frozen=True)
@@ -108,9 +111,7 @@ class Found:
 
 def search(
     points: Points,
-    channels: np.ndarray,
-    valid: np.ndarray,
-    carm: CArm,
+    views: Sequence[View],
     start: np.ndarray,
     centre_cta_mm: np.ndarray,
     settings: SearchSettings | None = None,
@@ -126,10 +127,8 @@ def search(
     ----------
     points
         Vessels of the CTA; a run shows part of them.
-    channels : (3, rows, columns)
-        Vessels of the run, as from `alignment.vessel_channels`.
-    valid : (rows, columns)
-        Where they count.
+    views
+        The runs.
     start : (4, 4)
         ``cta_to_carm`` at the centre of the box.
     centre_cta_mm : (3,)
@@ -138,11 +137,11 @@ def search(
         Poses refined beside those of the exhaustive pass.
     """
     settings = settings or SearchSettings()
-    target = make_target(channels, valid, carm, settings.rows, settings.sigma_px, FIND)
+    targets = make_targets(views, settings.rows, settings.sigma_px, FIND)
     drawn = points.subset(settings.points, np.random.default_rng(seed))
-    poses, scores = exhaustive(
+    poses, scores = proposals(
         drawn,
-        target,
+        targets,
         start,
         centre_cta_mm,
         settings,
@@ -152,9 +151,7 @@ def search(
     found = climb(
         poses if also is None else np.concatenate([poses, also]),
         points,
-        channels,
-        valid,
-        carm,
+        views,
         settings.levels,
         settings.saturation_mm,
         seed=seed,
@@ -168,9 +165,7 @@ def search(
 def climb(
     poses: np.ndarray,
     points: Points,
-    channels: np.ndarray,
-    valid: np.ndarray,
-    carm: CArm,
+    views: Sequence[View],
     levels: tuple[Level, ...],
     saturation_mm: float,
     *,
@@ -186,18 +181,18 @@ def climb(
     rng = np.random.default_rng(seed)
     trace = []
     for n, level in enumerate(levels):
-        target = make_target(channels, valid, carm, level.rows, level.sigma_px, level.measure)
+        targets = make_targets(views, level.rows, level.sigma_px, level.measure)
         poses, scores, _ = levenberg_marquardt(
             points.subset(level.points, rng),
             poses,
-            target,
+            targets,
             iterations=level.iterations,
             saturation_mm=saturation_mm,
             should_stop=should_stop,
         )
         if allowed is not None and (inside := allowed(poses)).any():
             poses, scores = poses[inside], scores[inside]
-        kept = _distinct(poses, scores, target.carm, points.origin_mm, level.keep)
+        kept = _distinct(poses, scores, [target.carm for target in targets], points.origin_mm, level.keep)
         poses, scores = poses[kept], scores[kept]
         trace.append(float(scores[0]))
         if on_progress is not None:
@@ -218,19 +213,93 @@ def _in_box(poses: np.ndarray, start: np.ndarray, centre_cta_mm: np.ndarray, set
     return inside
 
 
-def _distinct(poses: np.ndarray, scores: np.ndarray, carm: CArm, centre_mm: np.ndarray, keep: int) -> list[int]:
-    """Indices of the best poses, best first, that differ from each other by over half a pixel on the detector."""
-    corners = carm.project(cube_corners(centre_mm), poses)
+def _distinct(
+    poses: np.ndarray, scores: np.ndarray, carms: Sequence[CArm], centre_mm: np.ndarray, keep: int
+) -> list[int]:
+    """Indices of the best poses, best first, that differ from each other by over half a pixel on a detector."""
+    corners = [carm.project(cube_corners(centre_mm), poses) for carm in carms]
     kept: list[int] = []
     for i in np.argsort(-scores, kind="stable"):
         if kept:
-            distance = np.linalg.norm(corners[kept] - corners[i], axis=-1).mean(axis=-1)
-            if np.nanmin(distance) < 0.5:
+            distances = [np.linalg.norm(c[kept] - c[i], axis=-1).mean(axis=-1) for c in corners]
+            if np.nanmin(np.max(distances, axis=0)) < 0.5:
                 continue
         kept.append(int(i))
         if len(kept) == keep:
             break
     return kept
+
+
+def proposals(
+    points: Points,
+    targets: Sequence[Target],
+    start: np.ndarray,
+    centre_cta_mm: np.ndarray,
+    settings: SearchSettings,
+    *,
+    on_progress: Callable[[float, float | None], None] | None = None,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Poses (K, 4, 4) and their scores (K,), best first: what `exhaustive` finds in each view, placed by another one.
+
+    A view hardly sees how far along its beam the head lies; the view most across its own shows that as a shift. A pose is
+    as good as both views say, each relative to its best.
+    """
+    n = len(targets)
+    found = []
+    for k, target in enumerate(targets):
+
+        def tell(done: float, score: float | None, k: int = k) -> None:
+            if on_progress is not None:
+                on_progress((k + done) / n, score)
+
+        found.append(
+            exhaustive(points, target, start, centre_cta_mm, settings, on_progress=tell, should_stop=should_stop)
+        )
+    if n == 1:
+        return found[0]
+    poses, scores = [], []
+    beams = np.array([target.carm.axes[2] for target in targets])
+    tops = [score[0] for _, score in found]
+    for k, (proposed, score) in enumerate(found):
+        other = int(np.argmin(np.abs(beams @ beams[k]) + (np.arange(n) == k)))
+        placed, seen = _placed_along(points, proposed, beams[k], targets[other], centre_cta_mm, settings)
+        poses.append(placed)
+        scores.append((score / tops[k] + seen / tops[other]) / 2)
+    joined, total = np.concatenate(poses), np.concatenate(scores)
+    best = np.argsort(-total, kind="stable")[: settings.candidates]
+    return joined[best], total[best]
+
+
+def _placed_along(
+    points: Points,
+    poses: np.ndarray,
+    beam: np.ndarray,
+    target: Target,
+    centre_cta_mm: np.ndarray,
+    settings: SearchSettings,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Poses (K, 4, 4) moved along another view's beam (3,) to where this view's target fits best, and its scores (K,) there."""
+    carm = target.carm
+    correlate = _Correlator(target, settings.translation_mm)
+    cameras, _ = camera_matrices(poses, points.origin_mm, carm)
+    centres = pose.transform(poses, centre_cta_mm[None])[:, 0]
+    px_per_mm = carm.project(centres + beam) - carm.project(centres)
+    reach_mm = 0.75 * settings.depth_step_mm
+    beside_px = _BESIDE_MM * carm.magnification / carm.pixel_spacing_mm[0]
+    placed, scores = poses.copy(), np.empty(len(poses))
+    for first in range(0, len(poses), correlate.batch):
+        batch = slice(first, first + correlate.batch)
+        maps, moved_px = correlate.maps(points, cameras[batch], settings.saturation_mm)
+        along = px_per_mm[batch, None, None]
+        depth_mm = np.sum(moved_px * along, axis=-1) / np.maximum(np.sum(along**2, axis=-1), 1e-9)
+        depth_mm = np.clip(depth_mm, -reach_mm, reach_mm)
+        beside = np.linalg.norm(moved_px - depth_mm[..., None] * along, axis=-1) <= beside_px
+        flat = np.where(beside, maps, -np.inf).reshape(len(maps), -1)
+        best = flat.argmax(axis=1)[:, None]
+        scores[batch] = np.take_along_axis(flat, best, axis=1)[:, 0]
+        placed[batch, :3, 3] += np.take_along_axis(depth_mm.reshape(len(maps), -1), best, axis=1) * beam
+    return placed, scores
 
 
 def exhaustive(
@@ -249,12 +318,9 @@ def exhaustive(
     they are; a shift of the head would change the view by atan(shift / SOD), up to 3 degrees at 40 mm.
     """
     carm = target.carm
-    step_mm = carm.pixel_spacing_mm[0] / carm.magnification
-    margin = int(np.ceil(settings.translation_mm / step_mm))
-    wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
     poses = _rotation_grid(centre_cta_mm, start, carm, settings)
     cameras, _ = camera_matrices(poses, points.origin_mm, carm)
-    correlate = _Correlator(target, wide, margin)
+    correlate = _Correlator(target, settings.translation_mm)
     values, shifts = [], []
     for first in range(0, len(poses), correlate.batch):
         if should_stop is not None and should_stop():
@@ -305,7 +371,11 @@ class _Correlator:
 
     batch = 16  # small enough for its arrays to come from memory already held: fresh pages cost more than arithmetic
 
-    def __init__(self, target: Target, wide: CArm, margin: int) -> None:
+    def __init__(self, target: Target, reach_mm: float) -> None:
+        carm = target.carm
+        step_mm = carm.pixel_spacing_mm[0] / carm.magnification
+        margin = int(np.ceil(reach_mm / step_mm))
+        wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
         self.shape = (fft.next_fast_len(wide.rows, real=True), fft.next_fast_len(wide.columns, real=True))
         self.wide, self.margin, self.target = wide, margin, target
         self.spectra: np.ndarray = fft.rfft2(target.image, s=self.shape).conj()
@@ -316,15 +386,36 @@ class _Correlator:
 
     def best_shifts(self, points: Points, cameras: np.ndarray, saturation_mm: float) -> tuple[np.ndarray, np.ndarray]:
         """Scores (B, PEAKS) and window shifts (B, PEAKS, 2) in px (column, row), of the strongest local maxima."""
+        products, sums = self._products(points, cameras, saturation_mm)
+        score = np.empty((len(cameras), PEAKS), dtype=np.float32)
+        shift = np.empty((len(cameras), PEAKS, 2), dtype=np.int64)
+        alignment_kernels.summits(
+            products, sums, self.box, 2 * self.margin + 1, self.target.measure.norm_power, score, shift
+        )
+        return score, shift - self.margin
+
+    def maps(self, points: Points, cameras: np.ndarray, saturation_mm: float) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (B, S, S) of all shifts, and how each moves the image (S, S, 2) in px (column, row)."""
+        products, sums = self._products(points, cameras, saturation_mm)
+        size = 2 * self.margin + 1
+        score = np.full((len(cameras), 1), -np.inf, dtype=np.float32)
+        alignment_kernels.summits(
+            products,
+            sums,
+            self.box,
+            size,
+            self.target.measure.norm_power,
+            score,
+            np.empty((len(cameras), 1, 2), np.int64),
+        )
+        along = self.margin - np.arange(size)
+        return products[:, :size, :size], np.stack(np.meshgrid(along, along), axis=-1)
+
+    def _products(self, points: Points, cameras: np.ndarray, saturation_mm: float) -> tuple[np.ndarray, np.ndarray]:
+        """Products (B, rows, columns) of target and images for each shift of the window, and the images' running sums."""
         n = len(cameras)
         images, sums = self.images[:n], self.sums[:n]
         splat_oriented(points, cameras, self.target, self.wide, saturation_mm, images, sums)
         spectra = fft.rfft2(images, s=self.shape, workers=-1)
         spectra *= self.spectra
-        products = fft.irfft2(spectra.sum(axis=1), s=self.shape, workers=-1, overwrite_x=True)
-        score = np.empty((n, PEAKS), dtype=np.float32)
-        shift = np.empty((n, PEAKS, 2), dtype=np.int64)
-        alignment_kernels.summits(
-            products, sums, self.box, 2 * self.margin + 1, self.target.measure.norm_power, score, shift
-        )
-        return score, shift - self.margin
+        return fft.irfft2(spectra.sum(axis=1), s=self.shape, workers=-1, overwrite_x=True), sums

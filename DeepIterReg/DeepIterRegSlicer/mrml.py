@@ -10,10 +10,11 @@ out, so that a CTA that already hangs under its result is registered from where 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.geometry.pose import transform
+from DeepIterRegLib.roadmap.shapes import Paths, Style, Surface, Thing, surface_of_mask
 from DeepIterRegLib.transforms import as_rigid
 from DeepIterRegLib.volume import Volume
 
@@ -375,13 +377,18 @@ def _layersOf(node: Node) -> list[_Layer]:
 
 
 def _layersOfSegmentation(node: Node) -> list[_Layer]:
+    return list(_segmentLayers(node).values())
+
+
+def _segmentLayers(node: Node) -> dict[str, _Layer]:
+    """Segments that have a voxel, by their identifiers."""
     segmentation = node.GetSegmentation()
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     if segmentation.GetNumberOfSegments() == 0:
         raise InputError(f"Segmentation {node.GetName()} has no segments.")
     if not segmentation.ContainsRepresentation(name) and not segmentation.CreateRepresentation(name):
         raise InputError(f"Segmentation {node.GetName()} cannot be turned into a binary label map.")
-    layers = []
+    layers = {}
     for segmentId in segmentation.GetSegmentIDs():
         segment = segmentation.GetSegment(segmentId)
         image = segment.GetRepresentation(name)
@@ -391,7 +398,7 @@ def _layersOfSegmentation(node: Node) -> list[_Layer]:
         image.GetImageToWorldMatrix(matrix)
         affine = slicer.util.arrayFromVTKMatrix(matrix)
         affine[:3, 3] += affine[:3, :3] @ np.array(extent[::2])
-        layers.append(_Layer(voxelsOf(image), affine, segment.GetLabelValue()))
+        layers[segmentId] = _Layer(voxelsOf(image), affine, segment.GetLabelValue())
     if not layers:
         raise InputError(f"Segmentation {node.GetName()} is empty: no segment has a voxel.")
     return layers
@@ -455,3 +462,119 @@ def frameNodes(node: Node) -> list[Node]:
         if sequence is not None and image.GetDimensions() != volumes[0].GetImageData().GetDimensions():
             raise InputError(f"{name} has frames of different sizes; choose a run of one view.")
     return volumes
+
+
+# -- things to draw ------------------------------------------------------------------------------------------
+
+
+def thingsOf(node: Node, segmentIds: Sequence[str] | None = None) -> list[Thing]:
+    """What a node holds as things in the CTA's RAS mm, wherever it hangs, in the colours that the scene shows.
+
+    Parameters
+    ----------
+    node
+        A segmentation, a label map, a model, or markups.
+    segmentIds
+        Of a segmentation, those wanted; else all.
+
+    Raises
+    ------
+    InputError
+        Another kind of node, or an empty one.
+    """
+    display, name = node.GetDisplayNode(), node.GetName()
+    if node.IsA("vtkMRMLSegmentationNode"):
+        segmentation, things = node.GetSegmentation(), []
+        for segmentId, layer in _segmentLayers(node).items():
+            if segmentIds is None or segmentId in segmentIds:
+                segment = segmentation.GetSegment(segmentId)
+                things.append(_maskThing(node, layer, segment.GetName(), segment.GetColor()))
+        if not things:
+            raise InputError(f"Segmentation {name} has none of the segments wanted.")
+        return things
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        (layer,) = _layersOf(node)
+        labels = [int(label) for label in np.unique(layer.voxels) if label]
+        if not labels:
+            raise InputError(f"Label map {name} is empty: no voxel is set.")
+        colours = display.GetColorNode() if display is not None else None
+        return [_labelThing(node, replace(layer, label=label), colours, len(labels) == 1) for label in labels]
+    if node.IsA("vtkMRMLModelNode"):
+        style = Style() if display is None else Style(_rgb(display.GetColor()), 0.7 * display.GetOpacity())
+        return [Thing(name, _modelShape(node), style)]
+    if node.IsA("vtkMRMLMarkupsNode"):
+        points = _controlPoints(node)
+        if len(points) == 0:
+            raise InputError(f"Markups {name} have no points.")
+        paths = tuple(_fromShown(node, path) for path in _markupPaths(node, points))
+        colour = Style().colour if display is None else _rgb(display.GetSelectedColor())
+        return [Thing(name, Paths(paths), Style(colour, 1.0))]
+    raise InputError(f"{name} is neither a segmentation, a label map, a model nor markups.")
+
+
+def _rgb(colour: Sequence[float]) -> tuple[int, int, int]:
+    red, green, blue = (round(255 * part) for part in colour)
+    return red, green, blue
+
+
+def _maskThing(node: Node, layer: _Layer, name: str, colour: Sequence[float]) -> Thing:
+    here = layer.voxels != 0 if layer.label is None else layer.voxels == layer.label
+    shape = surface_of_mask(Volume(here, layer.affine))
+    return Thing(name, Surface(_fromOwn(node, shape.points), shape.triangles), Style(_rgb(colour)))
+
+
+def _labelThing(node: Node, layer: _Layer, colours: Node, alone: bool) -> Thing:
+    rgba = [0.0, 0.0, 0.0, 0.0]
+    known = colours is not None and colours.GetColor(layer.label, rgba)
+    name = node.GetName() if alone else (colours.GetColorName(layer.label) if known else "") or str(layer.label)
+    return _maskThing(node, layer, name, rgba[:3] if known else [part / 255 for part in Style().colour])
+
+
+def _modelShape(node: Node) -> Surface | Paths:
+    triangulate = vtk.vtkTriangleFilter()
+    triangulate.SetInputData(node.GetPolyData() or vtk.vtkPolyData())
+    triangulate.PassVertsOff()
+    triangulate.Update()
+    mesh = triangulate.GetOutput()
+    if mesh.GetNumberOfCells() == 0:
+        raise InputError(f"Model {node.GetName()} has neither a surface nor lines.")
+    points = _fromOwn(node, numpy_support.vtk_to_numpy(mesh.GetPoints().GetData()).astype(np.float64))
+    if mesh.GetNumberOfPolys():
+        return Surface(points, numpy_support.vtk_to_numpy(mesh.GetPolys().GetConnectivityArray()).reshape(-1, 3))
+    offsets = numpy_support.vtk_to_numpy(mesh.GetLines().GetOffsetsArray())
+    order = numpy_support.vtk_to_numpy(mesh.GetLines().GetConnectivityArray())
+    return Paths(tuple(points[order[a:b]] for a, b in pairwise(offsets)))
+
+
+def _markupPaths(node: Node, points: np.ndarray) -> tuple[np.ndarray, ...]:
+    """World: a curve as Slicer draws it, a line from end to end, or single points."""
+    if node.IsA("vtkMRMLMarkupsCurveNode"):
+        curve = node.GetCurvePointsWorld()
+        if curve is not None and curve.GetNumberOfPoints() > 1:
+            return (numpy_support.vtk_to_numpy(curve.GetData()).astype(np.float64),)
+    if node.IsA("vtkMRMLMarkupsLineNode") or node.IsA("vtkMRMLMarkupsAngleNode"):
+        return (points,)
+    return tuple(points[:, None])
+
+
+def _fromOwn(node: Node, points: np.ndarray) -> np.ndarray:
+    """Points (N, 3) of a node's own coordinates where the CTA was scanned: through its transforms, but for a result's."""
+    parent, top = node.GetParentTransformNode(), resultTransformAbove(node)
+    if parent is None or parent is top:
+        return points
+    general, before, after = vtk.vtkGeneralTransform(), vtk.vtkPoints(), vtk.vtkPoints()
+    slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(parent, top, general)
+    before.SetData(numpy_support.numpy_to_vtk(np.ascontiguousarray(points, dtype=np.float64), deep=True))
+    after.SetDataTypeToDouble()
+    general.TransformPoints(before, after)
+    return numpy_support.vtk_to_numpy(after.GetData()).copy()
+
+
+def _fromShown(node: Node, points: np.ndarray) -> np.ndarray:
+    """Points (N, 3) of the world where the CTA was scanned: a result's transform above the node undone."""
+    result = resultTransformAbove(node)
+    if result is None:
+        return points
+    matrix = vtk.vtkMatrix4x4()
+    result.GetMatrixTransformToWorld(matrix)
+    return np.asarray(transform(np.linalg.inv(slicer.util.arrayFromVTKMatrix(matrix)), points))

@@ -116,7 +116,7 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
         node = getattr(nodes, field.name)
         if node is not nodes.ctaToCarm:
             nodes.ctaToCarm.SetNodeReferenceID(_REFERENCE + field.name, node.GetID())
-    _putInFolder([*(getattr(nodes, field.name) for field in fields(nodes)), *series], nodes.ctaToCarm)
+    putInFolder([*(getattr(nodes, field.name) for field in fields(nodes)), *series], nodes.ctaToCarm)
     return nodes
 
 
@@ -306,7 +306,8 @@ def _fillScores(table: Node, chart: Node, registration: Registration) -> list[No
     return made
 
 
-def _putInFolder(nodes: list[Node], transform: Node) -> None:
+def putInFolder(nodes: list[Node], transform: Node) -> None:
+    """Nodes into the folder of a registration, which is made if it is not there."""
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(transform.GetScene())
     held = tree.GetItemByDataNode(transform)
     folder = tree.GetItemParent(held) if held else 0

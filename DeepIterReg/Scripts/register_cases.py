@@ -8,7 +8,8 @@ or outside, on slicer-core (pip install "deepiterreg[slicer]")::
 
     python DeepIterReg/Scripts/register_cases.py --cases cases.csv --out DIR
 
-Exit codes: 0 every case done, 1 a fault of this program, 2 wrong use or table, 3 a case failed, 130 cancelled.
+Exit codes: 0 every case done, 1 a fault of this program, 2 wrong use, table or row (the other rows are done), 3 a case failed,
+130 cancelled.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="register_cases.py",
         description="Register many cases from a table. Research use only. Not a medical device.",
         epilog="A case whose inputs and settings are unchanged is not done again. Exit codes: 0 every case done, "
-        "1 a fault of this program, 2 wrong use or table, 3 a case failed, 130 cancelled.",
+        "1 a fault of this program, 2 wrong use, table or row (the other rows are done), 3 a case failed, 130 cancelled.",
     )
     parser.add_argument(
         "--cases",
@@ -93,6 +94,8 @@ def _register(arguments: argparse.Namespace, stop: threading.Event) -> int:
     _tell(f"{count['done']} done, {count['failed']} failed, {count['waiting']} not reached: {arguments.out / SUMMARY}")
     if stop.is_set():
         return EXIT_CANCELLED
+    if any(case.problems for case in cases):
+        return EXIT_INPUT
     return EXIT_FAILED_CASE if count["failed"] else EXIT_DONE
 
 

@@ -7,11 +7,12 @@ import logging
 import os
 import signal
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, ParamSpec
+from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 
 import typer
 
@@ -83,6 +84,8 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             function(*args, **kwargs)
+        except typer.Exit:
+            raise
         except InputError as error:
             fail(EXIT_INPUT, *error.problems)
         except RegistrationError as error:
@@ -104,6 +107,26 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             )
 
     return run
+
+
+@contextmanager
+def asked_to_stop() -> Iterator[threading.Event]:
+    """Set by Ctrl-C or SIGTERM, for work that ends by itself and keeps what is done; the second time they interrupt."""
+    event = threading.Event()
+    before: dict[int, Any] = {}
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        event.set()
+        for caught, handler in before.items():
+            signal.signal(caught, handler)
+
+    for caught in (signal.SIGINT, signal.SIGTERM):
+        before[caught] = signal.signal(caught, on_signal)
+    try:
+        yield event
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def fail(code: int, *problems: str) -> None:

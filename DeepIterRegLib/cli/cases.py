@@ -189,12 +189,30 @@ def segment(
 @app.command()
 @command
 def project(
-    volume: Annotated[Path, typer.Argument(help="CTA in HU, or a mask.", show_default=False)],
+    volume: Annotated[
+        Path | None, typer.Argument(help="CTA in HU, or a mask; not with --item.", show_default=False)
+    ] = None,
+    *,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Image to write: .nii.gz (values x mm) or .png.", show_default=False)
     ],
     pose: Annotated[Path | None, typer.Option(help="ctaToCarm (.tfm, .h5, .json); else the radiological pose.")] = None,
-    like: Annotated[Path | None, typer.Option(help="DSA whose geometry and size to take.")] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="DSA whose geometry and size to take; items are laid over it.")
+    ] = None,
+    item: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="FILE:COLOUR[:...]",
+            help="Roadmap: a 3D thing to lay over the DSA (mask, label map, .seg.nrrd, STL, OBJ, PLY, VTK, VTP, .mrk.json, SWC). "
+            "COLOUR: a name or #rrggbb; further parts: outline, filled, shaded (bright near the detector), 0.5 (opacity), "
+            "3px (width), only=NAME, ras, lps. Repeat it for more; later ones lie on top.",
+        ),
+    ] = None,
+    frame: Annotated[
+        int | None, typer.Option(min=1, help="Items over this frame, counted from 1; else over the MinIP.")
+    ] = None,
+    layer: Annotated[Path | None, typer.Option(help="Also write the items alone, transparent, to this PNG.")] = None,
     size: Annotated[str | None, typer.Option(metavar="ROWS,COLUMNS", help="Size of the image; else the DSA's.")] = None,
     overwrite: Overwrite = False,
     device: DeviceOption = Device.auto,
@@ -207,35 +225,44 @@ def project(
     principal_point: PrincipalPoint = None,
     projection_matrix: ProjectionMatrix = None,
 ) -> None:
-    """Project a CTA or a mask at a pose: a digitally reconstructed radiograph.
+    """Project a CTA or a mask at a pose: a digitally reconstructed radiograph. Or 3D things over the DSA: a roadmap.
 
-    A CTA is ray cast (attenuation x mm); of a mask, the length inside it is given in mm.
+    A CTA is ray cast (attenuation x mm); of a mask, the length inside it is given in mm. Each --item is drawn in its style.
 
     [bold]Examples[/]
 
       deepiterreg project vessels.nii.gz --pose result/ctaToCarm.tfm --like run.dcm --out vessels.png
 
       deepiterreg project cta.nii.gz --like run.dcm --size 256,256 --out drr.nii.gz
+
+      deepiterreg project --pose result/ctaToCarm.tfm --like run.dcm --item veins.nii.gz:red:shaded --item clot.stl:gold:outline -o map.png
     """
-    from DeepIterRegLib.jobs import project_file
+    from contextlib import ExitStack
+
+    from DeepIterRegLib.jobs import project_file, roadmap_file
     from DeepIterRegLib.output import output_file
     from DeepIterRegLib.typed import numbers
 
+    if (volume is None) == (not item):
+        raise InputError("Give either a volume to project, or one --item or more for a roadmap.")
+    if not item and (frame is not None or layer is not None):
+        raise InputError("--frame and --layer belong to a roadmap: give --item with them.")
     wanted = numbers(size, "--size", (2,))
+    rows_columns = (int(wanted[0]), int(wanted[1])) if wanted else None
     geometry = geometry_options(
         primary_angle, secondary_angle, sid, sod, pixel_spacing, principal_point, projection_matrix
     )
-    with output_file(out, (".nii.gz", ".nii", ".png"), overwrite=overwrite) as path, progress(quiet) as report:
-        project_file(
-            volume,
-            pose,
-            like,
-            geometry,
-            (int(wanted[0]), int(wanted[1])) if wanted else None,
-            device.value,
-            path,
-            report,
-        )
+    with ExitStack() as stack:
+        if volume is not None:
+            path = stack.enter_context(output_file(out, (".nii.gz", ".nii", ".png"), overwrite=overwrite))
+            report = stack.enter_context(progress(quiet))
+            project_file(volume, pose, like, geometry, rows_columns, device.value, path, report)
+        else:
+            path = stack.enter_context(output_file(out, (".png",), overwrite=overwrite))
+            alone = stack.enter_context(output_file(layer, (".png",), overwrite=overwrite)) if layer else None
+            report = stack.enter_context(progress(quiet))
+            shown = None if frame is None else frame - 1
+            roadmap_file(item or [], pose, like, shown, geometry, rows_columns, path, alone, report)
     if not quiet:
         typer.echo(f"Image: {out}")
 
@@ -245,20 +272,25 @@ def project(
 def phantom(
     out: OutFolder,
     seed: Annotated[int, typer.Option(min=0, help="Which patient.")] = 0,
+    views: Annotated[
+        int, typer.Option(min=1, max=4, help="How many runs, AP and lateral in turn: dsa.dcm, dsa2.dcm and so on.")
+    ] = 1,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a synthetic patient: CTA, DSA run (XA), true pose, true masks.
 
-    [bold]Example[/]
+    [bold]Examples[/]
 
       deepiterreg phantom --seed 7 --out patient7
+
+      deepiterreg phantom --seed 7 --views 2 --out patient7
     """
     from DeepIterRegLib.jobs import PHANTOM_FILES, write_phantom
     from DeepIterRegLib.output import output_folder
 
     with output_folder(out, PHANTOM_FILES, overwrite=overwrite) as folder, progress(quiet) as report:
-        write_phantom(seed, folder, report)
+        write_phantom(seed, folder, report, views)
     if not quiet:
         typer.echo(f"Patient {seed}: {out}")
 

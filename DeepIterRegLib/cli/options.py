@@ -49,6 +49,8 @@ CtaFile = Annotated[Path, typer.Argument(help="CTA: DICOM folder, NIfTI, NRRD or
 DsaFile = Annotated[
     Path, typer.Argument(help="DSA: DICOM XA file, or an image file with typed-in geometry.", show_default=False)
 ]
+ResultFolder = Annotated[Path, typer.Argument(help="What register wrote.", show_default=False)]
+ViewNumber = Annotated[int, typer.Option("--view", min=1, help="Of several views of one pose, this one, from 1.")]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output of an earlier run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
@@ -92,6 +94,10 @@ MaskFrames = Annotated[
 SubtractionOption = Annotated[Subtraction, typer.Option(help="auto goes by tags, then pixels.")]
 CtaMask = Annotated[
     Path | None, typer.Option("--cta-mask", help="Vessels of the CTA, on its grid; else segmented here.")
+]
+Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes on this machine, which share its cores.")]
+Scheduler = Annotated[
+    str, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that runs already: tcp://host:8786.")
 ]
 
 

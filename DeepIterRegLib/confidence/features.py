@@ -178,7 +178,7 @@ def rivals(points: Points, view: View, centre_cta_mm: np.ndarray, seed: int = 0)
     candidates, _ = exhaustive(drawn, target, pose.radiological(centre_cta_mm), centre_cta_mm, _RIVALS)
     sharper = make_target(*common, 96, 0.9, FIND)
     rough, scores, _ = levenberg_marquardt(
-        points.subset(2500, rng), candidates, sharper, iterations=3, saturation_mm=SATURATION_MM
+        points.subset(2500, rng), candidates, (sharper,), iterations=3, saturation_mm=SATURATION_MM
     )
     kept: np.ndarray = rough[np.argsort(-scores, kind="stable")[:8]]
     return kept
@@ -197,7 +197,7 @@ def _rival_features(
     poses, scores, _ = levenberg_marquardt(
         points.subset(5000, rng),
         np.concatenate([cta_to_carm[None], others]),
-        sharp,
+        (sharp,),
         iterations=3,
         saturation_mm=SATURATION_MM,
     )

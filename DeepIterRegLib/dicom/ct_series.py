@@ -75,13 +75,7 @@ def read_ct_folder(folder: Path) -> Volume:
     InputError
         No DICOM, no CT, one slice only, or slices that make no volume: missing, uneven, repeated, tilted.
     """
-    series = find_series(folder)
-    if not series:
-        raise InputError(f"{folder} and its subfolders hold no DICOM slices; give a DICOM folder, NIfTI, NRRD or MHA.")
-    tomograms = [s for s in series if s.modality == "CT"]
-    if not tomograms:
-        raise InputError(f"{folder} holds no CT, but {'; '.join(sorted({s.words for s in series}))}; give a CTA.")
-    best, *others = sorted(tomograms, key=lambda s: -len(s.files))
+    best, *others = ct_series(folder)
     notes = []
     rivals = [s for s in others if len(s.files) > 2]
     if rivals:
@@ -90,6 +84,23 @@ def read_ct_folder(folder: Path) -> Volume:
             f"The folder holds {1 + len(rivals)} CT series; the largest is read: {best.words}. Left out: {listed}."
         )
     return read_series(best, tuple(notes))
+
+
+def ct_series(folder: Path) -> list[Series]:
+    """The CT series in a folder and its subfolders, the largest first.
+
+    Raises
+    ------
+    InputError
+        No DICOM, or no CT.
+    """
+    series = find_series(folder)
+    if not series:
+        raise InputError(f"{folder} and its subfolders hold no DICOM slices; give a DICOM folder, NIfTI, NRRD or MHA.")
+    tomograms = [s for s in series if s.modality == "CT"]
+    if not tomograms:
+        raise InputError(f"{folder} holds no CT, but {'; '.join(sorted({s.words for s in series}))}; give a CTA.")
+    return sorted(tomograms, key=lambda s: -len(s.files))
 
 
 def read_ct_file(path: Path) -> Volume:

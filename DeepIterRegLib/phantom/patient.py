@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,9 @@ from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.phantom.anatomy import head_vessels
 from DeepIterRegLib.phantom.centrelines import EXTERNAL, TERRITORIES, Centrelines
 from DeepIterRegLib.phantom.cta import make_cta, make_grid
-from DeepIterRegLib.phantom.head import SPACING_MM, make_head
+from DeepIterRegLib.phantom.head import SPACING_MM, Head, make_head
 from DeepIterRegLib.phantom.run import BITS_STORED, Run, make_run
-from DeepIterRegLib.phantom.settings import HeadSettings, Injection, Occlusion, PhantomSettings
+from DeepIterRegLib.phantom.settings import HeadSettings, Injection, Occlusion, PhantomSettings, View
 from DeepIterRegLib.phantom.xray import attenuation_per_mm, tube_chords, tubes
 from DeepIterRegLib.volume import Volume
 
@@ -39,7 +39,7 @@ class Patient:
     run : Run
         The DSA.
     cta_to_carm : (4, 4)
-        Truth.
+        Truth of this run.
     offset_deg, offset_mm : (3,)
         How the truth differs from the radiological pose: Euler angles about the CTA's centre and shift, C-arm axes.
     """
@@ -74,7 +74,7 @@ def make_patient(seed: int, settings: PhantomSettings = PhantomSettings()) -> Pa
     Each part draws from a stream of its own, so that a change in one does not reshuffle the others. Offsets
     are drawn uniformly and never rejected; what is chosen to suit them is the detector's field (`_choose_view`).
     """
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(9)]
+    streams = _streams(seed)
     rng_arteries, rng_veins, rng_head, rng_place, rng_cta, rng_case, rng_offset, rng_view, rng_run = streams
     canonical = head_vessels(rng_arteries, rng_veins)
     head = make_head(rng_head)
@@ -94,15 +94,79 @@ def make_patient(seed: int, settings: PhantomSettings = PhantomSettings()) -> Pa
     truth = pose.offset_about(pose.radiological(centre), centre, pose.euler_deg_to_rotation(offset_deg), offset_mm)
     carm = _choose_view(vessels, injection, truth, rng_view, settings)
 
-    cta_to_head = np.linalg.inv(head_to_cta)
-    cta_to_head[:3, 3] -= head.origin_mm
-    to_index = np.diag([1 / SPACING_MM] * 3 + [1.0]) @ cta_to_head
+    to_index = _to_head_index(head, head_to_cta)
     run = make_run(
         vessels, attenuation_per_mm(head.hu), to_index, carm, truth, injection, occluded, rng_run, settings.run
     )
     return Patient(
         seed, settings, cta, arteries, veins, vessels, occlusion, occluded, run, truth, offset_deg, offset_mm
     )
+
+
+def second_run(
+    patient: Patient,
+    view: View | None = None,
+    *,
+    seed: int = 0,
+    between_runs_deg: float = 0.0,
+    between_runs_mm: float = 0.0,
+) -> Patient:
+    """The same patient, with another run of the same injected artery in place of the first; the CTA is shared, not made again.
+
+    Angles, distances, detector field, time of injection, motion within the run and noise are its own.
+
+    Parameters
+    ----------
+    view
+        `ap` or `lateral`; the other one than the patient's run if absent.
+    seed
+        Which of the patient's further runs.
+    between_runs_deg, between_runs_mm
+        How far the head has turned (about the CTA's centre) and shifted since the first run, in a direction drawn by seed.
+        At 0 both runs have one truth.
+    """
+    streams = _streams(patient.seed)
+    head, head_to_cta = make_head(streams[2]), _placement(streams[3], patient.settings.head)
+    rng_view, rng_run, rng_between = (
+        np.random.default_rng(s) for s in np.random.SeedSequence(patient.seed, spawn_key=(len(streams), seed)).spawn(3)
+    )
+    direction = rng_between.normal(size=(2, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    truth = pose.offset_about(
+        patient.cta_to_carm,
+        patient.cta.centre_mm,
+        pose.so3_exp(np.radians(between_runs_deg) * direction[0]),
+        between_runs_mm * direction[1],
+    )
+    if view is None:
+        view = "ap" if abs(patient.carm.beam_axis[0]) > abs(patient.carm.beam_axis[1]) else "lateral"
+    settings = replace(patient.settings, view=replace(patient.settings.view, views=(view,)))
+    carm = _choose_view(patient.centrelines, patient.run.injection, truth, rng_view, settings)
+    run = make_run(
+        patient.centrelines,
+        attenuation_per_mm(head.hu),
+        _to_head_index(head, head_to_cta),
+        carm,
+        truth,
+        patient.run.injection,
+        patient.occluded,
+        rng_run,
+        settings.run,
+    )
+    return replace(patient, settings=settings, run=run, cta_to_carm=truth)
+
+
+def _streams(seed: int) -> list[np.random.Generator]:
+    """One stream for each part of a patient: arteries, veins, head, its place, CTA, case, offset, view, run."""
+    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(9)]
+
+
+def _to_head_index(head: Head, head_to_cta: np.ndarray) -> np.ndarray:
+    """RAS mm of the CTA to indices of the head's grid (4, 4)."""
+    cta_to_head = np.linalg.inv(head_to_cta)
+    cta_to_head[:3, 3] -= head.origin_mm
+    index: np.ndarray = np.diag([1 / SPACING_MM] * 3 + [1.0]) @ cta_to_head
+    return index
 
 
 def _pick(rng: np.random.Generator, options: tuple[Any, ...], weights: tuple[float, ...]) -> Any:
@@ -215,8 +279,8 @@ def clean_images(patient: Patient) -> Angiogram:
     return Angiogram(-depth[None], carm, np.zeros(1), np.ones(depth.shape, dtype=bool))
 
 
-def truth_record(patient: Patient) -> dict[str, Any]:
-    """What `truth.json` holds: plain numbers and strings."""
+def truth_record(patient: Patient, *others: Patient) -> dict[str, Any]:
+    """What `truth.json` holds: plain numbers and strings. Further runs of the patient are listed in `furtherRuns`."""
     return {
         "seed": patient.seed,
         "ctaToCarm": patient.cta_to_carm.tolist(),
@@ -227,11 +291,28 @@ def truth_record(patient: Patient) -> dict[str, Any]:
         "maskFrames": list(patient.run.mask_frames),
         "carm": asdict(patient.carm),
         "settings": asdict(patient.settings),
+        **(
+            {
+                "furtherRuns": [
+                    {
+                        "ctaToCarm": other.cta_to_carm.tolist(),
+                        "maskFrames": list(other.run.mask_frames),
+                        "carm": asdict(other.carm),
+                    }
+                    for other in others
+                ]
+            }
+            if others
+            else {}
+        ),
     }
 
 
-def write_patient(patient: Patient, out_dir: str | Path) -> None:
-    """Write cta.nii.gz, dsa.dcm, arteries.nii.gz, veins.nii.gz, truth.json and truth.tfm into a folder, made if needed."""
+def write_patient(patient: Patient, out_dir: str | Path, *others: Patient) -> None:
+    """Write cta.nii.gz, dsa.dcm, arteries.nii.gz, veins.nii.gz, truth.json and truth.tfm into a folder, made if needed.
+
+    `others` are further runs of the patient, as from `second_run`: dsa2.dcm, dsa3.dcm and so on.
+    """
     from DeepIterRegLib.dicom import write_xa
     from DeepIterRegLib.transforms import write_tfm
     from DeepIterRegLib.volume import save_volume
@@ -241,13 +322,14 @@ def write_patient(patient: Patient, out_dir: str | Path) -> None:
     save_volume(patient.cta, out / "cta.nii.gz")
     save_volume(patient.arteries, out / "arteries.nii.gz")
     save_volume(patient.veins, out / "veins.nii.gz")
-    write_xa(
-        out / "dsa.dcm",
-        patient.run.frames,
-        patient.carm,
-        patient.run.frame_times_s,
-        patient.run.mask_frames,
-        bits_stored=BITS_STORED,
-    )
+    for number, shown in enumerate((patient, *others), 1):
+        write_xa(
+            out / f"dsa{'' if number == 1 else number}.dcm",
+            shown.run.frames,
+            shown.carm,
+            shown.run.frame_times_s,
+            shown.run.mask_frames,
+            bits_stored=BITS_STORED,
+        )
     write_tfm(out / "truth.tfm", patient.cta_to_carm)
-    (out / "truth.json").write_text(json.dumps(truth_record(patient), indent=2) + "\n", encoding="utf-8")
+    (out / "truth.json").write_text(json.dumps(truth_record(patient, *others), indent=2) + "\n", encoding="utf-8")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report.images import vessel_projection, write_overlay
@@ -41,6 +42,37 @@ def write_registration(folder: Path, registration: Registration, angiogram: Angi
     stamp = "REJECTED: do not rely on this overlay" if is_rejected(registration) else ""
     write_overlay(folder / "overlay.png", angiogram, projection, stamp=stamp)
     write_report(folder / "report.html", registration, angiogram, projection, radiological)
+
+
+def read_registration(path: Path) -> Registration:
+    """The registration of a folder that `write_registration` filled, or of its registration.json.
+
+    Raises
+    ------
+    InputError
+        Absent, or something else.
+    """
+    file = path / REGISTRATION_FILES[0] if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{file} does not exist: give the folder that deepiterreg register wrote.")
+    try:
+        return Registration.from_json_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is not the registration.json that deepiterreg register writes.") from error
+
+
+def carm_of_view(registration: Registration, view: int) -> CArm:
+    """The C-arm of one of the views (from 0) that share the pose.
+
+    Raises
+    ------
+    InputError
+        There is no such view.
+    """
+    count = len(registration.views)
+    if not 0 <= view < count:
+        raise InputError(f"View {view + 1} is asked for, but the result has {count}: give --view 1 to {count}.")
+    return registration.views[view].carm
 
 
 def detector_image(image: np.ndarray, carm: CArm) -> Volume:

@@ -426,6 +426,7 @@ def write(
     near = (error_mm >= 3) & (error_mm < 10)
     chosen = p >= accept
     wrong_accepted = int((chosen & ~y).sum())
+    low, high = wilson(wrong_accepted, int(chosen.sum()))
     ratio = np.abs(np.log(expected / np.clip(error_mm, 0.2, WORST_MM)))
     body = "\n\n".join(
         [
@@ -434,8 +435,7 @@ def write(
             f"seen the patient ({FOLDS} folds), calibrated on other patients; the limit of acceptance is chosen on these same "
             "figures, so the second and third row flatter a little.",
             table(["", *result, "target", SHIPS], main_rows),
-            f"Of {int(chosen.sum())} accepted {wrong_accepted} are wrong: 95 % interval "
-            f"{' to '.join(f'{100 * max(v, 0.0):.1f}' for v in wilson(wrong_accepted, int(chosen.sum())))} %, so this many cases cannot prove 1 %.",
+            f"Of {int(chosen.sum())} accepted {wrong_accepted} are wrong: 95 % interval {max(low, 0):.1%} to {high:.1%}.",
             f"Limits: accepted from {accept:.3f}, rejected below {reject:g}. Between 3 and 10 mm lie {int(near.sum())} registrations; "
             f"without them the area under the ROC is {auc(p[~near], y[~near]):.3f}. The expected error is off by a factor of "
             f"{np.exp(np.median(ratio)):.2f} in the median.",

@@ -270,7 +270,7 @@ def run_case(case: Case) -> Result:
     tiny = SearchSettings(rotation_step_deg=14.0, candidates=6, levels=(Level(96, 4000, 0.9, 4, 2),))
     rows: list[dict[str, Any]] = []
     for scene in scenes(seed, mine, other, rng):
-        common = (scene.points, scene.view.channels, scene.view.valid, scene.view.carm)
+        common = (scene.points, (scene.view,))
         start = pose.radiological(scene.centre_mm)
         poses: list[tuple[str, np.ndarray]] = []
 

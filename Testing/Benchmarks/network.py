@@ -19,7 +19,7 @@ from DeepIterRegLib.initial import NetworkInit
 SEEDS, SMALL_SEEDS = range(3000, 3100), range(40, 42)
 ROTATION_DEG, TRANSLATION_PX, PX_ROWS = 35.0, 45.0, 256
 STARTS = 2  # perturbed starts a patient
-NEAR_STARTS = 3  # and nearer ones for the refinement alone
+NEAR_PATIENTS, NEAR_STARTS = 40, 3  # and nearer ones for the refinement alone
 CAPTURED_PX = 5.0
 BINS = 10
 PUBLISHED = NetworkInit(starts=1, rounds=1)
@@ -136,24 +136,29 @@ def angiogram_of(patient: Any) -> Any:
 
 
 def asked(
-    vessels: Any, masks: Any, angiogram: Any, start: np.ndarray, truth: np.ndarray, centre: np.ndarray
+    vessels: Any,
+    masks: Any,
+    angiogram: Any,
+    start: np.ndarray,
+    truth: np.ndarray,
+    centre: np.ndarray,
+    weights: str = "",
 ) -> dict[str, Any]:
     """The network alone: as published (one answer, kept if it scores no lower than the start, A eq. 12), and as used here."""
+    published, ours = replace(PUBLISHED, weights=weights), NetworkInit(weights)
     from DeepIterRegLib import initial
-    from DeepIterRegLib.alignment import vessel_channels
     from DeepIterRegLib.errors import InputError
     from DeepIterRegLib.geometry import mpe_mm
-    from DeepIterRegLib.pipeline import contrast_image, vessel_points
+    from DeepIterRegLib.pipeline import make_scene
 
-    channels = vessel_channels(contrast_image(masks, angiogram.valid), angiogram.valid)
     carm = angiogram.carm
-    scene = initial.Scene(vessel_points(vessels), channels, angiogram.valid, carm, centre, vessels, masks)
+    scene = make_scene(vessels, [angiogram], [masks], centre)
     try:
-        initial.network_poses(scene, start, PUBLISHED, 0)  # loads the weights
+        initial.network_poses(scene, start, published, 0)  # loads the weights
         begin = time.perf_counter()
-        answer = initial.network_poses(scene, start, PUBLISHED, 0)[0]
+        answer = initial.network_poses(scene, start, published, 0)[0]
         seconds = time.perf_counter() - begin
-        many = initial.network_poses(scene, start, initial.NetworkInit(), 0)
+        many = initial.network_poses(scene, start, ours, 0)
     except InputError as error:
         return {"refused": str(error)}
     scores = initial.scene_znccs(scene, np.stack([start, answer]), 5.0, 0)
@@ -217,7 +222,9 @@ def main(argv: list[str] | None = None) -> None:
         "starts": STARTS,
     }
     records = benchmarking.run_cases("network", cases, run_case, settings, options)
-    near = benchmarking.run_cases("network_near", cases, run_near, {"starts": NEAR_STARTS, **settings}, options)
+    near = benchmarking.run_cases(
+        "network_near", cases[:NEAR_PATIENTS], run_near, {"starts": NEAR_STARTS, **settings}, options
+    )
     plot(records, near, options.results / "network.png")
     body = "\n\n".join(
         [

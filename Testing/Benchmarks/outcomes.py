@@ -11,12 +11,11 @@ from typing import Any
 import numpy as np
 from benchmarking import table, verdict
 
-from DeepIterRegLib.alignment import vessel_channels
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.geometry.mpe import SUCCESS_MM
-from DeepIterRegLib.pipeline import RegistrationSettings, contrast_image, register, vessel_points
+from DeepIterRegLib.pipeline import RegistrationSettings, make_scene, register
 from DeepIterRegLib.search import climb
 from DeepIterRegLib.segmentation.cta import segment_vessels
 from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
@@ -71,13 +70,12 @@ def truth_scores(
 
     Comparable with the score that `register` ends with, which comes from the same levels, points and seed.
     """
-    valid, carm = angiogram.valid, angiogram.carm
-    points, channels = vessel_points(cta_mask), vessel_channels(contrast_image(masks, valid), valid)
-    common = (points, channels, valid, carm)
+    scene = make_scene(cta_mask, [angiogram], [masks], centre_cta_mm)
+    common = (scene.points, scene.views)
     still = (replace(settings.levels[-1], iterations=0),)
     at_truth = climb(truth[None], *common, still, settings.search.saturation_mm, seed=settings.seed)
     from_truth = climb(truth[None], *common, settings.levels, settings.search.saturation_mm, seed=settings.seed)
-    drift_mm = mpe_mm(carm, from_truth.cta_to_carm, truth, centre_cta_mm)
+    drift_mm = mpe_mm(angiogram.carm, from_truth.cta_to_carm, truth, centre_cta_mm)
     return {
         "truth_score": at_truth.score,
         "from_truth_score": from_truth.score,

@@ -10,6 +10,7 @@ from pathlib import Path
 # First what needs a quiet machine and minutes, then the many registrations.
 SCRIPTS = (
     "renderer",
+    "roadmap",
     "end_to_end",
     "panel",
     "paper_preset",
@@ -18,6 +19,7 @@ SCRIPTS = (
     "clean",
     "robustness",
     "network",
+    "ablation",
 )
 
 

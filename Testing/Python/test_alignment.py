@@ -13,10 +13,12 @@ from DeepIterRegLib.alignment import (
     Points,
     Target,
     camera_matrices,
+    joint_equations,
     levenberg_marquardt,
     make_target,
     move,
     normal_equations,
+    pose_covariances,
     resize_area,
     splat_oriented,
     tangents,
@@ -68,6 +70,54 @@ def test_gradient_equals_finite_differences(name, measure):
         plus, minus = (normal_equations(points, move(poses, s, points, carm), target, 5.0)[0] for s in (step, -step))
         # float32 images of about 1e4 pixels: a difference of two scores is good to about 1e-6, over 0.04 mm.
         np.testing.assert_allclose(gradient[:, k], (plus - minus) / 0.04, atol=2e-4)
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_joint_gradient_equals_finite_differences(name):
+    """Two views, each with axes of its own, of which one may be mirrored."""
+    carms = [
+        VIEWS[name],
+        CArm.from_angles(-8.0, 20.0, sid_mm=1000, sod_mm=700, rows=160, columns=160, pixel_spacing_mm=(2.5, 2.5)),
+    ]
+    points = vessel_tree()
+    targets = [target_of(scene(carm, points)[1], carm, 64, 1.5, REFINE) for carm in carms]
+    truth = pose.radiological(points.origin_mm)
+    rng = np.random.default_rng(0)
+    poses = move(np.repeat(truth[None], 20, axis=0), rng.normal(size=(20, 6)) * 3, points, carms[0])
+    score, gradient, matrix = joint_equations(points, poses, targets, 5.0)
+    alone = [normal_equations(points, poses, target, 5.0) for target in targets]
+    np.testing.assert_allclose(score, np.mean([one[0] for one in alone], axis=0))
+    for k in range(6):
+        step = np.zeros((20, 6))
+        step[:, k] = 0.02
+        plus, minus = (
+            joint_equations(points, move(poses, s, points, carms[0]), targets, 5.0)[0] for s in (step, -step)
+        )
+        np.testing.assert_allclose(gradient[:, k], (plus - minus) / 0.04, atol=2e-4)
+    for order in (targets, targets[::-1]):  # the matrix means the same in the other view's axes
+        assert np.linalg.eigvalsh(joint_equations(points, poses, order, 5.0)[2]) == pytest.approx(
+            np.linalg.eigvalsh(matrix), abs=1e-9
+        )
+
+
+def test_two_views_find_the_depth_that_one_does_not_see():
+    points = vessel_tree()
+    carms = [
+        CARM,
+        CArm.from_angles(-8.0, 20.0, sid_mm=1000, sod_mm=700, rows=160, columns=160, pixel_spacing_mm=(2.5, 2.5)),
+    ]
+    targets = [target_of(scene(carm, points)[1], carm, 96, 1.0, REFINE) for carm in carms]
+    truth, _ = scene(CARM, points)
+    off = move(truth[None], np.array([[0.0, 0, 0, 1.0, -1.0, 15.0]]), points, CARM)
+    found, _, _ = levenberg_marquardt(points, off, targets, iterations=12, saturation_mm=1e9)
+    origins = pose.transform(np.stack([found[0], truth]), points.origin_mm[None])[:, 0]
+    np.testing.assert_allclose(*origins, atol=0.3)
+    (one,) = pose_covariances(points, truth, targets[:1], 1e9)
+    both = pose_covariances(points, truth, targets, 1e9)
+    u, v, beam = np.sqrt(np.diag(one)[3:])
+    assert beam > 3 * max(u, v)
+    assert np.sqrt(np.diag(both[0])[5]) < beam / 3
+    assert np.trace(both[0][3:, 3:]) == pytest.approx(np.trace(both[1][3:, 3:]))  # the same ellipsoid from both sides
 
 
 @pytest.mark.parametrize("name", VIEWS)
@@ -146,7 +196,7 @@ def test_known_poses_are_recovered(name):
     poses = move(np.repeat(truth[None], 6, axis=0), rng.uniform(-5, 5, size=(6, 6)), points, carm)
     for rows, sigma_px, measure in ((64, 2.0, FIND), (128, 1.0, FIND), (192, 0.8, REFINE)):
         target = target_of(image, carm, rows, sigma_px, measure)
-        poses, _, trace = levenberg_marquardt(points, poses, target, iterations=15, saturation_mm=1e9)
+        poses, _, trace = levenberg_marquardt(points, poses, [target], iterations=15, saturation_mm=1e9)
         assert trace == sorted(trace)
     assert np.all(mpe_mm(carm, poses, truth, points.origin_mm) < 0.15)
     assert np.all(zncc(points, poses, target, 1e9) > 0.9)
@@ -182,5 +232,10 @@ def test_cancel():
     truth, image = scene(CARM, points)
     with pytest.raises(Cancelled):
         levenberg_marquardt(
-            points, truth[None], target_of(image, CARM, 64, 1), iterations=3, saturation_mm=5, should_stop=lambda: True
+            points,
+            truth[None],
+            [target_of(image, CARM, 64, 1)],
+            iterations=3,
+            saturation_mm=5,
+            should_stop=lambda: True,
         )

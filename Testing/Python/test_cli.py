@@ -29,7 +29,7 @@ from DeepIterRegLib.report import REGISTRATION_FILES
 from DeepIterRegLib.transforms import read_pose
 from DeepIterRegLib.volume import load_volume
 
-COMMANDS = ("register", "segment", "project", "phantom", "demo", "info")
+COMMANDS = ("register", "segment", "project", "pick", "export", "phantom", "demo", "info")
 
 
 def run(*arguments: str | Path) -> str:
@@ -189,7 +189,7 @@ def test_project_a_mask_and_a_cta(patient_folder: Path, tmp_path: Path) -> None:
         90, 0, sid_mm=1200, sod_mm=750, rows=32, columns=40, pixel_spacing_mm=(8, 8)
     )
     radiological = torch.as_tensor(pose.radiological(volume.centre_mm))[None]
-    expected = RaycastProjector(attenuation_per_mm(volume), carm)(radiological)[0].numpy()
+    expected = RaycastProjector(attenuation_per_mm(volume), carm, "joseph")(radiological)[0].numpy()
     assert image == pytest.approx(expected, abs=1e-4)
     assert image.max() > 2  # a head takes most of the rays
 

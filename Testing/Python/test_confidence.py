@@ -291,7 +291,7 @@ def test_wrong_patient_is_not_accepted() -> None:
     frames = subtract(to_log(run.frames.astype(np.float32), 1.0), valid, mask_frames=run.mask_frames).frames
     masks = segment_dsa(Angiogram(frames, run.carm, run.frame_times_s, valid))
     view = View(vessel_channels(contrast_image(masks, valid), valid), valid, run.carm, masks)
-    common = (view.channels, valid, run.carm)
+    common = ((view,),)
     points, centre = vessel_points(other.vessels), other.cta.centre_mm
     found = search(points, *common, pose.radiological(centre), centre)
     wrong = assess(points, [view], found.cta_to_carm, centre)

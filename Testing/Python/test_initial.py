@@ -10,13 +10,12 @@ import pytest
 import torch
 from test_pipeline import CTA, MASK, run_at, small, truth_at
 
-from DeepIterRegLib.alignment import vessel_channels
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import mpe_mm, pose
-from DeepIterRegLib.initial import NetworkInit, Scene, network_poses
+from DeepIterRegLib.initial import NetworkInit, network_poses
 from DeepIterRegLib.network.model import NetworkSettings, PoseNetwork
 from DeepIterRegLib.network.weights import card_of, save_network
-from DeepIterRegLib.pipeline import RegistrationSettings, contrast_image, register, vessel_points
+from DeepIterRegLib.pipeline import RegistrationSettings, make_scene, register
 from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.volume import Volume
 
@@ -111,9 +110,8 @@ def test_a_cta_without_large_veins_is_said(tmp_path: Path) -> None:
     thin = MASK.with_voxels(np.zeros_like(MASK.voxels))
     thin.voxels[10:-10, 20, 20] = thin.voxels[20, 10:-10, 30] = True
     angiogram, masks = run_at(pose.radiological(MASK.centre_mm))
-    channels = vessel_channels(contrast_image(masks, angiogram.valid), angiogram.valid)
     masks = replace(masks, veins=masks.vessels)
-    scene = Scene(vessel_points(MASK), channels, angiogram.valid, angiogram.carm, MASK.centre_mm, thin, masks)
+    scene = replace(make_scene(MASK, [angiogram], [masks], MASK.centre_mm), cta_vessels=thin)
     weights = fixed_answer(tmp_path / "still.safetensors", 0, 0)
     with pytest.raises(InputError, match="no large veins"):
         network_poses(scene, pose.radiological(MASK.centre_mm), NetworkInit(weights), 0)

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -46,24 +47,43 @@ def test_library_is_free_of_slicer(path: Path) -> None:
     assert not imported(path) & {"slicer", "qt", "ctk", "mrml", "vtkSlicer"}
 
 
+# Files that need an extra, and which.
+OPTIONAL = {
+    "dicom/derived.py": "dicom",
+    "evaluation/runner.py": "cluster",
+    "export/cameras.py": "roadmap",
+    "export/film.py": "video",
+    "network/curves.py": "train",
+    "network/training.py": "train",
+    "reader_study/plots.py": "plots",
+    "roadmap/files.py": "roadmap",
+}
+
+
+def in_extra(extra: str) -> set[str]:
+    """Distributions of an extra and of those it includes."""
+    names: set[str] = set()
+    for requirement in PROJECT["optional-dependencies"][extra]:
+        inner = re.match(r"deepiterreg\[(.+)\]", requirement)
+        names |= set().union(*map(in_extra, inner.group(1).split(","))) if inner else {distribution(requirement)}
+    return names
+
+
 def test_everything_imported_is_declared() -> None:
-    """Every third-party import is a dependency; DiffDRR alone is installed beside them, without its own dependencies."""
+    """Every third-party import is a dependency or in the file's extra; DiffDRR alone is installed beside them, without its own."""
     provided = importlib.metadata.packages_distributions()
     declared = {distribution(r) for r in PROJECT["dependencies"]} | {"diffdrr"}
-    training = {LIBRARY / "network" / name for name in ("training.py", "curves.py")}
-    extra = {distribution(r) for r in PROJECT["optional-dependencies"]["train"]}
-    assert set().union(*map(imported, training)) & {"lightning", "matplotlib"}
-    assert "lightning" in extra
-    names = (
-        set().union(*(imported(path) for path in SOURCES if path not in training))
-        - set(sys.stdlib_module_names)
-        - {"DeepIterRegLib"}
-    )
-    missing = {
-        name: provided.get(name) for name in names if not {distribution(d) for d in provided.get(name, ())} & declared
-    }
-    # markupsafe is jinja2's own string type and comes with it.
-    assert set(missing) <= {"markupsafe"}, missing
+    used = {str(path.relative_to(LIBRARY)): undeclared(path, provided, declared) for path in SOURCES}
+    assert {file for file, names in used.items() if names} == set(OPTIONAL)
+    for file, extra in OPTIONAL.items():
+        for name in used[file]:
+            assert {distribution(d) for d in provided.get(name, ())} & in_extra(extra), (file, name)
+
+
+def undeclared(path: Path, provided: Mapping[str, list[str]], declared: set[str]) -> set[str]:
+    """What a file imports beyond Python, this library and its dependencies; markupsafe is jinja2's own and comes with it."""
+    names = imported(path) - set(sys.stdlib_module_names) - {"DeepIterRegLib", "markupsafe"}
+    return {name for name in names if not {distribution(d) for d in provided.get(name, ())} & declared}
 
 
 def test_version_is_one() -> None:
@@ -89,6 +109,7 @@ def test_nothing_heavy_is_imported_early(code: str) -> None:
         "matplotlib",
         "vtk",
         "PIL",
+        "distributed",
     }
     assert not heavy & set(json.loads(done.stdout))
 

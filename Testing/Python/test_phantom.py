@@ -9,7 +9,15 @@ import pytest
 
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm, pose
-from DeepIterRegLib.phantom import CLEAN, Patient, PhantomSettings, clean_images, make_patient, write_patient
+from DeepIterRegLib.phantom import (
+    CLEAN,
+    Patient,
+    PhantomSettings,
+    clean_images,
+    make_patient,
+    second_run,
+    write_patient,
+)
 from DeepIterRegLib.phantom.centrelines import EXTERNAL, TERRITORIES, Centrelines
 from DeepIterRegLib.phantom.raster import draw_tubes
 from DeepIterRegLib.phantom.settings import CtaSettings, RunSettings, ViewSettings
@@ -321,6 +329,29 @@ def test_files_read_back_to_the_same_patient(patient: Patient, tmp_path) -> None
     np.testing.assert_allclose(px, patient.carm.project(nodes, patient.cta_to_carm), atol=0.02)
     px = np.round(px[np.all((px >= 3) & (px < [patient.carm.columns - 3, patient.carm.rows - 3]), axis=1)]).astype(int)
     assert np.median(angiogram.minip()[px[:, 1], px[:, 0]]) < -0.1
+
+
+def test_second_run_is_another_view_of_the_same_head(patient: Patient, tmp_path) -> None:  # type: ignore[no-untyped-def]
+    from DeepIterRegLib.dicom import read_angiogram
+
+    second = second_run(patient)
+    assert second.cta is patient.cta
+    np.testing.assert_array_equal(second.cta_to_carm, patient.cta_to_carm)
+    assert abs(np.dot(second.carm.beam_axis, patient.carm.beam_axis)) < np.cos(np.radians(60))
+    write_patient(patient, tmp_path, second)
+    angiogram = read_angiogram(tmp_path / "dsa2.dcm")
+    nodes = patient.centrelines.points_mm[filled_arteries(second) & (patient.centrelines.radius_mm > 1)]
+    px = angiogram.carm.project(nodes, patient.cta_to_carm)
+    px = np.round(px[np.all((px >= 3) & (px < [angiogram.carm.columns - 3, angiogram.carm.rows - 3]), axis=1)])
+    px = px.astype(int)
+    assert np.median(angiogram.minip()[px[:, 1], px[:, 0]]) < -0.1
+
+    moved = second_run(patient, "ap", seed=1, between_runs_deg=2.0, between_runs_mm=3.0)
+    apart = moved.cta_to_carm @ pose.inverse(patient.cta_to_carm)
+    assert np.degrees(pose.rotation_angle(apart[:3, :3])) == pytest.approx(2.0, abs=1e-9)
+    centres = [pose.transform(m, patient.cta.centre_mm[None])[0] for m in (patient.cta_to_carm, moved.cta_to_carm)]
+    assert np.linalg.norm(centres[1] - centres[0]) == pytest.approx(3.0, abs=1e-9)
+    assert moved.run.frames.shape != second.run.frames.shape or (moved.run.frames != second.run.frames).any()
 
 
 def test_settings_that_cannot_work_are_named() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import subprocess
 import sys
 from importlib import metadata
@@ -18,6 +19,7 @@ from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.rendering.raycast import WATER_PER_MM, RaycastProjector, attenuation_per_mm
 from DeepIterRegLib.volume import Volume
 
+METHODS = ("siddon", "trilinear", "joseph")
 VIEW = CArm.from_angles(
     -28.5,
     21.9,
@@ -99,9 +101,9 @@ def test_a_single_voxel_stands_where_its_centre_projects():
     np.testing.assert_allclose(centroid, carm.project(volume.to_ras(np.array([[2, 5, 3]])), p)[0], atol=0.05)
 
 
-@pytest.mark.parametrize("method", ["siddon", "trilinear"])
+@pytest.mark.parametrize("method", METHODS)
 def test_slab_seen_from_any_side(method):
-    """Through a slab wider than the beam an integral is thickness / cos: exact for Siddon.
+    """Through a slab wider than the beam an integral is thickness / cos: exact for Siddon, and for Joseph, whose planes are the slab's.
 
     Trilinear sampling (step h, slab of voxels of h) meets four kinks of slope cos / h each, and a kink costs at most
     slope h^2 / 8.
@@ -114,11 +116,11 @@ def test_slab_seen_from_any_side(method):
     source, pixels = analytic.rays_cta(carm, p)
     direction = (pixels - source) / np.linalg.norm(pixels - source, axis=-1, keepdims=True)
     cosine = np.abs(direction[..., 2])
-    tolerance = 1e-6 if method == "siddon" else 2.0 * 4 * cosine.max() / h * h**2 / 8
+    tolerance = 1e-6 if method != "trilinear" else 2.0 * 4 * cosine.max() / h * h**2 / 8
     np.testing.assert_allclose(image, 2.0 * 5 * h / cosine, atol=tolerance)
 
 
-@pytest.mark.parametrize("method", ["siddon", "trilinear"])
+@pytest.mark.parametrize("method", METHODS)
 def test_voxelised_sphere_lies_between_the_spheres_half_a_voxel_diagonal_away(method):
     """The mask holds every point of the smaller sphere and none outside the larger, so the same holds for every integral.
 
@@ -139,12 +141,13 @@ def test_voxelised_sphere_lies_between_the_spheres_half_a_voxel_diagonal_away(me
     )
 
 
-def test_trilinear_converges_to_scipys_interpolation():
-    """A smooth ball: the same interpolation sampled 20 times finer along each ray."""
+@pytest.mark.parametrize("method", ["trilinear", "joseph"])
+def test_interpolating_methods_come_near_to_scipys_fine_sampling(method):
+    """A smooth ball: interpolation sampled 20 times finer along each ray."""
     grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in (12, 14, 16)], indexing="ij"))
     volume = Volume(np.exp(-3 * (grid**2).sum(axis=0)), oblique_affine((1.2, 1.5, 1.9)))
     p = pose_near(volume, 1)
-    image = render(volume, VIEW, p, method="trilinear")[0]
+    image = render(volume, VIEW, p, method=method)[0]
     source, pixels = analytic.rays_cta(VIEW, p)
     length = np.linalg.norm(pixels - source, axis=-1)
     to_ijk = np.linalg.inv(volume.affine)
@@ -155,14 +158,58 @@ def test_trilinear_converges_to_scipys_interpolation():
     np.testing.assert_allclose(image, samples.sum(axis=0) * 0.06, atol=0.02 * image.max())
 
 
+@pytest.mark.parametrize("left_handed", [False, True])
+@pytest.mark.parametrize("carm", VIEWS.values(), ids=VIEWS.keys())
+def test_joseph_is_its_definition_for_any_grid_view_and_pose(carm, left_handed):
+    """Samples where the ray crosses the planes of the axis it follows most, by scipy, times the distance of the planes."""
+    volume = small_volume(left_handed=left_handed)
+    p = pose_near(volume, 2)
+    source, pixels = analytic.rays_cta(carm, p)
+    to_ijk = np.linalg.inv(volume.affine)
+    first = to_ijk[:3, :3] @ source + to_ijk[:3, 3]
+    rays = (pixels - source).reshape(-1, 3)
+    expected = []
+    for ray_mm, ray in zip(rays, rays @ to_ijk[:3, :3].T, strict=True):
+        axis = np.argmax(np.abs(ray))
+        t = (np.arange(volume.voxels.shape[2 - axis]) - first[axis]) / ray[axis]
+        ijk = first + t[:, None] * ray
+        samples = ndimage.map_coordinates(np.pad(volume.voxels, 2), ijk[:, ::-1].T + 2, order=1)
+        expected.append(samples.sum() * np.linalg.norm(ray_mm) / abs(ray[axis]))
+    assert np.count_nonzero(expected) > 30
+    np.testing.assert_allclose(render(volume, carm, p, method="joseph").ravel(), expected, atol=1e-9)
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_joseph_of_a_linear_ramp_is_exact(axis):
+    """Values a + g . x, seen where the ray stays inside: each sample is exact, and planes stand for their neighbourhood."""
+    shape = (9, 9, 9)
+    k, j, i = np.mgrid[: shape[0], : shape[1], : shape[2]]
+    volume = Volume(2.0 + 0.3 * i - 0.2 * j + 0.1 * k, np.diag([10.0, 10.0, 10.0, 1.0]))
+    angles = [(90, 0), (0, 0), (0, 89.9)][axis]
+    carm = CArm.from_angles(*angles, sid_mm=1000, sod_mm=700, rows=5, columns=4, pixel_spacing_mm=(3, 3))
+    p = pose.radiological(volume.centre_mm)
+    source, pixels = analytic.rays_cta(carm, p)
+    ray = pixels - source
+    # The middle plane's value is the mean of the nine, as the ray runs straight.
+    middle = source + ((volume.centre_mm - source)[axis] / ray[..., axis])[..., None] * ray
+    mean = 2.0 + middle @ np.array([0.03, -0.02, 0.01])
+    expected = mean * 90.0 * np.linalg.norm(ray, axis=-1) / np.abs(ray[..., axis])
+    np.testing.assert_allclose(render(volume, carm, p, method="joseph")[0], expected, rtol=1e-9)
+
+
+def test_joseph_on_the_cpu_only():
+    with pytest.raises(InputError, match="joseph runs on the CPU"):
+        RaycastProjector(small_volume(), VIEW, "joseph", device="cuda")
+
+
 def test_axis_parallel_rays_and_a_source_in_the_plane_of_voxel_faces_are_finite():
     """Zero components of a ray's direction are where Siddon divides by zero."""
     volume = Volume(np.arange(1.0, 28.0).reshape(3, 3, 3), np.eye(4))
     carm = CArm.from_angles(0, 0, sid_mm=1000, sod_mm=700, rows=5, columns=5, pixel_spacing_mm=(1.0, 1.0))
     for shift in (0.0, 0.5):  # central rays through voxel centres, or in the faces between voxels
         p = torch.from_numpy(pose.translation(-volume.centre_mm + shift))[None].requires_grad_()
-        for dtype in (torch.float32, torch.float64):
-            image = RaycastProjector(volume, carm, dtype=dtype)(p)
+        for dtype, method in itertools.product((torch.float32, torch.float64), METHODS):
+            image = RaycastProjector(volume, carm, method, dtype=dtype)(p)
             assert torch.isfinite(image).all()
             assert torch.isfinite(torch.autograd.grad(image.sum(), p)[0]).all()
     image = render(volume, carm, pose.translation(-volume.centre_mm))[0]
@@ -180,7 +227,8 @@ def test_the_whole_line_counts():
 def test_empty_volume_and_missed_volume_give_empty_images():
     empty = Volume(np.zeros((4, 4, 4), dtype=bool), np.eye(4))
     far = pose.translation(np.array([400.0, 0.0, 0.0]))
-    assert (render(empty, VIEW, np.eye(4)) == 0).all()
+    for method in METHODS:
+        assert (render(empty, VIEW, np.eye(4), method=method) == 0).all()
     p = torch.from_numpy(far)[None].requires_grad_()
     image = RaycastProjector(small_volume(), VIEW)(p)
     assert (image == 0).all()
@@ -201,7 +249,7 @@ def test_input_errors_come_together():
 # -- patches, batches, gradients -------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["siddon", "trilinear"])
+@pytest.mark.parametrize("method", METHODS)
 def test_patches_and_batches_change_nothing(method):
     volume = small_volume()
     poses = torch.from_numpy(np.stack([pose_near(volume, seed) for seed in range(3)]))
@@ -221,7 +269,7 @@ def test_patches_and_batches_change_nothing(method):
 
 
 @pytest.mark.parametrize("carm", [VIEW.resampled(4, 5), VIEW.mirrored().turned(1).resampled(5, 4)])
-@pytest.mark.parametrize("method", ["siddon", "trilinear"])
+@pytest.mark.parametrize("method", METHODS)
 def test_pose_gradient_agrees_with_finite_differences(method, carm):
     volume = small_volume()
     start = torch.from_numpy(np.stack([pose_near(volume, seed, shift_mm=2.0) for seed in (0, 1)]))
@@ -241,7 +289,7 @@ def test_cropping_to_content_changes_nothing():
     affine[:3, 3] = inner.to_ras(np.array([[-2, -3, -1]]))[0]
     padded = Volume(np.pad(inner.voxels, ((2, 4), (3, 0), (1, 5))), affine)
     p = pose_near(inner, 4)
-    for method in ("siddon", "trilinear"):
+    for method in METHODS:
         np.testing.assert_allclose(
             render(padded, VIEW, p, method=method), render(inner, VIEW, p, method=method), atol=1e-9
         )
@@ -255,9 +303,16 @@ def test_ray_casting_imports_nothing_beyond_torch_and_diffdrrs_renderers():
     assert metadata.version("diffdrr") == "0.6.1"
     code = """
 import sys
-import array_api_compat.torch, array_api_compat.numpy, numpy, torch
+import array_api_compat.torch, array_api_compat.numpy, numba, numpy, torch
 before = set(sys.modules)
-import DeepIterRegLib.rendering.raycast
+from DeepIterRegLib.rendering.raycast import RaycastProjector
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.volume import Volume
+volume = Volume(numpy.ones((2, 2, 2)), numpy.eye(4))
+view = CArm.from_angles(0, 0, sid_mm=1000, sod_mm=700, rows=2, columns=2, pixel_spacing_mm=(1.0, 1.0))
+RaycastProjector(volume, view, "joseph")
+assert not [m for m in sys.modules if m.startswith("diffdrr")]
+RaycastProjector(volume, view, "siddon")
 new = {name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
 print(" ".join(sorted(new)), *sorted(m for m in sys.modules if m.startswith("diffdrr.")))
 """

@@ -7,7 +7,7 @@ import pytest
 import torch
 from vessel_tree import vessel_tree
 
-from DeepIterRegLib.alignment import FIND, Points, make_target, vessel_channels
+from DeepIterRegLib.alignment import FIND, Points, View, make_target, vessel_channels
 from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.rendering.splat import SplatProjector
@@ -27,7 +27,8 @@ QUICK = SearchSettings(
 def found_in(image: np.ndarray, points: Points, start: np.ndarray, **options: Any) -> Found:
     """Search with quick settings."""
     valid = np.ones(image.shape, dtype=bool)
-    return search(points, vessel_channels(image, valid), valid, CARM, start, points.origin_mm, QUICK, **options)
+    view = View(vessel_channels(image, valid), valid, CARM)
+    return search(points, [view], start, points.origin_mm, QUICK, **options)
 
 
 def displaced(

@@ -140,19 +140,19 @@ def save(picture: Image.Image, path: Path) -> None:
 # -- the views ------------------------------------------------------------------------------------------
 
 
-def redSliceLogic() -> Any:
-    """Slice logic of the red view, with its model for the 3D view."""
+def sliceLogic(view: str = "Red") -> Any:
+    """Slice logic of a view, with its model for the 3D view."""
     logic = slicer.vtkMRMLSliceLogic()
     logic.SetMRMLApplicationLogic(slicer.app.applicationLogic())
     logic.SetMRMLScene(slicer.mrmlScene)
-    logic.SetSliceNode(slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode"))
-    logic.SetSliceCompositeNode(slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceCompositeNode"))
+    logic.SetSliceNode(slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceNode"))
+    logic.SetSliceCompositeNode(slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceCompositeNode"))
     return logic
 
 
-def sliceView() -> Image.Image:
-    """What the red slice view shows, as its own pipeline blends it."""
-    logic = redSliceLogic()
+def sliceView(view: str = "Red") -> Image.Image:
+    """What a slice view shows, as its own pipeline blends it."""
+    logic = sliceLogic(view)
     logic.UpdatePipeline()
     blend = logic.GetBlend()
     blend.Update()
@@ -177,7 +177,7 @@ def view3d() -> Image.Image:
     view.SetBackgroundColor(0.08, 0.09, 0.12)
     view.SetBackgroundColor2(0.32, 0.36, 0.44)
     view = scene.AddNode(view)
-    keep = redSliceLogic()
+    keep = sliceLogic()
     renderer, window, interactor = vtk.vtkRenderer(), vtk.vtkRenderWindow(), vtk.vtkRenderWindowInteractor()
     window.SetOffScreenRendering(1)
     window.SetMultiSamples(8)

@@ -110,6 +110,41 @@ ONE,a,b,,,,,,,,
     assert len(problems) == 11
 
 
+def test_wrong_rows_are_told_and_the_rest_are_done(work: Work, tmp_path: Path) -> None:
+    """By row, in the summary too; of two rows with one name the first is done; too many cells are one row's trouble."""
+    cases_in(tmp_path, "a", "b")
+    text = (
+        "name,cta,dsa,sid\na,a/cta.nii,a/dsa.dcm,far\nb,b/cta.nii,b/dsa.dcm,1200\nB,b/cta.nii,b/dsa.dcm,\nc,x,y,1,2\n"
+    )
+    (tmp_path / "cases.csv").write_text(text)
+    results = run(read_cases(tmp_path / "cases.csv"), tmp_path / "out")
+    assert work.done == ["b"]
+    rows = summary(tmp_path / "out")
+    assert [(row["name"], row["status"]) for row in rows] == [
+        ("a", "failed"),
+        ("b", "done"),
+        ("row 4", "failed"),
+        ("c", "failed"),
+    ]
+    for row, said in zip(rows, ("Row 2, column sid", "", 'Row 4, column name: "B"', "Row 5 has 5 cells"), strict=True):
+        assert said in row["message"]
+        assert not said or any(said in line for line in results["lines"])
+
+
+def test_leftovers_of_a_killed_process_go(work: Work, tmp_path: Path) -> None:
+    """What `output_folder` could not clear away; of this case only, not of one whose name begins alike."""
+    out = tmp_path / "out"
+    for name in (".a.12345678.partial", ".a.b.12345678.partial", ".a.12345678.old"):
+        (out / name).mkdir(parents=True)
+    run(cases_in(tmp_path, "a"), out)
+    assert sorted(path.name for path in out.iterdir()) == [
+        ".a.12345678.old",
+        ".a.b.12345678.partial",
+        "a",
+        "summary.csv",
+    ]
+
+
 def test_typed_geometry_that_is_no_number_is_named_by_its_column(tmp_path: Path) -> None:
     (problem,) = problems_of("name,cta,dsa,sod\none,a,b,inf\n", tmp_path)
     assert problem == "Row 2: column sod needs finite numbers, not inf."
@@ -429,10 +464,12 @@ def test_script_outside_slicer(patients: Path) -> None:
     np.testing.assert_allclose(read_pose(out / "good/ctaToCarm.tfm"), found["ctaToCarm"], atol=1e-6)
     check_scene(out / "good/scene.mrb", np.array(found["ctaToCarm"]), patients / "cache")
     changed = (out / "good/scene.mrb").stat().st_mtime_ns
-    write_table(patients / "cases.csv", GOOD)
-    code, stdout, stderr = finish(start("--cases", patients / "cases.csv", "--out", out, "--device", "cpu"))
-    assert (code, stderr) == (0, "")
-    assert "done before" in stdout
+    for rows, expected in (((GOOD,), 0), (({**GOOD, "name": "wrong", "seed": "x"}, GOOD), 2)):
+        write_table(patients / "cases.csv", *rows)
+        code, stdout, stderr = finish(start("--cases", patients / "cases.csv", "--out", out, "--device", "cpu"))
+        assert (code, stderr) == (expected, "")
+        assert "done before" in stdout
+    assert "wrong: FAILED. Row 2, column seed" in stdout
     assert (out / "good/scene.mrb").stat().st_mtime_ns == changed
 
 

@@ -1,0 +1,75 @@
+"""The command on a table of cases: batch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from DeepIterRegLib.cli.app import (
+    EXIT_CANCELLED,
+    EXIT_INPUT,
+    EXIT_REGISTRATION,
+    NOTICE,
+    app,
+    asked_to_stop,
+    command,
+    fail,
+)
+from DeepIterRegLib.cli.options import Device, DeviceOption, Quiet, Scheduler, Workers
+
+
+@app.command(
+    epilog="Exit codes: 0 every case done, 1 a fault of this program, 2 wrong use, table or row (the other rows are done), "
+    "3 a case failed, 130 cancelled."
+)
+@command
+def batch(
+    cases: Annotated[
+        Path,
+        typer.Option(
+            help="CSV file, a row a case: name, cta, dsa, and any option of register with _ for -.", show_default=False
+        ),
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder for a folder a case, and summary.csv.", show_default=False)
+    ],
+    workers: Workers = 1,
+    scheduler: Scheduler = "",
+    device: DeviceOption = Device.auto,
+    quiet: Quiet = False,
+) -> None:
+    """Register many cases from a table, the one of the Slicer batch; here without its scenes.
+
+    Interrupted, or with rows added, start it again: what is done and unchanged is not done again.
+    A wrong row or a case that fails is told, and the rest go on.
+
+    [bold]Examples[/]
+
+      deepiterreg batch --cases cases.csv --out results
+
+      deepiterreg batch --cases cases.csv --out results --workers 4
+
+      deepiterreg batch --cases cases.csv --out results --scheduler tcp://node1:8786
+    """
+    from DeepIterRegLib.batch import SUMMARY, missing_paths, read_cases, run_cases
+
+    def tell(line: str) -> None:
+        if not quiet:
+            typer.echo(line)
+
+    table = read_cases(cases, device.value)
+    for sentence in missing_paths(table):
+        typer.secho(f"Warning: {sentence}", err=True, fg=typer.colors.YELLOW)
+    with asked_to_stop() as stop:
+        results = run_cases(table, out, None, tell, stop.is_set, workers, scheduler)
+    count = {status: sum(result.status == status for result in results) for status in ("done", "failed", "waiting")}
+    tell(f"{count['done']} done, {count['failed']} failed, {count['waiting']} not reached: {out / SUMMARY}")
+    tell(NOTICE)
+    if stop.is_set():
+        fail(EXIT_CANCELLED, "Stopped. What is done is kept: the same command goes on.")
+    if wrong := [problem for case in table for problem in case.problems]:
+        fail(EXIT_INPUT, *wrong)
+    if count["failed"]:
+        raise typer.Exit(EXIT_REGISTRATION)

@@ -1,0 +1,113 @@
+"""Results for other systems: export."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from DeepIterRegLib.cli.app import app, command, progress
+from DeepIterRegLib.cli.options import (
+    MaskFrames,
+    Overwrite,
+    Quiet,
+    ResultFolder,
+    Subtraction,
+    SubtractionOption,
+    ViewNumber,
+)
+
+
+class Target(StrEnum):
+    """Where a result can go."""
+
+    itk = "itk"
+    opencv = "opencv"
+    diffdrr = "diffdrr"
+    nanodrr = "nanodrr"
+    vtk = "vtk"
+    dicom = "dicom"
+    mp4 = "mp4"
+    gif = "gif"
+
+
+@app.command()
+@command
+def export(
+    result: ResultFolder,
+    to: Annotated[Target, typer.Option("--to", help="See above.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="File to write; for dicom a folder to make.", show_default=False)
+    ],
+    dsa: Annotated[
+        Path | None, typer.Option(help="The run that was registered: dicom, mp4 and gif need its pixels.")
+    ] = None,
+    cta: Annotated[
+        Path | None, typer.Option(help="dicom: DICOM folder of the CTA, whose frame of reference is used.")
+    ] = None,
+    identify: Annotated[
+        bool,
+        typer.Option(
+            "--identify",
+            help="dicom: join the patient's study. Copies name, ID, birth date, sex, study UID, date, time, ID, accession number "
+            "and referring physician from the DSA, and refers to its images. Else the files are anonymous.",
+        ),
+    ] = False,
+    frame: Annotated[int | None, typer.Option(min=1, help="dicom: this frame, from 1; else the MinIP.")] = None,
+    item: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FILE:COLOUR[:...]", help="Over the run, as for project; else the registered vessels."),
+    ] = None,
+    view: ViewNumber = 1,
+    no_check: Annotated[
+        bool, typer.Option("--no-check", help="Take another DSA or CTA than the one registered.")
+    ] = False,
+    mask_frames: MaskFrames = None,
+    subtraction: SubtractionOption = Subtraction.auto,
+    overwrite: Overwrite = False,
+    quiet: Quiet = False,
+) -> None:
+    """A result in another system's terms.
+
+    itk: transform, C-arm to CTA in LPS, as ITK resamples and Slicer loads. opencv: K, R, t. diffdrr: pose and detector.
+    nanodrr: k_inv, rt_inv. vtk: a vtkCamera at the source. dicom: Spatial Registration and an overlay (Secondary Capture).
+    mp4, gif: the run with the vessels over it.
+
+    [bold]Examples[/]
+
+      deepiterreg export result --to opencv --out camera.json
+
+      deepiterreg export result --to mp4 --dsa run.dcm --out run.mp4
+
+      deepiterreg export result --to dicom --dsa run.dcm --cta CTA_FOLDER --identify --out dicom
+    """
+    from DeepIterRegLib.export.files import DICOM_FILES, SUFFIXES, ExportJob, export_result
+    from DeepIterRegLib.output import output_file, output_folder
+    from DeepIterRegLib.typed import frame_numbers
+
+    job = ExportJob(
+        result=result,
+        to=to.value,
+        dsa=dsa,
+        cta=cta,
+        identify=identify,
+        frame=None if frame is None else frame - 1,
+        items=tuple(item or ()),
+        mask_frames=frame_numbers(mask_frames, "--mask-frames"),
+        subtraction=subtraction.value,
+        check=not no_check,
+        view=view - 1,
+    )
+    place = (
+        output_folder(out, DICOM_FILES, overwrite=overwrite)
+        if to is Target.dicom
+        else output_file(out, SUFFIXES[to.value], overwrite=overwrite)
+    )
+    with place as path, progress(quiet) as report:
+        notes = export_result(job, path, report)
+    for note in notes:
+        typer.secho(f"Note: {note}", err=True, fg=typer.colors.YELLOW)
+    if not quiet:
+        typer.echo(f"Written: {out}")

@@ -1,0 +1,1 @@
+"""A registration on its way to other systems: transforms, cameras, DICOM, films."""

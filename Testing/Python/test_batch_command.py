@@ -1,0 +1,176 @@
+"""`deepiterreg batch`: the same table and the same files with one process or several; a patient's CTA is read once."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from typer.testing import CliRunner
+
+from DeepIterRegLib import cta_cache
+from DeepIterRegLib.batch import RECORD, SUMMARY
+from DeepIterRegLib.cli import app
+from DeepIterRegLib.cta_cache import CtaCache
+from DeepIterRegLib.report.outputs import REGISTRATION_FILES
+from DeepIterRegLib.segmentation.cta import CtaSegmentation
+from DeepIterRegLib.transforms import read_pose
+from DeepIterRegLib.volume import load_volume
+from DeepIterRegLib.volume_checks import prepare_cta
+
+ROOT = Path(__file__).resolve().parents[2]
+# From the truth, and with vessels, which need not be found: quick.
+LONG = {"cta": "cta.nii.gz", "dsa": "dsa.dcm"}
+UNSEGMENTED = {**LONG, "init": "truth.tfm", "reference": "truth.tfm"}
+GOOD = {**UNSEGMENTED, "cta_mask": "arteries.nii.gz"}
+
+
+@pytest.fixture
+def patient(patient_folder: Path, tmp_path: Path) -> Path:
+    for name in ("cta.nii.gz", "dsa.dcm", "truth.tfm", "arteries.nii.gz"):
+        (tmp_path / name).symlink_to(patient_folder / name)
+    return tmp_path
+
+
+def write_table(path: Path, *rows: dict[str, Any]) -> Path:
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def batch(*arguments: str | Path) -> tuple[int, str]:
+    result = CliRunner().invoke(app, ["batch", *map(str, arguments)])
+    return result.exit_code, result.output
+
+
+def summary(out: Path) -> list[dict[str, str]]:
+    with (out / SUMMARY).open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_workers_give_what_one_process_gives(patient: Path) -> None:
+    """Two cases, a wrong row and a bad case; then nothing is left to do, whoever asks; poses are the same to the bit."""
+    good = [{"name": "one", **GOOD}, {"name": "two", **GOOD, "seed": "5"}]
+    wrong, bad = {"name": "wrong", **GOOD, "sid": "far"}, {"name": "bad", **GOOD, "dsa": "absent.dcm"}
+    table = write_table(patient / "cases.csv", wrong, bad, *good)
+    out = patient / "out"
+    code, said = batch("--cases", table, "--out", out, "--workers", "2")
+    assert code == 2, said
+    assert [row["status"] for row in summary(out)] == ["failed", "failed", "done", "done"]
+    assert said.count("Row 2, column sid") == 2  # in its turn, and as the error
+    assert all(float(row["mpe_mm"]) >= 0 for row in summary(out)[2:])
+    for name in ("one", "two"):
+        assert sorted(path.name for path in (out / name).iterdir()) == sorted((*REGISTRATION_FILES, RECORD))
+    assert sorted(path.name for path in out.iterdir()) == ["one", SUMMARY, "two"]
+
+    before = (out / "one" / "report.html").stat().st_mtime_ns
+    code, said = batch("--cases", write_table(table, *good, bad), "--out", out)
+    assert code == 3, said
+    assert said.count("done before") == 2
+    assert (out / "one" / "report.html").stat().st_mtime_ns == before
+
+    code, said = batch("--cases", write_table(table, good[1]), "--out", patient / "alone")
+    assert code == 0, said
+    found, alone = (read_pose(folder / "two" / "registration.json") for folder in (out, patient / "alone"))
+    assert np.array_equal(found, alone)
+
+
+def test_a_patients_cta_is_read_and_segmented_once(patient: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two cases, counted where it happens."""
+    counted: list[str] = []
+
+    def counting(name: str) -> Any:
+        function = getattr(cta_cache, name)
+        return lambda *arguments: counted.append(name) or function(*arguments)
+
+    for name in ("load_volume", "segment_vessels"):
+        monkeypatch.setattr(cta_cache, name, counting(name))
+    table = write_table(
+        patient / "cases.csv", {"name": "one", **UNSEGMENTED}, {"name": "two", **UNSEGMENTED, "seed": "5"}
+    )
+    code, said = batch("--cases", table, "--out", patient / "out")
+    assert code == 0, said
+    assert counted == ["load_volume", "segment_vessels"]
+
+
+def test_cache_is_bounded_and_knows_changed_files_and_settings(tmp_path: Path, patient_folder: Path) -> None:
+    cache = CtaCache(2)
+    paths = [tmp_path / f"{n}.nii.gz" for n in range(3)]
+    for path in paths:
+        shutil.copy2(patient_folder / "cta.nii.gz", path)
+    first = cache.volume(paths[0])
+    assert cache.volume(paths[0]) is first
+    assert cache.volume(paths[1]) is not first
+    assert cache.volume(paths[0]) is first
+    cache.volume(paths[2])  # the second, used longest ago, goes
+    assert len(cache._kept) == 2
+    assert cache.volume(paths[0]) is first
+    os.utime(paths[0], ns=(1, 1))
+    assert cache.volume(paths[0]) is not first
+    cta, _ = prepare_cta(load_volume(paths[2]))
+    vessels = cache.vessels(paths[2], cta, CtaSegmentation())
+    assert cache.vessels(paths[2], cta, CtaSegmentation()) is vessels
+    assert cache.vessels(paths[2], cta, CtaSegmentation(working_spacing_mm=2.0)) is not vessels
+
+
+def test_interrupted_by_ctrl_c_it_goes_on(patient: Path) -> None:
+    """Whole folders only, whatever the moment; the same command ends the work."""
+    table = write_table(
+        patient / "cases.csv", {"name": "quick", **GOOD}, *({"name": n, **LONG} for n in ("long", "next"))
+    )
+    command = [
+        sys.executable,
+        "-m",
+        "DeepIterRegLib.cli",
+        "batch",
+        "--cases",
+        str(table),
+        "--out",
+        str(patient / "out"),
+    ]
+    process = subprocess.Popen(
+        [*command, "--workers", "2"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        start_new_session=True,
+    )
+    assert process.stdout is not None
+    assert "quick: done" in process.stdout.readline()
+    os.killpg(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130, stderr
+    assert stderr.strip() == "Error: Stopped. What is done is kept: the same command goes on."
+    states = {row["name"]: row["status"] for row in summary(patient / "out")}
+    assert states["quick"] == "done"
+    assert "waiting" in states.values()
+    assert sorted(path.name for path in (patient / "out").iterdir()) == sorted(
+        [SUMMARY, *(name for name, state in states.items() if state == "done")]
+    )
+    assert json.loads((patient / "out/quick" / RECORD).read_text())["fingerprint"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--workers", "2", "--scheduler", "tcp://127.0.0.1:9"), "exclude each other"),
+        (("--cases", "absent.csv"), "does not exist"),
+    ],
+)
+def test_wrong_use(arguments: tuple[str, ...], said: str, patient: Path) -> None:
+    table = write_table(patient / "cases.csv", {"name": "one", **GOOD})
+    code, output = batch("--cases", table, "--out", patient / "out", *arguments)
+    assert code == 2
+    assert said in output
