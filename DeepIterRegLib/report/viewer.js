@@ -166,6 +166,7 @@
     if (timer) play();
     await show(number);
     draw();
+    document.body.dataset.shown = number;
   }
 
   async function start() {
