@@ -24,7 +24,7 @@ from DeepIterRegLib.geometry import CArm, mpe_mm
 from DeepIterRegLib.geometry.pose import radiological
 from DeepIterRegLib.progress import Progress
 from DeepIterRegLib.registration import NAMED_INITS, NamedInit, Registration
-from DeepIterRegLib.report.outputs import REGISTRATION_FILES, detector_image, write_registration
+from DeepIterRegLib.report.outputs import MOST_VIEWS, REGISTRATION_FILES, detector_image, write_registration
 from DeepIterRegLib.transforms import read_pose
 from DeepIterRegLib.volume import Volume, is_mask, load_volume, save_volume
 from DeepIterRegLib.volume_checks import check_cta, prepare_cta
@@ -64,6 +64,16 @@ VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 @dataclass(frozen=True)
+class FurtherRun:
+    """Another DSA of a job: a view of the head as it lay in the first. The fields are those of `RegisterJob`."""
+
+    dsa: Path
+    geometry: GeometryOptions = field(default_factory=GeometryOptions)
+    dsa_mask: Path | None = None
+    mask_frames: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class RegisterJob:
     """One registration of files; the fields are the options of `deepiterreg register`."""
 
@@ -81,6 +91,15 @@ class RegisterJob:
     device: Device = "auto"
     seed: int = 0
     weights: Path | None = None
+    further: tuple[FurtherRun, ...] = ()
+
+
+@dataclass(frozen=True)
+class FurtherView:
+    """Another angiogram of a case, of the head as it lay in the first. The fields are those of `Case`."""
+
+    angiogram: Callable[[], Angiogram]
+    dsa_vessels: Callable[[], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -110,6 +129,8 @@ class Case:
         Settings; None for the defaults.
     segment_cta
         In place of `segment_vessels`, from somebody who keeps its result.
+    further
+        Other views, which determine the pose together with the first.
     """
 
     cta: Callable[[], Volume]
@@ -127,6 +148,7 @@ class Case:
     cta_segmentation: CtaSegmentation | None = None
     dsa_segmentation: DsaSegmentation | None = None
     segment_cta: Callable[[Volume, CtaSegmentation], Volume] | None = None
+    further: tuple[FurtherView, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,16 +164,24 @@ class Outcome:
         The CTA's vessels that were registered, bool on the CTA's grid.
     dsa_masks
         The run's vessels.
+    further
+        Other views, each with its masks, in the order of `Case.further`.
     """
 
     registration: Registration
     angiogram: Angiogram
     vessels: Volume
     dsa_masks: DsaMasks
+    further: tuple[tuple[Angiogram, DsaMasks], ...] = ()
+
+    @property
+    def angiograms(self) -> tuple[Angiogram, ...]:
+        """Of all views."""
+        return (self.angiogram, *(angiogram for angiogram, _ in self.further))
 
 
 def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Registration:
-    """Read, segment, register and write `REGISTRATION_FILES` into `folder`.
+    """Read, segment, register and write `report.outputs.registration_files` into `folder`.
 
     Raises
     ------
@@ -162,7 +192,7 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
     """
     outcome = register_case(case_of_files(job), on_progress)
     on_progress("Write report", 0.0)
-    write_registration(folder, outcome.registration, outcome.angiogram, outcome.vessels)
+    write_registration(folder, outcome.registration, outcome.angiograms, outcome.vessels)
     on_progress("Write report", 1.0)
     return outcome.registration
 
@@ -170,11 +200,19 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
 def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
     """The case whose parts are read from the files of a job when `register_case` asks for them, or come from `ctas`."""
     from_file = job.init is not None and job.init not in NAMED_INITS
-    subtraction = SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction)
+
+    def view(run: RegisterJob | FurtherRun) -> FurtherView:
+        subtraction = SubtractionSettings(mask_frames=run.mask_frames, mode=job.subtraction)
+        return FurtherView(
+            partial(read_angiogram, run.dsa, run.geometry, subtraction),
+            partial(read_image, run.dsa_mask) if run.dsa_mask else None,
+        )
+
+    first = view(job)
     return Case(
         cta=partial(ctas.volume if ctas else load_volume, job.cta),
         segment_cta=partial(ctas.vessels, job.cta) if ctas else None,
-        angiogram=partial(read_angiogram, job.dsa, job.geometry, subtraction),
+        angiogram=first.angiogram,
         init=None if from_file else cast(NamedInit | None, job.init),
         preset=job.preset,
         device=job.device,
@@ -182,9 +220,10 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
         weights=str(job.weights or ""),
         cta_vessels=partial(load_volume, job.cta_mask) if job.cta_mask else None,
         cta_veins=partial(load_volume, job.cta_vein_mask) if job.cta_vein_mask else None,
-        dsa_vessels=partial(read_image, job.dsa_mask) if job.dsa_mask else None,
+        dsa_vessels=first.dsa_vessels,
         initial_pose=partial(read_pose, str(job.init)) if from_file else None,
         reference=partial(read_pose, job.reference) if job.reference else None,
+        further=tuple(view(run) for run in job.further),
     )
 
 
@@ -210,7 +249,6 @@ def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | N
     """
     from DeepIterRegLib.pipeline import RegistrationSettings, register
     from DeepIterRegLib.segmentation.cta import as_cta_mask
-    from DeepIterRegLib.segmentation.dsa import as_dsa_mask
 
     steps = _Steps(on_progress, should_stop)
     with steps.step("Read poses", "read_poses"):
@@ -223,9 +261,15 @@ def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | N
             seed=case.seed,
             weights=case.weights,
         )
-    with steps.step("Read DSA", "read_dsa"):
-        angiogram = case.angiogram()
-        dsa_vessels = as_dsa_mask(case.dsa_vessels(), angiogram) if case.dsa_vessels else None
+        if len(case.further) >= MOST_VIEWS:
+            raise InputError(
+                f"There are {1 + len(case.further)} DSAs; at most {MOST_VIEWS} can be registered together."
+            )
+    views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
+    runs: list[tuple[Angiogram, np.ndarray | None]] = []
+    for number, view in enumerate(views, 1):
+        with steps.step(*(("Read DSA", "read_dsa") if number == 1 else (f"Read DSA {number}", f"read_dsa_{number}"))):
+            runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else ""))
     with steps.step("Read CTA", "read_cta"):
         cta, cta_notes = prepare_cta(case.cta())
         brought = [as_cta_mask(read(), cta) for read in (case.cta_vessels, case.cta_veins) if read]
@@ -233,11 +277,12 @@ def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | N
     with steps.step("Segment CTA", "segment_cta"):
         vessels = _cta_vessels(case, cta, brought)
     with steps.step("Segment DSA", "segment_dsa"):
-        dsa_masks = _dsa_masks(case, angiogram, dsa_vessels)
+        dsa_masks = [_dsa_masks(case, *run) for run in runs]
     steps.raise_problems()
+    angiograms = [angiogram for angiogram, _ in runs]
     registration = register(
         cta,
-        angiogram,
+        angiograms,
         settings,
         cta_mask=vessels,
         dsa_masks=dsa_masks,
@@ -249,10 +294,26 @@ def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | N
         registration,
         warnings=(*cta_notes, *registration.warnings),
         seconds=steps.seconds_with(registration.seconds),
-        input_hashes={"cta": content_hash(cta.voxels, cta.affine), "dsa": content_hash(angiogram.frames)},
-        mpe_mm_to_reference=None if reference is None else _mpe_mm(registration, reference),
+        input_hashes={
+            "cta": content_hash(cta.voxels, cta.affine),
+            **{f"dsa{n if n > 1 else ''}": content_hash(angiogram.frames) for n, angiogram in enumerate(angiograms, 1)},
+        },
     )
-    return Outcome(registration, angiogram, vessels, dsa_masks)
+    if reference is not None:
+        registration = _against(reference, registration)
+    (angiogram, masks), *further = zip(angiograms, dsa_masks, strict=True)
+    return Outcome(registration, angiogram, vessels, masks, tuple(further))
+
+
+def _read_view(view: FurtherView, name: str) -> tuple[Angiogram, np.ndarray | None]:
+    """A run and the mask that a person brought for it; problems begin with `name` where there are several runs."""
+    from DeepIterRegLib.segmentation.dsa import as_dsa_mask
+
+    try:
+        angiogram = view.angiogram()
+        return angiogram, as_dsa_mask(view.dsa_vessels(), angiogram) if view.dsa_vessels else None
+    except InputError as error:
+        raise InputError([f"{name}: {problem}" if name else problem for problem in error.problems]) from error
 
 
 class _Steps:
@@ -313,8 +374,14 @@ def _union(masks: list[Volume]) -> Volume:
     return masks[0].with_voxels(np.logical_or.reduce([mask.voxels for mask in masks]))
 
 
-def _mpe_mm(registration: Registration, reference: np.ndarray) -> float:
-    return float(mpe_mm(registration.carm, registration.cta_to_carm, reference, registration.centre_cta_mm))
+def _against(reference: np.ndarray, registration: Registration) -> Registration:
+    """The registration with the MPE of each view against a reference pose (4, 4)."""
+    found, centre = registration.cta_to_carm, registration.centre_cta_mm
+    views = tuple(
+        replace(view, mpe_mm_to_reference=float(mpe_mm(view.carm, found, reference, centre)))
+        for view in registration.views
+    )
+    return replace(registration, views=views, mpe_mm_to_reference=views[0].mpe_mm_to_reference)
 
 
 def content_hash(*arrays: np.ndarray) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -112,7 +112,7 @@ class Registration:
         ZNCC of vessels and their directions, CTA against DSA, at the final pose, -1..1; phantoms registered have 0.26 to 0.63.
         Of the first view.
     views
-        Every view, in the order given; made of `carm` and `score` if absent.
+        Every view, in the order given; `carm`, `score` and `mpe_mm_to_reference` are those of the first.
     seconds
         Wall time by part: segmentation, search, refinement, total.
     """
@@ -132,8 +132,9 @@ class Registration:
     views: tuple[ViewRecord, ...] = ()
 
     def __post_init__(self) -> None:
-        if not self.views:
-            object.__setattr__(self, "views", (ViewRecord("DSA 1", self.carm, self.score),))
+        first, *further = self.views or (ViewRecord("DSA 1", self.carm, self.score),)
+        first = replace(first, carm=self.carm, score=self.score, mpe_mm_to_reference=self.mpe_mm_to_reference)
+        object.__setattr__(self, "views", (first, *further))
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values for registration.json; the pose is `ctaToCarm`, 4x4 row-major, RAS mm."""
