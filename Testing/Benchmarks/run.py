@@ -10,6 +10,7 @@ from pathlib import Path
 # First what needs a quiet machine and minutes, then the many registrations.
 SCRIPTS = (
     "renderer",
+    "scaling",
     "end_to_end",
     "panel",
     "paper_preset",
