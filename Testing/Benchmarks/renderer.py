@@ -234,7 +234,9 @@ def measure_one(name: str, folder: Path, rows: int, seconds_wanted: float, devic
     for kind, work in works.items():
         times, cpu_times = [], []
         at_least = 3 if seconds_wanted > 1 else 1
-        while len(times) < (1 if times and times[0] > SLOW_S else at_least) or (sum(times) < seconds_wanted and len(times) < 300):
+        while len(times) < (1 if times and times[0] > SLOW_S else at_least) or (
+            sum(times) < seconds_wanted and len(times) < 300
+        ):
             begin, cpu = time.perf_counter(), time.process_time()
             image, own_clock_s = work()
             times.append(own_clock_s or time.perf_counter() - begin)
