@@ -25,6 +25,8 @@ from DeepIterRegLib.alignment import (
     vessel_channels,
 )
 from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.confidence import View as ShownRun
+from DeepIterRegLib.confidence import assess, check_inputs
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.initial import NetworkInit, Scene, level_record, view_znccs
@@ -162,6 +164,7 @@ def register(
     dsa_masks: DsaMasks | Sequence[DsaMasks] | None = None,
     initial_pose: np.ndarray | None = None,
     on_progress: Progress | None = None,
+    on_warning: Callable[[str], None] | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Registration:
     """Find the pose of the CTA in the C-arm frame.
@@ -178,6 +181,8 @@ def register(
         ``cta_to_carm``; needed with init `file`; with `network` and `auto` the network is asked from there.
     on_progress
         See `Progress`.
+    on_warning
+        Told what is wrong with the inputs before time is spent on them; the result's warnings repeat it.
     should_stop
         Asked often; True ends the work.
 
@@ -210,6 +215,11 @@ def register(
         masks = tuple(segment_dsa(run) for run in runs)
         clock.stop("segment_dsa")
     scene = make_scene(cta_mask, runs, masks, cta.centre_mm)
+    doubts = check_inputs(cta_mask, list(zip(runs, masks, strict=True)))
+    for doubt in doubts:
+        if on_warning is not None:
+            on_warning(doubt)
+    clock.stop("check_inputs")
     radiological = pose.radiological(cta.centre_mm)
     started = find_initial_pose(
         scene,
@@ -245,6 +255,11 @@ def register(
             f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}): check that both are of the same "
             "patient, that angles, SID and SOD are right, and look at the masks with `deepiterreg segment`."
         )
+    report("Confidence", 0.0)
+    shown = [ShownRun(v.channels, v.valid, v.carm, m) for v, m in zip(scene.views, masks, strict=True)]
+    confidence = assess(scene.points, shown, current, cta.centre_mm, seed=settings.seed)
+    clock.stop("confidence")
+    report("Confidence", 1.0)
     return Registration(
         cta_to_carm=current,
         carm=views[0].carm,
@@ -255,11 +270,13 @@ def register(
         stages=tuple(records),
         seconds=clock.seconds(),
         warnings=(
+            *doubts,
             *started.warnings,
             *_warnings(runs, views, init, current, radiological, settings),
         ),
         settings=asdict(settings),
         versions=_versions(),
+        confidence=confidence,
     )
 
 

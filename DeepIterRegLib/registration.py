@@ -12,6 +12,7 @@ from DeepIterRegLib.geometry import CArm
 NamedInit = Literal["radiological", "search", "network", "auto"]
 Init = NamedInit | Literal["file"]
 NAMED_INITS: tuple[str, ...] = get_args(NamedInit)
+State = Literal["accepted", "look closely", "rejected"]
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,31 @@ class InitRecord:
     accepted: bool
     score: float
     score_radiological: float
+
+
+@dataclass(frozen=True)
+class Confidence:
+    """How far to trust a registration; see `confidence.assess`.
+
+    Attributes
+    ----------
+    probability
+        That the MPE is below 5 mm, calibrated on phantoms, 0..1.
+    expected_error_mm
+        MPE to expect, mm on the detector.
+    state
+        For people. A rejected result shows no overlay unless asked for.
+    reasons
+        Sentences: what speaks against it.
+    features
+        What the model saw.
+    """
+
+    probability: float
+    expected_error_mm: float
+    state: State
+    reasons: tuple[str, ...]
+    features: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -115,6 +141,8 @@ class Registration:
         Every view, in the order given; `carm`, `score` and `mpe_mm_to_reference` are those of the first.
     seconds
         Wall time by part: segmentation, search, refinement, total.
+    confidence
+        How far to trust it; None in files of earlier versions.
     """
 
     cta_to_carm: np.ndarray
@@ -130,6 +158,7 @@ class Registration:
     mpe_mm_to_reference: float | None = None
     input_hashes: dict[str, str] = field(default_factory=dict)
     views: tuple[ViewRecord, ...] = ()
+    confidence: Confidence | None = None
 
     def __post_init__(self) -> None:
         first, *further = self.views or (ViewRecord("DSA 1", self.carm, self.score),)
@@ -165,4 +194,9 @@ class Registration:
             versions=dict(values["versions"]),
             mpe_mm_to_reference=values["mpe_mm_to_reference"],
             input_hashes=dict(values["input_hashes"]),
+            confidence=_confidence(values.get("confidence")),
         )
+
+
+def _confidence(values: dict[str, Any] | None) -> Confidence | None:
+    return None if values is None else Confidence(**{**values, "reasons": tuple(values["reasons"])})

@@ -13,7 +13,7 @@ from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report.images import vessel_projection, write_overlay
-from DeepIterRegLib.report.page import ShownView, write_report
+from DeepIterRegLib.report.page import ShownView, is_rejected, write_report
 from DeepIterRegLib.transforms import write_tfm
 from DeepIterRegLib.volume import Volume, save_volume
 
@@ -46,12 +46,13 @@ def write_registration(
     text = json.dumps(registration.to_json_dict(), indent=2, allow_nan=False)
     (folder / "registration.json").write_text(text + "\n", encoding="utf-8")
     write_tfm(folder / "ctaToCarm.tfm", registration.cta_to_carm)
+    stamp = "REJECTED: do not rely on this overlay" if is_rejected(registration) else ""
     shown = []
     for number, (view, run) in enumerate(zip(registration.views, runs, strict=True), 1):
         projection = vessel_projection(vessels, view.carm, registration.cta_to_carm)
         ending = "" if number == 1 else str(number)
         save_volume(detector_image(projection, view.carm), folder / f"projection{ending}.nii.gz")
-        write_overlay(folder / f"overlay{ending}.png", run, projection)
+        write_overlay(folder / f"overlay{ending}.png", run, projection, stamp=stamp)
         shown.append(ShownView(view, run, projection, vessel_projection(vessels, view.carm, start)))
     write_report(folder / "report.html", registration, shown)
 
