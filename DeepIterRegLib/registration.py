@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.landmarks import LandmarkError
 
-NamedInit = Literal["radiological", "search", "network", "auto"]
+NamedInit = Literal["radiological", "search", "network", "bone", "auto"]
 Init = NamedInit | Literal["file"]
 NAMED_INITS: tuple[str, ...] = get_args(NamedInit)
 
@@ -67,6 +68,8 @@ class Registration:
         ZNCC of vessels and their directions, CTA against DSA, at the final pose, -1..1; phantoms registered have 0.26 to 0.63.
     seconds
         Wall time by part: segmentation, search, refinement, total.
+    landmarks
+        How far the landmarks that a person paired lie from where the pose puts them.
     """
 
     cta_to_carm: np.ndarray
@@ -80,6 +83,7 @@ class Registration:
     settings: dict[str, Any]
     versions: dict[str, str]
     mpe_mm_to_reference: float | None = None
+    landmarks: tuple[LandmarkError, ...] = ()
     input_hashes: dict[str, str] = field(default_factory=dict)
 
     def to_json_dict(self) -> dict[str, Any]:
@@ -108,5 +112,6 @@ class Registration:
             settings=dict(values["settings"]),
             versions=dict(values["versions"]),
             mpe_mm_to_reference=values["mpe_mm_to_reference"],
+            landmarks=tuple(LandmarkError(**error) for error in values.get("landmarks", ())),
             input_hashes=dict(values["input_hashes"]),
         )
