@@ -6,7 +6,6 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -23,7 +22,7 @@ from DeepIterRegLib.alignment import (
     vessel_channels,
 )
 from DeepIterRegLib.angiogram import Angiogram
-from DeepIterRegLib.bone import find_bone_pose
+from DeepIterRegLib.bone import Skull
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.initial import NetworkInit, Scene, level_record, scene_zncc
@@ -205,16 +204,7 @@ def register(
         raise InputError("The DSA's vessel mask is empty: check the frames, or bring a mask with --dsa-mask.")
     radiological = pose.radiological(cta.centre_mm)
     channels = vessel_channels(contrast_image(dsa_masks, valid), valid)
-    scene = Scene(
-        points,
-        channels,
-        valid,
-        carm,
-        cta.centre_mm,
-        cta_mask,
-        dsa_masks,
-        partial(find_bone_pose, cta, angiogram, should_stop=should_stop),
-    )
+    scene = Scene(points, channels, valid, carm, cta.centre_mm, cta_mask, dsa_masks, Skull(cta, (angiogram,)))
     started = find_initial_pose(
         scene,
         radiological,

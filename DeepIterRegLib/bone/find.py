@@ -8,7 +8,7 @@ leave no gradient; polarity is known, so an arrow's sign counts.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numba
 import numpy as np
@@ -80,11 +80,11 @@ class BoneSettings:
     rows: int = 96
     spacing_mm: float = 4.0
     sigma_px: float = 1.0
-    candidates: int = 32
+    candidates: int = 64
     levels: tuple[BoneLevel, ...] = (
-        BoneLevel(96, 4.0, 2.0, 5, 10),
-        BoneLevel(96, 4.0, 1.0, 5, 4),
-        BoneLevel(128, 3.0, 1.0, 6, 2),
+        BoneLevel(96, 4.0, 1.5, 8, 16),
+        BoneLevel(96, 4.0, 1.0, 8, 8),
+        BoneLevel(128, 3.0, 1.0, 8, 3),
         BoneLevel(192, 1.8, 1.0, 8, 1),
     )
     knee: float = 5.0
@@ -150,6 +150,37 @@ class BoneAgreement:
     score: float
     best_score: float
     distance_mm: float
+
+
+@dataclass(frozen=True)
+class Skull:
+    """The CTA's bone and the runs in whose mask frames it may be seen."""
+
+    cta: Volume
+    angiograms: tuple[Angiogram, ...]
+    settings: BoneSettings = BoneSettings()
+
+    def find(self, start: np.ndarray, should_stop: ShouldStop | None = None) -> BoneFound:
+        """`find_bone_pose` in each run that has a mask frame: poses of all, best first.
+
+        Raises
+        ------
+        InputError
+            No run has one.
+        """
+        seen = [angiogram for angiogram in self.angiograms if angiogram.unsubtracted is not None]
+        found = [find_bone_pose(self.cta, a, start, self.settings, should_stop=should_stop) for a in seen]
+        if not found:
+            mask_frame(self.angiograms[0])
+        found.sort(key=lambda one: -one.score)
+        return replace(found[0], poses=np.concatenate([one.poses for one in found]))
+
+    def scores(self, poses: np.ndarray) -> np.ndarray:
+        """Mean over the runs with a mask frame of the gradient correlation (K,) at poses (K, 4, 4), wide enough for poses off by mm."""
+        wide = replace(self.settings, levels=self.settings.levels[:2])
+        seen = [angiogram for angiogram in self.angiograms if angiogram.unsubtracted is not None]
+        mean: np.ndarray = np.mean([bone_score(self.cta, angiogram, poses, wide) for angiogram in seen], axis=0)
+        return mean
 
 
 def find_bone_pose(
@@ -221,7 +252,7 @@ def bone_score(
     """
     settings = settings or BoneSettings()
     points, target = _at_last_level(cta, angiogram, settings)
-    score, _, _ = _equations(points, np.atleast_3d(poses).reshape(-1, 4, 4), target, settings.knee)
+    score, _, _ = _equations(points, poses, target, settings.knee)
     return score
 
 

@@ -58,7 +58,7 @@ def with_headrest(head: Head, rng: np.random.Generator) -> Head:
     low, high = np.array([-75.0 + tilt, -115.5, -150.0]), np.array([75.0 + tilt, -112.5, rng.uniform(20, 80)])
     middle = (low + high) / 2
     _ellipsoid(things, LOW_MM, SPACING_MM, middle, np.full(3, 1e3), 150.0, _UNUSED, 0.0, low, high)
-    even = np.zeros(tuple(count // 2 + 1 for count in things.shape), np.float32)
+    even = np.zeros(np.array(things.shape) // 2 + 1, np.float32)
     for _ in range(2):
         side = rng.choice([-1.0, 1.0])
         start = np.array([side * rng.uniform(60, 88), rng.uniform(-110, 60), rng.uniform(-150, -60)])
