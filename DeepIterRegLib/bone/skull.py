@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
+from scipy import ndimage
 
 from DeepIterRegLib.alignment import Points
 from DeepIterRegLib.bone.kernels import block_means
@@ -21,7 +22,8 @@ _FEWEST = 500
 def skull_points(cta: Volume, spacing_mm: float) -> Points:
     """Blocks of about `spacing_mm` that hold bone, each weighing its mean HU above `LOWEST_HU` / 1000 times its volume (mm^3).
 
-    Weights fade towards the ends of the scan, where the head is cut. Bone has no direction; `tangents` are 0.
+    Only the largest connected piece: headrest and tubes are none of it. Weights fade towards the ends of the scan, where the
+    head is cut. Bone has no direction; `tangents` are 0.
 
     Raises
     ------
@@ -45,7 +47,7 @@ def skull_points(cta: Volume, spacing_mm: float) -> Points:
         place = (np.arange(count) + 0.5) * factor * step
         ramp = np.clip(np.minimum(place, place[::-1]) / _FADE_MM, 0, 1).astype(np.float32)
         density *= ramp.reshape([-1 if a == axis else 1 for a in range(3)])
-    blocks = np.argwhere(density > _LEAST_HU)
+    blocks = np.argwhere(_largest_piece(density > _LEAST_HU))
     if len(blocks) < _FEWEST:
         raise InputError(
             f"The CTA has next to no bone ({len(blocks)} blocks of {spacing_mm:g} mm above {LOWEST_HU:g} HU)."
@@ -55,6 +57,13 @@ def skull_points(cta: Volume, spacing_mm: float) -> Points:
     origin = np.average(positions, axis=0, weights=weights)
     centred = (positions - origin).astype(np.float32)
     return Points(centred, weights.astype(np.float32), np.zeros_like(centred), origin)
+
+
+def _largest_piece(bone: np.ndarray) -> np.ndarray:
+    pieces, _ = ndimage.label(bone, np.ones((3, 3, 3)))
+    sizes = np.bincount(pieces.ravel())
+    sizes[0] = 0
+    return np.asarray((pieces == sizes.argmax()) & bone)
 
 
 def about(points: Points, origin_mm: np.ndarray) -> Points:
