@@ -29,6 +29,7 @@ from DeepIterRegLib.dicom import GeometryOptions
 from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.evaluation.runner import Failed, stopping, work_through
 from DeepIterRegLib.jobs import (
+    LANDMARKS,
     Device,
     FurtherRun,
     Outcome,
@@ -52,8 +53,9 @@ COLUMNS = {
     "cta_mask": "vessels of the CTA",
     "cta_vein_mask": "veins of the CTA, added to the vessels",
     "dsa_mask": "vessels of the DSA",
+    "landmarks": "table of paired points, the start unless init is given",
     "reference": "true pose, to measure the error against",
-    "init": "radiological, search, network, auto, or a pose file",
+    "init": "radiological, search, network, bone, auto, landmarks, or a pose file",
     "preset": "default or paper",
     "seed": "whole number from 0",
     "mask_frames": "frames without contrast, from 1",
@@ -87,6 +89,7 @@ PATHS = (
     "cta_vein_mask",
     "dsa_mask",
     "dsa_mask2",
+    "landmarks",
     "reference",
     "projection_matrix",
     "projection_matrix2",
@@ -229,7 +232,7 @@ class _Row:
     def case(self, device: Device) -> BatchCase:
         init = self._cells.get("init")
         paths = {column: self._folder / self._cells[column] for column in PATHS if column in self._cells}
-        if init is not None and init not in NAMED_INITS:
+        if init is not None and init not in (*NAMED_INITS, LANDMARKS):
             paths["init"] = self._folder / init
         job = RegisterJob(
             cta=paths.get("cta", Path()),
@@ -239,6 +242,7 @@ class _Row:
             cta_mask=paths.get("cta_mask"),
             cta_vein_mask=paths.get("cta_vein_mask"),
             dsa_mask=paths.get("dsa_mask"),
+            landmarks=paths.get("landmarks"),
             reference=paths.get("reference"),
             subtraction=cast(SubtractionMode, self._choice("subtraction", get_args(SubtractionMode), "auto")),
             device=device,

@@ -21,7 +21,9 @@ from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm
+from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.geometry.pose import radiological
+from DeepIterRegLib.landmarks import Landmarks, landmark_errors, landmark_warnings, read_landmarks
 from DeepIterRegLib.progress import Progress
 from DeepIterRegLib.registration import NAMED_INITS, NamedInit, Registration
 from DeepIterRegLib.report.outputs import MOST_VIEWS, REGISTRATION_FILES, detector_image, write_registration
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 ShouldStop = Callable[[], bool]
 Device = Literal["auto", "cpu", "cuda"]
 SubtractionMode = Literal["auto", "subtract", "as_is"]
+
+LANDMARKS = "landmarks"  # as --init
 
 CTA_MASK_FILES = ("vessels.nii.gz", "veins.nii.gz")
 DSA_MASK_FILES = (
@@ -92,6 +96,7 @@ class RegisterJob:
     seed: int = 0
     weights: Path | None = None
     further: tuple[FurtherRun, ...] = ()
+    landmarks: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,9 @@ class Case:
         A mask brought by a person; replaces the segmentation's vessels.
     initial_pose, reference : (4, 4)
         ``cta_to_carm``, RAS mm: where to start, and what to measure the result against.
+    landmarks
+        Pairs of points: they give the initial pose where neither `init` nor `initial_pose` is given, and are measured at
+        the result.
     cta_segmentation, dsa_segmentation
         Settings; None for the defaults.
     segment_cta
@@ -145,6 +153,7 @@ class Case:
     dsa_vessels: Callable[[], np.ndarray] | None = None
     initial_pose: Callable[[], np.ndarray] | None = None
     reference: Callable[[], np.ndarray] | None = None
+    landmarks: Callable[[], Landmarks] | None = None
     cta_segmentation: CtaSegmentation | None = None
     dsa_segmentation: DsaSegmentation | None = None
     segment_cta: Callable[[Volume, CtaSegmentation], Volume] | None = None
@@ -201,7 +210,10 @@ def register_files(
 
 def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
     """The case whose parts are read from the files of a job when `register_case` asks for them, or come from `ctas`."""
-    from_file = job.init is not None and job.init not in NAMED_INITS
+    if job.init == LANDMARKS and job.landmarks is None:
+        raise InputError("--init is landmarks, but there are none: give a table with --landmarks.")
+    init = None if job.init == LANDMARKS else job.init
+    from_file = init is not None and init not in NAMED_INITS
 
     def view(run: RegisterJob | FurtherRun) -> FurtherView:
         subtraction = SubtractionSettings(mask_frames=run.mask_frames, mode=job.subtraction)
@@ -215,7 +227,7 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
         cta=partial(ctas.volume if ctas else load_volume, job.cta),
         segment_cta=partial(ctas.vessels, job.cta) if ctas else None,
         angiogram=first.angiogram,
-        init=None if from_file else cast(NamedInit | None, job.init),
+        init=None if from_file else cast(NamedInit | None, init),
         preset=job.preset,
         device=job.device,
         seed=job.seed,
@@ -223,8 +235,9 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
         cta_vessels=partial(load_volume, job.cta_mask) if job.cta_mask else None,
         cta_veins=partial(load_volume, job.cta_vein_mask) if job.cta_vein_mask else None,
         dsa_vessels=first.dsa_vessels,
-        initial_pose=partial(read_pose, str(job.init)) if from_file else None,
+        initial_pose=partial(read_pose, str(init)) if from_file else None,
         reference=partial(read_pose, job.reference) if job.reference else None,
+        landmarks=partial(read_landmarks, job.landmarks) if job.landmarks else None,
         further=tuple(view(run) for run in job.further),
     )
 
@@ -263,9 +276,11 @@ def register_case(
     with steps.step("Read poses", "read_poses"):
         initial_pose = case.initial_pose() if case.initial_pose else None
         reference = case.reference() if case.reference else None
+        landmarks = case.landmarks() if case.landmarks else None
+        by_landmarks = case.landmarks is not None and case.init is None and case.initial_pose is None
         settings = RegistrationSettings.preset(
             case.preset,
-            init="file" if case.initial_pose else case.init,
+            init="file" if case.initial_pose or by_landmarks else case.init,
             device=case.device,
             seed=case.seed,
             weights=case.weights,
@@ -279,6 +294,9 @@ def register_case(
     for number, view in enumerate(views, 1):
         with steps.step(*(("Read DSA", "read_dsa") if number == 1 else (f"Read DSA {number}", f"read_dsa_{number}"))):
             runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else ""))
+            if number == 1 and landmarks is not None and by_landmarks:
+                carm = runs[0][0].carm
+                initial_pose = pose_from_landmarks(landmarks.points_cta_mm, landmarks.pixels, carm).cta_to_carm
     with steps.step("Read CTA", "read_cta"):
         cta, cta_notes = prepare_cta(case.cta())
         brought = [as_cta_mask(read(), cta) for read in (case.cta_vessels, case.cta_veins) if read]
@@ -300,9 +318,11 @@ def register_case(
         on_warning=on_warning,
         should_stop=should_stop,
     )
+    errors = () if landmarks is None else landmark_errors(landmarks, registration.carm, registration.cta_to_carm)
     registration = replace(
         registration,
-        warnings=(*cta_notes, *registration.warnings),
+        warnings=(*cta_notes, *registration.warnings, *landmark_warnings(errors)),
+        landmarks=errors,
         seconds=steps.seconds_with(registration.seconds),
         input_hashes={
             "cta": content_hash(cta.voxels, cta.affine),

@@ -115,6 +115,7 @@ def page_values(registration: Registration, views: Sequence[ShownView]) -> dict[
         "init": registration.init,
         "stages": [_stage(s, registration.settings) for s in registration.stages],
         "warnings": [w for w in registration.warnings if w not in notes],
+        "landmarks": registration.landmarks,
         "success_mm": SUCCESS_MM,
         "matrix": np.asarray(registration.cta_to_carm).tolist(),
         "turn_deg": turn_deg,
