@@ -9,6 +9,36 @@ import numpy as np
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm
 
+_STILL_MM, _MUCH_LEFT_MM = 0.3, 0.5
+
+
+@dataclass(frozen=True)
+class PatientMotion:
+    """Motion of the patient against the mask frame, mm at the isocentre, frame by frame.
+
+    Attributes
+    ----------
+    undone_mm : (t,)
+        Largest displacement in the image that was undone before subtraction.
+    left_mm : (t,)
+        What is left of it where edges of bone show it, median over the image.
+    """
+
+    undone_mm: np.ndarray
+    left_mm: np.ndarray
+
+    def note(self) -> str:
+        """A sentence for the report; empty if there was next to none."""
+        if not len(self.undone_mm) or (self.undone_mm.max() < _STILL_MM and self.left_mm.max() < _MUCH_LEFT_MM):
+            return ""
+        text = (
+            f"The patient moved against the mask by {np.median(self.undone_mm):.1f} mm in the middle frame and "
+            f"{self.undone_mm.max():.1f} mm at most (at the isocentre); this was undone, and {self.left_mm.max():.1f} mm are left at most."
+        )
+        if self.left_mm.max() >= _MUCH_LEFT_MM:
+            text += " That is more than shifting and bending the image can undo: bone may stand out like vessels, look at the frames."
+        return text
+
 
 @dataclass(frozen=True)
 class Angiogram:
@@ -29,8 +59,8 @@ class Angiogram:
         Mean of the mask frames where the run has them: the skull's shadow, log intensity, bone bright.
     notes : tuple of str
         What was assumed while reading, for the report.
-    motion_px
-        Largest displacement that was undone before subtraction.
+    motion : PatientMotion or None
+        None where the run came subtracted or motion was not looked for.
     """
 
     frames: np.ndarray
@@ -39,7 +69,7 @@ class Angiogram:
     valid: np.ndarray
     unsubtracted: np.ndarray | None = None
     notes: tuple[str, ...] = field(default=())
-    motion_px: float = 0.0
+    motion: PatientMotion | None = None
 
     def __post_init__(self) -> None:
         shape = (self.carm.rows, self.carm.columns)

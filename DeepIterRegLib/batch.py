@@ -29,7 +29,9 @@ from DeepIterRegLib.dicom import GeometryOptions
 from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.evaluation.runner import Failed, stopping, work_through
 from DeepIterRegLib.jobs import (
+    LANDMARKS,
     Device,
+    FurtherRun,
     Outcome,
     RegisterJob,
     ShouldStop,
@@ -40,18 +42,20 @@ from DeepIterRegLib.jobs import (
 from DeepIterRegLib.output import output_file, output_folder
 from DeepIterRegLib.progress import say_nothing
 from DeepIterRegLib.registration import NAMED_INITS, Registration
-from DeepIterRegLib.report.outputs import REGISTRATION_FILES, write_registration
+from DeepIterRegLib.report.outputs import MOST_VIEWS, REGISTRATION_FILES, registration_files, write_registration
 from DeepIterRegLib.typed import frame_numbers, matrix_file, numbers
 
 COLUMNS = {
     "name": "of the case and its folder: letters, digits, space, dot, dash, underscore",
     "cta": "file, or folder of a DICOM series",
     "dsa": "XA file, or an image with geometry in this table",
+    "dsa2": "another view of the head as it lay, registered together with the first; columns ending in 2 are of it",
     "cta_mask": "vessels of the CTA",
     "cta_vein_mask": "veins of the CTA, added to the vessels",
     "dsa_mask": "vessels of the DSA",
+    "landmarks": "table of paired points, the start unless init is given",
     "reference": "true pose, to measure the error against",
-    "init": "radiological, search, network, auto, or a pose file",
+    "init": "radiological, search, network, bone, auto, landmarks, or a pose file",
     "preset": "default or paper",
     "seed": "whole number from 0",
     "mask_frames": "frames without contrast, from 1",
@@ -64,12 +68,37 @@ COLUMNS = {
     "principal_point": "column,row, px",
     "projection_matrix": "text file, 3 rows of 4: RAS mm to column, row",
 }
+OF_EACH_DSA = (
+    "dsa_mask",
+    "mask_frames",
+    "primary_angle",
+    "secondary_angle",
+    "sid",
+    "sod",
+    "pixel_spacing",
+    "principal_point",
+    "projection_matrix",
+)
+COLUMNS |= {f"{name}2": COLUMNS[name] for name in OF_EACH_DSA}
 REQUIRED = ("name", "cta", "dsa")
-PATHS = ("cta", "dsa", "cta_mask", "cta_vein_mask", "dsa_mask", "reference", "projection_matrix")
+PATHS = (
+    "cta",
+    "dsa",
+    "dsa2",
+    "cta_mask",
+    "cta_vein_mask",
+    "dsa_mask",
+    "dsa_mask2",
+    "landmarks",
+    "reference",
+    "projection_matrix",
+    "projection_matrix2",
+)
 PRESETS = ("default", "paper")
 SUMMARY = "summary.csv"
 SCENE, RECORD = "scene.mrb", "case.json"
 CASE_FILES = (*REGISTRATION_FILES, SCENE, RECORD)
+MAY_BE_WRITTEN = (*registration_files(MOST_VIEWS), SCENE, RECORD)
 
 Status = Literal["done", "failed", "waiting"]
 WriteScene = Callable[[Outcome, RegisterJob, Path], None]
@@ -203,7 +232,7 @@ class _Row:
     def case(self, device: Device) -> BatchCase:
         init = self._cells.get("init")
         paths = {column: self._folder / self._cells[column] for column in PATHS if column in self._cells}
-        if init is not None and init not in NAMED_INITS:
+        if init is not None and init not in (*NAMED_INITS, LANDMARKS):
             paths["init"] = self._folder / init
         job = RegisterJob(
             cta=paths.get("cta", Path()),
@@ -213,6 +242,7 @@ class _Row:
             cta_mask=paths.get("cta_mask"),
             cta_vein_mask=paths.get("cta_vein_mask"),
             dsa_mask=paths.get("dsa_mask"),
+            landmarks=paths.get("landmarks"),
             reference=paths.get("reference"),
             subtraction=cast(SubtractionMode, self._choice("subtraction", get_args(SubtractionMode), "auto")),
             device=device,
@@ -223,6 +253,7 @@ class _Row:
             job = replace(job, mask_frames=frame_numbers(self._cells.get("mask_frames"), self._at("mask_frames")))
         with self._gathered():
             job = replace(job, geometry=self._geometry(paths.get("projection_matrix")))
+        job = replace(job, further=self._further(paths))
         for column in REQUIRED[1:]:
             if column not in self._cells:
                 self.problems.append(f"{self._at(column)} is empty: {COLUMNS[column]}.")
@@ -250,16 +281,31 @@ class _Row:
             return 0
         return int(value)
 
-    def _geometry(self, matrix: Path | None) -> GeometryOptions:
-        spacing, point = self._numbers("pixel_spacing", 1, 2), self._numbers("principal_point", 2)
+    def _further(self, paths: dict[str, Path]) -> tuple[FurtherRun, ...]:
+        """The second view, if there is one."""
+        if "dsa2" not in self._cells:
+            for column in (f"{name}2" for name in OF_EACH_DSA if f"{name}2" in self._cells):
+                self.problems.append(f"{self._at(column)} is filled, but column dsa2 is empty: {COLUMNS['dsa2']}.")
+            return ()
+        run = FurtherRun(paths["dsa2"], dsa_mask=paths.get("dsa_mask2"))
+        with self._gathered():
+            run = replace(run, mask_frames=frame_numbers(self._cells.get("mask_frames2"), self._at("mask_frames2")))
+        with self._gathered():
+            run = replace(run, geometry=self._geometry(paths.get("projection_matrix2"), "2"))
+        return (run,)
+
+    def _geometry(self, matrix: Path | None, ending: str = "") -> GeometryOptions:
+        spacing, point = self._numbers("pixel_spacing" + ending, 1, 2), self._numbers("principal_point" + ending, 2)
         return GeometryOptions(
-            primary_angle_deg=self._number("primary_angle"),
-            secondary_angle_deg=self._number("secondary_angle"),
-            sid_mm=self._number("sid"),
-            sod_mm=self._number("sod"),
+            primary_angle_deg=self._number("primary_angle" + ending),
+            secondary_angle_deg=self._number("secondary_angle" + ending),
+            sid_mm=self._number("sid" + ending),
+            sod_mm=self._number("sod" + ending),
             pixel_spacing_mm=(spacing[0], spacing[-1]) if spacing else None,
             principal_point_px=(point[0], point[1]) if point else None,
-            projection_matrix=None if matrix is None else matrix_file(matrix, self._at("projection_matrix") + ":"),
+            projection_matrix=None
+            if matrix is None
+            else matrix_file(matrix, self._at("projection_matrix" + ending) + ":"),
         )
 
     def _number(self, column: str) -> float | None:
@@ -315,7 +361,7 @@ def run_cases(
     """Do every case that is not done, each into a folder of its own, and keep the summary up to date.
 
     A case is done if its folder holds the result of the same inputs and settings. One that fails, or whose row is wrong, is
-    told and the rest go on. `out` afterwards holds `SUMMARY` and a folder of `CASE_FILES` for each case done; each appears
+    told and the rest go on. `out` afterwards holds `SUMMARY` and a folder of `case_files` for each case done; each appears
     whole or not at all.
 
     Parameters
@@ -407,9 +453,9 @@ def _quoting_nothing() -> Iterator[None]:
 def finished(case: BatchCase, out: Path, *, with_scene: bool) -> CaseResult | None:
     """The result of an earlier run of the same inputs and settings; None if there is none, or not whole."""
     folder = out / case.name
-    needed = [name for name in CASE_FILES if with_scene or name != SCENE]
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        needed = case_files(case, with_scene=with_scene)
         if record["fingerprint"] != fingerprint(case) or not all((folder / name).is_file() for name in needed):
             return None
         values = json.loads((folder / "registration.json").read_text(encoding="utf-8"))
@@ -418,10 +464,19 @@ def finished(case: BatchCase, out: Path, *, with_scene: bool) -> CaseResult | No
         return None
 
 
+def case_files(case: BatchCase, *, with_scene: bool) -> tuple[str, ...]:
+    """What the folder of a finished case holds."""
+    return (*registration_files(1 + len(case.job.further)), *((SCENE,) if with_scene else ()), RECORD)
+
+
 def fingerprint(case: BatchCase) -> str:
     """Changes with the settings, the version, and each input's path, size and time of change."""
-    settings = asdict(replace(case.job, geometry=GeometryOptions()))
-    geometry = {name: None if value is None else str(value) for name, value in asdict(case.job.geometry).items()}
+    bare = tuple(replace(run, geometry=GeometryOptions()) for run in case.job.further)
+    settings = asdict(replace(case.job, geometry=GeometryOptions(), further=bare))
+    geometries = [case.job.geometry, *(run.geometry for run in case.job.further)]
+    geometry = [
+        {name: None if value is None else str(value) for name, value in asdict(given).items()} for given in geometries
+    ]
     inputs = {column: file_state(path) for column, path in case.paths.items()}
     text = json.dumps([__version__, settings, geometry, inputs], sort_keys=True, default=str)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
@@ -434,9 +489,9 @@ def _attempt(case: BatchCase, shared: _Shared, should_stop: ShouldStop) -> CaseR
     try:
         _remove_leftovers(case.name, out)
         before = fingerprint(case)
-        with output_folder(out / case.name, CASE_FILES, overwrite=True) as folder:
+        with output_folder(out / case.name, MAY_BE_WRITTEN, overwrite=True) as folder:
             outcome = register_case(case_of_files(case.job, shared.ctas), say_nothing, should_stop)
-            write_registration(folder, outcome.registration, outcome.angiogram, outcome.vessels)
+            write_registration(folder, outcome.registration, outcome.angiograms, outcome.vessels)
             if shared.write_scene:
                 shared.write_scene(outcome, case.job, folder / SCENE)
             seconds = time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""Where the refinement starts: the radiological pose, a given one, a search, the network, or search and network together."""
+"""Where the refinement starts: the radiological pose, a given one, a search, the network, the skull, or the last three together."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 from DeepIterRegLib.alignment import FIND, Points, View, make_targets, zncc
 from DeepIterRegLib.errors import InputError
-from DeepIterRegLib.geometry import pose
+from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.progress import Progress
 from DeepIterRegLib.registration import Init, InitRecord, StageRecord
 from DeepIterRegLib.search import Found, Level, SearchSettings, climb, search
@@ -23,6 +23,7 @@ from DeepIterRegLib.segmentation.dsa import DsaMasks
 from DeepIterRegLib.volume import Volume
 
 if TYPE_CHECKING:
+    from DeepIterRegLib.bone import Skull
     from DeepIterRegLib.network.model import PoseNetwork
 
 ShouldStop = Callable[[], bool]
@@ -31,6 +32,8 @@ ShouldStop = Callable[[], bool]
 _ACCEPTANCE_ROWS, _ACCEPTANCE_POINTS, _ACCEPTANCE_SIGMA_PX = 128, 6000, 1.0
 # Veins of a run smaller than this on the head tell the network nothing; the arterial phase has none.
 _LEAST_VEINS_MM2 = 100.0
+# Poses nearer to each other than this, mm on the detector, are left to the last levels to choose from.
+_NEAR_MM = 10.0
 
 
 @dataclass(frozen=True)
@@ -62,13 +65,14 @@ class NetworkInit:
 
 @dataclass(frozen=True)
 class Scene:
-    """What every step looks at: the CTA's vessels, and the views with the masks of each."""
+    """What every step looks at: the CTA's vessels, the views with the masks of each, and the skull."""
 
     points: Points
     views: tuple[View, ...]
     centre_cta_mm: np.ndarray
     cta_vessels: Volume
     dsa_masks: tuple[DsaMasks, ...]
+    skull: Skull | None = None
 
 
 @dataclass(frozen=True)
@@ -116,7 +120,7 @@ def initial_pose(
 
     records: list[StageRecord] = []
     warnings: list[str] = []
-    proposals = np.zeros((0, 4, 4))
+    proposals = bone = np.zeros((0, 4, 4))
     if init in ("network", "auto"):
         begin = time.perf_counter()
         report("Network", 0.0)
@@ -145,10 +149,16 @@ def initial_pose(
                 return Started(at_start, InitRecord(init, False, best, at_start.score), records=tuple(records))
             proposals = proposals[:kept]
         report("Network", 1.0)
+    if init in ("bone", "auto") and scene.skull is not None:
+        bone = _bone_poses(scene.skull, start if given is None else given, report, records, warnings, should_stop)
+        if init == "bone" and not len(bone):
+            warnings[-1] += " The search was used instead."
+    if init == "bone":
+        proposals = bone
     begin = time.perf_counter()
     common = (scene.points, scene.views)
-    if init == "network" and len(proposals):
-        name, levels = "Network, refined", search_settings.levels
+    if init in ("network", "bone") and len(proposals):
+        name, levels = f"{init.capitalize()}, refined", search_settings.levels
         found = climb(
             proposals,
             *common,
@@ -170,11 +180,48 @@ def initial_pose(
             on_progress=lambda done, value: report(name, done, value),
             should_stop=should_stop,
         )
+    if init == "auto" and len(bone) and scene.skull is not None:
+        refined = climb(bone, *common, levels, saturation_mm, seed=seed, should_stop=should_stop)
+        found = _agreed(scene, scene.skull, np.concatenate([found.poses, refined.poses]), found, saturation_mm, seed)
     records.append(level_record(name, found, time.perf_counter() - begin, levels))
     proposed = replace(found, score=score(found.cta_to_carm))
     accepted = proposed.score >= at_start.score
     record = InitRecord(init, accepted, proposed.score, at_start.score)
     return Started(proposed if accepted else at_start, record, accepted, tuple(records), tuple(warnings))
+
+
+def _bone_poses(
+    skull: Skull,
+    start: np.ndarray,
+    report: Progress,
+    records: list[StageRecord],
+    warnings: list[str],
+    should_stop: ShouldStop | None,
+) -> np.ndarray:
+    """Poses (K, 4, 4) of the skull; none, and a warning, where it cannot be seen."""
+    begin = time.perf_counter()
+    report("Bone", 0.0)
+    try:
+        found = skull.find(start, should_stop)
+    except InputError as error:
+        warnings.extend(f"The skull was not asked: {problem}" for problem in error.problems)
+        return np.zeros((0, 4, 4))
+    finally:
+        report("Bone", 1.0)
+    seconds = time.perf_counter() - begin
+    records.append(StageRecord("Bone", "gradient correlation", found.score, found.scores, seconds, len(found.scores)))
+    return found.poses
+
+
+def _agreed(scene: Scene, skull: Skull, poses: np.ndarray, found: Found, saturation_mm: float, seed: int) -> Found:
+    """Of poses (K, 4, 4), those near the one on which vessels and skull together agree best.
+
+    The scores are added as they are: where the skull fits nowhere it has little to say.
+    """
+    together = scene_znccs(scene, poses, saturation_mm, seed) + skull.scores(poses)
+    order = np.argsort(-together, kind="stable")
+    near = mpe_mm(scene.views[0].carm, poses, poses[order[0]], scene.centre_cta_mm) < _NEAR_MM
+    return replace(found, poses=poses[order[near[order]]])
 
 
 def network_poses(scene: Scene, start: np.ndarray, settings: NetworkInit, seed: int) -> np.ndarray:

@@ -21,10 +21,12 @@ from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm
+from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.geometry.pose import radiological
+from DeepIterRegLib.landmarks import Landmarks, landmark_errors, landmark_warnings, read_landmarks
 from DeepIterRegLib.progress import Progress
 from DeepIterRegLib.registration import NAMED_INITS, NamedInit, Registration
-from DeepIterRegLib.report.outputs import REGISTRATION_FILES, detector_image, write_registration
+from DeepIterRegLib.report.outputs import MOST_VIEWS, REGISTRATION_FILES, detector_image, write_registration
 from DeepIterRegLib.transforms import read_pose
 from DeepIterRegLib.volume import Volume, is_mask, load_volume, save_volume
 from DeepIterRegLib.volume_checks import check_cta, prepare_cta
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 ShouldStop = Callable[[], bool]
 Device = Literal["auto", "cpu", "cuda"]
 SubtractionMode = Literal["auto", "subtract", "as_is"]
+
+LANDMARKS = "landmarks"  # as --init
 
 CTA_MASK_FILES = ("vessels.nii.gz", "veins.nii.gz")
 DSA_MASK_FILES = (
@@ -64,6 +68,16 @@ VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 @dataclass(frozen=True)
+class FurtherRun:
+    """Another DSA of a job: a view of the head as it lay in the first. The fields are those of `RegisterJob`."""
+
+    dsa: Path
+    geometry: GeometryOptions = field(default_factory=GeometryOptions)
+    dsa_mask: Path | None = None
+    mask_frames: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
 class RegisterJob:
     """One registration of files; the fields are the options of `deepiterreg register`."""
 
@@ -81,6 +95,16 @@ class RegisterJob:
     device: Device = "auto"
     seed: int = 0
     weights: Path | None = None
+    further: tuple[FurtherRun, ...] = ()
+    landmarks: Path | None = None
+
+
+@dataclass(frozen=True)
+class FurtherView:
+    """Another angiogram of a case, of the head as it lay in the first. The fields are those of `Case`."""
+
+    angiogram: Callable[[], Angiogram]
+    dsa_vessels: Callable[[], np.ndarray] | None = None
 
 
 @dataclass(frozen=True)
@@ -106,10 +130,15 @@ class Case:
         A mask brought by a person; replaces the segmentation's vessels.
     initial_pose, reference : (4, 4)
         ``cta_to_carm``, RAS mm: where to start, and what to measure the result against.
+    landmarks
+        Pairs of points: they give the initial pose where neither `init` nor `initial_pose` is given, and are measured at
+        the result.
     cta_segmentation, dsa_segmentation
         Settings; None for the defaults.
     segment_cta
         In place of `segment_vessels`, from somebody who keeps its result.
+    further
+        Other views, which determine the pose together with the first.
     """
 
     cta: Callable[[], Volume]
@@ -124,9 +153,11 @@ class Case:
     dsa_vessels: Callable[[], np.ndarray] | None = None
     initial_pose: Callable[[], np.ndarray] | None = None
     reference: Callable[[], np.ndarray] | None = None
+    landmarks: Callable[[], Landmarks] | None = None
     cta_segmentation: CtaSegmentation | None = None
     dsa_segmentation: DsaSegmentation | None = None
     segment_cta: Callable[[Volume, CtaSegmentation], Volume] | None = None
+    further: tuple[FurtherView, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -142,18 +173,26 @@ class Outcome:
         The CTA's vessels that were registered, bool on the CTA's grid.
     dsa_masks
         The run's vessels.
+    further
+        Other views, each with its masks, in the order of `Case.further`.
     """
 
     registration: Registration
     angiogram: Angiogram
     vessels: Volume
     dsa_masks: DsaMasks
+    further: tuple[tuple[Angiogram, DsaMasks], ...] = ()
+
+    @property
+    def angiograms(self) -> tuple[Angiogram, ...]:
+        """Of all views."""
+        return (self.angiogram, *(angiogram for angiogram, _ in self.further))
 
 
 def register_files(
     job: RegisterJob, folder: Path, on_progress: Progress, on_warning: Callable[[str], None] | None = None
 ) -> Registration:
-    """Read, segment, register and write `REGISTRATION_FILES` into `folder`; `on_warning` as in `register_case`.
+    """Read, segment, register and write `report.outputs.registration_files`; `on_warning` as in `register_case`.
 
     Raises
     ------
@@ -164,29 +203,42 @@ def register_files(
     """
     outcome = register_case(case_of_files(job), on_progress, on_warning=on_warning)
     on_progress("Write report", 0.0)
-    write_registration(folder, outcome.registration, outcome.angiogram, outcome.vessels)
+    write_registration(folder, outcome.registration, outcome.angiograms, outcome.vessels)
     on_progress("Write report", 1.0)
     return outcome.registration
 
 
 def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
     """The case whose parts are read from the files of a job when `register_case` asks for them, or come from `ctas`."""
-    from_file = job.init is not None and job.init not in NAMED_INITS
-    subtraction = SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction)
+    if job.init == LANDMARKS and job.landmarks is None:
+        raise InputError("--init is landmarks, but there are none: give a table with --landmarks.")
+    init = None if job.init == LANDMARKS else job.init
+    from_file = init is not None and init not in NAMED_INITS
+
+    def view(run: RegisterJob | FurtherRun) -> FurtherView:
+        subtraction = SubtractionSettings(mask_frames=run.mask_frames, mode=job.subtraction)
+        return FurtherView(
+            partial(read_angiogram, run.dsa, run.geometry, subtraction),
+            partial(read_image, run.dsa_mask) if run.dsa_mask else None,
+        )
+
+    first = view(job)
     return Case(
         cta=partial(ctas.volume if ctas else load_volume, job.cta),
         segment_cta=partial(ctas.vessels, job.cta) if ctas else None,
-        angiogram=partial(read_angiogram, job.dsa, job.geometry, subtraction),
-        init=None if from_file else cast(NamedInit | None, job.init),
+        angiogram=first.angiogram,
+        init=None if from_file else cast(NamedInit | None, init),
         preset=job.preset,
         device=job.device,
         seed=job.seed,
         weights=str(job.weights or ""),
         cta_vessels=partial(load_volume, job.cta_mask) if job.cta_mask else None,
         cta_veins=partial(load_volume, job.cta_vein_mask) if job.cta_vein_mask else None,
-        dsa_vessels=partial(read_image, job.dsa_mask) if job.dsa_mask else None,
-        initial_pose=partial(read_pose, str(job.init)) if from_file else None,
+        dsa_vessels=first.dsa_vessels,
+        initial_pose=partial(read_pose, str(init)) if from_file else None,
         reference=partial(read_pose, job.reference) if job.reference else None,
+        landmarks=partial(read_landmarks, job.landmarks) if job.landmarks else None,
+        further=tuple(view(run) for run in job.further),
     )
 
 
@@ -219,22 +271,32 @@ def register_case(
     """
     from DeepIterRegLib.pipeline import RegistrationSettings, register
     from DeepIterRegLib.segmentation.cta import as_cta_mask
-    from DeepIterRegLib.segmentation.dsa import as_dsa_mask
 
     steps = _Steps(on_progress, should_stop)
     with steps.step("Read poses", "read_poses"):
         initial_pose = case.initial_pose() if case.initial_pose else None
         reference = case.reference() if case.reference else None
+        landmarks = case.landmarks() if case.landmarks else None
+        by_landmarks = case.landmarks is not None and case.init is None and case.initial_pose is None
         settings = RegistrationSettings.preset(
             case.preset,
-            init="file" if case.initial_pose else case.init,
+            init="file" if case.initial_pose or by_landmarks else case.init,
             device=case.device,
             seed=case.seed,
             weights=case.weights,
         )
-    with steps.step("Read DSA", "read_dsa"):
-        angiogram = case.angiogram()
-        dsa_vessels = as_dsa_mask(case.dsa_vessels(), angiogram) if case.dsa_vessels else None
+        if len(case.further) >= MOST_VIEWS:
+            raise InputError(
+                f"There are {1 + len(case.further)} DSAs; at most {MOST_VIEWS} can be registered together."
+            )
+    views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
+    runs: list[tuple[Angiogram, np.ndarray | None]] = []
+    for number, view in enumerate(views, 1):
+        with steps.step(*(("Read DSA", "read_dsa") if number == 1 else (f"Read DSA {number}", f"read_dsa_{number}"))):
+            runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else ""))
+            if number == 1 and landmarks is not None and by_landmarks:
+                carm = runs[0][0].carm
+                initial_pose = pose_from_landmarks(landmarks.points_cta_mm, landmarks.pixels, carm).cta_to_carm
     with steps.step("Read CTA", "read_cta"):
         cta, cta_notes = prepare_cta(case.cta())
         brought = [as_cta_mask(read(), cta) for read in (case.cta_vessels, case.cta_veins) if read]
@@ -242,11 +304,12 @@ def register_case(
     with steps.step("Segment CTA", "segment_cta"):
         vessels = _cta_vessels(case, cta, brought)
     with steps.step("Segment DSA", "segment_dsa"):
-        dsa_masks = _dsa_masks(case, angiogram, dsa_vessels)
+        dsa_masks = [_dsa_masks(case, *run) for run in runs]
     steps.raise_problems()
+    angiograms = [angiogram for angiogram, _ in runs]
     registration = register(
         cta,
-        angiogram,
+        angiograms,
         settings,
         cta_mask=vessels,
         dsa_masks=dsa_masks,
@@ -255,14 +318,32 @@ def register_case(
         on_warning=on_warning,
         should_stop=should_stop,
     )
+    errors = () if landmarks is None else landmark_errors(landmarks, registration.carm, registration.cta_to_carm)
     registration = replace(
         registration,
-        warnings=(*cta_notes, *registration.warnings),
+        warnings=(*cta_notes, *registration.warnings, *landmark_warnings(errors)),
+        landmarks=errors,
         seconds=steps.seconds_with(registration.seconds),
-        input_hashes={"cta": content_hash(cta.voxels, cta.affine), "dsa": content_hash(angiogram.frames)},
-        mpe_mm_to_reference=None if reference is None else _mpe_mm(registration, reference),
+        input_hashes={
+            "cta": content_hash(cta.voxels, cta.affine),
+            **{f"dsa{n if n > 1 else ''}": content_hash(angiogram.frames) for n, angiogram in enumerate(angiograms, 1)},
+        },
     )
-    return Outcome(registration, angiogram, vessels, dsa_masks)
+    if reference is not None:
+        registration = _against(reference, registration)
+    (angiogram, masks), *further = zip(angiograms, dsa_masks, strict=True)
+    return Outcome(registration, angiogram, vessels, masks, tuple(further))
+
+
+def _read_view(view: FurtherView, name: str) -> tuple[Angiogram, np.ndarray | None]:
+    """A run and the mask that a person brought for it; problems begin with `name` where there are several runs."""
+    from DeepIterRegLib.segmentation.dsa import as_dsa_mask
+
+    try:
+        angiogram = view.angiogram()
+        return angiogram, as_dsa_mask(view.dsa_vessels(), angiogram) if view.dsa_vessels else None
+    except InputError as error:
+        raise InputError([f"{name}: {problem}" if name else problem for problem in error.problems]) from error
 
 
 class _Steps:
@@ -323,8 +404,14 @@ def _union(masks: list[Volume]) -> Volume:
     return masks[0].with_voxels(np.logical_or.reduce([mask.voxels for mask in masks]))
 
 
-def _mpe_mm(registration: Registration, reference: np.ndarray) -> float:
-    return float(mpe_mm(registration.carm, registration.cta_to_carm, reference, registration.centre_cta_mm))
+def _against(reference: np.ndarray, registration: Registration) -> Registration:
+    """The registration with the MPE of each view against a reference pose (4, 4)."""
+    found, centre = registration.cta_to_carm, registration.centre_cta_mm
+    views = tuple(
+        replace(view, mpe_mm_to_reference=float(mpe_mm(view.carm, found, reference, centre)))
+        for view in registration.views
+    )
+    return replace(registration, views=views, mpe_mm_to_reference=views[0].mpe_mm_to_reference)
 
 
 def content_hash(*arrays: np.ndarray) -> str:

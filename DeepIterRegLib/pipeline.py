@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -25,6 +25,7 @@ from DeepIterRegLib.alignment import (
     vessel_channels,
 )
 from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.bone import Skull
 from DeepIterRegLib.confidence import View as ShownRun
 from DeepIterRegLib.confidence import assess, check_inputs
 from DeepIterRegLib.errors import InputError, RegistrationError
@@ -115,7 +116,7 @@ class RegistrationSettings:
     def __post_init__(self) -> None:
         problems = []
         if self.init not in (*NAMED_INITS, "file"):
-            problems.append(f"--init is {self.init!r}: give radiological, search, network, auto or a pose file.")
+            problems.append(f"--init is {self.init!r}: give radiological, search, network, bone, auto or a pose file.")
         if self.device not in ("auto", "cpu", "cuda"):
             problems.append(f"--device is {self.device!r}: give auto, cpu or cuda.")
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -214,7 +215,7 @@ def register(
         report("Segment DSA", 0.0)
         masks = tuple(segment_dsa(run) for run in runs)
         clock.stop("segment_dsa")
-    scene = make_scene(cta_mask, runs, masks, cta.centre_mm)
+    scene = replace(make_scene(cta_mask, runs, masks, cta.centre_mm), skull=Skull(cta, runs))
     doubts = check_inputs(cta_mask, list(zip(runs, masks, strict=True)))
     for doubt in doubts:
         if on_warning is not None:

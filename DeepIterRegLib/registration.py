@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.landmarks import LandmarkError
 
-NamedInit = Literal["radiological", "search", "network", "auto"]
+NamedInit = Literal["radiological", "search", "network", "bone", "auto"]
 Init = NamedInit | Literal["file"]
 NAMED_INITS: tuple[str, ...] = get_args(NamedInit)
 State = Literal["accepted", "look closely", "rejected"]
@@ -138,11 +139,13 @@ class Registration:
         ZNCC of vessels and their directions, CTA against DSA, at the final pose, -1..1; phantoms registered have 0.26 to 0.63.
         Of the first view.
     views
-        Every view, in the order given; made of `carm` and `score` if absent.
+        Every view, in the order given; `carm`, `score` and `mpe_mm_to_reference` are those of the first.
     seconds
         Wall time by part: segmentation, search, refinement, total.
     confidence
         How far to trust it; None in files of earlier versions.
+    landmarks
+        How far the landmarks that a person paired lie from where the pose puts them.
     """
 
     cta_to_carm: np.ndarray
@@ -156,13 +159,15 @@ class Registration:
     settings: dict[str, Any]
     versions: dict[str, str]
     mpe_mm_to_reference: float | None = None
+    landmarks: tuple[LandmarkError, ...] = ()
     input_hashes: dict[str, str] = field(default_factory=dict)
     views: tuple[ViewRecord, ...] = ()
     confidence: Confidence | None = None
 
     def __post_init__(self) -> None:
-        if not self.views:
-            object.__setattr__(self, "views", (ViewRecord("DSA 1", self.carm, self.score),))
+        first, *further = self.views or (ViewRecord("DSA 1", self.carm, self.score),)
+        first = replace(first, carm=self.carm, score=self.score, mpe_mm_to_reference=self.mpe_mm_to_reference)
+        object.__setattr__(self, "views", (first, *further))
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values for registration.json; the pose is `ctaToCarm`, 4x4 row-major, RAS mm."""
@@ -192,6 +197,7 @@ class Registration:
             settings=dict(values["settings"]),
             versions=dict(values["versions"]),
             mpe_mm_to_reference=values["mpe_mm_to_reference"],
+            landmarks=tuple(LandmarkError(**error) for error in values.get("landmarks", ())),
             input_hashes=dict(values["input_hashes"]),
             confidence=_confidence(values.get("confidence")),
         )

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 from scipy import fft, ndimage
@@ -45,6 +45,22 @@ class SubtractionSettings:
     mode: Literal["auto", "subtract", "as_is"] = "auto"
 
 
+class Motion(NamedTuple):
+    """Motion of the patient against the mask, frame by frame, px.
+
+    Attributes
+    ----------
+    undone : (t,)
+        Largest displacement undone in the visible image.
+    left : (t,)
+        Median over patches with clear edges of how far they still are from where the mask has them: what turning in space
+        and swallowing leave, and the estimate's own error (about 0.05 px without motion).
+    """
+
+    undone: np.ndarray
+    left: np.ndarray
+
+
 @dataclass(frozen=True)
 class Subtracted:
     """A subtracted run.
@@ -57,15 +73,15 @@ class Subtracted:
         Shadow of the head in the mask frames: bone bright.
     mask_frames : tuple of int
         Empty if the run came subtracted.
-    motion_px : (t,) float64
-        Largest displacement undone in each frame.
+    motion : Motion or None
+        What was undone in each frame, and what is left; None where it was not looked for.
     notes : tuple of str
     """
 
     frames: np.ndarray
     unsubtracted: np.ndarray | None
     mask_frames: tuple[int, ...]
-    motion_px: np.ndarray
+    motion: Motion | None
     notes: tuple[str, ...]
 
 
@@ -199,11 +215,9 @@ def subtract(
         mask = np.percentile(frames[_some(count, 24)], 90, axis=0).astype(np.float32)
         chosen = ()
     unsubtracted = _shadow(mask, valid)
-    motion = np.zeros(count)
+    motion = None
     if settings.remask and chosen:
         motion = undo_motion(frames, mask, valid)
-        if motion.max() > 0.5:
-            notes.append(f"The patient moved: up to {motion.max():.1f} px were undone before subtraction.")
     elif any(mask_shift_px):
         mask = ndimage.shift(mask, mask_shift_px, order=1, mode="nearest")
     for frame in frames:
@@ -237,7 +251,7 @@ def centre_subtracted(frames: np.ndarray, valid: np.ndarray, contrast_is_dark: b
         notes.append("Vessels are darker than the background, against what the tags say; the pixels are believed.")
     if (seen or expected) == 1:
         np.negative(frames, out=frames)
-    return Subtracted(frames, None, (), np.zeros(len(frames)), tuple(notes))
+    return Subtracted(frames, None, (), None, tuple(notes))
 
 
 def _single(frames: np.ndarray, valid: np.ndarray) -> Subtracted:
@@ -252,7 +266,7 @@ def _single(frames: np.ndarray, valid: np.ndarray) -> Subtracted:
         "There is one unsubtracted frame and no mask: only the slow background is removed, bone remains. "
         "Give the subtracted image or the whole run if you can."
     )
-    return Subtracted(frames, unsubtracted, (), np.zeros(1), (note,))
+    return Subtracted(frames, unsubtracted, (), None, (note,))
 
 
 def _shadow(mask: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -273,7 +287,7 @@ def _some(count: int, most: int) -> np.ndarray:
 # cannot undo all of it, a second-order one comes near where the eye looks.
 
 
-def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> np.ndarray:
+def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> Motion:
     """Bring every frame onto the mask, in place; so vessels of all frames and the mask's head agree.
 
     A translation of the whole image by correlation, then affine and second-order motions fitted robustly to the
@@ -285,21 +299,18 @@ def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> np.n
         Overwritten.
     mask : (row, column)
     valid : (row, column) bool
-
-    Returns
-    -------
-    (t,) largest displacement undone in the visible image, px.
     """
     factor = max(1, -(-max(mask.shape) // _ESTIMATION_SIZE_PX))
     seen = _binned(valid.astype(np.float32), factor) > 0.99
     weight = ndimage.gaussian_filter(_eroded(seen, 8).astype(np.float32), 3)
     reference = _texture(_binned(mask, factor), weight)
 
-    def field_of(frame: np.ndarray) -> np.ndarray:
-        return factor * _estimate(reference, _texture(_binned(frame, factor), weight))
+    def field_of(frame: np.ndarray) -> tuple[np.ndarray, float]:
+        field, left = _estimate(reference, _texture(_binned(frame, factor), weight))
+        return factor * field, factor * left
 
     with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        fields = list(pool.map(field_of, frames))
+        fields, left = zip(*pool.map(field_of, frames), strict=True)
     # A shutter's black must not leak into the picture: interpolation reaches two pixels.
     usable = valid if valid.all() else ndimage.distance_transform_cdt(valid, metric="chessboard") > 2
     places = np.argwhere(valid[::16, ::16]) * 16
@@ -307,7 +318,7 @@ def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> np.n
     motion[motion <= _STILL_PX] = 0
     for index in np.flatnonzero(motion):
         resample(frames[index].copy(), fields[index], usable, mask, frames[index])
-    return motion
+    return Motion(motion, np.array(left))
 
 
 def _binned(image: np.ndarray, factor: int) -> np.ndarray:
@@ -332,32 +343,43 @@ def _texture(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return (np.tanh(band / max(scale, 1e-9)) * weight).astype(np.float32)
 
 
-def _estimate(reference: np.ndarray, moving: np.ndarray) -> np.ndarray:
-    """Motion (2, 6) that leads from positions in `reference` to those in `moving`, px of the estimation grid."""
+def _estimate(reference: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, float]:
+    """Motion (2, 6) that leads from positions in `reference` to those in `moving`, and what it leaves; px of the estimation grid."""
     spectrum = fft.rfft2(reference).conj() * fft.rfft2(moving)
     shift, _ = _peaks(fft.irfft2(spectrum, s=reference.shape)[None], max(reference.shape) // 8)
     shifted = np.zeros((2, 6))
     shifted[:, 0] = shift[0]
     whole = np.rint(shift[0]).astype(int)
-    fitted = _fit_patches(reference, np.roll(moving, -whole, axis=(0, 1)))
-    for field in fitted:
-        field[:, 0] += whole
-    candidates = [np.zeros((2, 6)), shifted, *fitted]
+    patches = _patches(reference, np.roll(moving, -whole, axis=(0, 1)))
+    patches = patches._replace(shifts=patches.shifts + whole)
+    candidates = [np.zeros((2, 6)), shifted, *_fit_patches(patches, whole, reference.shape)]
     residues = [_residue(reference, moving, field) for field in candidates]
     best = int(np.argmin(residues))
-    return candidates[best] if residues[best] < _WORTHWHILE * residues[0] else candidates[0]
+    field = candidates[best] if residues[best] < _WORTHWHILE * residues[0] else candidates[0]
+    if not len(patches.places):
+        return field, 0.0
+    off = patches.shifts - displacements(field, patches.places, reference.shape)
+    return field, float(np.median(np.linalg.norm(off, axis=1)))
 
 
-def _fit_patches(reference: np.ndarray, moving: np.ndarray) -> list[np.ndarray]:
-    """Affine and second-order motions (2, 6) through the shifts of patches, outliers weighted down; none if too few are clear."""
+class _Patches(NamedTuple):
+    """Patches with clear edges: centres and shifts (n, 2), row and column, px, and how clear each is (n,)."""
+
+    places: np.ndarray
+    shifts: np.ndarray
+    quality: np.ndarray
+
+
+def _patches(reference: np.ndarray, moving: np.ndarray) -> _Patches:
+    """Shifts of patches between images that are within `_LARGEST_LOCAL_SHIFT_PX` of each other."""
     half = _PATCH_PX // 2
     centres = [
         np.arange(half, n - half + 1, _PATCH_STRIDE_PX) + (n - 2 * half) % _PATCH_STRIDE_PX // 2
         for n in reference.shape
     ]
-    places = np.array([(r, c) for r in centres[0] for c in centres[1]])
+    places = np.array([(r, c) for r in centres[0] for c in centres[1]]).reshape(-1, 2)
     if len(places) < 8:
-        return []
+        return _Patches(places[:0], np.zeros((0, 2)), np.zeros(0))
     window = (np.hanning(_PATCH_PX)[:, None] * np.hanning(_PATCH_PX)).astype(np.float32)
     a, b = (
         np.stack([image[r - half : r + half, c - half : c + half] for r, c in places]) * window
@@ -370,22 +392,33 @@ def _fit_patches(reference: np.ndarray, moving: np.ndarray) -> list[np.ndarray]:
     )
     quality = heights / np.maximum(energy, 1e-9)
     clear = (quality > 0.4) & (energy > 0.1 * energy.max()) & (np.abs(shifts).max(axis=1) < _LARGEST_LOCAL_SHIFT_PX)
+    return _Patches(places[clear], shifts[clear], quality[clear])
+
+
+def _fit_patches(patches: _Patches, whole: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
+    """Affine and second-order motions (2, 6) through the shifts of patches, which are near `whole` (2,); none if too few are clear.
+
+    Outliers are weighted down.
+    """
+    places, shifts, quality = patches.places, patches.shifts - whole, patches.quality
     fields = []
     for count in (3, 6):  # terms of an affine and of a second-order motion
-        if clear.sum() < 3 * count:
+        if len(places) < 3 * count:
             break
-        design = terms(places[clear], reference.shape)[:, :count]
-        weight = quality[clear]
+        design = terms(places, shape)[:, :count]
+        weight = quality
         solution = np.zeros((count, 2))
         for _ in range(6):  # iteratively reweighted least squares, Cauchy weights
             w = np.sqrt(weight)[:, None]
             ridge = np.diag([0.0] + [0.1] * (count - 1))  # edges may line only one side of the image
             solution = np.linalg.lstsq(
-                np.vstack([design * w, ridge]), np.vstack([shifts[clear] * w, np.zeros((count, 2))]), rcond=None
+                np.vstack([design * w, ridge]), np.vstack([shifts * w, np.zeros((count, 2))]), rcond=None
             )[0]
-            error = np.linalg.norm(design @ solution - shifts[clear], axis=1)
-            weight = quality[clear] / (1 + (error / 0.3) ** 2)
-        fields.append(np.hstack([solution.T, np.zeros((2, 6 - count))]))
+            error = np.linalg.norm(design @ solution - shifts, axis=1)
+            weight = quality / (1 + (error / 0.3) ** 2)
+        field = np.hstack([solution.T, np.zeros((2, 6 - count))])
+        field[:, 0] += whole
+        fields.append(field)
     return fields
 
 

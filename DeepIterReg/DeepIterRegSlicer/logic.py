@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from DeepIterRegSlicer.results import RegistrationNodes
 
 Node = Any  # a vtkMRMLNode
-Init = Literal["radiological", "search", "network", "auto", "transform", "landmarks"]
+Init = Literal["radiological", "search", "network", "bone", "auto", "transform", "landmarks"]
 
 
 @dataclass(frozen=True)

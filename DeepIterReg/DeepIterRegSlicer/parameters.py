@@ -22,6 +22,7 @@ class Init(enum.Enum):
 
     search = "search"
     network = "network"
+    bone = "bone"
     auto = "auto"
     radiological = "radiological"
     transform = "transform"
@@ -32,7 +33,8 @@ class Init(enum.Enum):
         return {
             "search": _("Search around the radiological pose"),
             "network": _("Network"),
-            "auto": _("Search and network"),
+            "bone": _("Skull in the mask frame"),
+            "auto": _("Search, network and skull"),
             "radiological": _("Radiological pose"),
             "transform": _("A transform"),
             "landmarks": _("Paired landmarks"),

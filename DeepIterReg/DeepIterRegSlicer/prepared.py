@@ -17,7 +17,7 @@ from DeepIterRegSlicer.mrml import imageOf
 _SLAB = 24  # slices of the mask per piece of surface: VTK keeps Python's lock, so the panel waits this long
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ShownOutcome(Outcome):
     """An outcome with what the scene needs of it and what takes too long for the main thread.
 

@@ -15,7 +15,17 @@ from DeepIterRegLib.cli.options import (
     CtaMask,
     Device,
     DeviceOption,
-    DsaFile,
+    DsaFiles,
+    EachDsaMask,
+    EachMaskFrames,
+    EachPixelSpacing,
+    EachPrimaryAngle,
+    EachPrincipalPoint,
+    EachProjectionMatrix,
+    EachSecondaryAngle,
+    EachSid,
+    EachSod,
+    Gathered,
     Json,
     Kind,
     MaskFrames,
@@ -44,47 +54,56 @@ if TYPE_CHECKING:
 @command
 def register(
     cta: CtaFile,
-    dsa: DsaFile,
+    dsa: DsaFiles,
     out: OutFolder,
     init: Annotated[
         str | None,
         typer.Option(
-            metavar="radiological|search|network|auto|FILE",
-            help="Where to start; auto: search and network; FILE: a pose (.tfm, .h5, .json). Default: search (paper: radiological).",
+            metavar="radiological|search|network|bone|auto|landmarks|FILE",
+            help="Where to start; bone: the skull in the mask frame; auto: bone, search, network; FILE: a pose (.tfm, .h5, .json). "
+            "Default: search (paper: radiological).",
         ),
     ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(help="Of the network (.safetensors), fine-tuned ones for example; else those that ship."),
     ] = None,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Paired points (CSV: name,x,y,z,column,row; RAS mm of the CTA, px of the DSA). The start unless --init is given; "
+            "their errors at the result are reported."
+        ),
+    ] = None,
     preset: Annotated[Preset, typer.Option(help="paper: as published, ray cast, minutes.")] = Preset.default,
     cta_mask: CtaMask = None,
     cta_vein_mask: Annotated[
         Path | None, typer.Option("--cta-vein-mask", help="Veins of the CTA, added to the vessels.")
     ] = None,
-    dsa_mask: Annotated[
-        Path | None, typer.Option("--dsa-mask", help="Vessels of the DSA, on its pixels; else segmented here.")
-    ] = None,
+    dsa_mask: EachDsaMask = None,
     reference: Annotated[Path | None, typer.Option(help="True pose, to print the error against it.")] = None,
-    mask_frames: MaskFrames = None,
+    mask_frames: EachMaskFrames = None,
     subtraction: SubtractionOption = Subtraction.auto,
     device: DeviceOption = Device.auto,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pose.")] = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
-    primary_angle: PrimaryAngle = None,
-    secondary_angle: SecondaryAngle = None,
-    sid: Sid = None,
-    sod: Sod = None,
-    pixel_spacing: PixelSpacing = None,
-    principal_point: PrincipalPoint = None,
-    projection_matrix: ProjectionMatrix = None,
+    primary_angle: EachPrimaryAngle = None,
+    secondary_angle: EachSecondaryAngle = None,
+    sid: EachSid = None,
+    sod: EachSod = None,
+    pixel_spacing: EachPixelSpacing = None,
+    principal_point: EachPrincipalPoint = None,
+    projection_matrix: EachProjectionMatrix = None,
 ) -> None:
     """Find the pose that lays the CTA's vessels over the DSA.
 
     Writes registration.json (ctaToCarm, 4x4, RAS mm), ctaToCarm.tfm (opens in 3D Slicer), overlay.png,
     projection.nii.gz and report.html (open it in a browser).
+
+    Several DSAs (AP and lateral, say, of a head that lay still) determine the pose together, its depth too; overlay2.png
+    and projection2.nii.gz are then of the second. What is typed for each goes in their order.
 
     Says how likely the pose is right (within 5 mm on the detector) and one of ACCEPTED, LOOK CLOSELY, REJECTED, with
     reasons. A rejected result is still written, exit code 0: read `confidence.state` in registration.json.
@@ -93,35 +112,58 @@ def register(
 
       deepiterreg register cta.nii.gz run.dcm --out result
 
+      deepiterreg register cta.nii.gz ap.dcm lateral.dcm --out result
+
+      deepiterreg register cta.nii.gz ap.dcm lateral.dcm --out result --primary-angle 1 --primary-angle 88
+
       deepiterreg register CTA_FOLDER run.dcm --out result --cta-mask vessels.nii.gz --init start.tfm
 
       deepiterreg register cta.nrrd run.dcm --out result --preset paper --json > result.json
     """
-    from DeepIterRegLib.jobs import RegisterJob, register_files
+    from DeepIterRegLib.jobs import FurtherRun, RegisterJob, register_files
     from DeepIterRegLib.output import output_folder
-    from DeepIterRegLib.report.outputs import REGISTRATION_FILES
+    from DeepIterRegLib.report.outputs import MOST_VIEWS, registration_files
     from DeepIterRegLib.typed import frame_numbers
 
+    typed = Gathered(len(dsa))
+    columns = zip(
+        typed.each(primary_angle, "--primary-angle", for_all=False),
+        typed.each(secondary_angle, "--secondary-angle"),
+        typed.each(sid, "--sid"),
+        typed.each(sod, "--sod"),
+        typed.each(pixel_spacing, "--pixel-spacing"),
+        typed.each(principal_point, "--principal-point"),
+        typed.each(projection_matrix, "--projection-matrix", for_all=False),
+        strict=True,
+    )
+    masks = typed.each(dsa_mask, "--dsa-mask", for_all=False)
+    frames = typed.each(mask_frames, "--mask-frames")
+    typed.raise_problems()
+    first, *further = (
+        FurtherRun(file, geometry_options(*values), mask, frame_numbers(numbers, "--mask-frames"))
+        for file, values, mask, numbers in zip(dsa, columns, masks, frames, strict=True)
+    )
     job = RegisterJob(
         cta=cta,
-        dsa=dsa,
-        geometry=geometry_options(
-            primary_angle, secondary_angle, sid, sod, pixel_spacing, principal_point, projection_matrix
-        ),
+        dsa=first.dsa,
+        geometry=first.geometry,
         init=init,
         weights=weights,
+        landmarks=landmarks,
         preset=preset.value,
         cta_mask=cta_mask,
         cta_vein_mask=cta_vein_mask,
-        dsa_mask=dsa_mask,
+        dsa_mask=first.dsa_mask,
         reference=reference,
-        mask_frames=frame_numbers(mask_frames, "--mask-frames"),
+        mask_frames=first.mask_frames,
         subtraction=subtraction.value,
         device=device.value,
         seed=seed,
+        further=tuple(further),
     )
+    names = registration_files(MOST_VIEWS)
     told: list[str] = []
-    with output_folder(out, REGISTRATION_FILES, overwrite=overwrite) as folder, progress(quiet) as report:
+    with output_folder(out, names, overwrite=overwrite) as folder, progress(quiet) as report:
         registration = register_files(job, folder, report, lambda text: _warn(text, told))
     _tell(registration, out, as_json, quiet, told)
 
@@ -416,8 +458,10 @@ def _tell(registration: Registration, out: Path, as_json: bool, quiet: bool, tol
     from DeepIterRegLib.report.page import percent
 
     total = registration.seconds.get("total", sum(registration.seconds.values()))
+    several = len(registration.views) > 1
+    scores = ", ".join(f"{view.score:.3f}" + (f" in {view.name}" if several else "") for view in registration.views)
     typer.echo(
-        f"Registered in {total:.1f} s. Vessel similarity {registration.score:.3f}, "
+        f"Registered in {total:.1f} s. Vessel similarity {scores}, "
         f"{registration.init.score_radiological:.3f} at the radiological pose."
     )
     if (sure := registration.confidence) is not None:
@@ -429,9 +473,11 @@ def _tell(registration: Registration, out: Path, as_json: bool, quiet: bool, tol
         )
         for reason in sure.reasons:
             typer.echo(f"  - {reason}")
-    if registration.mpe_mm_to_reference is not None:
-        typer.echo(
-            f"Mean projection error to the reference: {registration.mpe_mm_to_reference:.2f} mm on the detector."
-        )
+    for view in registration.views:
+        if view.mpe_mm_to_reference is not None:
+            where = f" in {view.name}" if several else ""
+            typer.echo(
+                f"Mean projection error to the reference{where}: {view.mpe_mm_to_reference:.2f} mm on the detector."
+            )
     typer.echo(f"Report: {(out / 'report.html').absolute()}")
     typer.echo(NOTICE)

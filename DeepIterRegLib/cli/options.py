@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
+
+from DeepIterRegLib.errors import InputError
 
 if TYPE_CHECKING:
     from DeepIterRegLib.dicom import GeometryOptions
@@ -99,6 +101,90 @@ Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes on thi
 Scheduler = Annotated[
     str, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that runs already: tcp://host:8786.")
 ]
+
+
+EACH = " With several DSAs: once for each, in their order."
+
+DsaFiles = Annotated[
+    list[Path],
+    typer.Argument(
+        metavar="DSA [DSA2]...",
+        help="DSA: DICOM XA file, or an image file with typed-in geometry. Several are views of the head as it lay.",
+        show_default=False,
+    ),
+]
+EachPrimaryAngle = Annotated[
+    list[float] | None, typer.Option("--primary-angle", help=f"deg, LAO +, RAO -.{EACH}", rich_help_panel=GEOMETRY)
+]
+EachSecondaryAngle = Annotated[
+    list[float] | None, typer.Option("--secondary-angle", help="deg, cranial +, caudal -.", rich_help_panel=GEOMETRY)
+]
+EachSid = Annotated[list[float] | None, typer.Option("--sid", help="Source to detector, mm.", rich_help_panel=GEOMETRY)]
+EachSod = Annotated[
+    list[float] | None, typer.Option("--sod", help="Source to isocentre, mm.", rich_help_panel=GEOMETRY)
+]
+EachPixelSpacing = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--pixel-spacing",
+        metavar="MM[,MM]",
+        help="On the detector: one number, or rows,columns.",
+        rich_help_panel=GEOMETRY,
+    ),
+]
+EachPrincipalPoint = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--principal-point", metavar="COLUMN,ROW", help="px; 0,0 is the first pixel's centre.", rich_help_panel=GEOMETRY
+    ),
+]
+EachProjectionMatrix = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--projection-matrix",
+        help="Text file, 3 rows of 4: RAS mm to column, row; instead of angles.",
+        rich_help_panel=GEOMETRY,
+    ),
+]
+EachDsaMask = Annotated[
+    list[Path] | None,
+    typer.Option("--dsa-mask", help="Vessels of the DSA, on its pixels, of each DSA in turn; else segmented here."),
+]
+EachMaskFrames = Annotated[
+    list[str] | None,
+    typer.Option("--mask-frames", metavar="N,N..", help="Frames without contrast to subtract, counted from 1."),
+]
+
+Typed = TypeVar("Typed")
+
+
+class Gathered:
+    """Options that may be repeated, once for each of `count` DSAs; keeps what is wrong until `raise_problems` says it all."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._problems: list[str] = []
+
+    def each(self, values: list[Typed] | None, option: str, *, for_all: bool = True) -> list[Typed | None]:
+        """What was typed for each DSA, None where nothing was. With `for_all`, what is given once is meant for all."""
+        count = self._count
+        if not values:
+            return [None] * count
+        if len(values) == count:
+            return list(values)
+        if len(values) == 1 and for_all:
+            return [values[0]] * count
+        once = "once for all or once for each" if for_all else "once for each"
+        self._problems.append(
+            f"{option} is given {len(values)} time{'' if len(values) == 1 else 's'} for {count} DSA{'' if count == 1 else 's'}: "
+            f"give it {once}, in the order of the DSAs."
+        )
+        return [None] * count
+
+    def raise_problems(self) -> None:
+        """To be called before what was typed is used."""
+        if self._problems:
+            raise InputError(self._problems)
 
 
 def geometry_options(

@@ -44,7 +44,7 @@ def _run_warnings(angiogram: Angiogram, masks: DsaMasks) -> list[str]:
     pixel_mm2 = carm.pixel_spacing_mm[0] * carm.pixel_spacing_mm[1] / carm.magnification**2
     vessels = masks.vessels & valid
     count = int(vessels.sum())
-    moved_mm = angiogram.motion_px * float(np.mean(carm.pixel_spacing_mm)) / carm.magnification
+    moved_mm = 0.0 if angiogram.motion is None else float(angiogram.motion.undone_mm.max(initial=0.0))
     if moved_mm > MOTION_MM:
         found.append(
             f"shows motion: the head moved by up to {moved_mm:.1f} mm. It was undone as far as it goes; choose frames or mask frames "

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from pydicom.dataset import Dataset
 
-from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.angiogram import Angiogram, PatientMotion
 from DeepIterRegLib.dicom.geometry_tags import read_carm
 from DeepIterRegLib.dicom.header import Header, open_header, tag_name
 from DeepIterRegLib.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
@@ -17,6 +17,7 @@ from DeepIterRegLib.dicom.pixels import Pixels, check_decodable, decode, is_loss
 from DeepIterRegLib.dicom.shutters import constant_border, read_valid
 from DeepIterRegLib.dicom.times import ASSUMED_INTERVAL_S, read_times
 from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.subtraction import (
     Subtracted,
     SubtractionSettings,
@@ -89,7 +90,7 @@ def angiogram_of_stored(
     valid, valid_notes = read_valid(header, pixels.values, is_lossy(header))
     result = interpret(pixels, valid, subtraction_tags(header, len(pixels.values)), subtraction)
     notes = (*geometry_notes, *time_notes, *valid_notes, *pixels.notes, *result.notes)
-    return Angiogram(result.frames, carm, times, valid, result.unsubtracted, notes, float(result.motion_px.max()))
+    return _angiogram(result, carm, times, valid, notes)
 
 
 def angiogram_of_images(
@@ -123,8 +124,19 @@ def angiogram_of_images(
         if len(frames) > 1
         else ()
     )
-    notes = (*notes, *time_notes, *result.notes)
-    return Angiogram(result.frames, carm, times, valid, result.unsubtracted, notes, float(result.motion_px.max()))
+    return _angiogram(result, carm, times, valid, (*notes, *time_notes, *result.notes))
+
+
+def _angiogram(
+    result: Subtracted, carm: CArm, times: np.ndarray, valid: np.ndarray, notes: tuple[str, ...]
+) -> Angiogram:
+    """A subtracted run in its view, with the patient's motion in mm."""
+    if not result.mask_frames or result.motion is None:
+        return Angiogram(result.frames, carm, times, valid, result.unsubtracted, notes)
+    mm = max(carm.pixel_spacing_mm) / carm.magnification
+    motion = PatientMotion(mm * result.motion.undone, mm * result.motion.left)
+    said = (motion.note(),) if motion.note() else ()
+    return Angiogram(result.frames, carm, times, valid, result.unsubtracted, (*notes, *said), motion)
 
 
 def check_xa(header: Header, path: Path) -> None:
@@ -233,7 +245,7 @@ def interpret(pixels: Pixels, valid: np.ndarray, tags: SubtractionTags, settings
             mask_shift_px=tags.mask_shift_px,
             settings=settings,
         )
-    return Subtracted(result.frames, result.unsubtracted, result.mask_frames, result.motion_px, (*notes, *result.notes))
+    return Subtracted(result.frames, result.unsubtracted, result.mask_frames, result.motion, (*notes, *result.notes))
 
 
 def _as_log(

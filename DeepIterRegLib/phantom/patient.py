@@ -18,6 +18,7 @@ from DeepIterRegLib.phantom.cta import make_cta, make_grid
 from DeepIterRegLib.phantom.head import SPACING_MM, Head, make_head
 from DeepIterRegLib.phantom.run import BITS_STORED, Run, make_run
 from DeepIterRegLib.phantom.settings import HeadSettings, Injection, Occlusion, PhantomSettings, View
+from DeepIterRegLib.phantom.skull import head_in_run, head_in_scan
 from DeepIterRegLib.phantom.xray import attenuation_per_mm, tube_chords, tubes
 from DeepIterRegLib.volume import Volume
 
@@ -86,7 +87,8 @@ def make_patient(seed: int, settings: PhantomSettings = PhantomSettings()) -> Pa
     occlusion, occluded, enhancement = _occlude(vessels, injection, occlusion, rng_case)
 
     affine, shape = make_grid(head_to_cta, rng_cta, settings.cta)
-    cta, arteries, veins = make_cta(vessels, head, head_to_cta, affine, shape, enhancement, rng_cta, settings.cta)
+    scanned = head_in_scan(head, seed, settings.skull)
+    cta, arteries, veins = make_cta(vessels, scanned, head_to_cta, affine, shape, enhancement, rng_cta, settings.cta)
 
     centre = cta.centre_mm
     offset_deg = rng_offset.uniform(-1, 1, 3) * settings.offset.rotation_deg
@@ -96,7 +98,16 @@ def make_patient(seed: int, settings: PhantomSettings = PhantomSettings()) -> Pa
 
     to_index = _to_head_index(head, head_to_cta)
     run = make_run(
-        vessels, attenuation_per_mm(head.hu), to_index, carm, truth, injection, occluded, rng_run, settings.run
+        vessels,
+        attenuation_per_mm(head_in_run(head, seed, settings.skull).hu),
+        to_index,
+        carm,
+        truth,
+        injection,
+        occluded,
+        rng_run,
+        settings.run,
+        settings.skull.hardening,
     )
     return Patient(
         seed, settings, cta, arteries, veins, vessels, occlusion, occluded, run, truth, offset_deg, offset_mm
@@ -144,7 +155,7 @@ def second_run(
     carm = _choose_view(patient.centrelines, patient.run.injection, truth, rng_view, settings)
     run = make_run(
         patient.centrelines,
-        attenuation_per_mm(head.hu),
+        attenuation_per_mm(head_in_run(head, patient.seed, settings.skull).hu),
         _to_head_index(head, head_to_cta),
         carm,
         truth,
@@ -152,6 +163,7 @@ def second_run(
         patient.occluded,
         rng_run,
         settings.run,
+        settings.skull.hardening,
     )
     return replace(patient, settings=settings, run=run, cta_to_carm=truth)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -12,36 +13,48 @@ from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report.images import vessel_projection, write_overlay
-from DeepIterRegLib.report.page import is_rejected, write_report
+from DeepIterRegLib.report.page import ShownView, is_rejected, write_report
 from DeepIterRegLib.transforms import write_tfm
 from DeepIterRegLib.volume import Volume, save_volume
 
+MOST_VIEWS = 9
 REGISTRATION_FILES = ("registration.json", "ctaToCarm.tfm", "overlay.png", "projection.nii.gz", "report.html")
 
 
-def write_registration(folder: Path, registration: Registration, angiogram: Angiogram, vessels: Volume) -> None:
-    """Write `REGISTRATION_FILES` into an existing folder (see `output.output_folder`).
+def registration_files(views: int) -> tuple[str, ...]:
+    """`REGISTRATION_FILES`, with overlay2.png and projection2.nii.gz for a second view, and so on."""
+    further = (name for n in range(2, views + 1) for name in (f"overlay{n}.png", f"projection{n}.nii.gz"))
+    return (*REGISTRATION_FILES, *further)
+
+
+def write_registration(
+    folder: Path, registration: Registration, angiograms: Angiogram | Sequence[Angiogram], vessels: Volume
+) -> None:
+    """Write `registration_files` into an existing folder (see `output.output_folder`).
 
     Parameters
     ----------
     folder
     registration
-    angiogram
-        The DSA that was registered.
+    angiograms
+        The DSA that was registered, or several.
     vessels
         The CTA's vessel mask that was registered.
     """
-    carm = registration.carm
-    projection = vessel_projection(vessels, carm, registration.cta_to_carm)
+    runs = (angiograms,) if isinstance(angiograms, Angiogram) else tuple(angiograms)
     start = pose.radiological(np.asarray(registration.centre_cta_mm, dtype=np.float64))
-    radiological = vessel_projection(vessels, carm, start)
     text = json.dumps(registration.to_json_dict(), indent=2, allow_nan=False)
     (folder / "registration.json").write_text(text + "\n", encoding="utf-8")
     write_tfm(folder / "ctaToCarm.tfm", registration.cta_to_carm)
-    save_volume(detector_image(projection, carm), folder / "projection.nii.gz")
     stamp = "REJECTED: do not rely on this overlay" if is_rejected(registration) else ""
-    write_overlay(folder / "overlay.png", angiogram, projection, stamp=stamp)
-    write_report(folder / "report.html", registration, angiogram, projection, radiological)
+    shown = []
+    for number, (view, run) in enumerate(zip(registration.views, runs, strict=True), 1):
+        projection = vessel_projection(vessels, view.carm, registration.cta_to_carm)
+        ending = "" if number == 1 else str(number)
+        save_volume(detector_image(projection, view.carm), folder / f"projection{ending}.nii.gz")
+        write_overlay(folder / f"overlay{ending}.png", run, projection, stamp=stamp)
+        shown.append(ShownView(view, run, projection, vessel_projection(vessels, view.carm, start)))
+    write_report(folder / "report.html", registration, shown)
 
 
 def read_registration(path: Path) -> Registration:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from markupsafe import Markup
 
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
-from DeepIterRegLib.registration import Registration, StageRecord
+from DeepIterRegLib.registration import Registration, StageRecord, ViewRecord
 from DeepIterRegLib.report import images
 from DeepIterRegLib.report.curves import bars_svg, curve_svg, level_names
 
@@ -26,26 +28,28 @@ SCALE_BAR_MM = 20.0
 _HERE = Path(__file__).parent
 
 
-def write_report(
-    path: str | Path,
-    registration: Registration,
-    angiogram: Angiogram,
-    projection: np.ndarray,
-    radiological_projection: np.ndarray,
-) -> None:
-    """Write the page.
+@dataclass(frozen=True)
+class ShownView:
+    """A view on the page.
 
-    Parameters
+    Attributes
     ----------
-    path
-        HTML file.
-    registration
-        What to report.
+    record
+        What was found in it.
     angiogram
         The DSA that was registered; frames are shown at most 512 px large and at most 48 in number.
     projection, radiological_projection : (row, column)
         Vessels at the found pose and at the radiological pose, from `images.vessel_projection`, same grid as the frames.
     """
+
+    record: ViewRecord
+    angiogram: Angiogram
+    projection: np.ndarray
+    radiological_projection: np.ndarray
+
+
+def write_report(path: str | Path, registration: Registration, views: Sequence[ShownView]) -> None:
+    """Write the page into an HTML file, with every view to choose from."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_HERE),
         autoescape=True,
@@ -54,27 +58,25 @@ def write_report(
         lstrip_blocks=True,
     )
     environment.filters |= {"words": words, "percent": percent}
-    viewer = viewer_data(registration, angiogram, projection, radiological_projection)
+    data = {"views": [viewer_data(view, len(views)) for view in views], "tint": [int(c) for c in images.RED]}
     page = environment.get_template("page.html").render(
-        **page_values(registration, angiogram),
+        **page_values(registration, views),
         style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
         script=Markup((_HERE / "viewer.js").read_text(encoding="utf-8")),
-        viewer=Markup(json.dumps(viewer).replace("<", "\\u003c")),
-        frames=viewer["frames"],
+        viewer=Markup(json.dumps(data).replace("<", "\\u003c")),
     )
     Path(path).write_text(page, encoding="utf-8")
 
 
-def viewer_data(
-    registration: Registration, angiogram: Angiogram, projection: np.ndarray, radiological_projection: np.ndarray
-) -> dict[str, Any]:
-    """What the page's script draws: pictures as data addresses, frame numbers and times."""
+def viewer_data(view: ShownView, views: int = 1) -> dict[str, Any]:
+    """What the page's script draws of one of so many views: pictures as data addresses, frame numbers and times, marks."""
+    angiogram, carm = view.angiogram, view.record.carm
     count = len(angiogram.frames)
     shown = np.unique(np.linspace(0, count - 1, min(count, MOST_FRAMES)).round().astype(int))
-    longest_px, pictures = _frame_pictures(angiogram, shown)
+    longest_px, pictures = _frame_pictures(angiogram, shown, MOST_FRAME_BYTES // views)
     overlays = {
         name: images.png_url((255 * images.shrunk(images.opacity(p), longest_px)).astype(np.uint8))
-        for name, p in (("registered", projection), ("radiological", radiological_projection))
+        for name, p in (("registered", view.projection), ("radiological", view.radiological_projection))
     }
     first_s = angiogram.frame_times_s[0]
     return {
@@ -83,58 +85,73 @@ def viewer_data(
             for t, picture in zip(shown, pictures, strict=True)
         ],
         "overlays": overlays,
-        "tint": [int(c) for c in images.RED],
+        "letters": edge_letters(carm),
+        "scale_bar_percent": 100 * SCALE_BAR_MM * carm.magnification / (carm.columns * carm.pixel_spacing_mm[1]),
     }
 
 
-def _frame_pictures(angiogram: Angiogram, shown: np.ndarray) -> tuple[int, list[str]]:
+def _frame_pictures(angiogram: Angiogram, shown: np.ndarray, most_bytes: int) -> tuple[int, list[str]]:
     """Longest side in px and JPEGs of the frames, as good as the page's size allows: noisy frames compress badly."""
     window = images.window_of(angiogram)
     for longest_px, quality in FRAME_QUALITIES:
         greys = (images.to_grey(images.shrunk(angiogram.frames[t], longest_px), window) for t in shown)
         pictures = [images.jpeg_url(grey, quality) for grey in greys]
-        if sum(map(len, pictures)) <= MOST_FRAME_BYTES:
+        if sum(map(len, pictures)) <= most_bytes:
             break
     return longest_px, pictures
 
 
-def page_values(registration: Registration, angiogram: Angiogram) -> dict[str, Any]:
+def page_values(registration: Registration, views: Sequence[ShownView]) -> dict[str, Any]:
     """Everything the page says in words and numbers."""
-    carm = registration.carm
     start = pose.radiological(np.asarray(registration.centre_cta_mm, dtype=np.float64))
     turn_deg, shift_mm = offset_from(start, registration.cta_to_carm, registration.centre_cta_mm)
     total = registration.seconds.get("total", sum(registration.seconds.values()))
+    notes = {note for view in views for note in view_notes(view, len(views))}
     return {
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
-        "view": view_name(carm),
-        "score": registration.score,
+        "views": [_view_values(view, len(views)) for view in views],
         "confidence": registration.confidence,
         "hidden": is_rejected(registration),
         "init": registration.init,
         "stages": [_stage(s, registration.settings) for s in registration.stages],
-        "warnings": [w for w in registration.warnings if w not in angiogram.notes],
-        "notes": angiogram.notes,
-        "mpe_mm": registration.mpe_mm_to_reference,
+        "warnings": [w for w in registration.warnings if w not in notes],
+        "landmarks": registration.landmarks,
         "success_mm": SUCCESS_MM,
         "matrix": np.asarray(registration.cta_to_carm).tolist(),
         "turn_deg": turn_deg,
         "turn_total_deg": math.degrees(float(pose.rotation_angle(np.asarray(registration.cta_to_carm)[:3, :3]))),
         "shift_mm": shift_mm,
         "shift_total_mm": float(np.linalg.norm(shift_mm)),
-        "carm": carm,
-        "angles": angle_words(carm),
-        "frame_count": len(angiogram.frames),
-        "duration_s": float(angiogram.frame_times_s[-1] - angiogram.frame_times_s[0]),
         "scale_bar_mm": SCALE_BAR_MM,
-        "scale_bar_percent": 100 * SCALE_BAR_MM * carm.magnification / (carm.columns * carm.pixel_spacing_mm[1]),
-        "aspect": f"{carm.columns} / {carm.rows}",
-        "letters": edge_letters(carm),
         "seconds": {k: v for k, v in registration.seconds.items() if k != "total"},
         "total_s": total,
         "settings": flat(registration.settings),
         "versions": registration.versions,
         "hashes": registration.input_hashes,
     }
+
+
+def _view_values(view: ShownView, views: int) -> dict[str, Any]:
+    """What the page says of one of so many views."""
+    carm, angiogram = view.record.carm, view.angiogram
+    return {
+        "record": view.record,
+        "carm": carm,
+        "kind": view_name(carm),
+        "angles": angle_words(carm),
+        "notes": view_notes(view, views),
+        "frame_count": len(angiogram.frames),
+        "kept_count": min(len(angiogram.frames), MOST_FRAMES),
+        "duration_s": float(angiogram.frame_times_s[-1] - angiogram.frame_times_s[0]),
+        "scale_bar_percent": 100 * SCALE_BAR_MM * carm.magnification / (carm.columns * carm.pixel_spacing_mm[1]),
+        "aspect": f"{carm.columns} / {carm.rows}",
+        "letters": edge_letters(carm),
+    }
+
+
+def view_notes(view: ShownView, views: int) -> list[str]:
+    """What was assumed while reading a run, as the warnings of a registration of so many views have it."""
+    return [f"{view.record.name}: {note}" if views > 1 else note for note in view.angiogram.notes]
 
 
 def _stage(record: StageRecord, settings: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,7 @@
   const context = canvas.getContext("2d");
   const sliders = ["alpha", "frame", "first", "last", "brightness", "contrast"].map(byId);
   const defaults = new Map();
-  let width = 0, height = 0, frames = [], overlays = {}, minipCache = { key: "", grey: null };
+  let width = 0, height = 0, shown = data.views[0], frames = [], overlays = {}, minipCache = { key: "", grey: null };
 
   const chosen = (name) => document.querySelector(`input[name="${name}"]:checked`).value;
   const choose = (name, value) => { document.querySelector(`input[name="${name}"][value="${value}"]`).checked = true; };
@@ -85,12 +85,12 @@
   }
 
   function label(useMinip) {
-    const number = (id) => data.frames[value(id)].number;
+    const number = (id) => shown.frames[value(id)].number;
     byId("frame-controls").hidden = useMinip;
     byId("minip-controls").hidden = !useMinip || frames.length === 1;
     for (const slider of sliders) {
       const text = { alpha: `${slider.value} %`, brightness: slider.value, contrast: slider.value };
-      const frame = data.frames[slider.value];
+      const frame = shown.frames[slider.value];
       slider.parentElement.querySelector("output").textContent = text[slider.id] ?? `${frame.number} · ${frame.time_s.toFixed(1)} s`;
     }
     const what = useMinip ? (frames.length === 1 ? "Frame 1" : `MinIP of frames ${number("first")}–${number("last")}`) : `Frame ${number("frame")}`;
@@ -137,19 +137,44 @@
 
   function reset() {
     for (const [input, state] of defaults) Object.assign(input, state);
+    byId("last").value = frames.length - 1;
     if (timer) play();
     draw();
   }
 
-  async function start() {
-    frames = await Promise.all(data.frames.map((frame) => grey(frame.image)));
-    for (const [name, address] of Object.entries(data.overlays)) {
+  async function show(number) {
+    shown = data.views[number];
+    frames = await Promise.all(shown.frames.map((frame) => grey(frame.image)));
+    for (const [name, address] of Object.entries(shown.overlays)) {
       const full = await grey(address);
       overlays[name] = { full, edge: outline(full) };
     }
+    minipCache = { key: "", grey: null };
     canvas.width = width;
     canvas.height = height;
-    for (const input of document.querySelectorAll(".controls input")) {
+    canvas.parentElement.style.aspectRatio = `${width} / ${height}`;
+    for (const [edge, letters] of Object.entries(shown.letters)) document.querySelector(`.edge.${edge}`).textContent = letters;
+    document.querySelector(".scale").style.width = `${shown.scale_bar_percent}%`;
+    for (const [id, at] of [["frame", 0], ["first", 0], ["last", frames.length - 1]]) {
+      byId(id).max = frames.length - 1;
+      byId(id).value = at;
+    }
+    const single = document.querySelector('input[name="source"][value="frame"]');
+    single.disabled = frames.length === 1;
+    if (single.disabled) choose("source", "minip");
+  }
+
+  async function change(number) {
+    if (timer) play();
+    await show(number);
+    draw();
+    document.body.dataset.shown = number;
+  }
+
+  async function start() {
+    await show(0);
+    for (const input of document.querySelectorAll('input[name="shown"]')) input.addEventListener("input", () => change(Number(input.value)));
+    for (const input of document.querySelectorAll('.controls input:not([name="shown"])')) {
       defaults.set(input, input.type === "range" ? { value: input.value } : { checked: input.checked });
       input.addEventListener("input", () => { ordered(input.id); draw(); });
     }

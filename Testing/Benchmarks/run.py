@@ -11,6 +11,7 @@ from pathlib import Path
 SCRIPTS = (
     "renderer",
     "roadmap",
+    "scaling",
     "end_to_end",
     "panel",
     "paper_preset",

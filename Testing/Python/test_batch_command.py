@@ -5,19 +5,22 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import typer
 from typer.testing import CliRunner
 
 from DeepIterRegLib import cta_cache
-from DeepIterRegLib.batch import RECORD, SUMMARY
+from DeepIterRegLib.batch import RECORD, SUMMARY, read_cases
 from DeepIterRegLib.cli import app
 from DeepIterRegLib.cta_cache import CtaCache
 from DeepIterRegLib.report.outputs import REGISTRATION_FILES
@@ -174,3 +177,31 @@ def test_wrong_use(arguments: tuple[str, ...], said: str, patient: Path) -> None
     code, output = batch("--cases", table, "--out", patient / "out", *arguments)
     assert code == 2
     assert said in output
+
+
+def test_readme_example_is_a_table_and_options_that_exist(tmp_path: Path) -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"```csv\n(.*?)```", readme, re.S)
+    (tmp_path / "cases.csv").write_text(text)
+    cases = read_cases(tmp_path / "cases.csv")
+    assert [(case.name, case.problems) for case in cases] == [("patient1", ()), ("patient2", ())]
+    typed = re.findall(r"^deepiterreg batch (.*?)(?:#.*)?$", readme, re.M)
+    assert len(typed) == 3
+    known = {name for parameter in typer.main.get_command(app).commands["batch"].params for name in parameter.opts}  # type: ignore[attr-defined]
+    assert {word for line in typed for word in line.split() if word.startswith("-")} <= known
+
+
+def test_readme_cluster_starts_workers_of_one_thread() -> None:
+    """The job that dask-jobqueue would hand to SLURM."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "SLURMCluster" in block)
+    (call,) = re.findall(r"cluster = (SLURMCluster\(.*?\n    \))", code, re.S)
+    from dask_jobqueue import SLURMCluster
+
+    local = partial(SLURMCluster, scheduler_options={"host": "127.0.0.1", "dashboard_address": "127.0.0.1:0"})
+    with eval(call, {"SLURMCluster": local}) as cluster:
+        script = cluster.job_script()
+    assert "--nthreads 1 " in script
+    assert "--nworkers 4 " in script
+    assert "export NUMBA_NUM_THREADS=1" in script
+    assert "#SBATCH --cpus-per-task=4" in script

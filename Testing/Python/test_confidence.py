@@ -12,7 +12,7 @@ import torch
 from vessel_tree import vessel_tree
 
 from DeepIterRegLib.alignment import vessel_channels
-from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.angiogram import Angiogram, PatientMotion
 from DeepIterRegLib.confidence import View, assess, check_inputs
 from DeepIterRegLib.confidence.assess import REASONS, reasons_of
 from DeepIterRegLib.confidence.features import features, pool, pooled, rivals, view_features
@@ -66,6 +66,7 @@ def view_of(masks: DsaMasks) -> View:
 
 
 MASKS = masks_at(MASK, TRUTH)
+MOVED = PatientMotion(undone_mm=np.array([0.0, 3.9, 1.0]), left_mm=np.zeros(3))
 VIEW = view_of(MASKS)
 
 
@@ -344,7 +345,7 @@ def faint() -> tuple[Angiogram, DsaMasks]:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: (replace(run_of(MASKS), motion_px=6.0), MASKS), "shows motion: the head moved by up to 3.9 mm"),
+        (lambda: (replace(run_of(MASKS), motion=MOVED), MASKS), "shows motion: the head moved by up to 3.9 mm"),
         (bright_residue, "bright residue of moved bone"),
         (lambda: (run_of(MASKS), replace(MASKS, veins=np.zeros_like(MASKS.veins))), "shows no veins"),
         (faint, "little contrast"),

@@ -101,7 +101,7 @@ def test_weights_that_cannot_be_used_lead_to_the_search(fault: str, tmp_path: Pa
     truth = truth_at([8, -9, 10], [9, -7, 12])
     found = run("auto", str(path), truth)
     assert error_mm(found, truth) < 2
-    assert len(found.warnings) == 1
+    assert len([warning for warning in found.warnings if "network" in warning]) == 1
     assert "mine.safetensors" in found.warnings[0]
     assert found.warnings[0].endswith("The search was used instead.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from functools import partial
 from pathlib import Path
 
@@ -11,7 +12,10 @@ import pytest
 from DeepIterRegLib.dicom import read_angiogram
 from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import mpe_mm
-from DeepIterRegLib.jobs import Case, register_case
+from DeepIterRegLib.jobs import Case, RegisterJob, case_of_files, register_case
+from DeepIterRegLib.landmarks import read_landmarks
+from DeepIterRegLib.registration import Registration
+from DeepIterRegLib.report.outputs import write_registration
 from DeepIterRegLib.segmentation.dsa import DsaSegmentation
 from DeepIterRegLib.transforms import read_pose
 from DeepIterRegLib.volume import Volume, load_volume
@@ -86,3 +90,53 @@ def test_a_fault_of_ours_is_not_taken_for_bad_input(patient_folder: Path) -> Non
 
     with pytest.raises(ZeroDivisionError):
         register_case(case(patient_folder, cta=fault), lambda *step: None)
+
+
+def landmark_table(folder: Path, path: Path) -> Path:
+    """Eight points around the head where the truth puts them; the fourth is clicked 40 px aside."""
+    carm = read_angiogram(folder / "dsa.dcm").carm
+    points = load_volume(folder / "cta.nii.gz").centre_mm + np.random.default_rng(2).uniform(-50, 50, (8, 3))
+    pixels = carm.project(points, read_pose(folder / "truth.tfm"))
+    pixels[3, 0] += 40
+    rows = [
+        f"P{n},{','.join(f'{v:.4f}' for v in (*p, *q))}" for n, (p, q) in enumerate(zip(points, pixels, strict=True))
+    ]
+    path.write_text("\n".join(["name,x,y,z,column,row", *rows]), encoding="utf-8")
+    return path
+
+
+def test_landmarks_are_the_start_and_each_is_measured(patient_folder: Path, tmp_path: Path) -> None:
+    table = landmark_table(patient_folder, tmp_path / "points.csv")
+    veins = partial(load_volume, patient_folder / "veins.nii.gz")
+    read = partial(read_landmarks, table)
+    outcome = register_case(
+        case(patient_folder, initial_pose=None, cta_veins=veins, landmarks=read), lambda *step: None
+    )
+    found = outcome.registration
+    assert found.init.method == "file"
+    assert found.mpe_mm_to_reference is not None
+    assert found.mpe_mm_to_reference < 5
+    worst = max(found.landmarks, key=lambda error: error.error_px)
+    assert worst.name == "P3"
+    assert worst.error_px == pytest.approx(40, abs=12)
+    assert [warning for warning in found.warnings if "Landmark P3 lies" in warning]
+    again = Registration.from_json_dict(json.loads(json.dumps(found.to_json_dict())))
+    assert again.landmarks == found.landmarks
+    write_registration(tmp_path, found, outcome.angiogram, outcome.vessels)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"<tr><th>P3</th><td>{worst.error_px:.1f}</td><td>{worst.error_mm:.2f}</td></tr>" in page
+
+
+def test_landmarks_beside_another_start_only_check(patient_folder: Path, tmp_path: Path) -> None:
+    table = partial(read_landmarks, landmark_table(patient_folder, tmp_path / "points.csv"))
+    plain = register_case(case(patient_folder), lambda *step: None).registration
+    checked = register_case(case(patient_folder, landmarks=table), lambda *step: None).registration
+    np.testing.assert_array_equal(checked.cta_to_carm, plain.cta_to_carm)
+    assert len(checked.landmarks) == 8
+    assert not plain.landmarks
+
+
+def test_landmarks_are_asked_for_by_name(patient_folder: Path) -> None:
+    job = RegisterJob(patient_folder / "cta.nii.gz", patient_folder / "dsa.dcm", init="landmarks")
+    with pytest.raises(InputError, match="give a table with --landmarks"):
+        case_of_files(job)

@@ -19,8 +19,10 @@ from DeepIterRegLib.phantom import (
     write_patient,
 )
 from DeepIterRegLib.phantom.centrelines import EXTERNAL, TERRITORIES, Centrelines
+from DeepIterRegLib.phantom.head import LOW_MM, SPACING_MM, make_head
 from DeepIterRegLib.phantom.raster import draw_tubes
-from DeepIterRegLib.phantom.settings import CtaSettings, RunSettings, ViewSettings
+from DeepIterRegLib.phantom.settings import CtaSettings, RunSettings, SkullSettings, ViewSettings
+from DeepIterRegLib.phantom.skull import head_in_run, head_in_scan, opened_jaw
 from DeepIterRegLib.phantom.xray import chord_mm, line_integrals, tube_chords, tubes
 
 SMALL = PhantomSettings(
@@ -358,3 +360,17 @@ def test_settings_that_cannot_work_are_named() -> None:
     with pytest.raises(InputError) as error:
         PhantomSettings(run=RunSettings(mask_frames=(0, 2), injections=("left_ica",)))
     assert len(error.value.problems) == 2
+
+
+def test_skulls_of_run_and_scan_differ_only_when_asked() -> None:
+    head = make_head(np.random.default_rng(3))
+    assert head_in_run(head, 1, SkullSettings()) is head
+    assert head_in_scan(head, 1, SkullSettings()) is head
+    opened = opened_jaw(head, 10.0)
+    changed = np.abs(opened.hu - head.hu) > 300
+    z = LOW_MM[2] + SPACING_MM * np.nonzero(changed)[2]
+    assert changed.any()
+    assert z.max() < -30  # nothing above the skull base
+    # The chin, 70 mm from the hinge, goes down by about 70 sin(10 deg) = 12 mm.
+    lowest = [LOW_MM[2] + np.argmax((h.hu[80:105, 150:185] > 700).any(axis=(0, 1))) for h in (head, opened)]
+    assert lowest[0] - lowest[1] == pytest.approx(10, abs=4)

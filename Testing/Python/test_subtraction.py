@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from DeepIterRegLib.angiogram import PatientMotion
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.resampling import displacements, resample
 from DeepIterRegLib.subtraction import (
@@ -90,8 +91,8 @@ def test_translation_is_recovered_under_contrast_and_noise(shift: tuple[float, f
     still = log_run([(0, 0), (0, 0)], arrival=1, seed=5)
     mask = run[0].copy()
     motion = undo_motion(run, mask, VALID)
-    assert motion[0] == 0
-    assert motion[1] == pytest.approx(max(np.abs(shift)), abs=0.15)
+    assert motion.undone[0] == 0
+    assert motion.undone[1] == pytest.approx(max(np.abs(shift)), abs=0.15)
     inner = np.s_[20:-20, 20:-20]
     left, noise = run[1][inner] - still[1][inner], still[0][inner] - mask[inner]
     assert left.std() < 1.15 * noise.std()
@@ -108,7 +109,7 @@ def test_rotation_about_the_neck_is_undone() -> None:
 def test_still_frames_are_left_as_they_are() -> None:
     run = log_run([(0, 0)] * 4, arrival=2)
     before = run.copy()
-    assert not undo_motion(run, run[0].copy(), VALID).any()
+    assert not undo_motion(run, run[0].copy(), VALID).undone.any()
     np.testing.assert_array_equal(run, before)
 
 
@@ -117,7 +118,8 @@ def test_motion_under_a_shutter() -> None:
     valid = np.hypot(*(np.indices((SIZE, SIZE)) - SIZE / 2)) < 100
     run[:, ~valid] = -50
     result = subtract(run, valid, mask_frames=(0,))
-    assert result.motion_px[1] == pytest.approx(2.5, abs=0.2)
+    assert result.motion is not None
+    assert result.motion.undone[1] == pytest.approx(2.5, abs=0.2)
     assert not result.frames[:, ~valid].any()
     assert np.abs(result.frames[1]).max() < 1  # nothing of the black shutter
 
@@ -132,8 +134,24 @@ def test_vessels_of_all_frames_meet_after_motion() -> None:
     assert result.frames[2:, truth & inner].mean() == pytest.approx(-0.34, abs=0.05)
     away = inner & (vessel() < 1e-4)
     assert result.frames[5][away].std() < 0.5 * crooked.frames[5][away].std()
-    assert result.motion_px[5] == pytest.approx(4.5, abs=0.2)
-    assert any("moved" in note for note in result.notes)
+    assert result.motion is not None
+    assert result.motion.undone[5] == pytest.approx(4.5, abs=0.2)
+    assert result.motion.left[5] < 0.15  # a shift is undone all over
+
+
+def test_motion_that_no_bending_undoes_is_said() -> None:
+    """Four bands slide to and fro, which no smooth bending follows; a plain shift leaves next to nothing."""
+    head = skull()
+    slipped = np.where(np.arange(SIZE)[:, None] * 4 // SIZE % 2, moved(head, (0, 2.5)), moved(head, (0, -2.5)))
+    run = np.array([head, slipped, moved(head, (1.0, 2.0))], dtype=np.float32) * np.float32(-0.5)
+    motion = undo_motion(run, run[0].copy(), VALID)
+    assert motion.left[1] > 3 * max(motion.left[2], 0.05)
+    much = PatientMotion(0.5 * motion.undone, 0.5 * motion.left).note()
+    assert "more than shifting and bending" in much
+    little = PatientMotion(0.5 * motion.undone[[0, 2]], 0.5 * motion.left[[0, 2]]).note()
+    assert little.startswith("The patient moved")
+    assert "more than" not in little
+    assert not PatientMotion(np.zeros(3), np.zeros(3)).note()
 
 
 def test_mask_shift_of_the_file_is_used_when_motion_is_not_estimated() -> None:
