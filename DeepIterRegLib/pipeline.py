@@ -22,9 +22,9 @@ from DeepIterRegLib.alignment import (
     vessel_channels,
 )
 from DeepIterRegLib.angiogram import Angiogram
-from DeepIterRegLib.bone import Skull
+from DeepIterRegLib.bone import Skull, bone_agreement
 from DeepIterRegLib.errors import InputError, RegistrationError
-from DeepIterRegLib.geometry import pose
+from DeepIterRegLib.geometry import SUCCESS_MM, pose
 from DeepIterRegLib.initial import NetworkInit, Scene, level_record, scene_zncc
 from DeepIterRegLib.initial import initial_pose as find_initial_pose
 from DeepIterRegLib.progress import Progress, say_nothing
@@ -249,6 +249,7 @@ def register(
         warnings=(
             *started.warnings,
             *_warnings(angiogram, init, current, radiological, cta.centre_mm, settings),
+            *(_bone_warnings(cta, angiogram, current) if settings.init in ("bone", "auto") else ()),
         ),
         settings=asdict(settings),
         versions=_versions(),
@@ -379,6 +380,22 @@ def _warnings(
             f"The head is turned by {angle:.0f} deg from the radiological pose, outside the search box: check the overlay."
         )
     return tuple(warnings)
+
+
+def _bone_warnings(cta: Volume, angiogram: Angiogram, cta_to_carm: np.ndarray) -> tuple[str, ...]:
+    """Where the skull, uphill from the vessels' pose, ends elsewhere."""
+    if angiogram.unsubtracted is None:
+        return ()
+    try:
+        agreement = bone_agreement(cta, angiogram, cta_to_carm)
+    except InputError:  # no bone in the CTA: said already
+        return ()
+    if agreement.distance_mm <= SUCCESS_MM:
+        return ()
+    return (
+        f"Skull and vessels disagree: the skull fits best {agreement.distance_mm:.1f} mm (on the detector) from the vessels' pose "
+        f"(gradient correlation {agreement.best_score:.2f} there, {agreement.score:.2f} here): check the overlay.",
+    )
 
 
 def _versions() -> dict[str, str]:
