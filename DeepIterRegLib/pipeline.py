@@ -25,11 +25,11 @@ from DeepIterRegLib.alignment import (
     vessel_channels,
 )
 from DeepIterRegLib.angiogram import Angiogram
-from DeepIterRegLib.bone import Skull
+from DeepIterRegLib.bone import Skull, bone_agreement
 from DeepIterRegLib.confidence import View as ShownRun
 from DeepIterRegLib.confidence import assess, check_inputs
 from DeepIterRegLib.errors import InputError, RegistrationError
-from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
 from DeepIterRegLib.initial import NetworkInit, Scene, level_record, view_znccs
 from DeepIterRegLib.initial import initial_pose as find_initial_pose
 from DeepIterRegLib.progress import Progress, say_nothing
@@ -274,6 +274,7 @@ def register(
             *doubts,
             *started.warnings,
             *_warnings(runs, views, init, current, radiological, settings),
+            *(_bone_warnings(cta, runs, current) if settings.init in ("bone", "auto") else ()),
         ),
         settings=asdict(settings),
         versions=_versions(),
@@ -477,6 +478,25 @@ def _warnings(
         warnings.append(
             f"The head is turned by {angle:.0f} deg from the radiological pose, outside the search box: check the overlay."
         )
+    return tuple(warnings)
+
+
+def _bone_warnings(cta: Volume, runs: Sequence[Angiogram], cta_to_carm: np.ndarray) -> tuple[str, ...]:
+    """Where the skull, uphill from the vessels' pose, ends elsewhere."""
+    warnings = []
+    for number, run in enumerate(runs, 1):
+        if run.unsubtracted is None:
+            continue
+        try:
+            agreement = bone_agreement(cta, run, cta_to_carm)
+        except InputError:  # no bone in the CTA: said already
+            return ()
+        if agreement.distance_mm > SUCCESS_MM:
+            where = f" in DSA {number}" if len(runs) > 1 else ""
+            warnings.append(
+                f"Skull and vessels disagree{where}: the skull fits best {agreement.distance_mm:.1f} mm (on the detector) from the "
+                f"vessels' pose (gradient correlation {agreement.best_score:.2f} there, {agreement.score:.2f} here): check the overlay."
+            )
     return tuple(warnings)
 
 

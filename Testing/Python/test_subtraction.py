@@ -8,6 +8,8 @@ from scipy import ndimage
 
 from DeepIterRegLib.angiogram import PatientMotion
 from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.phantom import PhantomSettings, make_patient
+from DeepIterRegLib.phantom.settings import CtaSettings, RunSettings, ViewSettings
 from DeepIterRegLib.resampling import displacements, resample
 from DeepIterRegLib.subtraction import (
     SubtractionSettings,
@@ -16,6 +18,7 @@ from DeepIterRegLib.subtraction import (
     contrast_sign,
     looks_subtracted,
     subtract,
+    to_log,
     undo_motion,
 )
 
@@ -137,6 +140,28 @@ def test_vessels_of_all_frames_meet_after_motion() -> None:
     assert result.motion is not None
     assert result.motion.undone[5] == pytest.approx(4.5, abs=0.2)
     assert result.motion.left[5] < 0.15  # a shift is undone all over
+
+
+@pytest.mark.parametrize("motion_mm", [2.0, 5.0])
+def test_shifts_of_a_phantom_are_estimated_within_a_pixel(motion_mm: float) -> None:
+    coarse = CtaSettings(in_plane_spacing_mm=(2.0, 2.0), slice_spacing_mm=(2.0, 2.0))
+    frames = RunSettings(frames_per_s=(1.5, 1.5), duration_s=(6.0, 6.0), motion_mm=motion_mm, motion_deg=0.0)
+    patient = make_patient(41, PhantomSettings(cta=coarse, view=ViewSettings(matrices=(256,)), run=frames))
+    run, carm = patient.run, patient.carm
+    valid = run.frames.min(axis=0) > 0
+    log = to_log(run.frames.astype(np.float32), 0.5)
+    crooked = subtract(log.copy(), valid, mask_frames=run.mask_frames, settings=STILL)
+    result = subtract(log, valid, mask_frames=run.mask_frames)
+    middle = patient.cta.centre_mm[None]
+    at = np.array([carm.project(middle, m @ patient.cta_to_carm)[0] for m in run.motion])
+    truth_px = np.abs(at - at[run.mask_frames[-1]]).max(axis=1)
+    assert truth_px.max() > 0.5
+    assert result.motion is not None
+    np.testing.assert_allclose(result.motion.undone, truth_px, atol=1.0)
+    moved_most = int(np.argmax(truth_px))
+    left, before = (np.abs(r.frames[moved_most][valid]).mean() for r in (result, crooked))
+    assert left < 0.8 * before
+    assert result.motion.left.max() < 0.5 * truth_px.max()
 
 
 def test_motion_that_no_bending_undoes_is_said() -> None:
