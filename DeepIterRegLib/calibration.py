@@ -15,7 +15,6 @@ from scipy import optimize
 
 from DeepIterRegLib.alignment import (
     REFINE,
-    SAMPLES,
     Points,
     Target,
     View,
@@ -31,6 +30,8 @@ from DeepIterRegLib.geometry import CArm, pose
 
 LIMIT = 3.0  # no correction goes further than so many standard deviations of what is expected
 _ROWS, _POINTS, _SIGMA_PX = 192, 16000, 0.9
+# Fewer than `alignment.SAMPLES`: what the head moves within the runs must not be taken for a wrong header.
+_SAMPLES = 300.0
 _STEP = 0.05  # of the finite differences, in standard deviations
 _ITERATIONS = 30
 
@@ -136,8 +137,8 @@ def correct_views(
             carm = changed(k, part)
             score, gradient, _ = normal_equations(drawn, at, _seen_by(targets[k], carm), saturation_mm)
             fit = float(np.clip(score[0], 0, 0.95))
-            slope = SAMPLES * fit / (1 - fit**2)
-            value += 0.5 * SAMPLES * np.log(1 - fit**2)
+            slope = _SAMPLES * fit / (1 - fit**2)
+            value += 0.5 * _SAMPLES * np.log(1 - fit**2)
             of_pose -= slope * gradient[0] @ twist_between(carms[0], carm)
             steps = _STEP * np.eye(len(part))
             of_changes.append([-slope * (score_of(part + s) - score_of(part - s)) / (2 * _STEP) for s in steps])

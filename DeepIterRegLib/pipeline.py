@@ -47,7 +47,7 @@ ShouldStop = Callable[[], bool]
 _NO_MATCH = 0.15
 # Resolution at which `ViewRecord.axis_error_mm` is found, and the error above which a reader is told.
 _ERROR_ROWS, _ERROR_POINTS, _ERROR_SIGMA_PX = 256, 30000, 1.0
-_POORLY_DETERMINED_MM = 4.0
+_POORLY_DETERMINED_MM = 2.5
 
 
 @dataclass(frozen=True)
@@ -511,9 +511,8 @@ def _warnings(
         )
     worst = max(max(view.axis_error_mm or (0.0,)) for view in views)
     if worst > _POORLY_DETERMINED_MM:
-        warnings.append(
-            f"The head's place along the beam is known only to about {worst:.0f} mm: a second view from another side fixes it."
-        )
+        more = "views from sides further apart fix" if several else "a second view from another side fixes"
+        warnings.append(f"How far along the beam the head lies is known only to about {worst:.0f} mm: {more} it.")
     if not init.accepted:
         warnings.append(
             f"The initial pose ({init.method}) scored {init.score:.3f}, below the radiological pose's {init.score_radiological:.3f}; "
