@@ -58,6 +58,8 @@ COLUMNS = {
     "init": "radiological, search, network, bone, auto, landmarks, or a pose file",
     "preset": "default or paper",
     "seed": "whole number from 0",
+    "refine_geometry": "yes: correct angles, SID and principal point, a little",
+    "between_runs": "yes: the head moved between the runs, a little",
     "mask_frames": "frames without contrast, from 1",
     "subtraction": "auto, subtract or as_is",
     "primary_angle": "deg, LAO positive",
@@ -247,6 +249,8 @@ class _Row:
             subtraction=cast(SubtractionMode, self._choice("subtraction", get_args(SubtractionMode), "auto")),
             device=device,
             seed=self._seed(),
+            refine_geometry=self._choice("refine_geometry", ("no", "yes"), "no") == "yes",
+            between_runs=self._choice("between_runs", ("no", "yes"), "no") == "yes",
         )
         name = self._name()
         with self._gathered():

@@ -97,6 +97,8 @@ class RegisterJob:
     weights: Path | None = None
     further: tuple[FurtherRun, ...] = ()
     landmarks: Path | None = None
+    refine_geometry: bool = False
+    between_runs: bool = False
 
 
 @dataclass(frozen=True)
@@ -122,7 +124,7 @@ class Case:
         Subtracted, with its C-arm.
     init
         `radiological`, `search`, `network`, `auto`, or None for the preset's; an `initial_pose` replaces it.
-    preset, device, seed, weights
+    preset, device, seed, weights, refine_geometry, between_runs
         As `RegistrationSettings.preset` takes them.
     cta_vessels, cta_veins
         Masks brought by a person. Vessels replace the segmentation; veins are added to it.
@@ -158,6 +160,8 @@ class Case:
     dsa_segmentation: DsaSegmentation | None = None
     segment_cta: Callable[[Volume, CtaSegmentation], Volume] | None = None
     further: tuple[FurtherView, ...] = ()
+    refine_geometry: bool = False
+    between_runs: bool = False
 
 
 @dataclass(frozen=True)
@@ -239,6 +243,8 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
         reference=partial(read_pose, job.reference) if job.reference else None,
         landmarks=partial(read_landmarks, job.landmarks) if job.landmarks else None,
         further=tuple(view(run) for run in job.further),
+        refine_geometry=job.refine_geometry,
+        between_runs=job.between_runs,
     )
 
 
@@ -284,6 +290,8 @@ def register_case(
             device=case.device,
             seed=case.seed,
             weights=case.weights,
+            refine_geometry=case.refine_geometry,
+            between_runs=case.between_runs,
         )
         if len(case.further) >= MOST_VIEWS:
             raise InputError(
@@ -304,7 +312,7 @@ def register_case(
     with steps.step("Segment CTA", "segment_cta"):
         vessels = _cta_vessels(case, cta, brought)
     with steps.step("Segment DSA", "segment_dsa"):
-        dsa_masks = [_dsa_masks(case, *run) for run in runs]
+        dsa_masks = [_dsa_masks(case, *run, first=number == 0) for number, run in enumerate(runs)]
     steps.raise_problems()
     angiograms = [angiogram for angiogram, _ in runs]
     registration = register(
@@ -392,11 +400,17 @@ def _cta_vessels(case: Case, cta: Volume, brought: list[Volume]) -> Volume:
     return _union([*found, *brought])
 
 
-def _dsa_masks(case: Case, angiogram: Angiogram, brought: np.ndarray | None) -> DsaMasks:
-    """The run's vessels as segmented here, or as a person brought them (row, column)."""
+def _dsa_masks(case: Case, angiogram: Angiogram, brought: np.ndarray | None, first: bool) -> DsaMasks:
+    """The run's vessels as segmented here, or as a person brought them (row, column).
+
+    Which frames to use was said of the first run; of the others all are used.
+    """
     from DeepIterRegLib.segmentation.dsa import DsaSegmentation, segment_dsa
 
-    masks = segment_dsa(angiogram, case.dsa_segmentation or DsaSegmentation())
+    settings = case.dsa_segmentation or DsaSegmentation()
+    if not first:
+        settings = replace(settings, first_frame=DsaSegmentation().first_frame, last_frame=DsaSegmentation().last_frame)
+    masks = segment_dsa(angiogram, settings)
     return masks if brought is None else _with_brought_vessels(masks, brought)
 
 

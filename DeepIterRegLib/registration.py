@@ -87,7 +87,7 @@ class ViewRecord:
     name
         As shown to people: number and direction, `DSA 2 (lateral)`.
     carm
-        On the grid of the DSA; as it was refined, where it was.
+        On the grid of the DSA; with `changes`, where there were any.
     score
         As `Registration.score`, of this view alone.
     axis_error_mm
@@ -96,6 +96,9 @@ class ViewRecord:
         what a wrong match is off by.
     mpe_mm_to_reference
         MPE in this view against a reference pose, where there was one.
+    changes
+        What was corrected (see `calibration`), by name: of the header in degrees and mm, and how the head had moved since the
+        first run. In `carm` such a motion of the head is the opposite motion of the C-arm. Empty where nothing was asked for.
     """
 
     name: str
@@ -103,6 +106,7 @@ class ViewRecord:
     score: float
     axis_error_mm: tuple[float, float, float] | None = None
     mpe_mm_to_reference: float | None = None
+    changes: dict[str, float] = field(default_factory=dict)
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -53,6 +53,8 @@ class RegistrationOptions:
         File of the network's weights (.safetensors); empty for those that ship.
     preset, device, seed
         As on the command line.
+    dsa2
+        Another run of the head as it lay, with the geometry of its file: both determine the pose, the first is shown.
     vessels, veins
         Segmentations or label maps on the CTA: the first replaces our segmentation, the second is added.
     dsaMask
@@ -73,6 +75,7 @@ class RegistrationOptions:
     preset: str = "default"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
+    dsa2: Node = None
     vessels: Node = None
     veins: Node = None
     dsaMask: Node = None
@@ -138,7 +141,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
         :raises InputError: all that is wrong, as far as it can be seen without reading every voxel.
         """
-        from DeepIterRegLib.jobs import Case
+        from DeepIterRegLib.jobs import Case, FurtherView
         from DeepIterRegLib.segmentation.cta import CtaSegmentation
         from DeepIterRegLib.segmentation.dsa import DsaSegmentation
         from DeepIterRegSlicer import angiograms, mrml
@@ -160,6 +163,11 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
             )
         )
         angiogram, carm = run if run is not None else (None, None)
+        second = None
+        if options.dsa2 is not None:
+            second = problems.of(
+                lambda: angiograms.runSource(options.dsa2, angiograms.AS_IN_FILE, angiograms.USUAL_SUBTRACTION)
+            )
         masks = {
             name: problems.of(partial(mrml.maskSource, node, cta))
             for name, node in (("cta_vessels", options.vessels), ("cta_veins", options.veins))
@@ -190,6 +198,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
             seed=options.seed,
             cta_segmentation=ctaSettings,
             dsa_segmentation=dsaSettings,
+            further=() if second is None else (FurtherView(cast("Callable[[], Angiogram]", second[0])),),
             **masks,
             **poses,
         )

@@ -82,6 +82,13 @@ def register(
     ] = None,
     dsa_mask: EachDsaMask = None,
     reference: Annotated[Path | None, typer.Option(help="True pose, to print the error against it.")] = None,
+    refine_geometry: Annotated[
+        bool,
+        typer.Option("--refine-geometry", help="Correct angles, SID and principal point, a little; says by how much."),
+    ] = False,
+    between_runs: Annotated[
+        bool, typer.Option("--between-runs", help="Several DSAs: the head moved between them, a little; says how far.")
+    ] = False,
     mask_frames: EachMaskFrames = None,
     subtraction: SubtractionOption = Subtraction.auto,
     device: DeviceOption = Device.auto,
@@ -160,6 +167,8 @@ def register(
         device=device.value,
         seed=seed,
         further=tuple(further),
+        refine_geometry=refine_geometry,
+        between_runs=between_runs,
     )
     names = registration_files(MOST_VIEWS)
     told: list[str] = []

@@ -11,7 +11,7 @@ from DeepIterRegLib.alignment import FIND, Points, View, make_target, vessel_cha
 from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.rendering.splat import SplatProjector
-from DeepIterRegLib.search import Found, Level, SearchSettings, exhaustive, search
+from DeepIterRegLib.search import Found, Level, SearchSettings, exhaustive, proposals, search
 
 CARM = CArm.from_angles(5.0, 12.0, sid_mm=1100, sod_mm=740, rows=256, columns=256, pixel_spacing_mm=(1.1, 1.1))
 QUICK = SearchSettings(
@@ -95,3 +95,29 @@ def test_nonsense_settings_are_named_together():
     with pytest.raises(InputError) as error:
         SearchSettings(rotation_deg=-1, translation_mm=1e4)
     assert len(error.value.problems) == 2
+
+
+def test_two_views_find_the_head_along_both_beams():
+    """Far off along each beam, where one view alone is wrong by millimetres."""
+    points = vessel_tree(3)
+    other = CArm.from_angles(-84.0, 10.0, sid_mm=1000, sod_mm=720, rows=150, columns=150, pixel_spacing_mm=(2.4, 2.4))
+    start, truth, image = displaced(points, [20, -18, 15], [-30, 28, 20])
+    projector = SplatProjector(points.positions + points.origin_mm, points.weights, other)
+    across = projector(torch.from_numpy(truth[None]))[0].numpy()
+    views = [
+        View(vessel_channels(seen, valid), valid, carm)
+        for seen, carm in ((image, CARM), (across, other))
+        for valid in [np.ones(seen.shape, dtype=bool)]
+    ]
+    found = search(points, views, start, points.origin_mm, QUICK)
+    off = pose.transform(np.stack([found.cta_to_carm, truth]), points.origin_mm[None])[:, 0]
+    assert np.abs(off[0] - off[1]).max() < 0.5
+    for carm in (CARM, other):
+        assert mpe_mm(carm, found.cta_to_carm, truth, points.origin_mm) < 1.0
+    # What the exhaustive pass proposes for both is placed along the beams better than its grid of depths could.
+    targets = [make_target(view.channels, view.valid, view.carm, 64, 0.8, FIND) for view in views]
+    poses, scores = proposals(points, targets, start, points.origin_mm, QUICK)
+    assert np.all(np.diff(scores) <= 0)
+    beams = np.array([CARM.beam_axis, other.beam_axis])
+    along = (pose.transform(poses, points.origin_mm[None])[:, 0] - off[1]) @ beams.T
+    assert np.abs(along).max(axis=1).min() < 6

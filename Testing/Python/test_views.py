@@ -80,6 +80,20 @@ def test_both_views_fit_and_the_depth_is_known(registered: Registered) -> None:
     assert not any("second view" in warning for warning in found.warnings)
 
 
+def test_corrections_are_said(registered: Registered, tmp_path: Path) -> None:
+    files = [registered.patient / name for name in ("cta.nii.gz", "dsa.dcm", "dsa2.dcm")]
+    start = registered.folder / "ctaToCarm.tfm"
+    options = ["--init", start, "--refine-geometry", "--between-runs", "--json"]
+    text = run("register", *files, "--out", tmp_path / "out", *options)
+    found = Registration.from_json_dict(json.loads(text[text.index("{") :]))
+    first, second = found.views
+    assert {"primary_angle_deg", "sid_mm", "principal_point_row_mm"} < set(first.changes)
+    assert set(second.changes) - set(first.changes) >= {"head_turn_r_deg", "head_shift_s_mm"}
+    assert sum("was corrected" in warning for warning in found.warnings) == 2
+    assert second.carm.source_mm != registered.registration.views[1].carm.source_mm
+    assert "Corrected: Sid mm" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+
+
 def test_options_for_several_dsas_are_counted(registered: Registered, tmp_path: Path) -> None:
     files = [str(registered.patient / name) for name in ("cta.nii.gz", "dsa.dcm", "dsa2.dcm")]
     options = ["--primary-angle", "1", "--sid", "1000", "--sid", "1000", "--sid", "1000"]
