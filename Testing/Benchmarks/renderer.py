@@ -589,7 +589,8 @@ def _section(what: str, volume: Any, rows: int, figures: dict[str, Any], folder:
             "Medians. CPU: of the process, all threads (of forward where there is no backward), which others at work on the "
             "machine disturb less. Memory: highest above what the process held before the renderer was built. "
             "Times of plastimatch are by its own clock, without reading its input. Correlation: with DiffDRR's "
-            "Siddon image, or else plastimatch's (the same integrals), both averaged over 4 x 4 px (a splatted voxel is a point, so single pixels differ).",
+            "Siddon image, or else plastimatch's (the same integrals), both averaged over 4 x 4 px (a splatted voxel is a point, "
+            "so single pixels differ).",
         ]
     )
 
