@@ -496,7 +496,7 @@ def main(argv: list[str] | None = None) -> None:
         folder = benchmarking.CACHE / ("renderer-small" if options.small else "renderer") / what
         folder.mkdir(parents=True, exist_ok=True)
         np.savez(folder / "volume.npz", voxels=volume.voxels, affine=volume.affine)
-        names = [name for name in RENDERERS if name not in OBJECTS[what][2]][: options.limit]
+        names = [name for name in list(RENDERERS)[: options.limit] if name not in OBJECTS[what][2]]
         runs = [(name, "cpu") for name in names]
         if torch.cuda.is_available():
             runs += [(name, "cuda") for name in names if name in FOR_CUDA]
@@ -537,7 +537,9 @@ def main(argv: list[str] | None = None) -> None:
 
 def _section(what: str, volume: Any, rows: int, figures: dict[str, Any], folder: Path) -> str:
     title, ours, _ = OBJECTS[what]
-    reference = next((np.load(folder / f"{n}.npy") for n in SIDDON if "forward" in figures.get(n, {})), None)
+    reference = next(
+        (np.load(folder / f"{n}.npy") for n in (*SIDDON, "plastimatch") if "forward" in figures.get(n, {})), None
+    )
     lines = []
     for key, values in figures.items():
         name, _, device = key.partition("@")
@@ -587,7 +589,8 @@ def _section(what: str, volume: Any, rows: int, figures: dict[str, Any], folder:
             "Medians. CPU: of the process, all threads (of forward where there is no backward), which others at work on the "
             "machine disturb less. Memory: highest above what the process held before the renderer was built. "
             "Times of plastimatch are by its own clock, without reading its input. Correlation: with DiffDRR's "
-            "Siddon image, both averaged over 4 x 4 px (a splatted voxel is a point, so single pixels differ).",
+            "Siddon image, or else plastimatch's (the same integrals), both averaged over 4 x 4 px (a splatted voxel is a point, "
+            "so single pixels differ).",
         ]
     )
 
