@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 ShouldStop = Callable[[], bool]
 
 # Resolution at which a proposed pose is compared with the radiological one (A eq. 12).
-_ACCEPTANCE_ROWS, _ACCEPTANCE_POINTS, _ACCEPTANCE_SIGMA_PX = 128, 6000, 1.0
+ACCEPTANCE_ROWS, ACCEPTANCE_POINTS, ACCEPTANCE_SIGMA_PX = 128, 6000, 1.0
 # Veins of a run smaller than this on the head tell the network nothing; the arterial phase has none.
 _LEAST_VEINS_MM2 = 100.0
 
@@ -239,8 +239,8 @@ def scene_zncc(scene: Scene, cta_to_carm: np.ndarray, saturation_mm: float, seed
 
 def scene_znccs(scene: Scene, poses: np.ndarray, saturation_mm: float, seed: int) -> np.ndarray:
     """`scene_zncc` (K,) of poses (K, 4, 4)."""
-    target = make_target(scene.channels, scene.valid, scene.carm, _ACCEPTANCE_ROWS, _ACCEPTANCE_SIGMA_PX, FIND)
-    drawn = scene.points.subset(_ACCEPTANCE_POINTS, np.random.default_rng(seed))
+    target = make_target(scene.channels, scene.valid, scene.carm, ACCEPTANCE_ROWS, ACCEPTANCE_SIGMA_PX, FIND)
+    drawn = scene.points.subset(ACCEPTANCE_POINTS, np.random.default_rng(seed))
     return zncc(drawn, poses, target, saturation_mm)
 
 
