@@ -82,6 +82,29 @@ class RegistrationOptions:
     dsaLandmarks: Node = None
 
 
+def optionsOf(parameters: Any, geometry: GeometryOptions | None = None) -> RegistrationOptions:
+    """What the panel's parameter node says, whose frames count from 1."""
+    p = parameters
+    return RegistrationOptions(
+        geometry=geometry,
+        firstFrame=p.firstFrame - 1,
+        lastFrame=p.lastFrame - 1 if p.lastFrame else None,
+        contrastHu=p.contrastHu,
+        init=p.init.value,
+        weights=p.networkWeights.strip(),
+        preset=p.preset.value,
+        device=p.device.value,
+        seed=p.seed,
+        vessels=p.vessels,
+        veins=p.veins,
+        dsaMask=p.dsaMask,
+        initialTransform=p.initialTransform,
+        referenceTransform=p.reference,
+        ctaLandmarks=p.ctaLandmarks,
+        dsaLandmarks=p.dsaLandmarks,
+    )
+
+
 class DeepIterRegLogic(ScriptedLoadableModuleLogic):
     """Load, register, show. `prepare` and `show` belong on the main thread, `run` on any."""
 

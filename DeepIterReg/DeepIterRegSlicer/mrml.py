@@ -324,7 +324,7 @@ def _sampled(
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """Voxels, where they stand, and the label that counts (None: any but 0)."""
 
     voxels: np.ndarray
@@ -354,7 +354,7 @@ def maskSource(node: Node, grid: Callable[[], Volume]) -> Callable[[], Volume]:
     return mask
 
 
-def _onGrid(layer: _Layer, matrix: np.ndarray, bent: vtk.vtkAbstractTransform | None, grid: Volume) -> np.ndarray:
+def _onGrid(layer: Layer, matrix: np.ndarray, bent: vtk.vtkAbstractTransform | None, grid: Volume) -> np.ndarray:
     affine = matrix @ layer.affine
     voxels = layer.voxels
     here = (voxels != 0 if layer.label is None else voxels == layer.label).view(np.uint8)
@@ -363,18 +363,19 @@ def _onGrid(layer: _Layer, matrix: np.ndarray, bent: vtk.vtkAbstractTransform | 
     return _sampled(here, affine, bent, grid, nearest=True, outside=0).view(bool)
 
 
-def _layersOf(node: Node) -> list[_Layer]:
+def _layersOf(node: Node) -> list[Layer]:
     if node.IsA("vtkMRMLSegmentationNode"):
-        return _layersOfSegmentation(node)
+        return layersOfSegmentation(node)
     if not node.IsA("vtkMRMLScalarVolumeNode"):
         raise InputError(f"{node.GetName()} is neither a segmentation nor a label map.")
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfScalarComponents() != 1:
         raise InputError(f"Mask {node.GetName()} has no voxels, or is in colour; give a segmentation or a label map.")
-    return [_Layer(voxelsOf(image), ijkToRas(node), None)]
+    return [Layer(voxelsOf(image), ijkToRas(node), None)]
 
 
-def _layersOfSegmentation(node: Node) -> list[_Layer]:
+def layersOfSegmentation(node: Node) -> list[Layer]:
+    """The segments of a segmentation that have voxels, in the node's own frame."""
     segmentation = node.GetSegmentation()
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     if segmentation.GetNumberOfSegments() == 0:
@@ -391,7 +392,7 @@ def _layersOfSegmentation(node: Node) -> list[_Layer]:
         image.GetImageToWorldMatrix(matrix)
         affine = slicer.util.arrayFromVTKMatrix(matrix)
         affine[:3, 3] += affine[:3, :3] @ np.array(extent[::2])
-        layers.append(_Layer(voxelsOf(image), affine, segment.GetLabelValue()))
+        layers.append(Layer(voxelsOf(image), affine, segment.GetLabelValue()))
     if not layers:
         raise InputError(f"Segmentation {node.GetName()} is empty: no segment has a voxel.")
     return layers

@@ -152,21 +152,26 @@ def test_sample_data_is_listed_once_slicer_has_started(panel: SimpleNamespace, m
 
 def test_every_control_says_what_it_does(panel: SimpleNamespace) -> None:
     kinds = ("QPushButton", "QLineEdit", "QSpinBox", "QComboBox", "QCheckBox", "ctkSliderWidget", "qMRMLNodeComboBox")
+    kinds += ("ctkColorPickerButton",)
     controls = [w for w in vars(panel.ui).values() if type(w).__name__ in (*kinds, "qSlicerMarkupsPlaceWidget")]
     inner = [w for w in controls if w.parent() is not None and type(w.parent()).__name__ in kinds]
     named = [w for w in controls if w not in inner and not w.name.startswith("qt_")]
-    assert len(named) > 35
+    assert len(named) > 50
     assert not [w.name for w in named if len(w.toolTip) < 15]
 
 
 def test_every_parameter_has_its_control(panel: SimpleNamespace) -> None:
     bound = {w.property("SlicerParameterName") for w in vars(panel.ui).values()} - {None}
-    assert set(panel.widget._parameterNode.allParameters) - bound == {"result"}
+    assert set(panel.widget._parameterNode.allParameters) - bound == {"tintColour"}
 
 
 def nodeFor(panel: SimpleNamespace, name: str) -> Any:
     kind = panel.widget._parameterNode.allParameters[name].kinds[0].__name__
-    return slicer.mrmlScene.AddNewNodeByClass(kind, name)
+    node = getattr(slicer, kind)()
+    node.SetName(name)
+    if name.lower().endswith("result"):
+        node.SetAttribute("DeepIterReg.Result", "ctaToCarm")
+    return slicer.mrmlScene.AddNode(node)
 
 
 def test_every_control_reaches_its_parameter_and_back(panel: SimpleNamespace) -> None:
