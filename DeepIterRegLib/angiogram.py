@@ -29,6 +29,8 @@ class Angiogram:
         Mean of the mask frames where the run has them: the skull's shadow, log intensity, bone bright.
     notes : tuple of str
         What was assumed while reading, for the report.
+    motion_px
+        Largest displacement that was undone before subtraction.
     """
 
     frames: np.ndarray
@@ -37,6 +39,7 @@ class Angiogram:
     valid: np.ndarray
     unsubtracted: np.ndarray | None = None
     notes: tuple[str, ...] = field(default=())
+    motion_px: float = 0.0
 
     def __post_init__(self) -> None:
         shape = (self.carm.rows, self.carm.columns)

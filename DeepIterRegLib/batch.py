@@ -91,7 +91,7 @@ class BatchCase:
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One row of the summary; `mpe_mm` only if there was a reference."""
+    """One row of the summary; `mpe_mm` only if there was a reference, `state` and what follows as in `Confidence`."""
 
     name: str
     status: Status
@@ -99,6 +99,9 @@ class CaseResult:
     mpe_mm: float | None = None
     seconds: float | None = None
     message: str = ""
+    state: str = ""
+    probability: float | None = None
+    expected_error_mm: float | None = None
 
 
 # -- the table -------------------------------------------------------------------------------------
@@ -401,7 +404,10 @@ def _log_fault(error: Exception) -> None:
 
 def _result(case: BatchCase, registration: Registration, seconds: float) -> CaseResult:
     warnings = " ".join(nameless(in_columns(warning), case) for warning in registration.warnings)
-    return CaseResult(case.name, "done", registration.score, registration.mpe_mm_to_reference, seconds, warnings)
+    result = CaseResult(case.name, "done", registration.score, registration.mpe_mm_to_reference, seconds, warnings)
+    if (sure := registration.confidence) is None:
+        return result
+    return replace(result, state=sure.state, probability=sure.probability, expected_error_mm=sure.expected_error_mm)
 
 
 def nameless(text: str, case: BatchCase) -> str:
@@ -420,7 +426,10 @@ def _line(result: CaseResult) -> str:
     if result.status == "failed":
         return f"FAILED. {result.message}"
     error = "" if result.mpe_mm is None else f", {result.mpe_mm:.2f} mm from the reference"
-    return f"done in {result.seconds:.1f} s, vessel similarity {result.score:.3f}{error}. {result.message}".rstrip()
+    state = f"{result.state.upper()}, " if result.state else ""
+    return (
+        f"{state}done in {result.seconds:.1f} s, vessel similarity {result.score:.3f}{error}. {result.message}".rstrip()
+    )
 
 
 # -- the summary -----------------------------------------------------------------------------------
@@ -434,7 +443,7 @@ def write_summary(out: Path, results: list[CaseResult]) -> None:
     InputError
         It cannot be written.
     """
-    digits = {"score": ".4f", "mpe_mm": ".3f", "seconds": ".1f"}
+    digits = {"score": ".4f", "mpe_mm": ".3f", "seconds": ".1f", "probability": ".4f", "expected_error_mm": ".2f"}
     with (
         output_file(out / SUMMARY, (".csv",), overwrite=True) as path,
         path.open("w", newline="", encoding="utf-8") as file,

@@ -136,8 +136,10 @@ class Outcome:
     dsa_masks: DsaMasks
 
 
-def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Registration:
-    """Read, segment, register and write `REGISTRATION_FILES` into `folder`.
+def register_files(
+    job: RegisterJob, folder: Path, on_progress: Progress, on_warning: Callable[[str], None] | None = None
+) -> Registration:
+    """Read, segment, register and write `REGISTRATION_FILES` into `folder`; `on_warning` as in `register_case`.
 
     Raises
     ------
@@ -146,7 +148,7 @@ def register_files(job: RegisterJob, folder: Path, on_progress: Progress) -> Reg
     RegistrationError
         No pose found.
     """
-    outcome = register_case(case_of_files(job), on_progress)
+    outcome = register_case(case_of_files(job), on_progress, on_warning=on_warning)
     on_progress("Write report", 0.0)
     write_registration(folder, outcome.registration, outcome.angiogram, outcome.vessels)
     on_progress("Write report", 1.0)
@@ -173,7 +175,12 @@ def case_of_files(job: RegisterJob) -> Case:
     )
 
 
-def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | None = None) -> Outcome:
+def register_case(
+    case: Case,
+    on_progress: Progress,
+    should_stop: ShouldStop | None = None,
+    on_warning: Callable[[str], None] | None = None,
+) -> Outcome:
     """Read, segment and register one case.
 
     Parameters
@@ -183,6 +190,8 @@ def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | N
         Called with the name of the step and its fraction done.
     should_stop
         Asked often; True ends the work.
+    on_warning
+        Told what is wrong with the inputs before the search; the result's warnings repeat it.
 
     Raises
     ------
@@ -228,6 +237,7 @@ def register_case(case: Case, on_progress: Progress, should_stop: ShouldStop | N
         dsa_masks=dsa_masks,
         initial_pose=initial_pose,
         on_progress=on_progress,
+        on_warning=on_warning,
         should_stop=should_stop,
     )
     registration = replace(

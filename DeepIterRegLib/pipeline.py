@@ -22,6 +22,7 @@ from DeepIterRegLib.alignment import (
     vessel_channels,
 )
 from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.confidence import View, assess, check_inputs
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.initial import NetworkInit, Scene, level_record, scene_zncc
@@ -156,6 +157,7 @@ def register(
     dsa_masks: DsaMasks | None = None,
     initial_pose: np.ndarray | None = None,
     on_progress: Progress | None = None,
+    on_warning: Callable[[str], None] | None = None,
     should_stop: ShouldStop | None = None,
 ) -> Registration:
     """Find the pose of the CTA in the C-arm frame.
@@ -172,6 +174,8 @@ def register(
         ``cta_to_carm``; needed with init `file`; with `network` and `auto` the network is asked from there.
     on_progress
         See `Progress`.
+    on_warning
+        Told what is wrong with the inputs before time is spent on them; the result's warnings repeat it.
     should_stop
         Asked often; True ends the work.
 
@@ -201,6 +205,11 @@ def register(
     valid, carm = angiogram.valid, angiogram.carm
     if not np.any(dsa_masks.vesselness[valid] > 0):
         raise InputError("The DSA's vessel mask is empty: check the frames, or bring a mask with --dsa-mask.")
+    doubts = check_inputs(cta_mask, [(angiogram, dsa_masks)])
+    for doubt in doubts:
+        if on_warning is not None:
+            on_warning(doubt)
+    clock.stop("check_inputs")
     radiological = pose.radiological(cta.centre_mm)
     channels = vessel_channels(contrast_image(dsa_masks, valid), valid)
     scene = Scene(points, channels, valid, carm, cta.centre_mm, cta_mask, dsa_masks)
@@ -237,6 +246,11 @@ def register(
             f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}): check that both are of the same "
             "patient, that angles, SID and SOD are right, and look at the masks with `deepiterreg segment`."
         )
+    report("Confidence", 0.0)
+    views = [View(channels, valid, carm, dsa_masks)]
+    confidence = assess(points, views, current, cta.centre_mm, seed=settings.seed)
+    clock.stop("confidence")
+    report("Confidence", 1.0)
     return Registration(
         cta_to_carm=current,
         carm=carm,
@@ -246,11 +260,13 @@ def register(
         stages=tuple(records),
         seconds=clock.seconds(),
         warnings=(
+            *doubts,
             *started.warnings,
             *_warnings(angiogram, init, current, radiological, cta.centre_mm, settings),
         ),
         settings=asdict(settings),
         versions=_versions(),
+        confidence=confidence,
     )
 
 

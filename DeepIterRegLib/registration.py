@@ -12,6 +12,7 @@ from DeepIterRegLib.geometry import CArm
 NamedInit = Literal["radiological", "search", "network", "auto"]
 Init = NamedInit | Literal["file"]
 NAMED_INITS: tuple[str, ...] = get_args(NamedInit)
+State = Literal["accepted", "look closely", "rejected"]
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,31 @@ class InitRecord:
 
 
 @dataclass(frozen=True)
+class Confidence:
+    """How far to trust a registration; see `confidence.assess`.
+
+    Attributes
+    ----------
+    probability
+        That the MPE is below 5 mm, calibrated on phantoms, 0..1.
+    expected_error_mm
+        MPE to expect, mm on the detector.
+    state
+        For people. A rejected result shows no overlay unless asked for.
+    reasons
+        Sentences: what speaks against it.
+    features
+        What the model saw.
+    """
+
+    probability: float
+    expected_error_mm: float
+    state: State
+    reasons: tuple[str, ...]
+    features: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Registration:
     """Answer of `pipeline.register`.
 
@@ -67,6 +93,8 @@ class Registration:
         ZNCC of vessels and their directions, CTA against DSA, at the final pose, -1..1; phantoms registered have 0.26 to 0.63.
     seconds
         Wall time by part: segmentation, search, refinement, total.
+    confidence
+        How far to trust it; None in files of earlier versions.
     """
 
     cta_to_carm: np.ndarray
@@ -81,6 +109,7 @@ class Registration:
     versions: dict[str, str]
     mpe_mm_to_reference: float | None = None
     input_hashes: dict[str, str] = field(default_factory=dict)
+    confidence: Confidence | None = None
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values for registration.json; the pose is `ctaToCarm`, 4x4 row-major, RAS mm."""
@@ -109,4 +138,9 @@ class Registration:
             versions=dict(values["versions"]),
             mpe_mm_to_reference=values["mpe_mm_to_reference"],
             input_hashes=dict(values["input_hashes"]),
+            confidence=_confidence(values.get("confidence")),
         )
+
+
+def _confidence(values: dict[str, Any] | None) -> Confidence | None:
+    return None if values is None else Confidence(**{**values, "reasons": tuple(values["reasons"])})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,6 +86,9 @@ def register(
     Writes registration.json (ctaToCarm, 4x4, RAS mm), ctaToCarm.tfm (opens in 3D Slicer), overlay.png,
     projection.nii.gz and report.html (open it in a browser).
 
+    Says how likely the pose is right (within 5 mm on the detector) and one of ACCEPTED, LOOK CLOSELY, REJECTED, with
+    reasons. A rejected result is still written, exit code 0: read `confidence.state` in registration.json.
+
     [bold]Examples[/]
 
       deepiterreg register cta.nii.gz run.dcm --out result
@@ -116,9 +120,10 @@ def register(
         device=device.value,
         seed=seed,
     )
+    told: list[str] = []
     with output_folder(out, REGISTRATION_FILES, overwrite=overwrite) as folder, progress(quiet) as report:
-        registration = register_files(job, folder, report)
-    _tell(registration, out, as_json, quiet)
+        registration = register_files(job, folder, report, lambda text: _warn(text, told))
+    _tell(registration, out, as_json, quiet, told)
 
 
 @app.command()
@@ -360,20 +365,38 @@ def info(
             typer.echo(f"{'' if i else name:<{width}}{'-' if line is None or line == [] else line}")
 
 
-def _tell(registration: Registration, out: Path, as_json: bool, quiet: bool) -> None:
-    """The result on stdout."""
+def _warn(text: str, told: list[str]) -> None:
+    """A warning on stderr at once, while there is still time to stop."""
+    told.append(text)
+    typer.secho(f"Warning: {text}", err=True, fg=typer.colors.YELLOW)
+
+
+def _tell(registration: Registration, out: Path, as_json: bool, quiet: bool, told: Sequence[str] = ()) -> None:
+    """The result on stdout; warnings told already are not repeated."""
     if as_json:
         typer.echo(json.dumps({**registration.to_json_dict(), "folder": str(out)}, indent=2))
         return
     for warning in registration.warnings:
-        typer.secho(f"Warning: {warning}", err=True, fg=typer.colors.YELLOW)
+        if warning not in told:
+            _warn(warning, [])
     if quiet:
         return
+    from DeepIterRegLib.report.page import percent
+
     total = registration.seconds.get("total", sum(registration.seconds.values()))
     typer.echo(
         f"Registered in {total:.1f} s. Vessel similarity {registration.score:.3f}, "
         f"{registration.init.score_radiological:.3f} at the radiological pose."
     )
+    if (sure := registration.confidence) is not None:
+        colour = {"accepted": typer.colors.GREEN, "look closely": typer.colors.YELLOW, "rejected": typer.colors.RED}
+        typer.secho(
+            f"{sure.state.upper()}: {percent(sure.probability)} likely to be right (within 5 mm), expected error "
+            f"{sure.expected_error_mm:.1f} mm.",
+            fg=colour[sure.state],
+        )
+        for reason in sure.reasons:
+            typer.echo(f"  - {reason}")
     if registration.mpe_mm_to_reference is not None:
         typer.echo(
             f"Mean projection error to the reference: {registration.mpe_mm_to_reference:.2f} mm on the detector."

@@ -89,7 +89,7 @@ def angiogram_of_stored(
     valid, valid_notes = read_valid(header, pixels.values, is_lossy(header))
     result = interpret(pixels, valid, subtraction_tags(header, len(pixels.values)), subtraction)
     notes = (*geometry_notes, *time_notes, *valid_notes, *pixels.notes, *result.notes)
-    return Angiogram(result.frames, carm, times, valid, result.unsubtracted, notes)
+    return Angiogram(result.frames, carm, times, valid, result.unsubtracted, notes, float(result.motion_px.max()))
 
 
 def angiogram_of_images(
@@ -123,7 +123,8 @@ def angiogram_of_images(
         if len(frames) > 1
         else ()
     )
-    return Angiogram(result.frames, carm, times, valid, result.unsubtracted, (*notes, *time_notes, *result.notes))
+    notes = (*notes, *time_notes, *result.notes)
+    return Angiogram(result.frames, carm, times, valid, result.unsubtracted, notes, float(result.motion_px.max()))
 
 
 def check_xa(header: Header, path: Path) -> None:

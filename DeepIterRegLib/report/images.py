@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageFont
 
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.geometry import CArm, pose
@@ -72,10 +72,18 @@ def tinted(grey: np.ndarray, strength: np.ndarray) -> np.ndarray:
     return (grey[..., None] * (1 - a) + RED * a + 0.5).astype(np.uint8)
 
 
-def write_overlay(path: str | Path, angiogram: Angiogram, projection: np.ndarray, alpha: float = 0.75) -> None:
-    """Write a PNG at detector resolution: the DSA's MinIP in grey, the projected vessels in red."""
+def write_overlay(
+    path: str | Path, angiogram: Angiogram, projection: np.ndarray, alpha: float = 0.75, stamp: str = ""
+) -> None:
+    """Write a PNG at detector resolution: the DSA's MinIP in grey, the projected vessels in red, `stamp` across its top."""
     grey = to_grey(angiogram.minip(), window_of(angiogram))
-    Image.fromarray(tinted(grey, alpha * opacity(projection))).save(path, format="PNG")
+    picture = Image.fromarray(tinted(grey, alpha * opacity(projection)))
+    if stamp:
+        band = max(14, picture.height // 24)
+        pen = ImageDraw.Draw(picture)
+        pen.rectangle((0, 0, picture.width, band), fill=tuple(RED.astype(int)))
+        pen.text((band // 3, band // 8), stamp, fill=(255, 255, 255), font=ImageFont.load_default(0.7 * band))
+    picture.save(path, format="PNG")
 
 
 def shrunk(image: np.ndarray, longest_px: int) -> np.ndarray:

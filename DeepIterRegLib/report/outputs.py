@@ -11,7 +11,7 @@ from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report.images import vessel_projection, write_overlay
-from DeepIterRegLib.report.page import write_report
+from DeepIterRegLib.report.page import is_rejected, write_report
 from DeepIterRegLib.transforms import write_tfm
 from DeepIterRegLib.volume import Volume, save_volume
 
@@ -38,7 +38,8 @@ def write_registration(folder: Path, registration: Registration, angiogram: Angi
     (folder / "registration.json").write_text(text + "\n", encoding="utf-8")
     write_tfm(folder / "ctaToCarm.tfm", registration.cta_to_carm)
     save_volume(detector_image(projection, carm), folder / "projection.nii.gz")
-    write_overlay(folder / "overlay.png", angiogram, projection)
+    stamp = "REJECTED: do not rely on this overlay" if is_rejected(registration) else ""
+    write_overlay(folder / "overlay.png", angiogram, projection, stamp=stamp)
     write_report(folder / "report.html", registration, angiogram, projection, radiological)
 
 

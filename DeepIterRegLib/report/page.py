@@ -53,7 +53,7 @@ def write_report(
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["words"] = words
+    environment.filters |= {"words": words, "percent": percent}
     viewer = viewer_data(registration, angiogram, projection, radiological_projection)
     page = environment.get_template("page.html").render(
         **page_values(registration, angiogram),
@@ -108,6 +108,8 @@ def page_values(registration: Registration, angiogram: Angiogram) -> dict[str, A
         "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
         "view": view_name(carm),
         "score": registration.score,
+        "confidence": registration.confidence,
+        "hidden": is_rejected(registration),
         "init": registration.init,
         "stages": [_stage(s, registration.settings) for s in registration.stages],
         "warnings": [w for w in registration.warnings if w not in angiogram.notes],
@@ -147,6 +149,18 @@ def words(name: str) -> str:
     written = {w.lower(): w for w in ("CTA", "DSA", "NCC", "ZNCC", "MinIP", "L2", "DRR")}
     text = " ".join(written.get(w.lower(), w) for w in name.replace("_", " ").split())
     return text[:1].upper() + text[1:]
+
+
+def percent(probability: float) -> str:
+    """A probability as people say it; never certainty."""
+    if probability > 0.99:
+        return "over 99 %"
+    return "under 1 %" if probability < 0.01 else f"{100 * probability:.0f} %"
+
+
+def is_rejected(registration: Registration) -> bool:
+    """Whether the overlay is shown only to those who ask."""
+    return registration.confidence is not None and registration.confidence.state == "rejected"
 
 
 def offset_from(start: np.ndarray, end: np.ndarray, centre_cta_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -96,6 +96,8 @@
     const what = useMinip ? (frames.length === 1 ? "Frame 1" : `MinIP of frames ${number("first")}–${number("last")}`) : `Frame ${number("frame")}`;
     const where = { registered: "registered", radiological: "before registration", none: "vessels hidden" }[chosen("pose")];
     byId("stamp").textContent = `${what} · ${where}`;
+    const cover = byId("cover");
+    if (cover) cover.hidden = chosen("pose") !== "none";
     canvas.dataset.state = JSON.stringify({ source: chosen("source"), pose: chosen("pose"), alpha: value("alpha"), tint: byId("tint").checked });
   }
 
@@ -152,6 +154,7 @@
       input.addEventListener("input", () => { ordered(input.id); draw(); });
     }
     byId("play").addEventListener("click", play);
+    byId("show-anyway")?.addEventListener("click", () => { choose("pose", "registered"); draw(); });
     byId("reset").addEventListener("click", reset);
     document.addEventListener("keydown", keys);
     draw();

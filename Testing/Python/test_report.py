@@ -18,7 +18,7 @@ from PIL import Image
 import helix
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.geometry import CArm, pose
-from DeepIterRegLib.registration import Registration, StageRecord
+from DeepIterRegLib.registration import Confidence, Registration, StageRecord
 from DeepIterRegLib.report import REGISTRATION_FILES, detector_image, vessel_projection, write_registration
 from DeepIterRegLib.report.curves import bars_svg, curve_svg, level_names
 from DeepIterRegLib.report.page import angle_words, edge_letters, flat, offset_from, words
@@ -45,6 +45,15 @@ def case() -> tuple[Registration, Angiogram, Volume]:
 def folder(case: tuple[Registration, Angiogram, Volume], tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("out")
     write_registration(path, *case)
+    return path
+
+
+@pytest.fixture(scope="module")
+def rejected(case: tuple[Registration, Angiogram, Volume], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, but not to be trusted."""
+    path = tmp_path_factory.mktemp("rejected")
+    doubt = Confidence(0.004, 23.4, "rejected", ("Only 41 % of the DSA's vessels lie on <vessels> of the CTA.",))
+    write_registration(path, replace(case[0], confidence=doubt), *case[1:])
     return path
 
 
@@ -194,6 +203,27 @@ def test_page_is_self_contained_and_says_what_it_must(folder: Path) -> None:
     assert len(page) < 6_000_000
 
 
+def test_confidence_is_said_with_its_reasons(
+    folder: Path, rejected: Path, case: tuple[Registration, Angiogram, Volume], tmp_path: Path
+) -> None:
+    page = (rejected / "report.html").read_text(encoding="utf-8")
+    assert '<p class="badge">rejected</p>' in page
+    assert "<b>under 1 %</b>" in page
+    assert "expected error 23.4 mm" in page
+    assert "lie on &lt;vessels&gt; of the CTA." in page
+    assert 'id="show-anyway"' in page
+    sure = replace(case[0], confidence=Confidence(0.996, 0.8, "accepted", ()))
+    write_registration(tmp_path, sure, *case[1:])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "<b>over 99 %</b>" in page
+    assert 'id="show-anyway"' not in page
+    assert 'class="badge"' not in (folder / "report.html").read_text(encoding="utf-8")  # files of earlier versions
+    # the picture beside a rejected report says so too
+    red_band = np.asarray(Image.open(rejected / "overlay.png")).astype(int)[1, -5]
+    assert red_band[0] - red_band[1] > 100
+    assert len(set(np.asarray(Image.open(tmp_path / "overlay.png"))[1, -5].tolist())) == 1
+
+
 def test_a_long_large_run_keeps_the_page_small(case: tuple[Registration, Angiogram, Volume], tmp_path: Path) -> None:
     registration, _, vessels = case
     carm = registration.carm.resampled(600, 720)
@@ -257,9 +287,32 @@ PROBE = """
 </body>"""
 
 
-@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
-def test_controls_work_in_a_browser(folder: Path, tmp_path: Path) -> None:
-    page = (folder / "report.html").read_text(encoding="utf-8").replace("</body>", PROBE)
+REJECTED_PROBE = """
+<script>
+(async () => {
+  while (document.body.dataset.ready !== "yes") await new Promise((done) => setTimeout(done, 20));
+  const canvas = document.getElementById("view");
+  const look = () => {
+    const rgba = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
+    let red = 0;
+    for (let i = 0; i < rgba.length; i += 4) red += rgba[i] - rgba[i + 1];
+    return { red: red / rgba.length, covered: !document.getElementById("cover").hidden };
+  };
+  const seen = { start: look() };
+  document.getElementById("show-anyway").click(); seen.shown = look();
+  document.getElementById("reset").click(); seen.reset = look();
+  const out = document.createElement("pre");
+  out.id = "probe";
+  out.textContent = JSON.stringify(seen);
+  document.body.append(out);
+})();
+</script>
+</body>"""
+
+
+def in_browser(folder: Path, probe: str, tmp_path: Path) -> dict[str, dict[str, object]]:
+    """What a script added to the report finds in a real browser."""
+    page = (folder / "report.html").read_text(encoding="utf-8").replace("</body>", probe)
     (tmp_path / "probe.html").write_text(page, encoding="utf-8")
     flags = (
         "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -281,7 +334,21 @@ def test_controls_work_in_a_browser(folder: Path, tmp_path: Path) -> None:
     )
     found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
     assert found, done.stderr[-2000:]
-    seen = json.loads(found.group(1))
+    return json.loads(found.group(1))
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_rejected_overlay_is_shown_only_to_those_who_ask(rejected: Path, tmp_path: Path) -> None:
+    seen = in_browser(rejected, REJECTED_PROBE, tmp_path)
+    assert seen["start"] == {"red": 0, "covered": True}
+    assert seen["shown"]["red"] > 0
+    assert not seen["shown"]["covered"]
+    assert seen["reset"] == seen["start"]
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_controls_work_in_a_browser(folder: Path, tmp_path: Path) -> None:
+    seen = in_browser(folder, PROBE, tmp_path)
     red = {name: look["red"] for name, look in seen.items()}
     grey = {name: look["grey"] for name, look in seen.items()}
     assert red["clear"] == red["hidden"] == red["untinted"] == 0

@@ -1,0 +1,94 @@
+"""How the confidence is trained and judged: figures with known answers, weights that keep their signs, a model that loads."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Benchmarks"))
+
+import confidence as training
+
+from DeepIterRegLib.confidence.assess import REASONS
+from DeepIterRegLib.confidence.model import load_model
+
+RNG = np.random.default_rng(0)
+
+
+def test_every_patient_is_left_out_once_and_whole() -> None:
+    groups = np.repeat(np.arange(13), 4)
+    out = np.array(list(training.folds(groups)))
+    assert (out.sum(axis=0) == 1).all()
+    for patient in range(13):
+        assert len({tuple(column) for column in out[:, groups == patient].T}) == 1
+
+
+def test_calibration_error_of_known_cases() -> None:
+    p = RNG.uniform(size=20000)
+    assert training.calibration_error(p, RNG.uniform(size=20000) < p) < 0.02
+    half = np.arange(1000) % 2 == 0
+    assert training.calibration_error(np.full(1000, 0.9), half) == pytest.approx(0.4)
+
+
+def test_accept_limit_lets_one_in_a_hundred_pass() -> None:
+    p = np.linspace(0.999, 0.001, 1000)
+    right = np.arange(1000) < 700
+    right[[300, 650]] = False
+    limit = training.accept_limit(p, right)
+    wrong, accepted = training.accepted(p, right, limit)
+    assert wrong <= 0.01
+    assert accepted == 1.0
+    assert training.accepted(p, right, p[720])[0] > 0.01  # a lower limit would not do
+    assert training.accept_limit(p, np.zeros(1000, bool)) == 0.99
+
+
+def made_up(n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features of which all but one follow the truth, noisily; one rising feature is reversed, as by chance."""
+    error_mm = np.exp(RNG.uniform(-1, 4, n))
+    good = -np.log(error_mm)
+    signs = np.where(training.SIGNS == 0, 0.3, training.SIGNS)
+    x = good[:, None] * signs + RNG.normal(0, 2.0, (n, len(signs)))
+    x[:, 0] *= -1
+    return x, error_mm < 5, error_mm
+
+
+def test_no_weight_has_the_wrong_sign() -> None:
+    x, y, error_mm = made_up()
+    for model, sign in ((training.logistic(x, y), 1), (training.linear_error(x, error_mm), -1)):
+        assert (sign * model.weight * training.SIGNS >= -1e-9).all()
+        assert abs(model.weight[0]) < 1e-6
+    assert training.auc(training.logistic(x, y)(x), y) > 0.97
+    assert np.corrcoef(training.linear_error(x, error_mm)(x), np.log(error_mm))[0, 1] > 0.9
+
+
+def test_script_writes_a_model_that_loads(tmp_path: Path) -> None:
+    pytest.importorskip("sklearn")
+    x, _, error_mm = made_up(240)
+    with (tmp_path / "confidence_cases.jsonl").open("w") as file:
+        for seed in range(12):
+            rows = [
+                {
+                    "kind": "right" if i % 3 else "wrong patient",
+                    "how": "search",
+                    "mpe_mm": float(error_mm[i]),
+                    "features": {
+                        **dict.fromkeys(REASONS, 0.0),
+                        **dict(zip(training.NAMES, x[i].tolist(), strict=True)),
+                    },
+                }
+                for i in range(20 * seed, 20 * seed + 20)
+            ]
+            file.write(json.dumps({"case": {"seed": seed}, "commit": "none", "rows": rows}) + "\n")
+    training.main(["--small", "--results", str(tmp_path)])
+    model = load_model(tmp_path / "confidence.json")
+    p, mm = model.predict(dict(zip(training.NAMES, x[0].tolist(), strict=True)))
+    assert 0 < p < 1
+    assert mm > 0
+    assert (tmp_path / "confidence.png").stat().st_size > 10_000
+    text = (tmp_path / "confidence.md").read_text()
+    assert "240 registrations of 12 phantom patients" in text
+    assert "wrong accepted, kind left out" in text
