@@ -24,6 +24,7 @@ from DeepIterRegLib import __version__
 from DeepIterRegLib.dicom import GeometryOptions
 from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.jobs import (
+    LANDMARKS,
     Device,
     Outcome,
     RegisterJob,
@@ -45,8 +46,9 @@ COLUMNS = {
     "cta_mask": "vessels of the CTA",
     "cta_vein_mask": "veins of the CTA, added to the vessels",
     "dsa_mask": "vessels of the DSA",
+    "landmarks": "table of paired points, the start unless init is given",
     "reference": "true pose, to measure the error against",
-    "init": "radiological, search, network, auto, or a pose file",
+    "init": "radiological, search, network, bone, auto, landmarks, or a pose file",
     "preset": "default or paper",
     "seed": "whole number from 0",
     "mask_frames": "frames without contrast, from 1",
@@ -60,7 +62,7 @@ COLUMNS = {
     "projection_matrix": "text file, 3 rows of 4: RAS mm to column, row",
 }
 REQUIRED = ("name", "cta", "dsa")
-PATHS = ("cta", "dsa", "cta_mask", "cta_vein_mask", "dsa_mask", "reference", "projection_matrix")
+PATHS = ("cta", "dsa", "cta_mask", "cta_vein_mask", "dsa_mask", "landmarks", "reference", "projection_matrix")
 PRESETS = ("default", "paper")
 SUMMARY = "summary.csv"
 SCENE, RECORD = "scene.mrb", "case.json"
@@ -189,7 +191,7 @@ class _Row:
     def case(self, device: Device) -> BatchCase:
         init = self._cells.get("init")
         paths = {column: self._folder / self._cells[column] for column in PATHS if column in self._cells}
-        if init is not None and init not in NAMED_INITS:
+        if init is not None and init not in (*NAMED_INITS, LANDMARKS):
             paths["init"] = self._folder / init
         job = RegisterJob(
             cta=paths.get("cta", Path()),
@@ -199,6 +201,7 @@ class _Row:
             cta_mask=paths.get("cta_mask"),
             cta_vein_mask=paths.get("cta_vein_mask"),
             dsa_mask=paths.get("dsa_mask"),
+            landmarks=paths.get("landmarks"),
             reference=paths.get("reference"),
             subtraction=cast(SubtractionMode, self._choice("subtraction", get_args(SubtractionMode), "auto")),
             device=device,

@@ -1,4 +1,4 @@
-"""Where the refinement starts: the radiological pose, a given one, a search, the network, or search and network together."""
+"""Where the refinement starts: the radiological pose, a given one, a search, the network, the skull, or the last three together."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from DeepIterRegLib.segmentation.dsa import DsaMasks
 from DeepIterRegLib.volume import Volume
 
 if TYPE_CHECKING:
+    from DeepIterRegLib.bone import BoneFound
     from DeepIterRegLib.network.model import PoseNetwork
 
 ShouldStop = Callable[[], bool]
@@ -62,7 +63,10 @@ class NetworkInit:
 
 @dataclass(frozen=True)
 class Scene:
-    """What every step looks at: the CTA's vessels, channels (3, r, c) of the DSA's contrast, and the view."""
+    """What every step looks at: the CTA's vessels, channels (3, r, c) of the DSA's contrast, and the view.
+
+    `find_bone` looks for the skull in a box about a pose (4, 4).
+    """
 
     points: Points
     channels: np.ndarray
@@ -71,6 +75,7 @@ class Scene:
     centre_cta_mm: np.ndarray
     cta_vessels: Volume
     dsa_masks: DsaMasks
+    find_bone: Callable[[np.ndarray], BoneFound] | None = None
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,11 @@ def initial_pose(
 
     records: list[StageRecord] = []
     warnings: list[str] = []
-    proposals = np.zeros((0, 4, 4))
+    proposals = bone = np.zeros((0, 4, 4))
+    if init in ("bone", "auto") and scene.find_bone is not None:
+        bone = _bone_poses(scene.find_bone, start if given is None else given, report, records, warnings)
+        if init == "bone" and not len(bone):
+            warnings[-1] += " The search was used instead."
     if init in ("network", "auto"):
         begin = time.perf_counter()
         report("Network", 0.0)
@@ -149,8 +158,9 @@ def initial_pose(
         report("Network", 1.0)
     begin = time.perf_counter()
     common = (scene.points, scene.channels, scene.valid, scene.carm)
-    if init == "network" and len(proposals):
-        name, levels = "Network, refined", search_settings.levels
+    proposals = np.concatenate([proposals, bone])
+    if init in ("network", "bone") and len(proposals):
+        name, levels = f"{init.capitalize()}, refined", search_settings.levels
         found = climb(
             proposals,
             *common,
@@ -177,6 +187,28 @@ def initial_pose(
     accepted = proposed.score >= at_start.score
     record = InitRecord(init, accepted, proposed.score, at_start.score)
     return Started(proposed if accepted else at_start, record, accepted, tuple(records), tuple(warnings))
+
+
+def _bone_poses(
+    find_bone: Callable[[np.ndarray], BoneFound],
+    start: np.ndarray,
+    report: Progress,
+    records: list[StageRecord],
+    warnings: list[str],
+) -> np.ndarray:
+    """Poses (K, 4, 4) of the skull; none, and a warning, where it cannot be seen."""
+    begin = time.perf_counter()
+    report("Bone", 0.0)
+    try:
+        found = find_bone(start)
+    except InputError as error:
+        warnings.extend(f"The skull was not asked: {problem}" for problem in error.problems)
+        return np.zeros((0, 4, 4))
+    finally:
+        report("Bone", 1.0)
+    seconds = time.perf_counter() - begin
+    records.append(StageRecord("Bone", "gradient correlation", found.score, found.scores, seconds, len(found.scores)))
+    return found.poses
 
 
 def network_poses(scene: Scene, start: np.ndarray, settings: NetworkInit, seed: int) -> np.ndarray:

@@ -21,7 +21,9 @@ from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm
+from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.geometry.pose import radiological
+from DeepIterRegLib.landmarks import Landmarks, landmark_errors, landmark_warnings, read_landmarks
 from DeepIterRegLib.progress import Progress
 from DeepIterRegLib.registration import NAMED_INITS, NamedInit, Registration
 from DeepIterRegLib.report.outputs import REGISTRATION_FILES, detector_image, write_registration
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
 ShouldStop = Callable[[], bool]
 Device = Literal["auto", "cpu", "cuda"]
 SubtractionMode = Literal["auto", "subtract", "as_is"]
+
+LANDMARKS = "landmarks"  # as --init
 
 CTA_MASK_FILES = ("vessels.nii.gz", "veins.nii.gz")
 DSA_MASK_FILES = (
@@ -70,6 +74,7 @@ class RegisterJob:
     device: Device = "auto"
     seed: int = 0
     weights: Path | None = None
+    landmarks: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -95,6 +100,9 @@ class Case:
         A mask brought by a person; replaces the segmentation's vessels.
     initial_pose, reference : (4, 4)
         ``cta_to_carm``, RAS mm: where to start, and what to measure the result against.
+    landmarks
+        Pairs of points: they give the initial pose where neither `init` nor `initial_pose` is given, and are measured at
+        the result.
     cta_segmentation, dsa_segmentation
         Settings; None for the defaults.
     """
@@ -111,6 +119,7 @@ class Case:
     dsa_vessels: Callable[[], np.ndarray] | None = None
     initial_pose: Callable[[], np.ndarray] | None = None
     reference: Callable[[], np.ndarray] | None = None
+    landmarks: Callable[[], Landmarks] | None = None
     cta_segmentation: CtaSegmentation | None = None
     dsa_segmentation: DsaSegmentation | None = None
 
@@ -157,12 +166,15 @@ def register_files(
 
 def case_of_files(job: RegisterJob) -> Case:
     """The case whose parts are read from the files of a job when `register_case` asks for them."""
-    from_file = job.init is not None and job.init not in NAMED_INITS
+    if job.init == LANDMARKS and job.landmarks is None:
+        raise InputError("--init is landmarks, but there are none: give a table with --landmarks.")
+    init = None if job.init == LANDMARKS else job.init
+    from_file = init is not None and init not in NAMED_INITS
     subtraction = SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction)
     return Case(
         cta=partial(load_volume, job.cta),
         angiogram=partial(read_angiogram, job.dsa, job.geometry, subtraction),
-        init=None if from_file else cast(NamedInit | None, job.init),
+        init=None if from_file else cast(NamedInit | None, init),
         preset=job.preset,
         device=job.device,
         seed=job.seed,
@@ -170,8 +182,9 @@ def case_of_files(job: RegisterJob) -> Case:
         cta_vessels=partial(load_volume, job.cta_mask) if job.cta_mask else None,
         cta_veins=partial(load_volume, job.cta_vein_mask) if job.cta_vein_mask else None,
         dsa_vessels=partial(read_image, job.dsa_mask) if job.dsa_mask else None,
-        initial_pose=partial(read_pose, str(job.init)) if from_file else None,
+        initial_pose=partial(read_pose, str(init)) if from_file else None,
         reference=partial(read_pose, job.reference) if job.reference else None,
+        landmarks=partial(read_landmarks, job.landmarks) if job.landmarks else None,
     )
 
 
@@ -210,9 +223,11 @@ def register_case(
     with steps.step("Read poses", "read_poses"):
         initial_pose = case.initial_pose() if case.initial_pose else None
         reference = case.reference() if case.reference else None
+        landmarks = case.landmarks() if case.landmarks else None
+        by_landmarks = case.landmarks is not None and case.init is None and case.initial_pose is None
         settings = RegistrationSettings.preset(
             case.preset,
-            init="file" if case.initial_pose else case.init,
+            init="file" if case.initial_pose or by_landmarks else case.init,
             device=case.device,
             seed=case.seed,
             weights=case.weights,
@@ -220,6 +235,8 @@ def register_case(
     with steps.step("Read DSA", "read_dsa"):
         angiogram = case.angiogram()
         dsa_vessels = as_dsa_mask(case.dsa_vessels(), angiogram) if case.dsa_vessels else None
+        if landmarks is not None and by_landmarks:
+            initial_pose = pose_from_landmarks(landmarks.points_cta_mm, landmarks.pixels, angiogram.carm).cta_to_carm
     with steps.step("Read CTA", "read_cta"):
         cta, cta_notes = prepare_cta(case.cta())
         brought = [as_cta_mask(read(), cta) for read in (case.cta_vessels, case.cta_veins) if read]
@@ -240,9 +257,11 @@ def register_case(
         on_warning=on_warning,
         should_stop=should_stop,
     )
+    errors = () if landmarks is None else landmark_errors(landmarks, registration.carm, registration.cta_to_carm)
     registration = replace(
         registration,
-        warnings=(*cta_notes, *registration.warnings),
+        warnings=(*cta_notes, *registration.warnings, *landmark_warnings(errors)),
+        landmarks=errors,
         seconds=steps.seconds_with(registration.seconds),
         input_hashes={"cta": _hash(cta.voxels, cta.affine), "dsa": _hash(angiogram.frames)},
         mpe_mm_to_reference=None if reference is None else _mpe_mm(registration, reference),

@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Literal
 
@@ -22,6 +23,7 @@ from DeepIterRegLib.alignment import (
     vessel_channels,
 )
 from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.bone import find_bone_pose
 from DeepIterRegLib.confidence import View, assess, check_inputs
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import pose
@@ -108,7 +110,7 @@ class RegistrationSettings:
     def __post_init__(self) -> None:
         problems = []
         if self.init not in (*NAMED_INITS, "file"):
-            problems.append(f"--init is {self.init!r}: give radiological, search, network, auto or a pose file.")
+            problems.append(f"--init is {self.init!r}: give radiological, search, network, bone, auto or a pose file.")
         if self.device not in ("auto", "cpu", "cuda"):
             problems.append(f"--device is {self.device!r}: give auto, cpu or cuda.")
         if self.device == "cuda" and not torch.cuda.is_available():
@@ -212,7 +214,16 @@ def register(
     clock.stop("check_inputs")
     radiological = pose.radiological(cta.centre_mm)
     channels = vessel_channels(contrast_image(dsa_masks, valid), valid)
-    scene = Scene(points, channels, valid, carm, cta.centre_mm, cta_mask, dsa_masks)
+    scene = Scene(
+        points,
+        channels,
+        valid,
+        carm,
+        cta.centre_mm,
+        cta_mask,
+        dsa_masks,
+        partial(find_bone_pose, cta, angiogram, should_stop=should_stop),
+    )
     started = find_initial_pose(
         scene,
         radiological,

@@ -8,8 +8,9 @@ from typing import Any, Literal, get_args
 import numpy as np
 
 from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.landmarks import LandmarkError
 
-NamedInit = Literal["radiological", "search", "network", "auto"]
+NamedInit = Literal["radiological", "search", "network", "bone", "auto"]
 Init = NamedInit | Literal["file"]
 NAMED_INITS: tuple[str, ...] = get_args(NamedInit)
 State = Literal["accepted", "look closely", "rejected"]
@@ -95,6 +96,8 @@ class Registration:
         Wall time by part: segmentation, search, refinement, total.
     confidence
         How far to trust it; None in files of earlier versions.
+    landmarks
+        How far the landmarks that a person paired lie from where the pose puts them.
     """
 
     cta_to_carm: np.ndarray
@@ -108,6 +111,7 @@ class Registration:
     settings: dict[str, Any]
     versions: dict[str, str]
     mpe_mm_to_reference: float | None = None
+    landmarks: tuple[LandmarkError, ...] = ()
     input_hashes: dict[str, str] = field(default_factory=dict)
     confidence: Confidence | None = None
 
@@ -137,6 +141,7 @@ class Registration:
             settings=dict(values["settings"]),
             versions=dict(values["versions"]),
             mpe_mm_to_reference=values["mpe_mm_to_reference"],
+            landmarks=tuple(LandmarkError(**error) for error in values.get("landmarks", ())),
             input_hashes=dict(values["input_hashes"]),
             confidence=_confidence(values.get("confidence")),
         )

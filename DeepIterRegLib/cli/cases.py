@@ -49,13 +49,21 @@ def register(
     init: Annotated[
         str | None,
         typer.Option(
-            metavar="radiological|search|network|auto|FILE",
-            help="Where to start; auto: search and network; FILE: a pose (.tfm, .h5, .json). Default: search (paper: radiological).",
+            metavar="radiological|search|network|bone|auto|landmarks|FILE",
+            help="Where to start; bone: the skull in the mask frame; auto: bone, search, network; FILE: a pose (.tfm, .h5, .json). "
+            "Default: search (paper: radiological).",
         ),
     ] = None,
     weights: Annotated[
         Path | None,
         typer.Option(help="Of the network (.safetensors), fine-tuned ones for example; else those that ship."),
+    ] = None,
+    landmarks: Annotated[
+        Path | None,
+        typer.Option(
+            help="Paired points (CSV: name,x,y,z,column,row; RAS mm of the CTA, px of the DSA). The start unless --init is given; "
+            "their errors at the result are reported."
+        ),
     ] = None,
     preset: Annotated[Preset, typer.Option(help="paper: as published, ray cast, minutes.")] = Preset.default,
     cta_mask: CtaMask = None,
@@ -110,6 +118,7 @@ def register(
         ),
         init=init,
         weights=weights,
+        landmarks=landmarks,
         preset=preset.value,
         cta_mask=cta_mask,
         cta_vein_mask=cta_vein_mask,

@@ -18,6 +18,7 @@ from DeepIterRegLib.phantom.cta import make_cta, make_grid
 from DeepIterRegLib.phantom.head import SPACING_MM, make_head
 from DeepIterRegLib.phantom.run import BITS_STORED, Run, make_run
 from DeepIterRegLib.phantom.settings import HeadSettings, Injection, Occlusion, PhantomSettings
+from DeepIterRegLib.phantom.skull import head_in_run, head_in_scan
 from DeepIterRegLib.phantom.xray import attenuation_per_mm, tube_chords, tubes
 from DeepIterRegLib.volume import Volume
 
@@ -86,7 +87,8 @@ def make_patient(seed: int, settings: PhantomSettings = PhantomSettings()) -> Pa
     occlusion, occluded, enhancement = _occlude(vessels, injection, occlusion, rng_case)
 
     affine, shape = make_grid(head_to_cta, rng_cta, settings.cta)
-    cta, arteries, veins = make_cta(vessels, head, head_to_cta, affine, shape, enhancement, rng_cta, settings.cta)
+    scanned = head_in_scan(head, seed, settings.skull)
+    cta, arteries, veins = make_cta(vessels, scanned, head_to_cta, affine, shape, enhancement, rng_cta, settings.cta)
 
     centre = cta.centre_mm
     offset_deg = rng_offset.uniform(-1, 1, 3) * settings.offset.rotation_deg
@@ -98,7 +100,16 @@ def make_patient(seed: int, settings: PhantomSettings = PhantomSettings()) -> Pa
     cta_to_head[:3, 3] -= head.origin_mm
     to_index = np.diag([1 / SPACING_MM] * 3 + [1.0]) @ cta_to_head
     run = make_run(
-        vessels, attenuation_per_mm(head.hu), to_index, carm, truth, injection, occluded, rng_run, settings.run
+        vessels,
+        attenuation_per_mm(head_in_run(head, seed, settings.skull).hu),
+        to_index,
+        carm,
+        truth,
+        injection,
+        occluded,
+        rng_run,
+        settings.run,
+        settings.skull.hardening,
     )
     return Patient(
         seed, settings, cta, arteries, veins, vessels, occlusion, occluded, run, truth, offset_deg, offset_mm

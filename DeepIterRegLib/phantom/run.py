@@ -204,6 +204,7 @@ def make_run(
     occluded: np.ndarray,
     rng: np.random.Generator,
     settings: RunSettings,
+    hardening: float = 0.0,
 ) -> Run:
     """Frames of a run.
 
@@ -217,6 +218,8 @@ def make_run(
         Truth.
     occluded : (N,) bool
         Nodes that the injection cannot reach.
+    hardening
+        See `SkullSettings`.
     """
     rate, duration = rng.uniform(*settings.frames_per_s), rng.uniform(*settings.duration_s)
     count = max(4, int(rate * duration))
@@ -242,6 +245,7 @@ def make_run(
     for p, moved in enumerate(poses):
         placed = moved @ cta_to_carm
         static = line_integrals(attenuation, cta_to_index @ pose.inverse(placed), carm)
+        static -= hardening * static**2
         if reference is None:
             head = static[static > 1.0]
             reference = float(np.exp(-(np.median(head) if len(head) else 1.0)))

@@ -88,6 +88,31 @@ class RunSettings:
 
 
 @dataclass(frozen=True)
+class SkullSettings:
+    """How the skull in the run differs from the skull in the CTA. Nothing by default: both are the same densities.
+
+    Attributes
+    ----------
+    jaw_deg
+        Largest opening of the jaw in the run.
+    headrest
+        A plate and wires, in the run only.
+    hardening
+        Beam hardening: a line integral L is seen as L - hardening x L^2.
+    scan_blur_mm
+        Blur of the CT scanner; with it, bone is up to 8 % too dense or too light.
+    """
+
+    jaw_deg: float = 0.0
+    headrest: bool = False
+    hardening: float = 0.0
+    scan_blur_mm: float = 0.0
+
+
+DIFFERENT_SKULL = SkullSettings(jaw_deg=10.0, headrest=True, hardening=0.03, scan_blur_mm=0.7)
+
+
+@dataclass(frozen=True)
 class PhantomSettings:
     """Everything a phantom patient may vary in."""
 
@@ -96,6 +121,7 @@ class PhantomSettings:
     view: ViewSettings = ViewSettings()
     offset: OffsetSettings = OffsetSettings()
     run: RunSettings = RunSettings()
+    skull: SkullSettings = SkullSettings()
 
     def __post_init__(self) -> None:
         problems = []

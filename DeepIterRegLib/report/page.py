@@ -115,6 +115,7 @@ def page_values(registration: Registration, angiogram: Angiogram) -> dict[str, A
         "warnings": [w for w in registration.warnings if w not in angiogram.notes],
         "notes": angiogram.notes,
         "mpe_mm": registration.mpe_mm_to_reference,
+        "landmarks": registration.landmarks,
         "success_mm": SUCCESS_MM,
         "matrix": np.asarray(registration.cta_to_carm).tolist(),
         "turn_deg": turn_deg,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
+from DeepIterRegLib.landmarks import Landmarks, landmark_errors, landmark_warnings, read_landmarks
 
 CENTRE = np.array([12.0, -30.0, 640.0])
 
@@ -99,3 +102,68 @@ def test_what_fixes_no_pose_is_refused() -> None:
         pose_from_landmarks(points, np.where(np.arange(8)[:, None] == 2, np.nan, pixels), carm)
     with pytest.raises(InputError, match="same points in the same order"):
         pose_from_landmarks(points, pixels[::-1], carm)
+
+
+@pytest.mark.parametrize("slip_mm", [10, 60, 150])
+def test_one_wrong_of_eight_with_honest_clicks(slip_mm: float) -> None:
+    errors = []
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        carm, wanted = view(), truth(rng, 25, 30)
+        points = head_points(rng, 8)
+        pixels = carm.project(points, wanted) + rng.normal(scale=0.7 / 0.3, size=(8, 2))
+        direction = rng.normal(size=2)
+        pixels[3] += slip_mm / 0.3 * direction / np.linalg.norm(direction)
+        found = pose_from_landmarks(points, pixels, carm)
+        errors.append(float(mpe_mm(carm, found.cta_to_carm, wanted, CENTRE)))
+        assert int(np.argmax(found.residuals_mm)) == 3
+    assert max(errors) < 5
+    assert np.median(errors) < 2.5
+
+
+# -- the table, and landmarks as a check -------------------------------------------------------------
+
+
+def test_table_and_errors_at_a_pose(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    carm, wanted = view(), truth(rng, 20, 20)
+    points = head_points(rng, 5)
+    pixels = carm.project(points, wanted)
+    pixels[2] += [30, -40]  # 50 px, 15 mm
+    names = ["ICA left", "siphon", "torcula", "", "M1"]
+    rows = [f"{n};{';'.join(f'{v:.6f}' for v in (*p, *q))}" for n, p, q in zip(names, points, pixels, strict=True)]
+    table = tmp_path / "points.csv"
+    table.write_text("\n".join(["Name;X;Y;Z;Column;Row", *rows, ";;;;;"]), encoding="utf-8")
+    landmarks = read_landmarks(table)
+    assert landmarks.names == ("ICA left", "siphon", "torcula", "4", "M1")
+    errors = landmark_errors(landmarks, carm, wanted)
+    np.testing.assert_allclose([e.error_px for e in errors], [0, 0, 50, 0, 0], atol=1e-4)
+    np.testing.assert_allclose([e.error_mm for e in errors], [0, 0, 15, 0, 0], atol=1e-4)
+    (warning,) = landmark_warnings(errors)
+    assert warning.startswith("Landmark torcula lies 15.0 mm (50 px)")
+
+
+def test_unequal_pixels_are_measured_in_mm_along_each_axis() -> None:
+    carm = CArm.from_angles(0, 0, sid_mm=1000, sod_mm=750, rows=400, columns=400, pixel_spacing_mm=(0.5, 0.25))
+    point = np.array([[10.0, 5.0, -20.0]])
+    seen = carm.project(point, np.eye(4))
+    for shift, mm in (([8.0, 0.0], 2.0), ([0.0, 8.0], 4.0)):
+        (error,) = landmark_errors(Landmarks(("a",), point, seen + shift), carm, np.eye(4))
+        assert error.error_px == pytest.approx(8)
+        assert error.error_mm == pytest.approx(mm)
+
+
+def test_everything_wrong_with_a_table_is_said(tmp_path: Path) -> None:
+    table = tmp_path / "points.csv"
+    table.write_text("name,x,y,z,column\na,1,2,3,4\n", encoding="utf-8")
+    with pytest.raises(InputError, match="lacks the column row"):
+        read_landmarks(table)
+    table.write_text("x,y,z,column,row\n1,2,three,4,5\n1,2,3,nan,\n", encoding="utf-8")
+    with pytest.raises(InputError) as caught:
+        read_landmarks(table)
+    assert [problem.split(": ")[1] for problem in caught.value.problems] == [
+        "z must be a number.",
+        "column, row must be a number.",
+    ]
+    with pytest.raises(InputError, match="does not exist"):
+        read_landmarks(tmp_path / "absent.csv")

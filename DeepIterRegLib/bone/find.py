@@ -1,0 +1,422 @@
+"""Pose of the skull in the mask frame: all rotations with all shifts by FFT, then Levenberg-Marquardt from coarse to fine.
+
+What is compared is the gradient of the blurred shadow (gradient correlation: Penney et al. 1998, IEEE TMI 17:586), each
+arrow shortened so that the strongest edges do not decide alone. Scatter, soft tissue and the heel effect are slow and
+leave no gradient; polarity is known, so an arrow's sign counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from scipy import fft, ndimage
+
+from DeepIterRegLib import alignment_kernels
+from DeepIterRegLib.alignment import (
+    LEVER_MM,
+    Points,
+    _step,
+    camera_matrices,
+    gaussian_taps,
+    move,
+    resize_area,
+)
+from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.bone import kernels
+from DeepIterRegLib.bone.skull import about, skull_points
+from DeepIterRegLib.errors import Cancelled, InputError
+from DeepIterRegLib.geometry import CArm, mpe_mm, pose
+from DeepIterRegLib.rendering.splat import pixel_intrinsics
+from DeepIterRegLib.search import (
+    PEAKS,
+    SearchSettings,
+    _in_box,
+    _rotation_grid,
+    _turn_about_source,
+)
+from DeepIterRegLib.volume import Volume
+
+ShouldStop = Callable[[], bool]
+_NEIGHBOUR_MM = 10.0
+_DETAIL_PX = 3.0  # what is slower than this is taken out of the mask frame
+
+
+@dataclass(frozen=True)
+class BoneLevel:
+    """One resolution: image rows, size of the skull's blocks, blur, steps, poses that stay afterwards."""
+
+    rows: int
+    spacing_mm: float
+    sigma_px: float
+    iterations: int
+    keep: int
+
+
+@dataclass(frozen=True)
+class BoneSettings:
+    """How the skull is found.
+
+    Attributes
+    ----------
+    rotation_deg, translation_mm, rotation_step_deg, depth_step_mm
+        The box and its grid, as in `SearchSettings`.
+    rows, spacing_mm, sigma_px
+        Grid, blocks and blur of the exhaustive pass.
+    candidates
+        Poses kept from it.
+    levels
+        Refinement from coarse to fine.
+    knee
+        An edge this many times as strong as the mean one counts half of its strength.
+    """
+
+    rotation_deg: float = 35.0
+    translation_mm: float = 40.0
+    rotation_step_deg: float = 10.0
+    depth_step_mm: float = 40.0
+    rows: int = 96
+    spacing_mm: float = 4.0
+    sigma_px: float = 1.0
+    candidates: int = 32
+    levels: tuple[BoneLevel, ...] = (
+        BoneLevel(96, 4.0, 2.0, 5, 10),
+        BoneLevel(96, 4.0, 1.0, 5, 4),
+        BoneLevel(128, 3.0, 1.0, 6, 2),
+        BoneLevel(192, 1.8, 1.0, 8, 1),
+    )
+    knee: float = 5.0
+
+
+@dataclass(frozen=True)
+class BoneTarget:
+    """The mask frame at one resolution.
+
+    Attributes
+    ----------
+    image : (2, rows, columns) float32
+        Compressed gradient, across and down, of unit norm; zero where not valid.
+    valid : (rows, columns) float32, 1 or 0
+    carm
+        View on this grid.
+    taps
+        Half of the Gaussian that the moving image is blurred with.
+    """
+
+    image: np.ndarray
+    valid: np.ndarray
+    carm: CArm
+    taps: np.ndarray
+
+
+@dataclass(frozen=True)
+class BoneFound:
+    """Where the skull is.
+
+    Attributes
+    ----------
+    poses : (K, 4, 4)
+        Best first.
+    score
+        The best one's gradient correlation, -1 to 1.
+    runner_up
+        Score of the best pose elsewhere over that of the best, at the last level that saw several.
+    scores
+        The best score of each level.
+    """
+
+    poses: np.ndarray
+    score: float
+    runner_up: float
+    scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class BoneAgreement:
+    """What the skull says of a pose.
+
+    Attributes
+    ----------
+    score
+        Gradient correlation of skull and mask frame at the pose.
+    best_score
+        At bone's own optimum nearby (or at the best pose that bone found anywhere, if given).
+    distance_mm
+        MPE between the pose and that optimum, mm on the detector.
+    """
+
+    score: float
+    best_score: float
+    distance_mm: float
+
+
+def find_bone_pose(
+    cta: Volume,
+    angiogram: Angiogram,
+    start: np.ndarray,
+    settings: BoneSettings | None = None,
+    *,
+    should_stop: ShouldStop | None = None,
+) -> BoneFound:
+    """Best poses of the skull in a box about `start` (4, 4).
+
+    Raises
+    ------
+    InputError
+        The run has no unsubtracted mask frame, or the CTA no bone.
+    Cancelled
+    """
+    settings = settings or BoneSettings()
+    shadow = mask_frame(angiogram)
+    box = SearchSettings(
+        rotation_deg=settings.rotation_deg,
+        translation_mm=settings.translation_mm,
+        rotation_step_deg=settings.rotation_step_deg,
+        depth_step_mm=settings.depth_step_mm,
+        candidates=settings.candidates,
+    )
+    centre = cta.centre_mm
+    points = about(skull_points(cta, settings.spacing_mm), centre)
+    target = make_bone_target(shadow, angiogram.valid, angiogram.carm, settings.rows, settings.sigma_px, settings.knee)
+    poses, scores = _exhaustive(points, target, start, centre, box, settings.knee, should_stop)
+    trace, runner_up = [float(scores[0])], 0.0
+    for level in settings.levels:
+        points = about(skull_points(cta, level.spacing_mm), centre)
+        target = make_bone_target(shadow, angiogram.valid, angiogram.carm, level.rows, level.sigma_px, settings.knee)
+        before = poses
+        poses, scores = _climb(points, before, target, level.iterations, settings.knee, should_stop)
+        if (
+            outside := ~_in_box(poses, start, centre, box)
+        ).any():  # uphill may lead far along the beam: back to where it began
+            poses[outside] = before[outside]
+            scores[outside] = _equations(points, poses[outside], target, settings.knee)[0]
+        kept = _distinct(poses, scores, target.carm, centre)
+        if len(poses) > 1:  # the last level has one pose; how it stands out is known where others still climb
+            runner_up = float(scores[kept[1]] / scores[kept[0]]) if len(kept) > 1 else 0.0
+        poses, scores = poses[kept[: level.keep]], scores[kept[: level.keep]]
+        trace.append(float(scores[0]))
+    return BoneFound(poses, trace[-1], runner_up, tuple(trace))
+
+
+def _distinct(poses: np.ndarray, scores: np.ndarray, carm: CArm, centre_cta_mm: np.ndarray) -> list[int]:
+    """Indices of the poses, best first, that are not another's neighbour: over 10 mm from it on the detector."""
+    kept: list[int] = []
+    for i in np.argsort(-scores, kind="stable"):
+        if not kept or mpe_mm(carm, poses[kept], poses[i], centre_cta_mm).min() > _NEIGHBOUR_MM:
+            kept.append(int(i))
+    return kept
+
+
+def bone_score(
+    cta: Volume, angiogram: Angiogram, poses: np.ndarray, settings: BoneSettings | None = None
+) -> np.ndarray:
+    """Gradient correlation (K,) of skull and mask frame at poses (K, 4, 4), on the grid of the last level.
+
+    Raises
+    ------
+    InputError
+        As `find_bone_pose`.
+    """
+    settings = settings or BoneSettings()
+    points, target = _at_last_level(cta, angiogram, settings)
+    score, _, _ = _equations(points, np.atleast_3d(poses).reshape(-1, 4, 4), target, settings.knee)
+    return score
+
+
+def bone_agreement(
+    cta: Volume,
+    angiogram: Angiogram,
+    cta_to_carm: np.ndarray,
+    settings: BoneSettings | None = None,
+    *,
+    found: BoneFound | None = None,
+) -> BoneAgreement:
+    """How far the skull agrees with a pose (4, 4): bone climbs from there, and what it `found` elsewhere counts if it is better.
+
+    Raises
+    ------
+    InputError
+        As `find_bone_pose`.
+    """
+    settings = settings or BoneSettings()
+    points, target = _at_last_level(cta, angiogram, settings)
+    score, _, _ = _equations(points, cta_to_carm[None], target, settings.knee)
+    last = settings.levels[-1]
+    climbed, scores = _climb(points, cta_to_carm[None], target, 2 * last.iterations, settings.knee, None)
+    optimum, best = climbed[0], float(scores[0])
+    if found is not None:
+        elsewhere, _, _ = _equations(points, found.poses[:1], target, settings.knee)
+        if elsewhere[0] > best:
+            optimum, best = found.poses[0], float(elsewhere[0])
+    distance = float(mpe_mm(angiogram.carm, cta_to_carm, optimum, cta.centre_mm))
+    return BoneAgreement(float(score[0]), best, distance)
+
+
+def mask_frame(angiogram: Angiogram) -> np.ndarray:
+    """The skull's shadow (row, column).
+
+    Raises
+    ------
+    InputError
+        The run came subtracted.
+    """
+    if angiogram.unsubtracted is None:
+        raise InputError("The run has no unsubtracted mask frame (it came subtracted): the skull cannot be seen in it.")
+    return angiogram.unsubtracted
+
+
+def make_bone_target(
+    shadow: np.ndarray, valid: np.ndarray, carm: CArm, rows: int, sigma_px: float, knee: float
+) -> BoneTarget:
+    """Target of a mask frame (r, c) on a grid of `rows` rows; shutters' edges are kept away from."""
+    columns = max(2, round(rows * carm.columns * carm.pixel_spacing_mm[1] / (carm.rows * carm.pixel_spacing_mm[0])))
+    seen = resize_area(valid.astype(np.float32), rows, columns)
+    taps = gaussian_taps(sigma_px)
+    full = np.concatenate([taps[:0:-1], taps])
+    image = resize_area(np.where(valid, shadow, 0).astype(np.float32), rows, columns)
+    blurred, weight = image, seen
+    for axis in (0, 1):
+        blurred = ndimage.convolve1d(blurred, full, axis, mode="constant")
+        weight = ndimage.convolve1d(weight, full, axis, mode="constant")
+    blurred = blurred / np.maximum(weight, 1e-6)
+    inside = np.pad(seen > 0.99, 1)
+    inside = ndimage.binary_erosion(inside, iterations=int(np.ceil(2 * sigma_px)) + 1)[1:-1, 1:-1]
+    # The head is a lens of soft tissue: its slow slope is no bone.
+    share = np.maximum(ndimage.gaussian_filter(inside.astype(np.float32), _DETAIL_PX), 1e-3)
+    blurred = blurred - ndimage.gaussian_filter(np.where(inside, blurred, 0), _DETAIL_PX) / share
+    down, across = np.gradient(blurred)
+    mean = float(np.hypot(across, down)[inside].mean()) if inside.any() else 1.0
+    length = np.hypot(across, down)
+    gradient = np.stack([across, down]) / (1 + length / max(knee * mean, 1e-12)) * inside
+    gradient /= max(float(np.linalg.norm(gradient)), 1e-12)
+    return BoneTarget(
+        np.ascontiguousarray(gradient, dtype=np.float32),
+        np.ascontiguousarray(inside, dtype=np.float32),
+        carm.resampled(rows, columns),
+        taps,
+    )
+
+
+def _at_last_level(cta: Volume, angiogram: Angiogram, settings: BoneSettings) -> tuple[Points, BoneTarget]:
+    level = settings.levels[-1]
+    shadow = mask_frame(angiogram)
+    points = about(skull_points(cta, level.spacing_mm), cta.centre_mm)
+    return points, make_bone_target(shadow, angiogram.valid, angiogram.carm, level.rows, level.sigma_px, settings.knee)
+
+
+def _knee(points: Points, carm: CArm, taps: np.ndarray, knee: float) -> np.float32:
+    """`knee` times the mean gradient of the skull's shadow, the skull upright at the isocentre."""
+    cameras, _ = camera_matrices(pose.radiological(points.origin_mm)[None], points.origin_mm, carm)
+    images = np.zeros((1, 2, carm.rows, carm.columns), np.float32)
+    sums = np.zeros((1, 2, carm.rows + 1, carm.columns + 1))
+    kernels.gradient_images(
+        points.positions, points.weights, cameras, pixel_intrinsics(carm), taps, np.float32(1e9), images, sums
+    )
+    return np.float32(max(knee * float(np.hypot(images[0, 0], images[0, 1]).mean()), 1e-9))
+
+
+def _equations(
+    points: Points, poses: np.ndarray, target: BoneTarget, knee: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Score (B,), gradient (B, 6) and Gauss-Newton matrix (B, 6, 6) of the negative, by the twist of `alignment.move`."""
+    carm = target.carm
+    cameras, centres = camera_matrices(poses, points.origin_mm, carm)
+    n_jobs = min(len(poses), numba.get_num_threads())
+    work = np.empty((n_jobs, 2, carm.rows, carm.columns, alignment_kernels.WIDTH), dtype=np.float32)
+    out = np.empty((len(poses), 8, 7))
+    kernels.gradient_products(
+        points.positions,
+        points.weights,
+        cameras,
+        centres,
+        np.float32(LEVER_MM),
+        pixel_intrinsics(carm),
+        target.image,
+        target.valid,
+        target.taps,
+        _knee(points, carm, target.taps, knee),
+        work,
+        out,
+    )
+    gram, cross = out[:, :7], out[:, 7]
+    norm = np.sqrt(np.maximum(gram[:, 0, 0], 1e-20))
+    score = cross[:, 0] / norm
+    along = gram[:, 0, 1:] / norm[:, None]
+    gradient = cross[:, 1:] / norm[:, None] - (score / norm)[:, None] * along
+    fit = np.maximum(score, 0)[:, None, None]
+    matrix = fit * (gram[:, 1:, 1:] - along[:, :, None] * along[:, None, :]) / norm[:, None, None] ** 2
+    return score, gradient, matrix
+
+
+def _climb(
+    points: Points,
+    poses: np.ndarray,
+    target: BoneTarget,
+    iterations: int,
+    knee: float,
+    should_stop: ShouldStop | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Levenberg-Marquardt from many poses (B, 4, 4) at once, damped as in `alignment`: poses and scores (B,)."""
+    poses = poses.copy()
+    score, gradient, matrix = _equations(points, poses, target, knee)
+    lam = np.full(len(poses), 0.1)
+    for _ in range(iterations):
+        if should_stop is not None and should_stop():
+            raise Cancelled("Registration was cancelled.")
+        active = np.flatnonzero(lam < 1e4)
+        if not len(active):
+            break
+        tried = move(poses[active], _step(gradient[active], matrix[active], lam[active]), points, target.carm)
+        s, g, m = _equations(points, tried, target, knee)
+        gained = s > score[active]
+        won = active[gained]
+        poses[won], score[won], gradient[won], matrix[won] = tried[gained], s[gained], g[gained], m[gained]
+        lam[active] = np.where(gained, np.maximum(lam[active] / 3, 1e-6), lam[active] * 4)
+    return poses, score
+
+
+def _exhaustive(
+    points: Points,
+    target: BoneTarget,
+    start: np.ndarray,
+    centre_cta_mm: np.ndarray,
+    box: SearchSettings,
+    knee: float,
+    should_stop: ShouldStop | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Poses (K, 4, 4) and scores (K,), best first: all rotations and depths of the grid, the best shifts of each."""
+    carm = target.carm
+    margin = int(np.ceil(box.translation_mm * carm.magnification / carm.pixel_spacing_mm[0]))
+    wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
+    poses = _rotation_grid(centre_cta_mm, start, carm, box)
+    cameras, _ = camera_matrices(poses, points.origin_mm, carm)
+    shape = (fft.next_fast_len(wide.rows, real=True), fft.next_fast_len(wide.columns, real=True))
+    spectra = fft.rfft2(target.image, s=shape).conj()
+    rows, columns = np.flatnonzero(target.valid.any(axis=1)), np.flatnonzero(target.valid.any(axis=0))
+    if not len(rows):
+        raise InputError("Too little of the mask frame is visible for the skull to be found in it.")
+    window = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
+    batch, intrinsics, knee_mm = (
+        16,
+        pixel_intrinsics(wide),
+        _knee(points, carm, target.taps, knee),
+    )
+    images = np.zeros((batch, 2, *shape), np.float32)
+    sums = np.zeros((batch, 2, wide.rows + 1, wide.columns + 1))
+    score, shift = np.empty((len(poses), PEAKS), np.float32), np.empty((len(poses), PEAKS, 2), np.int64)
+    for first in range(0, len(poses), batch):
+        if should_stop is not None and should_stop():
+            raise Cancelled("Registration was cancelled.")
+        these = slice(first, first + batch)
+        n = len(cameras[these])
+        kernels.gradient_images(
+            points.positions, points.weights, cameras[these], intrinsics, target.taps, knee_mm, images[:n], sums[:n]
+        )
+        products = fft.irfft2((fft.rfft2(images[:n], workers=-1) * spectra).sum(axis=1), s=shape, workers=-1)
+        alignment_kernels.summits(products, sums[:n], window, 2 * margin + 1, 1.0, score[these], shift[these])
+    best = np.argsort(-score.ravel(), kind="stable")[: box.candidates]
+    offset_px = shift.reshape(-1, 2)[best] - margin
+    offset_mm = -offset_px * np.array([carm.pixel_spacing_mm[1], carm.pixel_spacing_mm[0]])
+    return _turn_about_source(np.repeat(poses, PEAKS, axis=0)[best], offset_mm, carm), score.ravel()[best]

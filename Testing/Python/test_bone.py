@@ -1,0 +1,122 @@
+"""The skull in the mask frame: derivatives, known poses found from far away, on a phantom and on a real head."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from DeepIterRegLib.alignment import move
+from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.bone import BoneFound, BoneSettings, bone_agreement, bone_score, find_bone_pose
+from DeepIterRegLib.bone.find import _equations, make_bone_target, mask_frame
+from DeepIterRegLib.bone.skull import about, skull_points
+from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.geometry import CArm, mpe_mm, pose
+from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient
+from DeepIterRegLib.phantom.settings import DIFFERENT_SKULL, CtaSettings, OffsetSettings, RunSettings, ViewSettings
+from DeepIterRegLib.subtraction import subtract, to_log
+from DeepIterRegLib.volume import Volume, load_volume
+
+SHARED = Path(os.environ.get("DEEPITERREG_SHARED_DATA", Path(__file__).parents[3] / "shared" / "data"))
+# The jaw opened, beam hardening, headrest and wires in the run only, another scanner's blur.
+PHANTOM = PhantomSettings(
+    cta=CtaSettings(in_plane_spacing_mm=(1.0, 1.0), slice_spacing_mm=(1.0, 1.2)),
+    view=ViewSettings(matrices=(512,)),
+    run=RunSettings(duration_s=(1.5, 1.5)),
+    offset=OffsetSettings((20.0,) * 3, (20.0,) * 3),
+    skull=DIFFERENT_SKULL,
+)
+SETTINGS = BoneSettings(rotation_deg=22, translation_mm=25)
+
+
+@pytest.fixture(scope="module")
+def patient() -> Patient:
+    return make_patient(41, PHANTOM)
+
+
+@pytest.fixture(scope="module")
+def angiogram(patient: Patient) -> Angiogram:
+    run = patient.run
+    valid = run.frames.min(axis=0) > 0
+    result = subtract(to_log(run.frames.astype(np.float32), 0.5), valid, mask_frames=run.mask_frames)
+    return Angiogram(result.frames, run.carm, run.frame_times_s, valid, result.unsubtracted)
+
+
+@pytest.fixture(scope="module")
+def truth(patient: Patient) -> np.ndarray:
+    """Where the head lay in the mask frame."""
+    return np.asarray(patient.run.motion[patient.run.mask_frames[-1]] @ patient.cta_to_carm)
+
+
+def test_gradient_by_finite_differences(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:
+    points = about(skull_points(patient.cta, 4.0), patient.cta.centre_mm)
+    target = make_bone_target(mask_frame(angiogram), angiogram.valid, angiogram.carm, 64, 1.5, 5.0)
+    at = pose.offset_about(
+        truth, patient.cta.centre_mm, pose.so3_exp(np.array([0.02, -0.03, 0.01])), np.array([2, -1, 3])
+    )
+    _, gradient, matrix = _equations(points, at[None], target, 5.0)
+    step = 0.3  # mm; splatting is piecewise linear, so not too small
+    for i in range(6):
+        twist = np.zeros((1, 6))
+        twist[0, i] = step
+        ahead, behind = (move(at[None], s * twist, points, target.carm) for s in (1, -1))
+        numeric = (_equations(points, ahead, target, 5.0)[0] - _equations(points, behind, target, 5.0)[0]) / (2 * step)
+        assert gradient[0, i] == pytest.approx(numeric[0], abs=0.05 * np.abs(gradient).max())
+    assert np.linalg.eigvalsh(matrix[0]).min() > 0
+
+
+def test_skull_of_a_phantom_is_found(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:
+    start = pose.radiological(patient.cta.centre_mm)
+    found = find_bone_pose(patient.cta, angiogram, start, SETTINGS)
+    assert mpe_mm(angiogram.carm, start, truth, patient.cta.centre_mm) > 20
+    assert mpe_mm(angiogram.carm, found.poses[0], truth, patient.cta.centre_mm) < 3
+    assert found.runner_up < 0.9
+
+
+def test_agreement_knows_a_wrong_pose(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:
+    near = bone_agreement(patient.cta, angiogram, truth)
+    assert near.distance_mm < 3
+    assert near.best_score == pytest.approx(near.score, rel=0.1)
+    off = pose.offset_about(
+        truth, patient.cta.centre_mm, pose.so3_exp(np.array([0.0, 0.0, 0.15])), np.array([8.0, 8, 8])
+    )
+    wrong = bone_agreement(patient.cta, angiogram, off)
+    assert wrong.score < 0.6 * near.score
+    scores = bone_score(patient.cta, angiogram, np.stack([truth, off]))
+    np.testing.assert_allclose(scores, [near.score, wrong.score], rtol=1e-4)
+    assert bone_agreement(patient.cta, angiogram, off, found=BoneFound(truth[None], 0.5, 0.5, (0.5,))).distance_mm > 10
+
+
+def test_what_has_no_skull_is_refused(patient: Patient, angiogram: Angiogram) -> None:
+    start = pose.radiological(patient.cta.centre_mm)
+    with pytest.raises(InputError, match="came subtracted"):
+        find_bone_pose(patient.cta, replace(angiogram, unsubtracted=None), start)
+    with pytest.raises(InputError, match="next to no bone"):
+        find_bone_pose(patient.cta.with_voxels(np.minimum(patient.cta.voxels, 100)), angiogram, start)
+
+
+def test_real_head_in_its_own_radiograph() -> None:
+    """A real head CT ray cast, all tissue, scatter and noise: its bone alone finds the pose."""
+    path = SHARED / "head_ct" / "cranium.nrrd"
+    if not path.is_file():
+        pytest.skip("no shared data: head_ct/cranium.nrrd is absent")
+    from DeepIterRegLib.phantom.xray import attenuation_per_mm, line_integrals
+
+    head = load_volume(path)
+    carm = CArm.from_angles(90, 0, sid_mm=1150, sod_mm=750, rows=512, columns=512, pixel_spacing_mm=(0.7, 0.7))
+    rng = np.random.default_rng(4)
+    start = pose.radiological(head.centre_mm)
+    turn = pose.euler_deg_to_rotation(rng.uniform(-20, 20, 3))
+    truth = pose.offset_about(start, head.centre_mm, turn, rng.uniform(-20, 20, 3))
+    values = attenuation_per_mm(np.ascontiguousarray(head.voxels.transpose(2, 1, 0), dtype=np.float32))
+    shadow = line_integrals(values, np.linalg.inv(truth @ head.affine), carm)
+    counts = np.exp(-shadow) + 0.2 * np.exp(-np.median(shadow[shadow > 1]))
+    shadow = -np.log(counts) + 0.01 * rng.standard_normal(shadow.shape)
+    valid = np.ones(shadow.shape, dtype=bool)
+    angiogram = Angiogram(np.zeros((1, 512, 512), np.float32), carm, np.zeros(1), valid, shadow.astype(np.float32))
+    found = find_bone_pose(Volume(head.voxels, head.affine), angiogram, start, SETTINGS)
+    assert mpe_mm(carm, found.poses[0], truth, head.centre_mm) < 2
