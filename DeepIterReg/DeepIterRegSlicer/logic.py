@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from DeepIterRegSlicer.results import RegistrationNodes
 
 Node = Any  # a vtkMRMLNode
-Init = Literal["radiological", "search", "network", "auto", "transform", "landmarks"]
+Init = Literal["radiological", "search", "network", "bone", "auto", "transform", "landmarks"]
 
 
 @dataclass(frozen=True)
@@ -190,14 +190,14 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         }
         if options.dsaMask is not None and run is not None:
             masks["dsa_vessels"] = problems.of(lambda: mrml.dsaMaskSource(options.dsaMask, dsaNode))
-        poses = {}
+        poses: dict[str, Any] = {}
         if options.referenceTransform is not None:
             poses["reference"] = problems.of(lambda: mrml.poseSource(options.referenceTransform))
         if options.init == "transform":
             poses["initial_pose"] = problems.of(lambda: self._initialTransform(options))
         elif options.init == "landmarks" and carm is not None and cta is not None:
             lists = (options.ctaLandmarks, options.dsaLandmarks)
-            poses["initial_pose"] = problems.of(lambda: mrml.landmarkSource(*lists, ctaNode, dsaNode, carm))
+            poses["landmarks"] = problems.of(lambda: mrml.landmarkSource(*lists, ctaNode, dsaNode, carm))
         ctaSettings = problems.of(
             lambda: CtaSegmentation() if options.contrastHu is None else CtaSegmentation(contrast_hu=options.contrastHu)
         )

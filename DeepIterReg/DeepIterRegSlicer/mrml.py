@@ -25,6 +25,7 @@ from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.geometry.pose import transform
+from DeepIterRegLib.landmarks import Landmarks
 from DeepIterRegLib.transforms import as_rigid
 from DeepIterRegLib.volume import Volume
 
@@ -121,8 +122,8 @@ def poseSource(node: Node) -> Callable[[], np.ndarray]:
 
 def landmarkSource(
     ctaLandmarks: Node, dsaLandmarks: Node, ctaNode: Node, dsaNode: Node, carm: CArm
-) -> Callable[[], np.ndarray]:
-    """The pose that paired points tell: placed on the CTA as it is shown, and on the DSA as loaded or on its detector image.
+) -> Callable[[], Landmarks]:
+    """Paired points that tell a pose: placed on the CTA as it is shown, and on the DSA as loaded or on its detector image.
 
     Raises
     ------
@@ -142,8 +143,16 @@ def landmarkSource(
         shownAt = slicer.util.arrayFromVTKMatrix(matrix)
     onCta = transform(np.linalg.inv(shownAt), _controlPoints(ctaLandmarks))
     pixels = _pixelsOf(_controlPoints(dsaLandmarks), dsaNode, carm)
-    found = pose_from_landmarks(onCta, pixels, carm).cta_to_carm
+    pose_from_landmarks(onCta, pixels, carm)  # now: all that is wrong is said at once
+    found = Landmarks(tuple(_controlPointNames(ctaLandmarks)), onCta, pixels)
     return lambda: found
+
+
+def _controlPointNames(node: Node) -> list[str]:
+    """Labels of the defined control points."""
+    defined = slicer.vtkMRMLMarkupsNode.PositionDefined
+    numbers = [n for n in range(node.GetNumberOfControlPoints()) if node.GetNthControlPointPositionStatus(n) == defined]
+    return [node.GetNthControlPointLabel(n) or str(n + 1) for n in numbers]
 
 
 def _controlPoints(node: Node) -> np.ndarray:

@@ -24,6 +24,7 @@ class Init(enum.Enum):
 
     search = "search"
     network = "network"
+    bone = "bone"
     auto = "auto"
     radiological = "radiological"
     transform = "transform"
@@ -34,7 +35,8 @@ class Init(enum.Enum):
         return {
             "search": _("Search around the radiological pose"),
             "network": _("Network"),
-            "auto": _("Search and network"),
+            "bone": _("Skull"),
+            "auto": _("Search, network and skull"),
             "radiological": _("Radiological pose"),
             "transform": _("A transform"),
             "landmarks": _("Paired landmarks"),
@@ -113,6 +115,7 @@ class DeepIterRegParameterNode:
     tintColour: str = "#e1262e"
     brightness: Annotated[float, WithinRange(0.1, 5)] = 1.0
     showCArm: bool = True
+    showRejected: bool = False
 
     comparison: Comparison = Comparison.overlay
     tileMm: Annotated[float, WithinRange(5, 100)] = 20.0

@@ -389,6 +389,14 @@ def replaceable(ctaToCarm: Node, inputs: tuple[Node, ...]) -> RegistrationNodes 
     return nodesOf(automaticOf(ctaToCarm))
 
 
+def isRejected(nodes: RegistrationNodes) -> bool:
+    """Whether a registration says of itself that it is wrong; of a manual pose it says nothing."""
+    if isManual(nodes.ctaToCarm):
+        return False
+    confidence = json.loads(nodes.registration.GetText()).get("confidence")
+    return confidence is not None and confidence["state"] == "rejected"
+
+
 def isManual(ctaToCarm: Node) -> bool:
     """Whether a result's transform was set by hand."""
     return bool(ctaToCarm.GetAttribute(RESULT) == MANUAL)

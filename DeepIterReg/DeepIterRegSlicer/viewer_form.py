@@ -109,18 +109,22 @@ class ViewerForm:
             results.setTint(nodes, parameters.tint, _rgb(parameters.tintColour))
         if self._changed("brightness", view, parameters.brightness):
             results.setBrightness(nodes, parameters.brightness)
+        hidden = results.isRejected(nodes) and not parameters.showRejected
         if composite is not None:
-            self._updateForeground(nodes, view, composite, parameters)
-        if view == LEFT and self._changed("pose", view, nodes.ctaToCarm):
-            self._showPose(nodes)
+            self._updateForeground(nodes, view, composite, parameters, hidden)
+        if view == LEFT and self._changed("pose", view, (nodes.ctaToCarm, hidden)):
+            self._showPose(nodes, hidden)
         if view == LEFT and self._changed("carm", view, parameters.showCArm):
             results.setCarmVisible(nodes, parameters.showCArm, sliceNode)
 
-    def _updateForeground(self, nodes: Any, view: str, composite: Any, parameters: Any) -> None:
+    def _updateForeground(self, nodes: Any, view: str, composite: Any, parameters: Any, hidden: bool) -> None:
         from DeepIterRegSlicer import comparison
 
         board = parameters.comparison is Comparison.checkerboard
-        if board:
+        if hidden:
+            if self._changed("board", view, "hidden"):
+                composite.SetForegroundVolumeID(None)
+        elif board:
             colour = _rgb(parameters.tintColour) if parameters.tint else comparison.DARK
             made = (parameters.tileMm, colour, parameters.brightness)
             if self._changed("board", view, made):
@@ -131,10 +135,12 @@ class ViewerForm:
         if self._changed("opacity", view, (parameters.opacity, board)) and not self._dark:
             composite.SetForegroundOpacity(1.0 if board else parameters.opacity)
 
-    def _showPose(self, nodes: Any) -> None:
+    def _showPose(self, nodes: Any, hidden: bool) -> None:
         """The vessels of the 3D view stand where the pose shown puts them."""
         if nodes.vessels is not None:
             nodes.vessels.SetAndObserveTransformNodeID(nodes.ctaToCarm.GetID())
+            if nodes.vessels.GetDisplayNode() is not None:
+                nodes.vessels.GetDisplayNode().SetVisibility(not hidden)
 
     def _changed(self, name: str, view: str, value: Any) -> bool:
         changed = bool((name, view) not in self._shown or self._shown[name, view] != value)

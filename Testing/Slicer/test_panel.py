@@ -229,6 +229,7 @@ def test_initialisations_show_what_they_need(panel: SimpleNamespace) -> None:
     for init, transform, landmarks in (
         (Init.search, False, False),
         (Init.network, False, False),
+        (Init.bone, False, False),
         (Init.auto, False, False),
         (Init.transform, True, False),
         (Init.landmarks, False, True),

@@ -20,7 +20,9 @@ import slicer
 import scenes
 import standin
 from DeepIterRegLib.geometry import pose
+from DeepIterRegLib.landmarks import LandmarkError
 from DeepIterRegLib.manual import Offset, moved
+from DeepIterRegLib.registration import Confidence
 from DeepIterRegLib.report.images import vessel_projection
 
 standin.install()
@@ -165,6 +167,66 @@ def test_colour_of_the_tint(shown: SimpleNamespace) -> None:
     assert shown.ui.tintColourButton.color.name() == "#0000ff"
     shown.ui.tintCheckBox.click()
     assert brightest() == pytest.approx([1, 1, 1])
+
+
+# -- how far to trust it ---------------------------------------------------------------------------------------
+
+
+def withConfidence(outcome: Any, state: Any, reasons: tuple[str, ...] = ()) -> Any:
+    confidence = Confidence(0.12, 9.4, state, reasons, {"score": 0.1})
+    return replace(outcome, registration=replace(outcome.registration, confidence=confidence))
+
+
+def test_confidence_in_words(shown: SimpleNamespace, outcome: Any) -> None:
+    ui = shown.ui
+    assert "older version" in ui.confidenceValueLabel.text
+    nodes = added(shown, withConfidence(outcome, "look closely", ("Few vessels.", "They cross.")))
+    ui.resultSelector.setCurrentNode(nodes.ctaToCarm)
+    assert ui.confidenceValueLabel.text == "Look closely. 12 % likely to be right; expected error 9.4 mm"
+    assert ui.reasonsLabel.text == "Few vessels.\nThey cross."
+    assert ui.showRejectedCheckBox.isHidden()
+    assert composite().GetForegroundVolumeID() == nodes.projection.GetID()
+
+
+def test_a_rejected_result_is_shown_only_on_demand(shown: SimpleNamespace, outcome: Any) -> None:
+    ui, comparison = shown.ui, shown.python.Comparison
+    nodes = added(shown, withConfidence(outcome, "rejected", ("They cross.",)))
+    ui.resultSelector.setCurrentNode(nodes.ctaToCarm)
+    assert "Rejected" in ui.confidenceValueLabel.text
+    for way in comparison:
+        shown.p.comparison = way
+        assert composite().GetForegroundVolumeID() is None
+    assert composite().GetBackgroundVolumeID() == nodes.minip.GetID()
+    assert not nodes.vessels.GetDisplayNode().GetVisibility()
+    shown.p.comparison = comparison.overlay
+    assert not ui.showRejectedCheckBox.isHidden()
+    ui.showRejectedCheckBox.click()
+    assert composite().GetForegroundVolumeID() == nodes.projection.GetID()
+    assert nodes.vessels.GetDisplayNode().GetVisibility()
+    ui.showRejectedCheckBox.click()
+    assert composite().GetForegroundVolumeID() is None
+    # What a person brings about by hand is theirs to judge.
+    ui.manualCollapsibleButton.collapsed = False
+    ready(shown)
+    ui.shiftRightSlider.value = 2.0
+    assert composite().GetForegroundVolumeID() is not None
+    assert nodes.vessels.GetDisplayNode().GetVisibility()
+    assert ui.confidenceValueLabel.text.startswith("not measured")
+    assert ui.reasonsLabel.isHidden()
+
+
+def test_landmarks_with_their_errors(shown: SimpleNamespace, outcome: Any) -> None:
+    table = shown.ui.landmarksTable
+    assert table.isHidden()
+    errors = (LandmarkError("carotid", 3.21, 0.96), LandmarkError("M1", 20.0, 6.0))
+    nodes = added(shown, replace(outcome, registration=replace(outcome.registration, landmarks=errors)))
+    shown.ui.resultSelector.setCurrentNode(nodes.ctaToCarm)
+    assert not table.isHidden()
+    cells = [[table.item(row, column).text() for column in range(3)] for row in range(table.rowCount)]
+    assert cells == [["carotid", "3.2", "1.0"], ["M1", "20.0", "6.0"]]
+    shown.ui.resultSelector.setCurrentNode(shown.nodes.ctaToCarm)
+    assert table.isHidden()
+    assert table.rowCount == 0
 
 
 # -- compared --------------------------------------------------------------------------------------------------
