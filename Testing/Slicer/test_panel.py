@@ -308,6 +308,7 @@ def test_nonsense_in_the_geometry_is_a_sentence(case: SimpleNamespace) -> None:
 def test_from_apply_to_overlay(case: SimpleNamespace) -> None:
     widget, ui, parameters = case.widget, case.ui, case.widget._parameterNode
     sliceNode, composite = addRedView()
+    parameters.showRejected = True  # from the radiological pose alone it may end wrong, and say so
     ui.applyButton.click()
     assert ui.applyButton.text == "Cancel"
     assert not ui.inputsCollapsibleButton.enabled
@@ -402,7 +403,7 @@ def test_progress_is_shown_and_apply_cancels(case: SimpleNamespace, job: Job) ->
     assert case.ui.progressBar.value > 0
     assert case.ui.progressBar.format == "Search: %p%"
     assert not case.ui.previewButton.enabled
-    assert case.widget._plot._stages == {"Search": [0.1, 0.3, 0.2]}
+    assert case.widget._results.plot._stages == {"Search": [0.1, 0.3, 0.2]}
     assert not case.ui.scorePlotLabel.pixmap.isNull()
     nodes = slicer.mrmlScene.GetNumberOfNodes()
     case.ui.applyButton.click()
