@@ -440,6 +440,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             parameters.result = nodes.ctaToCarm
             first, last = results.minipRange(nodes)
             parameters.minipFirst, parameters.minipLast, parameters.minip = first + 1.0, last + 1.0, True
+            parameters.showRejected = False
         self._showResult()
         self._viewer.openOverlay(parameters)
         self.ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=time.perf_counter() - self._started)
@@ -462,6 +463,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """Another result is to be shown; the view stays where it is if it is of the same run."""
         before, parameters = self._shownResult, self._parameterNode
         self._showResult()
+        parameters.showRejected = False  # agreed to for one result only
         if parameters.result is not None:
             from DeepIterRegSlicer import results
 

@@ -308,7 +308,6 @@ def test_nonsense_in_the_geometry_is_a_sentence(case: SimpleNamespace) -> None:
 def test_from_apply_to_overlay(case: SimpleNamespace) -> None:
     widget, ui, parameters = case.widget, case.ui, case.widget._parameterNode
     sliceNode, composite = addRedView()
-    parameters.showRejected = True  # from the radiological pose alone it may end wrong, and say so
     ui.applyButton.click()
     assert ui.applyButton.text == "Cancel"
     assert not ui.inputsCollapsibleButton.enabled
@@ -319,6 +318,7 @@ def test_from_apply_to_overlay(case: SimpleNamespace) -> None:
     assert not ui.scorePlotLabel.isHidden()
     assert ui.applyButton.enabled
     assert ui.inputsCollapsibleButton.enabled
+    parameters.showRejected = True  # from the radiological pose alone it may end wrong, and say so
 
     from DeepIterRegSlicer import results
 

@@ -205,6 +205,11 @@ def test_a_rejected_result_is_shown_only_on_demand(shown: SimpleNamespace, outco
     assert nodes.vessels.GetDisplayNode().GetVisibility()
     ui.showRejectedCheckBox.click()
     assert composite().GetForegroundVolumeID() is None
+    ui.showRejectedCheckBox.click()
+    ui.resultSelector.setCurrentNode(shown.nodes.ctaToCarm)
+    assert composite().GetForegroundVolumeID() == shown.nodes.projection.GetID()
+    ui.resultSelector.setCurrentNode(nodes.ctaToCarm)
+    assert composite().GetForegroundVolumeID() is None, "agreed to once, not for ever"
     # What a person brings about by hand is theirs to judge.
     ui.manualCollapsibleButton.collapsed = False
     ready(shown)
