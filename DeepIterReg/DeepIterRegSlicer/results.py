@@ -482,7 +482,10 @@ def minipRange(nodes: RegistrationNodes) -> tuple[int, int]:
 
 def setTint(nodes: RegistrationNodes, coloured: bool, colour: tuple[float, float, float] = tuple(RED / 255.0)) -> None:
     """The projection, and the vessels in 3D, in a colour (red, green, blue, 0..1), or the projection in white."""
+    brightest = [0.0] * 4
     if coloured and nodes.tint is not None:
+        nodes.tint.GetColor(255, brightest)
+    if coloured and nodes.tint is not None and not np.allclose(brightest[:3], colour, atol=1e-3):
         _fillColours(nodes.tint, np.array(colour))
         if nodes.vessels is not None and nodes.vessels.GetSegmentation().GetNumberOfSegments():
             nodes.vessels.GetSegmentation().GetNthSegment(0).SetColor(*colour)
