@@ -9,6 +9,7 @@ import logging
 import os
 import sys
 import time
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -22,7 +23,7 @@ from slicer.util import VTKObservationMixin
 
 PACKAGES = ("DeepIterRegLib", "DeepIterRegSlicer")
 TICK_MS = 50
-INPUTS = ("DeepIterReg.cta", "DeepIterReg.dsa")  # node references of a result: what was registered
+RESULT = "DeepIterReg.Result"  # attribute of a result's transform, as in DeepIterRegSlicer.mrml
 
 
 def addLibraryPath() -> None:
@@ -44,8 +45,8 @@ def resourcePath(name: str) -> str:
 
 addLibraryPath()
 
-from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions  # noqa: E402
-from DeepIterRegSlicer.parameters import DeepIterRegParameterNode, Init  # noqa: E402
+from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions, optionsOf  # noqa: E402
+from DeepIterRegSlicer.parameters import Comparison, DeepIterRegParameterNode, Init  # noqa: E402, F401
 from DeepIterRegSlicer.selftest import DeepIterRegTest  # noqa: E402, F401
 
 #
@@ -102,6 +103,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._warmUp: Any = None  # thread that imports what takes seconds
         self._shownDsa: Any = None  # whose geometry is in the panel
         self._study: Any = None
+        self._shownResult: Any = None
 
     # -- life cycle ---------------------------------------------------------------------------------
 
@@ -118,19 +120,24 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             label.wordWrap = True
             self.layout.addWidget(label)
             return
-        from DeepIterRegSlicer.display_form import DisplayForm
         from DeepIterRegSlicer.geometry_form import GeometryForm
-        from DeepIterRegSlicer.score_plot import ScorePlot
+        from DeepIterRegSlicer.manual_form import ManualForm
+        from DeepIterRegSlicer.results_form import ResultsForm
         from DeepIterRegSlicer.study_form import StudyForm
+        from DeepIterRegSlicer.viewer_form import ViewerForm
 
         uiWidget = slicer.util.loadUI(resourcePath("UI/DeepIterReg.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
+        for selector in (self.ui.resultSelector, self.ui.secondResultSelector):
+            selector.addAttribute("vtkMRMLLinearTransformNode", RESULT)
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = DeepIterRegLogic()
         self._geometry = GeometryForm(self.ui, self._refresh)
-        self._display = DisplayForm(self.ui)
-        self._plot = ScorePlot(self.ui.scorePlotLabel)
+        self._viewer = ViewerForm(self.ui, partial(self._setParameter, "tintColour"))
+        self._results = ResultsForm(self.ui)
+        show, refine = partial(self._setParameter, "result"), partial(self._use, self._startRefinement)
+        self._manual = ManualForm(self.ui, show, self._viewer.projectionChanged, refine)
         self._study = StudyForm(resourcePath("UI/DeepIterRegStudy.ui"), self._use)
         uiWidget.layout().insertWidget(uiWidget.layout().count() - 1, self._study.widget)  # above the spacer
         self._timer = qt.QTimer()
@@ -139,7 +146,6 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.loadXaButton.connect("clicked()", self._onLoadXa)
         self.ui.previewButton.connect("clicked()", self._onPreview)
         self.ui.applyButton.connect("clicked()", self._onApply)
-        self.ui.showChartButton.connect("clicked()", self._onShowChart)
         self.ui.placeCtaButton.connect("clicked()", self._onPlaceCta)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.StartCloseEvent, self._onSceneStartClose)
         self.addObserver(slicer.mrmlScene, slicer.mrmlScene.EndCloseEvent, self._onSceneEndClose)
@@ -151,6 +157,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._study.close()
         self._drop()
         self.setParameterNode(None)
+        if self.ui is not None:
+            self._viewer.closeViews()
         self.removeObservers()
 
     def enter(self) -> None:
@@ -161,7 +169,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def exit(self) -> None:
         """Another module is shown; a running registration goes on."""
-        self.setParameterNode(None)
+        self.setParameterNode(None)  # stops flicker and manual adjustment
 
     def onReload(self) -> None:
         """The Reload button: the packages too."""
@@ -186,6 +194,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.removeObserver(
                 self._parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified
             )
+            self._viewer.pause()
+            self._manual.leave()
         self._parameterNode = parameterNode
         if parameterNode is not None:
             self._guiTag = parameterNode.connectGui(self.ui)
@@ -193,12 +203,14 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._showResult()
             self._showGeometry(parameterNode.dsa)
             self._refresh()
+            self._viewer.resume(parameterNode)
 
     def _onSceneStartClose(self, caller: Any, event: Any) -> None:
         running = self._worker is not None
         self._drop()
+        self._viewer.closeViews()
         self.setParameterNode(None)
-        self._display.setNodes(None)
+        self._showResult()
         self._showGeometry(None)
         self._say([_("The scene was closed; what was running has been cancelled.")] if running else [])
 
@@ -211,7 +223,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _onParametersModified(self, caller: Any = None, event: Any = None) -> None:
         self._refresh()
         if self._parameterNode is not None:
-            self._display.update(self._parameterNode)
+            self._viewer.update(self._parameterNode)
 
     def _refresh(self) -> None:
         """Bring all that depends on the parameters up to date."""
@@ -220,6 +232,9 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         if parameters.dsa is not self._shownDsa:
             self._showGeometry(parameters.dsa)
+        if parameters.result is not self._shownResult:
+            self._chooseResult()
+        self._viewer.showColour(parameters.tintColour)
         for name in ("initialTransformSelector", "initialTransformSelectorLabel"):
             getattr(self.ui, name).visible = parameters.init is Init.transform
         for name in ("networkWeightsEdit", "networkWeightsLabel"):
@@ -256,6 +271,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for name in ("inputs", "carm", "segmentation", "init", "refinement"):
             getattr(self.ui, name + "CollapsibleButton").enabled = worker is None
         self.ui.progressBar.visible = worker is not None
+        self._manual.setBusy(worker is not None)
 
     def _say(self, sentences: Any) -> None:
         """Tell the person, in the panel."""
@@ -290,6 +306,19 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         case = self.logic.prepare(self._parameterNode.cta, self._parameterNode.dsa, self._options())
         self._start(partial(self.logic.run, case), self._showOutcome)
 
+    def _startRefinement(self) -> None:
+        """From the pose shown, on what it was registered on."""
+        from DeepIterRegLib.errors import InputError
+        from DeepIterRegSlicer import results
+
+        parameters = self._parameterNode
+        if (inputs := results.inputsOf(parameters.result)) is None:
+            raise InputError(_("The CTA or the DSA of this registration is no longer in the scene."))
+        parameters.cta, parameters.dsa = inputs
+        self._started = time.perf_counter()
+        options = replace(self._options(), init="transform", initialTransform=parameters.result)
+        self._start(partial(self.logic.run, self.logic.prepare(*inputs, options)), self._showOutcome)
+
     def _startPreview(self) -> None:
         from DeepIterRegSlicer import preview
 
@@ -299,25 +328,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._start(job, lambda found: preview.show(found, parameters.cta, parameters.dsa))
 
     def _options(self) -> RegistrationOptions:
-        p = self._parameterNode
-        return RegistrationOptions(
-            geometry=self._geometry.options(),
-            firstFrame=p.firstFrame - 1,
-            lastFrame=p.lastFrame - 1 if p.lastFrame else None,
-            contrastHu=p.contrastHu,
-            init=p.init.value,
-            weights=p.networkWeights.strip(),
-            preset=p.preset.value,
-            device=p.device.value,
-            seed=p.seed,
-            vessels=p.vessels,
-            veins=p.veins,
-            dsaMask=p.dsaMask,
-            initialTransform=p.initialTransform,
-            referenceTransform=p.reference,
-            ctaLandmarks=p.ctaLandmarks,
-            dsaLandmarks=p.dsaLandmarks,
-        )
+        return optionsOf(self._parameterNode, self._geometry.options())
 
     def _use(self, action: Any) -> None:
         """Do something that needs the library's packages: at the first use they are installed, after asking."""
@@ -354,7 +365,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         self._onResult, self._jobNodes = onResult, (self._parameterNode.cta, self._parameterNode.dsa)
         self._say([])
-        self._plot.clear()
+        self._results.plot.clear()
         self.ui.progressBar.value = 0
         self._worker = Worker(job)
         self._timer.start()
@@ -394,7 +405,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             else:
                 self._showFailure(None if isinstance(event, Finished) else event.error)
         if self._worker is not None:
-            self._plot.draw()
+            self._results.plot.draw()
 
     def _showProgress(self, event: Any) -> None:
         from DeepIterRegSlicer.score_plot import overallProgress
@@ -404,7 +415,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         )
         self.ui.progressBar.format = _(event.step) + ": %p%"
         if event.score is not None:
-            self._plot.add(event.step, event.score)
+            self._results.plot.add(event.step, event.score)
 
     def _showFailure(self, error: BaseException | None) -> None:
         from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
@@ -428,67 +439,46 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from DeepIterRegSlicer import results
 
         parameters = self._parameterNode or self._newParameterNode()
-        nodes = self.logic.show(outcome, self._nodesToReplace(parameters.result))
-        for name, node in zip(INPUTS, self._jobNodes, strict=True):
-            nodes.ctaToCarm.SetNodeReferenceID(name, node.GetID())
+        nodes = self.logic.show(outcome, results.replaceable(parameters.result, self._jobNodes))
+        results.keepInputs(nodes, self._jobNodes)
+        self._shownResult = nodes.ctaToCarm
         with slicer.util.NodeModify(parameters.parameterNode):
             parameters.result = nodes.ctaToCarm
             first, last = results.minipRange(nodes)
             parameters.minipFirst, parameters.minipLast, parameters.minip = first + 1.0, last + 1.0, True
+            parameters.showRejected = False
         self._showResult()
-        self._display.openOverlay(parameters.opacity)
-        self._display.update(parameters)
+        self._viewer.openOverlay(parameters)
         self.ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=time.perf_counter() - self._started)
 
-    def _nodesToReplace(self, result: Any) -> Any:
-        """Nodes of the result shown if it is of the same CTA and DSA; another pair gets nodes of its own."""
-        from DeepIterRegSlicer import results
-
-        if result is None or any(
-            result.GetNodeReference(name) is not node for name, node in zip(INPUTS, self._jobNodes, strict=True)
-        ):
-            return None
-        return results.nodesOf(result)
-
     def _showResult(self) -> None:
-        """Fill "Results" from the scene, also after it was reopened."""
+        """Fill all that shows a result from the scene, also after it was reopened."""
         result = self._parameterNode.result if self._parameterNode is not None else None
-        self._display.setNodes(None)
+        self._shownResult, nodes = result, None
+        if result is not None:
+            from DeepIterRegSlicer import results
+
+            nodes = results.nodesOf(result)
+        self._viewer.setNodes(nodes)
+        self._manual.setNodes(nodes)
         for section in (self.ui.resultsCollapsibleButton, self.ui.displayCollapsibleButton):
             section.collapsed = result is None
-        for name in ("showChartButton", "placeCtaButton"):
-            getattr(self.ui, name).enabled = False
-        for name in ("scoreValueLabel", "mpeValueLabel", "timeValueLabel", "warningsLabel"):
-            getattr(self.ui, name).text = ""
-        if self._worker is None:
-            self._plot.clear()
-        if result is None:
-            return
-        from DeepIterRegSlicer import results
+        self._results.show(nodes, self._worker is not None)
 
-        nodes = results.nodesOf(result)
-        if nodes.registration is None:
-            return
-        registration = results.registrationOf(nodes)
-        if nodes.frames is not None:
-            self._display.setNodes(nodes)
-        self.ui.showChartButton.enabled = nodes.chart is not None
-        self.ui.placeCtaButton.enabled = True
-        self.ui.scoreValueLabel.text = f"{registration.score:.3f}"
-        mpe = registration.mpe_mm_to_reference
-        self.ui.mpeValueLabel.text = _("no reference") if mpe is None else _("{mpe:.2f} mm").format(mpe=mpe)
-        self.ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=registration.seconds.get("total", 0.0))
-        self.ui.warningsLabel.text = "\n".join(registration.warnings)
-        if self._worker is None:
-            self._plot.setCurves({stage.name: list(stage.scores) for stage in registration.stages})
-            self._plot.draw()
+    def _chooseResult(self) -> None:
+        """Another result is to be shown; the view stays where it is if it is of the same run."""
+        before, parameters = self._shownResult, self._parameterNode
+        self._showResult()
+        parameters.showRejected = False  # agreed to for one result only
+        if parameters.result is not None:
+            from DeepIterRegSlicer import results
 
-    def _onShowChart(self) -> None:
-        from DeepIterRegSlicer import results
+            other = before is None or results.nodesOf(before).frames is not results.nodesOf(parameters.result).frames
+            self._viewer.openOverlay(parameters, other)
 
-        chart = results.nodesOf(self._parameterNode.result).chart
-        if slicer.app.layoutManager() is not None:
-            slicer.modules.plots.logic().ShowChartInLayout(chart)
+    def _setParameter(self, name: str, value: Any) -> None:
+        if self._parameterNode is not None:
+            setattr(self._parameterNode, name, value)
 
     def _onPlaceCta(self) -> None:
         from DeepIterRegSlicer import results

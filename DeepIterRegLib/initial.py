@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 ShouldStop = Callable[[], bool]
 
 # Resolution at which a proposed pose is compared with the radiological one (A eq. 12).
-_ACCEPTANCE_ROWS, _ACCEPTANCE_POINTS, _ACCEPTANCE_SIGMA_PX = 128, 6000, 1.0
+ACCEPTANCE_ROWS, ACCEPTANCE_POINTS, ACCEPTANCE_SIGMA_PX = 128, 6000, 1.0
 # Veins of a run smaller than this on the head tell the network nothing; the arterial phase has none.
 _LEAST_VEINS_MM2 = 100.0
 # Poses nearer to each other than this, mm on the detector, are left to the last levels to choose from.
@@ -306,8 +306,8 @@ def scene_znccs(scene: Scene, poses: np.ndarray, saturation_mm: float, seed: int
 
 def view_znccs(scene: Scene, poses: np.ndarray, saturation_mm: float, seed: int) -> np.ndarray:
     """`scene_zncc` (V, K) of each view at poses (K, 4, 4)."""
-    targets = make_targets(scene.views, _ACCEPTANCE_ROWS, _ACCEPTANCE_SIGMA_PX, FIND)
-    drawn = scene.points.subset(_ACCEPTANCE_POINTS, np.random.default_rng(seed))
+    targets = make_targets(scene.views, ACCEPTANCE_ROWS, ACCEPTANCE_SIGMA_PX, FIND)
+    drawn = scene.points.subset(ACCEPTANCE_POINTS, np.random.default_rng(seed))
     return np.stack([zncc(drawn, poses, target, saturation_mm) for target in targets])
 
 

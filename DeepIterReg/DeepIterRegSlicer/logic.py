@@ -85,6 +85,29 @@ class RegistrationOptions:
     dsaLandmarks: Node = None
 
 
+def optionsOf(parameters: Any, geometry: GeometryOptions | None = None) -> RegistrationOptions:
+    """What the panel's parameter node says, whose frames count from 1."""
+    p = parameters
+    return RegistrationOptions(
+        geometry=geometry,
+        firstFrame=p.firstFrame - 1,
+        lastFrame=p.lastFrame - 1 if p.lastFrame else None,
+        contrastHu=p.contrastHu,
+        init=p.init.value,
+        weights=p.networkWeights.strip(),
+        preset=p.preset.value,
+        device=p.device.value,
+        seed=p.seed,
+        vessels=p.vessels,
+        veins=p.veins,
+        dsaMask=p.dsaMask,
+        initialTransform=p.initialTransform,
+        referenceTransform=p.reference,
+        ctaLandmarks=p.ctaLandmarks,
+        dsaLandmarks=p.dsaLandmarks,
+    )
+
+
 class DeepIterRegLogic(ScriptedLoadableModuleLogic):
     """Load, register, show. `prepare` and `show` belong on the main thread, `run` on any."""
 
@@ -175,14 +198,14 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         }
         if options.dsaMask is not None and run is not None:
             masks["dsa_vessels"] = problems.of(lambda: mrml.dsaMaskSource(options.dsaMask, dsaNode))
-        poses = {}
+        poses: dict[str, Any] = {}
         if options.referenceTransform is not None:
             poses["reference"] = problems.of(lambda: mrml.poseSource(options.referenceTransform))
         if options.init == "transform":
             poses["initial_pose"] = problems.of(lambda: self._initialTransform(options))
         elif options.init == "landmarks" and carm is not None and cta is not None:
             lists = (options.ctaLandmarks, options.dsaLandmarks)
-            poses["initial_pose"] = problems.of(lambda: mrml.landmarkSource(*lists, ctaNode, dsaNode, carm))
+            poses["landmarks"] = problems.of(lambda: mrml.landmarkSource(*lists, ctaNode, dsaNode, carm))
         ctaSettings = problems.of(
             lambda: CtaSegmentation() if options.contrastHu is None else CtaSegmentation(contrast_hu=options.contrastHu)
         )

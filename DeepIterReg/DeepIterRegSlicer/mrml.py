@@ -26,6 +26,7 @@ from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.geometry.pose import transform
+from DeepIterRegLib.landmarks import Landmarks
 from DeepIterRegLib.roadmap.shapes import Paths, Style, Surface, Thing, surface_of_mask
 from DeepIterRegLib.transforms import as_rigid
 from DeepIterRegLib.volume import Volume
@@ -123,8 +124,8 @@ def poseSource(node: Node) -> Callable[[], np.ndarray]:
 
 def landmarkSource(
     ctaLandmarks: Node, dsaLandmarks: Node, ctaNode: Node, dsaNode: Node, carm: CArm
-) -> Callable[[], np.ndarray]:
-    """The pose that paired points tell: placed on the CTA as it is shown, and on the DSA as loaded or on its detector image.
+) -> Callable[[], Landmarks]:
+    """Paired points that tell a pose: placed on the CTA as it is shown, and on the DSA as loaded or on its detector image.
 
     Raises
     ------
@@ -144,8 +145,16 @@ def landmarkSource(
         shownAt = slicer.util.arrayFromVTKMatrix(matrix)
     onCta = transform(np.linalg.inv(shownAt), _controlPoints(ctaLandmarks))
     pixels = _pixelsOf(_controlPoints(dsaLandmarks), dsaNode, carm)
-    found = pose_from_landmarks(onCta, pixels, carm).cta_to_carm
+    pose_from_landmarks(onCta, pixels, carm)  # now: all that is wrong is said at once
+    found = Landmarks(tuple(_controlPointNames(ctaLandmarks)), onCta, pixels)
     return lambda: found
+
+
+def _controlPointNames(node: Node) -> list[str]:
+    """Labels of the defined control points."""
+    defined = slicer.vtkMRMLMarkupsNode.PositionDefined
+    numbers = [n for n in range(node.GetNumberOfControlPoints()) if node.GetNthControlPointPositionStatus(n) == defined]
+    return [node.GetNthControlPointLabel(n) or str(n + 1) for n in numbers]
 
 
 def _controlPoints(node: Node) -> np.ndarray:
@@ -326,7 +335,7 @@ def _sampled(
 
 
 @dataclass(frozen=True)
-class _Layer:
+class Layer:
     """Voxels, where they stand, and the label that counts (None: any but 0)."""
 
     voxels: np.ndarray
@@ -356,7 +365,7 @@ def maskSource(node: Node, grid: Callable[[], Volume]) -> Callable[[], Volume]:
     return mask
 
 
-def _onGrid(layer: _Layer, matrix: np.ndarray, bent: vtk.vtkAbstractTransform | None, grid: Volume) -> np.ndarray:
+def _onGrid(layer: Layer, matrix: np.ndarray, bent: vtk.vtkAbstractTransform | None, grid: Volume) -> np.ndarray:
     affine = matrix @ layer.affine
     voxels = layer.voxels
     here = (voxels != 0 if layer.label is None else voxels == layer.label).view(np.uint8)
@@ -365,22 +374,23 @@ def _onGrid(layer: _Layer, matrix: np.ndarray, bent: vtk.vtkAbstractTransform | 
     return _sampled(here, affine, bent, grid, nearest=True, outside=0).view(bool)
 
 
-def _layersOf(node: Node) -> list[_Layer]:
+def _layersOf(node: Node) -> list[Layer]:
     if node.IsA("vtkMRMLSegmentationNode"):
-        return _layersOfSegmentation(node)
+        return layersOfSegmentation(node)
     if not node.IsA("vtkMRMLScalarVolumeNode"):
         raise InputError(f"{node.GetName()} is neither a segmentation nor a label map.")
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfScalarComponents() != 1:
         raise InputError(f"Mask {node.GetName()} has no voxels, or is in colour; give a segmentation or a label map.")
-    return [_Layer(voxelsOf(image), ijkToRas(node), None)]
+    return [Layer(voxelsOf(image), ijkToRas(node), None)]
 
 
-def _layersOfSegmentation(node: Node) -> list[_Layer]:
+def layersOfSegmentation(node: Node) -> list[Layer]:
+    """The segments of a segmentation that have voxels, in the node's own frame."""
     return list(_segmentLayers(node).values())
 
 
-def _segmentLayers(node: Node) -> dict[str, _Layer]:
+def _segmentLayers(node: Node) -> dict[str, Layer]:
     """Segments that have a voxel, by their identifiers."""
     segmentation = node.GetSegmentation()
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
@@ -398,7 +408,7 @@ def _segmentLayers(node: Node) -> dict[str, _Layer]:
         image.GetImageToWorldMatrix(matrix)
         affine = slicer.util.arrayFromVTKMatrix(matrix)
         affine[:3, 3] += affine[:3, :3] @ np.array(extent[::2])
-        layers[segmentId] = _Layer(voxelsOf(image), affine, segment.GetLabelValue())
+        layers[segmentId] = Layer(voxelsOf(image), affine, segment.GetLabelValue())
     if not layers:
         raise InputError(f"Segmentation {node.GetName()} is empty: no segment has a voxel.")
     return layers
@@ -517,13 +527,13 @@ def _rgb(colour: Sequence[float]) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _maskThing(node: Node, layer: _Layer, name: str, colour: Sequence[float]) -> Thing:
+def _maskThing(node: Node, layer: Layer, name: str, colour: Sequence[float]) -> Thing:
     here = layer.voxels != 0 if layer.label is None else layer.voxels == layer.label
     shape = surface_of_mask(Volume(here, layer.affine))
     return Thing(name, Surface(_fromOwn(node, shape.points), shape.triangles), Style(_rgb(colour)))
 
 
-def _labelThing(node: Node, layer: _Layer, colours: Node, alone: bool) -> Thing:
+def _labelThing(node: Node, layer: Layer, colours: Node, alone: bool) -> Thing:
     rgba = [0.0, 0.0, 0.0, 0.0]
     known = colours is not None and colours.GetColor(layer.label, rgba)
     name = node.GetName() if alone else (colours.GetColorName(layer.label) if known else "") or str(layer.label)

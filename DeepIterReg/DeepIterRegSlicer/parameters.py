@@ -16,6 +16,8 @@ from slicer import (
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Minimum, WithinRange, parameterNodeWrapper
 
+LEFT, RIGHT = "Red", "Yellow"  # slice views: of the registration shown, and of a second one beside it
+
 
 class Init(enum.Enum):
     """Where the refinement starts; stored by name."""
@@ -64,6 +66,18 @@ class Device(enum.Enum):
         return {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("CUDA")}[self.value]
 
 
+class Comparison(enum.Enum):
+    """How run and CTA are compared; stored by name."""
+
+    overlay = "overlay"
+    checkerboard = "checkerboard"
+    flicker = "flicker"
+
+    def label(self) -> str:
+        """As the panel shows it."""
+        return {"overlay": _("Overlay"), "checkerboard": _("Checkerboard"), "flicker": _("Flicker")}[self.value]
+
+
 @parameterNodeWrapper
 class DeepIterRegParameterNode:
     """What the panel keeps in the scene. Frames count from 1; `lastFrame` 0 is the run's last."""
@@ -98,5 +112,13 @@ class DeepIterRegParameterNode:
     minipLast: Annotated[float, WithinRange(1, 9999)] = 9999.0
     opacity: Annotated[float, WithinRange(0, 1)] = 0.6
     tint: bool = True
+    tintColour: str = "#e1262e"
     brightness: Annotated[float, WithinRange(0.1, 5)] = 1.0
     showCArm: bool = True
+    showRejected: bool = False
+
+    comparison: Comparison = Comparison.overlay
+    tileMm: Annotated[float, WithinRange(5, 100)] = 20.0
+    flickerHz: Annotated[float, WithinRange(0.5, 3)] = 1.5
+    sideBySide: bool = False
+    secondResult: vtkMRMLLinearTransformNode

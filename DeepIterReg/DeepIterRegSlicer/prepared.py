@@ -10,6 +10,7 @@ from scipy import ndimage
 from vtk.util import numpy_support
 
 from DeepIterRegLib.jobs import Outcome
+from DeepIterRegLib.pipeline import contrast_image
 from DeepIterRegLib.report.images import vessel_projection, window_of
 from DeepIterRegLib.volume import Volume
 from DeepIterRegSlicer.mrml import imageOf
@@ -31,6 +32,8 @@ class ShownOutcome(Outcome):
         Over the whole run.
     fullest
         Number of the frame (from 0) that shows most contrast.
+    contrast : (row, column) float32
+        What of the run the CTA was compared with, 0..1; -1 where the image is not valid.
     surface
         The vessels, CTA world RAS mm.
     labels
@@ -41,6 +44,7 @@ class ShownOutcome(Outcome):
     window: tuple[float, float]
     minip: np.ndarray
     fullest: int
+    contrast: np.ndarray
     surface: vtk.vtkPolyData
     labels: Volume
 
@@ -56,6 +60,7 @@ def prepareToShow(outcome: Outcome) -> ShownOutcome:
         window=window_of(run),
         minip=run.minip(),
         fullest=int(np.argmin(brightness)),
+        contrast=np.where(run.valid, contrast_image(outcome.dsa_masks, run.valid), -1).astype(np.float32),
         surface=_surface(labels),
         labels=labels,
     )

@@ -20,12 +20,16 @@ from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report.curves import level_names
 from DeepIterRegLib.report.images import RED
 from DeepIterRegLib.report.outputs import detector_image
-from DeepIterRegSlicer.mrml import RESULT, imageOf, isResultTransform, voxelsOf
+from DeepIterRegLib.volume import Volume
+from DeepIterRegSlicer.mrml import RESULT, imageOf, isResultTransform, layersOfSegmentation, voxelsOf
 from DeepIterRegSlicer.prepared import ShownOutcome
 
 Node = Any  # a vtkMRMLNode
 NAME = "DeepIterReg"
 _REFERENCE = "DeepIterReg."
+_INPUTS = ("DeepIterReg.cta", "DeepIterReg.dsa")  # references of a result: what was registered
+_AUTOMATIC, _MANUAL = "DeepIterReg.automatic", "DeepIterReg.manual"  # references between the two transforms
+MANUAL = "manual"  # the attribute `RESULT` of a manual pose
 _FULL_MM = "DeepIterReg.FullMm"  # on the projection: length of vessel that is shown at full brightness 1
 _FIRST, _LAST = "DeepIterReg.FirstFrame", "DeepIterReg.LastFrame"  # on the MinIP
 
@@ -44,10 +48,12 @@ class RegistrationNodes:
         The subtracted run on the detector: sequence, its browser, and the frame that it shows.
     minip
         Minimum over a range of frames, on the detector.
+    contrast
+        The run's vessels that the CTA was compared with, 0..1, on the detector; below 0 where the image is not valid.
     projection
         The vessels as the C-arm would see them, mm, on the detector.
     tint, plain
-        Colour tables of the projection: red, and white.
+        Colour tables of the projection: a colour, and white.
     vessels
         vtkMRMLSegmentationNode under `ctaToCarm`.
     carmPoints, frustum
@@ -62,6 +68,7 @@ class RegistrationNodes:
     browser: Node
     frame: Node
     minip: Node
+    contrast: Node
     projection: Node
     tint: Node
     plain: Node
@@ -84,6 +91,7 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
         "frames": ("vtkMRMLSequenceNode", "DSA on the detector"),
         "browser": ("vtkMRMLSequenceBrowserNode", "DSA on the detector browser"),
         "minip": ("vtkMRMLScalarVolumeNode", "DSA MinIP on the detector"),
+        "contrast": ("vtkMRMLScalarVolumeNode", "DSA vessels on the detector"),
         "projection": ("vtkMRMLScalarVolumeNode", "CTA projection"),
         "tint": ("vtkMRMLColorTableNode", "CTA projection red"),
         "plain": ("vtkMRMLColorTableNode", "CTA projection white"),
@@ -102,8 +110,10 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
         _fillColours(made["tint"], RED / 255.0)
         _fillColours(made["plain"], np.ones(3))
         _fillFrames(made["frames"], outcome)
-        _fillProjection(made["projection"], outcome, made["tint"])
+        fillProjection(made["projection"], outcome.projection, registration.carm, made["tint"])
         _fillMinip(made["minip"], outcome)
+        _place(made["contrast"], outcome.contrast, registration.carm)
+        _display(made["contrast"], 0.0, 1.0)
         _fillVessels(made["vessels"], outcome, made["ctaToCarm"])
         _fillCarm(made["carmPoints"], made["frustum"], registration.carm)
         series = _fillScores(made["scores"], made["chart"], registration)
@@ -200,11 +210,11 @@ def _fillMinip(node: Node, outcome: ShownOutcome) -> None:
     _display(node, *outcome.window)
 
 
-def _fillProjection(node: Node, outcome: ShownOutcome, tint: Node) -> None:
-    image = outcome.projection
+def fillProjection(node: Node, image: np.ndarray, carm: CArm, tint: Node) -> None:
+    """A projection (row, column), mm, on the detector, in a colour table."""
     seen = image[image > 0]
     full = max(float(np.percentile(seen, 98)), 1e-3) if seen.size else 1.0
-    _place(node, image, outcome.angiogram.carm)
+    _place(node, image, carm)
     node.SetAttribute(_FULL_MM, f"{full:.6g}")
     display = _display(node, 0.0, full)
     display.SetAndObserveColorNodeID(tint.GetID())
@@ -322,20 +332,88 @@ def putInFolder(nodes: list[Node], transform: Node) -> None:
 
 
 def nodesOf(ctaToCarm: Node) -> RegistrationNodes:
-    """The nodes of a registration by its transform, also in a reopened scene."""
-    others = {
-        field.name: ctaToCarm.GetNodeReference(_REFERENCE + field.name)
-        for field in fields(RegistrationNodes)
-        if field.name != "ctaToCarm"
-    }
-    return RegistrationNodes(ctaToCarm=ctaToCarm, **others)
+    """The nodes of a registration by its transform, also in a reopened scene.
+
+    A manual pose has transform and projection of its own, and all else from the registration that it was made of.
+    """
+    automatic = automaticOf(ctaToCarm)
+    found = {field.name: automatic.GetNodeReference(_REFERENCE + field.name) for field in fields(RegistrationNodes)}
+    if automatic is not ctaToCarm:
+        found["projection"] = ctaToCarm.GetNodeReference(_REFERENCE + "projection")
+    return RegistrationNodes(**{**found, "ctaToCarm": ctaToCarm})
+
+
+def automaticOf(ctaToCarm: Node) -> Node:
+    """The transform that was found, of a manual pose; any other transform itself."""
+    return ctaToCarm.GetNodeReference(_AUTOMATIC) or ctaToCarm
+
+
+def manualOf(ctaToCarm: Node) -> Node:
+    """The manual pose beside a transform that was found; None if there is none."""
+    return automaticOf(ctaToCarm).GetNodeReference(_MANUAL)
+
+
+def addManual(automatic: Node) -> Node:
+    """A transform for a manual pose beside the one that was found, with a projection of its own; at first both are the same."""
+    scene, nodes = automatic.GetScene(), nodesOf(automatic)
+    manual = slicer.vtkMRMLLinearTransformNode()
+    manual.SetName(scene.GenerateUniqueName(automatic.GetName() + " manual"))
+    manual.SetAttribute(RESULT, MANUAL)  # before it is in the scene: selectors look when it comes
+    manual = scene.AddNode(manual)
+    manual.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(slicer.util.arrayFromTransformMatrix(automatic)))
+    projection = _added(scene, "vtkMRMLScalarVolumeNode", nodes.projection.GetName() + " manual")
+    image = voxelsOf(nodes.projection.GetImageData())[0]
+    fillProjection(projection, image.copy(), registrationOf(nodes).carm, nodes.tint)
+    manual.SetNodeReferenceID(_AUTOMATIC, automatic.GetID())
+    manual.SetNodeReferenceID(_REFERENCE + "projection", projection.GetID())
+    automatic.SetNodeReferenceID(_MANUAL, manual.GetID())
+    putInFolder([manual, projection], automatic)
+    return manual
+
+
+def keepInputs(nodes: RegistrationNodes, inputs: tuple[Node, ...]) -> None:
+    """Remember which CTA and DSA were registered."""
+    for name, node in zip(_INPUTS, inputs, strict=True):
+        nodes.ctaToCarm.SetNodeReferenceID(name, node.GetID())
+
+
+def inputsOf(ctaToCarm: Node) -> tuple[Node, Node] | None:
+    """CTA and DSA that were registered; None if one is gone, or was never told."""
+    cta, dsa = (automaticOf(ctaToCarm).GetNodeReference(name) for name in _INPUTS)
+    return None if cta is None or dsa is None else (cta, dsa)
+
+
+def replaceable(ctaToCarm: Node, inputs: tuple[Node, ...]) -> RegistrationNodes | None:
+    """Nodes of a registration (or None) if it is of the same CTA and DSA; another pair gets nodes of its own."""
+    if ctaToCarm is None or inputsOf(ctaToCarm) != tuple(inputs):
+        return None
+    return nodesOf(automaticOf(ctaToCarm))
+
+
+def isRejected(nodes: RegistrationNodes) -> bool:
+    """Whether a registration says of itself that it is wrong; of a manual pose it says nothing."""
+    if isManual(nodes.ctaToCarm):
+        return False
+    confidence = json.loads(nodes.registration.GetText()).get("confidence")
+    return confidence is not None and confidence["state"] == "rejected"
+
+
+def isManual(ctaToCarm: Node) -> bool:
+    """Whether a result's transform was set by hand."""
+    return bool(ctaToCarm.GetAttribute(RESULT) == MANUAL)
+
+
+def vesselsOf(nodes: RegistrationNodes) -> Volume:
+    """The vessels that were registered, in the CTA's own frame."""
+    layer = layersOfSegmentation(nodes.vessels)[0]
+    return Volume(layer.voxels != 0 if layer.label is None else layer.voxels == layer.label, layer.affine)
 
 
 def registrationsIn(scene: Node) -> list[RegistrationNodes]:
-    """All registrations of a scene, oldest first."""
+    """All registrations of a scene, oldest first; manual poses are not among them."""
     found = scene.GetNodesByClass("vtkMRMLLinearTransformNode")
     transforms = [found.GetItemAsObject(n) for n in range(found.GetNumberOfItems())]
-    return [nodesOf(node) for node in transforms if isResultTransform(node)]
+    return [nodesOf(node) for node in transforms if isResultTransform(node) and not isManual(node)]
 
 
 def registrationOf(nodes: RegistrationNodes) -> Registration:
@@ -403,15 +481,36 @@ def minipRange(nodes: RegistrationNodes) -> tuple[int, int]:
     return int(nodes.minip.GetAttribute(_FIRST)), int(nodes.minip.GetAttribute(_LAST))
 
 
-def setTint(nodes: RegistrationNodes, red: bool) -> None:
-    """The projection in red, or in white."""
-    nodes.projection.GetDisplayNode().SetAndObserveColorNodeID((nodes.tint if red else nodes.plain).GetID())
+def setTint(nodes: RegistrationNodes, coloured: bool, colour: tuple[float, float, float] = tuple(RED / 255.0)) -> None:
+    """The projection, and the vessels in 3D, in a colour (red, green, blue, 0..1), or the projection in white."""
+    brightest = [0.0] * 4
+    if coloured and nodes.tint is not None:
+        nodes.tint.GetColor(255, brightest)
+    if coloured and nodes.tint is not None and not np.allclose(brightest[:3], colour, atol=1e-3):
+        _fillColours(nodes.tint, np.array(colour))
+        if nodes.vessels is not None and nodes.vessels.GetSegmentation().GetNumberOfSegments():
+            nodes.vessels.GetSegmentation().GetNthSegment(0).SetColor(*colour)
+    table = nodes.tint if coloured else nodes.plain
+    if table is not None:
+        nodes.projection.GetDisplayNode().SetAndObserveColorNodeID(table.GetID())
 
 
 def setBrightness(nodes: RegistrationNodes, brightness: float) -> None:
     """1 as shown at first; more makes thin vessels brighter."""
-    full = float(nodes.projection.GetAttribute(_FULL_MM))
-    nodes.projection.GetDisplayNode().SetWindowLevelMinMax(0.0, full / max(brightness, 0.01))
+    nodes.projection.GetDisplayNode().SetWindowLevelMinMax(0.0, fullMm(nodes) / max(brightness, 0.01))
+
+
+def fullMm(nodes: RegistrationNodes) -> float:
+    """Length of vessel that the projection shows at full brightness 1."""
+    return float(nodes.projection.GetAttribute(_FULL_MM))
+
+
+def setProjection(nodes: RegistrationNodes, image: np.ndarray) -> None:
+    """Other values (row, column), mm, for the projection shown; copied."""
+    voxels = voxelsOf(nodes.projection.GetImageData())
+    np.copyto(voxels[0], image)
+    nodes.projection.GetImageData().GetPointData().GetScalars().Modified()
+    nodes.projection.GetImageData().Modified()
 
 
 def setCarmVisible(nodes: RegistrationNodes, visible: bool, sliceNode: Node = None) -> None:

@@ -21,10 +21,13 @@ _STEPS = {
     "Segment CTA": (0.06, 0.3),
     "Segment veins": (0.3, 0.5),
     "Segment DSA": (0.3, 0.4),
+    "Bone": (0.4, 0.41),
+    "Bone, refined": (0.42, 0.85),
     "Network": (0.4, 0.42),
     "Network, refined": (0.42, 0.85),
     "Search": (0.42, 0.85),
     "MinIP, coarse": (0.4, 0.85),
+    "Confidence": (0.93, 0.95),
     "Project": (0.95, 1.0),
 }
 

@@ -1,4 +1,4 @@
-"""Pictures of the module for the README: the panel, the slice view with the overlay, the 3D view with the C-arm.
+"""Pictures of the module for the README: the panel, the slice views with overlay and comparisons, the 3D view with the C-arm.
 
 The panel is drawn by Qt offscreen with stand-ins for ctk's and Slicer's own widgets, so its style differs a little from Slicer's.
 The slice view is MRML's slice logic, the 3D view MRML's displayable managers in VTK's offscreen window: what Slicer draws.
@@ -31,7 +31,7 @@ from vtk.util import numpy_support  # noqa: E402
 
 import scenes  # noqa: E402
 
-SLICE_PX, VIEW_PX, PANEL_PX = (900, 900), (1400, 520), 470
+SLICE_PX, TOOL_PX, VIEW_PX, PANEL_PX = (900, 900), (560, 560), (1400, 520), 470
 
 
 def main() -> None:
@@ -49,6 +49,8 @@ def main() -> None:
     save(fewerColours(sideBySide([running, finished])), arguments.out / "panel.png")
     save(sliceView(), arguments.out / "slice_overlay.png")
     save(view3d(), arguments.out / "view3d.png")
+    for name, picture in comparisons(panel).items():
+        save(fewerColours(picture), arguments.out / f"{name}.png")
 
 
 def makePatient(folder: Path) -> Path:
@@ -107,12 +109,7 @@ def grab(panel: Any) -> Image.Image:
     for _ in range(3):
         widget.resize(PANEL_PX, widget.sizeHint().height() if callable(widget.sizeHint) else widget.sizeHint.height())
         standin.processEvents(0.05)
-    pixmap = qt.QPixmap(2 * widget.width, 2 * widget.height)
-    pixmap.setDevicePixelRatio(2.0)
-    widget.render(pixmap)
-    with tempfile.TemporaryDirectory() as folder:
-        pixmap.save(f"{folder}/panel.png")
-        return Image.open(f"{folder}/panel.png").convert("RGB").copy()
+    return grabbed(widget)
 
 
 def sideBySide(pictures: list[Image.Image]) -> Image.Image:
@@ -135,6 +132,60 @@ def save(picture: Image.Image, path: Path) -> None:
     print(
         f"Written: {path.relative_to(ROOT) if path.is_relative_to(ROOT) else path} ({path.stat().st_size // 1024} kB)"
     )
+
+
+def comparisons(panel: Any) -> dict[str, Image.Image]:
+    """Checkerboard, the manual adjustment of a pose, and both poses side by side, as the panel's controls bring them about."""
+    ui = panel.ui
+    standin.openViews()
+    ui.comparisonComboBox.currentIndex = 1
+    ui.tileSlider.value = 25.0
+    pictures = {"checkerboard": zoomed("Red")}
+    ui.comparisonComboBox.currentIndex = 0
+    for section in ("displayCollapsibleButton", "resultsCollapsibleButton"):
+        getattr(ui, section).collapsed = True
+    ui.manualCollapsibleButton.collapsed = False
+    while panel._manual._live is None:
+        standin.processEvents(0.05)
+    ui.turnBeamSlider.value = 4.0
+    ui.shiftRightSlider.value = 5.0
+    standin.processEvents(1.0)
+    section = ui.manualCollapsibleButton
+    grab(panel)
+    pictures["manual"] = besideAtHeight(grabbed(section), zoomed("Red"))
+    ui.sideBySideCheckBox.click()
+    ui.secondResultSelector.setCurrentNode(ui.resultSelector.currentNode().GetNodeReference("DeepIterReg.automatic"))
+    standin.processEvents(0.2)
+    pictures["side_by_side"] = sideBySide([zoomed("Red"), Image.new("RGB", (6, TOOL_PX[1]), "white"), zoomed("Yellow")])
+    return pictures
+
+
+def zoomed(view: str) -> Image.Image:
+    """A slice view of moderate size, its middle enlarged."""
+    node = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceNode")
+    from DeepIterRegSlicer import results
+
+    node.SetDimensions(*TOOL_PX, 1)
+    results.lookAtDetector(results.registrationOf(results.registrationsIn(slicer.mrmlScene)[-1]).carm, node)
+    across, up, deep = node.GetFieldOfView()
+    node.SetFieldOfView(across * 0.72, up * 0.72, deep)
+    return sliceView(view)
+
+
+def grabbed(widget: Any) -> Image.Image:
+    """One widget at twice the pixels."""
+    pixmap = qt.QPixmap(2 * widget.width, 2 * widget.height)
+    pixmap.setDevicePixelRatio(2.0)
+    widget.render(pixmap)
+    with tempfile.TemporaryDirectory() as folder:
+        pixmap.save(f"{folder}/widget.png")
+        return Image.open(f"{folder}/widget.png").convert("RGB").copy()
+
+
+def besideAtHeight(left: Image.Image, right: Image.Image) -> Image.Image:
+    """Two pictures beside each other, the left one as high as the right one."""
+    width = round(left.width * right.height / left.height)
+    return sideBySide([left.resize((width, right.height), Image.Resampling.LANCZOS), right])
 
 
 # -- the views ------------------------------------------------------------------------------------------

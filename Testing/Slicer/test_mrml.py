@@ -18,6 +18,7 @@ from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.dicom import GeometryOptions, read_angiogram, write_xa
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
+from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegSlicer import angiograms, loading, mrml
 from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions
 
@@ -240,7 +241,9 @@ def test_landmarks_on_a_registered_cta_and_on_the_detector(scene: Any, tmp_path:
         shown = pose.transform(slicer.util.arrayFromTransformMatrix(earlier), points) if under else points
         for positions in (onSlice[:, :3], onDetector):
             lists = (scenes.addPoints(shown), scenes.addPoints(positions))
-            found = mrml.landmarkSource(*lists, cta, dsa, view)()
+            paired = mrml.landmarkSource(*lists, cta, dsa, view)()
+            found = pose_from_landmarks(paired.points_cta_mm, paired.pixels, view).cta_to_carm
+            assert len(set(paired.names)) == 6
             assert mpe_mm(view, found, wanted, centre) < 0.2
     beside = onDetector.copy()
     beside[5, 2] += 400

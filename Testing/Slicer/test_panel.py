@@ -152,21 +152,26 @@ def test_sample_data_is_listed_once_slicer_has_started(panel: SimpleNamespace, m
 
 def test_every_control_says_what_it_does(panel: SimpleNamespace) -> None:
     kinds = ("QPushButton", "QLineEdit", "QSpinBox", "QComboBox", "QCheckBox", "ctkSliderWidget", "qMRMLNodeComboBox")
+    kinds += ("ctkColorPickerButton",)
     controls = [w for w in vars(panel.ui).values() if type(w).__name__ in (*kinds, "qSlicerMarkupsPlaceWidget")]
     inner = [w for w in controls if w.parent() is not None and type(w.parent()).__name__ in kinds]
     named = [w for w in controls if w not in inner and not w.name.startswith("qt_")]
-    assert len(named) > 35
+    assert len(named) > 50
     assert not [w.name for w in named if len(w.toolTip) < 15]
 
 
 def test_every_parameter_has_its_control(panel: SimpleNamespace) -> None:
     bound = {w.property("SlicerParameterName") for w in vars(panel.ui).values()} - {None}
-    assert set(panel.widget._parameterNode.allParameters) - bound == {"result"}
+    assert set(panel.widget._parameterNode.allParameters) - bound == {"tintColour"}
 
 
 def nodeFor(panel: SimpleNamespace, name: str) -> Any:
     kind = panel.widget._parameterNode.allParameters[name].kinds[0].__name__
-    return slicer.mrmlScene.AddNewNodeByClass(kind, name)
+    node = getattr(slicer, kind)()
+    node.SetName(name)
+    if name.lower().endswith("result"):
+        node.SetAttribute("DeepIterReg.Result", "ctaToCarm")
+    return slicer.mrmlScene.AddNode(node)
 
 
 def test_every_control_reaches_its_parameter_and_back(panel: SimpleNamespace) -> None:
@@ -224,6 +229,7 @@ def test_initialisations_show_what_they_need(panel: SimpleNamespace) -> None:
     for init, transform, landmarks in (
         (Init.search, False, False),
         (Init.network, False, False),
+        (Init.bone, False, False),
         (Init.auto, False, False),
         (Init.transform, True, False),
         (Init.landmarks, False, True),
@@ -312,6 +318,7 @@ def test_from_apply_to_overlay(case: SimpleNamespace) -> None:
     assert not ui.scorePlotLabel.isHidden()
     assert ui.applyButton.enabled
     assert ui.inputsCollapsibleButton.enabled
+    parameters.showRejected = True  # from the radiological pose alone it may end wrong, and say so
 
     from DeepIterRegSlicer import results
 
@@ -396,7 +403,7 @@ def test_progress_is_shown_and_apply_cancels(case: SimpleNamespace, job: Job) ->
     assert case.ui.progressBar.value > 0
     assert case.ui.progressBar.format == "Search: %p%"
     assert not case.ui.previewButton.enabled
-    assert case.widget._plot._stages == {"Search": [0.1, 0.3, 0.2]}
+    assert case.widget._results.plot._stages == {"Search": [0.1, 0.3, 0.2]}
     assert not case.ui.scorePlotLabel.pixmap.isNull()
     nodes = slicer.mrmlScene.GetNumberOfNodes()
     case.ui.applyButton.click()

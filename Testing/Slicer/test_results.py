@@ -21,6 +21,7 @@ from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report.images import to_grey
 from DeepIterRegLib.report.outputs import detector_image
+from DeepIterRegLib.segmentation.dsa import DsaMasks
 from DeepIterRegLib.transforms import read_pose, write_tfm
 from DeepIterRegSlicer import mrml, results
 from DeepIterRegSlicer.prepared import ShownOutcome, prepareToShow
@@ -303,7 +304,9 @@ def test_slice_view_shows_the_angiogram_as_it_is_stored(scene: Any, sliceView: A
         run = replace(
             made.angiogram, frames=turn(made.angiogram.frames).copy(), carm=view, valid=turn(made.angiogram.valid)
         )
-        made = replace(made, angiogram=run, registration=replace(made.registration, carm=view))
+        masks = DsaMasks(**{field.name: turn(getattr(made.dsa_masks, field.name)) for field in fields(DsaMasks)})
+        registration = replace(made.registration, carm=view)
+        made = replace(made, angiogram=run, registration=registration, dsa_masks=masks)
     shown = prepareToShow(made)
     nodes, view = results.show(shown), sliceView(480, 400)
     results.showOverlay(nodes, view.node, view.composite, opacity=0.0)

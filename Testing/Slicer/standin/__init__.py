@@ -14,13 +14,23 @@ exact type has no connector.
 
 It does not know: which enum names of other classes than `Qt` PythonQt scopes; overload resolution of PythonQt; Qt 5 against Qt 6 beyond
 what PySide6 itself rejects; keyword arguments to virtual methods such as `setVisible`; `sizeHint` as a property; layout and look of the
-real ctk and qMRML widgets; modal boxes (they answer at once); the layout manager (there is none, as with `--no-main-window`).
+real ctk and qMRML widgets; modal boxes (they answer at once); 3D views
+(`openViews` brings slice views without windows; before there is no layout manager, as with `--no-main-window`).
 Green here means "not known to be wrong", not "seen in Slicer".
 """
 
 from __future__ import annotations
 
-from .application import answers, hidePackages, installSlicer, messages, newScene, packagingCalls, slotErrors
+from .application import (
+    answers,
+    hidePackages,
+    installSlicer,
+    messages,
+    newScene,
+    openViews,
+    packagingCalls,
+    slotErrors,
+)
 from .modules import loadModule
 
 __all__ = [
@@ -31,6 +41,7 @@ __all__ = [
     "loadModule",
     "messages",
     "newScene",
+    "openViews",
     "packagingCalls",
     "processEvents",
     "slotErrors",

@@ -71,7 +71,7 @@ class ModuleManager:
 
 
 class Application:
-    """`slicer.app` of `Slicer --no-main-window`: no layout manager. Attributes are properties or methods exactly as in Slicer."""
+    """`slicer.app` of `Slicer --no-main-window`: no layout manager until `openViews`. Properties and methods as in Slicer."""
 
     majorVersion = 5
     minorVersion = 12
@@ -95,8 +95,8 @@ class Application:
     def testingEnabled(self) -> bool:
         return bool(self.__dict__["_testing"])
 
-    def layoutManager(self) -> None:
-        return None
+    def layoutManager(self) -> Any:
+        return self.__dict__.get("_layoutManager")
 
     def moduleManager(self) -> ModuleManager:
         manager: ModuleManager = self.__dict__["_moduleManager"]
@@ -162,6 +162,7 @@ def newScene() -> Any:
         logic.SetModuleLogic(name.removeprefix("vtkSlicer").removeprefix("vtkMRML").removesuffix("Logic"), each)
         logics[name] = each
     slicer.mrmlScene = scene
+    slicer.app.__dict__["_layoutManager"] = None
     slicer.app.__dict__["_logic"] = logic
     slicer.app.__dict__["_logics"] = logics  # kept alive with the scene
     for module, name in (
@@ -177,6 +178,14 @@ def newScene() -> Any:
         held = types.SimpleNamespace(logic=lambda each=logics[name]: each)
         setattr(slicer.modules, module, held)
     return scene
+
+
+def openViews() -> Any:
+    """Of the stand-in: a layout manager for the scene there is, as with a main window; gone with the scene."""
+    from .views import LayoutManager
+
+    slicer.app.__dict__["_layoutManager"] = LayoutManager()
+    return slicer.app.layoutManager()
 
 
 def installSlicer() -> None:

@@ -9,12 +9,13 @@ from typing import Any, ClassVar
 import slicer
 import vtk
 from PySide6.QtCore import Property, QObject, QSize, Qt, Signal
-from PySide6.QtGui import QPainter
+from PySide6.QtGui import QColor, QPainter
 from PySide6.QtUiTools import QUiLoader
 from PySide6.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QHBoxLayout,
+    QPushButton,
     QSlider,
     QStyle,
     QStyleOptionButton,
@@ -423,7 +424,35 @@ class qSlicerMarkupsPlaceWidget(QWidget):
     deleteAllControlPointsOptionVisible = Property(bool, lambda self: True, lambda self, v: None)
 
 
-CTK = (ctkCollapsibleButton, ctkSliderWidget)
+class ctkColorPickerButton(QPushButton):
+    colorChanged = Signal(QColor)
+    SIGNALS: ClassVar = {"colorChanged(QColor)": "colorChanged"}
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*args)
+        self._color, self._named = QColor("black"), True
+
+    def _getColor(self) -> QColor:
+        return self._color
+
+    def _setColor(self, color: QColor) -> None:
+        if color == self._color:
+            return
+        self._color = color
+        self.update()
+        self.colorChanged.emit(color)
+
+    def paintEvent(self, event: Any) -> None:
+        super().paintEvent(event)
+        painter = QPainter(self)
+        painter.fillRect(6, 5, 14, 14, self._color)
+        painter.end()
+
+    color = Property(QColor, _getColor, _setColor)
+    displayColorName = Property(bool, lambda self: self._named, lambda self, v: setattr(self, "_named", v))
+
+
+CTK = (ctkCollapsibleButton, ctkSliderWidget, ctkColorPickerButton)
 QMRML = (qMRMLWidget, qSlicerScriptedLoadableModuleWidget, qMRMLNodeComboBox, qSlicerMarkupsPlaceWidget)
 
 

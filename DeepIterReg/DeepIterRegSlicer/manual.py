@@ -1,0 +1,114 @@
+"""A pose moved by hand, in the scene, and the pointer that drags it. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import slicer
+
+from DeepIterRegLib.manual import LiveScore
+from DeepIterRegLib.rendering.live import LiveProjector
+from DeepIterRegSlicer import results
+from DeepIterRegSlicer.mrml import voxelsOf
+
+Node = Any  # a vtkMRMLNode
+_SCORE = "DeepIterReg.Score"  # on a manual pose
+_FIRST = 100.0  # before Slicer's own handling of the mouse, whose priority is 0
+
+
+def poseOf(node: Node) -> np.ndarray:
+    """Matrix (4, 4) to parent of a transform."""
+    return np.array(slicer.util.arrayFromTransformMatrix(node))
+
+
+def setPose(node: Node, cta_to_carm: np.ndarray) -> None:
+    """Matrix (4, 4) to parent of a transform."""
+    node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(cta_to_carm))
+
+
+def scoreOf(node: Node) -> float | None:
+    """Score kept with a manual pose."""
+    text = node.GetAttribute(_SCORE)
+    return None if text is None else float(text)
+
+
+def keepScore(node: Node, score: float | None) -> None:
+    """Keep the score with the pose; None takes an old one away."""
+    if score is None:
+        node.RemoveAttribute(_SCORE)
+    else:
+        node.SetAttribute(_SCORE, f"{score:.6f}")
+
+
+def liveJob(nodes: results.RegistrationNodes) -> Callable[..., tuple[LiveProjector, LiveScore | None]]:
+    """A job for `Worker` that makes ready, away from any node, what live updates need; a scene of an older version has no score."""
+    registration, vessels = results.registrationOf(nodes), results.vesselsOf(nodes)
+    contrast = None if nodes.contrast is None else voxelsOf(nodes.contrast.GetImageData())[0].copy()
+    search = registration.settings.get("search", {})
+    saturation_mm, seed = search.get("saturation_mm", 5.0), registration.settings.get("seed", 0)
+
+    def make(onProgress: Any, shouldStop: Any) -> tuple[LiveProjector, LiveScore | None]:
+        projector = LiveProjector(vessels, registration.carm)
+        projector.draft(registration.cta_to_carm)  # compiled now
+        onProgress("Score", 0.5)
+        score = None if contrast is None else LiveScore(vessels, contrast, registration.carm, saturation_mm, seed)
+        if score is not None:
+            score(registration.cta_to_carm)
+        return projector, score
+
+    return make
+
+
+class SliceDrag:
+    """The left button in a slice view: onPress(), then onMove(first, last, kind) with positions (3,), RAS mm, until it is released.
+
+    `kind` is "shift", with Shift "turn", with Control "tilt", as the keys were when the button went down.
+    """
+
+    def __init__(
+        self, interactor: Any, sliceNode: Node, onPress: Callable[[], None], onMove: Callable[[Any, Any, str], None]
+    ) -> None:
+        self._interactor, self._sliceNode = interactor, sliceNode
+        self._onPress, self._onMove = onPress, onMove
+        self._first: np.ndarray | None = None
+        self._kind = "shift"
+        events = {
+            "LeftButtonPressEvent": self._press,
+            "MouseMoveEvent": self._move,
+            "LeftButtonReleaseEvent": self._release,
+        }
+        self._tags = {name: interactor.AddObserver(name, handle, _FIRST) for name, handle in events.items()}
+
+    def remove(self) -> None:
+        """Leave the view as it was."""
+        for tag in self._tags.values():
+            self._interactor.RemoveObserver(tag)
+        self._tags, self._first = {}, None
+
+    def _press(self, caller: Any, event: str) -> None:
+        self._kind = "turn" if caller.GetShiftKey() else "tilt" if caller.GetControlKey() else "shift"
+        self._first = self._position()
+        self._onPress()
+        self._keep(event)
+
+    def _move(self, caller: Any, event: str) -> None:
+        if self._first is not None:
+            self._onMove(self._first, self._position(), self._kind)
+            self._keep(event)
+
+    def _release(self, caller: Any, event: str) -> None:
+        if self._first is not None:
+            self._first = None
+            self._keep(event)
+
+    def _position(self) -> np.ndarray:
+        column, row = self._interactor.GetEventPosition()
+        return np.array(self._sliceNode.GetXYToRAS().MultiplyPoint((column, row, 0, 1))[:3])
+
+    def _keep(self, event: str) -> None:
+        """From Slicer, which else moves the image or its window."""
+        command = self._interactor.GetCommand(self._tags[event]) if event in self._tags else None
+        if command is not None:
+            command.SetAbortFlag(1)

@@ -1,0 +1,234 @@
+"""The sections "Display" and "Compare": what a person changes here acts at once on the views."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DeepIterRegSlicer.parameters import LEFT, RIGHT, Comparison
+
+NEEDED = ("registration", "frames", "frame", "browser", "minip", "projection")
+
+
+class ViewerForm:
+    """Brings the views to what the parameter node says.
+
+    :param ui: the panel's widgets.
+    :param onColour: called with the name of a colour that a person chose.
+    """
+
+    def __init__(self, ui: Any, onColour: Any) -> None:
+        self._ui, self._onColour, self._nodes = ui, onColour, None
+        self._views: list[tuple[Any, str]] = []  # what is shown: nodes of a registration, slice view
+        self._shown: dict[Any, Any] = {}
+        self._parameters: Any = None
+        self._layoutBefore: int | None = None
+        self._split = self._dark = False
+        self._flicker = qt.QTimer()
+        self._flicker.connect("timeout()", self._onFlicker)
+        ui.tintColourButton.connect("colorChanged(QColor)", self._onColourChosen)
+
+    def setNodes(self, nodes: Any) -> None:
+        """Registration to show, or None."""
+        nodes = nodes if nodes is not None and _complete(nodes) else None
+        self._nodes, self._shown = nodes, {}
+        self._views = [] if nodes is None else [(nodes, LEFT)]
+        for section in (self._ui.displayCollapsibleButton, self._ui.compareCollapsibleButton):
+            section.enabled = nodes is not None
+        if nodes is None:
+            self.pause()
+            return
+        last = max(nodes.frames.GetNumberOfDataNodes(), 1)
+        for slider in (self._ui.frameSlider, self._ui.minipFirstSlider, self._ui.minipLastSlider):
+            slider.maximum = float(last)
+
+    def openOverlay(self, parameters: Any, fit: bool = True) -> None:
+        """Show all as the parameters say; with `fit` the slice view is pointed at the whole detector."""
+        self._shown = {}
+        if fit:
+            self._look(parameters)
+        self.update(parameters)
+        if fit and slicer.app.layoutManager() is not None:
+            slicer.util.resetThreeDViews()
+
+    def update(self, parameters: Any) -> None:
+        """Apply what differs from what is shown; costs nothing where nothing does."""
+        self._parameters = parameters
+        if self._nodes is None or not _complete(self._nodes):
+            return
+        self._arrange(parameters)
+        for nodes, view in self._views:
+            self._updateView(nodes, view, parameters)
+        self._ui.frameSlider.enabled = not parameters.minip
+        self._ui.minipFirstSlider.enabled = self._ui.minipLastSlider.enabled = parameters.minip
+        self._ui.tileSlider.enabled = parameters.comparison is Comparison.checkerboard
+        self._ui.flickerSlider.enabled = parameters.comparison is Comparison.flicker
+        self._ui.secondResultSelector.enabled = parameters.sideBySide
+        self._setFlicker(parameters)
+
+    def projectionChanged(self) -> None:
+        """The projection has other values: what was made of it is made again."""
+        for nodes, view in self._views:
+            if self._shown.pop(("board", view), None) is not None:
+                self._updateView(nodes, view, self._parameters)
+
+    def resume(self, parameters: Any) -> None:
+        """The panel is shown again."""
+        self._parameters = parameters
+        if self._nodes is not None:
+            self._setFlicker(parameters)
+
+    def pause(self) -> None:
+        """Nothing of the panel changes the views any more, and no view is left dark."""
+        self._flicker.stop()
+        if self._dark:
+            self._onFlicker()
+
+    def closeViews(self) -> None:
+        """The scene goes: also the views beside each other."""
+        self.pause()
+        if self._split:
+            self._join()
+
+    # -- one view -------------------------------------------------------------------------------------------
+
+    def _updateView(self, nodes: Any, view: str, parameters: Any) -> None:
+        from DeepIterRegSlicer import comparison, results
+
+        sliceNode, composite = comparison.sliceNodes(view)
+        frames = (parameters.minip, parameters.frame, parameters.minipFirst, parameters.minipLast)
+        if composite is not None and self._changed("frames", view, frames):
+            if parameters.minip:
+                results.showMinip(nodes, round(parameters.minipFirst) - 1, round(parameters.minipLast) - 1, composite)
+            else:
+                results.showFrame(nodes, round(parameters.frame) - 1, composite)
+        if self._changed("tint", view, (parameters.tint, parameters.tintColour)):
+            results.setTint(nodes, parameters.tint, _rgb(parameters.tintColour))
+        if self._changed("brightness", view, parameters.brightness):
+            results.setBrightness(nodes, parameters.brightness)
+        hidden = results.isRejected(nodes) and not parameters.showRejected
+        if composite is not None:
+            self._updateForeground(nodes, view, composite, parameters, hidden)
+        if view == LEFT and self._changed("pose", view, (nodes.ctaToCarm, hidden)):
+            self._showPose(nodes, hidden)
+        if view == LEFT and self._changed("carm", view, parameters.showCArm):
+            results.setCarmVisible(nodes, parameters.showCArm, sliceNode)
+
+    def _updateForeground(self, nodes: Any, view: str, composite: Any, parameters: Any, hidden: bool) -> None:
+        from DeepIterRegSlicer import comparison
+
+        board = parameters.comparison is Comparison.checkerboard
+        if hidden:
+            if self._changed("board", view, "hidden"):
+                composite.SetForegroundVolumeID(None)
+        elif board:
+            colour = _rgb(parameters.tintColour) if parameters.tint else comparison.DARK
+            made = (parameters.tileMm, colour, parameters.brightness)
+            if self._changed("board", view, made):
+                node = comparison.showCheckerboard(nodes, view, *made)
+                composite.SetForegroundVolumeID(node.GetID())
+        elif self._changed("board", view, None):
+            composite.SetForegroundVolumeID(nodes.projection.GetID())
+        if self._changed("opacity", view, (parameters.opacity, board)) and not self._dark:
+            composite.SetForegroundOpacity(1.0 if board else parameters.opacity)
+
+    def _showPose(self, nodes: Any, hidden: bool) -> None:
+        """The vessels of the 3D view stand where the pose shown puts them."""
+        if nodes.vessels is not None:
+            nodes.vessels.SetAndObserveTransformNodeID(nodes.ctaToCarm.GetID())
+            if nodes.vessels.GetDisplayNode() is not None:
+                nodes.vessels.GetDisplayNode().SetVisibility(not hidden)
+
+    def _changed(self, name: str, view: str, value: Any) -> bool:
+        changed = bool((name, view) not in self._shown or self._shown[name, view] != value)
+        self._shown[name, view] = value
+        return changed
+
+    def _look(self, parameters: Any) -> None:
+        from DeepIterRegSlicer import comparison, results
+
+        for nodes, view in self._views:
+            sliceNode, composite = comparison.sliceNodes(view)
+            if sliceNode is not None and composite is not None:
+                results.showOverlay(nodes, sliceNode, composite, parameters.opacity)
+
+    # -- two registrations beside each other -----------------------------------------------------------------
+
+    def _arrange(self, parameters: Any) -> None:
+        """Which registrations are shown in which views; what hinders it is said."""
+        from DeepIterRegSlicer import comparison, results
+
+        second = parameters.secondResult
+        nodes = None if second is None else results.nodesOf(second)
+        problem = ""
+        if parameters.sideBySide and slicer.app.layoutManager() is None:
+            problem = _("Side by side needs Slicer's slice views; there are none.")
+        elif parameters.sideBySide and (nodes is None or not _complete(nodes)):
+            problem = _("Choose the registration for the right view.")
+        self._ui.compareMessageLabel.text = problem
+        self._ui.compareMessageLabel.visible = bool(problem)
+        wanted = parameters.sideBySide and not problem
+        views = [(self._nodes, LEFT), (nodes, RIGHT)] if wanted else [(self._nodes, LEFT)]
+        if wanted and not self._split:
+            self._layoutBefore, self._split = comparison.splitViews(), True
+        elif not wanted and self._split:
+            self._join()
+        if views != self._views:
+            self._views, self._shown = views, {}
+            self._look(parameters)
+            # The views get their size when the layout is drawn, and the image must fit it.
+            qt.QTimer.singleShot(0, self._fit)
+
+    def _join(self) -> None:
+        from DeepIterRegSlicer import comparison
+
+        comparison.joinViews(self._layoutBefore)
+        self._layoutBefore, self._split = None, False
+
+    def _fit(self) -> None:
+        from DeepIterRegSlicer import comparison, results
+
+        for nodes, view in self._views:
+            sliceNode, _composite = comparison.sliceNodes(view)
+            if sliceNode is not None and nodes.registration is not None:
+                results.lookAtDetector(results.registrationOf(nodes).carm, sliceNode)
+
+    # -- flicker, colour ---------------------------------------------------------------------------------------
+
+    def _setFlicker(self, parameters: Any) -> None:
+        if parameters.comparison is not Comparison.flicker:
+            self.pause()
+            return
+        self._flicker.setInterval(round(500 / parameters.flickerHz))
+        if not self._flicker.active:
+            self._flicker.start()
+
+    def _onFlicker(self) -> None:
+        """Take the overlay away, or bring it back."""
+        from DeepIterRegSlicer import comparison
+
+        self._dark = not self._dark
+        for _nodes, view in self._views or [(None, LEFT)]:
+            _sliceNode, composite = comparison.sliceNodes(view)
+            if composite is not None and self._parameters is not None:
+                composite.SetForegroundOpacity(0.0 if self._dark else self._parameters.opacity)
+
+    def showColour(self, name: str) -> None:
+        """The colour of the parameter node on its button."""
+        if self._ui.tintColourButton.color.name() != name:
+            self._ui.tintColourButton.color = qt.QColor(name)
+
+    def _onColourChosen(self, colour: Any) -> None:
+        self._onColour(colour.name())
+
+
+def _complete(nodes: Any) -> bool:
+    return all(getattr(nodes, name) is not None for name in NEEDED)
+
+
+def _rgb(name: str) -> tuple[float, float, float]:
+    colour = qt.QColor(name)
+    return colour.redF(), colour.greenF(), colour.blueF()
