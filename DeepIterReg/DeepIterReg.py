@@ -478,7 +478,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         mpe = registration.mpe_mm_to_reference
         self.ui.mpeValueLabel.text = _("no reference") if mpe is None else _("{mpe:.2f} mm").format(mpe=mpe)
         self.ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=registration.seconds.get("total", 0.0))
-        self.ui.warningsLabel.text = "\n".join(registration.warnings)
+        self.ui.warningsLabel.text = "\n".join(results.remarks(registration))
         if self._worker is None:
             self._plot.setCurves({stage.name: list(stage.scores) for stage in registration.stages})
             self._plot.draw()

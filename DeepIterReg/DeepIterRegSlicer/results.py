@@ -343,6 +343,12 @@ def registrationOf(nodes: RegistrationNodes) -> Registration:
     return Registration.from_json_dict(json.loads(nodes.registration.GetText()))
 
 
+def remarks(registration: Registration) -> list[str]:
+    """What a reader must know of a result: how far to trust it and why not, then the warnings."""
+    sure = registration.confidence
+    return [*(() if sure is None else (sure.summary, *sure.reasons)), *registration.warnings]
+
+
 def placeUnder(ctaToCarm: Node, node: Node) -> None:
     """Hang a CTA (or a mask of it), with the transforms it already has, under `ctaToCarm`; an earlier result is replaced."""
     while node.GetParentTransformNode() is not None and not isResultTransform(node.GetParentTransformNode()):
