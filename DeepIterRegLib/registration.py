@@ -77,6 +77,21 @@ class Confidence:
     reasons: tuple[str, ...]
     features: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def summary(self) -> str:
+        """State, probability and error in a sentence."""
+        return (
+            f"{self.state.upper()}: {percent(self.probability)} likely to be right (within 5 mm), expected error "
+            f"{self.expected_error_mm:.1f} mm."
+        )
+
+
+def percent(probability: float) -> str:
+    """A probability as people say it; never certainty."""
+    if probability > 0.99:
+        return "over 99 %"
+    return "under 1 %" if probability < 0.01 else f"{100 * probability:.0f} %"
+
 
 @dataclass(frozen=True)
 class ViewRecord:

@@ -59,18 +59,17 @@ class ManualForm:
 
     def setNodes(self, nodes: Any) -> None:
         """Registration or manual pose shown, or None."""
-        from DeepIterRegSlicer import results
-
         usable = nodes is not None and all(
             getattr(nodes, n) is not None for n in ("registration", "vessels", "projection")
         )
-        same = usable and self._nodes is not None and results.automaticOf(nodes.ctaToCarm) is self._automatic()
-        if not same:
+        if not usable or self._nodes is None or not self._isOfSame(nodes):
             self.stop()
             self._history = self._live = None
         self._observe(None)
         self._nodes = nodes if usable else None
         if usable:
+            from DeepIterRegSlicer import results
+
             registration = results.registrationOf(nodes)
             if self._registration is None or nodes.registration.GetText() != self._text:
                 self._live = None
@@ -79,6 +78,12 @@ class ManualForm:
             if not self._ui.manualCollapsibleButton.collapsed:
                 self._prepare()
         self._showAll()
+
+    def _isOfSame(self, nodes: Any) -> bool:
+        """Whether these nodes are of the registration that is shown already, automatic or by hand."""
+        from DeepIterRegSlicer import results
+
+        return results.automaticOf(nodes.ctaToCarm) is self._automatic()
 
     def setBusy(self, busy: bool) -> None:
         """While a registration runs nothing is moved."""

@@ -464,8 +464,6 @@ def _tell(registration: Registration, out: Path, as_json: bool, quiet: bool, tol
             _warn(warning, [])
     if quiet:
         return
-    from DeepIterRegLib.report.page import percent
-
     total = registration.seconds.get("total", sum(registration.seconds.values()))
     several = len(registration.views) > 1
     scores = ", ".join(f"{view.score:.3f}" + (f" in {view.name}" if several else "") for view in registration.views)
@@ -475,11 +473,7 @@ def _tell(registration: Registration, out: Path, as_json: bool, quiet: bool, tol
     )
     if (sure := registration.confidence) is not None:
         colour = {"accepted": typer.colors.GREEN, "look closely": typer.colors.YELLOW, "rejected": typer.colors.RED}
-        typer.secho(
-            f"{sure.state.upper()}: {percent(sure.probability)} likely to be right (within 5 mm), expected error "
-            f"{sure.expected_error_mm:.1f} mm.",
-            fg=colour[sure.state],
-        )
+        typer.secho(sure.summary, fg=colour[sure.state])
         for reason in sure.reasons:
             typer.echo(f"  - {reason}")
     for view in registration.views:

@@ -11,7 +11,7 @@ from DeepIterRegLib.confidence.features import clipped_share, contrast_to_noise
 from DeepIterRegLib.segmentation.dsa import DsaMasks
 from DeepIterRegLib.volume import Volume
 
-MOTION_MM = 1.5  # in the head
+MOVED_MM, LEFT_MM = 3.0, 1.0  # in the head, undone before subtraction and left of it; less is only noted
 CLIPPED_SHARE = 0.15
 LEAST_VEIN_SHARE = 0.03
 LEAST_CONTRAST = 2.0  # phantoms: 2.6 and more
@@ -44,11 +44,13 @@ def _run_warnings(angiogram: Angiogram, masks: DsaMasks) -> list[str]:
     pixel_mm2 = carm.pixel_spacing_mm[0] * carm.pixel_spacing_mm[1] / carm.magnification**2
     vessels = masks.vessels & valid
     count = int(vessels.sum())
-    moved_mm = 0.0 if angiogram.motion is None else float(angiogram.motion.undone_mm.max(initial=0.0))
-    if moved_mm > MOTION_MM:
+    motion = angiogram.motion
+    moved_mm = 0.0 if motion is None else float(motion.undone_mm.max(initial=0.0))
+    left_mm = 0.0 if motion is None else float(motion.left_mm.max(initial=0.0))
+    if moved_mm > MOVED_MM or left_mm > LEFT_MM:
         found.append(
-            f"shows motion: the head moved by up to {moved_mm:.1f} mm. It was undone as far as it goes; choose frames or mask frames "
-            "taken while the head lay still, if there are."
+            f"shows motion: the head moved by up to {moved_mm:.1f} mm, of which {left_mm:.1f} mm could not be undone; choose frames or "
+            "mask frames taken while the head lay still, if there are."
         )
     elif (residue := _residue(angiogram)) > MOST_RESIDUE:
         found.append(

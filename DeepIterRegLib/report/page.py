@@ -16,7 +16,7 @@ from markupsafe import Markup
 
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
-from DeepIterRegLib.registration import Registration, StageRecord, ViewRecord
+from DeepIterRegLib.registration import Registration, StageRecord, ViewRecord, percent
 from DeepIterRegLib.report import images
 from DeepIterRegLib.report.curves import bars_svg, curve_svg, level_names
 
@@ -166,13 +166,6 @@ def words(name: str) -> str:
     written = {w.lower(): w for w in ("CTA", "DSA", "NCC", "ZNCC", "MinIP", "L2", "DRR")}
     text = " ".join(written.get(w.lower(), w) for w in name.replace("_", " ").split())
     return text[:1].upper() + text[1:]
-
-
-def percent(probability: float) -> str:
-    """A probability as people say it; never certainty."""
-    if probability > 0.99:
-        return "over 99 %"
-    return "under 1 %" if probability < 0.01 else f"{100 * probability:.0f} %"
 
 
 def is_rejected(registration: Registration) -> bool:

@@ -390,6 +390,15 @@ def test_command_line_says_the_state_and_warns_once(capsys: pytest.CaptureFixtur
     assert json.loads(capsys.readouterr().out)["confidence"]["state"] == "rejected"
 
 
+def test_probabilities_are_never_certain() -> None:
+    said = [Confidence(p, 1.0, "accepted", ()).summary for p in (1.0, 0.985, 0.004)]
+    assert [text.split(" likely")[0] for text in said] == [
+        "ACCEPTED: over 99 %",
+        "ACCEPTED: 98 %",
+        "ACCEPTED: under 1 %",
+    ]
+
+
 def test_batch_summary_has_state_probability_and_error(tmp_path: Path) -> None:
     import csv
 
