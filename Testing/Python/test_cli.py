@@ -29,7 +29,7 @@ from DeepIterRegLib.report import REGISTRATION_FILES
 from DeepIterRegLib.transforms import read_pose
 from DeepIterRegLib.volume import load_volume
 
-COMMANDS = ("register", "segment", "project", "phantom", "demo", "info")
+COMMANDS = ("register", "batch", "segment", "project", "phantom", "demo", "info")
 
 
 def run(*arguments: str | Path) -> str:
