@@ -217,7 +217,7 @@ def memory_gb(field: str) -> float:
 def provenance(options: Options, records: Sequence[dict[str, Any]] = ()) -> str:
     """Date, machine, load, commit and command, as a Markdown list."""
     versions = []
-    for package in ("torch", "numpy", "numba", "scipy", "SimpleITK", "diffdrr", "nanodrr"):
+    for package in ("torch", "numpy", "numba", "scipy", "SimpleITK", "diffdrr", "nanodrr", "itk-rtk", "distributed"):
         try:
             versions.append(f"{package} {metadata.version(package)}")
         except metadata.PackageNotFoundError:

@@ -29,7 +29,7 @@ from DeepIterRegLib.report import REGISTRATION_FILES
 from DeepIterRegLib.transforms import read_pose
 from DeepIterRegLib.volume import load_volume
 
-COMMANDS = ("register", "segment", "project", "pick", "export", "phantom", "demo", "info")
+COMMANDS = ("register", "batch", "segment", "project", "pick", "export", "study", "phantom", "demo", "train", "info")
 
 
 def run(*arguments: str | Path) -> str:
