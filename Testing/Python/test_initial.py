@@ -115,3 +115,13 @@ def test_a_cta_without_large_veins_is_said(tmp_path: Path) -> None:
     weights = fixed_answer(tmp_path / "still.safetensors", 0, 0)
     with pytest.raises(InputError, match="no large veins"):
         network_poses(scene, pose.radiological(MASK.centre_mm), NetworkInit(weights), 0)
+
+
+def test_network_is_asked_with_every_view_that_shows_veins(tmp_path: Path) -> None:
+    start = pose.radiological(FINE.centre_mm)
+    angiogram, arteries = run_at(start)
+    veins = replace(arteries, veins=arteries.vessels)
+    settings = NetworkInit(fixed_answer(tmp_path / "still.safetensors", 0, 0), starts=3, rounds=1)
+    one = network_poses(make_scene(FINE, [angiogram], [veins], FINE.centre_mm), start, settings, 0)
+    three = make_scene(FINE, [angiogram] * 3, [veins, arteries, veins], FINE.centre_mm)
+    np.testing.assert_allclose(network_poses(three, start, settings, 0), np.concatenate([one, one]))
