@@ -143,15 +143,15 @@ class ManualForm:
         self._showSliders()
 
     def _showSliders(self) -> None:
-        from DeepIterRegLib.manual import Offset, offset_between
-
-        offset = Offset()
+        values = [0.0] * 6
         if self._nodes is not None:
+            from DeepIterRegLib.manual import offset_between
             from DeepIterRegSlicer import manual
 
             r = self._registration
             offset = offset_between(manual.poseOf(self._automatic()), self._pose(), r.centre_cta_mm, r.carm)
-        for name, value in zip((*TURNS, *SHIFTS), (*offset.turn_deg, *offset.shift_mm), strict=True):
+            values = [*offset.turn_deg, *offset.shift_mm]
+        for name, value in zip((*TURNS, *SHIFTS), values, strict=True):
             slider = getattr(self._ui, name)
             slider.blockSignals(True)
             slider.value = value
