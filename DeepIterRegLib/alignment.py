@@ -20,6 +20,9 @@ from DeepIterRegLib.rendering.splat import pixel_intrinsics
 
 # A turn by one radian moves the rim of the head by about this much: it makes angles and mm comparable.
 LEVER_MM = 60.0
+
+# Score (B,), its gradient (B, 6) and the Gauss-Newton matrix of its negative (B, 6, 6) at poses (B, 4, 4).
+Equations = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 # For `pose_covariances`, so that errors over standard deviations have an RMS of about 1 on phantoms with one view and with
 # two: independent samples in an image, and how far a head that moves within its runs lies from where they show it.
 SAMPLES = 1500.0
@@ -407,7 +410,29 @@ def levenberg_marquardt(
     tolerance_mm: float = 0.0,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Climb the score of `joint_equations` from many poses at once.
+    """Climb the score of `joint_equations` from many poses (B, 4, 4) at once; see `ascend`."""
+    return ascend(
+        lambda at: joint_equations(points, at, targets, saturation_mm),
+        lambda at, twists: move(at, twists, points, targets[0].carm),
+        poses,
+        iterations=iterations,
+        damping=damping,
+        tolerance_mm=tolerance_mm,
+        should_stop=should_stop,
+    )
+
+
+def ascend(
+    equations: Equations,
+    moved: Callable[[np.ndarray, np.ndarray], np.ndarray],
+    poses: np.ndarray,
+    *,
+    iterations: int,
+    damping: float = 0.1,
+    tolerance_mm: float = 0.0,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    """Levenberg-Marquardt from many poses (B, 4, 4) at once; `moved` takes poses by twists (B, 6) as the equations mean them.
 
     Damping falls by 3 after a gain and rises by 4 after a loss, per pose; a step that loses is undone, so
     the score never falls.
@@ -417,7 +442,7 @@ def levenberg_marquardt(
     poses (B, 4, 4), score (B,), trace: best score of the batch after each iteration.
     """
     poses = poses.copy()
-    score, gradient, matrix = joint_equations(points, poses, targets, saturation_mm)
+    score, gradient, matrix = equations(poses)
     lam = np.full(len(poses), damping)
     trace = [float(score.max())]
     active = np.ones(len(poses), dtype=bool)
@@ -428,8 +453,8 @@ def levenberg_marquardt(
         if len(index) == 0:
             break
         step = _step(gradient[index], matrix[index], lam[index])
-        tried = move(poses[index], step, points, targets[0].carm)
-        s, g, m = joint_equations(points, tried, targets, saturation_mm)
+        tried = moved(poses[index], step)
+        s, g, m = equations(tried)
         gained = s > score[index]
         won = index[gained]
         poses[won], score[won], gradient[won], matrix[won] = tried[gained], s[gained], g[gained], m[gained]

@@ -17,12 +17,14 @@ from scipy import fft, ndimage
 from DeepIterRegLib import alignment_kernels
 from DeepIterRegLib.alignment import (
     LEVER_MM,
+    Equations,
     Points,
-    _step,
+    ascend,
     camera_matrices,
     gaussian_taps,
     move,
     resize_area,
+    twist_between,
 )
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.bone import kernels
@@ -182,6 +184,35 @@ class Skull:
         mean: np.ndarray = np.mean([bone_score(self.cta, angiogram, poses, wide) for angiogram in seen], axis=0)
         return mean
 
+    def equations(self, origin_mm: np.ndarray, carm: CArm) -> Equations | None:
+        """Mean gradient correlation over the runs with a mask frame, by twists about `origin_mm` along the axes of `carm`.
+
+        None where no run has one.
+
+        Raises
+        ------
+        InputError
+            The CTA has no bone.
+        """
+        terms = []
+        for angiogram in self.angiograms:
+            if angiogram.unsubtracted is not None:
+                points, target = _at_last_level(self.cta, angiogram, self.settings)
+                points = about(points, origin_mm)
+                turn = twist_between(carm, target.carm)
+                terms.append((_equations(points, target, self.settings.knee), turn))
+        if not terms:
+            return None
+
+        def equations(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+            score, gradient, matrix = np.zeros(len(poses)), np.zeros((len(poses), 6)), np.zeros((len(poses), 6, 6))
+            for term, turn in terms:
+                s, g, m = term(poses)
+                score, gradient, matrix = score + s, gradient + g @ turn, matrix + turn.T @ m @ turn
+            return score / len(terms), gradient / len(terms), matrix / len(terms)
+
+        return equations
+
 
 def find_bone_pose(
     cta: Volume,
@@ -222,7 +253,7 @@ def find_bone_pose(
             outside := ~_in_box(poses, start, centre, box)
         ).any():  # uphill may lead far along the beam: back to where it began
             poses[outside] = before[outside]
-            scores[outside] = _equations(points, poses[outside], target, settings.knee)[0]
+            scores[outside] = _equations(points, target, settings.knee)(poses[outside])[0]
         kept = _distinct(poses, scores, target.carm, centre)
         if len(poses) > 1:  # the last level has one pose; how it stands out is known where others still climb
             runner_up = float(scores[kept[1]] / scores[kept[0]]) if len(kept) > 1 else 0.0
@@ -252,7 +283,7 @@ def bone_score(
     """
     settings = settings or BoneSettings()
     points, target = _at_last_level(cta, angiogram, settings)
-    score, _, _ = _equations(points, poses, target, settings.knee)
+    score, _, _ = _equations(points, target, settings.knee)(poses)
     return score
 
 
@@ -273,12 +304,12 @@ def bone_agreement(
     """
     settings = settings or BoneSettings()
     points, target = _at_last_level(cta, angiogram, settings)
-    score, _, _ = _equations(points, cta_to_carm[None], target, settings.knee)
+    score, _, _ = _equations(points, target, settings.knee)(cta_to_carm[None])
     last = settings.levels[-1]
     climbed, scores = _climb(points, cta_to_carm[None], target, 2 * last.iterations, settings.knee, None)
     optimum, best = climbed[0], float(scores[0])
     if found is not None:
-        elsewhere, _, _ = _equations(points, found.poses[:1], target, settings.knee)
+        elsewhere, _, _ = _equations(points, target, settings.knee)(found.poses[:1])
         if elsewhere[0] > best:
             optimum, best = found.poses[0], float(elsewhere[0])
     distance = float(mpe_mm(angiogram.carm, cta_to_carm, optimum, cta.centre_mm))
@@ -348,37 +379,40 @@ def _knee(points: Points, carm: CArm, taps: np.ndarray, knee: float) -> np.float
     return np.float32(max(knee * float(np.hypot(images[0, 0], images[0, 1]).mean()), 1e-9))
 
 
-def _equations(
-    points: Points, poses: np.ndarray, target: BoneTarget, knee: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Score (B,), gradient (B, 6) and Gauss-Newton matrix (B, 6, 6) of the negative, by the twist of `alignment.move`."""
+def _equations(points: Points, target: BoneTarget, knee: float) -> Equations:
+    """Gradient correlation of the skull with a mask frame, by the twist of `alignment.move` with the target's C-arm."""
     carm = target.carm
-    cameras, centres = camera_matrices(poses, points.origin_mm, carm)
-    n_jobs = min(len(poses), numba.get_num_threads())
-    work = np.empty((n_jobs, 2, carm.rows, carm.columns, alignment_kernels.WIDTH), dtype=np.float32)
-    out = np.empty((len(poses), 8, 7))
-    kernels.gradient_products(
-        points.positions,
-        points.weights,
-        cameras,
-        centres,
-        np.float32(LEVER_MM),
-        pixel_intrinsics(carm),
-        target.image,
-        target.valid,
-        target.taps,
-        _knee(points, carm, target.taps, knee),
-        work,
-        out,
-    )
-    gram, cross = out[:, :7], out[:, 7]
-    norm = np.sqrt(np.maximum(gram[:, 0, 0], 1e-20))
-    score = cross[:, 0] / norm
-    along = gram[:, 0, 1:] / norm[:, None]
-    gradient = cross[:, 1:] / norm[:, None] - (score / norm)[:, None] * along
-    fit = np.maximum(score, 0)[:, None, None]
-    matrix = fit * (gram[:, 1:, 1:] - along[:, :, None] * along[:, None, :]) / norm[:, None, None] ** 2
-    return score, gradient, matrix
+    knee_mm = _knee(points, carm, target.taps, knee)
+
+    def equations(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        cameras, centres = camera_matrices(poses, points.origin_mm, carm)
+        n_jobs = min(len(poses), numba.get_num_threads())
+        work = np.empty((n_jobs, 2, carm.rows, carm.columns, alignment_kernels.WIDTH), dtype=np.float32)
+        out = np.empty((len(poses), 8, 7))
+        kernels.gradient_products(
+            points.positions,
+            points.weights,
+            cameras,
+            centres,
+            np.float32(LEVER_MM),
+            pixel_intrinsics(carm),
+            target.image,
+            target.valid,
+            target.taps,
+            knee_mm,
+            work,
+            out,
+        )
+        gram, cross = out[:, :7], out[:, 7]
+        norm = np.sqrt(np.maximum(gram[:, 0, 0], 1e-20))
+        score = cross[:, 0] / norm
+        along = gram[:, 0, 1:] / norm[:, None]
+        gradient = cross[:, 1:] / norm[:, None] - (score / norm)[:, None] * along
+        fit = np.maximum(score, 0)[:, None, None]
+        matrix = fit * (gram[:, 1:, 1:] - along[:, :, None] * along[:, None, :]) / norm[:, None, None] ** 2
+        return score, gradient, matrix
+
+    return equations
 
 
 def _climb(
@@ -389,22 +423,14 @@ def _climb(
     knee: float,
     should_stop: ShouldStop | None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Levenberg-Marquardt from many poses (B, 4, 4) at once, damped as in `alignment`: poses and scores (B,)."""
-    poses = poses.copy()
-    score, gradient, matrix = _equations(points, poses, target, knee)
-    lam = np.full(len(poses), 0.1)
-    for _ in range(iterations):
-        if should_stop is not None and should_stop():
-            raise Cancelled("Registration was cancelled.")
-        active = np.flatnonzero(lam < 1e4)
-        if not len(active):
-            break
-        tried = move(poses[active], _step(gradient[active], matrix[active], lam[active]), points, target.carm)
-        s, g, m = _equations(points, tried, target, knee)
-        gained = s > score[active]
-        won = active[gained]
-        poses[won], score[won], gradient[won], matrix[won] = tried[gained], s[gained], g[gained], m[gained]
-        lam[active] = np.where(gained, np.maximum(lam[active] / 3, 1e-6), lam[active] * 4)
+    """Poses (B, 4, 4) and scores (B,) uphill from many poses at once."""
+    poses, score, _ = ascend(
+        _equations(points, target, knee),
+        lambda at, twists: move(at, twists, points, target.carm),
+        poses,
+        iterations=iterations,
+        should_stop=should_stop,
+    )
     return poses, score
 
 
