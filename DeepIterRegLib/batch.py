@@ -82,11 +82,14 @@ class BatchCase:
         What to register, and how.
     paths
         Column to path, of every path in the row.
+    line
+        Of the table's file, from 1.
     """
 
     name: str
     job: RegisterJob
     paths: dict[str, Path] = field(default_factory=dict)
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -113,21 +116,35 @@ def read_cases(table: Path, device: Device = "auto") -> list[BatchCase]:
         Everything wrong with the table, each problem with its row (line of the file) and column. Whether the paths
         exist is not looked at: that is the case's own trouble.
     """
-    rows = _rows(table)
-    problems: list[str] = []
-    cases: list[BatchCase] = []
-    seen: dict[str, int] = {}
-    for line, cells in rows:
-        row = _Row(line, cells, table.absolute().parent)
-        case = row.case(device)
-        problems += row.problems
-        if first := seen.get(case.name.lower()):
-            problems.append(f'Row {line}, column name: "{case.name}" stands in row {first} already; names must differ.')
-        seen.setdefault(case.name.lower(), line)
-        cases.append(case)
+    cases, problems = read_usable_cases(table, device)
     if problems:
         raise InputError(problems)
     return cases
+
+
+def read_usable_cases(table: Path, device: Device = "auto") -> tuple[list[BatchCase], list[str]]:
+    """As `read_cases`, but a wrong row is left out: the cases of the others, and a sentence for each thing that is wrong.
+
+    Raises
+    ------
+    InputError
+        The table as a whole cannot be read, or has wrong columns.
+    """
+    problems: list[str] = []
+    cases: list[BatchCase] = []
+    seen: dict[str, int] = {}
+    for line, cells in _rows(table):
+        row = _Row(line, cells, table.absolute().parent)
+        case = row.case(device)
+        if first := seen.get(case.name.lower()):
+            row.problems.append(
+                f'Row {line}, column name: "{case.name}" stands in row {first} already; names must differ.'
+            )
+        seen.setdefault(case.name.lower(), line)
+        problems += row.problems
+        if not row.problems:
+            cases.append(case)
+    return cases, problems
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str]]]:
@@ -209,7 +226,7 @@ class _Row:
         for column in REQUIRED[1:]:
             if column not in self._cells:
                 self.problems.append(f"{self._at(column)} is empty: {COLUMNS[column]}.")
-        return BatchCase(name, job, paths)
+        return BatchCase(name, job, paths, self._line)
 
     def _name(self) -> str:
         name = self._cells.get("name", "")

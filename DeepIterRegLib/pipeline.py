@@ -27,7 +27,7 @@ from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.initial import NetworkInit, Scene, level_record, scene_zncc
 from DeepIterRegLib.initial import initial_pose as find_initial_pose
 from DeepIterRegLib.progress import Progress, say_nothing
-from DeepIterRegLib.refine import PAPER_A_STAGE_1, PAPER_A_STAGE_2, RefineSettings, refine
+from DeepIterRegLib.refine import PAPER_A_STAGE_1, PAPER_A_STAGE_2, RefineResult, RefineSettings, refine
 from DeepIterRegLib.registration import NAMED_INITS, Init, InitRecord, Registration, StageRecord
 from DeepIterRegLib.rendering.splat import SplatProjector
 from DeepIterRegLib.search import Found, Level, SearchSettings, climb
@@ -169,7 +169,7 @@ def register(
     cta_mask, dsa_masks
         Vessels; made by our own segmentation where not given.
     initial_pose : (4, 4)
-        ``cta_to_carm``; needed with init `file`; with `network` and `auto` the network is asked from there.
+        ``cta_to_carm``; needed with init `file`; with `search`, `network` and `auto` it takes the radiological pose's place.
     on_progress
         See `Progress`.
     should_stop
@@ -206,7 +206,7 @@ def register(
     scene = Scene(points, channels, valid, carm, cta.centre_mm, cta_mask, dsa_masks)
     started = find_initial_pose(
         scene,
-        radiological,
+        radiological if initial_pose is None or settings.init == "file" else initial_pose,
         initial_pose,
         settings.init,
         settings.search,
@@ -323,24 +323,14 @@ def _intensity_stage(
 ) -> tuple[np.ndarray, StageRecord]:
     """One stage of A 4.3.4: DRR of the CTA's vessels against the DSA's mask or MinIP, first-order steps."""
     begin = time.perf_counter()
-    device = settings.torch_device()
-    columns = round(stage.rows * angiogram.carm.columns / angiogram.carm.rows)
-    carm = angiogram.carm.resampled(stage.rows, columns)
-    image = masks.vessels.astype(np.float32) if stage.image == "mask" else -masks.minip
-    fixed = torch.from_numpy(resize_area(image, stage.rows, columns)).to(device)
-    valid = torch.from_numpy(resize_area(angiogram.valid, stage.rows, columns) >= 0.5).to(device)
-    if stage.renderer == "siddon":
-        from DeepIterRegLib.rendering.raycast import RaycastProjector
-
-        project: Callable[[torch.Tensor], torch.Tensor] = RaycastProjector(cta_mask, carm, device=device)
-    else:
-        project = SplatProjector.from_mask(cta_mask, carm, device)
-    measure = getattr(similarity, stage.score)
-    result = refine(
-        lambda poses: measure(project(poses), fixed, valid),
-        torch.from_numpy(start[None]).to(device),
+    result = intensity_stage(
+        stage,
+        start[None],
+        cta_mask,
         centre_cta_mm,
-        stage.climb,
+        masks,
+        angiogram,
+        settings.torch_device(),
         on_iteration=lambda n, best: report(name, (n + 1) / stage.climb.iterations, float(best[0])),
         should_stop=should_stop,
     )
@@ -354,6 +344,40 @@ def _intensity_stage(
         len(trace),
     )
     return result.pose[0].cpu().numpy(), record
+
+
+def intensity_stage(
+    stage: IntensityStage,
+    starts: np.ndarray,
+    cta_mask: Volume,
+    centre_cta_mm: np.ndarray,
+    masks: DsaMasks,
+    angiogram: Angiogram,
+    device: torch.device | str = "cpu",
+    on_iteration: Callable[[int, torch.Tensor], None] | None = None,
+    should_stop: ShouldStop | None = None,
+) -> RefineResult:
+    """One stage of A 4.3.4 from poses (B, 4, 4) at once: DRR of the CTA's vessels against the DSA's mask or MinIP."""
+    columns = round(stage.rows * angiogram.carm.columns / angiogram.carm.rows)
+    carm = angiogram.carm.resampled(stage.rows, columns)
+    image = masks.vessels.astype(np.float32) if stage.image == "mask" else -masks.minip
+    fixed = torch.from_numpy(resize_area(image, stage.rows, columns)).to(device)
+    valid = torch.from_numpy(resize_area(angiogram.valid, stage.rows, columns) >= 0.5).to(device)
+    if stage.renderer == "siddon":
+        from DeepIterRegLib.rendering.raycast import RaycastProjector
+
+        project: Callable[[torch.Tensor], torch.Tensor] = RaycastProjector(cta_mask, carm, device=device)
+    else:
+        project = SplatProjector.from_mask(cta_mask, carm, device)
+    measure = getattr(similarity, stage.score)
+    return refine(
+        lambda poses: measure(project(poses), fixed, valid),
+        torch.from_numpy(starts).to(device),
+        centre_cta_mm,
+        stage.climb,
+        on_iteration=on_iteration,
+        should_stop=should_stop,
+    )
 
 
 def _warnings(

@@ -3,7 +3,7 @@
 `app` is the program, `options` what commands share; every other file holds commands, and is imported here to be known.
 """
 
-from DeepIterRegLib.cli import cases  # noqa: F401
+from DeepIterRegLib.cli import cases, experiments  # noqa: F401
 from DeepIterRegLib.cli.app import EXIT_CANCELLED, EXIT_INPUT, EXIT_INTERNAL, EXIT_REGISTRATION, app, main
 
 __all__ = ["EXIT_CANCELLED", "EXIT_INPUT", "EXIT_INTERNAL", "EXIT_REGISTRATION", "app", "main"]
