@@ -237,7 +237,9 @@ AXES = (
     "shift S",
 )  # about and along the C-arm's axes; A is the beam (AP)
 LOSSES: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
-    "NCC": lambda m, f: 1 - (m * f).sum((1, 2)) / ((m * m).sum((1, 2)).sqrt() * (f * f).sum((1, 2)).sqrt() + 1e-12),
+    "NCC": lambda m, f: (
+        1 - (m * f).sum((-2, -1)) / ((m**2).sum((-2, -1)) * (f**2).sum((-2, -1))).sqrt().clamp_min(1e-12)
+    ),
     "ZNCC": lambda m, f: 1 - similarity.zncc(m, f),
     "MI": lambda m, f: -similarity.mutual_information(m, f),
     "L2": lambda m, f: -similarity.negative_l2(m, f),
@@ -362,7 +364,7 @@ def _pose_items(study: Study, n: int, pairs: Sequence[tuple[str, str]]) -> list[
     whose = study.subjects(1)[0]
     items = []
     for kind, method in pairs:
-        chunk = SEARCH_CHUNK if method == "search" else CHUNK
+        chunk = SEARCH_CHUNK if method.startswith("search") else CHUNK
         items += [
             {"object": kind, "subject": whose, "method": method, "first": first, "count": min(chunk, n - first)}
             for first in range(0, n, chunk)
@@ -374,7 +376,7 @@ def optimiser_items(study: Study, n: int) -> list[Item]:
     """Every method on the skull, as the paper's object, from two sides, and on the vessels."""
     objects = ("skull", "skull_lateral", "vessels")
     return _pose_items(
-        study, n, [(kind, method) for kind in objects for method in scene_b.METHODS if method != "search"]
+        study, n, [(kind, method) for kind in objects for method in scene_b.METHODS if not method.startswith("search")]
     )
 
 
@@ -384,7 +386,9 @@ def monte_carlo_items(study: Study, n: int) -> list[Item]:
         ("skull", "adam"),
         ("skull_lateral", "adam"),
         ("vessels", "adam"),
+        ("vessels", "adam_blurred"),
         ("vessels", "second_order"),
+        ("vessels", "search_light"),
         ("vessels", "search"),
     ]
     return _pose_items(study, n, pairs)
