@@ -120,12 +120,15 @@ class BatchCase:
         Column to path, of every path in the row.
     problems
         What is wrong with the row, each with row (line of the file) and column; such a case cannot be done.
+    line
+        Of the table's file, from 1.
     """
 
     name: str
     job: RegisterJob
     paths: dict[str, Path] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
+    line: int = 0
 
 
 @dataclass(frozen=True)
@@ -261,7 +264,7 @@ class _Row:
         for column in REQUIRED[1:]:
             if column not in self._cells:
                 self.problems.append(f"{self._at(column)} is empty: {COLUMNS[column]}.")
-        return BatchCase(name, job, paths)
+        return BatchCase(name, job, paths, line=self._line)
 
     def _name(self) -> str:
         name = self._cells.get("name", "")

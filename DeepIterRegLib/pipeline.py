@@ -30,11 +30,11 @@ from DeepIterRegLib.calibration import BetweenRuns, Corrected, GeometrySlack, co
 from DeepIterRegLib.confidence import View as ShownRun
 from DeepIterRegLib.confidence import assess, check_inputs
 from DeepIterRegLib.errors import InputError, RegistrationError
-from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
+from DeepIterRegLib.geometry import SUCCESS_MM, pose
 from DeepIterRegLib.initial import NetworkInit, Scene, level_record, view_znccs
 from DeepIterRegLib.initial import initial_pose as find_initial_pose
 from DeepIterRegLib.progress import Progress, say_nothing
-from DeepIterRegLib.refine import PAPER_A_STAGE_1, PAPER_A_STAGE_2, RefineSettings, refine
+from DeepIterRegLib.refine import PAPER_A_STAGE_1, PAPER_A_STAGE_2, RefineResult, RefineSettings, refine
 from DeepIterRegLib.registration import NAMED_INITS, Init, InitRecord, Registration, StageRecord, ViewRecord
 from DeepIterRegLib.rendering.splat import SplatProjector
 from DeepIterRegLib.search import Found, Level, SearchSettings, climb
@@ -205,7 +205,7 @@ def register(
     cta_mask, dsa_masks
         Vessels, of each angiogram; made by our own segmentation where not given.
     initial_pose : (4, 4)
-        ``cta_to_carm``; needed with init `file`; with `network` and `auto` the network is asked from there.
+        ``cta_to_carm``; needed with init `file`; with `search`, `network` and `auto` it takes the radiological pose's place.
     on_progress
         See `Progress`.
     on_warning
@@ -250,7 +250,7 @@ def register(
     radiological = pose.radiological(cta.centre_mm)
     started = find_initial_pose(
         scene,
-        radiological,
+        radiological if initial_pose is None or settings.init == "file" else initial_pose,
         initial_pose,
         settings.init,
         settings.search,
@@ -415,19 +415,14 @@ def _intensity_stage(
 ) -> tuple[np.ndarray, StageRecord]:
     """One stage of A 4.3.4: DRR of the CTA's vessels against the DSA's mask or MinIP, first-order steps; mean of the views."""
     begin = time.perf_counter()
-    device = settings.torch_device()
-    scores = [
-        _intensity_score(stage, cta_mask, found, run, device) for found, run in zip(masks, angiograms, strict=True)
-    ]
-
-    def mean_score(poses: torch.Tensor) -> torch.Tensor:
-        return torch.stack([score(poses) for score in scores]).mean(dim=0)
-
-    result = refine(
-        mean_score,
-        torch.from_numpy(start[None]).to(device),
+    result = intensity_stage(
+        stage,
+        start[None],
+        cta_mask,
         centre_cta_mm,
-        stage.climb,
+        masks,
+        angiograms,
+        settings.torch_device(),
         on_iteration=lambda n, best: report(name, (n + 1) / stage.climb.iterations, float(best[0])),
         should_stop=should_stop,
     )
@@ -443,8 +438,37 @@ def _intensity_stage(
     return result.pose[0].cpu().numpy(), record
 
 
+def intensity_stage(
+    stage: IntensityStage,
+    starts: np.ndarray,
+    cta_mask: Volume,
+    centre_cta_mm: np.ndarray,
+    masks: Sequence[DsaMasks],
+    angiograms: Sequence[Angiogram],
+    device: torch.device | str = "cpu",
+    on_iteration: Callable[[int, torch.Tensor], None] | None = None,
+    should_stop: ShouldStop | None = None,
+) -> RefineResult:
+    """One stage of A 4.3.4 from poses (B, 4, 4) at once: DRR of the CTA's vessels against each DSA's mask or MinIP; mean of the views."""
+    scores = [
+        _intensity_score(stage, cta_mask, found, run, device) for found, run in zip(masks, angiograms, strict=True)
+    ]
+
+    def mean_score(poses: torch.Tensor) -> torch.Tensor:
+        return torch.stack([score(poses) for score in scores]).mean(dim=0)
+
+    return refine(
+        mean_score,
+        torch.from_numpy(starts).to(device),
+        centre_cta_mm,
+        stage.climb,
+        on_iteration=on_iteration,
+        should_stop=should_stop,
+    )
+
+
 def _intensity_score(
-    stage: IntensityStage, cta_mask: Volume, masks: DsaMasks, angiogram: Angiogram, device: torch.device
+    stage: IntensityStage, cta_mask: Volume, masks: DsaMasks, angiogram: Angiogram, device: torch.device | str
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Similarity (B,) of one run with the vessels projected at poses (B, 4, 4)."""
     columns = round(stage.rows * angiogram.carm.columns / angiogram.carm.rows)
@@ -482,6 +506,12 @@ def _view_records(
     return tuple(records)
 
 
+def view_direction(carm: CArm) -> str:
+    """`AP`, `lateral` or `oblique`, by the larger part of the beam."""
+    across, along, _ = np.abs(carm.beam_axis)
+    return "AP" if along > 2 * across else "lateral" if across > 2 * along else "oblique"
+
+
 def _warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected | None) -> tuple[str, ...]:
     """What was corrected, in words, and what would have gone further than it may."""
     if corrected is None:
@@ -498,12 +528,6 @@ def _warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected |
                 "check the geometry with `deepiterreg info`."
             )
     return tuple(warnings)
-
-
-def view_direction(carm: CArm) -> str:
-    """`AP`, `lateral` or `oblique`, by the larger part of the beam."""
-    across, along, _ = np.abs(carm.beam_axis)
-    return "AP" if along > 2 * across else "lateral" if across > 2 * along else "oblique"
 
 
 def _warnings(

@@ -3,7 +3,14 @@
 `app` is the program, `options` what commands share; every other file holds commands, and is imported here to be known.
 """
 
-from DeepIterRegLib.cli import batch, cases, export, roadmap, study  # noqa: F401
+from DeepIterRegLib.cli import (  # noqa: F401
+    batch,
+    cases,
+    experiments,
+    export,
+    roadmap,
+    study,
+)
 from DeepIterRegLib.cli.app import EXIT_CANCELLED, EXIT_INPUT, EXIT_INTERNAL, EXIT_REGISTRATION, app, main
 
 __all__ = ["EXIT_CANCELLED", "EXIT_INPUT", "EXIT_INTERNAL", "EXIT_REGISTRATION", "app", "main"]

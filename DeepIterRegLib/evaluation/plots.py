@@ -1,0 +1,129 @@
+"""The drawings that experiments share, by matplotlib, without its global state."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from DeepIterRegLib.evaluation.metrics import CaptureRange
+from DeepIterRegLib.geometry.mpe import SUCCESS_MM
+
+COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#7f7f7f", "#d62728", "#17becf")
+GOOD, BAD = "#1f77b4", "#d62728"
+
+
+def figure(
+    width: float = 6.4, height: float = 4.2, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, Any]:
+    """A figure and its axes (one, or an array), inches."""
+    made = Figure(figsize=(width, height), layout="constrained")
+    axes = made.subplots(rows, columns, **options)
+    for one in np.atleast_1d(axes).ravel():
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(alpha=0.25)
+    return made, axes
+
+
+def before_after(
+    groups: Mapping[str, tuple[np.ndarray, np.ndarray]],
+    labels: Sequence[str] = (),
+    unit: str = "mm",
+    limit: float = SUCCESS_MM,
+) -> Figure:
+    """MPE after against before, logarithmic; `labels` name the points of the last group (A Fig. 13)."""
+    made, axes = figure()
+    for (name, (before, after)), colour in zip(groups.items(), COLOURS, strict=False):
+        shown = np.clip(after, 0.02, 400)
+        axes.plot(before, shown, "o", ms=4, alpha=0.75, color=colour, label=name, rasterized=True)
+    if labels:
+        for x, y, text in zip(before, shown, labels, strict=True):
+            axes.annotate(text, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=6, color="0.35")
+    axes.axhline(limit, color="0.6", lw=1)
+    axes.set(xlabel=f"MPE before, {unit}", ylabel=f"MPE after, {unit}", yscale="log")
+    _legend(axes, len(groups))
+    return made
+
+
+def success(errors_mm: Mapping[str, np.ndarray], label: str = "MPE") -> Figure:
+    """Share of registrations below each limit up to 10 mm."""
+    made, axes = figure(5.4, 3.8)
+    limits = np.linspace(0, 10, 201)
+    for (name, errors), colour in zip(errors_mm.items(), COLOURS, strict=False):
+        share = [100 * float((np.asarray(errors) < limit).mean()) for limit in limits]
+        axes.plot(limits, share, color=colour, label=name)
+    axes.axvline(SUCCESS_MM, color="0.6", lw=1)
+    axes.set(xlabel=f"limit of {label}, mm", ylabel="registrations below, %", xlim=(0, 10), ylim=(0, 102))
+    _legend(axes, len(errors_mm))
+    return made
+
+
+def capture(ranges: Mapping[str, CaptureRange], limit: float, most: float = 150.0) -> Figure:
+    """Median after against before, bins of equal count, with their 95 % bands (A Fig. 8 and 12)."""
+    made, axes = figure(6.6, 4.4)
+    for (name, found), colour in zip(ranges.items(), COLOURS, strict=False):
+        middles = [b.middle for b in found.bins]
+        low, high = (np.minimum([b.band[side] for b in found.bins], most) for side in (0, 1))
+        axes.fill_between(middles, low, high, color=colour, alpha=0.18, lw=0)
+        medians = np.minimum([b.median_after for b in found.bins], most)
+        axes.plot(middles, medians, "-o", ms=4, color=colour, label=f"{name} ({found.reach:.0f} px)")
+    axes.axhline(limit, color="0.6", lw=1)
+    axes.set(xlabel="MPE before, px", ylabel="median MPE after, px", yscale="symlog")
+    axes.set_ylim(bottom=0)
+    _legend(axes, len(ranges))
+    return made
+
+
+def traces(
+    groups: Mapping[str, tuple[Sequence[float], np.ndarray]],
+    ylabel: str,
+    *,
+    log: bool = False,
+    xlabel: str = "iteration",
+) -> Figure:
+    """Curves (iterations, N) of each group over their iterations, in one colour each; many curves are drawn thin."""
+    made, axes = figure()
+    for (name, (steps, values)), colour in zip(groups.items(), COLOURS, strict=False):
+        many = values.shape[1] > 8
+        lines = axes.plot(
+            steps, values, color=colour, lw=0.6 if many else 1.2, alpha=0.25 if many else 0.9, rasterized=many
+        )
+        if lines:
+            axes.plot([], [], color=colour, label=name)
+    axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
+    _legend(axes, len(groups))
+    return made
+
+
+def landscapes(grids: Mapping[tuple[str, str], np.ndarray], ranges: Mapping[str, float]) -> Figure:
+    """Loss over pairs of axes as contours: a triangle of panels; ranges (half widths) by axis name."""
+    names = list(ranges)
+    made = Figure(figsize=(10, 9.4), layout="constrained")
+    axes = made.subplots(len(names) - 1, len(names) - 1)
+    low = min(float(grid.min()) for grid in grids.values())
+    high = max(float(grid.max()) for grid in grids.values())
+    shown = None
+    for one in np.atleast_1d(axes).ravel():
+        one.set_visible(False)
+    for (across, down), grid in grids.items():
+        one = np.atleast_2d(axes)[names.index(down) - 1, names.index(across)]
+        one.set_visible(True)
+        x, y = (np.linspace(-ranges[name], ranges[name], n) for name, n in zip((across, down), grid.shape, strict=True))
+        shown = one.contourf(x, y, grid.T, levels=np.linspace(low, high + 1e-9, 13), cmap="viridis")
+        one.plot(0, 0, "w+", ms=7)
+        one.tick_params(labelsize=7)
+        if down == names[-1]:
+            one.set_xlabel(across, fontsize=8)
+        if across == names[0]:
+            one.set_ylabel(down, fontsize=8)
+    if shown is not None:
+        made.colorbar(shown, ax=axes, shrink=0.6, label="loss")
+    return made
+
+
+def _legend(axes: Axes, entries: int) -> None:
+    if entries > 1:
+        axes.legend(frameon=False, fontsize=8)
