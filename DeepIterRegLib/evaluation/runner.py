@@ -48,11 +48,11 @@ def run_items(
             if text not in known:
                 try:
                     known[text] = work(shared, item)
-                    line = {"key": key, "item": item, "result": known[text]}
+                    entry = {"key": key, "item": item, "result": known[text]}
                 except (InputError, RegistrationError) as error:
                     known[text] = {"error": " ".join(str(error).split())}
-                    line = {"key": key, "item": item, **known[text]}
-                file.write(json.dumps(line) + "\n")
+                    entry = {"key": key, "item": item, **known[text]}
+                file.write(json.dumps(entry) + "\n")
                 file.flush()
             results.append(known[text])
     if on_progress is not None:
