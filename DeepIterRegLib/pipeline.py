@@ -30,7 +30,7 @@ from DeepIterRegLib.calibration import BetweenRuns, Corrected, GeometrySlack, co
 from DeepIterRegLib.confidence import View as ShownRun
 from DeepIterRegLib.confidence import assess, check_inputs
 from DeepIterRegLib.errors import InputError, RegistrationError
-from DeepIterRegLib.geometry import SUCCESS_MM, pose
+from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
 from DeepIterRegLib.initial import NetworkInit, Scene, level_record, view_znccs
 from DeepIterRegLib.initial import initial_pose as find_initial_pose
 from DeepIterRegLib.progress import Progress, say_nothing
