@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import io
 import json
 import logging
 import os
@@ -43,7 +42,7 @@ from DeepIterRegLib.output import output_file, output_folder
 from DeepIterRegLib.progress import say_nothing
 from DeepIterRegLib.registration import NAMED_INITS, Registration
 from DeepIterRegLib.report.outputs import MOST_VIEWS, REGISTRATION_FILES, registration_files, write_registration
-from DeepIterRegLib.typed import frame_numbers, matrix_file, numbers
+from DeepIterRegLib.typed import csv_lines, frame_numbers, matrix_file, numbers
 
 COLUMNS = {
     "name": "of the case and its folder: letters, digits, space, dot, dash, underscore",
@@ -182,14 +181,7 @@ def read_cases(table: Path, device: Device = "auto") -> list[BatchCase]:
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str], list[str]]]:
     """Line number, filled cells and problems of each row that is not empty."""
-    if not table.is_file():
-        raise InputError(f"Table {table} does not exist: give a CSV file with --cases.")
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"Table {table.name} is not a UTF-8 text file: save it as CSV UTF-8.") from error
-    first = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
+    reader = csv_lines(table, "Table", "give a CSV file with --cases")
     header = [name.strip().lower() for name in next(reader, [])]
     problems = _header_problems(header)
     rows: list[tuple[int, dict[str, str], list[str]]] = []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +9,7 @@ import numpy as np
 
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.typed import csv_lines
 
 COLUMNS = ("x", "y", "z", "column", "row")
 FAR_MM = 5.0  # on the detector: beyond a click's error
@@ -51,16 +50,9 @@ def read_landmarks(path: Path) -> Landmarks:
     InputError
         Everything wrong with the table, with its lines.
     """
-    if not path.is_file():
-        raise InputError(f"The table of landmarks {path} does not exist: give a CSV file with --landmarks.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path.name} is not a UTF-8 text file: save the landmarks as CSV UTF-8.") from error
-    first = text.partition("\n")[0]
-    reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
-    reader.fieldnames = [name.strip().lower() for name in reader.fieldnames or ()]
-    missing = [name for name in COLUMNS if name not in reader.fieldnames]
+    reader = csv_lines(path, "The table of landmarks", "give a CSV file with --landmarks")
+    header = [name.strip().lower() for name in next(reader, [])]
+    missing = [name for name in COLUMNS if name not in header]
     if missing:
         raise InputError(
             f"{path.name} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: landmarks need "
@@ -70,14 +62,14 @@ def read_landmarks(path: Path) -> Landmarks:
     names: list[str] = []
     numbers: list[list[float]] = []
     for line in reader:
-        cells = {key: (line.get(key) or "").strip() for key in (*COLUMNS, "name")}
+        cells = dict(zip(header, (cell.strip() for cell in line), strict=False))
         if not any(cells.values()):
             continue
-        values = [_number(cells[key]) for key in COLUMNS]
+        values = [_number(cells.get(key, "")) for key in COLUMNS]
         wrong = [key for key, value in zip(COLUMNS, values, strict=True) if value is None]
         if wrong:
             problems.append(f"{path.name}, line {reader.line_num}: {', '.join(wrong)} must be a number.")
-        names.append(cells["name"] or str(len(names) + 1))
+        names.append(cells.get("name") or str(len(names) + 1))
         numbers.append([value or 0.0 for value in values])
     if not numbers and not problems:
         problems.append(f"{path.name} holds no landmark below the names of its columns.")

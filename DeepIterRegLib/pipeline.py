@@ -27,8 +27,7 @@ from DeepIterRegLib.alignment import (
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.bone import Skull, bone_agreement
 from DeepIterRegLib.calibration import BetweenRuns, Corrected, GeometrySlack, correct_views
-from DeepIterRegLib.confidence import View as ShownRun
-from DeepIterRegLib.confidence import assess, check_inputs
+from DeepIterRegLib.confidence import MaskedView, assess, check_inputs
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
 from DeepIterRegLib.initial import NetworkInit, Scene, level_record, view_znccs
@@ -299,7 +298,7 @@ def register(
             "patient, that angles, SID and SOD are right, and look at the masks with `deepiterreg segment`."
         )
     report("Confidence", 0.0)
-    shown = [ShownRun(v.channels, v.valid, v.carm, m) for v, m in zip(scene.views, masks, strict=True)]
+    shown = [MaskedView(v.channels, v.valid, v.carm, m) for v, m in zip(scene.views, masks, strict=True)]
     confidence = assess(scene.points, shown, current, cta.centre_mm, seed=settings.seed)
     clock.stop("confidence")
     report("Confidence", 1.0)

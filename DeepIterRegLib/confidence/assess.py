@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from DeepIterRegLib.alignment import Points
-from DeepIterRegLib.confidence.features import AXES, AXIS_NAMES, View, features
+from DeepIterRegLib.confidence.features import AXES, AXIS_NAMES, MaskedView, features
 from DeepIterRegLib.confidence.model import SHIPPED, ConfidenceModel, load_model
 from DeepIterRegLib.registration import Confidence
 
@@ -37,7 +37,7 @@ REASONS: dict[str, tuple[int, str]] = {
 
 def assess(
     points: Points,
-    views: Sequence[View],
+    views: Sequence[MaskedView],
     cta_to_carm: np.ndarray,
     centre_cta_mm: np.ndarray,
     *,

@@ -17,6 +17,7 @@ from DeepIterRegLib.alignment import (
     REFINE,
     Measure,
     Points,
+    View,
     levenberg_marquardt,
     make_target,
     move,
@@ -52,27 +53,14 @@ _RIVALS = SearchSettings(rotation_step_deg=10.0, rows=72, points=2000, candidate
 
 
 @dataclass(frozen=True)
-class View:
-    """One view of the patient, as it was registered.
+class MaskedView(View):
+    """A view as vessels were aligned to it (`channels` of the contrast in the vessel mask), with the DSA's masks."""
 
-    Attributes
-    ----------
-    channels : (3, rows, columns)
-        From `alignment.vessel_channels`, of the contrast in the vessel mask.
-    valid : (rows, columns) bool
-    carm
-    masks
-        Of the DSA.
-    """
-
-    channels: np.ndarray
-    valid: np.ndarray
-    carm: CArm
     masks: DsaMasks
 
 
 def features(
-    points: Points, views: Sequence[View], cta_to_carm: np.ndarray, centre_cta_mm: np.ndarray, seed: int = 0
+    points: Points, views: Sequence[MaskedView], cta_to_carm: np.ndarray, centre_cta_mm: np.ndarray, seed: int = 0
 ) -> dict[str, float]:
     """Features of a registration, each pooled over the views (see `pool`): the worst view counts, or their mean."""
     found = []
@@ -101,7 +89,7 @@ def pooled(name: str, values: Sequence[float]) -> float:
 
 def view_features(
     points: Points,
-    view: View,
+    view: MaskedView,
     cta_to_carm: np.ndarray,
     centre_cta_mm: np.ndarray,
     others: np.ndarray,
@@ -136,7 +124,7 @@ def near_and_far(
 
 
 def _score_features(
-    points: Points, view: View, cta_to_carm: np.ndarray, centre_cta_mm: np.ndarray, rng: np.random.Generator
+    points: Points, view: MaskedView, cta_to_carm: np.ndarray, centre_cta_mm: np.ndarray, rng: np.random.Generator
 ) -> dict[str, float]:
     """ZNCC at two resolutions, against misposed controls, and its curvature."""
     common = (view.channels, view.valid, view.carm)
@@ -169,7 +157,7 @@ def _score_features(
     return out
 
 
-def rivals(points: Points, view: View, centre_cta_mm: np.ndarray, seed: int = 0) -> np.ndarray:
+def rivals(points: Points, view: MaskedView, centre_cta_mm: np.ndarray, seed: int = 0) -> np.ndarray:
     """Best poses (K, 4, 4) of an independent, coarser search over the whole box about the radiological pose."""
     rng = np.random.default_rng(seed)
     common = (view.channels, view.valid, view.carm)
@@ -186,7 +174,7 @@ def rivals(points: Points, view: View, centre_cta_mm: np.ndarray, seed: int = 0)
 
 def _rival_features(
     points: Points,
-    view: View,
+    view: MaskedView,
     cta_to_carm: np.ndarray,
     centre_cta_mm: np.ndarray,
     others: np.ndarray,
@@ -230,7 +218,7 @@ def _basins(poses: np.ndarray, scores: np.ndarray, own: float, carm: CArm, centr
 
 
 def _half_features(
-    points: Points, view: View, cta_to_carm: np.ndarray, centre_cta_mm: np.ndarray, rng: np.random.Generator
+    points: Points, view: MaskedView, cta_to_carm: np.ndarray, centre_cta_mm: np.ndarray, rng: np.random.Generator
 ) -> dict[str, float]:
     """How far (MPE, mm) a step on part of the evidence leads away: arteries, veins, halves of the image, half of the points."""
     image = view.channels[0]
@@ -278,7 +266,7 @@ def _half_features(
     }
 
 
-def _content_features(points: Points, view: View, line: Centreline) -> dict[str, float]:
+def _content_features(points: Points, view: MaskedView, line: Centreline) -> dict[str, float]:
     """What there is to go by: amount of vessel, contrast, veins, vessels cut by the image's edge."""
     valid, masks = view.valid, view.masks
     length_mm = len(line.index) * line.pixel_mm / view.carm.magnification
@@ -320,7 +308,7 @@ __all__ = [
     "AXES",
     "AXIS_NAMES",
     "NEAR_MM",
-    "View",
+    "MaskedView",
     "clipped_share",
     "contrast_to_noise",
     "features",

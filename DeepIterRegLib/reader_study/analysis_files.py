@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import jinja2
 from markupsafe import Markup
 
 from DeepIterRegLib.reader_study.analysis import Analysis
 from DeepIterRegLib.reader_study.plots import preference_svg, scores_svg
 from DeepIterRegLib.reader_study.ranks import EQUAL, SCALE
 from DeepIterRegLib.reader_study.tables import table_text
+from DeepIterRegLib.report.page import page_environment
 
 ANALYSIS_FILES = ("analysis.html", "analysis.json", "preferred.csv", "wilcoxon.csv", "agreement.csv")
 _HERE = Path(__file__).parent
@@ -38,13 +38,7 @@ def write_analysis(folder: Path, analysis: Analysis) -> None:
     agreement = ((*a.readers, a.n, a.same_rank, a.kappa_linear, a.kappa_quadratic) for a in analysis.agreement)
     header = ("reader", "other", "n", "same_rank", "kappa_linear", "kappa_quadratic")
     (folder / "agreement.csv").write_text(table_text(header, agreement), encoding="utf-8")
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(_HERE)
     environment.filters["p"] = p_words
     page = environment.get_template("analysis.html").render(
         analysis=analysis,

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
 
 from DeepIterRegLib.reader_study.ranks import SCALE
 from DeepIterRegLib.report import images
+from DeepIterRegLib.report.page import page_environment
 
 _HERE = Path(__file__).parent
 
@@ -59,13 +59,7 @@ def write_reading_page(path: Path, study: str, reader: str, order: Sequence[str]
         Comparisons as they are to be shown.
     pictures
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_environment(_HERE)
     data = {"study": study, "reader": reader, **pictures.to_json_dict(order)}
     page = environment.get_template("read.html").render(
         reader=reader,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.typed import csv_lines
 
 
 @dataclass(frozen=True)
@@ -36,14 +37,7 @@ def read_table(table: Path, needed: Sequence[str]) -> tuple[list[Row], list[str]
     InputError
         No such file, not text, columns missing or twice, no row at all.
     """
-    if not table.is_file():
-        raise InputError(f"Table {table} does not exist: give a CSV file with the columns {','.join(needed)}.")
-    try:
-        text = table.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"Table {table.name} is not a UTF-8 text file: save it as CSV UTF-8.") from error
-    first = text.partition("\n")[0]
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
+    reader = csv_lines(table, "Table", f"give a CSV file with the columns {','.join(needed)}")
     try:
         header = [name.strip().lower() for name in next(reader, [])]
         missing = [name for name in needed if name not in header]

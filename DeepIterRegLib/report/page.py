@@ -48,15 +48,20 @@ class ShownView:
     radiological_projection: np.ndarray
 
 
-def write_report(path: str | Path, registration: Registration, views: Sequence[ShownView]) -> None:
-    """Write the page into an HTML file, with every view to choose from."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
+def page_environment(folder: Path) -> jinja2.Environment:
+    """For the pages whose templates stand in a folder: all values escaped, an unknown name is an error."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def write_report(path: str | Path, registration: Registration, views: Sequence[ShownView]) -> None:
+    """Write the page into an HTML file, with every view to choose from."""
+    environment = page_environment(_HERE)
     environment.filters |= {"words": words, "percent": percent}
     data = {"views": [viewer_data(view, len(views)) for view in views], "tint": [int(c) for c in images.RED]}
     page = environment.get_template("page.html").render(

@@ -20,15 +20,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from DeepIterRegLib.evaluation.runner import THREAD_VARIABLES
+
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "bench-cache"
-THREAD_VARIABLES = (
-    "NUMBA_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)
 
 Case = dict[str, Any]
 Result = dict[str, Any]

@@ -110,12 +110,12 @@ def prepared(
     occlusion: str,
 ) -> Prepared:
     from DeepIterRegLib.alignment import vessel_channels
-    from DeepIterRegLib.confidence.features import View
+    from DeepIterRegLib.confidence.features import MaskedView
     from DeepIterRegLib.pipeline import contrast_image
 
     channels = vessel_channels(contrast_image(masks, valid), valid).astype(np.float32)
     masks = replace(masks, vesselness=masks.vesselness.astype(np.float16), arrival_time_s=np.zeros(0, np.float32))
-    return Prepared(points, View(channels, valid, carm, masks), truth, centre_mm, injection, occlusion)
+    return Prepared(points, MaskedView(channels, valid, carm, masks), truth, centre_mm, injection, occlusion)
 
 
 def varied_patient(seed: int, small: bool) -> Prepared:

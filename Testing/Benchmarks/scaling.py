@@ -12,7 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import benchmarking
-from benchmarking import ROOT, THREAD_VARIABLES, Options, table, verdict
+from benchmarking import ROOT, Options, table, verdict
+
+from DeepIterRegLib.evaluation.runner import THREAD_VARIABLES
 
 TARGET_RATIO = 1.7
 PATIENT_SEED, CASES, SMALL_CASES = 1, 24, 4

@@ -13,7 +13,7 @@ from vessel_tree import vessel_tree
 
 from DeepIterRegLib.alignment import vessel_channels
 from DeepIterRegLib.angiogram import Angiogram, PatientMotion
-from DeepIterRegLib.confidence import View, assess, check_inputs
+from DeepIterRegLib.confidence import MaskedView, assess, check_inputs
 from DeepIterRegLib.confidence.assess import REASONS, reasons_of
 from DeepIterRegLib.confidence.features import features, pool, pooled, rivals, view_features
 from DeepIterRegLib.confidence.model import SHIPPED, ConfidenceModel, Linear, load_model, save_model
@@ -60,9 +60,9 @@ def masks_at(mask: Volume, cta_to_carm: np.ndarray) -> DsaMasks:
     return DsaMasks(-soft, soft * vessels, vessels, vessels & ~late, vessels & late, np.where(late, 6.0, 1.0))
 
 
-def view_of(masks: DsaMasks) -> View:
+def view_of(masks: DsaMasks) -> MaskedView:
     valid = np.ones(masks.vessels.shape, dtype=bool)
-    return View(vessel_channels(contrast_image(masks, valid), valid), valid, CARM, masks)
+    return MaskedView(vessel_channels(contrast_image(masks, valid), valid), valid, CARM, masks)
 
 
 MASKS = masks_at(MASK, TRUTH)
@@ -291,7 +291,7 @@ def test_wrong_patient_is_not_accepted() -> None:
     valid = (run.frames > 0).all(axis=0)
     frames = subtract(to_log(run.frames.astype(np.float32), 1.0), valid, mask_frames=run.mask_frames).frames
     masks = segment_dsa(Angiogram(frames, run.carm, run.frame_times_s, valid))
-    view = View(vessel_channels(contrast_image(masks, valid), valid), valid, run.carm, masks)
+    view = MaskedView(vessel_channels(contrast_image(masks, valid), valid), valid, run.carm, masks)
     common = ((view,),)
     points, centre = vessel_points(other.vessels), other.cta.centre_mm
     found = search(points, *common, pose.radiological(centre), centre)
