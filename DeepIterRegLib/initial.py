@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,7 +79,8 @@ class Scene:
 class Started:
     """Where the refinement starts, how that came about, and what a reader must know of it.
 
-    `climbed` tells that the poses stand where a search or its levels left them.
+    `climbed` tells that the poses stand where a search or its levels left them; `skull_poses` (K, 4, 4) is where the skull
+    alone fits best, if it was asked.
     """
 
     found: Found
@@ -87,6 +88,7 @@ class Started:
     climbed: bool = False
     records: tuple[StageRecord, ...] = ()
     warnings: tuple[str, ...] = ()
+    skull_poses: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 4)))
 
 
 def initial_pose(
@@ -127,9 +129,8 @@ def initial_pose(
         try:
             proposals = network_poses(scene, start if given is None else given, network_settings, seed)
         except InputError as error:
-            warnings.extend(
-                f"The network was not asked: {problem} The search was used instead." for problem in error.problems
-            )
+            instead = " The search was used instead." if init == "network" else ""
+            warnings.extend(f"The network was not asked: {problem}{instead}" for problem in error.problems)
         else:
             scores = scene_znccs(scene, proposals, saturation_mm, seed)
             best = float(scores.max())
@@ -187,7 +188,7 @@ def initial_pose(
     proposed = replace(found, score=score(found.cta_to_carm))
     accepted = proposed.score >= at_start.score
     record = InitRecord(init, accepted, proposed.score, at_start.score)
-    return Started(proposed if accepted else at_start, record, accepted, tuple(records), tuple(warnings))
+    return Started(proposed if accepted else at_start, record, accepted, tuple(records), tuple(warnings), bone)
 
 
 def _bone_poses(

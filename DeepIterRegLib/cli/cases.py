@@ -61,7 +61,7 @@ def register(
         typer.Option(
             metavar="radiological|search|network|bone|auto|landmarks|FILE",
             help="Where to start; bone: the skull in the mask frame; auto: bone, search, network; FILE: a pose (.tfm, .h5, .json). "
-            "Default: search (paper: radiological).",
+            "Default: auto (paper: radiological).",
         ),
     ] = None,
     weights: Annotated[

@@ -487,7 +487,10 @@ def loss_summary(study: Study, done: list[Done]) -> Summary:
         settled = np.array([r[score]["settled"] for _, r in done])
         drawings[f"losses_{score}"] = (
             title,
-            plots.traces({score.replace("_", " "): ([float(n * every) for n in range(len(curves))], curves)}, score.replace("_", " ")),
+            plots.traces(
+                {score.replace("_", " "): ([float(n * every) for n in range(len(curves))], curves)},
+                score.replace("_", " "),
+            ),
         )
         gain = np.array([r[score]["best"] - r[score]["first"] for _, r in done])
         comparison.append(
