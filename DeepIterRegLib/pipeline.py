@@ -28,9 +28,9 @@ from DeepIterRegLib.alignment import (
     vessel_channels,
 )
 from DeepIterRegLib.angiogram import Angiogram
-from DeepIterRegLib.bone import Skull, bone_agreement
+from DeepIterRegLib.bone import BoneAgreement, Skull, bone_agreement
 from DeepIterRegLib.calibration import BetweenRuns, Corrected, GeometrySlack, correct_views
-from DeepIterRegLib.confidence import MaskedView, assess, check_inputs
+from DeepIterRegLib.confidence import MaskedView, assess, check_inputs, with_skull
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
 from DeepIterRegLib.initial import NetworkInit, Scene, level_record, view_znccs
@@ -319,6 +319,10 @@ def register(
     report("Confidence", 0.0)
     shown = [MaskedView(v.channels, v.valid, v.carm, m) for v, m in zip(scene.views, masks, strict=True)]
     confidence = assess(scene.points, shown, current, cta.centre_mm, seed=settings.seed)
+    skull = _agreements(cta, runs, current)
+    if skull:
+        worst = max(skull.values(), key=lambda agreement: agreement.distance_mm)
+        confidence = with_skull(confidence, worst.score, worst.best_score, worst.distance_mm)
     clock.stop("confidence")
     report("Confidence", 1.0)
     return Registration(
@@ -334,7 +338,7 @@ def register(
             *doubts,
             *started.warnings,
             *_warnings(runs, views, init, current, radiological, settings),
-            *(_bone_warnings(cta, runs, current) if settings.init in ("bone", "auto") else ()),
+            *_skull_warnings(skull, len(runs)),
             *_warnings_of_corrections(views, corrected),
         ),
         settings=asdict(settings),
@@ -620,23 +624,27 @@ def _warnings(
     return tuple(warnings)
 
 
-def _bone_warnings(cta: Volume, runs: Sequence[Angiogram], cta_to_carm: np.ndarray) -> tuple[str, ...]:
-    """Where the skull, uphill from the vessels' pose, ends elsewhere."""
-    warnings = []
-    for number, run in enumerate(runs, 1):
-        if run.unsubtracted is None:
-            continue
-        try:
-            agreement = bone_agreement(cta, run, cta_to_carm)
-        except InputError:  # no bone in the CTA: said already
-            return ()
-        if agreement.distance_mm > SUCCESS_MM:
-            where = f" in DSA {number}" if len(runs) > 1 else ""
-            warnings.append(
-                f"Skull and vessels disagree{where}: the skull fits best {agreement.distance_mm:.1f} mm (on the detector) from the "
-                f"vessels' pose (gradient correlation {agreement.best_score:.2f} there, {agreement.score:.2f} here): check the overlay."
-            )
-    return tuple(warnings)
+def _agreements(cta: Volume, runs: Sequence[Angiogram], cta_to_carm: np.ndarray) -> dict[int, BoneAgreement]:
+    """What the skull says of a pose, by the number of each run whose mask frame shows it."""
+    try:
+        return {
+            number: bone_agreement(cta, run, cta_to_carm)
+            for number, run in enumerate(runs, 1)
+            if run.unsubtracted is not None
+        }
+    except InputError:  # no bone in the CTA: said where it was looked for
+        return {}
+
+
+def _skull_warnings(agreements: dict[int, BoneAgreement], count: int) -> tuple[str, ...]:
+    """Where the skull, uphill from the pose found, ends elsewhere."""
+    return tuple(
+        f"Skull and vessels disagree{f' in DSA {number}' if count > 1 else ''}: the skull fits best {agreement.distance_mm:.1f} mm (on "
+        f"the detector) from the pose found (gradient correlation {agreement.best_score:.2f} there, {agreement.score:.2f} here): "
+        "check the overlay."
+        for number, agreement in agreements.items()
+        if agreement.distance_mm > SUCCESS_MM
+    )
 
 
 def _versions() -> dict[str, str]:

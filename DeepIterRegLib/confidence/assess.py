@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from DeepIterRegLib.alignment import Points
 from DeepIterRegLib.confidence.features import AXES, AXIS_NAMES, MaskedView, features
-from DeepIterRegLib.confidence.model import SHIPPED, ConfidenceModel, load_model
+from DeepIterRegLib.confidence.model import SHIPPED, SHIPPED_SKULL, ConfidenceModel, load_model
 from DeepIterRegLib.registration import Confidence
 
 MOST_REASONS = 4
+NO_REASON = "No single sign speaks against the result; together they leave it uncertain."
 # What a feature outside of the range of right registrations means, said to a clinician; the side on which it is bad, -1
 # below the range, 1 above.
 REASONS: dict[str, tuple[int, str]] = {
@@ -26,6 +29,8 @@ REASONS: dict[str, tuple[int, str]] = {
     "score_above_controls": (-1, "Wrong poses on purpose score nearly as well as this one."),
     "shift_mm_kinds": (1, "Arteries and veins of the DSA do not want the same pose ({value:.0f} mm apart)."),
     "shift_mm_halves": (1, "The halves of the image do not want the same pose ({value:.0f} mm apart)."),
+    "skull_score": (-1, "The skull of the CTA hardly fits the run's mask frame at this pose ({value:.2f})."),
+    "skull_distance_mm": (1, "The skull fits the mask frame best {value:.1f} mm (on the detector) from this pose."),
     "content_length": (-1, "The DSA shows few vessels."),
     "content_clipped": (1, "Many vessels are cut off at the edge of the image."),
     **{
@@ -67,6 +72,47 @@ def assess(
     return Confidence(probability, error_mm, state, reasons, {name: float(f"{v:.5g}") for name, v in seen.items()})
 
 
+def with_skull(
+    vessels: Confidence, score: float, best_score: float, distance_mm: float, model: ConfidenceModel | None = None
+) -> Confidence:
+    """What the skull in the mask frame adds to what the vessels say.
+
+    Parameters
+    ----------
+    vessels
+        As from `assess`.
+    score, best_score, distance_mm
+        As from `bone_agreement`: fit of the skull at the pose, at its own optimum nearby, and how far that is; of the run in
+        which they disagree most.
+    model
+        The one that ships, unless given.
+    """
+    model = model or load_model(SHIPPED_SKULL)
+    probability = min(max(vessels.probability, 1e-6), 1 - 1e-6)
+    seen = {
+        **vessels.features,
+        "vessels_log_odds": math.log(probability / (1 - probability)),
+        "skull_score": score,
+        "skull_distance_mm": distance_mm,
+        "skull_loss": best_score - score,
+    }
+    probability, error_mm = model.predict(seen)
+    state = model.state(probability)
+    if state == "accepted":
+        reasons: tuple[str, ...] = ()
+    else:  # the vessels' own reasons hold whatever the skull says
+        own = tuple(r for r in vessels.reasons if r != NO_REASON)
+        reasons = (*(r for r in reasons_of(seen, model) if r != NO_REASON), *own)[:MOST_REASONS] or (NO_REASON,)
+    return replace(
+        vessels,
+        probability=probability,
+        expected_error_mm=error_mm,
+        state=state,
+        reasons=reasons,
+        features={name: float(f"{v:.5g}") for name, v in seen.items()},
+    )
+
+
 def reasons_of(seen: Mapping[str, float], model: ConfidenceModel) -> tuple[str, ...]:
     """Sentences on what lies outside of the range of right registrations, the farthest first."""
     found = []
@@ -81,4 +127,4 @@ def reasons_of(seen: Mapping[str, float], model: ConfidenceModel) -> tuple[str, 
             )
     found.sort(key=lambda item: -item[0])
     sentences = tuple(sentence for _, sentence in found[:MOST_REASONS])
-    return sentences or ("No single sign speaks against the result; together they leave it uncertain.",)
+    return sentences or (NO_REASON,)

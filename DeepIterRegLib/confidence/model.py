@@ -19,6 +19,7 @@ from DeepIterRegLib.registration import State
 
 FORMAT = "DeepIterReg confidence 1"
 SHIPPED = MODELS / "confidence.json"
+SHIPPED_SKULL = MODELS / "confidence_skull.json"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def save_model(model: ConfidenceModel, path: Path, card: dict[str, Any]) -> None
     path.with_suffix(".part").rename(path)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def load_model(path: Path = SHIPPED) -> ConfidenceModel:
     """The model of a file.
 

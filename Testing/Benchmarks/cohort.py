@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,10 @@ SMALL_RADIUS_MM = 0.7
 
 
 def settings_of(row: str, small: bool) -> Any:
-    """Phantom settings of a row."""
+    """Phantom settings of a row; in all of them the skull of the run differs from that of the CTA (jaw, headrest, blur)."""
     import robustness
+
+    from DeepIterRegLib.phantom.settings import DIFFERENT_SKULL
 
     base = robustness.phantom_settings(small)
     run = base.run
@@ -49,7 +51,7 @@ def settings_of(row: str, small: bool) -> Any:
         run = replace(run, motion_mm=2.0, motion_deg=2.0)
     if row in ("arterial phase", "few vessels"):
         run = replace(run, duration_s=(3.0, 4.0), frames_per_s=(3.0, 4.0))
-    return replace(base, run=run)
+    return replace(base, run=run, skull=DIFFERENT_SKULL)
 
 
 def without(patient: Any, share: float, rng: np.random.Generator) -> Any:
@@ -67,8 +69,22 @@ def without(patient: Any, share: float, rng: np.random.Generator) -> Any:
     return replace(patient, occluded=patient.occluded | lost)
 
 
-def run_case(case: Case) -> Result:
-    """One patient in one row: CTA and both runs from files, segmented once; registered by one view and by both."""
+@dataclass(frozen=True)
+class Made:
+    """A patient of a row, as read from files and segmented; `truths` are where the head stood in each run's mask frame."""
+
+    cta: Any
+    runs: tuple[Any, Any]
+    vessels: Any
+    masks: tuple[Any, Any]
+    truth: np.ndarray
+    truths: tuple[np.ndarray, np.ndarray]
+    centreline_mm: np.ndarray
+    facts: dict[str, Any]
+
+
+def make(row: str, seed: int, small: bool) -> Made:
+    """CTA and both runs to files and back; each row has patients of its own."""
     from DeepIterRegLib.dicom import read_angiogram
     from DeepIterRegLib.phantom import make_patient, second_run, write_patient
     from DeepIterRegLib.segmentation.cta import segment_vessels
@@ -76,50 +92,71 @@ def run_case(case: Case) -> Result:
     from DeepIterRegLib.volume import load_volume
     from DeepIterRegLib.volume_checks import prepare_cta
 
-    row, small = case["row"], case.get("small", False)
     number = list(ROWS).index(row)
-    # Each row has patients of its own.
-    patient = make_patient(case["seed"] + 10_000 * number, settings_of(row, small))
-    rng = np.random.default_rng([case["seed"], number])
+    patient = make_patient(seed + 100 * number, settings_of(row, small))
+    rng = np.random.default_rng([seed, number])
     patient = without(patient, {"occluded": 0.3, "few vessels": 0.6}.get(row, 0.0), rng)
     views = [second_run(patient, view, seed=n) for n, view in enumerate(rng.permutation(["ap", "lateral"]))]
     with tempfile.TemporaryDirectory() as folder:
         write_patient(views[0], folder, views[1])
         cta, _ = prepare_cta(load_volume(Path(folder, "cta.nii.gz")))
-        angiograms = [read_angiogram(Path(folder, name)) for name in ("dsa.dcm", "dsa2.dcm")]
-    vessels, masks = segment_vessels(cta), [segment_dsa(a) for a in angiograms]
-    truth, centreline = patient.cta_to_carm, patient.centrelines.points_mm
-    found: Result = {
+        first, second = (read_angiogram(Path(folder, name)) for name in ("dsa.dcm", "dsa2.dcm"))
+    # Frames are brought to the mask frame before subtraction: there the head stands in what is shown and registered.
+    at_mask = [view.run.motion[view.run.mask_frames[0]] @ view.cta_to_carm for view in views]
+    facts = {
         "injection": patient.run.injection,
         "occlusion": patient.occlusion,
         "first": "lateral" if abs(views[0].carm.beam_axis[0]) > abs(views[0].carm.beam_axis[1]) else "AP",
-        "veins": [bool(m.veins.any()) for m in masks],
     }
-    for name, count in (("one", 1), ("two", 2)):
-        found[name] = registered(cta, angiograms[:count], vessels, masks[:count], truth, centreline)
-    return found
+    return Made(
+        cta,
+        (first, second),
+        segment_vessels(cta),
+        (segment_dsa(first), segment_dsa(second)),
+        patient.cta_to_carm,
+        (at_mask[0], at_mask[1]),
+        patient.centrelines.points_mm,
+        facts,
+    )
 
 
-def registered(
-    cta: Any, angiograms: list[Any], vessels: Any, masks: list[Any], truth: np.ndarray, centreline_mm: np.ndarray
-) -> Result:
-    """Errors, seconds and confidence of one registration."""
+def run_case(case: Case) -> Result:
+    """One patient in one row, registered by one view and by both."""
+    from DeepIterRegLib.errors import InputError
+
+    try:
+        made = make(case["row"], case["seed"], case.get("small", False))
+    except InputError as error:  # a run without a vessel to be found
+        return {"first": "-", "injection": "-", "one": {"error": str(error)}, "two": {"error": str(error)}}
+    return {
+        **made.facts,
+        "veins": [bool(masks.veins.any()) for masks in made.masks],
+        "one": registered(made, 1),
+        "two": registered(made, 2),
+    }
+
+
+def registered(made: Made, count: int) -> Result:
+    """Errors, seconds and confidence of one registration by the first `count` views."""
     from DeepIterRegLib.errors import RegistrationError
     from DeepIterRegLib.geometry import mpe_mm, pose
     from DeepIterRegLib.pipeline import RegistrationSettings, register
 
+    cta, runs, masks = made.cta, made.runs[:count], made.masks[:count]
+    settings = RegistrationSettings.preset("default")
     try:
-        result = register(cta, angiograms, RegistrationSettings.preset("default"), cta_mask=vessels, dsa_masks=masks)
+        result = register(cta, runs, settings, cta_mask=made.vessels, dsa_masks=masks)
     except RegistrationError as refused:
         return {"error": str(refused)}
-    found = result.cta_to_carm
-    shift = pose.transform(found, centreline_mm) - pose.transform(truth, centreline_mm)
+    found, truth, line = result.cta_to_carm, made.truths[0], made.centreline_mm
+    shift = pose.transform(found, line) - pose.transform(truth, line)
     middle = pose.transform(found, cta.centre_mm[None])[0] - pose.transform(truth, cta.centre_mm[None])[0]
     confidence = result.confidence
     return {
-        "mpe_mm": max(float(mpe_mm(a.carm, found, truth, cta.centre_mm)) for a in angiograms),
+        "mpe_mm": max(float(mpe_mm(a.carm, found, t, cta.centre_mm)) for a, t in zip(runs, made.truths, strict=False)),
+        "mpe_at_peak_mm": max(float(mpe_mm(a.carm, found, made.truth, cta.centre_mm)) for a in runs),
         "mtre_mm": float(np.linalg.norm(shift, axis=1).mean()),
-        "depth_mm": max(float(abs(middle @ np.asarray(a.carm.beam_axis))) for a in angiograms),
+        "depth_mm": max(float(abs(middle @ np.asarray(a.carm.beam_axis))) for a in runs),
         "score": result.score,
         "seconds": result.seconds["total"],
         "probability": confidence.probability if confidence else None,
@@ -162,13 +199,25 @@ def rows_of(records: Sequence[dict[str, Any]]) -> str:
                     f"{good.sum()} of {len(good)}",
                     f"{100 * low:.0f} to {100 * high:.0f} %",
                     f"{np.median(mpe):.2f}",
+                    f"{np.median(values(group, views, 'mpe_at_peak_mm')):.2f}",
                     f"{np.median(mtre):.2f}",
                     f"{np.median(depth):.2f}",
                     f"{np.median(seconds):.1f}",
                     "; ".join(targets),
                 ]
             )
-    header = ["row", "views", "below 5 mm", "95 % interval", "MPE mm", "mTRE mm", "depth mm", "s", "targets"]
+    header = [
+        "row",
+        "views",
+        "below 5 mm",
+        "95 % interval",
+        "MPE mm",
+        "MPE peak",
+        "mTRE mm",
+        "depth mm",
+        "s",
+        "targets",
+    ]
     return table(header, lines)
 
 
@@ -215,9 +264,12 @@ def main(argv: list[str] | None = None) -> None:
     body = "\n\n".join(
         [
             "CTA and two runs (AP and lateral) of each patient written to files and read back, vessels by our own segmentation of all, "
-            f"`register` with the default preset; head offset uniform within +-{ROTATION_DEG:g} deg and +-{TRANSLATION_MM:g} mm on every "
-            "axis. One view: the first of the two, AP or lateral by chance. MPE is that of the worse view; mTRE is over all points of the "
-            "vessels' centrelines; depth is the error of the CTA's centre along the beam. Medians count failures.",
+            f"`register` with the default preset; head offset uniform within +-{ROTATION_DEG:g} deg and +-{TRANSLATION_MM:g} mm on "
+            "every axis. The skull of the runs differs from the CTA's: jaw opened up to 10 deg, headrest and wires, beam hardening, a "
+            "blurred CT. One view: the first of the two, AP or lateral by chance. MPE is that of the worse view, against where the head "
+            "stood in its mask frame, to which all frames are brought before subtraction; at peak contrast it may stand elsewhere "
+            "(MPE peak). mTRE is over all points of the vessels' centrelines; depth is the error of the CTA's centre along the beam. "
+            "Medians count failures.",
             "\n".join(f"- {row}: {note}" for row, note in NOTES.items()),
             rows_of(records),
             "## Above 5 mm",
