@@ -13,6 +13,7 @@ import slicer
 from DeepIterRegSlicer import results
 from DeepIterRegSlicer.mrml import imageOf, voxelsOf
 from DeepIterRegSlicer.parameters import LEFT, RIGHT
+from DeepIterRegSlicer.shown import brighten, fillColours, hiddenNode, showFrom, windowed
 
 Node = Any  # a vtkMRMLNode
 BOARD = "DeepIterReg.Checkerboard"  # on what is made here: the view it is for
@@ -36,8 +37,8 @@ def showCheckerboard(
 
     :param tileMm: side of a tile on the detector.
     """
-    board = _kept("vtkMRMLScalarVolumeNode", "checkerboard", view)
-    table = _kept("vtkMRMLColorTableNode", "checkerboard colours", view)
+    board = hiddenNode("vtkMRMLScalarVolumeNode", BOARD, view, f"DeepIterReg checkerboard {view}")
+    table = hiddenNode("vtkMRMLColorTableNode", BOARD, view, f"DeepIterReg checkerboard colours {view}")
     projection = voxelsOf(nodes.projection.GetImageData())
     image = np.where(_tiles(nodes.projection, tileMm), projection, np.float32(-1))
     held = board.GetImageData()
@@ -48,19 +49,11 @@ def showCheckerboard(
     else:
         board.SetAndObserveImageData(imageOf(image))
     board.CopyOrientation(nodes.projection)
-    _fillColours(table, colour)
-    display = board.GetDisplayNode()
-    if display is None:
-        display = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
-        display.SetSaveWithScene(False)
-        display.SetDefaultColorMap()
-        board.SetAndObserveDisplayNodeID(display.GetID())
+    fillColours(table, np.full(3, GREY), np.array(colour))  # from the background to a vessel
+    display = board.GetDisplayNode() or windowed(board, 0.0, 1.0)
     display.SetAndObserveColorNodeID(table.GetID())
-    display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(0.0, results.fullMm(nodes) / max(brightness, 0.01))
-    display.SetAutoThreshold(0)
-    display.SetThreshold(-0.5, 1e9)
-    display.ApplyThresholdOn()
+    brighten(board, brightness, nodes.projection)
+    showFrom(display, -0.5)
     return board
 
 
@@ -70,30 +63,6 @@ def _tiles(volume: Node, tileMm: float) -> np.ndarray:
     column_mm, row_mm, _ = volume.GetSpacing()
     down, right = ((np.arange(n) * mm // tileMm).astype(int) for n, mm in ((rows, row_mm), (columns, column_mm)))
     return ((down[:, None] + right[None]) % 2 == 1)[None]
-
-
-def _kept(className: str, name: str, view: str) -> Node:
-    """The node for a view, hidden and never saved; made at first use."""
-    found = slicer.mrmlScene.GetNodesByClass(className)
-    for n in range(found.GetNumberOfItems()):
-        if found.GetItemAsObject(n).GetAttribute(BOARD) == view:
-            return found.GetItemAsObject(n)
-    node = getattr(slicer, className)()
-    node.SetName(f"DeepIterReg {name} {view}")
-    node.SetAttribute(BOARD, view)
-    node.SetHideFromEditors(True)
-    node.SetSaveWithScene(False)
-    return slicer.mrmlScene.AddNode(node)
-
-
-def _fillColours(table: Node, colour: tuple[float, float, float]) -> None:
-    """From the background's grey to a vessel's colour."""
-    with slicer.util.NodeModify(table):
-        table.SetTypeToUser()
-        table.SetNumberOfColors(256)
-        for n in range(256):
-            strength = (n / 255) ** 0.5
-            table.SetColor(n, str(n), *(GREY + strength * (c - GREY) for c in colour), 1.0)
 
 
 # -- side by side -------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ class DeepIterRegParameterNode:
     firstFrame: Annotated[int, WithinRange(1, 9999)] = 1
     lastFrame: Annotated[int, WithinRange(0, 9999)] = 0
 
-    init: Init = Init.search
+    init: Init = Init.auto
     networkWeights: str = ""
     initialTransform: vtkMRMLLinearTransformNode
     ctaLandmarks: vtkMRMLMarkupsFiducialNode

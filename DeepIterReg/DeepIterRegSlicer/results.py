@@ -19,10 +19,11 @@ from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report.curves import level_names
 from DeepIterRegLib.report.images import RED
-from DeepIterRegLib.report.outputs import detector_image
+from DeepIterRegLib.report.outputs import detector_affine, detector_image
 from DeepIterRegLib.volume import Volume
 from DeepIterRegSlicer.mrml import RESULT, imageOf, isResultTransform, layersOfSegmentation, voxelsOf
 from DeepIterRegSlicer.prepared import ShownOutcome
+from DeepIterRegSlicer.shown import brighten, fillHue, lookAt, showVessels, windowed
 
 Node = Any  # a vtkMRMLNode
 NAME = "DeepIterReg"
@@ -30,7 +31,6 @@ _REFERENCE = "DeepIterReg."
 _INPUTS = ("DeepIterReg.cta", "DeepIterReg.dsa")  # references of a result: what was registered
 _AUTOMATIC, _MANUAL = "DeepIterReg.automatic", "DeepIterReg.manual"  # references between the two transforms
 MANUAL = "manual"  # the attribute `RESULT` of a manual pose
-_FULL_MM = "DeepIterReg.FullMm"  # on the projection: length of vessel that is shown at full brightness 1
 _FIRST, _LAST = "DeepIterReg.FirstFrame", "DeepIterReg.LastFrame"  # on the MinIP
 
 
@@ -107,13 +107,13 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
         registration = outcome.registration
         _fillTransform(made["ctaToCarm"], registration)
         made["registration"].SetText(json.dumps(registration.to_json_dict(), allow_nan=False))
-        _fillColours(made["tint"], RED / 255.0)
-        _fillColours(made["plain"], np.ones(3))
+        _fillHue(made["tint"], RED / 255.0)
+        _fillHue(made["plain"], np.ones(3))
         _fillFrames(made["frames"], outcome)
         fillProjection(made["projection"], outcome.projection, registration.carm, made["tint"])
         _fillMinip(made["minip"], outcome)
         _place(made["contrast"], outcome.contrast, registration.carm)
-        _display(made["contrast"], 0.0, 1.0)
+        windowed(made["contrast"], 0.0, 1.0)
         _fillVessels(made["vessels"], outcome, made["ctaToCarm"])
         _fillCarm(made["carmPoints"], made["frustum"], registration.carm)
         series = _fillScores(made["scores"], made["chart"], registration)
@@ -144,15 +144,9 @@ def _fillTransform(node: Node, registration: Registration) -> None:
     node.SetAttribute(RESULT, "ctaToCarm")
 
 
-def _fillColours(node: Node, colour: np.ndarray) -> None:
-    """One hue, from dim to full: thin vessels stay visible beside thick ones, and none is black on a dark vessel."""
-    node.SetTypeToUser()
+def _fillHue(node: Node, colour: np.ndarray) -> None:
     node.SetAttribute("Category", NAME)
-    node.SetNumberOfColors(256)
-    with slicer.util.NodeModify(node):  # or a view that shows it would follow every colour
-        for n in range(256):
-            strength = 0.55 + 0.45 * (n / 255) ** 0.5
-            node.SetColor(n, str(n), *(strength * colour), 1.0)
+    fillHue(node, colour)
 
 
 def _place(node: Node, image: np.ndarray, carm: CArm) -> None:
@@ -160,19 +154,6 @@ def _place(node: Node, image: np.ndarray, carm: CArm) -> None:
     stood = detector_image(image, carm)
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(stood.affine))
     node.SetAndObserveImageData(imageOf(stood.voxels))
-
-
-def _display(node: Node, low: float, high: float) -> Node:
-    """A display node with a window of ours. The usual one first looks for a window of its own, 6 ms at 1024 x 1024."""
-    display = node.GetDisplayNode()
-    if display is None:
-        display = node.GetScene().AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
-        display.AutoWindowLevelOff()
-        display.SetDefaultColorMap()
-        node.SetAndObserveDisplayNodeID(display.GetID())
-    display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(low, high)
-    return display
 
 
 def _fillFrames(node: Node, outcome: ShownOutcome) -> None:
@@ -197,7 +178,7 @@ def _fillBrowser(browser: Node, frames: Node, outcome: ShownOutcome) -> Node:
         if frame is None:  # the browser would make one itself, and look for a window
             frame = frames.GetScene().AddNewNodeByClass("vtkMRMLScalarVolumeNode", frames.GetName())
             browser.AddProxyNode(frame, frames, False)
-        _display(frame, *outcome.window)
+        windowed(frame, *outcome.window)
         browser.SetSelectedItemNumber(outcome.fullest)
     slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
     return frame
@@ -207,22 +188,13 @@ def _fillMinip(node: Node, outcome: ShownOutcome) -> None:
     _place(node, outcome.minip.copy(), outcome.angiogram.carm)  # a copy: `showMinip` writes into it
     node.SetAttribute(_FIRST, "0")
     node.SetAttribute(_LAST, str(len(outcome.angiogram.frames) - 1))
-    _display(node, *outcome.window)
+    windowed(node, *outcome.window)
 
 
 def fillProjection(node: Node, image: np.ndarray, carm: CArm, tint: Node) -> None:
     """A projection (row, column), mm, on the detector, in a colour table."""
-    seen = image[image > 0]
-    full = max(float(np.percentile(seen, 98)), 1e-3) if seen.size else 1.0
     _place(node, image, carm)
-    node.SetAttribute(_FULL_MM, f"{full:.6g}")
-    display = _display(node, 0.0, full)
-    display.SetAndObserveColorNodeID(tint.GetID())
-    # Where there is no vessel the image is transparent: alpha is all or nothing in a slice view.
-    display.SetAutoThreshold(0)
-    display.SetLowerThreshold(0.03 * full)
-    display.SetUpperThreshold(1e9)
-    display.ApplyThresholdOn()
+    showVessels(node, image).SetAndObserveColorNodeID(tint.GetID())
 
 
 def _fillVessels(node: Node, outcome: ShownOutcome, ctaToCarm: Node) -> None:
@@ -442,14 +414,7 @@ def showOverlay(nodes: RegistrationNodes, sliceNode: Node, compositeNode: Node, 
 
 def lookAtDetector(carm: CArm, sliceNode: Node) -> None:
     """Columns to the right, rows downwards, the whole detector in view."""
-    across, up = np.array(carm.column_axis), -np.array(carm.row_axis)
-    middle = carm.pixel_positions(np.array([[(carm.columns - 1) / 2, (carm.rows - 1) / 2]]))[0]
-    sliceNode.SetSliceToRASByNTP(*np.cross(across, up), *across, *middle, 0)
-    wide, high, _ = sliceNode.GetDimensions()
-    row_mm, column_mm = carm.pixel_spacing_mm
-    scale = max(carm.columns * column_mm / max(wide, 1), carm.rows * row_mm / max(high, 1))
-    sliceNode.SetFieldOfView(wide * scale, high * scale, sliceNode.GetFieldOfView()[2])
-    sliceNode.SetSliceOffset(sliceNode.GetSliceOffset())
+    lookAt(sliceNode, detector_affine(carm), carm.columns, carm.rows)
 
 
 def showFrame(nodes: RegistrationNodes, number: int, compositeNode: Node) -> None:
@@ -487,7 +452,7 @@ def setTint(nodes: RegistrationNodes, coloured: bool, colour: tuple[float, float
     if coloured and nodes.tint is not None:
         nodes.tint.GetColor(255, brightest)
     if coloured and nodes.tint is not None and not np.allclose(brightest[:3], colour, atol=1e-3):
-        _fillColours(nodes.tint, np.array(colour))
+        _fillHue(nodes.tint, np.array(colour))
         if nodes.vessels is not None and nodes.vessels.GetSegmentation().GetNumberOfSegments():
             nodes.vessels.GetSegmentation().GetNthSegment(0).SetColor(*colour)
     table = nodes.tint if coloured else nodes.plain
@@ -497,12 +462,7 @@ def setTint(nodes: RegistrationNodes, coloured: bool, colour: tuple[float, float
 
 def setBrightness(nodes: RegistrationNodes, brightness: float) -> None:
     """1 as shown at first; more makes thin vessels brighter."""
-    nodes.projection.GetDisplayNode().SetWindowLevelMinMax(0.0, fullMm(nodes) / max(brightness, 0.01))
-
-
-def fullMm(nodes: RegistrationNodes) -> float:
-    """Length of vessel that the projection shows at full brightness 1."""
-    return float(nodes.projection.GetAttribute(_FULL_MM))
+    brighten(nodes.projection, brightness)
 
 
 def setProjection(nodes: RegistrationNodes, image: np.ndarray) -> None:

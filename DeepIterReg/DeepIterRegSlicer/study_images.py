@@ -16,11 +16,11 @@ from DeepIterRegLib.reader_study.reading import Comparison
 from DeepIterRegLib.report.images import RED
 from DeepIterRegLib.volume import Volume, load_volume
 from DeepIterRegSlicer.mrml import ijkToRas, imageOf, voxelsOf
+from DeepIterRegSlicer.shown import brighten, fillHue, hiddenNode, isProjection, lookAt, showVessels, windowed
 
 Node = Any  # a vtkMRMLNode
 STUDY = "DeepIterReg.Study"  # on the nodes made here: what they are
 VIEWS = {"left": "Red", "right": "Yellow"}  # of Slicer's layout side by side
-_FULL_MM = "DeepIterReg.FullMm"  # on a projection: length of vessel that is shown at full brightness 1
 _PICTURE_AXES = np.diag([1.0, -1.0, 1.0, 1.0])  # a picture without a place: columns to the right, rows downwards
 
 
@@ -42,7 +42,7 @@ def showPair(comparison: Comparison) -> np.ndarray | None:
         volume = load_volume(comparison.dsa)
         run = volume.voxels
         dsa = _fillVolume("DSA", Volume(run[:1], volume.affine))
-        _display(dsa, 0.0, 255.0)
+        windowed(dsa, 0.0, 255.0)
         for side in VIEWS:
             behind[side] = dsa
             _fillProjection(side, load_volume(getattr(comparison, side)))
@@ -55,7 +55,8 @@ def showPair(comparison: Comparison) -> np.ndarray | None:
         composite.SetBackgroundVolumeID(behind[side].GetID())
         composite.SetForegroundVolumeID(_found(side).GetID() if comparison.dsa is not None else None)
         composite.SetLabelVolumeID(None)
-        _lookAt(behind[side], sliceNode)
+        columns, rows, _ = behind[side].GetImageData().GetDimensions()
+        lookAt(sliceNode, ijkToRas(behind[side]), columns, rows)
     for view in VIEWS.values():
         composite = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceCompositeNode")
         if composite is not None:
@@ -88,10 +89,9 @@ def setLook(opacity: float, tint: bool, brightness: float) -> None:
         if composite is not None:
             composite.SetForegroundOpacity(opacity)
         projection = _found(side)
-        if projection is not None and projection.GetAttribute(_FULL_MM) is not None:
-            display = projection.GetDisplayNode()
-            display.SetAndObserveColorNodeID(table.GetID())
-            display.SetWindowLevelMinMax(0.0, float(projection.GetAttribute(_FULL_MM)) / max(brightness, 0.01))
+        if projection is not None and isProjection(projection):
+            projection.GetDisplayNode().SetAndObserveColorNodeID(table.GetID())
+            brighten(projection, brightness)
 
 
 def removeNodes() -> None:
@@ -123,16 +123,9 @@ def _found(name: str) -> Node:
 def _kept(className: str, name: str) -> Node:
     """The node of this kind and name, made at first use; one of another kind is replaced."""
     node = _found(name)
-    if node is not None and node.GetClassName() == className:
-        return node
-    if node is not None:
+    if node is not None and node.GetClassName() != className:
         _remove(node)
-    node = getattr(slicer, className)()
-    node.SetName(f"Study {name}")
-    node.SetAttribute(STUDY, name)
-    node.SetHideFromEditors(True)
-    node.SetSaveWithScene(False)
-    return slicer.mrmlScene.AddNode(node)
+    return hiddenNode(className, STUDY, name, f"Study {name}")
 
 
 def _remove(node: Node) -> None:
@@ -151,15 +144,7 @@ def _fillVolume(name: str, volume: Volume) -> Node:
 
 def _fillProjection(side: str, volume: Volume) -> Node:
     node = _fillVolume(side, volume)
-    image = voxelsOf(node.GetImageData())
-    seen = image[image > 0]
-    full = max(float(np.percentile(seen, 98)), 1e-3) if seen.size else 1.0
-    node.SetAttribute(_FULL_MM, f"{full:.6g}")
-    display = _display(node, 0.0, full)
-    # Where there is no vessel the image is transparent: alpha is all or nothing in a slice view.
-    display.SetAutoThreshold(0)
-    display.SetThreshold(0.03 * full, 1e9)
-    display.ApplyThresholdOn()
+    showVessels(node, voxelsOf(node.GetImageData()))
     return node
 
 
@@ -195,43 +180,10 @@ def _colourImage(pixels: np.ndarray) -> Any:
     return image
 
 
-def _display(node: Node, low: float, high: float) -> Node:
-    display = node.GetDisplayNode()
-    if display is None:
-        display = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
-        display.SetSaveWithScene(False)
-        display.SetDefaultColorMap()
-        node.SetAndObserveDisplayNodeID(display.GetID())
-    display.AutoWindowLevelOff()
-    display.SetWindowLevelMinMax(low, high if high > low else low + 1.0)
-    return display
-
-
 def _colours(red: bool) -> Node:
-    """One hue, from dim to full, so that no vessel is black on a dark one."""
     name = "red" if red else "white"
     table = _found(name)
-    if table is not None:
-        return table
-    table = _kept("vtkMRMLColorTableNode", name)
-    with slicer.util.NodeModify(table):
-        table.SetTypeToUser()
-        table.SetNumberOfColors(256)
-        for n in range(256):
-            strength = 0.55 + 0.45 * (n / 255) ** 0.5
-            table.SetColor(n, str(n), *(strength * (RED / 255.0 if red else np.ones(3))), 1.0)
+    if table is None:
+        table = _kept("vtkMRMLColorTableNode", name)
+        fillHue(table, RED / 255.0 if red else np.ones(3))
     return table
-
-
-def _lookAt(volume: Node, sliceNode: Node) -> None:
-    """Columns to the right, rows downwards, the whole image in view."""
-    affine = ijkToRas(volume)
-    columns, rows, _ = volume.GetImageData().GetDimensions()
-    column_mm, row_mm = np.linalg.norm(affine[:3, :2], axis=0)
-    across, up = affine[:3, 0] / column_mm, -affine[:3, 1] / row_mm
-    middle = (affine @ [(columns - 1) / 2, (rows - 1) / 2, 0, 1])[:3]
-    sliceNode.SetSliceToRASByNTP(*np.cross(across, up), *across, *middle, 0)
-    wide, high, _ = sliceNode.GetDimensions()
-    scale = max(columns * column_mm / max(wide, 1), rows * row_mm / max(high, 1))
-    sliceNode.SetFieldOfView(wide * scale, high * scale, sliceNode.GetFieldOfView()[2])
-    sliceNode.SetSliceOffset(sliceNode.GetSliceOffset())

@@ -46,9 +46,12 @@ def test_events_never_waits_and_the_job_runs_beside() -> None:
     while not seen and time.perf_counter() - start < 5:
         seen += worker.events()
     assert seen == [Progress("wait", 0.5)]
-    start = time.perf_counter()
-    assert worker.events() == []
-    assert time.perf_counter() - start < 0.05
+    waits = []
+    for _ in range(20):  # a call that waited would do so each time, a busy machine does not
+        start = time.perf_counter()
+        assert worker.events() == []
+        waits.append(time.perf_counter() - start)
+    assert min(waits) < 0.05
     assert worker.running
     assert not worker.wait(0.01)
     go.set()
