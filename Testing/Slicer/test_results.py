@@ -369,7 +369,8 @@ def test_display_controls_do_what_they_say(scene: Any, sliceView: Any, outcome: 
 
 def test_display_acts_at_once(scene: Any, sliceView: Any, capsys: pytest.CaptureFixture[str]) -> None:
     """A change and its picture at 1024 x 1024, 24 frames: wanted below 50 ms (`Testing/Benchmarks/panel.py` measures that);
-    work of all threads, which other programs do not lengthen: four times that."""
+    work of all threads, which other programs do not lengthen: four times that.
+    """
     nodes, view = results.show(prepareToShow(scenes.helixOutcome(1024, 24))), sliceView(1064, 1024)
     results.showOverlay(nodes, view.node, view.composite)
     view.picture()
