@@ -6,17 +6,23 @@ from pathlib import Path
 
 import pytest
 
-from DeepIterRegLib.phantom import PhantomSettings, make_patient, write_patient
+from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, write_patient
 from DeepIterRegLib.phantom.settings import CtaSettings, ViewSettings
 
 
 @pytest.fixture(scope="session")
-def patient_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A patient at 1 mm and 256 px, made in seconds: cta.nii.gz, dsa.dcm, arteries, veins, truth.tfm."""
+def small_patient() -> Patient:
+    """A patient at 1 mm and 256 px, made in seconds."""
     settings = PhantomSettings(
         cta=CtaSettings(in_plane_spacing_mm=(1.0, 1.0), slice_spacing_mm=(1.0, 1.0)),
         view=ViewSettings(matrices=(256,)),
     )
+    return make_patient(1, settings)
+
+
+@pytest.fixture(scope="session")
+def patient_folder(small_patient: Patient, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its files: cta.nii.gz, dsa.dcm, arteries, veins, truth.tfm."""
     folder = tmp_path_factory.mktemp("patient")
-    write_patient(make_patient(1, settings), folder)
+    write_patient(small_patient, folder)
     return folder

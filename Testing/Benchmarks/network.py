@@ -19,7 +19,7 @@ from DeepIterRegLib.initial import NetworkInit
 SEEDS, SMALL_SEEDS = range(3000, 3100), range(40, 42)
 ROTATION_DEG, TRANSLATION_PX, PX_ROWS = 35.0, 45.0, 256
 STARTS = 2  # perturbed starts a patient
-NEAR_PATIENTS, NEAR_STARTS = 40, 3  # and nearer ones for the refinement alone
+NEAR_PATIENTS, NEAR_STARTS = 20, 3  # and nearer ones for the refinement alone
 CAPTURED_PX = 5.0
 BINS = 10
 PUBLISHED = NetworkInit(starts=1, rounds=1)

@@ -151,7 +151,7 @@ def test_interrupted_by_ctrl_c_it_goes_on(patient: Path) -> None:
         start_new_session=True,
     )
     assert process.stdout is not None
-    assert "quick: done" in process.stdout.readline()
+    assert re.search(r"quick: (REJECTED, )?done", process.stdout.readline())  # whatever confidence says of it
     os.killpg(process.pid, signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130, stderr
@@ -181,7 +181,7 @@ def test_wrong_use(arguments: tuple[str, ...], said: str, patient: Path) -> None
 
 def test_readme_example_is_a_table_and_options_that_exist(tmp_path: Path) -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (text,) = re.findall(r"```csv\n(.*?)```", readme, re.S)
+    (text,) = (block for block in re.findall(r"```csv\n(.*?)```", readme, re.S) if block.startswith("name,cta,dsa"))
     (tmp_path / "cases.csv").write_text(text)
     cases = read_cases(tmp_path / "cases.csv")
     assert [(case.name, case.problems) for case in cases] == [("patient1", ()), ("patient2", ())]

@@ -287,7 +287,7 @@ def test_wrong_patient_is_not_accepted() -> None:
         run=RunSettings(frames_per_s=(1.5, 1.6)),
     )
     run = (mine := make_patient(40, settings)).run
-    other = make_patient(42, settings)
+    other = make_patient(42, replace(settings, view=ViewSettings(matrices=(32,))))  # only its CTA is used
     valid = (run.frames > 0).all(axis=0)
     frames = subtract(to_log(run.frames.astype(np.float32), 1.0), valid, mask_frames=run.mask_frames).frames
     masks = segment_dsa(Angiogram(frames, run.carm, run.frame_times_s, valid))

@@ -362,7 +362,7 @@ def test_readme_s_commands_run_as_printed(
         (tmp_path / "demo" / "patient" / file).symlink_to(patient_folder / file)
     (tmp_path / "demo" / "patient" / "dsa.dcm").symlink_to(case.dsa)
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    part = readme[readme.index("### Roadmap") : readme.index("### More")]
+    part = readme[readme.index("### Roadmap") : readme.index("### Many patients")]
     commands = [
         line.split()[1:]
         for block in re.findall(r"```\n(.*?)```", part, re.S)

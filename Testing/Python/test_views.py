@@ -19,8 +19,7 @@ from DeepIterRegLib.batch import read_cases
 from DeepIterRegLib.cli import app
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import pose
-from DeepIterRegLib.phantom import PhantomSettings, make_patient, second_run, write_patient
-from DeepIterRegLib.phantom.settings import CtaSettings, ViewSettings
+from DeepIterRegLib.phantom import Patient, second_run, write_patient
 from DeepIterRegLib.registration import Registration
 from DeepIterRegLib.report import registration_files
 from DeepIterRegLib.transforms import read_pose
@@ -34,14 +33,9 @@ class Registered:
 
 
 @pytest.fixture(scope="module")
-def registered(tmp_path_factory: pytest.TempPathFactory) -> Registered:
+def registered(small_patient: Patient, tmp_path_factory: pytest.TempPathFactory) -> Registered:
     """AP and lateral run of a small patient, registered together from somewhere near."""
-    settings = PhantomSettings(
-        cta=CtaSettings(in_plane_spacing_mm=(1.0, 1.0), slice_spacing_mm=(1.0, 1.0)),
-        view=ViewSettings(matrices=(256,)),
-    )
-    folder = tmp_path_factory.mktemp("views")
-    patient = make_patient(1, settings)
+    folder, patient = tmp_path_factory.mktemp("views"), small_patient
     write_patient(patient, folder / "patient", second_run(patient))
     off = pose.offset_about(
         patient.cta_to_carm,
@@ -83,7 +77,8 @@ def test_both_views_fit_and_the_depth_is_known(registered: Registered) -> None:
 def test_corrections_are_said(registered: Registered, tmp_path: Path) -> None:
     files = [registered.patient / name for name in ("cta.nii.gz", "dsa.dcm", "dsa2.dcm")]
     start = registered.folder / "ctaToCarm.tfm"
-    options = ["--init", start, "--refine-geometry", "--between-runs", "--json"]
+    vessels = registered.patient / "arteries.nii.gz"  # need not be found again
+    options = ["--init", start, "--cta-mask", vessels, "--refine-geometry", "--between-runs", "--json"]
     text = run("register", *files, "--out", tmp_path / "out", *options)
     found = Registration.from_json_dict(json.loads(text[text.index("{") :]))
     first, second = found.views
