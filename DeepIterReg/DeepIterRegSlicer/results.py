@@ -125,8 +125,8 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
             _fillView(held, view, made["tint"])
             held["projection"].SetAttribute(_VIEW, str(number))
             further.append(held)
-        for view in oldViews:
-            _remove(view, scene)
+        for surplus in oldViews:
+            _remove(surplus, scene)
         series = _fillScores(made["scores"], made["chart"], registration)
     finally:
         scene.EndState(slicer.vtkMRMLScene.BatchProcessState)
@@ -176,6 +176,8 @@ def _remove(view: RegistrationNodes, scene: Node) -> None:
     for key in OF_VIEW:
         view.ctaToCarm.RemoveNodeReferenceIDs(f"{_REFERENCE}{key}{number}")
         if (node := _reused(view, key, scene)) is not None:
+            if node.IsA("vtkMRMLDisplayableNode") and node.GetDisplayNode() is not None:
+                scene.RemoveNode(node.GetDisplayNode())
             scene.RemoveNode(node)
 
 

@@ -139,7 +139,7 @@ def test_both_views_are_registered_shown_saved_and_reopened(
     p.minip, p.frame = False, 3.0
     assert look(ui)[0] is second.frame
     assert second.browser.GetSelectedItemNumber() == 2
-    ui.carmCheckBox.checked = False
+    ui.show3dCheckBox.checked = False
     assert not any(v.frustum.GetDisplayNode().GetVisibility() for v in (first, second))
 
     texts = (ui.scoreValueLabel.text, ui.mpeValueLabel.text)
