@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import queue
 import sys
 import time
 from dataclasses import replace
@@ -46,7 +47,7 @@ def resourcePath(name: str) -> str:
 addLibraryPath()
 
 from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions, optionsOf  # noqa: E402
-from DeepIterRegSlicer.parameters import Comparison, DeepIterRegParameterNode, Init  # noqa: E402, F401
+from DeepIterRegSlicer.parameters import Comparison, DeepIterRegParameterNode, Init, View  # noqa: E402, F401
 from DeepIterRegSlicer.selftest import DeepIterRegTest  # noqa: E402, F401
 
 #
@@ -99,6 +100,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._worker: Any = None
         self._onResult: Any = None  # called with what the worker returns
         self._jobNodes: tuple[Any, ...] = ()
+        self._warnings: Any = queue.SimpleQueue()  # doubts about the inputs, while a job runs
         self._timer: Any = None
         self._warmUp: Any = None  # thread that imports what takes seconds
         self._shownDsa: Any = None  # whose geometry is in the panel
@@ -134,7 +136,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget.setMRMLScene(slicer.mrmlScene)
         self.logic = DeepIterRegLogic()
         self._geometry = GeometryForm(self.ui, self._refresh)
-        self._viewer = ViewerForm(self.ui, partial(self._setParameter, "tintColour"))
+        self._viewer = ViewerForm(self.ui, self._setParameter)
         self._results = ResultsForm(self.ui)
         show, refine = partial(self._setParameter, "result"), partial(self._use, self._startRefinement)
         self._manual = ManualForm(self.ui, show, self._viewer.projectionChanged, refine)
@@ -201,7 +203,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._guiTag = parameterNode.connectGui(self.ui)
             self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
             self._showResult()
-            self._showGeometry(parameterNode.dsa)
+            self._showGeometry()
             self._refresh()
             self._viewer.resume(parameterNode)
 
@@ -211,7 +213,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._viewer.closeViews()
         self.setParameterNode(None)
         self._showResult()
-        self._showGeometry(None)
+        self._showGeometry()
         self._say([_("The scene was closed; what was running has been cancelled.")] if running else [])
 
     def _onSceneEndClose(self, caller: Any, event: Any) -> None:
@@ -230,8 +232,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         parameters = self._parameterNode
         if parameters is None:
             return
-        if parameters.dsa is not self._shownDsa:
-            self._showGeometry(parameters.dsa)
+        if self._geometry.choose(parameters.dsa, parameters.dsa2) is not self._shownDsa:
+            self._showGeometry()
         if parameters.result is not self._shownResult:
             self._chooseResult()
         self._viewer.showColour(parameters.tintColour)
@@ -245,7 +247,9 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.ui.dsaLandmarksPlaceWidget.setCurrentNode(parameters.dsaLandmarks)
         self._showButtons()
 
-    def _showGeometry(self, dsaNode: Any) -> None:
+    def _showGeometry(self) -> None:
+        parameters = self._parameterNode
+        dsaNode = None if parameters is None else self._geometry.choose(parameters.dsa, parameters.dsa2)
         try:
             self._geometry.show(dsaNode)
             self._shownDsa = dsaNode
@@ -302,9 +306,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._use(self._startPreview)
 
     def _startRegistration(self) -> None:
-        self._started = time.perf_counter()
-        case = self.logic.prepare(self._parameterNode.cta, self._parameterNode.dsa, self._options())
-        self._start(partial(self.logic.run, case), self._showOutcome)
+        self._startLogic(self._options())
 
     def _startRefinement(self) -> None:
         """From the pose shown, on what it was registered on."""
@@ -314,10 +316,17 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         parameters = self._parameterNode
         if (inputs := results.inputsOf(parameters.result)) is None:
             raise InputError(_("The CTA or the DSA of this registration is no longer in the scene."))
-        parameters.cta, parameters.dsa = inputs
-        self._started = time.perf_counter()
-        options = replace(self._options(), init="transform", initialTransform=parameters.result)
-        self._start(partial(self.logic.run, self.logic.prepare(*inputs, options)), self._showOutcome)
+        parameters.cta, parameters.dsa, parameters.dsa2 = (*inputs, None)[:3]
+        self._startLogic(replace(self._options(), init="transform", initialTransform=parameters.result))
+
+    def _startLogic(self, options: RegistrationOptions) -> None:
+        self._started, case = time.perf_counter(), self.logic.prepare(*self._inputs()[:2], options)
+        self._warnings = queue.SimpleQueue()
+        self._start(partial(self.logic.run, case, onWarning=self._warnings.put), self._showOutcome)
+
+    def _inputs(self) -> tuple[Any, ...]:
+        p = self._parameterNode
+        return (p.cta, p.dsa) if p.dsa2 is None else (p.cta, p.dsa, p.dsa2)
 
     def _startPreview(self) -> None:
         from DeepIterRegSlicer import preview
@@ -328,7 +337,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._start(job, lambda found: preview.show(found, parameters.cta, parameters.dsa))
 
     def _options(self) -> RegistrationOptions:
-        return optionsOf(self._parameterNode, self._geometry.options())
+        p = self._parameterNode
+        return optionsOf(p, self._geometry.options(p.dsa), self._geometry.options(p.dsa2))
 
     def _use(self, action: Any) -> None:
         """Do something that needs the library's packages: at the first use they are installed, after asking."""
@@ -363,7 +373,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _start(self, job: Any, onResult: Any) -> None:
         from DeepIterRegSlicer.worker import Worker
 
-        self._onResult, self._jobNodes = onResult, (self._parameterNode.cta, self._parameterNode.dsa)
+        self._onResult, self._jobNodes = onResult, self._inputs()
         self._say([])
         self._results.plot.clear()
         self.ui.progressBar.value = 0
@@ -393,6 +403,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             worker.cancel()
             self._say([_("The CTA or the DSA was deleted; cancelling.")])
             self._showButtons()
+        while not self._warnings.empty():
+            self._say([*filter(None, self.ui.messageLabel.text.split("\n")), self._warnings.get()])
         for event in worker.events():
             if isinstance(event, Progress):
                 self._showProgress(event)
@@ -401,6 +413,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._timer.stop()
             self._showButtons()
             if isinstance(event, Finished) and not worker.cancelling:
+                self._say([])  # the result repeats the doubts
                 self._guarded(partial(self._onResult, event.result))
             else:
                 self._showFailure(None if isinstance(event, Finished) else event.error)
@@ -446,7 +459,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             parameters.result = nodes.ctaToCarm
             first, last = results.minipRange(nodes)
             parameters.minipFirst, parameters.minipLast, parameters.minip = first + 1.0, last + 1.0, True
-            parameters.showRejected = False
+            parameters.view, parameters.showRejected = View.first, False
         self._showResult()
         self._viewer.openOverlay(parameters)
         self.ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=time.perf_counter() - self._started)

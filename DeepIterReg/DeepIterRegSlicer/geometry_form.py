@@ -34,6 +34,15 @@ class GeometryForm:
         for name, (prefix, _count) in FIELDS.items():
             self._edit(prefix).connect("editingFinished()", lambda name=name: self._onEdited(name))
         ui.resetGeometryButton.connect("clicked()", self._onReset)
+        ui.geometryOfComboBox.connect("currentIndexChanged(int)", lambda index: onChanged())
+
+    def choose(self, dsa: Any, dsa2: Any) -> Any:
+        """The DSA whose geometry a person wants to see: the first, or the second where there is one."""
+        if dsa2 is None and self._ui.geometryOfComboBox.currentIndex != 0:
+            self._ui.geometryOfComboBox.currentIndex = 0
+        for name in ("geometryOfComboBox", "geometryOfLabel"):
+            getattr(self._ui, name).visible = dsa2 is not None
+        return dsa2 if self._ui.geometryOfComboBox.currentIndex == 1 else dsa
 
     def show(self, dsaNode: Any) -> None:
         """Fill the section for an angiogram, or empty it for None."""
@@ -47,7 +56,7 @@ class GeometryForm:
 
         self._carrier = mrml.sequenceOf(dsaNode) or dsaNode
         try:
-            values = angiograms.cArmOf(dsaNode, self.options())
+            values = angiograms.cArmOf(dsaNode, self.options(dsaNode))
             fromFile = angiograms.cArmOf(dsaNode)
         except InputError as error:
             self._empty("\n".join(mrml.worded(error.problems)))
@@ -77,18 +86,20 @@ class GeometryForm:
         self._ui.carmMessageLabel.visible = bool(problems)
         self._ui.resetGeometryButton.enabled = any(self._typed(name) for name in FIELDS)
 
-    def options(self) -> GeometryOptions:
-        """What was typed for the angiogram shown.
+    def options(self, dsaNode: Any) -> GeometryOptions:
+        """What was typed for an angiogram, whether it is shown or not; nothing for None.
 
         :raises InputError: every text that is not a number, or not as many numbers as needed.
         """
         from DeepIterRegLib.dicom import GeometryOptions
         from DeepIterRegLib.errors import InputError
+        from DeepIterRegSlicer import mrml
 
+        carrier = None if dsaNode is None else mrml.sequenceOf(dsaNode) or dsaNode
         values: dict[str, Any] = {}
         problems = []
         for name, (prefix, count) in FIELDS.items():
-            text = self._typed(name)
+            text = (carrier.GetAttribute(TYPED + name) or "") if carrier is not None else ""
             if not text:
                 continue
             numbers = _numbers(text)

@@ -53,8 +53,8 @@ class RegistrationOptions:
         File of the network's weights (.safetensors); empty for those that ship.
     preset, device, seed
         As on the command line.
-    dsa2
-        Another run of the head as it lay, with the geometry of its file: both determine the pose, the first is shown.
+    dsa2, geometry2
+        Another run of the head as it lay, and what overrides its DICOM's C-arm values: both runs determine the pose.
     vessels, veins
         Segmentations or label maps on the CTA: the first replaces our segmentation, the second is added.
     dsaMask
@@ -76,6 +76,7 @@ class RegistrationOptions:
     device: Literal["auto", "cpu", "cuda"] = "auto"
     seed: int = 0
     dsa2: Node = None
+    geometry2: GeometryOptions | None = None
     vessels: Node = None
     veins: Node = None
     dsaMask: Node = None
@@ -85,11 +86,15 @@ class RegistrationOptions:
     dsaLandmarks: Node = None
 
 
-def optionsOf(parameters: Any, geometry: GeometryOptions | None = None) -> RegistrationOptions:
+def optionsOf(
+    parameters: Any, geometry: GeometryOptions | None = None, geometry2: GeometryOptions | None = None
+) -> RegistrationOptions:
     """What the panel's parameter node says, whose frames count from 1."""
     p = parameters
     return RegistrationOptions(
         geometry=geometry,
+        dsa2=p.dsa2,
+        geometry2=geometry2,
         firstFrame=p.firstFrame - 1,
         lastFrame=p.lastFrame - 1 if p.lastFrame else None,
         contrastHu=p.contrastHu,
@@ -178,19 +183,17 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
             )
             problems.raiseAll()
         cta = problems.of(lambda: mrml.ctaSource(ctaNode))
+        two = options.dsa2 is not None
         run = problems.of(
             lambda: angiograms.runSource(
                 dsaNode,
                 options.geometry or angiograms.AS_IN_FILE,
                 options.subtraction or angiograms.USUAL_SUBTRACTION,
-            )
+            ),
+            "DSA 1: " if two else "",
         )
         angiogram, carm = run if run is not None else (None, None)
-        second = None
-        if options.dsa2 is not None:
-            second = problems.of(
-                lambda: angiograms.runSource(options.dsa2, angiograms.AS_IN_FILE, angiograms.USUAL_SUBTRACTION)
-            )
+        second = problems.of(lambda: self._secondRun(dsaNode, options), "DSA 2: ") if two else None
         masks = {
             name: problems.of(partial(mrml.maskSource, node, cta))
             for name, node in (("cta_vessels", options.vessels), ("cta_veins", options.veins))
@@ -231,11 +234,13 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         case: Case,
         onProgress: Progress | None = None,
         shouldStop: Callable[[], bool] | None = None,
+        onWarning: Callable[[str], None] | None = None,
     ) -> ShownOutcome:
         """Segment, register, and make ready to show. Touches no node.
 
         :param onProgress: called with the name of a step, its fraction done, and its best score where there is a new one.
         :param shouldStop: asked often; True ends the work with `Cancelled`.
+        :param onWarning: told what is doubtful about the inputs before the search; the result's warnings repeat it.
         :raises InputError: all that cannot be used, in one message.
         :raises RegistrationError: no pose was found.
         """
@@ -245,7 +250,9 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
         report = onProgress or say_nothing
         with mrml.panelWords():
-            outcome = register_case(case, report, shouldStop)
+            outcome = register_case(
+                case, report, shouldStop, lambda text: onWarning(mrml.worded((text,))[0]) if onWarning else None
+            )
         report("Project", 0.0)
         shown = prepared.prepareToShow(outcome)
         report("Project", 1.0)
@@ -258,6 +265,15 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
         shown = outcome if isinstance(outcome, prepared.ShownOutcome) else prepared.prepareToShow(outcome)
         return results.show(shown, nodes)
+
+    def _secondRun(self, dsaNode: Node, options: RegistrationOptions) -> Any:
+        from DeepIterRegLib.errors import InputError
+        from DeepIterRegSlicer import angiograms, mrml
+
+        if (mrml.sequenceOf(options.dsa2) or options.dsa2) is (mrml.sequenceOf(dsaNode) or dsaNode):
+            raise InputError(f"{options.dsa2.GetName()} is the first DSA too; choose another run, or none.")
+        geometry = options.geometry2 or angiograms.AS_IN_FILE
+        return angiograms.runSource(options.dsa2, geometry, options.subtraction or angiograms.USUAL_SUBTRACTION)
 
     def _initialTransform(self, options: RegistrationOptions) -> Callable[[], Any]:
         from DeepIterRegLib.errors import InputError
@@ -277,14 +293,14 @@ class _Problems:
     def add(self, *problems: str) -> None:
         self._found.extend(problem for problem in problems if problem not in self._found)
 
-    def of(self, make: Callable[[], Any]) -> Any:
-        """What `make` returns, or None if it says that something is wrong."""
+    def of(self, make: Callable[[], Any], which: str = "") -> Any:
+        """What `make` returns, or None if it says that something is wrong; sentences begin with `which`."""
         from DeepIterRegLib.errors import InputError
 
         try:
             return make()
         except InputError as error:
-            self.add(*error.problems)
+            self.add(*(which + problem for problem in error.problems))
             return None
 
     def raiseAll(self) -> None:

@@ -78,12 +78,24 @@ class Comparison(enum.Enum):
         return {"overlay": _("Overlay"), "checkerboard": _("Checkerboard"), "flicker": _("Flicker")}[self.value]
 
 
+class View(enum.Enum):
+    """Which of two DSAs the slice view shows; stored by name."""
+
+    first = "first"
+    second = "second"
+
+    def label(self) -> str:
+        """As the panel shows it."""
+        return {"first": _("First DSA"), "second": _("Second DSA")}[self.value]
+
+
 @parameterNodeWrapper
 class DeepIterRegParameterNode:
     """What the panel keeps in the scene. Frames count from 1; `lastFrame` 0 is the run's last."""
 
     cta: vtkMRMLScalarVolumeNode
     dsa: vtkMRMLScalarVolumeNode | vtkMRMLSequenceNode | None
+    dsa2: vtkMRMLScalarVolumeNode | vtkMRMLSequenceNode | None
     vessels: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
     veins: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
     dsaMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
@@ -106,6 +118,7 @@ class DeepIterRegParameterNode:
     seed: Annotated[int, Minimum(0)] = 0
 
     result: vtkMRMLLinearTransformNode
+    view: View = View.first
     frame: Annotated[float, WithinRange(1, 9999)] = 1.0
     minip: bool = True
     minipFirst: Annotated[float, WithinRange(1, 9999)] = 1.0

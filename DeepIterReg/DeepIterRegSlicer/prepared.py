@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import vtk
 from scipy import ndimage
 from vtk.util import numpy_support
 
+from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.jobs import Outcome
 from DeepIterRegLib.pipeline import contrast_image
 from DeepIterRegLib.report.images import vessel_projection, window_of
+from DeepIterRegLib.segmentation.dsa import DsaMasks
 from DeepIterRegLib.volume import Volume
 from DeepIterRegSlicer.mrml import imageOf
 
@@ -19,11 +22,13 @@ _SLAB = 24  # slices of the mask per piece of surface: VTK keeps Python's lock, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownOutcome(Outcome):
-    """An outcome with what the scene needs of it and what takes too long for the main thread.
+class ShownView:
+    """What the scene needs of one view.
 
     Attributes
     ----------
+    angiogram
+        The run, with the C-arm that the registration found for it.
     projection : (row, column) float32
         Length of vessel along each ray at the found pose, mm, at the detector's resolution.
     window : (black, white)
@@ -34,35 +39,62 @@ class ShownOutcome(Outcome):
         Number of the frame (from 0) that shows most contrast.
     contrast : (row, column) float32
         What of the run the CTA was compared with, 0..1; -1 where the image is not valid.
-    surface
-        The vessels, CTA world RAS mm.
-    labels
-        The vessels' box, cut out of the CTA's grid.
     """
 
+    angiogram: Angiogram
     projection: np.ndarray
     window: tuple[float, float]
     minip: np.ndarray
     fullest: int
     contrast: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class ShownOutcome(ShownView, Outcome):
+    """An outcome with what takes too long for the main thread; it is also its own first view.
+
+    Attributes
+    ----------
+    surface
+        The vessels, CTA world RAS mm.
+    labels
+        The vessels' box, cut out of the CTA's grid.
+    furtherViews
+        The other views, in the order of `further`.
+    """
+
     surface: vtk.vtkPolyData
     labels: Volume
+    furtherViews: tuple[ShownView, ...] = ()
 
 
 def prepareToShow(outcome: Outcome) -> ShownOutcome:
     """Project, window and triangulate: seconds of work without any node."""
-    registration, run = outcome.registration, outcome.angiogram
+    registration = outcome.registration
     labels = _box(outcome.vessels)
-    brightness = [float(frame[::4, ::4][run.valid[::4, ::4]].mean()) for frame in run.frames]
+    runs = ((outcome.angiogram, outcome.dsa_masks), *outcome.further)
+    first, *further = (
+        _shownView(*run, view.carm, outcome.vessels, registration.cta_to_carm)
+        for run, view in zip(runs, registration.views, strict=True)
+    )
+    held = {field.name: getattr(outcome, field.name) for field in fields(Outcome)}
     return ShownOutcome(
-        **{field.name: getattr(outcome, field.name) for field in fields(Outcome)},
-        projection=vessel_projection(outcome.vessels, registration.carm, registration.cta_to_carm),
+        **{**held, **{field.name: getattr(first, field.name) for field in fields(ShownView)}},
+        surface=_surface(labels),
+        labels=labels,
+        furtherViews=tuple(further),
+    )
+
+
+def _shownView(run: Angiogram, masks: DsaMasks, carm: CArm, vessels: Volume, ctaToCarm: np.ndarray) -> ShownView:
+    brightness = [float(frame[::4, ::4][run.valid[::4, ::4]].mean()) for frame in run.frames]
+    return ShownView(
+        angiogram=replace(run, carm=carm),
+        projection=vessel_projection(vessels, carm, ctaToCarm),
         window=window_of(run),
         minip=run.minip(),
         fullest=int(np.argmin(brightness)),
-        contrast=np.where(run.valid, contrast_image(outcome.dsa_masks, run.valid), -1).astype(np.float32),
-        surface=_surface(labels),
-        labels=labels,
+        contrast=np.where(run.valid, contrast_image(masks, run.valid), -1).astype(np.float32),
     )
 
 

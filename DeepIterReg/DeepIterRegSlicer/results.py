@@ -7,7 +7,7 @@ vessels under the transform `ctaToCarm`, which the CTA itself can observe (`plac
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -22,13 +22,24 @@ from DeepIterRegLib.report.images import RED
 from DeepIterRegLib.report.outputs import detector_affine, detector_image
 from DeepIterRegLib.volume import Volume
 from DeepIterRegSlicer.mrml import RESULT, imageOf, isResultTransform, layersOfSegmentation, voxelsOf
-from DeepIterRegSlicer.prepared import ShownOutcome
+from DeepIterRegSlicer.prepared import ShownOutcome, ShownView
 from DeepIterRegSlicer.shown import brighten, fillHue, lookAt, showVessels, windowed
 
 Node = Any  # a vtkMRMLNode
 NAME = "DeepIterReg"
 _REFERENCE = "DeepIterReg."
-_INPUTS = ("DeepIterReg.cta", "DeepIterReg.dsa")  # references of a result: what was registered
+_INPUTS = ("DeepIterReg.cta", "DeepIterReg.dsa", "DeepIterReg.dsa2")  # references of a result: what was registered
+_VIEW = "DeepIterReg.View"  # on the projection of a further view: its number
+OF_VIEW = (
+    "frames",
+    "browser",
+    "frame",
+    "minip",
+    "contrast",
+    "projection",
+    "carmPoints",
+    "frustum",
+)  # each view has its own
 _AUTOMATIC, _MANUAL = "DeepIterReg.automatic", "DeepIterReg.manual"  # references between the two transforms
 MANUAL = "manual"  # the attribute `RESULT` of a manual pose
 _FIRST, _LAST = "DeepIterReg.FirstFrame", "DeepIterReg.LastFrame"  # on the MinIP
@@ -88,19 +99,15 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
     names = {
         "ctaToCarm": ("vtkMRMLLinearTransformNode", "ctaToCarm"),
         "registration": ("vtkMRMLTextNode", "registration"),
-        "frames": ("vtkMRMLSequenceNode", "DSA on the detector"),
-        "browser": ("vtkMRMLSequenceBrowserNode", "DSA on the detector browser"),
-        "minip": ("vtkMRMLScalarVolumeNode", "DSA MinIP on the detector"),
-        "contrast": ("vtkMRMLScalarVolumeNode", "DSA vessels on the detector"),
-        "projection": ("vtkMRMLScalarVolumeNode", "CTA projection"),
+        **_namesOfView(1),
         "tint": ("vtkMRMLColorTableNode", "CTA projection red"),
         "plain": ("vtkMRMLColorTableNode", "CTA projection white"),
         "vessels": ("vtkMRMLSegmentationNode", "CTA vessels"),
-        "carmPoints": ("vtkMRMLMarkupsFiducialNode", "C-arm"),
-        "frustum": ("vtkMRMLModelNode", "C-arm beam"),
         "scores": ("vtkMRMLTableNode", "Scores"),
         "chart": ("vtkMRMLPlotChartNode", "Score"),
     }
+    oldViews = [] if old is None else viewsOf(old)[1:]
+    further = []
     scene.StartState(slicer.vtkMRMLScene.BatchProcessState)
     try:
         made = {key: _reused(old, key, scene) or _added(scene, *names[key]) for key in names}
@@ -109,13 +116,17 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
         made["registration"].SetText(json.dumps(registration.to_json_dict(), allow_nan=False))
         _fillHue(made["tint"], RED / 255.0)
         _fillHue(made["plain"], np.ones(3))
-        _fillFrames(made["frames"], outcome)
-        fillProjection(made["projection"], outcome.projection, registration.carm, made["tint"])
-        _fillMinip(made["minip"], outcome)
-        _place(made["contrast"], outcome.contrast, registration.carm)
-        windowed(made["contrast"], 0.0, 1.0)
+        _fillView(made, outcome, made["tint"])
         _fillVessels(made["vessels"], outcome, made["ctaToCarm"])
-        _fillCarm(made["carmPoints"], made["frustum"], registration.carm)
+        for number, view in enumerate(outcome.furtherViews, 2):
+            before = oldViews.pop(0) if oldViews else None
+            kinds = _namesOfView(number)
+            held = {key: _reused(before, key, scene) or _added(scene, *kinds[key]) for key in kinds}
+            _fillView(held, view, made["tint"])
+            held["projection"].SetAttribute(_VIEW, str(number))
+            further.append(held)
+        for surplus in oldViews:
+            _remove(surplus, scene)
         series = _fillScores(made["scores"], made["chart"], registration)
     finally:
         scene.EndState(slicer.vtkMRMLScene.BatchProcessState)
@@ -127,7 +138,47 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
         if node is not nodes.ctaToCarm:
             nodes.ctaToCarm.SetNodeReferenceID(_REFERENCE + field.name, node.GetID())
     putInFolder([*(getattr(nodes, field.name) for field in fields(nodes)), *series], nodes.ctaToCarm)
+    for number, (held, view) in enumerate(zip(further, outcome.furtherViews, strict=True), 2):
+        held["frame"] = _fillBrowser(held["browser"], held["frames"], view)
+        for key, node in held.items():
+            nodes.ctaToCarm.SetNodeReferenceID(f"{_REFERENCE}{key}{number}", node.GetID())
+        putInFolder(list(held.values()), nodes.ctaToCarm)
     return nodes
+
+
+def _namesOfView(number: int) -> dict[str, tuple[str, str]]:
+    """Class and name of the nodes that each view has of its own, but for the frame, which the browser's proxy is."""
+    which = "" if number == 1 else f" {number}"
+    return {
+        "frames": ("vtkMRMLSequenceNode", f"DSA{which} on the detector"),
+        "browser": ("vtkMRMLSequenceBrowserNode", f"DSA{which} on the detector browser"),
+        "minip": ("vtkMRMLScalarVolumeNode", f"DSA{which} MinIP on the detector"),
+        "contrast": ("vtkMRMLScalarVolumeNode", f"DSA{which} vessels on the detector"),
+        "projection": ("vtkMRMLScalarVolumeNode", f"CTA projection{which}"),
+        "carmPoints": ("vtkMRMLMarkupsFiducialNode", f"C-arm{which}"),
+        "frustum": ("vtkMRMLModelNode", f"C-arm beam{which}"),
+    }
+
+
+def _fillView(made: dict[str, Node], view: ShownView, tint: Node) -> None:
+    carm = view.angiogram.carm
+    _fillFrames(made["frames"], view)
+    fillProjection(made["projection"], view.projection, carm, tint)
+    _fillMinip(made["minip"], view)
+    _place(made["contrast"], view.contrast, carm)
+    windowed(made["contrast"], 0.0, 1.0)
+    _fillCarm(made["carmPoints"], made["frustum"], carm)
+
+
+def _remove(view: RegistrationNodes, scene: Node) -> None:
+    """Take the nodes of a further view out of the scene."""
+    number = _numberOf(view)
+    for key in OF_VIEW:
+        view.ctaToCarm.RemoveNodeReferenceIDs(f"{_REFERENCE}{key}{number}")
+        if (node := _reused(view, key, scene)) is not None:
+            if node.IsA("vtkMRMLDisplayableNode") and node.GetDisplayNode() is not None:
+                scene.RemoveNode(node.GetDisplayNode())
+            scene.RemoveNode(node)
 
 
 def _reused(old: RegistrationNodes | None, key: str, scene: Node) -> Node:
@@ -156,8 +207,8 @@ def _place(node: Node, image: np.ndarray, carm: CArm) -> None:
     node.SetAndObserveImageData(imageOf(stood.voxels))
 
 
-def _fillFrames(node: Node, outcome: ShownOutcome) -> None:
-    run = outcome.angiogram
+def _fillFrames(node: Node, view: ShownView) -> None:
+    run = view.angiogram
     with slicer.util.NodeModify(node):  # or the browser of an earlier run would follow every frame
         node.RemoveAllDataNodes()
         node.SetIndexName("time")
@@ -171,24 +222,24 @@ def _fillFrames(node: Node, outcome: ShownOutcome) -> None:
             node.UpdateDataNodeAtValue(frame, f"{time_s:.6g}", True)
 
 
-def _fillBrowser(browser: Node, frames: Node, outcome: ShownOutcome) -> Node:
+def _fillBrowser(browser: Node, frames: Node, view: ShownView) -> Node:
     frame = browser.GetProxyNode(frames)
     with slicer.util.NodeModify(browser):
         browser.SetAndObserveMasterSequenceNodeID(frames.GetID())
         if frame is None:  # the browser would make one itself, and look for a window
             frame = frames.GetScene().AddNewNodeByClass("vtkMRMLScalarVolumeNode", frames.GetName())
             browser.AddProxyNode(frame, frames, False)
-        windowed(frame, *outcome.window)
-        browser.SetSelectedItemNumber(outcome.fullest)
+        windowed(frame, *view.window)
+        browser.SetSelectedItemNumber(view.fullest)
     slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
     return frame
 
 
-def _fillMinip(node: Node, outcome: ShownOutcome) -> None:
-    _place(node, outcome.minip.copy(), outcome.angiogram.carm)  # a copy: `showMinip` writes into it
+def _fillMinip(node: Node, view: ShownView) -> None:
+    _place(node, view.minip.copy(), view.angiogram.carm)  # a copy: `showMinip` writes into it
     node.SetAttribute(_FIRST, "0")
-    node.SetAttribute(_LAST, str(len(outcome.angiogram.frames) - 1))
-    windowed(node, *outcome.window)
+    node.SetAttribute(_LAST, str(len(view.angiogram.frames) - 1))
+    windowed(node, *view.window)
 
 
 def fillProjection(node: Node, image: np.ndarray, carm: CArm, tint: Node) -> None:
@@ -315,6 +366,31 @@ def nodesOf(ctaToCarm: Node) -> RegistrationNodes:
     return RegistrationNodes(**{**found, "ctaToCarm": ctaToCarm})
 
 
+def viewsOf(nodes: RegistrationNodes) -> list[RegistrationNodes]:
+    """The nodes of a registration for each of its views: those of `OF_VIEW` differ, the first is `nodes` of the first view.
+
+    A manual pose has the first view only: nothing is drawn anew for the others.
+    """
+    views = [nodesOf(nodes.ctaToCarm)]
+    while not isManual(nodes.ctaToCarm):
+        number = len(views) + 1
+        own = {key: nodes.ctaToCarm.GetNodeReference(f"{_REFERENCE}{key}{number}") for key in OF_VIEW}
+        if own["projection"] is None:
+            break
+        views.append(replace(views[0], **own))
+    return views
+
+
+def carmOf(nodes: RegistrationNodes) -> CArm:
+    """The C-arm of the view whose nodes these are."""
+    return registrationOf(nodes).views[_numberOf(nodes) - 1].carm
+
+
+def _numberOf(nodes: RegistrationNodes) -> int:
+    """Which view: 1 is the first."""
+    return int((nodes.projection.GetAttribute(_VIEW) if nodes.projection is not None else None) or 1)
+
+
 def automaticOf(ctaToCarm: Node) -> Node:
     """The transform that was found, of a manual pose; any other transform itself."""
     return ctaToCarm.GetNodeReference(_AUTOMATIC) or ctaToCarm
@@ -344,19 +420,22 @@ def addManual(automatic: Node) -> Node:
 
 
 def keepInputs(nodes: RegistrationNodes, inputs: tuple[Node, ...]) -> None:
-    """Remember which CTA and DSA were registered."""
-    for name, node in zip(_INPUTS, inputs, strict=True):
+    """Remember which CTA, DSA and, where there was one, second DSA were registered."""
+    nodes.ctaToCarm.RemoveNodeReferenceIDs(_INPUTS[2])
+    for name, node in zip(_INPUTS, inputs, strict=False):
         nodes.ctaToCarm.SetNodeReferenceID(name, node.GetID())
 
 
-def inputsOf(ctaToCarm: Node) -> tuple[Node, Node] | None:
-    """CTA and DSA that were registered; None if one is gone, or was never told."""
-    cta, dsa = (automaticOf(ctaToCarm).GetNodeReference(name) for name in _INPUTS)
-    return None if cta is None or dsa is None else (cta, dsa)
+def inputsOf(ctaToCarm: Node) -> tuple[Node, ...] | None:
+    """CTA, DSA and, where there was one, second DSA that were registered; None if one is gone, or was never told."""
+    automatic = automaticOf(ctaToCarm)
+    count = 2 if len(viewsOf(nodesOf(automatic))) == 1 else 3
+    inputs = tuple(automatic.GetNodeReference(name) for name in _INPUTS[:count])
+    return None if None in inputs else inputs
 
 
 def replaceable(ctaToCarm: Node, inputs: tuple[Node, ...]) -> RegistrationNodes | None:
-    """Nodes of a registration (or None) if it is of the same CTA and DSA; another pair gets nodes of its own."""
+    """Nodes of a registration (or None) if it is of the same CTA and DSAs; others get nodes of their own."""
     if ctaToCarm is None or inputsOf(ctaToCarm) != tuple(inputs):
         return None
     return nodesOf(automaticOf(ctaToCarm))
@@ -409,7 +488,7 @@ def showOverlay(nodes: RegistrationNodes, sliceNode: Node, compositeNode: Node, 
     compositeNode.SetForegroundVolumeID(nodes.projection.GetID())
     compositeNode.SetLabelVolumeID(None)
     compositeNode.SetForegroundOpacity(opacity)
-    lookAtDetector(registrationOf(nodes).carm, sliceNode)
+    lookAtDetector(carmOf(nodes), sliceNode)
 
 
 def lookAtDetector(carm: CArm, sliceNode: Node) -> None:
@@ -418,15 +497,15 @@ def lookAtDetector(carm: CArm, sliceNode: Node) -> None:
 
 
 def showFrame(nodes: RegistrationNodes, number: int, compositeNode: Node) -> None:
-    """A frame (from 0) of the run behind the projection."""
-    nodes.browser.SetSelectedItemNumber(number)
+    """A frame (from 0; beyond the end the last) of the run behind the projection."""
+    nodes.browser.SetSelectedItemNumber(min(number, nodes.frames.GetNumberOfDataNodes() - 1))
     compositeNode.SetBackgroundVolumeID(nodes.frame.GetID())
 
 
 def showMinip(nodes: RegistrationNodes, first: int, last: int, compositeNode: Node) -> None:
     """The minimum over frames first..last (from 0, both included) behind the projection."""
     count = nodes.frames.GetNumberOfDataNodes()
-    first, last = max(0, min(first, last)), min(max(first, last), count - 1)
+    first, last = min(max(0, min(first, last)), count - 1), min(max(first, last), count - 1)
     asked = (str(first), str(last))
     if (nodes.minip.GetAttribute(_FIRST), nodes.minip.GetAttribute(_LAST)) != asked:
         image = voxelsOf(nodes.minip.GetImageData())
@@ -474,8 +553,8 @@ def setProjection(nodes: RegistrationNodes, image: np.ndarray) -> None:
 
 
 def setCarmVisible(nodes: RegistrationNodes, visible: bool, sliceNode: Node = None) -> None:
-    """Source, isocentre and beam in the 3D view; with a slice view that shows the overlay, its image where the detector stood."""
-    for node in (nodes.carmPoints, nodes.frustum):
+    """Source, isocentre and beam of every view in the 3D view; with a slice view of the overlay, its image where the detector stood."""
+    for node in (node for view in viewsOf(nodes) for node in (view.carmPoints, view.frustum)):
         if node is not None and node.GetDisplayNode() is not None:
             node.GetDisplayNode().SetVisibility(visible)
     if sliceNode is not None:

@@ -45,12 +45,19 @@ class ResultsForm:
         registration = results.registrationOf(nodes)
         byHand = results.isManual(nodes.ctaToCarm)
         score = manual.scoreOf(nodes.ctaToCarm) if byHand else registration.score
+        views = registration.views
         ui.scoreValueLabel.text = "" if score is None else f"{score:.3f}"
-        mpe = registration.mpe_mm_to_reference
+        if not byHand and len(views) > 1:
+            ui.scoreValueLabel.text = "\n".join(f"{view.name}: {view.score:.3f}" for view in views)
         if byHand:
             ui.mpeValueLabel.text = ui.confidenceValueLabel.text = _("not measured: a manual pose")
         else:
-            ui.mpeValueLabel.text = _("no reference") if mpe is None else _("{mpe:.2f} mm").format(mpe=mpe)
+            names = [f"{view.name}: " if len(views) > 1 else "" for view in views]
+            errors = [view.mpe_mm_to_reference for view in views]
+            measured = [
+                n + _("{mpe:.2f} mm").format(mpe=e) for n, e in zip(names, errors, strict=True) if e is not None
+            ]
+            ui.mpeValueLabel.text = "\n".join(measured) or _("no reference")
         ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=registration.seconds.get("total", 0.0))
         ui.warningsLabel.text = "\n".join(registration.warnings)
         if not byHand:

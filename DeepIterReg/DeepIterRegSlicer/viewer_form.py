@@ -8,7 +8,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from DeepIterRegSlicer.parameters import LEFT, RIGHT, Comparison
+from DeepIterRegSlicer.parameters import LEFT, RIGHT, Comparison, View
 
 NEEDED = ("registration", "frames", "frame", "browser", "minip", "projection")
 
@@ -17,11 +17,13 @@ class ViewerForm:
     """Brings the views to what the parameter node says.
 
     :param ui: the panel's widgets.
-    :param onColour: called with the name of a colour that a person chose.
+    :param setParameter: called with name and value of a parameter to change.
     """
 
-    def __init__(self, ui: Any, onColour: Any) -> None:
-        self._ui, self._onColour, self._nodes = ui, onColour, None
+    def __init__(self, ui: Any, setParameter: Any) -> None:
+        self._ui, self._setParameter, self._nodes = ui, setParameter, None
+        self._dsas: list[Any] = []  # nodes of the registration for each of its DSAs
+        self._dsa: Any = None  # which of them is shown
         self._views: list[tuple[Any, str]] = []  # what is shown: nodes of a registration, slice view
         self._shown: dict[Any, Any] = {}
         self._parameters: Any = None
@@ -36,12 +38,18 @@ class ViewerForm:
         nodes = nodes if nodes is not None and _complete(nodes) else None
         self._nodes, self._shown = nodes, {}
         self._views = [] if nodes is None else [(nodes, LEFT)]
+        self._dsas, self._dsa = [], None
+        self._ui.viewComboBox.enabled = False
         for section in (self._ui.displayCollapsibleButton, self._ui.compareCollapsibleButton):
             section.enabled = nodes is not None
         if nodes is None:
             self.pause()
             return
-        last = max(nodes.frames.GetNumberOfDataNodes(), 1)
+        from DeepIterRegSlicer import results
+
+        self._dsas = [view for view in results.viewsOf(nodes) if _complete(view)]
+        self._ui.viewComboBox.enabled = len(self._dsas) > 1
+        last = max(*(view.frames.GetNumberOfDataNodes() for view in self._dsas), 1)
         for slider in (self._ui.frameSlider, self._ui.minipFirstSlider, self._ui.minipLastSlider):
             slider.maximum = float(last)
 
@@ -171,7 +179,8 @@ class ViewerForm:
         self._ui.compareMessageLabel.text = problem
         self._ui.compareMessageLabel.visible = bool(problem)
         wanted = parameters.sideBySide and not problem
-        views = [(self._nodes, LEFT), (nodes, RIGHT)] if wanted else [(self._nodes, LEFT)]
+        left = self._dsaShown(parameters)
+        views = [(left, LEFT), (nodes, RIGHT)] if wanted else [(left, LEFT)]
         if wanted and not self._split:
             self._layoutBefore, self._split = comparison.splitViews(), True
         elif not wanted and self._split:
@@ -181,6 +190,22 @@ class ViewerForm:
             self._look(parameters)
             # The views get their size when the layout is drawn, and the image must fit it.
             qt.QTimer.singleShot(0, self._fit)
+
+    def _dsaShown(self, parameters: Any) -> Any:
+        """The nodes of the DSA chosen; when a person goes to another, its own frames come with it."""
+        from DeepIterRegSlicer import results
+
+        chosen = self._dsas[1 if parameters.view is View.second and len(self._dsas) > 1 else 0]
+        if not _complete(chosen) or any(getattr(chosen, name).GetScene() is None for name in NEEDED):
+            chosen = self._dsas[0]
+        before, self._dsa = self._dsa, chosen
+        if before is not None and before != chosen:
+            first, last = results.minipRange(chosen)
+            with slicer.util.NodeModify(parameters.parameterNode):
+                self._setParameter("minipFirst", first + 1.0)
+                self._setParameter("minipLast", last + 1.0)
+                self._setParameter("frame", chosen.browser.GetSelectedItemNumber() + 1.0)
+        return chosen
 
     def _join(self) -> None:
         from DeepIterRegSlicer import comparison
@@ -194,7 +219,7 @@ class ViewerForm:
         for nodes, view in self._views:
             sliceNode, _composite = comparison.sliceNodes(view)
             if sliceNode is not None and nodes.registration is not None:
-                results.lookAtDetector(results.registrationOf(nodes).carm, sliceNode)
+                results.lookAtDetector(results.carmOf(nodes), sliceNode)
 
     # -- flicker, colour ---------------------------------------------------------------------------------------
 
@@ -222,7 +247,7 @@ class ViewerForm:
             self._ui.tintColourButton.color = qt.QColor(name)
 
     def _onColourChosen(self, colour: Any) -> None:
-        self._onColour(colour.name())
+        self._setParameter("tintColour", colour.name())
 
 
 def _complete(nodes: Any) -> bool:

@@ -90,9 +90,17 @@ class Job:
     def __init__(self) -> None:
         self.started, self.go = threading.Event(), threading.Event()
 
-    def __call__(self, case: Any, onProgress: Callable[..., None], shouldStop: Callable[[], bool]) -> Any:
+    def __call__(
+        self,
+        case: Any,
+        onProgress: Callable[..., None],
+        shouldStop: Callable[[], bool],
+        onWarning: Callable[[str], None],
+    ) -> Any:
         from DeepIterRegLib.errors import Cancelled, RegistrationError
 
+        onWarning("The head moved in the run.")
+        onWarning("The run shows no veins.")
         self.started.set()
         for score in (0.1, 0.3, 0.2):
             onProgress("Search", 0.5, score)
@@ -406,6 +414,8 @@ def test_progress_is_shown_and_apply_cancels(case: SimpleNamespace, job: Job) ->
     assert not case.ui.previewButton.enabled
     assert case.widget._results.plot._stages == {"Search": [0.1, 0.3, 0.2]}
     assert not case.ui.scorePlotLabel.pixmap.isNull()
+    assert case.ui.messageLabel.text == "The head moved in the run.\nThe run shows no veins."
+    assert not case.ui.messageLabel.isHidden()
     nodes = slicer.mrmlScene.GetNumberOfNodes()
     case.ui.applyButton.click()
     assert case.ui.applyButton.text == "Cancelling..."
@@ -471,7 +481,7 @@ def test_the_run_finds_nothing(case: SimpleNamespace, job: Job) -> None:
 
 
 def test_memory_runs_out(case: SimpleNamespace) -> None:
-    def run(*arguments: Any) -> Any:
+    def run(*arguments: Any, **more: Any) -> Any:
         raise MemoryError
 
     case.widget.logic.run = run
@@ -482,7 +492,7 @@ def test_memory_runs_out(case: SimpleNamespace) -> None:
 
 
 def test_a_fault_of_ours_says_so_and_shows_its_traceback(case: SimpleNamespace) -> None:
-    def run(*arguments: Any) -> Any:
+    def run(*arguments: Any, **more: Any) -> Any:
         raise ZeroDivisionError("a bug")
 
     case.widget.logic.run = run
