@@ -97,6 +97,15 @@ def error_model(x: np.ndarray, log_error: np.ndarray) -> Any:
     return Linear(float(log_error.mean()), low, high, middle, spread, w)
 
 
+def limit(probability: np.ndarray, right: np.ndarray, least: float) -> float:
+    """Probability from which on at most 1 % is wrong; at least `least`."""
+    for at in np.unique(np.append(np.round(probability + 5e-4, 3), least)):
+        taken = probability >= at
+        if at >= least and (not taken.any() or (~right[taken]).mean() <= 0.01):
+            return float(at)
+    return 1.0
+
+
 def figures(odds: np.ndarray, right: np.ndarray, accept: float) -> dict[str, float]:
     """ROC area, wrong among accepted, accepted among right, expected calibration error."""
     p = 1 / (1 + np.exp(-odds))
@@ -136,9 +145,10 @@ def main(argv: list[str] | None = None) -> None:
     for seed in np.unique(group):
         odds[group == seed] = logistic(x[group != seed], right[group != seed])(x[group == seed])
     vessels = load_model(SHIPPED)
-    accept = max(vessels.accept, 0.9)
+    # The least limit above which hardly any was wrong, each patient judged by a model that has not seen it.
+    accept = limit(1 / (1 + np.exp(-odds)), right, vessels.accept)
     crossed = figures(odds, right, accept)
-    alone = figures(x[:, 0], right, accept)
+    alone = figures(x[:, 0], right, vessels.accept)
     low, high = np.quantile(x[right], (0.05, 0.95), axis=0)
     typical = {name: (float(a), float(b)) for name, a, b in zip(NAMES, low, high, strict=True)}
     model = ConfidenceModel(
@@ -193,6 +203,7 @@ def main(argv: list[str] | None = None) -> None:
             f"{card['data']} (rows {', '.join(ROWS)} of the [cohort](cohort.md), development seeds {seeds[0]} to {seeds[-1]}). "
             "Cross-validated by patient; beside it the vessels' model alone on the same registrations. These cases chose the model: "
             "development figures, not a judgement.",
+            f"Accepted from a probability of {accept:g} on, the vessels' model from {vessels.accept:g}.",
             table(["", "vessels and skull", "vessels alone", "target", ""], lines),
             table(["kind", "registrations", "right"], by_kind),
             f"Weights: {', '.join(f'{n} {w:+.2f}' for n, w in zip(NAMES, model.right.weight, strict=True))} (standardised). "
