@@ -130,7 +130,8 @@ def initial_pose(
     by_skull = False
     if init in ("bone", "auto") and scene.skull is not None:
         asked = start if given is None else given
-        bone, fit = _bone_poses(scene.skull, asked, report, records, warnings, should_stop)
+        # By default a run that came subtracted is nothing to warn of.
+        bone, fit = _bone_poses(scene.skull, asked, report, records, warnings if init == "bone" else [], should_stop)
         by_skull = len(bone) > 0 and (init == "bone" or fit >= SKULL_IS_CLEAR)
         if init == "bone" and not len(bone):
             warnings[-1] += " The search was used instead."
@@ -142,8 +143,9 @@ def initial_pose(
         try:
             proposals = network_poses(scene, start if given is None else given, network_settings, seed)
         except InputError as error:
-            instead = " The search was used instead." if init == "network" else ""
-            warnings.extend(f"The network was not asked: {problem}{instead}" for problem in error.problems)
+            warnings.extend(
+                f"The network was not asked: {problem} The search was used instead." for problem in error.problems
+            )
         else:
             scores = scene_znccs(scene, proposals, saturation_mm, seed)
             best = float(scores.max())

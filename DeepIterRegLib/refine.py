@@ -97,10 +97,7 @@ _DESCENT = RefineSettings(
 PAPER_B: dict[Optimiser, RefineSettings] = {
     "gradient_descent": _DESCENT,
     "momentum": replace(_DESCENT, optimiser="momentum"),
-    # Dampening leaves a tenth of the gradient.
-    "damped_momentum": replace(
-        _DESCENT, optimiser="damped_momentum", rotation_rate_rad=0.3, translation_rate_mm=1000.0
-    ),
+    "damped_momentum": replace(_DESCENT, optimiser="damped_momentum"),
     # Steps long enough to leave small dips, short enough to come to rest within 250: with A's rates a third fewer arrive.
     "adam": replace(PAPER_A_STAGE_1, rotation_rate_rad=0.03, translation_rate_mm=6.0, iterations=250),
 }

@@ -59,13 +59,14 @@ def test_gradient_by_finite_differences(patient: Patient, angiogram: Angiogram, 
     at = pose.offset_about(
         truth, patient.cta.centre_mm, pose.so3_exp(np.array([0.02, -0.03, 0.01])), np.array([2, -1, 3])
     )
-    _, gradient, matrix = _equations(points, at[None], target, 5.0)
+    equations = _equations(points, target, 5.0)
+    _, gradient, matrix = equations(at[None])
     step = 0.3  # mm; splatting is piecewise linear, so not too small
     for i in range(6):
         twist = np.zeros((1, 6))
         twist[0, i] = step
         ahead, behind = (move(at[None], s * twist, points, target.carm) for s in (1, -1))
-        numeric = (_equations(points, ahead, target, 5.0)[0] - _equations(points, behind, target, 5.0)[0]) / (2 * step)
+        numeric = (equations(ahead)[0] - equations(behind)[0]) / (2 * step)
         assert gradient[0, i] == pytest.approx(numeric[0], abs=0.05 * np.abs(gradient).max())
     assert np.linalg.eigvalsh(matrix[0]).min() > 0
 

@@ -13,10 +13,10 @@ from vessel_tree import vessel_tree
 
 from DeepIterRegLib.alignment import vessel_channels
 from DeepIterRegLib.angiogram import Angiogram, PatientMotion
-from DeepIterRegLib.confidence import MaskedView, assess, check_inputs
+from DeepIterRegLib.confidence import MaskedView, assess, check_inputs, with_skull
 from DeepIterRegLib.confidence.assess import REASONS, reasons_of
 from DeepIterRegLib.confidence.features import features, pool, pooled, rivals, view_features
-from DeepIterRegLib.confidence.model import SHIPPED, ConfidenceModel, Linear, load_model, save_model
+from DeepIterRegLib.confidence.model import SHIPPED, SHIPPED_SKULL, ConfidenceModel, Linear, load_model, save_model
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.pipeline import contrast_image, vessel_points
@@ -66,6 +66,7 @@ def view_of(masks: DsaMasks) -> MaskedView:
 
 
 MASKS = masks_at(MASK, TRUTH)
+SKULL = {"skull_score", "skull_distance_mm"}  # known where the mask frame shows the skull
 MOVED = PatientMotion(undone_mm=np.array([0.0, 3.9, 1.0]), left_mm=np.zeros(3))
 VIEW = view_of(MASKS)
 
@@ -211,7 +212,7 @@ def test_shipped_model_is_sane(by_distance: list[dict[str, float]]) -> None:
     """Monotonic: better agreement of any kind never lowers the probability nor raises the expected error."""
     model = load_model(SHIPPED)
     assert 0 < model.reject < model.accept < 1
-    assert set(REASONS) == set(model.typical)
+    assert set(REASONS) - SKULL == set(model.typical)
     middle = by_distance[1]
     for name in ("score", "profile_contrast", "explained", "block_share_still", "gap_rival_far"):
         values = [model.predict({**middle, name: v}) for v in np.linspace(-0.5, 1.0, 13)]
@@ -244,9 +245,26 @@ def test_reasons_name_what_is_out_of_range() -> None:
     assert len(reasons_of({"score": 0.5, "block_median_mm": 1.0}, model)) == 1
 
 
+def test_skull_speaks_for_and_against() -> None:
+    """The better the skull fits at the pose, and the nearer its own optimum, the surer; far off is said."""
+    vessels = Confidence(0.6, 3.0, "look closely", ("A reason.",), {"score": 0.4})
+    fits = with_skull(vessels, 0.6, 0.6, 0.3)
+    loose = with_skull(vessels, 0.4, 0.55, 4.0)
+    elsewhere = with_skull(vessels, 0.05, 0.5, 25.0)
+    assert fits.probability > loose.probability > elsewhere.probability
+    assert fits.expected_error_mm < elsewhere.expected_error_mm
+    assert elsewhere.state == "rejected"
+    assert any("skull" in reason.lower() for reason in elsewhere.reasons)
+    assert "A reason." in elsewhere.reasons
+    assert {"vessels_log_odds", "skull_loss", "score"} <= set(fits.features)
+
+
 def test_every_reason_is_a_feature_and_pools_to_its_bad_side(by_distance: list[dict[str, float]]) -> None:
-    assert set(REASONS) <= set(by_distance[0])
+    assert set(REASONS) - SKULL <= set(by_distance[0])
+    assert set(load_model(SHIPPED_SKULL).names) >= SKULL
     for name, (bad, _) in REASONS.items():
+        if name in SKULL:
+            continue
         assert pool(name) in ("mean", "min" if bad < 0 else "max")
 
 
