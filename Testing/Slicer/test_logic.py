@@ -183,7 +183,7 @@ def test_cancel_at_any_step_leaves_the_scene_alone(patient: tuple[Any, Any], pat
 
 def test_worker_cancels_a_search(patient: tuple[Any, Any]) -> None:
     logic = DeepIterRegLogic()
-    case = logic.prepare(*patient)
+    case = logic.prepare(*patient, RegistrationOptions(init="search"))
     reached = threading.Event()
 
     def job(tell: Callable[[str, float], None], stop: Callable[[], bool]) -> Any:
