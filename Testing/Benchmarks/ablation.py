@@ -103,7 +103,7 @@ def main(argv: list[str] | None = None) -> None:
         "ablation", cases, partial(run_case, files, fine_tuned, str(cache)), settings, options
     )
     cards = {name: read_card(Path(file)) for name, file in {**files, "that ships": str(SHIPPED)}.items()}
-    some = [record for record in records if record["case"]["seed"] in fine_tuned]
+    some = [record for record in records if "that ships, fine-tuned" in record]
     body = "\n\n".join(
         [
             f"{len(records)} patients as in [network](network.md), veins by our own segmentation, each from {STARTS} starts off by up to "
@@ -111,11 +111,19 @@ def main(argv: list[str] | None = None) -> None:
             "of 32 starts asked twice. The first three were trained from nothing, each on as many images: far fewer than the one that "
             "ships, so they compare with each other only.",
             rows(records, {name: f"{card['images']:,}" for name, card in cards.items()}),
-            f"## Fine-tuned to the patient (`deepiterreg train --patient`), the first {len(some)}",
-            rows(some, {"that ships": f"{cards['that ships']['images']:,}", "that ships, fine-tuned": "+ 9,600"}),
+            *(fine_tuning(some, cards) if some else ["Fine-tuned: none of these patients yet."]),
         ]
     )
     benchmarking.write_result("ablation", "Ablation of the initial pose network", body, options, records)
+
+
+def fine_tuning(some: Sequence[dict[str, Any]], cards: dict[str, Any]) -> list[str]:
+    """What fine-tuning to the patient's own vessels gains."""
+    images = {"that ships": f"{cards['that ships']['images']:,}", "that ships, fine-tuned": "+ 9,600"}
+    return [
+        f"## Fine-tuned to the patient (`deepiterreg train --patient`), the first {len(some)}",
+        rows(some, images),
+    ]
 
 
 def rows(records: Sequence[dict[str, Any]], images: dict[str, str]) -> str:
