@@ -13,6 +13,7 @@ from benchmarking import table, verdict
 
 from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.errors import InputError, RegistrationError
+from DeepIterRegLib.evaluation.metrics import wilson
 from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.geometry.mpe import SUCCESS_MM
 from DeepIterRegLib.pipeline import RegistrationSettings, make_scene, register
@@ -114,17 +115,6 @@ def cause(record: dict[str, Any]) -> str:
     if record["from_truth_mpe_mm"] < SUCCESS_MM:
         near.append(record["from_truth_score"])
     return "search" if max(near) > record["stage_score"] else "similarity"
-
-
-def wilson(successes: int, n: int) -> tuple[float, float]:
-    """95 % interval of a rate (Wilson 1927)."""
-    if n == 0:
-        return 0.0, 1.0
-    z = 1.959964
-    rate = successes / n
-    middle = (rate + z * z / (2 * n)) / (1 + z * z / n)
-    half = z / (1 + z * z / n) * math.sqrt(rate * (1 - rate) / n + z * z / (4 * n * n))
-    return middle - half, middle + half
 
 
 def summary(records: Sequence[dict[str, Any]], target_rate: float, target_median_mm: float) -> str:
