@@ -13,7 +13,7 @@ import numba
 import numpy as np
 from scipy import ndimage
 
-from DeepIterRegLib.alignment_kernels import CHANNELS, WIDTH, oriented_images, products
+from DeepIterRegLib.alignment_kernels import CHANNELS, WIDTH, area_means, main_axes, oriented_images, products
 from DeepIterRegLib.errors import Cancelled
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.rendering.splat import pixel_intrinsics
@@ -108,16 +108,10 @@ def gaussian_taps(sigma_px: float) -> np.ndarray:
 
 
 def resize_area(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
-    """Mean of the source over each pixel of another grid (rows, columns)."""
-    return _area_matrix(image.shape[0], rows) @ image.astype(np.float32) @ _area_matrix(image.shape[1], columns).T
-
-
-def _area_matrix(n_in: int, n_out: int) -> np.ndarray:
-    edges = np.linspace(0, n_in, n_out + 1)
-    starts, stops = edges[:-1, None], edges[1:, None]
-    cells = np.arange(n_in)[None]
-    overlap = np.clip(np.minimum(stops, cells + 1) - np.maximum(starts, cells), 0, None)
-    return (overlap / overlap.sum(axis=1, keepdims=True)).astype(np.float32)
+    """Mean of the source over each pixel of another grid (rows, columns), float32."""
+    out = np.empty((rows, columns), np.float32)
+    area_means(np.ascontiguousarray(image, dtype=np.float32), out)
+    return out
 
 
 def vessel_channels(vessels: np.ndarray, valid: np.ndarray) -> np.ndarray:
@@ -222,12 +216,12 @@ def tangents(positions_mm: np.ndarray, cell_mm: float = 2.0) -> np.ndarray:
     around = sums_around(x, cell_mm)
     count = around(None)
     mean = np.stack([around(x[:, i]) / count for i in range(3)], axis=1)
-    spread = np.empty((len(x), 3, 3))
-    for i, j in ((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2)):
-        spread[:, i, j] = spread[:, j, i] = around(x[:, i] * x[:, j]) / count - mean[:, i] * mean[:, j]
-    values, axes = np.linalg.eigh(spread)
-    sure = np.clip((values[:, 2] - values[:, 1]) / np.maximum(values[:, 2], 1e-6), 0, 1)
-    return (axes[:, :, 2] * np.sqrt(sure)[:, None]).astype(np.float32)
+    spread = np.empty((len(x), 6))
+    for n, (i, j) in enumerate(((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))):
+        spread[:, n] = around(x[:, i] * x[:, j]) / count - mean[:, i] * mean[:, j]
+    axes = np.empty((len(x), 3), np.float32)
+    main_axes(spread, axes)
+    return axes
 
 
 def sums_around(positions_mm: np.ndarray, cell_mm: float) -> Callable[[np.ndarray | None], np.ndarray]:

@@ -13,6 +13,64 @@ CHANNELS = 3  # amount of vessel, and it times cosine and sine of twice its angl
 WIDTH = 8  # of each channel: value, three rotations, three translations, one unused so that it fills a vector register
 
 
+@nb.njit(parallel=True, **FAST)
+def area_means(image, out):  # type: ignore[no-untyped-def]
+    """Means of image (rows, columns) over each pixel of another grid out, both float32; each value is read about once."""
+    down, across = image.shape[0] / out.shape[0], image.shape[1] / out.shape[1]
+    for r in nb.prange(out.shape[0]):
+        top, bottom = r * down, min((r + 1) * down, image.shape[0])
+        line = np.zeros(image.shape[1], np.float32)
+        for k in range(int(top), min(int(math.ceil(bottom)), image.shape[0])):
+            share = np.float32((min(bottom, k + 1) - max(top, k)) / down)
+            for j in range(image.shape[1]):
+                line[j] += share * image[k, j]
+        for c in range(out.shape[1]):
+            left, right = c * across, min((c + 1) * across, image.shape[1])
+            total = np.float32(0)
+            for j in range(int(left), min(int(math.ceil(right)), image.shape[1])):
+                total += np.float32((min(right, j + 1) - max(left, j)) / across) * line[j]
+            out[r, c] = total
+
+
+@nb.njit(parallel=True, **FAST)
+def main_axes(spread, out):  # type: ignore[no-untyped-def]
+    """Main axis of symmetric matrices spread (N, 6: xx, xy, xz, yy, yz, zz), float64, as out (N, 3) float32.
+
+    The square of its length is by how much the largest eigenvalue exceeds the second, relative to the largest. Eigenvalues in
+    closed form; the axis is the largest column of the product of the matrix less each of the two others.
+    """
+    for n in nb.prange(len(spread)):
+        xx, xy, xz, yy, yz, zz = spread[n]
+        mean = (xx + yy + zz) / 3
+        a, b, c = xx - mean, yy - mean, zz - mean
+        size = math.sqrt((a * a + b * b + c * c + 2 * (xy * xy + xz * xz + yz * yz)) / 6)
+        if size < 1e-12:
+            out[n] = 0
+            continue
+        determinant = a * (b * c - yz * yz) - xy * (xy * c - yz * xz) + xz * (xy * yz - b * xz)
+        angle = math.acos(min(1.0, max(-1.0, determinant / (2 * size * size * size)))) / 3
+        first = 2 * size * math.cos(angle)
+        third = 2 * size * math.cos(angle + 2 * math.pi / 3)
+        second = -first - third
+        p, q, r = a - second, b - second, c - second
+        s, t, u = a - third, b - third, c - third
+        best = 0.0
+        for column in range(3):
+            if column == 0:
+                h, i, j = s, xy, xz
+            elif column == 1:
+                h, i, j = xy, t, yz
+            else:
+                h, i, j = xz, yz, u
+            x, y, z = p * h + xy * i + xz * j, xy * h + q * i + yz * j, xz * h + yz * i + r * j
+            length = math.sqrt(x * x + y * y + z * z)
+            if length > best:
+                best, ax, ay, az = length, x, y, z
+        sure = min(1.0, max(0.0, (first - second) / max(first + mean, 1e-6)))
+        scale = math.sqrt(sure) / best if best > 0 else 0.0
+        out[n, 0], out[n, 1], out[n, 2] = ax * scale, ay * scale, az * scale
+
+
 @nb.njit(**FAST)
 def _splat_with_derivatives(  # type: ignore[no-untyped-def]
     points, tangents, weights, camera, centre, lever_mm, intrinsics, direction_weight, image

@@ -28,7 +28,7 @@ from DeepIterRegLib.alignment import (
     vessel_channels,
 )
 from DeepIterRegLib.angiogram import Angiogram
-from DeepIterRegLib.bone import BoneAgreement, Skull, bone_agreement
+from DeepIterRegLib.bone import BoneAgreement, Skull
 from DeepIterRegLib.calibration import BetweenRuns, Corrected, GeometrySlack, correct_views
 from DeepIterRegLib.confidence import MaskedView, assess, check_inputs, with_skull
 from DeepIterRegLib.errors import InputError, RegistrationError
@@ -319,7 +319,7 @@ def register(
     report("Confidence", 0.0)
     shown = [MaskedView(v.channels, v.valid, v.carm, m) for v, m in zip(scene.views, masks, strict=True)]
     confidence = assess(scene.points, shown, current, cta.centre_mm, seed=settings.seed)
-    skull = _agreements(cta, runs, current)
+    skull = _agreements(scene, current)
     if skull:
         worst = max(skull.values(), key=lambda agreement: agreement.distance_mm)
         confidence = with_skull(confidence, worst.score, worst.best_score, worst.distance_mm)
@@ -624,14 +624,10 @@ def _warnings(
     return tuple(warnings)
 
 
-def _agreements(cta: Volume, runs: Sequence[Angiogram], cta_to_carm: np.ndarray) -> dict[int, BoneAgreement]:
+def _agreements(scene: Scene, cta_to_carm: np.ndarray) -> dict[int, BoneAgreement]:
     """What the skull says of a pose, by the number of each run whose mask frame shows it."""
     try:
-        return {
-            number: bone_agreement(cta, run, cta_to_carm)
-            for number, run in enumerate(runs, 1)
-            if run.unsubtracted is not None
-        }
+        return scene.skull.agreements(cta_to_carm) if scene.skull else {}
     except InputError:  # no bone in the CTA: said where it was looked for
         return {}
 

@@ -309,25 +309,32 @@ def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> Moti
         field, left = _estimate(reference, _texture(_binned(frame, factor), weight))
         return factor * field, factor * left
 
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        fields, left = zip(*pool.map(field_of, frames), strict=True)
     # A shutter's black must not leak into the picture: interpolation reaches two pixels.
     usable = valid if valid.all() else ndimage.distance_transform_cdt(valid, metric="chessboard") > 2
     places = np.argwhere(valid[::16, ::16]) * 16
-    motion = np.array([np.abs(displacements(field, places, valid.shape)).max(initial=0) for field in fields])
-    motion[motion <= _STILL_PX] = 0
-    for index in np.flatnonzero(motion):
-        resample(frames[index].copy(), fields[index], usable, mask, frames[index])
-    return Motion(motion, np.array(left))
+
+    def undone(index: int) -> tuple[float, float]:
+        field, left = field_of(frames[index])
+        moved = float(np.abs(displacements(field, places, valid.shape)).max(initial=0))
+        if moved <= _STILL_PX:
+            return 0.0, left
+        resample(frames[index].copy(), field, usable, mask, frames[index])
+        return moved, left
+
+    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
+        motion, left = zip(*pool.map(undone, range(len(frames))), strict=True)
+    return Motion(np.array(motion), np.array(left))
 
 
 def _binned(image: np.ndarray, factor: int) -> np.ndarray:
+    """Means of blocks of `factor` x `factor` pixels."""
     rows, columns = (n // factor * factor for n in image.shape)
-    return (
-        image[:rows, :columns]
-        .reshape(rows // factor, factor, columns // factor, factor)
-        .mean(axis=(1, 3), dtype=np.float32)
-    )
+    parts = [image[i:rows:factor, j:columns:factor] for i in range(factor) for j in range(factor)]
+    total = parts[0].astype(np.float32)
+    for part in parts[1:]:
+        total += part
+    total /= factor * factor
+    return total
 
 
 def _eroded(mask: np.ndarray, pixels: int) -> np.ndarray:

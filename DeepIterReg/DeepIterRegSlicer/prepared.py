@@ -100,14 +100,11 @@ def _shownView(run: Angiogram, masks: DsaMasks, carm: CArm, vessels: Volume, cta
 
 def _box(mask: Volume) -> Volume:
     """The mask without its empty margins but for one voxel."""
-    voxels = mask.voxels
-    cuts = []
-    for axis in range(3):
-        set_ = np.flatnonzero(voxels.any(axis=tuple(a for a in range(3) if a != axis)))
-        cuts.append(slice(max(0, set_[0] - 1), set_[-1] + 2))
+    low, high = mask.set_voxels.min(axis=0), mask.set_voxels.max(axis=0)
+    cuts = [slice(max(0, first - 1), last + 2) for first, last in zip(low, high, strict=True)]
     affine = mask.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ np.array([cut.start for cut in cuts[::-1]])
-    return Volume(np.ascontiguousarray(voxels[tuple(cuts)]), affine)
+    return Volume(np.ascontiguousarray(mask.voxels[tuple(cuts)]), affine)
 
 
 def _surface(mask: Volume) -> vtk.vtkPolyData:
@@ -144,11 +141,13 @@ def _surface(mask: Volume) -> vtk.vtkPolyData:
 
 def _halved(mask: Volume) -> Volume:
     """Share (k, j, i) of 2 x 2 x 2 voxels that are set."""
-    padded = np.pad(mask.voxels, [(0, n % 2) for n in mask.voxels.shape]).astype(np.float32)
-    k, j, i = (n // 2 for n in padded.shape)
+    padded = np.pad(mask.voxels, [(0, n % 2) for n in mask.voxels.shape]).astype(bool)
+    total = np.zeros([n // 2 for n in padded.shape], np.uint8)
+    for corner in np.ndindex(2, 2, 2):
+        total += padded[tuple(slice(first, None, 2) for first in corner)]
     affine = mask.affine @ np.diag([2.0, 2.0, 2.0, 1.0])
     affine[:3, 3] = mask.affine[:3, 3] + mask.affine[:3, :3] @ np.full(3, 0.5)
-    return Volume(padded.reshape(k, 2, j, 2, i, 2).mean(axis=(1, 3, 5)), affine)
+    return Volume(total.astype(np.float32) / 8, affine)
 
 
 def _at(volume: np.ndarray, ijk: np.ndarray) -> np.ndarray:

@@ -1,13 +1,5 @@
 """The skull as anchor: the CTA's bone registered to the unsubtracted mask frame, whatever is injected or occluded."""
 
-from DeepIterRegLib.bone.find import (
-    BoneAgreement,
-    BoneFound,
-    BoneSettings,
-    Skull,
-    bone_agreement,
-    bone_score,
-    find_bone_pose,
-)
+from DeepIterRegLib.bone.find import BoneAgreement, BoneFound, BoneSettings, Skull
 
-__all__ = ["BoneAgreement", "BoneFound", "BoneSettings", "Skull", "bone_agreement", "bone_score", "find_bone_pose"]
+__all__ = ["BoneAgreement", "BoneFound", "BoneSettings", "Skull"]

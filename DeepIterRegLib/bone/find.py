@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cache, cached_property
 
 import numba
 import numpy as np
@@ -43,6 +44,7 @@ from DeepIterRegLib.volume import Volume
 
 ShouldStop = Callable[[], bool]
 _NEIGHBOUR_MM = 10.0
+_STILL_MM = 0.02  # a smaller step ends a climb
 _DETAIL_PX = 3.0  # what is slower than this is taken out of the mask frame
 
 
@@ -144,7 +146,7 @@ class BoneAgreement:
     score
         Gradient correlation of skull and mask frame at the pose.
     best_score
-        At bone's own optimum nearby (or at the best pose that bone found anywhere, if given).
+        At bone's own optimum nearby.
     distance_mm
         MPE between the pose and that optimum, mm on the detector.
     """
@@ -162,16 +164,27 @@ class Skull:
     angiograms: tuple[Angiogram, ...]
     settings: BoneSettings = BoneSettings()
 
+    @cached_property
+    def _points(self) -> Callable[[float], Points]:
+        """Its points by the size of their blocks, about the CTA's centre; each made once."""
+        return cache(lambda spacing_mm: about(skull_points(self.cta, spacing_mm), self.cta.centre_mm))
+
+    @cached_property
+    def _shown(self) -> dict[int, _Shown]:
+        """The runs that have a mask frame, by their number from 1."""
+        runs = enumerate(self.angiograms, 1)
+        return {number: _Shown(run, self.settings.knee) for number, run in runs if run.unsubtracted is not None}
+
     def find(self, start: np.ndarray, should_stop: ShouldStop | None = None) -> BoneFound:
-        """`find_bone_pose` in each run that has a mask frame: poses of all, best first.
+        """Best poses of the skull in a box about `start` (4, 4), searched in each run that has a mask frame; best first.
 
         Raises
         ------
         InputError
-            No run has one.
+            No run has a mask frame, or the CTA no bone.
+        Cancelled
         """
-        seen = [angiogram for angiogram in self.angiograms if angiogram.unsubtracted is not None]
-        found = [find_bone_pose(self.cta, a, start, self.settings, should_stop=should_stop) for a in seen]
+        found = [self._find(shown, start, should_stop) for shown in self._shown.values()]
         if not found:
             mask_frame(self.angiograms[0])
         found.sort(key=lambda one: -one.score)
@@ -179,10 +192,29 @@ class Skull:
 
     def scores(self, poses: np.ndarray) -> np.ndarray:
         """Mean over the runs with a mask frame of the gradient correlation (K,) at poses (K, 4, 4), wide enough for poses off by mm."""
-        wide = replace(self.settings, levels=self.settings.levels[:2])
-        seen = [angiogram for angiogram in self.angiograms if angiogram.unsubtracted is not None]
-        mean: np.ndarray = np.mean([bone_score(self.cta, angiogram, poses, wide) for angiogram in seen], axis=0)
+        wide = self.settings.levels[1]
+        terms = [self._equations(shown, wide)(poses)[0] for shown in self._shown.values()]
+        mean: np.ndarray = np.mean(terms, axis=0)
         return mean
+
+    def agreements(self, cta_to_carm: np.ndarray) -> dict[int, BoneAgreement]:
+        """How far the skull agrees with a pose (4, 4), by the number of each run that has a mask frame: bone climbs from there.
+
+        Raises
+        ------
+        InputError
+            The CTA has no bone.
+        """
+        last, found = self.settings.levels[-1], {}
+        for number, shown in self._shown.items():
+            at = cta_to_carm[None]
+            carm = shown.target(last).carm
+            equations = self._equations(shown, last)
+            poses, best, _ = self._climb(equations, carm, at, 2 * last.iterations)
+            score, _, _ = equations(at)
+            distance = float(mpe_mm(shown.angiogram.carm, cta_to_carm, poses[0], self.cta.centre_mm))
+            found[number] = BoneAgreement(float(score[0]), float(best[0]), distance)
+        return found
 
     def equations(self, origin_mm: np.ndarray, carm: CArm) -> Equations | None:
         """Mean gradient correlation over the runs with a mask frame, by twists about `origin_mm` along the axes of `carm`.
@@ -194,13 +226,11 @@ class Skull:
         InputError
             The CTA has no bone.
         """
-        terms = []
-        for angiogram in self.angiograms:
-            if angiogram.unsubtracted is not None:
-                points, target = _at_last_level(self.cta, angiogram, self.settings)
-                points = about(points, origin_mm)
-                turn = twist_between(carm, target.carm)
-                terms.append((_equations(points, target, self.settings.knee), turn))
+        last, terms = self.settings.levels[-1], []
+        for shown in self._shown.values():
+            target = shown.target(last)
+            points = about(self._points(last.spacing_mm), origin_mm)
+            terms.append((_equations(points, target, self.settings.knee), twist_between(carm, target.carm)))
         if not terms:
             return None
 
@@ -213,53 +243,69 @@ class Skull:
 
         return equations
 
+    def _equations(self, shown: _Shown, level: BoneLevel) -> Equations:
+        return _equations(self._points(level.spacing_mm), shown.target(level), self.settings.knee)
 
-def find_bone_pose(
-    cta: Volume,
-    angiogram: Angiogram,
-    start: np.ndarray,
-    settings: BoneSettings | None = None,
-    *,
-    should_stop: ShouldStop | None = None,
-) -> BoneFound:
-    """Best poses of the skull in a box about `start` (4, 4).
+    def _climb(
+        self,
+        equations: Equations,
+        carm: CArm,
+        poses: np.ndarray,
+        iterations: int,
+        should_stop: ShouldStop | None = None,
+    ) -> tuple[np.ndarray, np.ndarray, list[float]]:
+        points = self._points(self.settings.spacing_mm)  # only what they turn about matters
+        return ascend(
+            equations,
+            lambda at, twists: move(at, twists, points, carm),
+            poses,
+            iterations=iterations,
+            tolerance_mm=_STILL_MM,
+            should_stop=should_stop,
+        )
 
-    Raises
-    ------
-    InputError
-        The run has no unsubtracted mask frame, or the CTA no bone.
-    Cancelled
-    """
-    settings = settings or BoneSettings()
-    shadow = mask_frame(angiogram)
-    box = SearchSettings(
-        rotation_deg=settings.rotation_deg,
-        translation_mm=settings.translation_mm,
-        rotation_step_deg=settings.rotation_step_deg,
-        depth_step_mm=settings.depth_step_mm,
-        candidates=settings.candidates,
-    )
-    centre = cta.centre_mm
-    points = about(skull_points(cta, settings.spacing_mm), centre)
-    target = make_bone_target(shadow, angiogram.valid, angiogram.carm, settings.rows, settings.sigma_px, settings.knee)
-    poses, scores = _exhaustive(points, target, start, centre, box, settings.knee, should_stop)
-    trace, runner_up = [float(scores[0])], 0.0
-    for level in settings.levels:
-        points = about(skull_points(cta, level.spacing_mm), centre)
-        target = make_bone_target(shadow, angiogram.valid, angiogram.carm, level.rows, level.sigma_px, settings.knee)
-        before = poses
-        poses, scores = _climb(points, before, target, level.iterations, settings.knee, should_stop)
-        if (
-            outside := ~_in_box(poses, start, centre, box)
-        ).any():  # uphill may lead far along the beam: back to where it began
-            poses[outside] = before[outside]
-            scores[outside] = _equations(points, target, settings.knee)(poses[outside])[0]
-        kept = _distinct(poses, scores, target.carm, centre)
-        if len(poses) > 1:  # the last level has one pose; how it stands out is known where others still climb
-            runner_up = float(scores[kept[1]] / scores[kept[0]]) if len(kept) > 1 else 0.0
-        poses, scores = poses[kept[: level.keep]], scores[kept[: level.keep]]
-        trace.append(float(scores[0]))
-    return BoneFound(poses, trace[-1], runner_up, tuple(trace))
+    def _find(self, shown: _Shown, start: np.ndarray, should_stop: ShouldStop | None) -> BoneFound:
+        """`find` in one run."""
+        settings, centre = self.settings, self.cta.centre_mm
+        box = SearchSettings(
+            rotation_deg=settings.rotation_deg,
+            translation_mm=settings.translation_mm,
+            rotation_step_deg=settings.rotation_step_deg,
+            depth_step_mm=settings.depth_step_mm,
+            candidates=settings.candidates,
+        )
+        coarse = BoneLevel(settings.rows, settings.spacing_mm, settings.sigma_px, 0, settings.candidates)
+        points, target = self._points(coarse.spacing_mm), shown.target(coarse)
+        poses, scores = _exhaustive(points, target, start, centre, box, settings.knee, should_stop)
+        trace, runner_up = [float(scores[0])], 0.0
+        for level in settings.levels:
+            target, equations, before = shown.target(level), self._equations(shown, level), poses
+            poses, scores, _ = self._climb(equations, target.carm, before, level.iterations, should_stop)
+            outside = ~_in_box(poses, start, centre, box)
+            if outside.any():  # uphill may lead far along the beam: back to where it began
+                poses[outside] = before[outside]
+                scores[outside] = equations(poses[outside])[0]
+            kept = _distinct(poses, scores, target.carm, centre)
+            if len(poses) > 1:  # the last level has one pose; how it stands out is known where others still climb
+                runner_up = float(scores[kept[1]] / scores[kept[0]]) if len(kept) > 1 else 0.0
+            poses, scores = poses[kept[: level.keep]], scores[kept[: level.keep]]
+            trace.append(float(scores[0]))
+        return BoneFound(poses, trace[-1], runner_up, tuple(trace))
+
+
+class _Shown:
+    """The mask frame of a run, on each grid that is asked for; each made once."""
+
+    def __init__(self, angiogram: Angiogram, knee: float) -> None:
+        self.angiogram = angiogram
+        self._made = cache(
+            lambda rows, sigma_px: make_bone_target(
+                mask_frame(angiogram), angiogram.valid, angiogram.carm, rows, sigma_px, knee
+            )
+        )
+
+    def target(self, level: BoneLevel) -> BoneTarget:
+        return self._made(level.rows, level.sigma_px)
 
 
 def _distinct(poses: np.ndarray, scores: np.ndarray, carm: CArm, centre_cta_mm: np.ndarray) -> list[int]:
@@ -269,51 +315,6 @@ def _distinct(poses: np.ndarray, scores: np.ndarray, carm: CArm, centre_cta_mm: 
         if not kept or mpe_mm(carm, poses[kept], poses[i], centre_cta_mm).min() > _NEIGHBOUR_MM:
             kept.append(int(i))
     return kept
-
-
-def bone_score(
-    cta: Volume, angiogram: Angiogram, poses: np.ndarray, settings: BoneSettings | None = None
-) -> np.ndarray:
-    """Gradient correlation (K,) of skull and mask frame at poses (K, 4, 4), on the grid of the last level.
-
-    Raises
-    ------
-    InputError
-        As `find_bone_pose`.
-    """
-    settings = settings or BoneSettings()
-    points, target = _at_last_level(cta, angiogram, settings)
-    score, _, _ = _equations(points, target, settings.knee)(poses)
-    return score
-
-
-def bone_agreement(
-    cta: Volume,
-    angiogram: Angiogram,
-    cta_to_carm: np.ndarray,
-    settings: BoneSettings | None = None,
-    *,
-    found: BoneFound | None = None,
-) -> BoneAgreement:
-    """How far the skull agrees with a pose (4, 4): bone climbs from there, and what it `found` elsewhere counts if it is better.
-
-    Raises
-    ------
-    InputError
-        As `find_bone_pose`.
-    """
-    settings = settings or BoneSettings()
-    points, target = _at_last_level(cta, angiogram, settings)
-    score, _, _ = _equations(points, target, settings.knee)(cta_to_carm[None])
-    last = settings.levels[-1]
-    climbed, scores = _climb(points, cta_to_carm[None], target, 2 * last.iterations, settings.knee, None)
-    optimum, best = climbed[0], float(scores[0])
-    if found is not None:
-        elsewhere, _, _ = _equations(points, target, settings.knee)(found.poses[:1])
-        if elsewhere[0] > best:
-            optimum, best = found.poses[0], float(elsewhere[0])
-    distance = float(mpe_mm(angiogram.carm, cta_to_carm, optimum, cta.centre_mm))
-    return BoneAgreement(float(score[0]), best, distance)
 
 
 def mask_frame(angiogram: Angiogram) -> np.ndarray:
@@ -361,13 +362,6 @@ def make_bone_target(
     )
 
 
-def _at_last_level(cta: Volume, angiogram: Angiogram, settings: BoneSettings) -> tuple[Points, BoneTarget]:
-    level = settings.levels[-1]
-    shadow = mask_frame(angiogram)
-    points = about(skull_points(cta, level.spacing_mm), cta.centre_mm)
-    return points, make_bone_target(shadow, angiogram.valid, angiogram.carm, level.rows, level.sigma_px, settings.knee)
-
-
 def _knee(points: Points, carm: CArm, taps: np.ndarray, knee: float) -> np.float32:
     """`knee` times the mean gradient of the skull's shadow, the skull upright at the isocentre."""
     cameras, _ = camera_matrices(pose.radiological(points.origin_mm)[None], points.origin_mm, carm)
@@ -413,25 +407,6 @@ def _equations(points: Points, target: BoneTarget, knee: float) -> Equations:
         return score, gradient, matrix
 
     return equations
-
-
-def _climb(
-    points: Points,
-    poses: np.ndarray,
-    target: BoneTarget,
-    iterations: int,
-    knee: float,
-    should_stop: ShouldStop | None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Poses (B, 4, 4) and scores (B,) uphill from many poses at once."""
-    poses, score, _ = ascend(
-        _equations(points, target, knee),
-        lambda at, twists: move(at, twists, points, target.carm),
-        poses,
-        iterations=iterations,
-        should_stop=should_stop,
-    )
-    return poses, score
 
 
 def _exhaustive(

@@ -32,7 +32,7 @@ def head_of_patient(path: Path) -> HeadPoints:
     """
     volume = load_volume(path)
     mask = volume.with_voxels(volume.voxels != 0) if is_mask(volume) else segment_vessels(prepare_cta(volume)[0])
-    voxels = np.argwhere(mask.voxels)
+    voxels = mask.set_voxels
     if len(voxels) < 1000:
         raise InputError(
             f"The vessel mask of {path.name} has {len(voxels)} voxels set: at least 1000 are needed to train on."

@@ -49,7 +49,7 @@ class SplatProjector:
     @classmethod
     def from_mask(cls, volume: Volume, carm: CArm, device: torch.device | str = "cpu") -> SplatProjector:
         """Projector of a volume's non-zero voxels, each weighing its value times the voxel volume."""
-        indices = np.argwhere(volume.voxels)
+        indices = volume.set_voxels
         values = volume.voxels[tuple(indices.T)].astype(np.float32)
         return cls(volume.to_ras(indices), values * volume.voxel_volume_mm3, carm, device)
 

@@ -26,7 +26,7 @@ def vessel_projection(vessels: Volume, carm: CArm, cta_to_carm: np.ndarray, max_
     Voxels are split until a part's shadow is at most a pixel, so that the picture has no holes; at most
     into `max_points` parts, which bounds memory.
     """
-    points = np.argwhere(vessels.voxels)
+    points = vessels.set_voxels
     parts = math.ceil(float(vessels.spacing_mm.max()) * carm.magnification / min(carm.pixel_spacing_mm))
     parts = max(1, min(parts, int((max_points / max(1, len(points))) ** (1 / 3))))
     steps = (np.arange(parts) + 0.5) / parts - 0.5

@@ -166,7 +166,7 @@ def segment_veins(vessels: Volume, opening_radius_voxels: int = 1, min_component
             f"Opening radius ({opening_radius_voxels}) and smallest component ({min_component_voxels}) must not be negative."
         )
     veins = np.zeros(vessels.voxels.shape, dtype=bool)
-    found = vein_voxels(np.argwhere(vessels.voxels), opening_radius_voxels, min_component_voxels)
+    found = vein_voxels(vessels.set_voxels, opening_radius_voxels, min_component_voxels)
     veins[tuple(found.T)] = True
     return vessels.with_voxels(veins)
 

@@ -12,7 +12,7 @@ from scipy import ndimage
 
 from DeepIterRegLib.alignment import move
 from DeepIterRegLib.angiogram import Angiogram
-from DeepIterRegLib.bone import BoneFound, BoneSettings, bone_agreement, bone_score, find_bone_pose
+from DeepIterRegLib.bone import BoneSettings, Skull
 from DeepIterRegLib.bone.find import _equations, make_bone_target, mask_frame
 from DeepIterRegLib.bone.skull import about, skull_points
 from DeepIterRegLib.errors import InputError
@@ -73,32 +73,34 @@ def test_gradient_by_finite_differences(patient: Patient, angiogram: Angiogram, 
 
 def test_skull_of_a_phantom_is_found(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:
     start = pose.radiological(patient.cta.centre_mm)
-    found = find_bone_pose(patient.cta, angiogram, start, SETTINGS)
+    found = Skull(patient.cta, (angiogram,), SETTINGS).find(start)
     assert mpe_mm(angiogram.carm, start, truth, patient.cta.centre_mm) > 20
     assert mpe_mm(angiogram.carm, found.poses[0], truth, patient.cta.centre_mm) < 3
     assert found.runner_up < 0.9
 
 
 def test_agreement_knows_a_wrong_pose(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:
-    near = bone_agreement(patient.cta, angiogram, truth)
+    skull = Skull(patient.cta, (replace(angiogram, unsubtracted=None), angiogram))
+    near = skull.agreements(truth)[2]
     assert near.distance_mm < 3
     assert near.best_score == pytest.approx(near.score, rel=0.1)
     off = pose.offset_about(
         truth, patient.cta.centre_mm, pose.so3_exp(np.array([0.0, 0.0, 0.15])), np.array([8.0, 8, 8])
     )
-    wrong = bone_agreement(patient.cta, angiogram, off)
+    (number, wrong), *_ = skull.agreements(off).items()
+    assert number == 2
     assert wrong.score < 0.6 * near.score
-    scores = bone_score(patient.cta, angiogram, np.stack([truth, off]))
-    np.testing.assert_allclose(scores, [near.score, wrong.score], rtol=1e-4)
-    assert bone_agreement(patient.cta, angiogram, off, found=BoneFound(truth[None], 0.5, 0.5, (0.5,))).distance_mm > 10
+    assert wrong.best_score > wrong.score
+    right_score, wrong_score = skull.scores(np.stack([truth, off]))
+    assert wrong_score < 0.8 * right_score
 
 
 def test_what_has_no_skull_is_refused(patient: Patient, angiogram: Angiogram) -> None:
     start = pose.radiological(patient.cta.centre_mm)
     with pytest.raises(InputError, match="came subtracted"):
-        find_bone_pose(patient.cta, replace(angiogram, unsubtracted=None), start)
+        Skull(patient.cta, (replace(angiogram, unsubtracted=None),)).find(start)
     with pytest.raises(InputError, match="next to no bone"):
-        find_bone_pose(patient.cta.with_voxels(np.minimum(patient.cta.voxels, 100)), angiogram, start)
+        Skull(patient.cta.with_voxels(np.minimum(patient.cta.voxels, 100)), (angiogram,)).find(start)
 
 
 def test_real_head_in_its_own_radiograph() -> None:
@@ -124,5 +126,5 @@ def test_real_head_in_its_own_radiograph() -> None:
     shadow = -np.log(counts) + 0.01 * rng.standard_normal(shadow.shape)
     valid = np.ones(shadow.shape, dtype=bool)
     angiogram = Angiogram(np.zeros((1, 512, 512), np.float32), carm, np.zeros(1), valid, shadow.astype(np.float32))
-    found = find_bone_pose(Volume(head.voxels, head.affine), angiogram, start, SETTINGS)
+    found = Skull(Volume(head.voxels, head.affine), (angiogram,), SETTINGS).find(start)
     assert mpe_mm(carm, found.poses[0], truth, head.centre_mm) < 2
