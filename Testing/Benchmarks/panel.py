@@ -53,6 +53,7 @@ def run():
     panel.ui.applyButton.click()
     while panel._worker is not None:
         standin.processEvents(0.002)
+    standin.processEvents(0.002)  # Slicer's views render in an event of their own
     logic.UpdatePipeline()
     logic.GetBlend().Update()
     took = time.perf_counter() - begin, time.process_time() - cpu
