@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from DeepIterRegLib.phantom.centrelines import EXTERNAL, TERRITORIES, Centreline
 from DeepIterRegLib.phantom.cta import make_cta, make_grid
 from DeepIterRegLib.phantom.head import SPACING_MM, Head, make_head
 from DeepIterRegLib.phantom.run import BITS_STORED, Run, make_run
-from DeepIterRegLib.phantom.settings import HeadSettings, Injection, Occlusion, PhantomSettings, View
+from DeepIterRegLib.phantom.settings import HeadSettings, Injection, Occlusion, PhantomSettings, SkullSettings, View
 from DeepIterRegLib.phantom.skull import head_in_run, head_in_scan
 from DeepIterRegLib.phantom.xray import attenuation_per_mm, tube_chords, tubes
 from DeepIterRegLib.volume import Volume
@@ -76,9 +76,9 @@ def make_patient(seed: int, settings: PhantomSettings = PhantomSettings()) -> Pa
     are drawn uniformly and never rejected; what is chosen to suit them is the detector's field (`_choose_view`).
     """
     streams = _streams(seed)
-    rng_arteries, rng_veins, rng_head, rng_place, rng_cta, rng_case, rng_offset, rng_view, rng_run = streams
+    rng_arteries, rng_veins, _, rng_place, rng_cta, rng_case, rng_offset, rng_view, rng_run = streams
     canonical = head_vessels(rng_arteries, rng_veins)
-    head = make_head(rng_head)
+    head = _head(seed)
     head_to_cta = _placement(rng_place, settings.head)
     vessels = canonical.moved(head_to_cta)
 
@@ -99,7 +99,7 @@ def make_patient(seed: int, settings: PhantomSettings = PhantomSettings()) -> Pa
     to_index = _to_head_index(head, head_to_cta)
     run = make_run(
         vessels,
-        attenuation_per_mm(head_in_run(head, seed, settings.skull).hu),
+        _attenuation_in_run(seed, settings.skull),
         to_index,
         carm,
         truth,
@@ -137,7 +137,7 @@ def second_run(
         At 0 both runs have one truth.
     """
     streams = _streams(patient.seed)
-    head, head_to_cta = make_head(streams[2]), _placement(streams[3], patient.settings.head)
+    head_to_cta = _placement(streams[3], patient.settings.head)
     rng_view, rng_run, rng_between = (
         np.random.default_rng(s) for s in np.random.SeedSequence(patient.seed, spawn_key=(len(streams), seed)).spawn(3)
     )
@@ -155,8 +155,8 @@ def second_run(
     carm = _choose_view(patient.centrelines, patient.run.injection, truth, rng_view, settings)
     run = make_run(
         patient.centrelines,
-        attenuation_per_mm(head_in_run(head, patient.seed, settings.skull).hu),
-        _to_head_index(head, head_to_cta),
+        _attenuation_in_run(patient.seed, settings.skull),
+        _to_head_index(_head(patient.seed), head_to_cta),
         carm,
         truth,
         patient.run.injection,
@@ -166,6 +166,18 @@ def second_run(
         settings.skull.hardening,
     )
     return replace(patient, settings=settings, run=run, cta_to_carm=truth)
+
+
+@lru_cache(maxsize=1)
+def _head(seed: int) -> Head:
+    """The patient's head; kept for the patient's further runs, as painting it takes seconds."""
+    return make_head(_streams(seed)[2])
+
+
+@lru_cache(maxsize=1)
+def _attenuation_in_run(seed: int, skull: SkullSettings) -> np.ndarray:
+    """What the X-rays of the patient's runs meet, per mm (x, y, z); kept like the head."""
+    return attenuation_per_mm(head_in_run(_head(seed), seed, skull).hu)
 
 
 def _streams(seed: int) -> list[np.random.Generator]:
