@@ -172,7 +172,7 @@ def _fillView(made: dict[str, Node], view: ShownView, tint: Node) -> None:
 
 def _remove(view: RegistrationNodes, scene: Node) -> None:
     """Take the nodes of a further view out of the scene."""
-    number = _numberOf(view)
+    number = viewNumber(view)
     for key in OF_VIEW:
         view.ctaToCarm.RemoveNodeReferenceIDs(f"{_REFERENCE}{key}{number}")
         if (node := _reused(view, key, scene)) is not None:
@@ -383,10 +383,10 @@ def viewsOf(nodes: RegistrationNodes) -> list[RegistrationNodes]:
 
 def carmOf(nodes: RegistrationNodes) -> CArm:
     """The C-arm of the view whose nodes these are."""
-    return registrationOf(nodes).views[_numberOf(nodes) - 1].carm
+    return registrationOf(nodes).views[viewNumber(nodes) - 1].carm
 
 
-def _numberOf(nodes: RegistrationNodes) -> int:
+def viewNumber(nodes: RegistrationNodes) -> int:
     """Which view: 1 is the first."""
     return int((nodes.projection.GetAttribute(_VIEW) if nodes.projection is not None else None) or 1)
 
