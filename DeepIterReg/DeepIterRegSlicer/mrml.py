@@ -143,8 +143,8 @@ def landmarkSource(
         matrix = vtk.vtkMatrix4x4()
         result.GetMatrixTransformToWorld(matrix)
         shownAt = slicer.util.arrayFromVTKMatrix(matrix)
-    onCta = transform(np.linalg.inv(shownAt), _controlPoints(ctaLandmarks))
-    pixels = _pixelsOf(_controlPoints(dsaLandmarks), dsaNode, carm)
+    onCta = transform(np.linalg.inv(shownAt), controlPoints(ctaLandmarks))
+    pixels = _pixelsOf(controlPoints(dsaLandmarks), dsaNode, carm)
     pose_from_landmarks(onCta, pixels, carm)  # now: all that is wrong is said at once
     found = Landmarks(tuple(_controlPointNames(ctaLandmarks)), onCta, pixels)
     return lambda: found
@@ -157,7 +157,7 @@ def _controlPointNames(node: Node) -> list[str]:
     return [node.GetNthControlPointLabel(n) or str(n + 1) for n in numbers]
 
 
-def _controlPoints(node: Node) -> np.ndarray:
+def controlPoints(node: Node) -> np.ndarray:
     """Defined control points (N, 3), world."""
     points = []
     for n in range(node.GetNumberOfControlPoints()):
@@ -534,7 +534,7 @@ def thingsOf(node: Node, parts: Sequence[str] | None = None) -> list[Thing]:
         style = Style() if display is None else Style(_rgb(display.GetColor()), 0.7 * display.GetOpacity())
         return [Thing(name, _modelShape(node), style)]
     if node.IsA("vtkMRMLMarkupsNode"):
-        points = _controlPoints(node)
+        points = controlPoints(node)
         if len(points) == 0:
             raise InputError(f"Markups {name} have no points.")
         paths = tuple(_fromShown(node, path) for path in _markupPaths(node, points))

@@ -188,7 +188,7 @@ def placedPixel(nodes: RegistrationNodes, point: Node) -> tuple[RegistrationNode
     InputError
         It lies on no angiogram of the registration.
     """
-    placed = mrml._controlPoints(point)
+    placed = mrml.controlPoints(point)
     if len(placed) == 0:
         return None
     position = placed[-1]
