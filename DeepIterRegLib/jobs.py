@@ -23,7 +23,7 @@ from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.geometry.pose import radiological
-from DeepIterRegLib.landmarks import Landmarks, landmark_errors, landmark_warnings, read_landmarks
+from DeepIterRegLib.landmarks import Landmarks, PlacedLandmarks, landmark_errors, landmark_warnings, read_landmarks
 from DeepIterRegLib.progress import Progress
 from DeepIterRegLib.registration import NAMED_INITS, NamedInit, Registration
 from DeepIterRegLib.report.outputs import MOST_VIEWS, REGISTRATION_FILES, detector_image, write_registration
@@ -97,6 +97,7 @@ class RegisterJob:
     weights: Path | None = None
     further: tuple[FurtherRun, ...] = ()
     landmarks: Path | None = None
+    dsa_landmarks: Path | None = None
     refine_geometry: bool = False
     between_runs: bool = False
 
@@ -155,7 +156,7 @@ class Case:
     dsa_vessels: Callable[[], np.ndarray] | None = None
     initial_pose: Callable[[], np.ndarray] | None = None
     reference: Callable[[], np.ndarray] | None = None
-    landmarks: Callable[[], Landmarks] | None = None
+    landmarks: Callable[[], Landmarks | PlacedLandmarks] | None = None
     cta_segmentation: CtaSegmentation | None = None
     dsa_segmentation: DsaSegmentation | None = None
     segment_cta: Callable[[Volume, CtaSegmentation], Volume] | None = None
@@ -216,6 +217,10 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
     """The case whose parts are read from the files of a job when `register_case` asks for them, or come from `ctas`."""
     if job.init == LANDMARKS and job.landmarks is None:
         raise InputError("--init is landmarks, but there are none: give a table with --landmarks.")
+    if job.dsa_landmarks is not None and job.landmarks is None:
+        raise InputError(
+            "--dsa-landmarks are one end of pairs: give the points on the CTA with --landmarks (.mrk.json)."
+        )
     init = None if job.init == LANDMARKS else job.init
     from_file = init is not None and init not in NAMED_INITS
 
@@ -241,7 +246,7 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
         dsa_vessels=first.dsa_vessels,
         initial_pose=partial(read_pose, str(init)) if from_file else None,
         reference=partial(read_pose, job.reference) if job.reference else None,
-        landmarks=partial(read_landmarks, job.landmarks) if job.landmarks else None,
+        landmarks=partial(read_landmarks, job.landmarks, job.dsa_landmarks) if job.landmarks else None,
         further=tuple(view(run) for run in job.further),
         refine_geometry=job.refine_geometry,
         between_runs=job.between_runs,
@@ -282,7 +287,8 @@ def register_case(
     with steps.step("Read poses", "read_poses"):
         initial_pose = case.initial_pose() if case.initial_pose else None
         reference = case.reference() if case.reference else None
-        landmarks = case.landmarks() if case.landmarks else None
+        brought_landmarks = case.landmarks() if case.landmarks else None
+        landmarks: Landmarks | None = None
         by_landmarks = case.landmarks is not None and case.init is None and case.initial_pose is None
         settings = RegistrationSettings.preset(
             case.preset,
@@ -302,8 +308,10 @@ def register_case(
     for number, view in enumerate(views, 1):
         with steps.step(*(("Read DSA", "read_dsa") if number == 1 else (f"Read DSA {number}", f"read_dsa_{number}"))):
             runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else ""))
-            if number == 1 and landmarks is not None and by_landmarks:
+            if number == 1 and brought_landmarks is not None:
                 carm = runs[0][0].carm
+                landmarks = brought_landmarks.on(carm)
+            if number == 1 and landmarks is not None and by_landmarks:
                 initial_pose = pose_from_landmarks(landmarks.points_cta_mm, landmarks.pixels, carm).cta_to_carm
     with steps.step("Read CTA", "read_cta"):
         cta, cta_notes = prepare_cta(case.cta())

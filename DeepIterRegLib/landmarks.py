@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from DeepIterRegLib.errors import InputError
-from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.geometry import CArm, lps_ras
 from DeepIterRegLib.typed import csv_lines
 
 COLUMNS = ("x", "y", "z", "column", "row")
@@ -32,6 +33,52 @@ class Landmarks:
     points_cta_mm: np.ndarray
     pixels: np.ndarray
 
+    def on(self, carm: CArm) -> Landmarks:
+        """These; as `PlacedLandmarks.on`."""
+        return self
+
+
+@dataclass(frozen=True)
+class PlacedLandmarks:
+    """Pairs of points that were placed in 3D Slicer, those of the DSA on its image.
+
+    Attributes
+    ----------
+    names : tuple of str
+    points_cta_mm, on_dsa_mm : (N, 3)
+        RAS mm of the CTA, and of Slicer's world: the DSA as loaded, or the detector's image of a result, in C-arm RAS.
+    """
+
+    names: tuple[str, ...]
+    points_cta_mm: np.ndarray
+    on_dsa_mm: np.ndarray
+
+    def on(self, carm: CArm) -> Landmarks:
+        """With the pixels of the DSA, whose spacing as loaded is the C-arm's.
+
+        Raises
+        ------
+        InputError
+            Points that lie on neither image, by name.
+        """
+        row_mm, column_mm = carm.pixel_spacing_mm
+        loaded = self.on_dsa_mm[:, :2] / (-column_mm, -row_mm)  # an axial slice in LPS, rows downwards
+        detector = carm.project(self.on_dsa_mm)
+        off = (self.on_dsa_mm - np.array(carm.source_mm)) @ np.array(carm.beam_axis) - carm.sid_mm
+
+        def inside(pixels: np.ndarray) -> np.ndarray:
+            return np.asarray(((pixels >= -0.5) & (pixels <= np.array([carm.columns, carm.rows]) - 0.5)).all(axis=1))
+
+        flat = (np.abs(self.on_dsa_mm[:, 2]) < 0.5) & inside(loaded)
+        stands = (np.abs(off) < 2) & inside(detector)
+        lost = [name for name, found in zip(self.names, flat | stands, strict=True) if not found]
+        if lost:
+            raise InputError(
+                f"DSA landmarks {', '.join(lost)} do not lie on the angiogram of {carm.columns} x {carm.rows} px of "
+                f"{column_mm:g} x {row_mm:g} mm; place them on its image again."
+            )
+        return Landmarks(self.names, self.points_cta_mm, np.where(flat[:, None], loaded, detector))
+
 
 @dataclass(frozen=True)
 class LandmarkError:
@@ -42,14 +89,30 @@ class LandmarkError:
     error_mm: float
 
 
-def read_landmarks(path: Path) -> Landmarks:
+def read_landmarks(path: Path, dsa_path: Path | None = None) -> Landmarks | PlacedLandmarks:
     """Landmarks of a CSV file with the columns x, y, z (RAS mm of the CTA), column, row (px) and, if wanted, name.
+
+    Or of two point lists of 3D Slicer (.mrk.json) in the same order: on the CTA, and with `dsa_path` on the DSA.
 
     Raises
     ------
     InputError
-        Everything wrong with the table, with its lines.
+        Everything wrong with the table, with its lines, or with the point lists.
     """
+    markups = path.name.lower().endswith(".json")
+    if markups != (dsa_path is not None):
+        raise InputError(
+            f"{path.name} has points on the CTA alone: give those on the DSA with --dsa-landmarks (.mrk.json)."
+            if markups
+            else f"{path.name} is a table with both ends of each pair; --dsa-landmarks belongs to point lists (.mrk.json)."
+        )
+    if dsa_path is not None:
+        (labels, on_cta), (others, on_dsa) = read_point_list(path), read_point_list(dsa_path)
+        if len(labels) != len(others):
+            raise InputError(
+                f"{path.name} has {len(labels)} points and {dsa_path.name} {len(others)}: the same are needed in the same order."
+            )
+        return PlacedLandmarks(labels, on_cta, on_dsa)
     reader = csv_lines(path, "The table of landmarks", "give a CSV file with --landmarks")
     header = [name.strip().lower() for name in next(reader, [])]
     missing = [name for name in COLUMNS if name not in header]
@@ -77,6 +140,31 @@ def read_landmarks(path: Path) -> Landmarks:
         raise InputError(problems)
     table = np.array(numbers)
     return Landmarks(tuple(names), table[:, :3], table[:, 3:])
+
+
+def read_point_list(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names and positions (N, 3), RAS mm, of the placed points of a .mrk.json with one point list, by its coordinate system.
+
+    Raises
+    ------
+    InputError
+        Absent, something else, or without points.
+    """
+    if not path.is_file():
+        raise InputError(f"The point list {path} does not exist: save the points in 3D Slicer as .mrk.json.")
+    try:
+        (values,) = json.loads(path.read_text(encoding="utf-8"))["markups"]
+        placed = [p for p in values["controlPoints"] if p.get("positionStatus", "defined") == "defined"]
+        points = np.array([p["position"] for p in placed], dtype=np.float64).reshape(-1, 3)
+        names = tuple(str(p.get("label") or n) for n, p in enumerate(placed, 1))
+        system = str(values.get("coordinateSystem", "LPS")).upper()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path.name} is not a point list of 3D Slicer (.mrk.json with one list).") from error
+    if system not in ("LPS", "RAS", "0", "1"):
+        raise InputError(f"{path.name} has the coordinate system {system}; LPS or RAS is needed.")
+    if len(points) == 0 or not np.isfinite(points).all():
+        raise InputError(f"{path.name} holds no points, or some that are not finite: place them again.")
+    return names, np.asarray(lps_ras(points)) if system in ("LPS", "0") else points
 
 
 def _number(text: str) -> float | None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from DeepIterRegSlicer.mrml import voxelsOf
 
 Node = Any  # a vtkMRMLNode
 _SCORE = "DeepIterReg.Score"  # on a manual pose
+_DRAFT_MS = 25.0  # of all views together
 _FIRST = 100.0  # before Slicer's own handling of the mouse, whose priority is 0
 
 
@@ -28,35 +30,45 @@ def setPose(node: Node, cta_to_carm: np.ndarray) -> None:
     node.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(cta_to_carm))
 
 
-def scoreOf(node: Node) -> float | None:
-    """Score kept with a manual pose."""
-    text = node.GetAttribute(_SCORE)
-    return None if text is None else float(text)
+def scoresOf(node: Node) -> tuple[float, ...]:
+    """Scores kept with a manual pose, one for each view; none where they are unknown."""
+    return tuple(float(text) for text in (node.GetAttribute(_SCORE) or "").split())
 
 
-def keepScore(node: Node, score: float | None) -> None:
-    """Keep the score with the pose; None takes an old one away."""
-    if score is None:
-        node.RemoveAttribute(_SCORE)
-    else:
-        node.SetAttribute(_SCORE, f"{score:.6f}")
+def keepScores(node: Node, scores: Sequence[float]) -> None:
+    """Keep the scores with the pose."""
+    node.SetAttribute(_SCORE, " ".join(f"{score:.6f}" for score in scores))
 
 
-def liveJob(nodes: results.RegistrationNodes) -> Callable[..., tuple[LiveProjector, LiveScore | None]]:
-    """A job for `Worker` that makes ready, away from any node, what live updates need; a scene of an older version has no score."""
-    registration, vessels = results.registrationOf(nodes), results.vesselsOf(nodes)
-    contrast = None if nodes.contrast is None else voxelsOf(nodes.contrast.GetImageData())[0].copy()
+@dataclass(frozen=True)
+class LiveView:
+    """What live updates of one view need; a scene of an older version has no score."""
+
+    projector: LiveProjector
+    score: LiveScore | None
+
+
+def liveJob(views: Sequence[results.RegistrationNodes]) -> Callable[..., tuple[LiveView, ...]]:
+    """A job for `Worker` that makes ready, away from any node, what live updates of the views (`results.viewsOf`) need."""
+    registration, vessels = results.registrationOf(views[0]), results.vesselsOf(views[0])
     search = registration.settings.get("search", {})
     saturation_mm, seed = search.get("saturation_mm", 5.0), registration.settings.get("seed", 0)
+    parts = [
+        (record.carm, None if view.contrast is None else voxelsOf(view.contrast.GetImageData())[0].copy())
+        for record, view in zip(registration.views, views, strict=False)
+    ]
 
-    def make(onProgress: Any, shouldStop: Any) -> tuple[LiveProjector, LiveScore | None]:
-        projector = LiveProjector(vessels, registration.carm)
-        projector.draft(registration.cta_to_carm)  # compiled now
-        onProgress("Score", 0.5)
-        score = None if contrast is None else LiveScore(vessels, contrast, registration.carm, saturation_mm, seed)
-        if score is not None:
-            score(registration.cta_to_carm)
-        return projector, score
+    def make(onProgress: Any, shouldStop: Any) -> tuple[LiveView, ...]:
+        made = []
+        for number, (carm, contrast) in enumerate(parts, 1):
+            projector = LiveProjector(vessels, carm, draft_ms=_DRAFT_MS / len(parts))
+            projector.draft(registration.cta_to_carm)  # compiled now
+            onProgress("Score", (number - 0.5) / len(parts))
+            score = None if contrast is None else LiveScore(vessels, contrast, carm, saturation_mm, seed)
+            if score is not None:
+                score(registration.cta_to_carm)
+            made.append(LiveView(projector, score))
+        return tuple(made)
 
     return make
 

@@ -16,7 +16,8 @@ REST_MS, POLL_MS = 200, 30
 class ManualForm:
     """Moves the manual pose of the registration shown, which is made at the first movement.
 
-    The transform node is the truth: whoever changes it, sliders, picture and score follow.
+    The transform node is the truth: whoever changes it, sliders, pictures and scores follow, in every view. Sliders and mouse
+    move along the axes of the view that is shown.
 
     :param ui: the panel's widgets.
     :param onShow: called with a manual pose's transform that is to be shown.
@@ -31,9 +32,10 @@ class ManualForm:
         self._text = ""  # of the registration: another one needs other things made ready
         self._busy = False
         self._history: Any = None
-        self._live: Any = None  # projector and score, once they are ready
+        self._views: list[Any] = []  # nodes of each view
+        self._live: Any = None  # projector and score of each view, once they are ready
         self._worker: Any = None
-        self._sharp: Any = None  # the sharp image in the making
+        self._sharp: list[Any] = []  # the sharp images in the making
         self._moving = False
         self._observed: Any = None  # transform and tag
         self._drag: Any = None
@@ -48,6 +50,7 @@ class ManualForm:
         self._work.connect("timeout()", self._onWork)
         for name in (*TURNS, *SHIFTS):
             getattr(ui, name).connect("valueChanged(double)", self._onSlider)
+        ui.viewComboBox.connect("currentIndexChanged(int)", self._showSliders)
         ui.manualUndoButton.connect("clicked()", self._onUndo)
         ui.manualRedoButton.connect("clicked()", self._onRedo)
         ui.manualResetButton.connect("clicked()", self._onReset)
@@ -66,10 +69,11 @@ class ManualForm:
             self.stop()
             self._history = self._live = None
         self._observe(None)
-        self._nodes = nodes if usable else None
+        self._nodes, self._views = nodes if usable else None, []
         if usable:
             from DeepIterRegSlicer import results
 
+            self._views = results.viewsOf(nodes)
             registration = results.registrationOf(nodes)
             if self._registration is None or nodes.registration.GetText() != self._text:
                 self._live = None
@@ -97,7 +101,7 @@ class ManualForm:
             timer.stop()
         if self._worker is not None:
             self._worker.cancel()
-        self._worker = self._sharp = None
+        self._worker, self._sharp = None, []
         self._moving = False
         self._ui.manualDragButton.checked = False
 
@@ -115,6 +119,10 @@ class ManualForm:
         from DeepIterRegSlicer import manual
 
         return manual.poseOf(self._nodes.ctaToCarm)
+
+    def _carm(self) -> Any:
+        """Of the view that is shown."""
+        return self._registration.views[min(max(self._ui.viewComboBox.currentIndex, 0), len(self._views) - 1)].carm
 
     def _observe(self, node: Any) -> None:
         if self._observed is not None:
@@ -148,8 +156,8 @@ class ManualForm:
             from DeepIterRegLib.manual import offset_between
             from DeepIterRegSlicer import manual
 
-            r = self._registration
-            offset = offset_between(manual.poseOf(self._automatic()), self._pose(), r.centre_cta_mm, r.carm)
+            centre = self._registration.centre_cta_mm
+            offset = offset_between(manual.poseOf(self._automatic()), self._pose(), centre, self._carm())
             values = [*offset.turn_deg, *offset.shift_mm]
         for name, value in zip((*TURNS, *SHIFTS), values, strict=True):
             slider = getattr(self._ui, name)
@@ -170,7 +178,7 @@ class ManualForm:
         from DeepIterRegSlicer import manual
         from DeepIterRegSlicer.worker import Worker
 
-        self._worker = Worker(manual.liveJob(self._nodes))
+        self._worker = Worker(manual.liveJob(self._views))
         self._poll.start()
 
     def _onPoll(self) -> None:
@@ -201,8 +209,8 @@ class ManualForm:
 
         values = [getattr(self._ui, name).value for name in (*TURNS, *SHIFTS)]
         offset = Offset((values[0], values[1], values[2]), (values[3], values[4], values[5]))
-        r = self._registration
-        self._move(moved(manual.poseOf(self._automatic()), r.centre_cta_mm, r.carm, offset))
+        centre = self._registration.centre_cta_mm
+        self._move(moved(manual.poseOf(self._automatic()), centre, self._carm(), offset))
 
     def _move(self, pose: Any, new: bool = False) -> None:
         """The manual pose is this; what follows within the rest time, unless `new`, is the same movement for undo."""
@@ -238,10 +246,12 @@ class ManualForm:
         """The transform has changed, by whomever."""
         if self._nodes is None or self._nodes.projection is None:
             return
-        self._sharp = None
+        self._sharp = []
         self._work.stop()
         if self._live is not None:
-            self._write(self._live[0].draft(self._pose()))
+            for view, live in zip(self._views, self._live, strict=False):
+                self._write(view, live.projector.draft(self._pose()))
+            self._onProjection()
             self._rest.start()
         self._showSliders()
         self._showScore()
@@ -252,43 +262,54 @@ class ManualForm:
         self._ui.manualUndoButton.enabled = history is not None and history.can_undo
         self._ui.manualRedoButton.enabled = history is not None and history.can_redo
 
-    def _write(self, image: Any) -> None:
+    def _write(self, view: Any, image: Any) -> None:
         from DeepIterRegSlicer import results
 
-        results.setProjection(self._nodes, image)
-        self._onProjection()
+        if view.projection.GetScene() is not None:
+            results.setProjection(view, image)
 
     def _showScore(self) -> None:
         from DeepIterRegSlicer import manual, results
+        from DeepIterRegSlicer.results_form import scoreText
 
         if self._live is None or self._nodes is None:
             return
-        measure = self._live[1]
-        if measure is None:
+        if any(live.score is None for live in self._live):
             self._ui.manualScoreValueLabel.text = _("unknown: registered by an older version; apply again")
             return
-        score = measure(self._pose())
-        text = _("{score:.3f}; found automatically: {automatic:.3f}")
-        self._ui.manualScoreValueLabel.text = text.format(score=score, automatic=self._registration.score)
+        views, pose = self._registration.views[: len(self._live)], self._pose()
+        scores = [live.score(pose) for live in self._live]
+        text = _("{score}; found automatically: {automatic:.3f}")
+        lines = zip(scoreText(scores, views).split("\n"), views, strict=True)
+        self._ui.manualScoreValueLabel.text = "\n".join(
+            text.format(score=line, automatic=view.score) for line, view in lines
+        )
         if results.isManual(self._nodes.ctaToCarm):
-            manual.keepScore(self._nodes.ctaToCarm, score)
-            self._ui.scoreValueLabel.text = f"{score:.3f}"
+            manual.keepScores(self._nodes.ctaToCarm, scores)
+            self._ui.scoreValueLabel.text = scoreText(scores, views)
 
     def _onRest(self) -> None:
         """No movement for a while: this one is over, and the picture is made sharp."""
         self._moving = False
         if self._nodes is not None and self._live is not None:
-            self._sharp = self._live[0].sharpen(self._pose())
+            pose = self._pose()
+            self._sharp = [
+                (view, live.projector.sharpen(pose)) for view, live in zip(self._views, self._live, strict=False)
+            ]
             self._work.start()
 
     def _onWork(self) -> None:
-        """A piece of the sharp image; some milliseconds."""
-        image = next(self._sharp, None) if self._sharp is not None and self._nodes is not None else None
-        if image is not None:
-            self._write(image)
-        if image is not None or self._sharp is None:
-            self._sharp = None
+        """A piece of the sharp image of a view; some milliseconds."""
+        if not self._sharp or self._nodes is None:
+            self._sharp = []
             self._work.stop()
+            return
+        view, pieces = self._sharp[0]
+        image = next(pieces, None)
+        if image is not None:
+            self._write(view, image)
+            self._onProjection()
+            self._sharp.pop(0)
 
     def _onUndo(self) -> None:
         self._go(self._history.undo(self._pose()))
@@ -332,10 +353,10 @@ class ManualForm:
 
         if self._nodes is None or self._live is None:
             return
-        r, begin = self._registration, self._dragFrom
+        centre, carm, begin = self._registration.centre_cta_mm, self._carm(), self._dragFrom
         if kind == "tilt":
-            offset = tilted(r.carm, first, last)
+            offset = tilted(carm, first, last)
         else:
             follow = turned_in_picture if kind == "turn" else dragged
-            offset = follow(begin, r.centre_cta_mm, r.carm, first, last)
-        self._move(moved(begin, r.centre_cta_mm, r.carm, offset))
+            offset = follow(begin, centre, carm, first, last)
+        self._move(moved(begin, centre, carm, offset))

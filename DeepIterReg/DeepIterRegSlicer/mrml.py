@@ -143,8 +143,8 @@ def landmarkSource(
         matrix = vtk.vtkMatrix4x4()
         result.GetMatrixTransformToWorld(matrix)
         shownAt = slicer.util.arrayFromVTKMatrix(matrix)
-    onCta = transform(np.linalg.inv(shownAt), _controlPoints(ctaLandmarks))
-    pixels = _pixelsOf(_controlPoints(dsaLandmarks), dsaNode, carm)
+    onCta = transform(np.linalg.inv(shownAt), controlPoints(ctaLandmarks))
+    pixels = _pixelsOf(controlPoints(dsaLandmarks), dsaNode, carm)
     pose_from_landmarks(onCta, pixels, carm)  # now: all that is wrong is said at once
     found = Landmarks(tuple(_controlPointNames(ctaLandmarks)), onCta, pixels)
     return lambda: found
@@ -157,7 +157,7 @@ def _controlPointNames(node: Node) -> list[str]:
     return [node.GetNthControlPointLabel(n) or str(n + 1) for n in numbers]
 
 
-def _controlPoints(node: Node) -> np.ndarray:
+def controlPoints(node: Node) -> np.ndarray:
     """Defined control points (N, 3), world."""
     points = []
     for n in range(node.GetNumberOfControlPoints()):
@@ -477,15 +477,36 @@ def frameNodes(node: Node) -> list[Node]:
 # -- things to draw ------------------------------------------------------------------------------------------
 
 
-def thingsOf(node: Node, segmentIds: Sequence[str] | None = None) -> list[Thing]:
+def partsOf(node: Node) -> list[str]:
+    """What of a node is drawn in a style of its own: segments by identifier, labels by number, else one part without a name.
+
+    Raises
+    ------
+    InputError
+        As `thingsOf`.
+    """
+    if node.IsA("vtkMRMLSegmentationNode"):
+        return list(_segmentLayers(node))
+    if node.IsA("vtkMRMLLabelMapVolumeNode"):
+        (layer,) = _layersOf(node)
+        labels = [str(int(label)) for label in np.unique(layer.voxels) if label]
+        if not labels:
+            raise InputError(f"Label map {node.GetName()} is empty: no voxel is set.")
+        return labels
+    if node.IsA("vtkMRMLModelNode") or node.IsA("vtkMRMLMarkupsNode"):
+        return [""]
+    raise InputError(f"{node.GetName()} is neither a segmentation, a label map, a model nor markups.")
+
+
+def thingsOf(node: Node, parts: Sequence[str] | None = None) -> list[Thing]:
     """What a node holds as things in the CTA's RAS mm, wherever it hangs, in the colours that the scene shows.
 
     Parameters
     ----------
     node
         A segmentation, a label map, a model, or markups.
-    segmentIds
-        Of a segmentation, those wanted; else all.
+    parts
+        Those of `partsOf` that are wanted; else all.
 
     Raises
     ------
@@ -496,24 +517,24 @@ def thingsOf(node: Node, segmentIds: Sequence[str] | None = None) -> list[Thing]
     if node.IsA("vtkMRMLSegmentationNode"):
         segmentation, things = node.GetSegmentation(), []
         for segmentId, layer in _segmentLayers(node).items():
-            if segmentIds is None or segmentId in segmentIds:
+            if parts is None or segmentId in parts:
                 segment = segmentation.GetSegment(segmentId)
                 things.append(_maskThing(node, layer, segment.GetName(), segment.GetColor()))
         if not things:
             raise InputError(f"Segmentation {name} has none of the segments wanted.")
         return things
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
-        (layer,) = _layersOf(node)
-        labels = [int(label) for label in np.unique(layer.voxels) if label]
-        if not labels:
-            raise InputError(f"Label map {name} is empty: no voxel is set.")
+        (layer,), labels = _layersOf(node), partsOf(node)
+        wanted = [label for label in labels if parts is None or label in parts]
+        if not wanted:
+            raise InputError(f"Label map {name} has none of the labels wanted.")
         colours = display.GetColorNode() if display is not None else None
-        return [_labelThing(node, replace(layer, label=label), colours, len(labels) == 1) for label in labels]
+        return [_labelThing(node, replace(layer, label=int(label)), colours, len(labels) == 1) for label in wanted]
     if node.IsA("vtkMRMLModelNode"):
         style = Style() if display is None else Style(_rgb(display.GetColor()), 0.7 * display.GetOpacity())
         return [Thing(name, _modelShape(node), style)]
     if node.IsA("vtkMRMLMarkupsNode"):
-        points = _controlPoints(node)
+        points = controlPoints(node)
         if len(points) == 0:
             raise InputError(f"Markups {name} have no points.")
         paths = tuple(_fromShown(node, path) for path in _markupPaths(node, points))

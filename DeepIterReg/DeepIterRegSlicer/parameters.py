@@ -8,7 +8,9 @@ from typing import Annotated
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
     vtkMRMLLinearTransformNode,
+    vtkMRMLMarkupsCurveNode,
     vtkMRMLMarkupsFiducialNode,
+    vtkMRMLModelNode,
     vtkMRMLScalarVolumeNode,
     vtkMRMLSegmentationNode,
     vtkMRMLSequenceNode,
@@ -129,6 +131,9 @@ class DeepIterRegParameterNode:
     brightness: Annotated[float, WithinRange(0.1, 5)] = 1.0
     showCArm: bool = True
     showRejected: bool = False
+
+    showRoadmap: bool = True
+    pickVessels: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | vtkMRMLModelNode | vtkMRMLMarkupsCurveNode | None
 
     comparison: Comparison = Comparison.overlay
     tileMm: Annotated[float, WithinRange(5, 100)] = 20.0

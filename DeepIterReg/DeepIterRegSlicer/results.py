@@ -172,10 +172,14 @@ def _fillView(made: dict[str, Node], view: ShownView, tint: Node) -> None:
 
 def _remove(view: RegistrationNodes, scene: Node) -> None:
     """Take the nodes of a further view out of the scene."""
-    number = _numberOf(view)
+    number, manual = viewNumber(view), manualOf(view.ctaToCarm)
+    byHand = None if manual is None else manual.GetNodeReference(f"{_REFERENCE}projection{number}")
     for key in OF_VIEW:
         view.ctaToCarm.RemoveNodeReferenceIDs(f"{_REFERENCE}{key}{number}")
-        if (node := _reused(view, key, scene)) is not None:
+    if manual is not None:
+        manual.RemoveNodeReferenceIDs(f"{_REFERENCE}projection{number}")
+    for node in (*(_reused(view, key, scene) for key in OF_VIEW), byHand):
+        if node is not None:
             if node.IsA("vtkMRMLDisplayableNode") and node.GetDisplayNode() is not None:
                 scene.RemoveNode(node.GetDisplayNode())
             scene.RemoveNode(node)
@@ -369,24 +373,25 @@ def nodesOf(ctaToCarm: Node) -> RegistrationNodes:
 def viewsOf(nodes: RegistrationNodes) -> list[RegistrationNodes]:
     """The nodes of a registration for each of its views: those of `OF_VIEW` differ, the first is `nodes` of the first view.
 
-    A manual pose has the first view only: nothing is drawn anew for the others.
+    A manual pose has a projection of its own in each view; one of an older scene is seen in the first view only.
     """
-    views = [nodesOf(nodes.ctaToCarm)]
-    while not isManual(nodes.ctaToCarm):
+    automatic, views = automaticOf(nodes.ctaToCarm), [nodesOf(nodes.ctaToCarm)]
+    while True:
         number = len(views) + 1
-        own = {key: nodes.ctaToCarm.GetNodeReference(f"{_REFERENCE}{key}{number}") for key in OF_VIEW}
+        own = {key: automatic.GetNodeReference(f"{_REFERENCE}{key}{number}") for key in OF_VIEW}
+        if own["projection"] is not None:
+            own["projection"] = nodes.ctaToCarm.GetNodeReference(f"{_REFERENCE}projection{number}")
         if own["projection"] is None:
-            break
+            return views
         views.append(replace(views[0], **own))
-    return views
 
 
 def carmOf(nodes: RegistrationNodes) -> CArm:
     """The C-arm of the view whose nodes these are."""
-    return registrationOf(nodes).views[_numberOf(nodes) - 1].carm
+    return registrationOf(nodes).views[viewNumber(nodes) - 1].carm
 
 
-def _numberOf(nodes: RegistrationNodes) -> int:
+def viewNumber(nodes: RegistrationNodes) -> int:
     """Which view: 1 is the first."""
     return int((nodes.projection.GetAttribute(_VIEW) if nodes.projection is not None else None) or 1)
 
@@ -409,13 +414,20 @@ def addManual(automatic: Node) -> Node:
     manual.SetAttribute(RESULT, MANUAL)  # before it is in the scene: selectors look when it comes
     manual = scene.AddNode(manual)
     manual.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(slicer.util.arrayFromTransformMatrix(automatic)))
-    projection = _added(scene, "vtkMRMLScalarVolumeNode", nodes.projection.GetName() + " manual")
-    image = voxelsOf(nodes.projection.GetImageData())[0]
-    fillProjection(projection, image.copy(), registrationOf(nodes).carm, nodes.tint)
     manual.SetNodeReferenceID(_AUTOMATIC, automatic.GetID())
-    manual.SetNodeReferenceID(_REFERENCE + "projection", projection.GetID())
     automatic.SetNodeReferenceID(_MANUAL, manual.GetID())
-    putInFolder([manual, projection], automatic)
+    made = [manual]
+    for view in viewsOf(nodes):
+        number = viewNumber(view)
+        projection = _added(scene, "vtkMRMLScalarVolumeNode", view.projection.GetName() + " manual")
+        image = voxelsOf(view.projection.GetImageData())[0]
+        fillProjection(projection, image.copy(), carmOf(view), nodes.tint)
+        if number > 1:
+            projection.SetAttribute(_VIEW, str(number))
+        which = "" if number == 1 else str(number)
+        manual.SetNodeReferenceID(f"{_REFERENCE}projection{which}", projection.GetID())
+        made.append(projection)
+    putInFolder(made, automatic)
     return manual
 
 

@@ -13,6 +13,13 @@ from DeepIterRegSlicer.score_plot import ScorePlot
 LABELS = ("scoreValueLabel", "confidenceValueLabel", "reasonsLabel", "mpeValueLabel", "timeValueLabel", "warningsLabel")
 
 
+def scoreText(scores: Any, views: Any) -> str:
+    """A line for each view (`Registration.views`), with its name where there are several."""
+    if len(views) == 1:
+        return "".join(f"{score:.3f}" for score in scores)
+    return "\n".join(f"{view.name}: {score:.3f}" for view, score in zip(views, scores, strict=False))
+
+
 class ResultsForm:
     """Fills the section from the nodes of a registration.
 
@@ -44,11 +51,9 @@ class ResultsForm:
 
         registration = results.registrationOf(nodes)
         byHand = results.isManual(nodes.ctaToCarm)
-        score = manual.scoreOf(nodes.ctaToCarm) if byHand else registration.score
         views = registration.views
-        ui.scoreValueLabel.text = "" if score is None else f"{score:.3f}"
-        if not byHand and len(views) > 1:
-            ui.scoreValueLabel.text = "\n".join(f"{view.name}: {view.score:.3f}" for view in views)
+        scores = manual.scoresOf(nodes.ctaToCarm) if byHand else tuple(view.score for view in views)
+        ui.scoreValueLabel.text = scoreText(scores, views)
         if byHand:
             ui.mpeValueLabel.text = ui.confidenceValueLabel.text = _("not measured: a manual pose")
         else:

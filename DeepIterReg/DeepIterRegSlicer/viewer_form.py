@@ -1,4 +1,4 @@
-"""The sections "Display" and "Compare": what a person changes here acts at once on the views."""
+"""What the views show: the sections "Display" and "Compare", and with their own forms "Roadmap" and "Pick a vessel"."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import slicer
 from slicer.i18n import tr as _
 
 from DeepIterRegSlicer.parameters import LEFT, RIGHT, Comparison, View
+from DeepIterRegSlicer.pick_form import PickForm
+from DeepIterRegSlicer.roadmap_form import RoadmapForm
 
 NEEDED = ("registration", "frames", "frame", "browser", "minip", "projection")
 
@@ -29,6 +31,8 @@ class ViewerForm:
         self._parameters: Any = None
         self._layoutBefore: int | None = None
         self._split = self._dark = False
+        self._opaque: dict[str, bool] = {}  # by slice view: whether its overlay is a picture of its own
+        self._roadmap, self._pick = RoadmapForm(ui, self._redraw), PickForm(ui)
         self._flicker = qt.QTimer()
         self._flicker.connect("timeout()", self._onFlicker)
         ui.tintColourButton.connect("colorChanged(QColor)", self._onColourChosen)
@@ -42,6 +46,8 @@ class ViewerForm:
         self._ui.viewComboBox.enabled = False
         for section in (self._ui.displayCollapsibleButton, self._ui.compareCollapsibleButton):
             section.enabled = nodes is not None
+        self._roadmap.setNodes(nodes)
+        self._pick.setNodes(nodes)
         if nodes is None:
             self.pause()
             return
@@ -68,6 +74,7 @@ class ViewerForm:
         if self._nodes is None or not _complete(self._nodes):
             return
         self._arrange(parameters)
+        self._pick.update(parameters.pickVessels, self._isHidden(self._nodes, parameters))
         for nodes, view in self._views:
             self._updateView(nodes, view, parameters)
         self._ui.frameSlider.enabled = not parameters.minip
@@ -80,7 +87,14 @@ class ViewerForm:
     def projectionChanged(self) -> None:
         """The projection has other values: what was made of it is made again."""
         for nodes, view in self._views:
-            if self._shown.pop(("board", view), None) is not None:
+            if isinstance(self._shown.get(("foreground", view)), _Board):
+                del self._shown["foreground", view]
+                self._updateView(nodes, view, self._parameters)
+
+    def _redraw(self) -> None:
+        """The roadmap has changed."""
+        if self._parameters is not None and self._nodes is not None and _complete(self._nodes):
+            for nodes, view in self._views:
                 self._updateView(nodes, view, self._parameters)
 
     def resume(self, parameters: Any) -> None:
@@ -91,6 +105,11 @@ class ViewerForm:
 
     def pause(self) -> None:
         """Nothing of the panel changes the views any more, and no view is left dark."""
+        self._roadmap.pause()
+        self._pick.pause()
+        self._stopFlicker()
+
+    def _stopFlicker(self) -> None:
         self._flicker.stop()
         if self._dark:
             self._onFlicker()
@@ -117,7 +136,7 @@ class ViewerForm:
             results.setTint(nodes, parameters.tint, _rgb(parameters.tintColour))
         if self._changed("brightness", view, parameters.brightness):
             results.setBrightness(nodes, parameters.brightness)
-        hidden = results.isRejected(nodes) and not parameters.showRejected
+        hidden = self._isHidden(nodes, parameters)
         if composite is not None:
             self._updateForeground(nodes, view, composite, parameters, hidden)
         if view == LEFT and self._changed("pose", view, (nodes.ctaToCarm, hidden)):
@@ -125,23 +144,38 @@ class ViewerForm:
         if view == LEFT and self._changed("carm", view, parameters.showCArm):
             results.setCarmVisible(nodes, parameters.showCArm, sliceNode)
 
+    def _isHidden(self, nodes: Any, parameters: Any) -> bool:
+        from DeepIterRegSlicer import results
+
+        return bool(results.isRejected(nodes) and not parameters.showRejected)
+
     def _updateForeground(self, nodes: Any, view: str, composite: Any, parameters: Any, hidden: bool) -> None:
+        """The overlay: nothing, tiles, the roadmap (which holds the frame behind it), or the CTA's vessels."""
         from DeepIterRegSlicer import comparison
 
-        board = parameters.comparison is Comparison.checkerboard
+        made: Any = None
         if hidden:
-            if self._changed("board", view, "hidden"):
-                composite.SetForegroundVolumeID(None)
-        elif board:
+            made = "hidden"
+        elif parameters.comparison is Comparison.checkerboard:
             colour = _rgb(parameters.tintColour) if parameters.tint else comparison.DARK
-            made = (parameters.tileMm, colour, parameters.brightness)
-            if self._changed("board", view, made):
+            made = _Board((parameters.tileMm, colour, parameters.brightness))
+        elif parameters.showRoadmap:
+            made = ("roadmap", self._roadmap.version, self._shown.get(("frames", view)))
+        if self._changed("foreground", view, made):
+            node = None if hidden else nodes.projection
+            if isinstance(made, _Board):
                 node = comparison.showCheckerboard(nodes, view, *made)
-                composite.SetForegroundVolumeID(node.GetID())
-        elif self._changed("board", view, None):
-            composite.SetForegroundVolumeID(nodes.projection.GetID())
-        if self._changed("opacity", view, (parameters.opacity, board)) and not self._dark:
-            composite.SetForegroundOpacity(1.0 if board else parameters.opacity)
+            elif made is not None and not hidden:
+                frame = nodes.minip if parameters.minip else nodes.frame
+                node = self._roadmap.picture(nodes, frame) or node
+            composite.SetForegroundVolumeID(None if node is None else node.GetID())
+            self._opaque[view] = node is not None and node is not nodes.projection
+        if self._changed("opacity", view, (parameters.opacity, self._opaque[view])) and not self._dark:
+            composite.SetForegroundOpacity(self._opacity(view))
+
+    def _opacity(self, view: str) -> float:
+        """Tiles and roadmap are pictures of their own, the CTA's vessels are transparent."""
+        return 1.0 if self._opaque.get(view) else float(self._parameters.opacity)
 
     def _showPose(self, nodes: Any, hidden: bool) -> None:
         """The vessels of the 3D view stand where the pose shown puts them."""
@@ -225,7 +259,7 @@ class ViewerForm:
 
     def _setFlicker(self, parameters: Any) -> None:
         if parameters.comparison is not Comparison.flicker:
-            self.pause()
+            self._stopFlicker()
             return
         self._flicker.setInterval(round(500 / parameters.flickerHz))
         if not self._flicker.active:
@@ -236,10 +270,10 @@ class ViewerForm:
         from DeepIterRegSlicer import comparison
 
         self._dark = not self._dark
-        for _nodes, view in self._views or [(None, LEFT)]:
+        for _shown, view in self._views or [(None, LEFT)]:
             _sliceNode, composite = comparison.sliceNodes(view)
             if composite is not None and self._parameters is not None:
-                composite.SetForegroundOpacity(0.0 if self._dark else self._parameters.opacity)
+                composite.SetForegroundOpacity(0.0 if self._dark else self._opacity(view))
 
     def showColour(self, name: str) -> None:
         """The colour of the parameter node on its button."""
@@ -248,6 +282,10 @@ class ViewerForm:
 
     def _onColourChosen(self, colour: Any) -> None:
         self._setParameter("tintColour", colour.name())
+
+
+class _Board(tuple[Any, ...]):
+    """What a checkerboard was made with."""
 
 
 def _complete(nodes: Any) -> bool:

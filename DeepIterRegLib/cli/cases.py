@@ -72,8 +72,11 @@ def register(
         Path | None,
         typer.Option(
             help="Paired points (CSV: name,x,y,z,column,row; RAS mm of the CTA, px of the DSA). The start unless --init is given; "
-            "their errors at the result are reported."
+            "their errors at the result are reported. Or a point list of 3D Slicer (.mrk.json) on the CTA."
         ),
+    ] = None,
+    dsa_landmarks: Annotated[
+        Path | None, typer.Option(help="The same points on the DSA, in the same order: a point list of 3D Slicer.")
     ] = None,
     preset: Annotated[Preset, typer.Option(help="paper: as published, ray cast, minutes.")] = Preset.default,
     cta_mask: CtaMask = None,
@@ -157,6 +160,7 @@ def register(
         init=init,
         weights=weights,
         landmarks=landmarks,
+        dsa_landmarks=dsa_landmarks,
         preset=preset.value,
         cta_mask=cta_mask,
         cta_vein_mask=cta_vein_mask,

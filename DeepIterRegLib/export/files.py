@@ -113,7 +113,7 @@ def _registered_run(job: ExportJob, registration: Registration, carm: CArm) -> t
         )
     told = "; or it was subtracted in another way: give the --mask-frames and --subtraction of its registration"
     notes = _checked(
-        job, registration, "dsa" if job.view == 0 else f"dsa {job.view + 1}", f"--dsa {job.dsa}", told, run.frames
+        job, registration, "dsa" if job.view == 0 else f"dsa{job.view + 1}", f"--dsa {job.dsa}", told, run.frames
     )
     return replace(run, carm=carm), notes
 
@@ -125,10 +125,11 @@ def _overlay(job: ExportJob, registration: Registration, carm: CArm) -> np.ndarr
         from DeepIterRegLib.roadmap.files import parse_items, things_of
 
         return layer(things_of(parse_items(job.items)), carm, registration.cta_to_carm)
-    if job.view > 0:
-        raise InputError("A result keeps the vessels' projection of its first view only: give --item for another.")
     folder = job.result if job.result.is_dir() else job.result.parent
-    projection = load_volume(folder / "projection.nii.gz").voxels[0]
+    name = "projection.nii.gz" if job.view == 0 else f"projection{job.view + 1}.nii.gz"
+    if not (folder / name).is_file():
+        raise InputError(f"{folder / name} does not exist: give the folder that deepiterreg register wrote, or --item.")
+    projection = load_volume(folder / name).voxels[0]
     overlay = np.empty((*projection.shape, 4), dtype=np.uint8)
     overlay[..., :3] = RED
     overlay[..., 3] = 255 * ALPHA * opacity(projection) + 0.5

@@ -164,9 +164,15 @@ def test_a_second_view_has_its_own_camera_and_pixels(case: Case, patient_folder:
     expected = turned.project(case.registration.centre_cta_mm[None], case.registration.cta_to_carm)[0]
     assert at[:2] / at[2] == pytest.approx(expected, abs=0.01)
     gif = (tmp_path / "result", "--to", "gif", "--view", 2, "--dsa", case.dsa, "--out", tmp_path / "two.gif")
-    assert "first view only" in run(*gif, code=2)
+    assert "projection2.nii.gz does not exist" in run(*gif, code=2)
     item = ("--item", patient_folder / "arteries.nii.gz")
     assert "could not be checked" in run(*gif, *item)
+    kept = {"cta": "0", "dsa": "of another", "dsa2": case.registration.input_hashes["dsa"]}
+    (tmp_path / "result" / "registration.json").write_text(
+        json.dumps(replace(case.registration, views=views, input_hashes=kept).to_json_dict())
+    )
+    assert "could not be checked" not in run(*gif, *item, "--overwrite"), "it is the second that was registered"
+    assert "is not what was registered" in run(*gif[:3], *gif[5:], *item, "--overwrite", code=2)
     assert "has 2" in run(tmp_path / "result", "--to", "vtk", "--view", 3, "--out", tmp_path / "v.json", code=2)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -167,3 +168,46 @@ def test_everything_wrong_with_a_table_is_said(tmp_path: Path) -> None:
     ]
     with pytest.raises(InputError, match="does not exist"):
         read_landmarks(tmp_path / "absent.csv")
+
+
+@pytest.mark.parametrize("system", ["LPS", "RAS"])
+@pytest.mark.parametrize("place", ["as loaded", "on the detector"])
+def test_point_lists_of_slicer(system: str, place: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(2)
+    carm = CArm.from_angles(20, 5, sid_mm=1100, sod_mm=750, rows=700, columns=800, pixel_spacing_mm=(0.35, 0.3))
+    wanted = truth(rng, 20, 10)
+    points = head_points(rng, 5)
+    pixels = carm.project(points, wanted)
+    if place == "as loaded":
+        on_dsa = np.column_stack([-0.3 * pixels[:, 0], -0.35 * pixels[:, 1], np.zeros(5)])
+    else:
+        on_dsa = carm.pixel_positions(pixels)
+
+    def write(name: str, positions: np.ndarray, labels: str = "abcde") -> Path:
+        own = positions * ([-1, -1, 1] if system == "LPS" else 1)
+        listed = [
+            {"label": label, "position": p.tolist(), "positionStatus": "defined"}
+            for label, p in zip(labels, own, strict=True)
+        ]
+        listed.append({"label": "unplaced", "position": [0, 0, 0], "positionStatus": "undefined"})
+        file = tmp_path / name
+        markup = {"type": "Fiducial", "coordinateSystem": system, "controlPoints": listed}
+        file.write_text(json.dumps({"markups": [markup]}), encoding="utf-8")
+        return file
+
+    cta, dsa = write("cta.mrk.json", points), write("dsa.mrk.json", on_dsa)
+    found = read_landmarks(cta, dsa).on(carm)
+    assert found.names == tuple("abcde")
+    np.testing.assert_allclose(found.points_cta_mm, points, atol=1e-9)
+    np.testing.assert_allclose(found.pixels, pixels, atol=1e-6)
+    with pytest.raises(InputError, match="--dsa-landmarks"):
+        read_landmarks(cta)
+    with pytest.raises(InputError, match=r"5 points and fewer.mrk.json 3"):
+        read_landmarks(cta, write("fewer.mrk.json", on_dsa[:3], "abc"))
+    astray = on_dsa.copy()
+    astray[1] += 5000
+    with pytest.raises(InputError, match="DSA landmarks b do not lie"):
+        read_landmarks(cta, write("astray.mrk.json", astray)).on(carm)
+    (tmp_path / "other.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match="not a point list"):
+        read_landmarks(cta, tmp_path / "other.json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,3 +95,17 @@ def helixOutcome(size: int = 200, frames: int = 6) -> Outcome:
     seen = minip < -0.1
     masks = DsaMasks(minip, seen.astype(np.float32), seen, seen, ~seen, np.zeros(minip.shape, np.float32))
     return Outcome(registration, angiogram, vessels, masks)
+
+
+def helixOutcomeOfTwo(size: int = 200, frames: int = 6) -> Outcome:
+    """The helix registered to two runs of it, the second from another side."""
+    first = helixOutcome(size, frames)
+    carm = CArm.from_angles(
+        -25, -5, sid_mm=1150, sod_mm=740, rows=size, columns=size, pixel_spacing_mm=(220 / size, 220 / size)
+    )
+    registration, angiogram, _ = helix.registered(carm, np.interp(np.arange(frames), [0, frames - 1], [0.1, 1.0]))
+    minip = angiogram.minip()
+    dark = minip < -0.1
+    masks = DsaMasks(minip, dark.astype(np.float32), dark, dark, ~dark, np.zeros(minip.shape, np.float32))
+    records = (first.registration.views[0], replace(registration.views[0], name="DSA 2", score=0.75))
+    return replace(first, registration=replace(first.registration, views=records), further=((angiogram, masks),))

@@ -139,7 +139,7 @@ def test_picked_ray_leads_through_the_vessel_seen_there(scene: Any, outcome: Sho
     carm = outcome.registration.carm
     row, column = np.unravel_index(np.argmax(outcome.projection), outcome.projection.shape)
     line, vessel = roadmap.pickRay(nodes, int(column), int(row))
-    ends, at = mrml._controlPoints(line), mrml._controlPoints(vessel)
+    ends, at = mrml.controlPoints(line), mrml.controlPoints(vessel)
     np.testing.assert_allclose(ends[0], carm.source_mm, atol=1e-3)
     np.testing.assert_allclose(carm.project(ends[1:])[0], (column, row), atol=1e-3)
     assert np.linalg.norm(carm.project(at)[0] - (column, row)) < 3

@@ -632,7 +632,7 @@ def test_manual_pose_in_a_saved_scene(manual: SimpleNamespace, outcome: Any, tmp
     manual.ui.turnBeamSlider.value = 7.0
     manual.p.comparison = manual.python.Comparison.checkerboard
     standin.processEvents(0.5)
-    before, score = matrix(manualNode(manual)), manualNodes.scoreOf(manualNode(manual))
+    before, (score,) = matrix(manualNode(manual)), manualNodes.scoresOf(manualNode(manual))
     scene = scenes.saveAndReopen(tmp_path)
     standin.openViews()
     (nodes,) = results.registrationsIn(scene)
@@ -640,7 +640,7 @@ def test_manual_pose_in_a_saved_scene(manual: SimpleNamespace, outcome: Any, tmp
     assert results.isManual(found)
     assert not results.isManual(nodes.ctaToCarm)
     np.testing.assert_allclose(matrix(found), before, atol=1e-6)
-    assert manualNodes.scoreOf(found) == score
+    assert manualNodes.scoresOf(found) == (score,)
     assert not [n for n in slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if "checkerboard" in n.GetName()]
     representation = opened()
     again = SimpleNamespace(widget=representation.self(), ui=representation.self().ui, nodes=nodes)

@@ -394,12 +394,14 @@ class qMRMLNodeComboBox(QWidget):
 class qSlicerMarkupsPlaceWidget(QWidget):
     activeMarkupsFiducialPlaceModeChanged = Signal(bool)
     SIGNALS: ClassVar = {"activeMarkupsFiducialPlaceModeChanged(bool)": "activeMarkupsFiducialPlaceModeChanged"}
+    ShowPlaceMultipleMarkupsOption, HidePlaceMultipleMarkupsOption = 0, 1
+    ForcePlaceSingleMarkup, ForcePlaceMultipleMarkups = 2, 3
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self._scene: Any = None
         self._node: Any = None
-        self._placing = False
+        self._placing, self._multiple = False, self.ShowPlaceMultipleMarkupsOption
         button = QToolButton()
         button.setText("✛")
         layout = QHBoxLayout(self)
@@ -420,6 +422,7 @@ class qSlicerMarkupsPlaceWidget(QWidget):
         self.activeMarkupsFiducialPlaceModeChanged.emit(placing)
 
     placeModeEnabled = Property(bool, lambda self: self._placing, setPlaceModeEnabled)
+    placeMultipleMarkups = Property(int, lambda self: self._multiple, lambda self, v: setattr(self, "_multiple", v))
     buttonsVisible = Property(bool, lambda self: True, lambda self, v: None)
     deleteAllControlPointsOptionVisible = Property(bool, lambda self: True, lambda self, v: None)
 
