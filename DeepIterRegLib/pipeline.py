@@ -33,7 +33,7 @@ from DeepIterRegLib.calibration import BetweenRuns, Corrected, GeometrySlack, co
 from DeepIterRegLib.confidence import MaskedView, assess, check_inputs, with_skull
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
-from DeepIterRegLib.initial import NetworkInit, Scene, level_record, view_znccs
+from DeepIterRegLib.initial import NetworkInit, Scene, Started, level_record, scene_zncc, view_znccs
 from DeepIterRegLib.initial import initial_pose as find_initial_pose
 from DeepIterRegLib.progress import Progress, say_nothing
 from DeepIterRegLib.refine import PAPER_A_STAGE_1, PAPER_A_STAGE_2, RefineResult, RefineSettings, refine
@@ -259,32 +259,8 @@ def register(
             on_warning(doubt)
     clock.stop("check_inputs")
     radiological = pose.radiological(cta.centre_mm)
-    started = find_initial_pose(
-        scene,
-        radiological if initial_pose is None or settings.init == "file" else initial_pose,
-        initial_pose,
-        settings.init,
-        settings.search,
-        settings.network,
-        settings.seed,
-        report,
-        should_stop,
-    )
-    found, init, records = started.found, started.init, list(started.records)
-    clock.stop("initial_pose")
-    if settings.near_levels and not started.climbed:
-        found = _climb("MinIP, coarse", scene, found, settings.near_levels, settings, report, should_stop)
-        records.append(level_record("MinIP, coarse", found, clock.stop("refine_minip_coarse"), settings.near_levels))
-    if settings.levels:
-        found = _climb("MinIP", scene, found, settings.levels, settings, report, should_stop)
-        records.append(level_record("MinIP", found, clock.stop("refine_minip"), settings.levels))
-    if settings.skull_weight > 0 and len(started.skull_poses):
-        report("Vessels and skull", 0.0)
-        poses = np.concatenate([found.poses, started.skull_poses])
-        found, trace = climb_with_skull(scene, poses, settings.skull_weight, settings, should_stop)
-        seconds = clock.stop("refine_skull")
-        records.append(StageRecord("Vessels and skull", _WITH_SKULL, found.score, trace, seconds, len(trace) - 1))
-        report("Vessels and skull", 1.0, found.score)
+    start = radiological if initial_pose is None or settings.init == "file" else initial_pose
+    found, started, records = _start_and_climb(scene, start, initial_pose, settings, clock, report, should_stop)
     current = found.cta_to_carm
     for number, stage in enumerate(settings.stages, 1):
         name = f"Stage {number}: {'vessel mask' if stage.image == 'mask' else 'MinIP'}"
@@ -311,11 +287,7 @@ def register(
         report("Correct views", 1.0)
     views = _view_records(scene, current, corrected, settings)
     score = float(np.mean([view.score for view in views]))
-    if not score > _NO_MATCH:
-        raise RegistrationError(
-            f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}): check that both are of the same "
-            "patient, that angles, SID and SOD are right, and look at the masks with `deepiterreg segment`."
-        )
+    _refuse_no_match(score)
     report("Confidence", 0.0)
     shown = [MaskedView(v.channels, v.valid, v.carm, m) for v, m in zip(scene.views, masks, strict=True)]
     confidence = assess(scene.points, shown, current, cta.centre_mm, seed=settings.seed)
@@ -331,13 +303,13 @@ def register(
         centre_cta_mm=cta.centre_mm,
         score=views[0].score,
         views=views,
-        init=init,
+        init=started.init,
         stages=tuple(records),
         seconds=clock.seconds(),
         warnings=(
             *doubts,
             *started.warnings,
-            *_warnings(runs, views, init, current, radiological, settings),
+            *_warnings(runs, views, started.init, current, radiological, settings),
             *_skull_warnings(skull, len(runs)),
             *_warnings_of_corrections(views, corrected),
         ),
@@ -345,6 +317,70 @@ def register(
         versions=_versions(),
         confidence=confidence,
     )
+
+
+def find_pose(
+    scene: Scene, start: np.ndarray, settings: RegistrationSettings, should_stop: ShouldStop | None = None
+) -> np.ndarray:
+    """The pose (4, 4) that `register` finds from `start` (4, 4) in the radiological pose's place, without its first-order stages.
+
+    For many starts in one scene: neither confidence nor what else a reader is told is made.
+
+    Raises
+    ------
+    RegistrationError
+        No pose explains the image.
+    """
+    found, _, _ = _start_and_climb(scene, start, start, settings, _Clock(), say_nothing, should_stop)
+    _refuse_no_match(scene_zncc(scene, found.cta_to_carm, settings.search.saturation_mm, settings.seed))
+    return found.cta_to_carm
+
+
+def _start_and_climb(
+    scene: Scene,
+    start: np.ndarray,
+    given: np.ndarray | None,
+    settings: RegistrationSettings,
+    clock: _Clock,
+    report: Progress,
+    should_stop: ShouldStop | None,
+) -> tuple[Found, Started, list[StageRecord]]:
+    """Initial pose and second-order refinement."""
+    started = find_initial_pose(
+        scene,
+        start,
+        given,
+        settings.init,
+        settings.search,
+        settings.network,
+        settings.seed,
+        report,
+        should_stop,
+    )
+    found, records = started.found, list(started.records)
+    clock.stop("initial_pose")
+    if settings.near_levels and not started.climbed:
+        found = _climb("MinIP, coarse", scene, found, settings.near_levels, settings, report, should_stop)
+        records.append(level_record("MinIP, coarse", found, clock.stop("refine_minip_coarse"), settings.near_levels))
+    if settings.levels:
+        found = _climb("MinIP", scene, found, settings.levels, settings, report, should_stop)
+        records.append(level_record("MinIP", found, clock.stop("refine_minip"), settings.levels))
+    if settings.skull_weight > 0 and len(started.skull_poses):
+        report("Vessels and skull", 0.0)
+        poses = np.concatenate([found.poses, started.skull_poses])
+        found, trace = climb_with_skull(scene, poses, settings.skull_weight, settings, should_stop)
+        seconds = clock.stop("refine_skull")
+        records.append(StageRecord("Vessels and skull", _WITH_SKULL, found.score, trace, seconds, len(trace) - 1))
+        report("Vessels and skull", 1.0, found.score)
+    return found, started, records
+
+
+def _refuse_no_match(score: float) -> None:
+    if not score > _NO_MATCH:
+        raise RegistrationError(
+            f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}): check that both are of the same "
+            "patient, that angles, SID and SOD are right, and look at the masks with `deepiterreg segment`."
+        )
 
 
 def make_scene(

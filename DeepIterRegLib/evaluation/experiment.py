@@ -222,6 +222,7 @@ def _write(
         path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
     pictures = []
     for plot, (title, drawing) in summary.plots.items():
+        drawing.suptitle(title, fontsize=10)
         for kind in ("svg", "png"):
             with output_file(out / f"{plot}.{kind}", (f".{kind}",), overwrite=True) as path:
                 drawing.savefig(path, dpi=110)

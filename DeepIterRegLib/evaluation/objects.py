@@ -7,7 +7,7 @@ import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from DeepIterRegLib.volume import Volume, load_volume
 from DeepIterRegLib.volume_checks import prepare_cta
 
 if TYPE_CHECKING:
+    from DeepIterRegLib.initial import Scene
     from DeepIterRegLib.phantom import PhantomSettings
     from DeepIterRegLib.phantom.patient import Patient
 
@@ -98,9 +99,23 @@ class Subject:
         """MPE (...) of poses (..., 4, 4), mm on the detector."""
         return np.asarray(mpe_mm(self.carm, found, self.truth, self.cta.centre_mm))
 
+    @cached_property
+    def scene(self) -> Scene:
+        """What is registered, made once for all starts."""
+        from DeepIterRegLib.bone import Skull
+        from DeepIterRegLib.pipeline import make_scene
+
+        seen = make_scene(self.vessels, [self.angiogram], [self.masks], self.cta.centre_mm)
+        return replace(seen, skull=Skull(self.cta, (self.angiogram,)))
+
+    @cached_property
+    def centreline_mm(self) -> np.ndarray:
+        """Points (N, 3) of its vessels' centrelines, RAS mm of the CTA."""
+        return metrics.centreline_points(self.vessels)
+
     def errors(self, found: np.ndarray) -> dict[str, float]:
         """Every measure of one pose (4, 4)."""
-        points = _centreline(self)
+        points = self.centreline_mm
         lever_mm = self.carm.sid_mm / 2
         return {
             "mpe_mm": float(self.mpe_mm(found)),
@@ -219,19 +234,6 @@ def _from_files(name: str, job: RegisterJob) -> Subject:
             veins=masks.veins & brought,
         )
     return Subject(name, cta, angiogram, vessels, veins, masks, truth)
-
-
-_CENTRELINES: OrderedDict[int, np.ndarray] = OrderedDict()
-
-
-def _centreline(of: Subject) -> np.ndarray:
-    """Centreline points of its vessels, found once."""
-    key = id(of.vessels)
-    if key not in _CENTRELINES:
-        _CENTRELINES[key] = metrics.centreline_points(of.vessels)
-        while len(_CENTRELINES) > _KEPT:
-            _CENTRELINES.popitem(last=False)
-    return _CENTRELINES[key]
 
 
 # -- volumes ----------------------------------------------------------------------------------------------

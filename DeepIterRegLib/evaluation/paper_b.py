@@ -174,7 +174,7 @@ def time_summary(study: Study, done: list[Done]) -> Summary:
                     }
                 )
         table.append(cells)
-    drawing, axes = plots.figure()
+    drawing, axes = plots.figure(6.4, 5.2)
     for kind, colour in zip(kinds, plots.COLOURS, strict=False):
         points = [
             (size, r["ms"])
@@ -190,8 +190,11 @@ def time_summary(study: Study, done: list[Done]) -> Summary:
             axes.plot(*zip(*patched, strict=True), "x", ms=5, color=colour)
     whole = sorted((size, ms) for (size, patch), ms in TABLE_1.items() if not patch)
     axes.plot(*zip(*whole, strict=True), "--", color="0.4", label="paper B, Tesla T4")
-    axes.set(xlabel="side of the image, px", ylabel="ms", yscale="log")
-    axes.legend(frameon=False, fontsize=8)
+    axes.set(xlabel="side of the image, px", ylabel="time of one image, ms", yscale="log")
+    patched = sorted((size, ms) for (size, patch), ms in TABLE_1.items() if patch)
+    axes.plot(*zip(*patched, strict=True), "x", ms=5, color="0.4")
+    axes.plot([], [], "x", ms=5, color="k", label="in patches (of 150 px, and others at 1024)")
+    plots.legend(drawing)
     names = [f"{RENDERERS[r]}, {d}, ms" for r, d in kinds]
     comparison = [
         (
@@ -291,9 +294,9 @@ def landscape_summary(study: Study, done: list[Done]) -> Summary:
         grids = {(AXES[item["axes"][0]], AXES[item["axes"][1]]): np.array(result["ZNCC"]) for item, result in mine}
         drawings[f"landscape_{kind}"] = (
             f"Loss 1 - ZNCC: {scene_b.OBJECTS[kind]} (B Fig. 5)",
-            plots.landscapes(grids, reach),
+            plots.landscapes(grids, reach, "loss, 1 - ZNCC"),
         )
-        drawing, axes = plots.figure(9.6, 5.2, 2, 3)
+        drawing, axes = plots.figure(9.6, 5.8, 2, 3)
         basins: dict[str, list[str]] = {name: [] for name in LOSSES}
         for n, (axis, one) in enumerate(zip(AXES, axes.ravel(), strict=True)):
             for name, colour in zip(LOSSES, plots.COLOURS, strict=False):
@@ -307,10 +310,12 @@ def landscape_summary(study: Study, done: list[Done]) -> Summary:
                     {"object": kind, "axis": axis, "loss": name, "basin": basin, "unit": "deg" if n < 3 else "mm"}
                 )
                 figures[f"{kind}, {name}, {axis}"] = basin
-            one.set_title(f"{axis}, {'deg' if n < 3 else 'mm'}", fontsize=9)
-        axes.ravel()[0].legend(frameon=False, fontsize=7)
+            one.set_xlabel(plots.with_unit(axis), fontsize=9)
+        for one in axes[:, 0]:
+            one.set_ylabel("loss, scaled to 0..1", fontsize=9)
+        plots.legend(drawing, columns=len(LOSSES))
         drawings[f"profiles_{kind}"] = (
-            f"Along single axes, each loss scaled to 0..1: {scene_b.OBJECTS[kind]}",
+            f"Losses along single axes: {scene_b.OBJECTS[kind]}",
             drawing,
         )
         table += [[scene_b.OBJECTS[kind], name, *cells] for name, cells in basins.items()]

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from DeepIterRegLib.evaluation.metrics import CaptureRange
@@ -44,36 +43,41 @@ def before_after(
             axes.annotate(text, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=6, color="0.35")
     axes.axhline(limit, color="0.6", lw=1)
     axes.set(xlabel=f"MPE before, {unit}", ylabel=f"MPE after, {unit}", yscale="log")
-    _legend(axes, len(groups))
+    legend(made)
     return made
 
 
 def success(errors_mm: Mapping[str, np.ndarray], label: str = "MPE") -> Figure:
     """Share of registrations below each limit up to 10 mm."""
-    made, axes = figure(5.4, 3.8)
+    made, axes = figure(5.8, 4.6)
     limits = np.linspace(0, 10, 201)
     for (name, errors), colour in zip(errors_mm.items(), COLOURS, strict=False):
         share = [100 * float((np.asarray(errors) < limit).mean()) for limit in limits]
         axes.plot(limits, share, color=colour, label=name)
     axes.axvline(SUCCESS_MM, color="0.6", lw=1)
     axes.set(xlabel=f"limit of {label}, mm", ylabel="registrations below, %", xlim=(0, 10), ylim=(0, 102))
-    _legend(axes, len(errors_mm))
+    legend(made)
     return made
 
 
-def capture(ranges: Mapping[str, CaptureRange], limit: float, most: float = 150.0) -> Figure:
-    """Median after against before, bins of equal count, with their 95 % bands (A Fig. 8 and 12)."""
-    made, axes = figure(6.6, 4.4)
+def capture(
+    ranges: Mapping[str, CaptureRange], limit: float, paper_px: Mapping[str, float], most: float = 150.0
+) -> Figure:
+    """Median after against before, bins of equal count, with their 95 % bands, and the paper's ranges (A Fig. 8 and 12)."""
+    made, axes = figure(6.6, 5.2)
     for (name, found), colour in zip(ranges.items(), COLOURS, strict=False):
         middles = [b.middle for b in found.bins]
         low, high = (np.minimum([b.band[side] for b in found.bins], most) for side in (0, 1))
         axes.fill_between(middles, low, high, color=colour, alpha=0.18, lw=0)
         medians = np.minimum([b.median_after for b in found.bins], most)
         axes.plot(middles, medians, "-o", ms=4, color=colour, label=f"{name} ({found.reach:.0f} px)")
+    for (name, reach), style in zip(paper_px.items(), (":", "-."), strict=False):
+        axes.axvline(reach, color="0.35", lw=1.2, ls=style, label=f"paper A, {name} ({reach:.0f} px)")
     axes.axhline(limit, color="0.6", lw=1)
     axes.set(xlabel="MPE before, px", ylabel="median MPE after, px", yscale="symlog")
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylim(bottom=0)
-    _legend(axes, len(ranges))
+    legend(made)
     return made
 
 
@@ -94,36 +98,44 @@ def traces(
         if lines:
             axes.plot([], [], color=colour, label=name)
     axes.set(xlabel=xlabel, ylabel=ylabel, yscale="log" if log else "linear")
-    _legend(axes, len(groups))
+    legend(made)
     return made
 
 
-def landscapes(grids: Mapping[tuple[str, str], np.ndarray], ranges: Mapping[str, float]) -> Figure:
-    """Loss over pairs of axes as contours: a triangle of panels; ranges (half widths) by axis name."""
+def landscapes(grids: Mapping[tuple[str, str], np.ndarray], ranges: Mapping[str, float], label: str) -> Figure:
+    """Loss over pairs of axes as contours: a triangle of panels; ranges (half widths, deg of turns, mm of shifts) by axis name."""
+    from matplotlib.ticker import MaxNLocator
+
     names = list(ranges)
     made = Figure(figsize=(10, 9.4), layout="constrained")
-    axes = made.subplots(len(names) - 1, len(names) - 1)
-    low = min(float(grid.min()) for grid in grids.values())
-    high = max(float(grid.max()) for grid in grids.values())
-    shown = None
-    for one in np.atleast_1d(axes).ravel():
+    axes = np.atleast_2d(made.subplots(len(names) - 1, len(names) - 1))
+    levels = MaxNLocator(12).tick_values(
+        min(float(grid.min()) for grid in grids.values()), max(float(grid.max()) for grid in grids.values())
+    )
+    for one in axes.ravel():
         one.set_visible(False)
     for (across, down), grid in grids.items():
-        one = np.atleast_2d(axes)[names.index(down) - 1, names.index(across)]
+        one = axes[names.index(down) - 1, names.index(across)]
         one.set_visible(True)
         x, y = (np.linspace(-ranges[name], ranges[name], n) for name, n in zip((across, down), grid.shape, strict=True))
-        shown = one.contourf(x, y, grid.T, levels=np.linspace(low, high + 1e-9, 13), cmap="viridis")
+        shown = one.contourf(x, y, grid.T, levels=levels, cmap="viridis")
         one.plot(0, 0, "w+", ms=7)
         one.tick_params(labelsize=7)
         if down == names[-1]:
-            one.set_xlabel(across, fontsize=8)
+            one.set_xlabel(with_unit(across), fontsize=8)
         if across == names[0]:
-            one.set_ylabel(down, fontsize=8)
-    if shown is not None:
-        made.colorbar(shown, ax=axes, shrink=0.6, label="loss")
+            one.set_ylabel(with_unit(down), fontsize=8)
+    made.colorbar(shown, ax=axes, shrink=0.5, pad=0.02, anchor=(0.0, 1.0), label=label)
     return made
 
 
-def _legend(axes: Axes, entries: int) -> None:
-    if entries > 1:
-        axes.legend(frameon=False, fontsize=8)
+def with_unit(axis: str) -> str:
+    """An axis of a pose, `turn` or `shift`, with deg or mm."""
+    return f"{axis}, {'deg' if axis.startswith('turn') else 'mm'}"
+
+
+def legend(made: Figure, columns: int = 2) -> None:
+    """Below the axes, where it hides nothing, if it tells anything apart."""
+    handles, labels = made.axes[0].get_legend_handles_labels()
+    if len(handles) > 1:
+        made.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=8)
