@@ -7,8 +7,8 @@ from typing import Any
 import qt
 from slicer.i18n import tr as _
 
-HEIGHT_PX = 110
-BOTTOM_PX, MARGIN_PX = 20, 8
+HEIGHT_PX, BOTTOM_PX, MARGIN_PX = 124, 34, 8
+LINE_PX, CHARACTER_PX = 14, 7  # of the names below
 MOST = 400  # points of a stage; beyond, every other one goes
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
@@ -93,7 +93,10 @@ class ScorePlot:
             painter.drawLine(round(left), MARGIN_PX, round(left), bottom)
             painter.drawLine(round(left), bottom, round(right), bottom)
             _drawScores(painter, scores, (left + 8, right - 8), (bottom - 8, MARGIN_PX + 6), COLOURS[n % len(COLOURS)])
-            painter.drawText(round(left), HEIGHT_PX - 6, _("{stage} {score:.3f}").format(stage=name, score=scores[-1]))
+            text = _("{stage} {score:.3f}").format(stage=name, score=scores[-1])
+            # In two lines by turns, so that a long name does not run into the next.
+            start = max(MARGIN_PX, min(round(left), width - CHARACTER_PX * len(text)))
+            painter.drawText(start, HEIGHT_PX - 6 - LINE_PX * (n % 2 == 0 and len(counts) > 1), text)
             left = right
 
 

@@ -49,7 +49,7 @@ def main() -> None:
     save(fewerColours(sideBySide([running, finished])), arguments.out / "panel.png")
     save(sliceView(), arguments.out / "slice_overlay.png")
     save(view3d(), arguments.out / "view3d.png")
-    for name, picture in comparisons(panel).items():
+    for name, picture in {**tools(panel), **comparisons(panel)}.items():
         save(fewerColours(picture), arguments.out / f"{name}.png")
 
 
@@ -158,6 +158,55 @@ def comparisons(panel: Any) -> dict[str, Image.Image]:
     standin.processEvents(0.2)
     pictures["side_by_side"] = sideBySide([zoomed("Red"), Image.new("RGB", (6, TOOL_PX[1]), "white"), zoomed("Yellow")])
     return pictures
+
+
+def tools(panel: Any) -> dict[str, Image.Image]:
+    """Sections Roadmap and Pick a vessel with what they show on the run: vessels shaded by depth, a region in outline, a vessel."""
+    from DeepIterRegSlicer import results
+
+    ui = panel.ui
+    standin.openViews()
+    nodes = results.nodesOf(panel._parameterNode.result)
+    found = results.registrationOf(nodes)
+    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", "Tissue at risk")
+    ball = vtk.vtkSphereSource()
+    ball.SetCenter(*(found.centre_cta_mm + np.array([32.0, 8.0, 42.0])))
+    ball.SetRadius(22.0)
+    ball.SetThetaResolution(60)
+    ball.SetPhiResolution(60)
+    ball.Update()
+    region.SetAndObservePolyData(ball.GetOutput())
+    region.CreateDefaultDisplayNodes()
+    region.GetDisplayNode().SetColor(0.0, 0.6, 1.0)
+    for section in ("displayCollapsibleButton", "resultsCollapsibleButton"):
+        getattr(ui, section).collapsed = True
+    for section in (ui.roadmapCollapsibleButton, ui.pickCollapsibleButton):
+        section.collapsed = False
+    for node, tick in ((nodes.vessels, ui.roadmapShadedCheckBox), (region, ui.roadmapOutlineCheckBox)):
+        ui.roadmapNodeSelector.setCurrentNode(node)
+        ui.roadmapAddButton.click()
+        if not tick.checked:
+            tick.click()
+    # A click on the run, where it shows most contrast.
+    row, column = np.unravel_index(
+        np.argmax(slicer.util.arrayFromVolume(nodes.contrast)[0]), (found.carm.rows, found.carm.columns)
+    )
+    at = found.carm.pixel_positions(np.array([[float(column), float(row)]]))[0]
+    ui.pickPlaceWidget.currentNode().AddControlPoint(vtk.vtkVector3d(*at))
+    standin.processEvents(0.3)
+    grab(panel)
+    sections = [grabbed(ui.roadmapCollapsibleButton), grabbed(ui.pickCollapsibleButton)]
+    stacked = Image.new("RGB", (sections[0].width, sum(s.height for s in sections)), sections[0].getpixel((2, 2)))
+    stacked.paste(sections[0], (0, 0))
+    stacked.paste(sections[1], (0, sections[0].height))
+    picture = besideAtHeight(stacked, zoomed("Red"))
+    while ui.roadmapList.count:
+        ui.roadmapList.currentRow = 0
+        ui.roadmapRemoveButton.click()
+    slicer.mrmlScene.RemoveNode(region)
+    for section in (ui.roadmapCollapsibleButton, ui.pickCollapsibleButton):
+        section.collapsed = True
+    return {"roadmap_panel": picture}
 
 
 def zoomed(view: str) -> Image.Image:
