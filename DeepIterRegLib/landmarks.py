@@ -71,13 +71,15 @@ class PlacedLandmarks:
 
         flat = (np.abs(self.on_dsa_mm[:, 2]) < 0.5) & inside(loaded)
         stands = (np.abs(off) < 2) & inside(detector)
-        lost = [name for name, found in zip(self.names, flat | stands, strict=True) if not found]
+        # All of a list lie on one of the two images: a point of the one may by chance fall upon the other.
+        placed = flat if flat.sum() >= stands.sum() else stands
+        lost = [name for name, found in zip(self.names, placed, strict=True) if not found]
         if lost:
             raise InputError(
                 f"DSA landmarks {', '.join(lost)} do not lie on the angiogram of {carm.columns} x {carm.rows} px of "
                 f"{column_mm:g} x {row_mm:g} mm; place them on its image again."
             )
-        return Landmarks(self.names, self.points_cta_mm, np.where(flat[:, None], loaded, detector))
+        return Landmarks(self.names, self.points_cta_mm, loaded if placed is flat else detector)
 
 
 @dataclass(frozen=True)

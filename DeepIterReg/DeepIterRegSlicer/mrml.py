@@ -173,25 +173,24 @@ def _pixelsOf(positions: np.ndarray, dsaNode: Node, carm: CArm) -> np.ndarray:
     volume = frameNodes(dsaNode)[0]
     matrix = placementOf(dsaNode).matrix if dsaNode.IsA("vtkMRMLVolumeNode") else np.eye(4)
     toPixels = np.linalg.inv(matrix @ ijkToRas(volume))
-    source, size = np.array(carm.source_mm), np.array([carm.columns, carm.rows])
-    pixels, lost = np.full((len(positions), 2), np.nan), []
-    for n, position in enumerate(positions):
-        column, row, k = (toPixels @ [*position, 1.0])[:3]
-        onDetector = carm.project(position[None])[0]
-        if abs(k) < 0.5 and (np.array([column, row]) >= -0.5).all() and (np.array([column, row]) < size).all():
-            pixels[n] = column, row
-        elif (
-            abs((position - source) @ carm.beam_axis - carm.sid_mm) < 2
-            and (abs(onDetector - size / 2) <= size / 2).all()
-        ):
-            pixels[n] = onDetector
-        else:
-            lost.append(str(n + 1))
+    size = np.array([carm.columns, carm.rows])
+    loaded = (np.c_[positions, np.ones(len(positions))] @ toPixels.T)[:, :3]
+    detector = carm.project(positions)
+    off = (positions - np.array(carm.source_mm)) @ np.array(carm.beam_axis) - carm.sid_mm
+
+    def inside(pixels: np.ndarray) -> np.ndarray:
+        return np.asarray(((pixels >= -0.5) & (pixels <= size - 0.5)).all(axis=1))
+
+    flat = (np.abs(loaded[:, 2]) < 0.5) & inside(loaded[:, :2])
+    stands = (np.abs(off) < 2) & inside(detector)
+    # All of a list lie on one of the two images: a point of the one may by chance fall upon the other.
+    placed = flat if flat.sum() >= stands.sum() else stands
+    lost = [str(n + 1) for n in np.flatnonzero(~placed)]
     if lost:
         raise InputError(
             f"DSA landmarks number {', '.join(lost)} do not lie on the angiogram; place them on its image again."
         )
-    return pixels
+    return loaded[:, :2] if placed is flat else detector
 
 
 # -- volumes ------------------------------------------------------------------------------------------------
