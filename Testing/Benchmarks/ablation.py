@@ -108,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
         [
             f"{len(records)} patients as in [network](network.md), veins by our own segmentation, each from {STARTS} starts off by up to "
             "35 deg and 45 px on every axis. Median MPE in mm on the detector after one answer as published, and of the best by score "
-            "of 32 starts asked twice. The first three were trained from nothing, each on 16,000 images, of which the best epoch is kept: far "
+            "of 32 starts asked twice. The first three were trained from nothing, each on 16,000 images, the best epoch kept: far "
             "fewer than the one that ships, so they compare with each other only.",
             rows(records, {name: f"{card['images']:,}" for name, card in cards.items()}),
             *(fine_tuning(some, cards) if some else ["Fine-tuned: none of these patients yet."]),
