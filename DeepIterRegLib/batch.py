@@ -339,9 +339,9 @@ def in_columns(text: str) -> str:
 
 
 def missing_paths(cases: Iterable[BatchCase]) -> list[str]:
-    """A sentence for each path that is not there."""
+    """A sentence for each path that is not there, by row and case."""
     return [
-        f"{case.name}: {column} {path} does not exist."
+        f"Row {case.line}, {case.name}: {column} {path} does not exist."
         for case in cases
         for column, path in case.paths.items()
         if not case.problems and not path.exists()

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from DeepIterRegLib.cli.app import EXIT_CANCELLED, NOTICE, Interrupted, app, command, fail, progress
-from DeepIterRegLib.cli.options import Json, Quiet
+from DeepIterRegLib.cli.options import Json, Quiet, Scheduler, Workers
 from DeepIterRegLib.errors import Cancelled, InputError
 
 
@@ -45,8 +45,8 @@ def experiment(
         int,
         typer.Option(min=0, help="First phantom, and random poses. Phantoms from 3000 on took no part in development."),
     ] = 3000,
-    workers: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1,
-    scheduler: Annotated[str, typer.Option(help="Address of a Dask scheduler instead, tcp://HOST:PORT.")] = "",
+    workers: Workers = 1,
+    scheduler: Scheduler = "",
     small: Annotated[
         bool, typer.Option("--small", help="Coarse and short, only to try it: the figures mean nothing.")
     ] = False,

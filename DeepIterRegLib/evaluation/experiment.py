@@ -124,7 +124,7 @@ def study_of(table: Path | None, seed: int, small: bool) -> tuple[Study, tuple[s
         if case.problems:
             problems += case.problems
             continue
-        found = [f"Row {case.line}, {problem}" for problem in missing_paths([case])]
+        found = missing_paths([case])
         if case.job.reference is None:
             found.append(
                 f"Row {case.line}, column reference is empty: {case.name} has no true pose to measure against."

@@ -13,6 +13,8 @@ import benchmarking
 import numpy as np
 from benchmarking import Case, Result, table, verdict
 
+from DeepIterRegLib.evaluation import metrics
+from DeepIterRegLib.evaluation.metrics import BINS, CAPTURED_PX
 from DeepIterRegLib.initial import NetworkInit
 
 # The patients that judge the main job; the network is trained on heads of other seeds.
@@ -20,8 +22,6 @@ SEEDS, SMALL_SEEDS = range(3000, 3100), range(40, 42)
 ROTATION_DEG, TRANSLATION_PX, PX_ROWS = 35.0, 45.0, 256
 STARTS = 2  # perturbed starts a patient
 NEAR_PATIENTS, NEAR_STARTS = 20, 3  # and nearer ones for the refinement alone
-CAPTURED_PX = 5.0
-BINS = 10
 PUBLISHED = NetworkInit(starts=1, rounds=1)
 
 
@@ -194,21 +194,6 @@ def values(records: Sequence[dict[str, Any]], name: str) -> np.ndarray:
     return np.array([math.inf if record.get(name) is None else record[name] for record in records], dtype=float)
 
 
-def capture_range_px(before_px: np.ndarray, after_px: np.ndarray) -> tuple[float, list[list[str]]]:
-    """Where the median after leaves `CAPTURED_PX`, in bins of equal count (A 4.7.2), and the bins as rows of a table."""
-    order = np.argsort(before_px)
-    reach, rows, inside = 0.0, [], True
-    for part in np.array_split(order, BINS):
-        middle = float(np.median(after_px[part]))
-        low, high = float(before_px[part].min()), float(before_px[part].max())
-        share = float((after_px[part] < CAPTURED_PX).mean())
-        rows.append([f"{low:.0f} to {high:.0f}", f"{middle:.1f}", f"{100 * share:.0f} %"])
-        inside = inside and middle < CAPTURED_PX
-        if inside:
-            reach = high
-    return reach, rows
-
-
 def main(argv: list[str] | None = None) -> None:
     from DeepIterRegLib.network.weights import SHIPPED, read_card
     from DeepIterRegLib.pipeline import RegistrationSettings
@@ -310,7 +295,11 @@ def capture(records: Sequence[dict[str, Any]], near: Sequence[dict[str, Any]]) -
         ("network + refinement", starts, "both_mm"),
     ):
         px = values(group, "px_mm")
-        reach[name], rows = capture_range_px(values(group, "before_mm") / px, values(group, field) / px)
+        found = metrics.capture_range(values(group, "before_mm") / px, values(group, field) / px)
+        reach[name] = found.reach
+        rows = [
+            [f"{b.low:.0f} to {b.high:.0f}", f"{b.median_after:.1f}", f"{100 * b.captured:.0f} %"] for b in found.bins
+        ]
         blocks.append(table([f"{name}: MPE before, px", "median after, px", "below 5 px"], rows))
     alone_px, both_px = reach["refinement alone"], reach["network + refinement"]
     factor = both_px / alone_px if alone_px else math.inf

@@ -72,6 +72,7 @@ def test_workers_give_what_one_process_gives(patient: Path) -> None:
     assert code == 2, said
     assert [row["status"] for row in summary(out)] == ["failed", "failed", "done", "done"]
     assert said.count("Row 2, column sid") == 2  # in its turn, and as the error
+    assert "Row 3, bad: dsa " in said
     assert all(float(row["mpe_mm"]) >= 0 for row in summary(out)[2:])
     for name in ("one", "two"):
         assert sorted(path.name for path in (out / name).iterdir()) == sorted((*REGISTRATION_FILES, RECORD))

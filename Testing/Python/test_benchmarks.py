@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import sys
 from importlib.util import find_spec
@@ -27,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Benchmarks"))
 import benchmarking
 import clean
 import end_to_end
+import experiments
 import outcomes
 import paper_preset
 import real_vessels
@@ -198,3 +200,27 @@ def test_end_to_end_and_paper_preset_run(patient_folder: Path, tmp_path: Path, m
     paper_preset.main(["--small", "--limit", "1", "--results", str(tmp_path)])
     text = (tmp_path / "paper_preset.md").read_text()
     assert text.count("extrapolated") >= 6
+
+
+def test_page_of_experiments_shows_each_comparison_and_picture(tmp_path: Path) -> None:
+    """From the summaries on record; and the page in the repository is the one that they give."""
+    on_record = experiments.RESULTS
+    shutil.copytree(on_record, tmp_path, dirs_exist_ok=True)
+    page = experiments.write_page(tmp_path).read_text(encoding="utf-8")
+    assert page == (on_record / "README.md").read_text(encoding="utf-8"), "run experiments.py --page"
+    summaries = list(on_record.glob("*/summary.json"))
+    assert summaries
+    for file in summaries:
+        values = json.loads(file.read_text(encoding="utf-8"))
+        assert all(row["paper"] in page and row["here"] in page for row in values["comparison"])
+    pictures = list(on_record.glob("*/*.png"))
+    linked = [tmp_path / link for link in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)]
+    assert len(linked) == len(pictures)
+    assert all(link.exists() for link in linked)
+
+
+def test_each_table_of_results_is_linked() -> None:
+    folder = Path(experiments.__file__).parent
+    text = (folder / "README.md").read_text(encoding="utf-8")
+    missing = [file.name for file in (folder / "results").glob("*.md") if f"(results/{file.name})" not in text]
+    assert not missing

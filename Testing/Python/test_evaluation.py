@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -105,3 +106,38 @@ def test_experiment_writes_its_files_and_goes_on(name: str, tmp_path: Path) -> N
     assert "http" not in page.split("<style>")[0]
     assert list(out.glob("*.svg"))
     assert len((out / "results.csv").read_text().splitlines()) > 1
+
+
+def test_wrong_rows_of_a_table_are_told_by_line_and_the_rest_runs(patient_folder: Path, tmp_path: Path) -> None:
+    """A patient as files; below it one whose DSA is missing, one without reference, and one with a word for a number."""
+    lines = [
+        "name,cta,dsa,reference,sid",
+        *(
+            f"{name},{{0}}/cta.nii.gz,{{0}}/{dsa},{truth},{sid}"
+            for name, dsa, truth, sid in (
+                ("good", "dsa.dcm", "{0}/truth.tfm", ""),
+                ("absent", "absent.dcm", "{0}/truth.tfm", ""),
+                ("untold", "dsa.dcm", "", ""),
+                ("typo", "dsa.dcm", "{0}/truth.tfm", "far"),
+            )
+        ),
+    ]
+    table, out = tmp_path / "cases.csv", tmp_path / "out"
+    table.write_text("\n".join(lines).format(patient_folder) + "\n", encoding="utf-8")
+    result = CliRunner().invoke(app, ["experiment", "pose-statistics", "--cases", str(table), "--out", str(out)])
+    assert result.exit_code == 0, result.output
+    told = [" ".join(part.split()) for part in result.output.split("Left out: ")[1:]]
+    assert len(told) == 3
+    for line, word in ((3, "absent.dcm"), (4, "reference"), (5, "sid")):
+        assert sum(part.startswith(f"Row {line},") and word in part for part in told) == 1, told
+    values = json.loads((out / "summary.json").read_text(encoding="utf-8"))
+    assert len(values["problems"]) == 3
+    with (out / "results.csv").open(encoding="utf-8") as file:
+        assert [row["patient"] for row in csv.DictReader(file)] == ["good"]
+
+    table.write_text("\n".join([lines[0], lines[2]]).format(patient_folder) + "\n", encoding="utf-8")
+    result = CliRunner().invoke(
+        app, ["experiment", "pose-statistics", "--cases", str(table), "--out", str(tmp_path / "none")]
+    )
+    assert result.exit_code == 2, "no row is left"
+    assert "Row 2," in result.output
