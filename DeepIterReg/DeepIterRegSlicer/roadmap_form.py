@@ -162,12 +162,17 @@ class RoadmapForm(VTKObservationMixin):
         self._showList(row)
         self._draw()
 
-    def _showList(self, row: int | None = None) -> None:
+    def _items(self) -> list[Any]:
+        if self._nodes is None:
+            return []  # nor is the library asked, whose packages may not be installed yet
         from DeepIterRegSlicer import roadmap
 
+        return list(roadmap.itemsOf(self._nodes))
+
+    def _showList(self, row: int | None = None) -> None:
         listed = self._ui.roadmapList
         row = listed.currentRow if row is None else row
-        items = [] if self._nodes is None else roadmap.itemsOf(self._nodes)
+        items = self._items()
         listed.blockSignals(True)
         listed.clear()
         for n, item in enumerate(items):
@@ -181,10 +186,8 @@ class RoadmapForm(VTKObservationMixin):
         self._showMessage()
 
     def _showControls(self) -> None:
-        from DeepIterRegSlicer import roadmap
-
         ui = self._ui
-        items = [] if self._nodes is None else roadmap.itemsOf(self._nodes)
+        items = self._items()
         row = ui.roadmapList.currentRow
         chosen = items[row] if 0 <= row < len(items) else None
         ui.roadmapAddButton.enabled = self._nodes is not None and ui.roadmapNodeSelector.currentNode() is not None
@@ -238,10 +241,8 @@ class RoadmapForm(VTKObservationMixin):
         self._keep(items, row)
 
     def _onLook(self) -> None:
-        from DeepIterRegSlicer import roadmap
-
         ui, row = self._ui, self._ui.roadmapList.currentRow
-        items = [] if self._nodes is None else roadmap.itemsOf(self._nodes)
+        items = self._items()
         if not 0 <= row < len(items):
             return
         colour = ui.roadmapColourButton.color
