@@ -18,7 +18,7 @@ demo: $(STAMP)
 	$(BIN)/deepiterreg demo --out out/demo
 
 test: lint types
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
