@@ -622,7 +622,7 @@ def pick_files(result: Path, pixel: tuple[float, float], vessels: Path | None, v
     registration = read_registration(result)
     carm = carm_of_view(registration, view)
     column, row = pixel
-    if not (-0.5 <= column <= carm.columns - 0.5 and -0.5 <= row <= carm.rows - 0.5):
+    if not carm.contains(np.array([column, row])):
         raise InputError(
             f"Pixel {column:g},{row:g} (column,row) lies outside the image of {carm.columns} columns and {carm.rows} rows."
         )

@@ -63,23 +63,33 @@ class PlacedLandmarks:
         """
         row_mm, column_mm = carm.pixel_spacing_mm
         loaded = self.on_dsa_mm[:, :2] / (-column_mm, -row_mm)  # an axial slice in LPS, rows downwards
-        detector = carm.project(self.on_dsa_mm)
-        off = (self.on_dsa_mm - np.array(carm.source_mm)) @ np.array(carm.beam_axis) - carm.sid_mm
-
-        def inside(pixels: np.ndarray) -> np.ndarray:
-            return np.asarray(((pixels >= -0.5) & (pixels <= np.array([carm.columns, carm.rows]) - 0.5)).all(axis=1))
-
-        flat = (np.abs(self.on_dsa_mm[:, 2]) < 0.5) & inside(loaded)
-        stands = (np.abs(off) < 2) & inside(detector)
-        # All of a list lie on one of the two images: a point of the one may by chance fall upon the other.
-        placed = flat if flat.sum() >= stands.sum() else stands
-        lost = [name for name, found in zip(self.names, placed, strict=True) if not found]
+        pixels = pixels_on_image(self.on_dsa_mm, np.c_[loaded, self.on_dsa_mm[:, 2]], carm)
+        lost = [name for name, found in zip(self.names, np.isfinite(pixels).all(axis=1), strict=True) if not found]
         if lost:
             raise InputError(
                 f"DSA landmarks {', '.join(lost)} do not lie on the angiogram of {carm.columns} x {carm.rows} px of "
                 f"{column_mm:g} x {row_mm:g} mm; place them on its image again."
             )
-        return Landmarks(self.names, self.points_cta_mm, loaded if placed is flat else detector)
+        return Landmarks(self.names, self.points_cta_mm, pixels)
+
+
+def pixels_on_image(points_mm: np.ndarray, loaded: np.ndarray, carm: CArm) -> np.ndarray:
+    """Pixels (N, 2) of points placed on one image of a DSA, not-a-number where they miss it.
+
+    All of a list lie on one image: a point of the one may by chance fall upon the other.
+
+    Parameters
+    ----------
+    points_mm : (N, 3)
+        C-arm RAS, if they were placed on the detector.
+    loaded : (N, 3)
+        Column, row and distance from the slice, if they were placed on the DSA as loaded.
+    """
+    flat = (np.abs(loaded[:, 2]) < 0.5) & carm.contains(loaded[:, :2])
+    detector = carm.project(points_mm)
+    stands = (np.abs(carm.beyond_detector_mm(points_mm)) < 2) & carm.contains(detector)
+    placed, pixels = (flat, loaded[:, :2]) if flat.sum() >= stands.sum() else (stands, detector)
+    return np.where(placed[:, None], pixels, np.nan)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.geometry.pose import transform
-from DeepIterRegLib.landmarks import Landmarks
+from DeepIterRegLib.landmarks import Landmarks, pixels_on_image
 from DeepIterRegLib.roadmap.shapes import Paths, Style, Surface, Thing, surface_of_mask
 from DeepIterRegLib.transforms import as_rigid
 from DeepIterRegLib.volume import Volume
@@ -173,24 +173,14 @@ def _pixelsOf(positions: np.ndarray, dsaNode: Node, carm: CArm) -> np.ndarray:
     volume = frameNodes(dsaNode)[0]
     matrix = placementOf(dsaNode).matrix if dsaNode.IsA("vtkMRMLVolumeNode") else np.eye(4)
     toPixels = np.linalg.inv(matrix @ ijkToRas(volume))
-    size = np.array([carm.columns, carm.rows])
-    loaded = (np.c_[positions, np.ones(len(positions))] @ toPixels.T)[:, :3]
-    detector = carm.project(positions)
-    off = (positions - np.array(carm.source_mm)) @ np.array(carm.beam_axis) - carm.sid_mm
-
-    def inside(pixels: np.ndarray) -> np.ndarray:
-        return np.asarray(((pixels >= -0.5) & (pixels <= size - 0.5)).all(axis=1))
-
-    flat = (np.abs(loaded[:, 2]) < 0.5) & inside(loaded[:, :2])
-    stands = (np.abs(off) < 2) & inside(detector)
-    # All of a list lie on one of the two images: a point of the one may by chance fall upon the other.
-    placed = flat if flat.sum() >= stands.sum() else stands
-    lost = [str(n + 1) for n in np.flatnonzero(~placed)]
+    loaded = transform(toPixels, positions)
+    pixels = pixels_on_image(positions, loaded, carm)
+    lost = [str(n + 1) for n in np.flatnonzero(~np.isfinite(pixels).all(axis=1))]
     if lost:
         raise InputError(
             f"DSA landmarks number {', '.join(lost)} do not lie on the angiogram; place them on its image again."
         )
-    return loaded[:, :2] if placed is flat else detector
+    return pixels
 
 
 # -- volumes ------------------------------------------------------------------------------------------------

@@ -194,10 +194,9 @@ def placedPixel(nodes: RegistrationNodes, point: Node) -> tuple[RegistrationNode
     position = placed[-1]
     for view in results.viewsOf(nodes):
         carm = results.carmOf(view)
-        off = (position - np.array(carm.source_mm)) @ np.array(carm.beam_axis) - carm.sid_mm
-        column, row = (float(value) for value in carm.project(position[None])[0])
-        if abs(off) <= _ON_DETECTOR_MM and -0.5 <= column <= carm.columns - 0.5 and -0.5 <= row <= carm.rows - 0.5:
-            return view, column, row
+        pixel = carm.project(position[None])[0]
+        if abs(carm.beyond_detector_mm(position)) <= _ON_DETECTOR_MM and carm.contains(pixel):
+            return view, float(pixel[0]), float(pixel[1])
     raise InputError("The point does not lie on the angiogram: place it on the image in the slice view.")
 
 
@@ -222,7 +221,7 @@ def nearestOn(nodes: RegistrationNodes, column: float, row: float, points: np.nd
     :param column, row: of the angiogram; (0, 0) is the centre of the first pixel.
     """
     carm = results.carmOf(nodes)
-    if not (-0.5 <= column <= carm.columns - 0.5 and -0.5 <= row <= carm.rows - 0.5):
+    if not carm.contains(np.array([column, row])):
         raise InputError(f"Pixel {column:g}, {row:g} lies outside the image of {carm.columns} x {carm.rows} px.")
     return nearest_vessel(points, ray(carm, (column, row), _poseOf(nodes)))
 

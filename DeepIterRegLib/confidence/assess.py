@@ -82,7 +82,7 @@ def with_skull(
     vessels
         As from `assess`.
     score, best_score, distance_mm
-        As from `bone_agreement`: fit of the skull at the pose, at its own optimum nearby, and how far that is; of the run in
+        As in `BoneAgreement`: fit of the skull at the pose, at its own optimum nearby, and how far that is; of the run in
         which they disagree most.
     model
         The one that ships, unless given.

@@ -8,7 +8,7 @@ import hashlib
 import json
 import math
 import platform
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -290,6 +290,11 @@ def _cell(value: Any) -> Any:
     if isinstance(value, float):
         return "" if math.isnan(value) else f"{value:.6g}"
     return value
+
+
+def rounded(values: Iterable[float]) -> list[float]:
+    """Values to four digits, as records keep them."""
+    return [float(f"{value:.4g}") for value in values]
 
 
 def _finite(values: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 
 from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.evaluation import metrics
-from DeepIterRegLib.evaluation.experiment import Done, Experiment, Summary, Table
+from DeepIterRegLib.evaluation.experiment import Done, Experiment, Summary, Table, rounded
 from DeepIterRegLib.evaluation.objects import (
     Item,
     Study,
@@ -98,11 +98,7 @@ def _count(study: Study) -> int:
 
 def _both(of: Subject, poses: np.ndarray) -> dict[str, list[float]]:
     mm = np.atleast_1d(of.mpe_mm(poses))
-    return {"mm": _rounded(mm), "px": _rounded(mm / of.px_mm)}
-
-
-def _rounded(values: Any) -> list[float]:
-    return [float(f"{value:.4g}") for value in np.asarray(values)]
+    return {"mm": rounded(mm), "px": rounded(mm / of.px_mm)}
 
 
 # -- anatomy ------------------------------------------------------------------------------------------------
@@ -468,7 +464,7 @@ def loss_work(study: Study, item: Item) -> dict[str, Any]:
         poses = found.pose.numpy()
         trace = found.trace[:, 0].numpy()
         result[stage.score] = {
-            "trace": _rounded(trace[:: 1 if study.small else EVERY]),
+            "trace": rounded(trace[:: 1 if study.small else EVERY]),
             "mpe_mm": _both(of, poses)["mm"][0],
             "first": float(trace[0]),
             "best": float(trace.max()),

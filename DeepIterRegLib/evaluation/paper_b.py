@@ -13,7 +13,7 @@ import torch
 
 from DeepIterRegLib import similarity
 from DeepIterRegLib.evaluation import metrics, scene_b
-from DeepIterRegLib.evaluation.experiment import Done, Experiment, Summary, Table
+from DeepIterRegLib.evaluation.experiment import Done, Experiment, Summary, Table, rounded
 from DeepIterRegLib.evaluation.objects import Item, Study, chest_ct, coarsened, random_starts
 from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.volume import Volume
@@ -407,22 +407,18 @@ def pose_work(study: Study, item: Item) -> dict[str, Any]:
     found = scene_b.method_named(item["method"])(of, starts, study.small)
     points = of.points_mm[:: max(1, len(of.points_mm) // 2000)]
     result: dict[str, Any] = {
-        "before_mm": _rounded(mpe_mm(of.carm, starts, of.truth, of.centre_mm)),
-        "mpe_mm": _rounded(mpe_mm(of.carm, found.poses, of.truth, of.centre_mm)),
-        "mtre_mm": _rounded(metrics.mtre_mm(found.poses, of.truth, points)),
-        "loss": _rounded(scene_b.losses(of, found.poses)),
+        "before_mm": rounded(mpe_mm(of.carm, starts, of.truth, of.centre_mm)),
+        "mpe_mm": rounded(mpe_mm(of.carm, found.poses, of.truth, of.centre_mm)),
+        "mtre_mm": rounded(metrics.mtre_mm(found.poses, of.truth, points)),
+        "loss": rounded(scene_b.losses(of, found.poses)),
         "seconds": found.seconds,
     }
     if found.trace is not None:
         reached = found.trace < scene_b.CONVERGED
         result["iterations"] = np.where(reached.any(axis=0), reached.argmax(axis=0) + 1, -1).tolist()
-        result["trace"] = [_rounded(row) for row in found.trace[::EVERY]]
+        result["trace"] = [rounded(row) for row in found.trace[::EVERY]]
         result["steps"] = len(found.trace)
     return result
-
-
-def _rounded(values: np.ndarray) -> list[float]:
-    return [float(f"{value:.4g}") for value in np.asarray(values)]
 
 
 def optimiser_summary(study: Study, done: list[Done]) -> Summary:

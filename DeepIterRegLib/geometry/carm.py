@@ -266,6 +266,15 @@ class CArm:
 
     # -- other grids -------------------------------------------------------------------------------
 
+    def contains(self, columns_rows: Array) -> Array:
+        """Whether pixels (..., 2), column and row, lie on the image: (...) bool. (0, 0) is the centre of the first pixel."""
+        inside = (columns_rows >= -0.5) & (columns_rows <= np.array([self.columns, self.rows]) - 0.5)
+        return np.asarray(inside.all(axis=-1))
+
+    def beyond_detector_mm(self, points_ras: Array) -> Array:
+        """How far points (..., 3), C-arm RAS mm, lie behind the plane of the detector, seen from the source: (...) mm."""
+        return np.asarray((points_ras - np.array(self.source_mm)) @ np.array(self.beam_axis) - self.sid_mm)
+
     def resampled(self, rows: int, columns: int) -> CArm:
         """The same detector area on another pixel grid (pixel edges coincide, not pixel centres)."""
         fr, fc = self.rows / rows, self.columns / columns

@@ -49,8 +49,9 @@ def trained(settings: Any, name: str, cache: Path) -> Path:
 def run_case(files: dict[str, str], fine_tuned: Sequence[int], cache: str, case: Case) -> Result:
     """One patient, segmented once; every network asked from the same perturbed starts."""
     import robustness
-    from network import angiogram_of, asked, perturbed
+    from network import asked, perturbed
 
+    from DeepIterRegLib.evaluation.objects import run_as_read
     from DeepIterRegLib.geometry import mpe_mm
     from DeepIterRegLib.network.config import training_settings
     from DeepIterRegLib.network.weights import SHIPPED
@@ -60,7 +61,7 @@ def run_case(files: dict[str, str], fine_tuned: Sequence[int], cache: str, case:
     from DeepIterRegLib.volume import save_volume
 
     patient = make_patient(case["seed"], robustness.phantom_settings(case.get("small", False)))
-    angiogram, cta, truth = angiogram_of(patient), patient.cta, patient.cta_to_carm
+    angiogram, cta, truth = run_as_read(patient), patient.cta, patient.cta_to_carm
     vessels, masks = segment_vessels(cta), segment_dsa(angiogram)
     networks = {**files, "that ships": str(SHIPPED)}
     if case["seed"] in fine_tuned:

@@ -10,6 +10,7 @@ from typing import Any
 
 import benchmarking
 import cohort
+import confidence
 import numpy as np
 from benchmarking import Case, Result, table, verdict
 from scipy import optimize
@@ -72,10 +73,8 @@ def logistic(x: np.ndarray, y: np.ndarray, penalty: float = 0.01) -> Any:
     """Logistic regression whose weights have the signs their features must have, and its standardisation."""
     from DeepIterRegLib.confidence.model import Linear
 
-    low, high = np.quantile(x, (0.02, 0.98), axis=0)
-    cut = np.clip(x, low, high)
-    middle, spread = cut.mean(axis=0), np.maximum(cut.std(axis=0), 1e-6)
-    z, sign = (cut - middle) / spread, np.where(y, 1.0, -1.0)
+    low, high, middle, spread = confidence.standard(x)
+    z, sign = (np.clip(x, low, high) - middle) / spread, np.where(y, 1.0, -1.0)
 
     def loss(w: np.ndarray) -> float:
         return float(np.logaddexp(0, -sign * (z @ w[1:] + w[0])).mean() + penalty * (w[1:] ** 2).sum())
@@ -89,10 +88,8 @@ def error_model(x: np.ndarray, log_error: np.ndarray) -> Any:
     """Ridge regression of the logarithm of the error."""
     from DeepIterRegLib.confidence.model import Linear
 
-    low, high = np.quantile(x, (0.02, 0.98), axis=0)
-    cut = np.clip(x, low, high)
-    middle, spread = cut.mean(axis=0), np.maximum(cut.std(axis=0), 1e-6)
-    z = (cut - middle) / spread
+    low, high, middle, spread = confidence.standard(x)
+    z = (np.clip(x, low, high) - middle) / spread
     w = np.linalg.solve(z.T @ z + 0.02 * len(z) * np.eye(z.shape[1]), z.T @ (log_error - log_error.mean()))
     return Linear(float(log_error.mean()), low, high, middle, spread, w)
 
@@ -107,21 +104,9 @@ def limit(probability: np.ndarray, right: np.ndarray, least: float) -> float:
 
 
 def figures(odds: np.ndarray, right: np.ndarray, accept: float) -> dict[str, float]:
-    """ROC area, wrong among accepted, accepted among right, expected calibration error."""
+    """As of the vessels' model, with how many were accepted."""
     p = 1 / (1 + np.exp(-odds))
-    ranks = np.argsort(np.argsort(odds)) + 1
-    n, m = int(right.sum()), int((~right).sum())
-    auc = (ranks[right].sum() - n * (n + 1) / 2) / max(n * m, 1)
-    taken = p >= accept
-    edges = np.minimum((p * 10).astype(int), 9)
-    ece = sum(abs(p[edges == b].mean() - right[edges == b].mean()) * (edges == b).mean() for b in np.unique(edges))
-    return {
-        "auc": float(auc),
-        "accepted_wrong": float((~right[taken]).mean()) if taken.any() else 0.0,
-        "accepted": float(taken.sum()),
-        "right_accepted": float(taken[right].mean()),
-        "calibration_error": float(ece),
-    }
+    return {**confidence.figures(p, right, accept), "accepted": float((p >= accept).sum())}
 
 
 def main(argv: list[str] | None = None) -> None:

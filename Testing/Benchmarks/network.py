@@ -29,6 +29,7 @@ def run_case(case: Case) -> Result:
     """One patient, segmented once, registered from several starts and in several ways."""
     import robustness
 
+    from DeepIterRegLib.evaluation.objects import run_as_read
     from DeepIterRegLib.geometry import mpe_mm, pose
     from DeepIterRegLib.phantom import make_patient
     from DeepIterRegLib.pipeline import RegistrationSettings
@@ -36,7 +37,7 @@ def run_case(case: Case) -> Result:
     from DeepIterRegLib.segmentation.dsa import segment_dsa
 
     patient = make_patient(case["seed"], robustness.phantom_settings(case.get("small", False)))
-    angiogram = angiogram_of(patient)
+    angiogram = run_as_read(patient)
     cta, carm, truth = patient.cta, patient.carm, patient.cta_to_carm
     vessels, masks = segment_vessels(cta), segment_dsa(angiogram)
     centre = cta.centre_mm
@@ -84,6 +85,7 @@ def run_near(case: Case) -> Result:
     """The refinement alone from starts nearer than those of `run_case`."""
     import robustness
 
+    from DeepIterRegLib.evaluation.objects import run_as_read
     from DeepIterRegLib.geometry import mpe_mm
     from DeepIterRegLib.phantom import make_patient
     from DeepIterRegLib.pipeline import RegistrationSettings
@@ -91,7 +93,7 @@ def run_near(case: Case) -> Result:
     from DeepIterRegLib.segmentation.dsa import segment_dsa
 
     patient = make_patient(case["seed"], robustness.phantom_settings(case.get("small", False)))
-    angiogram, cta, carm, truth = angiogram_of(patient), patient.cta, patient.carm, patient.cta_to_carm
+    angiogram, cta, carm, truth = run_as_read(patient), patient.cta, patient.carm, patient.cta_to_carm
     vessels, masks = segment_vessels(cta), segment_dsa(angiogram)
     px_mm = carm.rows * carm.pixel_spacing_mm[0] / PX_ROWS
 
@@ -119,20 +121,6 @@ def perturbed(
     return np.asarray(
         pose.offset_about(truth, centre_cta_mm, turn, rng.uniform(-1, 1, 3) * TRANSLATION_PX * px_mm * size)
     )
-
-
-def angiogram_of(patient: Any) -> Any:
-    """The patient's run as read from its file."""
-    import tempfile
-
-    from DeepIterRegLib.dicom import read_angiogram, write_xa
-    from DeepIterRegLib.phantom.run import BITS_STORED
-
-    run = patient.run
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "dsa.dcm")
-        write_xa(path, run.frames, patient.carm, run.frame_times_s, run.mask_frames, bits_stored=BITS_STORED)
-        return read_angiogram(path)
 
 
 def asked(

@@ -168,16 +168,8 @@ def tools(panel: Any) -> dict[str, Image.Image]:
     standin.openViews()
     nodes = results.nodesOf(panel._parameterNode.result)
     found = results.registrationOf(nodes)
-    region = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", "Tissue at risk")
-    ball = vtk.vtkSphereSource()
-    ball.SetCenter(*(found.centre_cta_mm + np.array([32.0, 8.0, 42.0])))
-    ball.SetRadius(22.0)
-    ball.SetThetaResolution(60)
-    ball.SetPhiResolution(60)
-    ball.Update()
-    region.SetAndObservePolyData(ball.GetOutput())
-    region.CreateDefaultDisplayNodes()
-    region.GetDisplayNode().SetColor(0.0, 0.6, 1.0)
+    centre = found.centre_cta_mm + np.array([32.0, 8.0, 42.0])
+    region = scenes.addBall(centre, 22.0, (0.0, 0.6, 1.0), "Tissue at risk", 60)
     for section in ("displayCollapsibleButton", "resultsCollapsibleButton"):
         getattr(ui, section).collapsed = True
     for section in (ui.roadmapCollapsibleButton, ui.pickCollapsibleButton):

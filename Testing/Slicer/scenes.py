@@ -11,6 +11,7 @@ import slicer
 import vtk
 
 import helix
+from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.jobs import Outcome
 from DeepIterRegLib.segmentation.dsa import DsaMasks
@@ -91,10 +92,14 @@ def helixOutcome(size: int = 200, frames: int = 6) -> Outcome:
     )
     bolus = np.interp(np.arange(frames), [0, frames / 2, frames - 1], [0.05, 1.0, 0.1])
     registration, angiogram, vessels = helix.registered(carm, bolus)
+    return Outcome(registration, angiogram, vessels, _masksOf(angiogram))
+
+
+def _masksOf(angiogram: Angiogram) -> DsaMasks:
+    """What is dark is a vessel."""
     minip = angiogram.minip()
-    seen = minip < -0.1
-    masks = DsaMasks(minip, seen.astype(np.float32), seen, seen, ~seen, np.zeros(minip.shape, np.float32))
-    return Outcome(registration, angiogram, vessels, masks)
+    dark = minip < -0.1
+    return DsaMasks(minip, dark.astype(np.float32), dark, dark, ~dark, np.zeros(minip.shape, np.float32))
 
 
 def helixOutcomeOfTwo(size: int = 200, frames: int = 6) -> Outcome:
@@ -104,8 +109,28 @@ def helixOutcomeOfTwo(size: int = 200, frames: int = 6) -> Outcome:
         -25, -5, sid_mm=1150, sod_mm=740, rows=size, columns=size, pixel_spacing_mm=(220 / size, 220 / size)
     )
     registration, angiogram, _ = helix.registered(carm, np.interp(np.arange(frames), [0, frames - 1], [0.1, 1.0]))
-    minip = angiogram.minip()
-    dark = minip < -0.1
-    masks = DsaMasks(minip, dark.astype(np.float32), dark, dark, ~dark, np.zeros(minip.shape, np.float32))
     records = (first.registration.views[0], replace(registration.views[0], name="DSA 2", score=0.75))
-    return replace(first, registration=replace(first.registration, views=records), further=((angiogram, masks),))
+    return replace(
+        first, registration=replace(first.registration, views=records), further=((angiogram, _masksOf(angiogram)),)
+    )
+
+
+def addBall(
+    centre: np.ndarray,
+    radius: float = 15.0,
+    colour: tuple[float, float, float] = (0.2, 0.4, 1.0),
+    name: str = "ball",
+    resolution: int = 40,
+) -> Any:
+    """A model node: a sphere, RAS mm."""
+    source = vtk.vtkSphereSource()
+    source.SetCenter(*centre)
+    source.SetRadius(radius)
+    source.SetThetaResolution(resolution)
+    source.SetPhiResolution(resolution)
+    source.Update()
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", name)
+    node.SetAndObservePolyData(source.GetOutput())
+    node.CreateDefaultDisplayNodes()
+    node.GetDisplayNode().SetColor(*colour)
+    return node

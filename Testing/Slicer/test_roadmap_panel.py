@@ -59,17 +59,7 @@ def panel(scene: Any, outcome: Any) -> Iterator[SimpleNamespace]:
 
 
 def addBall(centre: np.ndarray, radius: float = 12.0, name: str = "ball") -> Any:
-    source = vtk.vtkSphereSource()
-    source.SetCenter(*centre)
-    source.SetRadius(radius)
-    source.SetThetaResolution(40)
-    source.SetPhiResolution(40)
-    source.Update()
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", name)
-    node.SetAndObservePolyData(source.GetOutput())
-    node.CreateDefaultDisplayNodes()
-    node.GetDisplayNode().SetColor(*(part / 255 for part in BLUE))
-    return node
+    return scenes.addBall(centre, radius, tuple(part / 255 for part in BLUE), name)
 
 
 def add(panel: SimpleNamespace, node: Any) -> None:

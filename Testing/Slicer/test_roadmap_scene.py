@@ -29,20 +29,6 @@ def outcome() -> ShownOutcome:
     return prepareToShow(scenes.helixOutcome())
 
 
-def addBall(centre: np.ndarray, radius: float = 15.0, colour: tuple[float, float, float] = (0.2, 0.4, 1.0)) -> Any:
-    source = vtk.vtkSphereSource()
-    source.SetCenter(*centre)
-    source.SetRadius(radius)
-    source.SetThetaResolution(40)
-    source.SetPhiResolution(40)
-    source.Update()
-    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLModelNode", "ball")
-    node.SetAndObservePolyData(source.GetOutput())
-    node.CreateDefaultDisplayNodes()
-    node.GetDisplayNode().SetColor(*colour)
-    return node
-
-
 def addCurve(points: np.ndarray, className: str = "vtkMRMLMarkupsCurveNode") -> Any:
     node = slicer.mrmlScene.AddNewNodeByClass(className, "curve")
     for point in points:
@@ -68,7 +54,7 @@ def test_every_kind_of_node_keeps_its_place_wherever_it_hangs(scene: Any, outcom
     labels = scenes.addVolume(mask.astype(np.uint8), affine, "labels", "vtkMRMLLabelMapVolumeNode")
     helix = centre + np.array([[30 * np.cos(a), 30 * np.sin(a), 5 * a] for a in np.linspace(0, 3, 8)])
     kinds = [
-        addBall(centre),
+        scenes.addBall(centre),
         scenes.addSegmentation({"a": mask}, affine),
         labels,
         addCurve(helix),
@@ -103,7 +89,7 @@ def test_colours_and_names_are_the_scene_s(scene: Any) -> None:
     clot, penumbra = mrml.thingsOf(both)
     assert (clot.name, clot.style.colour, penumbra.name) == ("clot", (255, 204, 0), "penumbra")
     assert [t.name for t in mrml.thingsOf(both, both.GetSegmentation().GetSegmentIDs()[1:])] == ["penumbra"]
-    (ball,) = mrml.thingsOf(addBall(np.zeros(3)))
+    (ball,) = mrml.thingsOf(scenes.addBall(np.zeros(3)))
     assert ball.style.colour == (51, 102, 255)
     labels = scenes.addVolume(mask * np.uint8(2) + np.uint8(1), None, "labels", "vtkMRMLLabelMapVolumeNode")
     assert len(mrml.thingsOf(labels)) == 2
@@ -112,7 +98,7 @@ def test_colours_and_names_are_the_scene_s(scene: Any) -> None:
 def test_roadmap_stands_on_the_detector_and_shows_the_things(scene: Any, outcome: ShownOutcome, tmp_path: Path) -> None:
     nodes = results.show(outcome)
     carm, found = outcome.registration.carm, outcome.registration.cta_to_carm
-    ball = addBall(outcome.registration.centre_cta_mm)
+    ball = scenes.addBall(outcome.registration.centre_cta_mm)
     things = mrml.thingsOf(ball)
     node = roadmap.showRoadmap(nodes, things)
     where = detector_image(outcome.projection, carm).affine
@@ -174,7 +160,7 @@ def test_readme_s_console_runs_as_printed(scene: Any, outcome: ShownOutcome) -> 
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     (code,) = (b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "import mrml, results, roadmap" in b)
     results.show(outcome)
-    addBall(outcome.registration.centre_cta_mm).SetName("Penumbra")
+    scenes.addBall(outcome.registration.centre_cta_mm).SetName("Penumbra")
     scene.AddNewNodeByClass("vtkMRMLCameraNode")
     names: dict[str, Any] = {"slicer": slicer}
     exec(compile(code, "README.md", "exec"), names)
@@ -197,7 +183,7 @@ def save(node: Any, path: Path) -> Path:
 
 @pytest.mark.parametrize("suffix", [".stl", ".obj", ".ply", ".vtk", ".vtp"])
 def test_models_that_slicer_wrote(scene: Any, suffix: str, tmp_path: Path) -> None:
-    node = addBall(np.array([11.0, -22.0, 33.0]))
+    node = scenes.addBall(np.array([11.0, -22.0, 33.0]))
     (thing,) = things_of([parse_item(str(save(node, tmp_path / f"ball{suffix}")))])
     expected = pointsOf(node)
     assert isinstance(thing.shape, Surface)
