@@ -9,6 +9,7 @@ From the console::
 
 from __future__ import annotations
 
+import gc
 import importlib
 import threading
 from collections.abc import Callable
@@ -127,6 +128,8 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
                 # Its first function makes numba load more, and Python then look through all objects, which holds up every thread.
                 numba.njit(lambda: None)()
+                # What was imported stays: garbage collection need not look through it again, a tenth of a second each time.
+                gc.freeze()
             except ModuleNotFoundError:
                 return  # what is missing is said, and offered, at first use
 
