@@ -30,6 +30,7 @@ import clean
 import end_to_end
 import experiments
 import outcomes
+import panel
 import paper_preset
 import real_vessels
 import renderer
@@ -200,6 +201,16 @@ def test_end_to_end_and_paper_preset_run(patient_folder: Path, tmp_path: Path, m
     paper_preset.main(["--small", "--limit", "1", "--results", str(tmp_path)])
     text = (tmp_path / "paper_preset.md").read_text()
     assert text.count("extrapolated") >= 6
+
+
+@linux
+def test_panel_runs(patient_folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    pytest.importorskip("PySide6", reason="PySide6-Essentials is not installed: pip install .[slicer]")
+    monkeypatch.setattr(panel, "patient", lambda kind, fresh: (patient_folder, "1 x 1 x 1"))
+    panel.main(["--small", "--results", str(tmp_path)])
+    text = (tmp_path / "panel.md").read_text()
+    assert "updates of the manual adjustment" in text
+    assert "C-arm in the 3D view" in text
 
 
 def test_page_of_experiments_shows_each_comparison_and_picture(tmp_path: Path) -> None:
