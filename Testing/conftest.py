@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
 
 from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, write_patient
 from DeepIterRegLib.phantom.settings import CtaSettings, ViewSettings
+
+# Started in the background, a shell's command ignores Ctrl-C, and so would the programs that the tests start and interrupt.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

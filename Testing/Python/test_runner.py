@@ -240,7 +240,7 @@ from DeepIterRegLib.evaluation.runner import run_items
 from test_runner import Payload, look_up, numbered
 if __name__ == "__main__":
     shared = Payload(Path({folder!r}) / "unpacked", list(range(40)))
-    run_items(look_up, numbered(40, sleep_s=0.3), shared=shared, record=Path({folder!r}) / "r.jsonl", workers=2)
+    run_items(look_up, numbered(40, sleep_s=0.1), shared=shared, record=Path({folder!r}) / "r.jsonl", workers=2)
 """
 
 
@@ -264,7 +264,7 @@ def test_ctrl_c_in_a_terminal_leaves_a_record_to_go_on_from(tmp_path: Path) -> N
     assert 3 <= kept < 40
     assert all("result" in json.loads(line) for line in lines(tmp_path / "r.jsonl"))
     shared = Payload(tmp_path / "unpacked", list(range(40)))
-    results = run_items(look_up, numbered(40, sleep_s=0.3), shared=shared, record=tmp_path / "r.jsonl")
+    results = run_items(look_up, numbered(40, sleep_s=0.1), shared=shared, record=tmp_path / "r.jsonl")
     assert [r["value"] for r in results] == list(range(40))
     assert len(lines(tmp_path / "r.jsonl")) == 40
 
