@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, write_patient
+from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, second_run, write_patient
 from DeepIterRegLib.phantom.settings import CtaSettings, ViewSettings
 
 # Started in the background, a shell's command ignores Ctrl-C, and so would the programs that the tests start and interrupt.
@@ -27,7 +27,7 @@ def small_patient() -> Patient:
 
 @pytest.fixture(scope="session")
 def patient_folder(small_patient: Patient, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its files: cta.nii.gz, dsa.dcm, arteries, veins, truth.tfm."""
+    """Its files: cta.nii.gz, dsa.dcm, dsa2.dcm from the other side, arteries, veins, truth.tfm."""
     folder = tmp_path_factory.mktemp("patient")
-    write_patient(small_patient, folder)
+    write_patient(small_patient, folder, second_run(small_patient))
     return folder

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from DeepIterRegLib.cli.app import EXIT_CANCELLED, NOTICE, Interrupted, app, command, fail, progress
+from DeepIterRegLib.cli.app import EXIT_CANCELLED, EXIT_INPUT, NOTICE, Interrupted, app, command, fail, progress
 from DeepIterRegLib.cli.options import Json, Quiet, Scheduler, Workers
 from DeepIterRegLib.errors import Cancelled, InputError
 
@@ -27,7 +27,9 @@ class Name(StrEnum):
     pose_statistics = "pose-statistics"
 
 
-@app.command()
+@app.command(
+    epilog="Exit codes: 0 done, 1 a fault of this program, 2 wrong use, table or row (the other rows are done), 130 stopped."
+)
 @command
 def experiment(
     name: Annotated[Name, typer.Argument(help="Which.", show_default=False)],
@@ -101,6 +103,8 @@ def experiment(
             typer.echo(f"{measure}\n  paper: {paper}\n  here:  {here}")
         typer.echo(f"Report: {(out / PAGE).absolute()}")
         typer.echo(NOTICE)
+    if cases is not None and outcome.problems:
+        raise typer.Exit(EXIT_INPUT)
 
 
 def _check_matplotlib() -> None:

@@ -16,6 +16,7 @@ from DeepIterRegLib.evaluation import metrics, scene_b
 from DeepIterRegLib.evaluation.experiment import Done, Experiment, Summary, Table, rounded
 from DeepIterRegLib.evaluation.objects import Item, Study, chest_ct, coarsened, random_starts
 from DeepIterRegLib.geometry import mpe_mm, pose
+from DeepIterRegLib.geometry.mpe import SUCCESS_MM
 from DeepIterRegLib.volume import Volume
 
 # -- drr-time ---------------------------------------------------------------------------------------------
@@ -431,28 +432,30 @@ def monte_carlo_summary(study: Study, done: list[Done]) -> Summary:
     return _pose_summary(done, {"adam": "82.7 % (figure), 745 of 1000 in about 65 iterations (text)"}, "monte_carlo")
 
 
-def _pose_summary(done: list[Done], paper: dict[str, str], name: str) -> Summary:
-    from DeepIterRegLib.evaluation import plots
+_Groups = dict[tuple[str, str], list[Done]]  # by object and method
+_MEASURES = ("before_mm", "mpe_mm", "mtre_mm", "loss")
 
-    groups: dict[tuple[str, str], list[Done]] = {}
+
+def _joined(mine: list[Done]) -> dict[str, np.ndarray]:
+    """Measures of all poses of a group's chunks, and the iterations until convergence where the method has them."""
+    keys = [key for key in (*_MEASURES, "iterations") if key in mine[0][1]]
+    return {key: np.concatenate([r[key] for _, r in mine]) for key in keys}
+
+
+def _pose_summary(done: list[Done], paper: dict[str, str], name: str) -> Summary:
+    groups: _Groups = {}
     for item, result in done:
         groups.setdefault((item["object"], item["method"]), []).append((item, result))
     rows, table, comparison, figures = [], [], [], {}
-    errors: dict[str, dict[str, np.ndarray]] = {}
-    drawings = {}
     for (kind, method), mine in groups.items():
-        joined = {key: np.concatenate([r[key] for _, r in mine]) for key in ("before_mm", "mpe_mm", "mtre_mm", "loss")}
-        iterations = np.concatenate([r["iterations"] for _, r in mine]) if "iterations" in mine[0][1] else None
+        joined = _joined(mine)
         n = len(joined["loss"])
-        seconds = sum(r["seconds"] for _, r in mine) / n
         converged = int((joined["loss"] < scene_b.CONVERGED).sum())
-        near = metrics.succeeded_below(joined["mpe_mm"])
+        near, nearest = (metrics.succeeded_below(joined["mpe_mm"], limit) for limit in (SUCCESS_MM, 0.5))
         low, high = metrics.wilson(converged, n)
-        taken = (
-            "-"
-            if iterations is None or converged == 0
-            else f"{np.median(iterations[iterations > 0]) if (iterations > 0).any() else float('nan'):.0f}"
-        )
+        iterations = joined.get("iterations", np.full(n, -1))
+        taken = float(np.median(iterations[iterations > 0])) if converged and (iterations > 0).any() else None
+        seconds = sum(r["seconds"] for _, r in mine) / n
         label = scene_b.METHODS[method]
         table.append(
             [
@@ -461,11 +464,11 @@ def _pose_summary(done: list[Done], paper: dict[str, str], name: str) -> Summary
                 f"{converged} of {n} ({100 * converged / n:.1f} %)",
                 f"{100 * low:.0f} to {100 * high:.0f} %",
                 f"{near} ({100 * near / n:.1f} %)",
-                f"{metrics.succeeded_below(joined['mpe_mm'], 0.5)} ({100 * metrics.succeeded_below(joined['mpe_mm'], 0.5) / n:.1f} %)",
+                f"{nearest} ({100 * nearest / n:.1f} %)",
                 f"{np.median(joined['mpe_mm']):.3g}",
                 f"{joined['mpe_mm'].max():.3g}",
                 f"{np.median(joined['mtre_mm']):.3g}",
-                taken,
+                "-" if taken is None else f"{taken:.0f}",
                 f"{1000 * seconds:.0f}",
             ]
         )
@@ -473,61 +476,24 @@ def _pose_summary(done: list[Done], paper: dict[str, str], name: str) -> Summary
             (
                 f"{label}: {scene_b.OBJECTS[kind]}",
                 paper.get(method, "-"),
-                f"{100 * converged / n:.1f} % by loss, {100 * near / n:.1f} % by MPE below 5 mm; {1000 * seconds:.0f} ms a pose",
+                f"{100 * converged / n:.1f} % by loss, {100 * near / n:.1f} % by MPE below 5 mm, {100 * nearest / n:.1f} % below 0.5 mm; "
+                f"{1000 * seconds:.0f} ms a pose",
             )
         )
         figures[f"{kind}, {method}"] = {
             "n": n,
             "converged": converged,
             "below_5_mm": near,
-            "below_0.5_mm": metrics.succeeded_below(joined["mpe_mm"], 0.5),
+            "below_0.5_mm": nearest,
             "median_mpe_mm": float(np.median(joined["mpe_mm"])),
             "largest_mpe_mm": float(joined["mpe_mm"].max()),
-            "median_iterations": None if taken == "-" else float(taken),
+            "median_iterations": taken,
             "seconds_a_pose": seconds,
         }
-        errors.setdefault(kind, {})[label] = joined["mpe_mm"]
         for i in range(n):
-            rows.append(
-                {
-                    "object": kind,
-                    "method": method,
-                    "pose": i,
-                    **{key: float(values[i]) for key, values in joined.items()},
-                    "iterations": -1 if iterations is None else int(iterations[i]),
-                }
-            )
-        if method == "adam" and "trace" in mine[0][1]:
-            trace = np.concatenate([np.array(r["trace"]) for _, r in mine], axis=1)
-            good = joined["loss"] < scene_b.CONVERGED
-            steps = np.arange(len(trace)) * EVERY
-            curves = {
-                "converged": (steps, np.maximum(trace[:, good], 1e-12)),
-                "not": (steps, np.maximum(trace[:, ~good], 1e-12)),
-            }
-            drawing = plots.traces(curves, "loss, 1 - ZNCC", log=True)  # type: ignore[arg-type]
-            drawing.axes[0].axhline(scene_b.CONVERGED, color="0.5", lw=1)
-            drawings[f"{name}_curves_{kind}"] = (f"Adam from every start (B Fig. 8): {scene_b.OBJECTS[kind]}", drawing)
-    for kind, by_method in errors.items():
-        drawings[f"{name}_success_{kind}"] = (
-            f"Success by true error: {scene_b.OBJECTS[kind]}",
-            plots.success(by_method),
-        )
-        same = {
-            scene_b.METHODS[method]: mine[0][1]
-            for (of, method), mine in groups.items()
-            if of == kind and "trace" in mine[0][1] and method != "adam_blurred"
-        }
-        if len(same) > 1:
-            curves = {
-                label: (
-                    np.arange(len(r["trace"])) * EVERY,
-                    np.maximum(np.median(np.array(r["trace"]), axis=1)[:, None], 1e-12),
-                )
-                for label, r in same.items()
-            }
-            drawing = plots.traces(curves, "median loss of the first starts", log=True)  # type: ignore[arg-type]
-            drawings[f"{name}_optimisers_{kind}"] = (f"Optimisers (B Fig. 7): {scene_b.OBJECTS[kind]}", drawing)
+            values = {key: float(joined[key][i]) for key in _MEASURES}
+            rows.append({"object": kind, "method": method, "pose": i, **values, "iterations": int(iterations[i])})
+    drawings = _pose_drawings(groups, name)
     header = ["object", "method", "loss < 1e-6", "95 % interval", "MPE < 5 mm", "MPE < 0.5 mm", "median MPE mm", "largest", "median mTRE mm", "iterations", "ms a pose"]  # fmt: skip
     used = [
         m
@@ -553,6 +519,44 @@ def _pose_summary(done: list[Done], paper: dict[str, str], name: str) -> Summary
         drawings,
         [f"Rates, which the paper does not give: {rates}."],
     )
+
+
+def _pose_drawings(groups: _Groups, name: str) -> dict[str, tuple[str, Any]]:
+    """Adam's curves from every start, success by true error of all methods, and the optimisers' median curves, by object."""
+    from DeepIterRegLib.evaluation import plots
+
+    drawings: dict[str, tuple[str, Any]] = {}
+    for kind in dict.fromkeys(kind for kind, _ in groups):
+        by_method = {method: mine for (of, method), mine in groups.items() if of == kind}
+        if "trace" in by_method.get("adam", [({}, {})])[0][1]:
+            trace = np.concatenate([np.array(r["trace"]) for _, r in by_method["adam"]], axis=1)
+            good = _joined(by_method["adam"])["loss"] < scene_b.CONVERGED
+            steps = np.arange(len(trace)) * EVERY
+            curves = {
+                "converged": (steps, np.maximum(trace[:, good], 1e-12)),
+                "not": (steps, np.maximum(trace[:, ~good], 1e-12)),
+            }
+            drawing = plots.traces(curves, "loss, 1 - ZNCC", log=True)  # type: ignore[arg-type]
+            drawing.axes[0].axhline(scene_b.CONVERGED, color="0.5", lw=1)
+            drawings[f"{name}_curves_{kind}"] = (f"Adam from every start (B Fig. 8): {scene_b.OBJECTS[kind]}", drawing)
+        drawings[f"{name}_success_{kind}"] = (
+            f"Success by true error: {scene_b.OBJECTS[kind]}",
+            plots.success({scene_b.METHODS[method]: _joined(mine)["mpe_mm"] for method, mine in by_method.items()}),
+        )
+        first = {
+            m: mine[0][1]["trace"] for m, mine in by_method.items() if "trace" in mine[0][1] and m != "adam_blurred"
+        }
+        if len(first) > 1:
+            curves = {
+                scene_b.METHODS[method]: (
+                    np.arange(len(trace)) * EVERY,
+                    np.maximum(np.median(np.array(trace), axis=1)[:, None], 1e-12),
+                )
+                for method, trace in first.items()
+            }
+            drawing = plots.traces(curves, "median loss of the first starts", log=True)  # type: ignore[arg-type]
+            drawings[f"{name}_optimisers_{kind}"] = (f"Optimisers (B Fig. 7): {scene_b.OBJECTS[kind]}", drawing)
+    return drawings
 
 
 _PROTOCOL = (

@@ -38,13 +38,44 @@ def before_after(
     for (name, (before, after)), colour in zip(groups.items(), COLOURS, strict=False):
         shown = np.clip(after, 0.02, 400)
         axes.plot(before, shown, "o", ms=4, alpha=0.75, color=colour, label=name, rasterized=True)
-    if labels:
-        for x, y, text in zip(before, shown, labels, strict=True):
-            axes.annotate(text, (x, y), xytext=(3, 3), textcoords="offset points", fontsize=6, color="0.35")
     axes.axhline(limit, color="0.6", lw=1)
     axes.set(xlabel=f"MPE before, {unit}", ylabel=f"MPE after, {unit}", yscale="log")
     legend(made)
+    if labels:
+        _name(made, axes, np.stack([before, shown], axis=1), labels)
     return made
+
+
+def _name(made: Figure, axes: Any, points: np.ndarray, labels: Sequence[str], size: float = 6.0) -> None:
+    """Write names beside points (N, 2), where they cover neither a point nor another name, further off if need be."""
+    made.draw_without_rendering()  # settles where the axes lie
+    at = axes.transData.transform(points) * 72 / made.dpi
+    taken = [(x - 2, y - 2, x + 2, y + 2) for x, y in at]
+    for (x, y), point, text in zip(at, points, labels, strict=True):
+        wide, high = 0.6 * size * len(text), size
+        places = [(d * dx, d * dy) for d in (4, 9, 15, 22) for dy in (0.6, -0.6, 0, 1, -1) for dx in (1, -1)]
+        boxes = []
+        for dx, dy in places:
+            left = x + dx if dx > 0 else x + dx - wide
+            boxes.append((left, y + dy - high / 2, left + wide, y + dy + high / 2))
+        free = (n for n, b in enumerate(boxes) if not any(_overlap(b, other) for other in taken))
+        n = next(free, len(places) - 1)
+        taken.append(boxes[n])
+        axes.annotate(
+            text,
+            point,
+            xytext=places[n],
+            textcoords="offset points",
+            fontsize=size,
+            color="0.35",
+            ha="left" if places[n][0] > 0 else "right",
+            va="center",
+            arrowprops={"arrowstyle": "-", "lw": 0.4, "color": "0.6"} if n >= 10 else None,
+        )
+
+
+def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
 
 
 def success(errors_mm: Mapping[str, np.ndarray], label: str = "MPE") -> Figure:

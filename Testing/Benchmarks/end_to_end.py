@@ -25,7 +25,7 @@ BEFORE = ("read_poses", "read_dsa", "read_cta", "segment_cta", "segment_dsa")
 
 _MAKE = """
 import sys
-from DeepIterRegLib.phantom import PhantomSettings, make_patient, write_patient
+from DeepIterRegLib.phantom import PhantomSettings, make_patient, second_run, write_patient
 from DeepIterRegLib.phantom.settings import CtaSettings, ViewSettings
 kind, seed, folder = sys.argv[1], int(sys.argv[2]), sys.argv[3]
 settings = {
@@ -42,7 +42,7 @@ settings = {
     ),
 }[kind]
 patient = make_patient(seed, settings)
-write_patient(patient, folder)
+write_patient(patient, folder, second_run(patient))
 k, j, i = patient.cta.voxels.shape
 print(f"{i} x {j} x {k}, run of {' x '.join(map(str, patient.run.frames.shape))}")
 """
@@ -52,7 +52,7 @@ def patient(kind: str, fresh: bool) -> tuple[Path, str]:
     """Folder of a phantom patient and its sizes in words; made once."""
     folder = CACHE / f"patient-{kind}-{DEMO_SEED}"
     sizes = folder / "sizes.txt"
-    if fresh or not sizes.exists():
+    if fresh or not sizes.exists() or not (folder / "dsa2.dcm").exists():
         shutil.rmtree(folder, ignore_errors=True)
         command = [sys.executable, "-c", _MAKE, kind, str(DEMO_SEED), str(folder)]
         done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)

@@ -125,7 +125,7 @@ def test_wrong_rows_of_a_table_are_told_by_line_and_the_rest_runs(patient_folder
     table, out = tmp_path / "cases.csv", tmp_path / "out"
     table.write_text("\n".join(lines).format(patient_folder) + "\n", encoding="utf-8")
     result = CliRunner().invoke(app, ["experiment", "pose-statistics", "--cases", str(table), "--out", str(out)])
-    assert result.exit_code == 0, result.output
+    assert result.exit_code == 2, result.output
     told = [" ".join(part.split()) for part in result.output.split("Left out: ")[1:]]
     assert len(told) == 3
     for line, word in ((3, "absent.dcm"), (4, "reference"), (5, "sid")):

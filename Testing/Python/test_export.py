@@ -16,6 +16,7 @@ import SimpleITK as sitk
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from scipy import ndimage
 from typer.testing import CliRunner
 
 from DeepIterRegLib.angiogram import Angiogram
@@ -218,6 +219,33 @@ def test_gif_has_the_run_s_frames_and_times(case: Case, tmp_path: Path) -> None:
         durations.append(film_.info["duration"])
         assert np.abs(np.asarray(film_.convert("RGB")).astype(int) - expected).mean() < 4
     assert np.array(durations) / 1000 == pytest.approx(film.frame_seconds(case.run), abs=0.011)
+
+
+def test_film_of_a_second_view_shows_that_run_with_its_own_projection(
+    case: Case, patient_folder: Path, tmp_path: Path
+) -> None:
+    second = read_angiogram(patient_folder / "dsa2.dcm")
+    carm = case.registration.carm
+    hashes = {**case.registration.input_hashes, "dsa2": content_hash(second.frames)}
+    views = (ViewRecord("DSA 1", carm, 0.5), ViewRecord("DSA 2", second.carm, 0.4))
+    both = replace(case.registration, views=views, input_hashes=hashes)
+    arteries = load_volume(patient_folder / "arteries.nii.gz")
+    (tmp_path / "two").mkdir()
+    write_registration(tmp_path / "two", both, (case.run, second), arteries)
+    run(tmp_path / "two", "--to", "gif", "--view", 2, "--dsa", patient_folder / "dsa2.dcm", "--out", tmp_path / "2.gif")
+    shown = Image.open(tmp_path / "2.gif")
+    assert shown.n_frames == len(second.frames)  # type: ignore[attr-defined]
+    picture = np.asarray(shown.convert("RGB")).astype(int)
+    red = picture[..., 0] - picture[..., 1] > 60
+    points = arteries.to_ras(arteries.set_voxels)
+    pixels = np.rint(second.carm.project(points, case.registration.cta_to_carm)).astype(int)
+    pixels = pixels[second.carm.contains(pixels)]
+    there = np.zeros(red.shape, bool)
+    there[pixels[:, 1], pixels[:, 0]] = True
+    near = ndimage.binary_dilation(there, iterations=2)
+    assert red.sum() > 1000
+    assert (red & near).sum() > 0.97 * red.sum(), "red lies on the arteries as the second view sees them"
+    assert (red & ndimage.binary_dilation(there[:, ::-1], iterations=2)).sum() < 0.8 * red.sum()
 
 
 def test_every_picture_says_what_it_may_be_used_for() -> None:
