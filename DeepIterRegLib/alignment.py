@@ -357,6 +357,7 @@ def splat_oriented(
     target: Target,
     carm: CArm,
     saturation_mm: float,
+    window: np.ndarray,
     images: np.ndarray,
     sums: np.ndarray,
 ) -> None:
@@ -370,6 +371,8 @@ def splat_oriented(
         target.taps,
         np.float32(saturation_mm),
         np.float32(target.measure.direction_scale),
+        (carm.rows, carm.columns),
+        window,
         images,
         sums,
     )
