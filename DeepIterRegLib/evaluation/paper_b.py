@@ -370,7 +370,7 @@ def _pose_items(study: Study, n: int, pairs: Sequence[tuple[str, str]]) -> list[
     whose = study.subjects(1)[0]
     items = []
     for kind, method in pairs:
-        chunk = SEARCH_CHUNK if method.startswith("search") else CHUNK
+        chunk = SEARCH_CHUNK if method == "search" else CHUNK
         items += [
             {"object": kind, "subject": whose, "method": method, "first": first, "count": min(chunk, n - first)}
             for first in range(0, n, chunk)
@@ -382,7 +382,7 @@ def optimiser_items(study: Study, n: int) -> list[Item]:
     """Every method on the skull, as the paper's object, from two sides, and on the vessels."""
     objects = ("skull", "skull_lateral", "vessels")
     return _pose_items(
-        study, n, [(kind, method) for kind in objects for method in scene_b.METHODS if not method.startswith("search")]
+        study, n, [(kind, method) for kind in objects for method in scene_b.METHODS if method != "search"]
     )
 
 
@@ -394,7 +394,6 @@ def monte_carlo_items(study: Study, n: int) -> list[Item]:
         ("vessels", "adam"),
         ("vessels", "adam_blurred"),
         ("vessels", "second_order"),
-        ("vessels", "search_light"),
         ("vessels", "search"),
     ]
     return _pose_items(study, n, pairs)

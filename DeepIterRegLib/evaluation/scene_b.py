@@ -212,37 +212,29 @@ def second_order(of: SceneB, starts: np.ndarray, small: bool) -> Found:
     return Found(poses, None, time.perf_counter() - begin)
 
 
-def search_and_second_order(settings: SearchSettings) -> Method:
+def search_and_second_order(of: SceneB, starts: np.ndarray, small: bool) -> Found:
     """What this software does by default: search of the box, second-order refinement; then plain ZNCC to the end."""
-
-    def method(of: SceneB, starts: np.ndarray, small: bool) -> Found:
-        begin = time.perf_counter()
-        points, image, valid = _for_alignment(of)
-        views = [View(vessel_channels(image, valid), valid, of.carm)]
-        exact = Level(of.carm.rows, len(of.weights), 0.5, 25, 1, AMOUNT)
-        found = []
-        for start in starts:
-            first = search(points, views, start, of.centre_mm, SMALL_SEARCH if small else settings)
-            found.append(climb(first.poses, points, views, (exact,), LINEAR_MM).cta_to_carm)
-        return Found(np.stack(found), None, time.perf_counter() - begin)
-
-    return method
+    begin = time.perf_counter()
+    points, image, valid = _for_alignment(of)
+    views = [View(vessel_channels(image, valid), valid, of.carm)]
+    exact = Level(of.carm.rows, len(of.weights), 0.5, 25, 1, AMOUNT)
+    found = []
+    for start in starts:
+        first = search(points, views, start, of.centre_mm, SMALL_SEARCH if small else DEFAULT_SEARCH)
+        found.append(climb(first.poses, points, views, (exact,), LINEAR_MM).cta_to_carm)
+    return Found(np.stack(found), None, time.perf_counter() - begin)
 
 
 # The default's settings, with a box as large as the starts are far.
 DEFAULT_SEARCH = SearchSettings(rotation_deg=ROTATION_DEG, translation_mm=TRANSLATION_MM, saturation_mm=LINEAR_MM)
-# Where both images show the same, a fifth of the work suffices.
-LIGHT_SEARCH = replace(
+SMALL_SEARCH = replace(
     DEFAULT_SEARCH,
-    rotation_step_deg=9.0,
+    rotation_step_deg=15.0,
     depth_step_mm=60.0,
     rows=64,
-    points=2500,
-    candidates=64,
-    levels=(Level(64, 2500, 0.9, 5, 32), Level(96, 5000, 0.9, 6, 8), Level(128, 10000, 0.8, 6, 2)),
-)
-SMALL_SEARCH = replace(
-    LIGHT_SEARCH, rotation_step_deg=15.0, candidates=48, points=1500, levels=(Level(64, 2000, 0.9, 6, 8),)
+    points=1500,
+    candidates=48,
+    levels=(Level(64, 2000, 0.9, 6, 8),),
 )
 
 
@@ -268,8 +260,7 @@ def method_named(name: str) -> Method:
     own: dict[str, Method] = {
         "adam_blurred": blurred_adam,
         "second_order": second_order,
-        "search_light": search_and_second_order(LIGHT_SEARCH),
-        "search": search_and_second_order(DEFAULT_SEARCH),
+        "search": search_and_second_order,
     }
     return own[name]
 
@@ -289,7 +280,6 @@ METHODS: dict[str, str] = {
     "adam": "Adam",
     "adam_blurred": "Adam, blurred coarse to fine (ours)",
     "second_order": "second order (ours)",
-    "search_light": "coarser search + second order (ours)",
     "search": "search + second order (our default, vessels alone)",
 }
 
