@@ -106,6 +106,7 @@ def capture(
         axes.axvline(reach, color="0.35", lw=1.2, ls=style, label=f"paper A, {name} ({reach:.0f} px)")
     axes.axhline(limit, color="0.6", lw=1)
     axes.set(xlabel="MPE before, px", ylabel="median MPE after, px", yscale="symlog")
+    axes.set_yticks([0, 1, 2, 5, 10, 20, 50, 100])
     axes.yaxis.set_major_formatter("{x:g}")
     axes.set_ylim(bottom=0)
     legend(made)
