@@ -250,7 +250,7 @@ def _write(options: Options, runs: dict[str, list[dict[str, Any]]], sizes: str) 
             max(values, key=lambda v: v["gap_ms"])["gap_in"],
             sum(v["slow_gaps"] for v in values),
             f"{max(v['work_ms'] for v in values):.0f}",
-            values[0]["mpe"],
+            values[0]["mpe"].replace("\n", "; "),
         ]
         for name, values in runs.items()
     ]
