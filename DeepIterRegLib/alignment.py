@@ -357,7 +357,6 @@ def splat_oriented(
     target: Target,
     carm: CArm,
     saturation_mm: float,
-    window: np.ndarray,
     images: np.ndarray,
     sums: np.ndarray,
 ) -> None:
@@ -371,8 +370,6 @@ def splat_oriented(
         target.taps,
         np.float32(saturation_mm),
         np.float32(target.measure.direction_scale),
-        (carm.rows, carm.columns),
-        window,
         images,
         sums,
     )

@@ -7,7 +7,7 @@ import math
 import numba as nb
 import numpy as np
 
-from DeepIterRegLib.rendering.splat_kernels import BLOCK, FAST, MIN_DEPTH_MM, to_pixel
+from DeepIterRegLib.rendering.splat_kernels import FAST, MIN_DEPTH_MM, to_pixel
 
 CHANNELS = 3  # amount of vessel, and it times cosine and sine of twice its angle
 WIDTH = 8  # of each channel: value, three rotations, three translations, one unused so that it fills a vector register
@@ -288,140 +288,94 @@ def products(  # type: ignore[no-untyped-def]
             out[b, 8] = cross[:7]
 
 
-@nb.njit(**FAST)
-def places(points, weights, first, count, camera, intrinsics, extent, pixel, part, value, at):  # type: ignore[no-untyped-def]
-    """Where `count` points from the first on fall, and how much; without a branch, so that many are computed at once.
-
-    points (3, N). Overwritten: pixel (2, >= count) row and column of the upper left of four pixels, part (4, >= count) shares of
-    the four, value (>= count) line integral, 0 outside of `extent` (rows, columns), at (3, >= count) camera x, y and 1/z.
-    """
-    rows, columns = extent
-    ff = intrinsics[0] * intrinsics[1]
-    one, zero = np.float32(1), np.float32(0)
-    for i in range(count):
-        n = first + i
-        x, y, z, iz, u, v = to_pixel(camera, intrinsics, points[0, n], points[1, n], points[2, n])
-        seen = (z >= MIN_DEPTH_MM) & (u >= 0) & (v >= 0) & (u < columns - 1) & (v < rows - 1)
-        value[i] = weights[n] * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z) if seen else zero
-        u, v = u if seen else zero, v if seen else zero
-        j, k = np.int32(u), np.int32(v)
-        fj, fk = u - np.float32(j), v - np.float32(k)
-        pixel[0, i], pixel[1, i] = k, j
-        part[0, i], part[1, i], part[2, i], part[3, i] = (
-            (one - fk) * (one - fj),
-            (one - fk) * fj,
-            fk * (one - fj),
-            fk * fj,
-        )
-        at[0, i], at[1, i], at[2, i] = x, y, iz
-
-
-@nb.njit(**FAST)
-def add_to_pixels(image, pixel, part, value, count):  # type: ignore[no-untyped-def]
-    """Add values (>= count) to image (rows, columns) at what `places` gives."""
-    for i in range(count):
-        k, j, a = pixel[0, i], pixel[1, i], value[i]
-        image[k, j] += a * part[0, i]
-        image[k, j + 1] += a * part[1, i]
-        image[k + 1, j] += a * part[2, i]
-        image[k + 1, j + 1] += a * part[3, i]
-
-
 @nb.njit(parallel=True, **FAST)
 def oriented_images(  # type: ignore[no-untyped-def]
-    points, tangents, weights, cameras, intrinsics, taps, saturation_mm, direction_weight, extent, window, images, sums
+    points, tangents, weights, cameras, intrinsics, taps, saturation_mm, direction_weight, images, sums
 ):
     """Blurred, saturated images of the points for B poses in three channels, with what their norms need.
 
     Channel 0 is the line integral; 1 and 2 are it times the cosine and sine of twice the vessel's angle on the detector,
-    times `direction_weight`. images (B, 3, at least rows, at least columns), zero outside `extent` (rows, columns), and sums
-    as from `window_sums` (B, 2, S, S), are overwritten.
+    times `direction_weight`. images (B, 3, at least rows, at least columns), zero outside rows x columns, and sums
+    (B, 2, rows + 1, columns + 1), running sums of channel 0 and of the squares of all, zero in the first row and column,
+    are overwritten.
     """
-    rows, columns = extent
-    one, two = np.float32(1), np.float32(2)
-    place, along = np.ascontiguousarray(points.T), np.ascontiguousarray(tangents.T)
-    n = place.shape[1]
+    fu, fv = intrinsics[0], intrinsics[1]
+    ff = fu * fv
+    rows, columns = sums.shape[2] - 1, sums.shape[3] - 1
     for b in nb.prange(cameras.shape[0]):
         c = cameras[b]
         images[b] = 0
-        pixel, part = np.empty((2, BLOCK), np.int32), np.empty((4, BLOCK), np.float32)
-        value, at = np.empty((3, BLOCK), np.float32), np.empty((3, BLOCK), np.float32)
-        for first in range(0, n, BLOCK):
-            count = min(BLOCK, n - first)
-            places(place, weights, first, count, c, intrinsics, extent, pixel, part, value[0], at)
-            for i in range(count):
-                tx, ty, tz = along[0, first + i], along[1, first + i], along[2, first + i]
-                dz = (c[2, 0] * tx + c[2, 1] * ty + c[2, 2] * tz) * at[2, i]
-                du = c[0, 0] * tx + c[0, 1] * ty + c[0, 2] * tz - at[0, i] * dz
-                dv = c[1, 0] * tx + c[1, 1] * ty + c[1, 2] * tz - at[1, i] * dz
-                a = value[0, i] * direction_weight
-                value[1, i] = a * (du * du - dv * dv)
-                value[2, i] = a * two * du * dv
-            for channel in range(3):
-                add_to_pixels(images[b, channel], pixel, part, value[channel], count)
+        image, cosine, sine = images[b, 0], images[b, 1], images[b, 2]
+        for i in range(points.shape[0]):
+            px, py, pz = points[i, 0], points[i, 1], points[i, 2]
+            x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
+            if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
+                continue
+            a = weights[i] * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
+            tx, ty, tz = tangents[i, 0], tangents[i, 1], tangents[i, 2]
+            dz = (c[2, 0] * tx + c[2, 1] * ty + c[2, 2] * tz) * iz
+            du = c[0, 0] * tx + c[0, 1] * ty + c[0, 2] * tz - x * dz
+            dv = c[1, 0] * tx + c[1, 1] * ty + c[1, 2] * tz - y * dz
+            ac = a * direction_weight * (du * du - dv * dv)
+            as_ = a * direction_weight * 2 * du * dv
+            j = int(u)
+            k = int(v)
+            fj = u - j
+            fk = v - k
+            w00, w01, w10, w11 = (1 - fk) * (1 - fj), (1 - fk) * fj, fk * (1 - fj), fk * fj
+            image[k, j] += a * w00
+            image[k, j + 1] += a * w01
+            image[k + 1, j] += a * w10
+            image[k + 1, j + 1] += a * w11
+            cosine[k, j] += ac * w00
+            cosine[k, j + 1] += ac * w01
+            cosine[k + 1, j] += ac * w10
+            cosine[k + 1, j + 1] += ac * w11
+            sine[k, j] += as_ * w00
+            sine[k, j + 1] += as_ * w01
+            sine[k + 1, j] += as_ * w10
+            sine[k + 1, j + 1] += as_ * w11
         scratch = np.empty((rows, columns), np.float32)
-        for channel in range(3):
-            _blur(images[b, channel], scratch, taps, 1)
+        for n in range(3):
+            _blur(images[b, n], scratch, taps, 1)
+        one, two = sums[b, 0], sums[b, 1]
         for k in range(rows):
-            f, g, h = images[b, 0, k], images[b, 1, k], images[b, 2, k]
+            line = 0.0
+            line_of_squares = 0.0
             for j in range(columns):
-                slope = one / (one + f[j] / saturation_mm)
-                f[j] *= slope
-                g[j] *= slope
-                h[j] *= slope
-        window_sums(images[b], window, sums[b])
+                slope = 1 / (1 + image[k, j] / saturation_mm)
+                f, g, h = image[k, j] * slope, cosine[k, j] * slope, sine[k, j] * slope
+                image[k, j], cosine[k, j], sine[k, j] = f, g, h
+                line += f
+                line_of_squares += f * f + g * g + h * h
+                one[k + 1, j + 1] = one[k, j + 1] + line
+                two[k + 1, j + 1] = two[k, j + 1] + line_of_squares
 
 
 @nb.njit(**FAST)
-def window_sums(channels, window, sums):  # type: ignore[no-untyped-def]
-    """Sums (2, S, S) of channel 0 and of the squares of all, within a window (first and past-last row and column).
-
-    The window moves down and to the right by 0 to S - 1 pixels; channels (C, rows, columns or more) must reach as far.
-    """
-    size, width = sums.shape[1], window[3] - window[2]
-    one, two = np.zeros(width + size - 1, np.float64), np.zeros(width + size - 1, np.float64)
-    for k in range(window[0], window[1]):
-        _add_row(channels, k, window[2], 1.0, one, two)
-    for k in range(size):
-        if k > 0:
-            _add_row(channels, window[1] + k - 1, window[2], 1.0, one, two)
-            _add_row(channels, window[0] + k - 1, window[2], -1.0, one, two)
-        total, total_of_squares = one[:width].sum(), two[:width].sum()
-        sums[0, k, 0], sums[1, k, 0] = total, total_of_squares
-        for j in range(1, size):
-            total += one[width + j - 1] - one[j - 1]
-            total_of_squares += two[width + j - 1] - two[j - 1]
-            sums[0, k, j], sums[1, k, j] = total, total_of_squares
-
-
-@nb.njit(**FAST)
-def _add_row(channels, k, first, sign, one, two):  # type: ignore[no-untyped-def]
-    """Add row k, from column `first` on, to column sums of channel 0 and of the squares of all channels."""
-    for n in range(channels.shape[0]):
-        line = channels[n, k, first : first + one.shape[0]]
-        for j in range(one.shape[0]):
-            two[j] += sign * (line[j] * line[j])
-    line = channels[0, k, first : first + one.shape[0]]
-    for j in range(one.shape[0]):
-        one[j] += sign * line[j]
+def _box_sum(sums, box, k, j):  # type: ignore[no-untyped-def]
+    r0, r1, c0, c1 = box[0] + k, box[1] + k, box[2] + j, box[3] + j
+    return sums[r1, c1] - sums[r0, c1] - sums[r1, c0] + sums[r0, c0]
 
 
 @nb.njit(parallel=True, **FAST)
-def summits(products, sums, n_pixels, norm_power, score, shift):  # type: ignore[no-untyped-def]
+def summits(products, sums, box, size, norm_power, score, shift):  # type: ignore[no-untyped-def]
     """Strongest local maxima over shifts of the cross-correlation, divided by the norm to the power of `norm_power`.
 
-    products (B, >= size, >= size): sums over the window of image x target, overwritten; sums as from `window_sums`, of
-    `n_pixels` pixels; score (B, K) and shift (B, K, 2) as (column, row) from the first shift are overwritten, strongest first.
+    products (B, >= size, >= size): sums over the window of image x target, overwritten; sums as from `oriented_images`;
+    box: first and past-last row and column of the window that count; score (B, K) and shift (B, K, 2) as (column, row) from
+    the first shift are overwritten, strongest first.
     """
-    n_peaks, size = score.shape[1], sums.shape[2]
+    n_peaks = score.shape[1]
+    n_pixels = (box[1] - box[0]) * (box[3] - box[2])
     for b in nb.prange(products.shape[0]):
         w = products[b]
         variance = np.empty((size, size), np.float32)
         top = np.float32(0)
         for k in range(size):
             for j in range(size):
-                total = sums[b, 0, k, j]
-                variance[k, j] = sums[b, 1, k, j] - total * total / n_pixels
+                mean = _box_sum(sums[b, 0], box, k, j)
+                variance[k, j] = _box_sum(sums[b, 1], box, k, j) - mean * mean / n_pixels
                 top = max(top, variance[k, j])
         # A window that holds next to nothing must not win by dividing by next to nothing.
         floor = np.float32(0.05) * top + np.float32(1e-20)

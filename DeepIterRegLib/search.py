@@ -12,7 +12,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from scipy import fft
 
 from DeepIterRegLib import alignment_kernels
@@ -366,8 +365,8 @@ def _turn_about_source(poses: np.ndarray, offset_mm: np.ndarray, carm: CArm) -> 
 class _Correlator:
     """Normalised cross-correlation of a target with wider images, over all shifts, by FFT.
 
-    The norm of what lies under the target is taken over the bounding box of its valid pixels, of which sums
-    slide along; shutters are nearly rectangular, and the refinement scores by the valid pixels themselves.
+    The norm of what lies under the target is taken over the bounding box of its valid pixels, which running sums
+    give at once; shutters are nearly rectangular, and the refinement scores by the valid pixels themselves.
     """
 
     batch = 16  # small enough for its arrays to come from memory already held: fresh pages cost more than arithmetic
@@ -379,37 +378,44 @@ class _Correlator:
         wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
         self.shape = (fft.next_fast_len(wide.rows, real=True), fft.next_fast_len(wide.columns, real=True))
         self.wide, self.margin, self.target = wide, margin, target
-        self.spectra = torch.fft.rfft2(torch.from_numpy(target.image), s=self.shape).conj().resolve_conj()
+        self.spectra: np.ndarray = fft.rfft2(target.image, s=self.shape).conj()
         rows, columns = np.flatnonzero(target.valid.any(axis=1)), np.flatnonzero(target.valid.any(axis=0))
         self.box = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
-        self.box_pixels = int((self.box[1] - self.box[0]) * (self.box[3] - self.box[2]))
-        self.size = 2 * margin + 1
         self.images = np.zeros((self.batch, 3, *self.shape), dtype=np.float32)
-        self.sums = np.empty((self.batch, 2, self.size, self.size))
+        self.sums = np.zeros((self.batch, 2, wide.rows + 1, wide.columns + 1))
 
     def best_shifts(self, points: Points, cameras: np.ndarray, saturation_mm: float) -> tuple[np.ndarray, np.ndarray]:
         """Scores (B, PEAKS) and window shifts (B, PEAKS, 2) in px (column, row), of the strongest local maxima."""
         products, sums = self._products(points, cameras, saturation_mm)
         score = np.empty((len(cameras), PEAKS), dtype=np.float32)
         shift = np.empty((len(cameras), PEAKS, 2), dtype=np.int64)
-        alignment_kernels.summits(products, sums, self.box_pixels, self.target.measure.norm_power, score, shift)
+        alignment_kernels.summits(
+            products, sums, self.box, 2 * self.margin + 1, self.target.measure.norm_power, score, shift
+        )
         return score, shift - self.margin
 
     def maps(self, points: Points, cameras: np.ndarray, saturation_mm: float) -> tuple[np.ndarray, np.ndarray]:
         """Scores (B, S, S) of all shifts, and how each moves the image (S, S, 2) in px (column, row)."""
         products, sums = self._products(points, cameras, saturation_mm)
-        size, n = self.size, len(cameras)
-        score, shift = np.full((n, 1), -np.inf, dtype=np.float32), np.empty((n, 1, 2), np.int64)
-        alignment_kernels.summits(products, sums, self.box_pixels, self.target.measure.norm_power, score, shift)
+        size = 2 * self.margin + 1
+        score = np.full((len(cameras), 1), -np.inf, dtype=np.float32)
+        alignment_kernels.summits(
+            products,
+            sums,
+            self.box,
+            size,
+            self.target.measure.norm_power,
+            score,
+            np.empty((len(cameras), 1, 2), np.int64),
+        )
         along = self.margin - np.arange(size)
         return products[:, :size, :size], np.stack(np.meshgrid(along, along), axis=-1)
 
     def _products(self, points: Points, cameras: np.ndarray, saturation_mm: float) -> tuple[np.ndarray, np.ndarray]:
-        """Products (B, rows, columns) of target and images for each shift of the window, and the images' sums under it."""
+        """Products (B, rows, columns) of target and images for each shift of the window, and the images' running sums."""
         n = len(cameras)
         images, sums = self.images[:n], self.sums[:n]
-        splat_oriented(points, cameras, self.target, self.wide, saturation_mm, self.box, images, sums)
-        spectra = torch.fft.rfft2(torch.from_numpy(images))
+        splat_oriented(points, cameras, self.target, self.wide, saturation_mm, images, sums)
+        spectra = fft.rfft2(images, s=self.shape, workers=-1)
         spectra *= self.spectra
-        products: np.ndarray = torch.fft.irfft2(spectra.sum(dim=1), s=self.shape).numpy()
-        return products, sums
+        return fft.irfft2(spectra.sum(axis=1), s=self.shape, workers=-1, overwrite_x=True), sums

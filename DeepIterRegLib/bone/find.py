@@ -13,7 +13,6 @@ from functools import cache, cached_property
 
 import numba
 import numpy as np
-import torch
 from scipy import fft, ndimage
 
 from DeepIterRegLib import alignment_kernels
@@ -367,17 +366,9 @@ def _knee(points: Points, carm: CArm, taps: np.ndarray, knee: float) -> np.float
     """`knee` times the mean gradient of the skull's shadow, the skull upright at the isocentre."""
     cameras, _ = camera_matrices(pose.radiological(points.origin_mm)[None], points.origin_mm, carm)
     images = np.zeros((1, 2, carm.rows, carm.columns), np.float32)
+    sums = np.zeros((1, 2, carm.rows + 1, carm.columns + 1))
     kernels.gradient_images(
-        points.positions,
-        points.weights,
-        cameras,
-        pixel_intrinsics(carm),
-        taps,
-        np.float32(1e9),
-        (carm.rows, carm.columns),
-        np.array([0, carm.rows, 0, carm.columns]),
-        images,
-        np.empty((1, 2, 1, 1)),
+        points.positions, points.weights, cameras, pixel_intrinsics(carm), taps, np.float32(1e9), images, sums
     )
     return np.float32(max(knee * float(np.hypot(images[0, 0], images[0, 1]).mean()), 1e-9))
 
@@ -434,7 +425,7 @@ def _exhaustive(
     poses = _rotation_grid(centre_cta_mm, start, carm, box)
     cameras, _ = camera_matrices(poses, points.origin_mm, carm)
     shape = (fft.next_fast_len(wide.rows, real=True), fft.next_fast_len(wide.columns, real=True))
-    spectra = torch.fft.rfft2(torch.from_numpy(target.image), s=shape).conj().resolve_conj()
+    spectra = fft.rfft2(target.image, s=shape).conj()
     rows, columns = np.flatnonzero(target.valid.any(axis=1)), np.flatnonzero(target.valid.any(axis=0))
     if not len(rows):
         raise InputError("Too little of the mask frame is visible for the skull to be found in it.")
@@ -445,8 +436,7 @@ def _exhaustive(
         _knee(points, carm, target.taps, knee),
     )
     images = np.zeros((batch, 2, *shape), np.float32)
-    sums = np.empty((batch, 2, 2 * margin + 1, 2 * margin + 1))
-    window_pixels = int((window[1] - window[0]) * (window[3] - window[2]))
+    sums = np.zeros((batch, 2, wide.rows + 1, wide.columns + 1))
     score, shift = np.empty((len(poses), PEAKS), np.float32), np.empty((len(poses), PEAKS, 2), np.int64)
     for first in range(0, len(poses), batch):
         if should_stop is not None and should_stop():
@@ -454,20 +444,10 @@ def _exhaustive(
         these = slice(first, first + batch)
         n = len(cameras[these])
         kernels.gradient_images(
-            points.positions,
-            points.weights,
-            cameras[these],
-            intrinsics,
-            target.taps,
-            knee_mm,
-            (wide.rows, wide.columns),
-            window,
-            images[:n],
-            sums[:n],
+            points.positions, points.weights, cameras[these], intrinsics, target.taps, knee_mm, images[:n], sums[:n]
         )
-        seen = torch.fft.rfft2(torch.from_numpy(images[:n])) * spectra
-        products = torch.fft.irfft2(seen.sum(dim=1), s=shape).numpy()
-        alignment_kernels.summits(products, sums[:n], window_pixels, 1.0, score[these], shift[these])
+        products = fft.irfft2((fft.rfft2(images[:n], workers=-1) * spectra).sum(axis=1), s=shape, workers=-1)
+        alignment_kernels.summits(products, sums[:n], window, 2 * margin + 1, 1.0, score[these], shift[these])
     best = np.argsort(-score.ravel(), kind="stable")[: box.candidates]
     offset_px = shift.reshape(-1, 2)[best] - margin
     offset_mm = -offset_px * np.array([carm.pixel_spacing_mm[1], carm.pixel_spacing_mm[0]])

@@ -7,8 +7,8 @@ import math
 import numba as nb
 import numpy as np
 
-from DeepIterRegLib.alignment_kernels import WIDTH, _blur, add_to_pixels, places, window_sums
-from DeepIterRegLib.rendering.splat_kernels import BLOCK, FAST, MIN_DEPTH_MM, to_pixel
+from DeepIterRegLib.alignment_kernels import WIDTH, _blur
+from DeepIterRegLib.rendering.splat_kernels import FAST, MIN_DEPTH_MM, to_pixel
 
 
 @nb.njit(parallel=True, **FAST)
@@ -137,25 +137,36 @@ def compressed_gradient(image, knee, across, down):  # type: ignore[no-untyped-d
 
 
 @nb.njit(parallel=True, **FAST)
-def gradient_images(points, weights, cameras, intrinsics, taps, knee, extent, window, images, sums):  # type: ignore[no-untyped-def]
+def gradient_images(points, weights, cameras, intrinsics, taps, knee, images, sums):  # type: ignore[no-untyped-def]
     """Compressed gradients of the blurred splat for B poses, with what their norms need.
 
-    images (B, 2, at least rows, at least columns), zero outside `extent` (rows, columns), and sums (B, 2, S, S), the second as
-    from `window_sums`, the first zero, as gradients keep their mean, are overwritten.
+    images (B, 2, at least rows, at least columns), zero outside rows x columns, and sums (B, 2, rows + 1, columns + 1), the
+    second running sums of squares, zero in the first row and column, are overwritten; the first of sums stays as it is.
     """
-    rows, columns = extent
-    place = np.ascontiguousarray(points.T)
-    n = place.shape[1]
+    fu, fv = intrinsics[0], intrinsics[1]
+    ff = fu * fv
+    rows, columns = sums.shape[2] - 1, sums.shape[3] - 1
     for b in nb.prange(cameras.shape[0]):
+        c = cameras[b]
         image, scratch = np.zeros((rows, columns), np.float32), np.empty((rows, columns), np.float32)
-        pixel, part = np.empty((2, BLOCK), np.int32), np.empty((4, BLOCK), np.float32)
-        value, at = np.empty(BLOCK, np.float32), np.empty((3, BLOCK), np.float32)
-        for first in range(0, n, BLOCK):
-            count = min(BLOCK, n - first)
-            places(place, weights, first, count, cameras[b], intrinsics, extent, pixel, part, value, at)
-            add_to_pixels(image, pixel, part, value, count)
+        for i in range(points.shape[0]):
+            x, y, z, iz, u, v = to_pixel(c, intrinsics, points[i, 0], points[i, 1], points[i, 2])
+            if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
+                continue
+            a = weights[i] * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
+            j, k = int(u), int(v)
+            fj, fk = u - j, v - k
+            image[k, j] += a * (1 - fk) * (1 - fj)
+            image[k, j + 1] += a * (1 - fk) * fj
+            image[k + 1, j] += a * fk * (1 - fj)
+            image[k + 1, j + 1] += a * fk * fj
         _blur(image, scratch, taps, 1)
         images[b] = 0
-        compressed_gradient(image, knee, images[b, 0], images[b, 1])
-        window_sums(images[b], window, sums[b])
-        sums[b, 0] = 0
+        across, down = images[b, 0], images[b, 1]
+        compressed_gradient(image, knee, across, down)
+        total = sums[b, 1]
+        for k in range(rows):
+            line = 0.0
+            for j in range(columns):
+                line += across[k, j] ** 2 + down[k, j] ** 2
+                total[k + 1, j + 1] = total[k, j + 1] + line

@@ -49,9 +49,9 @@ def channels_at(points: Points, truth: np.ndarray, target: Target, saturation_mm
     """Images (3, rows, columns) that the kernel makes at one pose, blurred as the target is."""
     carm = target.carm
     images = np.empty((1, 3, carm.rows, carm.columns), dtype=np.float32)
-    window, sums = np.array([0, carm.rows, 0, carm.columns]), np.empty((1, 2, 1, 1))
+    sums = np.zeros((1, 2, carm.rows + 1, carm.columns + 1))
     cameras, _ = camera_matrices(truth[None], points.origin_mm, carm)
-    splat_oriented(points, cameras, target, carm, saturation_mm, window, images, sums)
+    splat_oriented(points, cameras, target, carm, saturation_mm, images, sums)
     return images[0]
 
 
