@@ -41,9 +41,9 @@ class SplatProjector:
         self.device = torch.device(device)
         # Points are kept about their centroid: in float32 a scanner origin metres away would cost pixels.
         self.centre_mm = np.asarray(points_mm, dtype=np.float64).mean(axis=0)
-        # Each coordinate by itself in memory, as the kernels read many points at once.
-        coordinates = np.ascontiguousarray((points_mm - self.centre_mm).T, dtype=np.float32)
-        self.points = torch.as_tensor(coordinates, device=self.device).T
+        self.points = torch.as_tensor(
+            np.ascontiguousarray(points_mm - self.centre_mm, dtype=np.float32), device=self.device
+        )
         self.weights = torch.as_tensor(np.ascontiguousarray(weights_mm3, dtype=np.float32), device=self.device)
 
     @classmethod
@@ -92,11 +92,7 @@ class _CpuSplat(torch.autograd.Function):
         ctx.carm = carm
         partial = np.zeros((len(cameras), _parts(len(cameras)), carm.rows, carm.columns), dtype=np.float32)
         kernels.splat_forward(
-            points.T.contiguous().numpy(),
-            weights.numpy(),
-            cameras.detach().contiguous().numpy(),
-            pixel_intrinsics(carm),
-            partial,
+            points.numpy(), weights.numpy(), cameras.detach().contiguous().numpy(), pixel_intrinsics(carm), partial
         )
         return torch.from_numpy(partial[:, 0] if partial.shape[1] == 1 else partial.sum(axis=1))
 
@@ -105,7 +101,7 @@ class _CpuSplat(torch.autograd.Function):
         cameras, points, weights = ctx.saved_tensors
         partial = np.empty((len(cameras), _parts(len(cameras)), 3, 4), dtype=np.float32)
         kernels.splat_backward(
-            points.T.contiguous().numpy(),
+            points.numpy(),
             weights.numpy(),
             cameras.detach().contiguous().numpy(),
             pixel_intrinsics(ctx.carm),

@@ -15,7 +15,6 @@ import numpy as np
 
 FAST = {"cache": True, "fastmath": True, "nogil": True}
 MIN_DEPTH_MM = np.float32(1.0)
-BLOCK = 256  # points whose places are computed before they are added
 
 
 @nb.njit(**FAST)
@@ -29,124 +28,106 @@ def to_pixel(c, intrinsics, px, py, pz):  # type: ignore[no-untyped-def]
     return x, y, z, iz, fu * x * iz + cx, fv * y * iz + cy
 
 
-@nb.njit(**FAST)
-def _cell(u, v, rows, columns):  # type: ignore[no-untyped-def]
-    """The four pixels around (u, v): columns j, j1 and rows k, k1 held inside the image, fractions, and 0 for what lies outside."""
-    one, zero = np.float32(1), np.float32(0)
-    left, top = np.floor(u), np.floor(v)
-    j, k = np.int32(left), np.int32(top)
-    in_left, in_right = (one if j >= 0 else zero), (one if j + 1 < columns else zero)
-    in_top, in_bottom = (one if k >= 0 else zero), (one if k + 1 < rows else zero)
-    last_j, last_k = np.int32(columns - 1), np.int32(rows - 1)
-    j1, k1 = min(max(j + np.int32(1), np.int32(0)), last_j), min(max(k + np.int32(1), np.int32(0)), last_k)
-    j, k = min(max(j, np.int32(0)), last_j), min(max(k, np.int32(0)), last_k)
-    return j, j1, k, k1, u - left, v - top, in_left, in_right, in_top, in_bottom
-
-
 @nb.njit(parallel=True, **FAST)
 def splat_forward(points, weights, cameras, intrinsics, partial):  # type: ignore[no-untyped-def]
     """Splat N points for B poses into `partial`.
 
-    points (3, N), weights (N,), cameras (B, 3, 4) CTA mm to camera mm, intrinsics (fu, fv, cx, cy),
+    points (N, 3), weights (N,), cameras (B, 3, 4) CTA mm to camera mm, intrinsics (fu, fv, cx, cy),
     partial (B, P, rows, columns) zeroed; the P partial images, one for each share of the points, are to be summed.
     """
     n_poses, n_parts, rows, columns = partial.shape
-    n = points.shape[1]
+    n = points.shape[0]
     fu, fv = intrinsics[0], intrinsics[1]
     ff = fu * fv
-    one, zero = np.float32(1), np.float32(0)
-    across = np.int32(columns)
     for job in nb.prange(n_poses * n_parts):
         b = job // n_parts
         part = job - b * n_parts
-        image = partial[b, part].reshape(-1)
+        image = partial[b, part]
         c = cameras[b]
-        # Where and how much first, without a branch, so that the compiler computes many points at once; then the adding.
-        at, share = np.empty((4, BLOCK), np.int32), np.empty((4, BLOCK), np.float32)
-        last = (part + 1) * n // n_parts
-        for begin in range(part * n // n_parts, last, BLOCK):
-            count = min(BLOCK, last - begin)
-            for i in range(count):
-                px, py, pz = points[0, begin + i], points[1, begin + i], points[2, begin + i]
-                x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
-                seen = (z >= MIN_DEPTH_MM) & (u > -1) & (v > -1) & (u < columns) & (v < rows)
-                a = weights[begin + i] * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z) if seen else zero
-                j, j1, k, k1, fj, fk, in_left, in_right, in_top, in_bottom = _cell(
-                    u if seen else zero, v if seen else zero, rows, columns
-                )
-                w0, w1 = a * (one - fk) * in_top, a * fk * in_bottom
-                v0, v1 = (one - fj) * in_left, fj * in_right
-                at[0, i], at[1, i], at[2, i], at[3, i] = (
-                    k * across + j,
-                    k * across + j1,
-                    k1 * across + j,
-                    k1 * across + j1,
-                )
-                share[0, i], share[1, i], share[2, i], share[3, i] = w0 * v0, w0 * v1, w1 * v0, w1 * v1
-            for i in range(count):
-                image[at[0, i]] += share[0, i]
-                image[at[1, i]] += share[1, i]
-                image[at[2, i]] += share[2, i]
-                image[at[3, i]] += share[3, i]
+        for i in range(part * n // n_parts, (part + 1) * n // n_parts):
+            px, py, pz = points[i, 0], points[i, 1], points[i, 2]
+            x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
+            if z < MIN_DEPTH_MM or u <= -1 or v <= -1 or u >= columns or v >= rows:
+                continue
+            a = weights[i] * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
+            j = int(math.floor(u))
+            k = int(math.floor(v))
+            fj = u - j
+            fk = v - k
+            if k >= 0:
+                if j >= 0:
+                    image[k, j] += a * (1 - fk) * (1 - fj)
+                if j + 1 < columns:
+                    image[k, j + 1] += a * (1 - fk) * fj
+            if k + 1 < rows:
+                if j >= 0:
+                    image[k + 1, j] += a * fk * (1 - fj)
+                if j + 1 < columns:
+                    image[k + 1, j + 1] += a * fk * fj
 
 
 @nb.njit(parallel=True, **FAST)
 def splat_backward(points, weights, cameras, intrinsics, gradient, partial):  # type: ignore[no-untyped-def]
     """Gradient of a loss with respect to `cameras`, given its gradient (B, rows, columns) with respect to the images.
 
-    points (3, N); partial (B, P, 3, 4) is overwritten; to be summed over P.
+    partial (B, P, 3, 4) is overwritten; to be summed over P.
     """
     n_poses, n_parts = partial.shape[:2]
     rows, columns = gradient.shape[1:]
-    n = points.shape[1]
+    n = points.shape[0]
     fu, fv = intrinsics[0], intrinsics[1]
     ff = fu * fv
-    one, zero, three = np.float32(1), np.float32(0), np.float32(3)
-    across = np.int32(columns)
     for job in nb.prange(n_poses * n_parts):
         b = job // n_parts
         part = job - b * n_parts
-        g = gradient[b].reshape(-1)
+        g = gradient[b]
         c = cameras[b]
-        total = np.zeros((3, 4), np.float64)
-        last = (part + 1) * n // n_parts
-        for begin in range(part * n // n_parts, last, BLOCK):
-            # Sums of a block in single precision are exact enough; those of all points would not be.
-            sxx = sxy = sxz = sx1 = zero
-            syx = syy = syz = sy1 = zero
-            szx = szy = szz = sz1 = zero
-            for i in range(begin, min(begin + BLOCK, last)):
-                px, py, pz = points[0, i], points[1, i], points[2, i]
-                x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
-                seen = (z >= MIN_DEPTH_MM) & (u > -1) & (v > -1) & (u < columns) & (v < rows)
-                m = weights[i] * ff * iz * iz * iz if seen else zero
-                j, j1, k, k1, fj, fk, in_left, in_right, in_top, in_bottom = _cell(
-                    u if seen else zero, v if seen else zero, rows, columns
-                )
-                g00, g01 = g[k * across + j] * in_top * in_left, g[k * across + j1] * in_top * in_right
-                g10, g11 = g[k1 * across + j] * in_bottom * in_left, g[k1 * across + j1] * in_bottom * in_right
-                r = math.sqrt(x * x + y * y + z * z)
-                a = m * r
-                value = (one - fk) * ((one - fj) * g00 + fj * g01) + fk * ((one - fj) * g10 + fj * g11)
-                along_u = a * fu * iz * ((one - fk) * (g01 - g00) + fk * (g11 - g10))
-                along_v = a * fv * iz * ((one - fj) * (g10 - g00) + fj * (g11 - g01))
-                vm = value * m / r
-                dx = along_u + vm * x
-                dy = along_v + vm * y
-                dz = vm * z - three * value * a * iz - (along_u * x + along_v * y) * iz
-                sxx += dx * px
-                sxy += dx * py
-                sxz += dx * pz
-                sx1 += dx
-                syx += dy * px
-                syy += dy * py
-                syz += dy * pz
-                sy1 += dy
-                szx += dz * px
-                szy += dz * py
-                szz += dz * pz
-                sz1 += dz
-            for row, sums in enumerate(((sxx, sxy, sxz, sx1), (syx, syy, syz, sy1), (szx, szy, szz, sz1))):
-                for column in range(4):
-                    total[row, column] += sums[column]
-        partial[b, part] = total
+        sxx = sxy = sxz = sx1 = 0.0
+        syx = syy = syz = sy1 = 0.0
+        szx = szy = szz = sz1 = 0.0
+        for i in range(part * n // n_parts, (part + 1) * n // n_parts):
+            px, py, pz = points[i, 0], points[i, 1], points[i, 2]
+            x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
+            if z < MIN_DEPTH_MM or u <= -1 or v <= -1 or u >= columns or v >= rows:
+                continue
+            r = math.sqrt(x * x + y * y + z * z)
+            m = weights[i] * ff * iz * iz * iz
+            a = m * r
+            j = int(math.floor(u))
+            k = int(math.floor(v))
+            fj = u - j
+            fk = v - k
+            g00 = g01 = g10 = g11 = np.float32(0.0)
+            if k >= 0:
+                if j >= 0:
+                    g00 = g[k, j]
+                if j + 1 < columns:
+                    g01 = g[k, j + 1]
+            if k + 1 < rows:
+                if j >= 0:
+                    g10 = g[k + 1, j]
+                if j + 1 < columns:
+                    g11 = g[k + 1, j + 1]
+            value = (1 - fk) * ((1 - fj) * g00 + fj * g01) + fk * ((1 - fj) * g10 + fj * g11)
+            along_u = a * fu * iz * ((1 - fk) * (g01 - g00) + fk * (g11 - g10))
+            along_v = a * fv * iz * ((1 - fj) * (g10 - g00) + fj * (g11 - g01))
+            vm = value * m / r
+            dx = along_u + vm * x
+            dy = along_v + vm * y
+            dz = vm * z - 3 * value * a * iz - (along_u * x + along_v * y) * iz
+            sxx += dx * px
+            sxy += dx * py
+            sxz += dx * pz
+            sx1 += dx
+            syx += dy * px
+            syy += dy * py
+            syz += dy * pz
+            sy1 += dy
+            szx += dz * px
+            szy += dz * py
+            szz += dz * pz
+            sz1 += dz
+        out = partial[b, part]
+        out[0, 0], out[0, 1], out[0, 2], out[0, 3] = sxx, sxy, sxz, sx1
+        out[1, 0], out[1, 1], out[1, 2], out[1, 3] = syx, syy, syz, sy1
+        out[2, 0], out[2, 1], out[2, 2], out[2, 3] = szx, szy, szz, sz1
