@@ -339,9 +339,7 @@ def pipeline_work(study: Study, item: Item) -> dict[str, Any]:
     begin = time.perf_counter()
     if not item["way"].startswith("paper"):
         found = _registered(of, our_settings(study, item["way"]), start)
-        errors = of.errors(start if found is None else found)
-        if found is None:
-            errors = dict.fromkeys(errors, REFUSED)
+        errors = dict.fromkeys(result["before"], REFUSED) if found is None else of.errors(found)
         return {**result, item["way"]: errors, "seconds": time.perf_counter() - begin}
     suffix = ""
     if item["way"] == "paper_network":
