@@ -13,9 +13,9 @@ from typer.testing import CliRunner
 
 from DeepIterRegLib.cli import app
 from DeepIterRegLib.cli.experiments import Name
-from DeepIterRegLib.evaluation import metrics
+from DeepIterRegLib.evaluation import metrics, paper_a
 from DeepIterRegLib.evaluation.experiments import EXPERIMENTS
-from DeepIterRegLib.evaluation.objects import away_from, block_mean
+from DeepIterRegLib.evaluation.objects import Study, away_from, block_mean
 from DeepIterRegLib.evaluation.paper_b import basin_width
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.volume import Volume
@@ -106,6 +106,17 @@ def test_experiment_writes_its_files_and_goes_on(name: str, tmp_path: Path) -> N
     assert "http" not in page.split("<style>")[0]
     assert list(out.glob("*.svg"))
     assert len((out / "results.csv").read_text().splitlines()) > 1
+
+
+def test_a_refused_registration_counts_as_failed_and_its_error_in_no_mean() -> None:
+    measures = ("mpe_mm", "mpe_px", "mtre_mm", "mrpd_mm", "double_geodesic_mm")
+    done = [
+        ({"subject": {"phantom": n}, "way": "auto"}, {"before": dict.fromkeys(measures, 60.0), "auto": after})
+        for n, after in enumerate((dict.fromkeys(measures, 1.0), dict.fromkeys(measures, paper_a.REFUSED)))
+    ]
+    figures = paper_a.pipeline_summary(Study(0), done).figures["auto"]
+    assert (figures["n"], figures["below_5_mm"], figures["refused"]) == (2, 1, 1)
+    assert figures["after_mm"] == figures["mean_mm_of_successes"] == 1.0
 
 
 def test_wrong_rows_of_a_table_are_told_by_line_and_the_rest_runs(patient_folder: Path, tmp_path: Path) -> None:
