@@ -12,7 +12,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import fft
+import torch
+from scipy.fft import next_fast_len
 
 from DeepIterRegLib import alignment_kernels
 from DeepIterRegLib.alignment import (
@@ -376,12 +377,13 @@ class _Correlator:
         step_mm = carm.pixel_spacing_mm[0] / carm.magnification
         margin = int(np.ceil(reach_mm / step_mm))
         wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
-        self.shape = (fft.next_fast_len(wide.rows, real=True), fft.next_fast_len(wide.columns, real=True))
+        self.shape = (next_fast_len(wide.rows, real=True), next_fast_len(wide.columns, real=True))
         self.wide, self.margin, self.target = wide, margin, target
-        self.spectra: np.ndarray = fft.rfft2(target.image, s=self.shape).conj()
+        self.spectra = torch.fft.rfft2(torch.tensor(target.image), s=self.shape).conj().resolve_conj()
         rows, columns = np.flatnonzero(target.valid.any(axis=1)), np.flatnonzero(target.valid.any(axis=0))
         self.box = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
-        self.images = np.zeros((self.batch, 3, *self.shape), dtype=np.float32)
+        # Memory of torch's is aligned: its transforms round by address, and one seed must give the same bits.
+        self.images = torch.zeros((self.batch, 3, *self.shape))
         self.sums = np.zeros((self.batch, 2, wide.rows + 1, wide.columns + 1))
 
     def best_shifts(self, points: Points, cameras: np.ndarray, saturation_mm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -415,7 +417,7 @@ class _Correlator:
         """Products (B, rows, columns) of target and images for each shift of the window, and the images' running sums."""
         n = len(cameras)
         images, sums = self.images[:n], self.sums[:n]
-        splat_oriented(points, cameras, self.target, self.wide, saturation_mm, images, sums)
-        spectra = fft.rfft2(images, s=self.shape, workers=-1)
+        splat_oriented(points, cameras, self.target, self.wide, saturation_mm, images.numpy(), sums)
+        spectra = torch.fft.rfft2(images)
         spectra *= self.spectra
-        return fft.irfft2(spectra.sum(axis=1), s=self.shape, workers=-1, overwrite_x=True), sums
+        return torch.fft.irfft2(spectra.sum(dim=1), s=self.shape).numpy(), sums

@@ -13,7 +13,9 @@ from functools import cache, cached_property
 
 import numba
 import numpy as np
-from scipy import fft, ndimage
+import torch
+from scipy import ndimage
+from scipy.fft import next_fast_len
 
 from DeepIterRegLib import alignment_kernels
 from DeepIterRegLib.alignment import (
@@ -424,8 +426,8 @@ def _exhaustive(
     wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
     poses = _rotation_grid(centre_cta_mm, start, carm, box)
     cameras, _ = camera_matrices(poses, points.origin_mm, carm)
-    shape = (fft.next_fast_len(wide.rows, real=True), fft.next_fast_len(wide.columns, real=True))
-    spectra = fft.rfft2(target.image, s=shape).conj()
+    shape = (next_fast_len(wide.rows, real=True), next_fast_len(wide.columns, real=True))
+    spectra = torch.fft.rfft2(torch.tensor(target.image), s=shape).conj().resolve_conj()
     rows, columns = np.flatnonzero(target.valid.any(axis=1)), np.flatnonzero(target.valid.any(axis=0))
     if not len(rows):
         raise InputError("Too little of the mask frame is visible for the skull to be found in it.")
@@ -435,7 +437,7 @@ def _exhaustive(
         pixel_intrinsics(wide),
         _knee(points, carm, target.taps, knee),
     )
-    images = np.zeros((batch, 2, *shape), np.float32)
+    images = torch.zeros((batch, 2, *shape))  # torch's for its alignment, as in search._Correlator
     sums = np.zeros((batch, 2, wide.rows + 1, wide.columns + 1))
     score, shift = np.empty((len(poses), PEAKS), np.float32), np.empty((len(poses), PEAKS, 2), np.int64)
     for first in range(0, len(poses), batch):
@@ -444,9 +446,16 @@ def _exhaustive(
         these = slice(first, first + batch)
         n = len(cameras[these])
         kernels.gradient_images(
-            points.positions, points.weights, cameras[these], intrinsics, target.taps, knee_mm, images[:n], sums[:n]
+            points.positions,
+            points.weights,
+            cameras[these],
+            intrinsics,
+            target.taps,
+            knee_mm,
+            images[:n].numpy(),
+            sums[:n],
         )
-        products = fft.irfft2((fft.rfft2(images[:n], workers=-1) * spectra).sum(axis=1), s=shape, workers=-1)
+        products = torch.fft.irfft2((torch.fft.rfft2(images[:n]) * spectra).sum(dim=1), s=shape).numpy()
         alignment_kernels.summits(products, sums[:n], window, 2 * margin + 1, 1.0, score[these], shift[these])
     best = np.argsort(-score.ravel(), kind="stable")[: box.candidates]
     offset_px = shift.reshape(-1, 2)[best] - margin

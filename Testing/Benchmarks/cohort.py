@@ -29,6 +29,9 @@ NOTES = {
     "few vessels": "before thrombectomy: carotid injected, M1 occluded, 60 % of the small vessels without contrast, stopped after 3 to 4 s",
 }
 SMALL_RADIUS_MM = 0.7
+# For judging the confidence, patients of these seeds are also registered wrongly, on purpose.
+MIXED_SEEDS = range(4000, 4060)
+MIXED_OFF, STRANGER_MM = 25.0, 60.0
 
 
 def settings_of(row: str, small: bool) -> Any:
@@ -93,7 +96,10 @@ def make(row: str, seed: int, small: bool) -> Made:
     from DeepIterRegLib.volume_checks import prepare_cta
 
     number = list(ROWS).index(row)
-    patient = make_patient(seed + 100 * number, settings_of(row, small))
+    settings = settings_of(row, small)
+    # The patient's own run is not used: both views are further runs, AP and lateral.
+    short = replace(settings.run, duration_s=(2.0, 2.0))
+    patient = replace(make_patient(seed + 100 * number, replace(settings, run=short)), settings=settings)
     rng = np.random.default_rng([seed, number])
     patient = without(patient, {"occluded": 0.3, "few vessels": 0.6}.get(row, 0.0), rng)
     views = [second_run(patient, view, seed=n) for n, view in enumerate(rng.permutation(["ap", "lateral"]))]
@@ -121,49 +127,93 @@ def make(row: str, seed: int, small: bool) -> Made:
 
 
 def run_case(case: Case) -> Result:
-    """One patient in one row, registered by one view and by both."""
+    """One patient in each row, registered by one view and by both; with `mixed` also wrongly, on purpose."""
     from DeepIterRegLib.errors import InputError
 
-    try:
-        made = make(case["row"], case["seed"], case.get("small", False))
-    except InputError as error:  # a run without a vessel to be found
-        return {"first": "-", "injection": "-", "one": {"error": str(error)}, "two": {"error": str(error)}}
-    return {
-        **made.facts,
-        "veins": [bool(masks.veins.any()) for masks in made.masks],
-        "one": registered(made, 1),
-        "two": registered(made, 2),
-    }
+    made: dict[str, Made | str] = {}
+    for row in ROWS:
+        try:
+            made[row] = make(row, case["seed"], case.get("small", False))
+        except InputError as error:  # a run without a vessel to be found
+            made[row] = str(error)
+    able = [row for row, patient in made.items() if isinstance(patient, Made)]
+    rows: dict[str, Any] = {}
+    for number, (row, patient) in enumerate(made.items()):
+        if isinstance(patient, str):
+            rows[row] = {"first": "-", "injection": "-", "one": {"error": patient}, "two": {"error": patient}}
+            continue
+        rows[row] = {
+            **patient.facts,
+            "veins": [bool(masks.veins.any()) for masks in patient.masks],
+            "one": registered(patient, 1),
+            "two": registered(patient, 2),
+        }
+        if case.get("mixed") and len(able) > 1:
+            stranger = made[able[(able.index(row) + 1) % len(able)]]
+            assert isinstance(stranger, Made)
+            rng = np.random.default_rng([case["seed"], number, 31])
+            rows[row]["off"] = registered(patient, 1, start=off(patient, MIXED_OFF, rng))
+            rows[row]["two off"] = registered(patient, 2, start=off(patient, MIXED_OFF, rng))
+            rows[row]["stranger"] = registered(patient, 1, stranger=stranger)
+    return {"rows": rows}
 
 
-def registered(made: Made, count: int) -> Result:
-    """Errors, seconds and confidence of one registration by the first `count` views."""
+def off(made: Made, size: float, rng: np.random.Generator) -> np.ndarray:
+    """A start (4, 4) up to `size` deg and mm from the truth on every axis."""
+    from DeepIterRegLib.geometry import pose
+
+    turn = pose.euler_deg_to_rotation(rng.uniform(-size, size, 3))
+    return np.asarray(pose.offset_about(made.truths[0], made.cta.centre_mm, turn, rng.uniform(-size, size, 3)))
+
+
+def registered(
+    made: Made, count: int, init: str = "auto", start: np.ndarray | None = None, stranger: Made | None = None
+) -> Result:
+    """Errors, seconds and features of one registration by the first `count` views; of a stranger's CTA no pose is right."""
     from DeepIterRegLib.errors import RegistrationError
     from DeepIterRegLib.geometry import mpe_mm, pose
     from DeepIterRegLib.pipeline import RegistrationSettings, register
 
-    cta, runs, masks = made.cta, made.runs[:count], made.masks[:count]
-    settings = RegistrationSettings.preset("default")
+    of, runs, masks = stranger or made, made.runs[:count], made.masks[:count]
+    settings = RegistrationSettings.preset("default", init="file" if start is not None else init)  # type: ignore[arg-type]
     try:
-        result = register(cta, runs, settings, cta_mask=made.vessels, dsa_masks=masks)
+        result = register(of.cta, runs, settings, cta_mask=of.vessels, dsa_masks=masks, initial_pose=start)
     except RegistrationError as refused:
         return {"error": str(refused)}
-    found, truth, line = result.cta_to_carm, made.truths[0], made.centreline_mm
+    confidence = result.confidence
+    assert confidence is not None
+    said = {"score": result.score, "seconds": result.seconds["total"], "features": confidence.features}
+    if stranger is not None:
+        return {"mpe_mm": STRANGER_MM, **said}
+    cta, found, truth, line = made.cta, result.cta_to_carm, made.truths[0], made.centreline_mm
     shift = pose.transform(found, line) - pose.transform(truth, line)
     middle = pose.transform(found, cta.centre_mm[None])[0] - pose.transform(truth, cta.centre_mm[None])[0]
-    confidence = result.confidence
     return {
         "mpe_mm": max(float(mpe_mm(a.carm, found, t, cta.centre_mm)) for a, t in zip(runs, made.truths, strict=False)),
         "mpe_at_peak_mm": max(float(mpe_mm(a.carm, found, made.truth, cta.centre_mm)) for a in runs),
         "mtre_mm": float(np.linalg.norm(shift, axis=1).mean()),
         "depth_mm": max(float(abs(middle @ np.asarray(a.carm.beam_axis))) for a in runs),
-        "score": result.score,
-        "seconds": result.seconds["total"],
-        "probability": confidence.probability if confidence else None,
-        "expected_mm": confidence.expected_error_mm if confidence else None,
-        "state": confidence.state if confidence else None,
+        "pose": [round(float(v), 6) for v in found[:3].ravel()],
+        **said,
         "warnings": list(result.warnings),
     }
+
+
+def by_row(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Each patient's record, with its seed and row."""
+    return [
+        {"seed": record["case"]["seed"], "row": row, **of} for record in records for row, of in record["rows"].items()
+    ]
+
+
+def said_of(found: dict[str, Any]) -> tuple[str, float]:
+    """State and probability by the model that ships."""
+    from DeepIterRegLib.confidence.model import SHIPPED, SHIPPED_SKULL, load_model
+
+    features = found["features"]
+    model = load_model(SHIPPED_SKULL if "skull_score" in features else SHIPPED)
+    probability, _ = model.predict(features)
+    return model.state(probability), probability
 
 
 def values(records: Sequence[dict[str, Any]], views: str, name: str) -> np.ndarray:
@@ -177,7 +227,7 @@ def rows_of(records: Sequence[dict[str, Any]]) -> str:
 
     lines = []
     for row, (rate1, median1, rate2, mtre2) in ROWS.items():
-        group = [record for record in records if record["case"]["row"] == row]
+        group = [record for record in records if record["row"] == row]
         if not group:
             continue
         for views, rate, median_mpe, median_mtre in (("one", rate1, median1, None), ("two", rate2, None, mtre2)):
@@ -230,16 +280,16 @@ def failures(records: Sequence[dict[str, Any]]) -> str:
             if found.get("mpe_mm", math.inf) < 5:
                 continue
             mm = f"{found['mpe_mm']:.1f}" if "mpe_mm" in found else "refused"
-            probability = found.get("probability")
+            state, probability = said_of(found) if "features" in found else ("-", None)
             lines.append(
                 [
-                    record["case"]["row"],
-                    record["case"]["seed"],
+                    record["row"],
+                    record["seed"],
                     views,
                     record["first"] if views == "one" else "both",
                     record["injection"],
                     mm,
-                    found.get("state") or "-",
+                    state,
                     "-" if probability is None else f"{probability:.2f}",
                 ]
             )
@@ -254,13 +304,15 @@ def main(argv: list[str] | None = None) -> None:
     options = benchmarking.parse("cohort", __doc__ or "", argv, jobs=min(benchmarking.cores(), 4))
     seeds = SMALL_SEEDS if options.small else SEEDS
     extra = {"small": True} if options.small else {}
-    # Patient by patient, so that an interrupted run has as many of each row.
-    cases: list[Case] = [{"seed": seed, "row": row, **extra} for seed in seeds for row in ROWS]
+    cases: list[Case] = [
+        {"seed": seed, **({"mixed": True} if options.small or seed in MIXED_SEEDS else {}), **extra} for seed in seeds
+    ]
     settings = {
         "phantom": {row: asdict(settings_of(row, options.small)) for row in ROWS},
         "registration": asdict(RegistrationSettings.preset("default")),
     }
     records = benchmarking.run_cases("cohort", cases, run_case, settings, options)
+    patients = by_row(records)
     body = "\n\n".join(
         [
             "CTA and two runs (AP and lateral) of each patient written to files and read back, vessels by our own segmentation of all, "
@@ -271,12 +323,12 @@ def main(argv: list[str] | None = None) -> None:
             "(MPE peak). mTRE is over all points of the vessels' centrelines; depth is the error of the CTA's centre along the beam. "
             "Medians count failures.",
             "\n".join(f"- {row}: {note}" for row, note in NOTES.items()),
-            rows_of(records),
+            rows_of(patients),
             "## Above 5 mm",
-            failures(records),
+            failures(patients),
         ]
     )
-    benchmarking.write_result("cohort", f"Cohort: {len(records) // len(ROWS)} patients a row", body, options, records)
+    benchmarking.write_result("cohort", f"Cohort: {len(records)} patients a row", body, options, records)
 
 
 if __name__ == "__main__":
