@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
@@ -75,12 +74,12 @@ def assess(
 def with_skull(
     vessels: Confidence, score: float, best_score: float, distance_mm: float, model: ConfidenceModel | None = None
 ) -> Confidence:
-    """What the skull in the mask frame adds to what the vessels say.
+    """The judgement by vessels and skull together, where a mask frame shows the skull.
 
     Parameters
     ----------
     vessels
-        As from `assess`.
+        As from `assess`; its features are looked at again.
     score, best_score, distance_mm
         As in `BoneAgreement`: fit of the skull at the pose, at its own optimum nearby, and how far that is; of the run in
         which they disagree most.
@@ -88,21 +87,15 @@ def with_skull(
         The one that ships, unless given.
     """
     model = model or load_model(SHIPPED_SKULL)
-    probability = min(max(vessels.probability, 1e-6), 1 - 1e-6)
     seen = {
         **vessels.features,
-        "vessels_log_odds": math.log(probability / (1 - probability)),
         "skull_score": score,
         "skull_distance_mm": distance_mm,
         "skull_loss": best_score - score,
     }
     probability, error_mm = model.predict(seen)
     state = model.state(probability)
-    if state == "accepted":
-        reasons: tuple[str, ...] = ()
-    else:  # the vessels' own reasons hold whatever the skull says
-        own = tuple(r for r in vessels.reasons if r != NO_REASON)
-        reasons = (*(r for r in reasons_of(seen, model) if r != NO_REASON), *own)[:MOST_REASONS] or (NO_REASON,)
+    reasons = () if state == "accepted" else reasons_of(seen, model)
     return replace(
         vessels,
         probability=probability,

@@ -62,12 +62,15 @@ class MaskedView(View):
 def features(
     points: Points, views: Sequence[MaskedView], cta_to_carm: np.ndarray, centre_cta_mm: np.ndarray, seed: int = 0
 ) -> dict[str, float]:
-    """Features of a registration, each pooled over the views (see `pool`): the worst view counts, or their mean."""
+    """Features of a registration, each pooled over the views (see `pool`): the worst view counts, or their mean.
+
+    `views` is how many there are: what the worst of two shows speaks less against a pose than what the only one shows.
+    """
     found = []
     for n, view in enumerate(views):
         others = rivals(points, view, centre_cta_mm, seed + n)
         found.append(view_features(points, view, cta_to_carm, centre_cta_mm, others, seed + n))
-    return {name: pooled(name, [values[name] for values in found]) for name in found[0]}
+    return {name: pooled(name, [values[name] for values in found]) for name in found[0]} | {"views": float(len(views))}
 
 
 _WORST_IS_LOW = ("score", "gap", "explained", "profile_contrast", "direction", "offset_within", "block_share", "rank")

@@ -12,11 +12,14 @@ import pytest
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Benchmarks"))
 
 import confidence as training
+import confidence_judged as judging
 
 from DeepIterRegLib.confidence.assess import REASONS
 from DeepIterRegLib.confidence.model import load_model
 
 RNG = np.random.default_rng(0)
+NAMES = training.MODELS["vessels and skull"][1]
+SIGNS = np.array([training.SIGN[name] for name in NAMES])
 
 
 def test_every_patient_is_left_out_once_and_whole() -> None:
@@ -51,44 +54,57 @@ def made_up(n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Features of which all but one follow the truth, noisily; one rising feature is reversed, as by chance."""
     error_mm = np.exp(RNG.uniform(-1, 4, n))
     good = -np.log(error_mm)
-    x = good[:, None] * training.SIGNS + RNG.normal(0, 2.0, (n, len(training.SIGNS)))
+    x = good[:, None] * SIGNS + RNG.normal(0, 2.0, (n, len(SIGNS)))
     x[:, 0] *= -1
     return x, error_mm < 5, error_mm
 
 
 def test_no_weight_has_the_wrong_sign() -> None:
     x, y, error_mm = made_up()
-    for model, sign in ((training.logistic(x, y), 1), (training.linear_error(x, error_mm), -1)):
-        assert (sign * model.weight * training.SIGNS >= -1e-9).all()
+    for model, sign in ((training.logistic(x, y, SIGNS), 1), (training.linear_error(x, error_mm, SIGNS), -1)):
+        assert (sign * model.weight * SIGNS >= -1e-9).all()
         assert abs(model.weight[0]) < 1e-6
-    assert training.auc(training.logistic(x, y)(x), y) > 0.97
-    assert np.corrcoef(training.linear_error(x, error_mm)(x), np.log(error_mm))[0, 1] > 0.9
+    assert training.auc(training.logistic(x, y, SIGNS)(x), y) > 0.97
+    assert np.corrcoef(training.linear_error(x, error_mm, SIGNS)(x), np.log(error_mm))[0, 1] > 0.9
 
 
-def test_script_writes_a_model_that_loads(tmp_path: Path) -> None:
+def test_script_writes_models_that_load(tmp_path: Path) -> None:
+    """Of the training script; then those that ship are judged on the same made-up registrations, as if of the cohort."""
     pytest.importorskip("sklearn")
     x, _, error_mm = made_up(240)
+    features = [{**dict.fromkeys(REASONS, 0.0), **dict(zip(NAMES, row.tolist(), strict=True))} for row in x]
     with (tmp_path / "confidence_cases.jsonl").open("w") as file:
         for seed in range(12):
             rows = [
                 {
-                    "kind": "right" if i % 3 else "wrong patient",
-                    "how": "search",
+                    "row": "occluded" if i % 2 else "few vessels",
+                    "kind": "one view" if i % 3 else "a stranger's CTA",
                     "mpe_mm": float(error_mm[i]),
-                    "features": {
-                        **dict.fromkeys(REASONS, 0.0),
-                        **dict(zip(training.NAMES, x[i].tolist(), strict=True)),
-                    },
+                    "features": features[i],
                 }
                 for i in range(20 * seed, 20 * seed + 20)
             ]
             file.write(json.dumps({"case": {"seed": seed}, "commit": "none", "rows": rows}) + "\n")
     training.main(["--small", "--results", str(tmp_path)])
-    model = load_model(tmp_path / "confidence.json")
-    p, mm = model.predict(dict(zip(training.NAMES, x[0].tolist(), strict=True)))
-    assert 0 < p < 1
-    assert mm > 0
+    for path, names in training.MODELS.values():
+        model = load_model(tmp_path / path.name)
+        assert model.names == names
+        p, mm = model.predict(features[0])
+        assert 0 < p < 1
+        assert mm > 0
     assert (tmp_path / "confidence.png").stat().st_size > 10_000
     text = (tmp_path / "confidence.md").read_text()
-    assert "240 registrations of 12 phantom patients" in text
-    assert "wrong accepted, kind left out" in text
+    assert "240 registrations of 24 phantom patients" in text
+    assert "tested on" in text
+    found = [{"mpe_mm": float(mm), "features": of} for mm, of in zip(error_mm, features, strict=True)]
+    with (tmp_path / "cohort.jsonl").open("w") as file:
+        for seed in range(60):
+            of_rows = {"occluded": dict(zip(("one", "two", "off"), found[4 * seed :], strict=False))}
+            of_rows["arterial phase"] = {"one": found[4 * seed + 3], "two": {"error": "Refused."}}
+            record = {"case": {"seed": seed, "mixed": True}, "commit": "none", "jobs": 1, "rows": of_rows}
+            file.write(json.dumps(record) + "\n")
+    judging.main(["--results", str(tmp_path)])
+    text = (tmp_path / "confidence_judged.md").read_text()
+    assert "240 registrations of 120 patients" in text
+    assert f"{int((error_mm < 5).sum())} right" in text
+    assert (tmp_path / "confidence_judged.png").stat().st_size > 10_000
