@@ -87,7 +87,7 @@ def by_distance() -> list[dict[str, float]]:
     away = [float(mpe_mm(CARM, p, TRUTH, MASK.centre_mm)) for p in poses]
     assert away[0] == 0
     assert 3 < away[1] < 9 < 15 < away[2]
-    return [view_features(POINTS, VIEW, p, MASK.centre_mm, others) for p in poses]
+    return [{**view_features(POINTS, VIEW, p, MASK.centre_mm, others), "views": 1.0} for p in poses]
 
 
 @pytest.mark.parametrize(
