@@ -27,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Benchmarks"))
 
 import benchmarking
 import clean
+import cohort
 import end_to_end
 import experiments
 import outcomes
@@ -110,6 +111,28 @@ def test_a_refused_case_counts_as_failure() -> None:
     assert "1 of 2 (50 %)" in outcomes.summary([refused, good], 0.95, 1.0)
     assert "No vessels." in outcomes.failures([refused, good])
     assert outcomes.failures([good]) == "No failures."
+
+
+def test_cohort_counts_refusals_and_names_failures() -> None:
+    good = {"mpe_mm": 0.5, "mpe_at_peak_mm": 0.9, "mtre_mm": 0.8, "depth_mm": 0.2, "seconds": 3.0}
+    far = {**good, "mpe_mm": 20.0, "depth_mm": 9.0}
+    facts = {"first": "AP", "injection": "left_ica"}
+    patients = {"occluded": {**facts, "one": {"error": "No vessels."}, "two": good}}
+    records = [
+        {"case": {"seed": 1}, "rows": patients},
+        {"case": {"seed": 2}, "rows": {"occluded": {**facts, "one": far, "two": good}}},
+    ]
+    text = cohort.rows_of(cohort.by_row(records))
+    one, two = (re.sub(" +", " ", line) for line in text.splitlines() if line.startswith("| occluded"))
+    assert "| occluded | one | 0 of 2 | 0 to 66 % |" in one
+    assert "95 %: **missed**" in one
+    assert "| 2 of 2 |" in two
+    assert "99 %: reached; depth 1 mm: reached" in two
+    assert "one territory" not in text
+    listed = cohort.failures(cohort.by_row(records))
+    assert "refused" in listed
+    assert "20.0" in listed
+    assert cohort.failures(cohort.by_row(records[:0])) == "No failures."
 
 
 # -- what the scripts compare is the same thing ----------------------------------------------------------
