@@ -247,7 +247,7 @@ def rows_of(records: Sequence[dict[str, Any]]) -> str:
                     row,
                     views,
                     f"{good.sum()} of {len(good)}",
-                    f"{100 * low:.0f} to {100 * high:.0f} %",
+                    f"{100 * max(low, 0.0):.0f} to {100 * high:.0f} %",
                     f"{np.median(mpe):.2f}",
                     f"{np.median(values(group, views, 'mpe_at_peak_mm')):.2f}",
                     f"{np.median(mtre):.2f}",
