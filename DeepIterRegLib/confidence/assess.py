@@ -10,6 +10,7 @@ import numpy as np
 from DeepIterRegLib.alignment import Points
 from DeepIterRegLib.confidence.features import AXES, AXIS_NAMES, MaskedView, features
 from DeepIterRegLib.confidence.model import SHIPPED, SHIPPED_SKULL, ConfidenceModel, load_model
+from DeepIterRegLib.geometry import SUCCESS_MM
 from DeepIterRegLib.registration import Confidence
 
 MOST_REASONS = 4
@@ -92,6 +93,8 @@ def with_skull(
         "skull_score": score,
         "skull_distance_mm": distance_mm,
         "skull_loss": best_score - score,
+        # The distance is itself an estimate of the error: on which side of the limit it lies counts most.
+        "skull_beyond_mm": min(max(distance_mm - SUCCESS_MM, -1.0), 1.0),
     }
     probability, error_mm = model.predict(seen)
     state = model.state(probability)

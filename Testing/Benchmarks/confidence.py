@@ -76,7 +76,7 @@ FALLING = [
     "uncertain_shift_v",
     "uncertain_shift_depth",
 ]
-SKULL_RISING, SKULL_FALLING = ["skull_score"], ["skull_distance_mm", "skull_loss"]
+SKULL_RISING, SKULL_FALLING = ["skull_score"], ["skull_distance_mm", "skull_beyond_mm", "skull_loss"]
 SIGN = {**dict.fromkeys(RISING + SKULL_RISING, 1), **dict.fromkeys(FALLING + SKULL_FALLING, -1)}
 VESSELS = (*RISING, *FALLING)
 # What each shipped model looks at.
@@ -112,11 +112,13 @@ def standard(x: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndar
     return low, high, cut.mean(axis=0), np.maximum(cut.std(axis=0), 1e-6)
 
 
-def logistic(x: np.ndarray, y: np.ndarray, signs: np.ndarray, penalty: float = 0.03) -> Linear:
+def logistic(x: np.ndarray, y: np.ndarray, signs: np.ndarray, penalty: float = 0.003) -> Linear:
     """Logistic regression in which every feature speaks in its own direction or not at all.
 
     Features without a direction (share of the image covered, of veins, of vessels cut off) were tried: left out, the area
-    under the ROC stays the same. Boosted trees were tried: 0.980 where this reached 0.994.
+    under the ROC stays the same. Tried on 548 registrations, cross-validated: `penalty` 0.1 to 0.001 (0.993, 0.995, 0.996, 0.995,
+    0.995), logarithms of the distances (the same), features cut at their medians (the same), boosted trees (0.981 where this
+    reached 0.987 on the vessels; 0.997 where it reached 0.996 with the skull, as many accepted).
     """
     low, high, middle, spread = standard(x)
     z = (np.clip(x, low, high) - middle) / spread
