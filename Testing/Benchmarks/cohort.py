@@ -30,7 +30,7 @@ NOTES = {
 }
 SMALL_RADIUS_MM = 0.7
 # For judging the confidence, patients of these seeds are also registered wrongly, on purpose.
-MIXED_SEEDS = range(4000, 4060)
+MIXED_SEEDS = range(4000, 4064)
 MIXED_OFF, STRANGER_MM = 25.0, 60.0
 
 
