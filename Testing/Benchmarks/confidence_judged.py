@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ]
     for name, path in (
         ("Vessels and skull", SHIPPED_SKULL),
-        ("Vessels alone, as where a run has no mask frame", SHIPPED),
+        ("Vessels alone, of the same poses (which were found with the skull)", SHIPPED),
     ):
         model = load_model(path)
         p, expected_mm = np.array([model.predict(row["features"]) for row in rows]).T
