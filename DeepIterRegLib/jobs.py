@@ -9,7 +9,7 @@ import hashlib
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import numpy as np
 
 from DeepIterRegLib.angiogram import Angiogram
-from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings, read_angiogram
+from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings, loaded_spacing_mm, read_angiogram
 from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
@@ -246,11 +246,20 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
         dsa_vessels=first.dsa_vessels,
         initial_pose=partial(read_pose, str(init)) if from_file else None,
         reference=partial(read_pose, job.reference) if job.reference else None,
-        landmarks=partial(read_landmarks, job.landmarks, job.dsa_landmarks) if job.landmarks else None,
+        landmarks=partial(_read_landmarks, job.landmarks, job.dsa_landmarks, job.dsa) if job.landmarks else None,
         further=tuple(view(run) for run in job.further),
         refine_geometry=job.refine_geometry,
         between_runs=job.between_runs,
     )
+
+
+def _read_landmarks(path: Path, dsa_path: Path | None, dsa: Path) -> Landmarks | PlacedLandmarks:
+    """Points placed on the DSA lie where its file's own spacing put it, not one given by --pixel-spacing."""
+    spacing_mm = None
+    if dsa_path is not None:
+        with suppress(InputError):  # said where the DSA itself is read
+            spacing_mm = loaded_spacing_mm(dsa)
+    return read_landmarks(path, dsa_path, spacing_mm)
 
 
 def register_case(

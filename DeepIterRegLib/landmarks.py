@@ -47,21 +47,24 @@ class PlacedLandmarks:
     names : tuple of str
     points_cta_mm, on_dsa_mm : (N, 3)
         RAS mm of the CTA, and of Slicer's world: the DSA as loaded, or the detector's image of a result, in C-arm RAS.
+    loaded_spacing_mm
+        Row and column spacing of the DSA as loaded; None for the C-arm's.
     """
 
     names: tuple[str, ...]
     points_cta_mm: np.ndarray
     on_dsa_mm: np.ndarray
+    loaded_spacing_mm: tuple[float, float] | None = None
 
     def on(self, carm: CArm) -> Landmarks:
-        """With the pixels of the DSA, whose spacing as loaded is the C-arm's.
+        """With the pixels of the DSA.
 
         Raises
         ------
         InputError
             Points that lie on neither image, by name.
         """
-        row_mm, column_mm = carm.pixel_spacing_mm
+        row_mm, column_mm = self.loaded_spacing_mm or carm.pixel_spacing_mm
         loaded = self.on_dsa_mm[:, :2] / (-column_mm, -row_mm)  # an axial slice in LPS, rows downwards
         pixels = pixels_on_image(self.on_dsa_mm, np.c_[loaded, self.on_dsa_mm[:, 2]], carm)
         lost = [name for name, found in zip(self.names, np.isfinite(pixels).all(axis=1), strict=True) if not found]
@@ -101,10 +104,13 @@ class LandmarkError:
     error_mm: float
 
 
-def read_landmarks(path: Path, dsa_path: Path | None = None) -> Landmarks | PlacedLandmarks:
+def read_landmarks(
+    path: Path, dsa_path: Path | None = None, loaded_spacing_mm: tuple[float, float] | None = None
+) -> Landmarks | PlacedLandmarks:
     """Landmarks of a CSV file with the columns x, y, z (RAS mm of the CTA), column, row (px) and, if wanted, name.
 
-    Or of two point lists of 3D Slicer (.mrk.json) in the same order: on the CTA, and with `dsa_path` on the DSA.
+    Or of two point lists of 3D Slicer (.mrk.json) in the same order: on the CTA, and with `dsa_path` on the DSA, which
+    was loaded with `loaded_spacing_mm` (as `PlacedLandmarks` has it).
 
     Raises
     ------
@@ -124,7 +130,7 @@ def read_landmarks(path: Path, dsa_path: Path | None = None) -> Landmarks | Plac
             raise InputError(
                 f"{path.name} has {len(labels)} points and {dsa_path.name} {len(others)}: the same are needed in the same order."
             )
-        return PlacedLandmarks(labels, on_cta, on_dsa)
+        return PlacedLandmarks(labels, on_cta, on_dsa, loaded_spacing_mm)
     reader = csv_lines(path, "The table of landmarks", "give a CSV file with --landmarks")
     header = [name.strip().lower() for name in next(reader, [])]
     missing = [name for name in COLUMNS if name not in header]

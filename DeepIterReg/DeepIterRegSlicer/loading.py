@@ -10,14 +10,14 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
-from DeepIterRegLib.dicom.geometry_tags import look_up
-from DeepIterRegLib.dicom.header import Header, open_header
+from DeepIterRegLib.dicom.geometry_tags import spacing_in_file_mm
+from DeepIterRegLib.dicom.header import open_header
 from DeepIterRegLib.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
 from DeepIterRegLib.dicom.kept import keep_header
 from DeepIterRegLib.dicom.pixels import check_decodable, decode
 from DeepIterRegLib.dicom.reader import check_xa
 from DeepIterRegLib.dicom.times import read_times
-from DeepIterRegSlicer.angiograms import AS_IN_FILE, HEADER, PIXELS
+from DeepIterRegSlicer.angiograms import HEADER, PIXELS
 
 Node = Any
 
@@ -40,13 +40,7 @@ def loadAngiogram(path: Path) -> Node:
     stored = decode(header)
     times_s, _ = read_times(header, len(stored))
     attributes = {HEADER: keep_header(header), PIXELS: "stored"}
-    return _intoScene(stored, times_s, "s", _spacing(header, stored), attributes)
-
-
-def _spacing(header: Header, stored: np.ndarray) -> tuple[float, float]:
-    """Row, column spacing on the detector, for rulers; 1 mm where the file does not tell."""
-    found = look_up(header, stored.shape[1], stored.shape[2], AS_IN_FILE).found.get("pixel_spacing_mm")
-    return (1.0, 1.0) if found is None else found.value
+    return _intoScene(stored, times_s, "s", spacing_in_file_mm(header, *stored.shape[1:]), attributes)
 
 
 def _intoScene(

@@ -131,6 +131,12 @@ def look_up(header: Header, rows: int, columns: int, options: GeometryOptions) -
     return lookup
 
 
+def spacing_in_file_mm(header: Header, rows: int, columns: int) -> tuple[float, float]:
+    """Row and column spacing with which viewers place the run; 1 mm where the file does not tell."""
+    found = look_up(header, rows, columns, GeometryOptions()).found.get("pixel_spacing_mm")
+    return (1.0, 1.0) if found is None else found.value
+
+
 def _look_up_one(header: Header, name: str, options: GeometryOptions, lookup: Lookup) -> None:
     low, high = _RANGES[name]
     source = SOURCES[name]

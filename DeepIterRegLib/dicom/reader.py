@@ -9,7 +9,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from DeepIterRegLib.angiogram import Angiogram, PatientMotion
-from DeepIterRegLib.dicom.geometry_tags import read_carm
+from DeepIterRegLib.dicom.geometry_tags import read_carm, spacing_in_file_mm
 from DeepIterRegLib.dicom.header import Header, open_header, tag_name
 from DeepIterRegLib.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
 from DeepIterRegLib.dicom.options import GeometryOptions
@@ -72,6 +72,16 @@ def read_angiogram(
     ds = header.dataset
     read_carm(header, int(ds.Rows), int(ds.Columns), options)  # its errors come before seconds of decoding
     return angiogram_of_stored(decode(header), header, options, subtraction)
+
+
+def loaded_spacing_mm(path: str | Path) -> tuple[float, float]:
+    """Row and column spacing with which a viewer places the run of a file, whatever options say of it."""
+    path = Path(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return 1.0, 1.0
+    header = open_header(path)
+    check_xa(header, path)
+    return spacing_in_file_mm(header, int(header.dataset.Rows), int(header.dataset.Columns))
 
 
 def angiogram_of_stored(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from DeepIterRegLib.dicom import read_angiogram
+from DeepIterRegLib.dicom import GeometryOptions, read_angiogram
 from DeepIterRegLib.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import mpe_mm
 from DeepIterRegLib.jobs import Case, RegisterJob, case_of_files, register_case
@@ -140,3 +141,30 @@ def test_landmarks_are_asked_for_by_name(patient_folder: Path) -> None:
     job = RegisterJob(patient_folder / "cta.nii.gz", patient_folder / "dsa.dcm", init="landmarks")
     with pytest.raises(InputError, match="give a table with --landmarks"):
         case_of_files(job)
+
+
+def test_points_on_the_dsa_as_loaded_keep_their_pixels(patient_folder: Path, tmp_path: Path) -> None:
+    """Slicer placed the DSA by its file's spacing, whatever --pixel-spacing corrects it to."""
+    carm = read_angiogram(patient_folder / "dsa.dcm").carm
+    pixels = np.random.default_rng(4).uniform(20, 200, (6, 2))
+    row_mm, column_mm = carm.pixel_spacing_mm
+    places = {"cta": np.zeros((6, 3)), "dsa": np.c_[pixels * (column_mm, row_mm), np.zeros(6)]}
+    for name, positions in places.items():
+        points = [{"position": p.tolist(), "label": str(n)} for n, p in enumerate(positions)]
+        lists = {"markups": [{"coordinateSystem": "LPS", "controlPoints": points}]}
+        (tmp_path / f"{name}.mrk.json").write_text(json.dumps(lists), encoding="utf-8")
+    corrected = GeometryOptions(pixel_spacing_mm=(0.5 * row_mm, 0.5 * column_mm))
+    job = RegisterJob(
+        patient_folder / "cta.nii.gz",
+        patient_folder / "dsa.dcm",
+        corrected,
+        landmarks=tmp_path / "cta.mrk.json",
+        dsa_landmarks=tmp_path / "dsa.mrk.json",
+    )
+    read = case_of_files(job).landmarks
+    assert read is not None
+    placed = read().on(read_angiogram(job.dsa, corrected).carm)
+    np.testing.assert_allclose(placed.pixels, pixels, atol=1e-6)
+    absent = case_of_files(replace(job, dsa=tmp_path / "absent.dcm")).landmarks
+    assert absent is not None
+    absent()  # that there is no DSA is said where it is read
