@@ -363,6 +363,31 @@ def _turn_about_source(poses: np.ndarray, offset_mm: np.ndarray, carm: CArm) -> 
     return pose.matrix(rotation, source - rotation @ source) @ poses
 
 
+class Correlation:
+    """Sum of products of a target with images in a wider window, for all shifts, by FFT.
+
+    Attributes
+    ----------
+    images : (batch, channels, rows, columns) float32
+        To be drawn into; as large as the transforms like it.
+    """
+
+    def __init__(self, target: np.ndarray, wide: CArm, batch: int) -> None:
+        """`target` (channels, rows, columns) on the grid of which `wide` is the window."""
+        self._shape = (next_fast_len(wide.rows, real=True), next_fast_len(wide.columns, real=True))
+        self._spectra = torch.fft.rfft2(torch.tensor(target), s=self._shape).conj().resolve_conj()
+        # Memory of torch's is aligned: its transforms round by address, and one seed must give the same bits.
+        self._memory = torch.zeros((batch, len(target), *self._shape))
+        self.images: np.ndarray = self._memory.numpy()
+
+    def products(self, count: int) -> np.ndarray:
+        """Products (count, rows, columns) with the first images, summed over the channels; the first index is no shift."""
+        spectra = torch.fft.rfft2(self._memory[:count])
+        spectra *= self._spectra
+        products: np.ndarray = torch.fft.irfft2(spectra.sum(dim=1), s=self._shape).numpy()
+        return products
+
+
 class _Correlator:
     """Normalised cross-correlation of a target with wider images, over all shifts, by FFT.
 
@@ -377,13 +402,10 @@ class _Correlator:
         step_mm = carm.pixel_spacing_mm[0] / carm.magnification
         margin = int(np.ceil(reach_mm / step_mm))
         wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
-        self.shape = (next_fast_len(wide.rows, real=True), next_fast_len(wide.columns, real=True))
         self.wide, self.margin, self.target = wide, margin, target
-        self.spectra = torch.fft.rfft2(torch.tensor(target.image), s=self.shape).conj().resolve_conj()
+        self.correlation = Correlation(target.image, wide, self.batch)
         rows, columns = np.flatnonzero(target.valid.any(axis=1)), np.flatnonzero(target.valid.any(axis=0))
         self.box = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
-        # Memory of torch's is aligned: its transforms round by address, and one seed must give the same bits.
-        self.images = torch.zeros((self.batch, 3, *self.shape))
         self.sums = np.zeros((self.batch, 2, wide.rows + 1, wide.columns + 1))
 
     def best_shifts(self, points: Points, cameras: np.ndarray, saturation_mm: float) -> tuple[np.ndarray, np.ndarray]:
@@ -416,8 +438,6 @@ class _Correlator:
     def _products(self, points: Points, cameras: np.ndarray, saturation_mm: float) -> tuple[np.ndarray, np.ndarray]:
         """Products (B, rows, columns) of target and images for each shift of the window, and the images' running sums."""
         n = len(cameras)
-        images, sums = self.images[:n], self.sums[:n]
-        splat_oriented(points, cameras, self.target, self.wide, saturation_mm, images.numpy(), sums)
-        spectra = torch.fft.rfft2(images)
-        spectra *= self.spectra
-        return torch.fft.irfft2(spectra.sum(dim=1), s=self.shape).numpy(), sums
+        sums = self.sums[:n]
+        splat_oriented(points, cameras, self.target, self.wide, saturation_mm, self.correlation.images[:n], sums)
+        return self.correlation.products(n), sums

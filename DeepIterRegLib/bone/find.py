@@ -13,9 +13,7 @@ from functools import cache, cached_property
 
 import numba
 import numpy as np
-import torch
 from scipy import ndimage
-from scipy.fft import next_fast_len
 
 from DeepIterRegLib import alignment_kernels
 from DeepIterRegLib.alignment import (
@@ -37,6 +35,7 @@ from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.rendering.splat import pixel_intrinsics
 from DeepIterRegLib.search import (
     PEAKS,
+    Correlation,
     SearchSettings,
     _in_box,
     _rotation_grid,
@@ -426,8 +425,6 @@ def _exhaustive(
     wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
     poses = _rotation_grid(centre_cta_mm, start, carm, box)
     cameras, _ = camera_matrices(poses, points.origin_mm, carm)
-    shape = (next_fast_len(wide.rows, real=True), next_fast_len(wide.columns, real=True))
-    spectra = torch.fft.rfft2(torch.tensor(target.image), s=shape).conj().resolve_conj()
     rows, columns = np.flatnonzero(target.valid.any(axis=1)), np.flatnonzero(target.valid.any(axis=0))
     if not len(rows):
         raise InputError("Too little of the mask frame is visible for the skull to be found in it.")
@@ -437,7 +434,7 @@ def _exhaustive(
         pixel_intrinsics(wide),
         _knee(points, carm, target.taps, knee),
     )
-    images = torch.zeros((batch, 2, *shape))  # torch's for its alignment, as in search._Correlator
+    correlation = Correlation(target.image, wide, batch)
     sums = np.zeros((batch, 2, wide.rows + 1, wide.columns + 1))
     score, shift = np.empty((len(poses), PEAKS), np.float32), np.empty((len(poses), PEAKS, 2), np.int64)
     for first in range(0, len(poses), batch):
@@ -452,11 +449,12 @@ def _exhaustive(
             intrinsics,
             target.taps,
             knee_mm,
-            images[:n].numpy(),
+            correlation.images[:n],
             sums[:n],
         )
-        products = torch.fft.irfft2((torch.fft.rfft2(images[:n]) * spectra).sum(dim=1), s=shape).numpy()
-        alignment_kernels.summits(products, sums[:n], window, 2 * margin + 1, 1.0, score[these], shift[these])
+        alignment_kernels.summits(
+            correlation.products(n), sums[:n], window, 2 * margin + 1, 1.0, score[these], shift[these]
+        )
     best = np.argsort(-score.ravel(), kind="stable")[: box.candidates]
     offset_px = shift.reshape(-1, 2)[best] - margin
     offset_mm = -offset_px * np.array([carm.pixel_spacing_mm[1], carm.pixel_spacing_mm[0]])
