@@ -155,15 +155,20 @@ def _identity(case: Case) -> str:
     return json.dumps(case, sort_keys=True)
 
 
-def _read_records(path: Path, key: str) -> dict[str, dict[str, Any]]:
-    """Records of these settings, the last of each case; a line cut short by an interruption is left out."""
+def records_of(name: str, options: Options) -> list[dict[str, Any]]:
+    """What the script `name`.py has on record, the last of each case, whatever its settings."""
+    return list(_read_records(options.results / f"{name}.jsonl").values())
+
+
+def _read_records(path: Path, key: str | None = None) -> dict[str, dict[str, Any]]:
+    """Records, of these settings if given, the last of each case; a line cut short by an interruption is left out."""
     records = {}
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         try:
             record = json.loads(line)
         except json.JSONDecodeError:
             continue
-        if record.get("settings") == key:
+        if key is None or record.get("settings") == key:
             records[_identity(record["case"])] = record
     return records
 

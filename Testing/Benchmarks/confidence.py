@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +12,7 @@ from typing import Any
 import benchmarking
 import numpy as np
 from benchmarking import table, verdict
+from cohort import STRANGER_MM
 from outcomes import wilson
 from scipy import optimize
 
@@ -23,7 +23,6 @@ from DeepIterRegLib.geometry.mpe import SUCCESS_MM
 FOLDS = 5
 REJECT = 0.2
 LEAST_ACCEPT = 0.9  # a set of cases without a hard one must not lead to a careless limit
-WORST_MM = 60.0  # what a wrong patient's "error" counts as
 MOST_WRONG, LEAST_RIGHT, LEAST_AUC, MOST_ECE = 0.01, 0.90, 0.97, 0.03
 
 # On which side each feature is good: a model that took the opposite from chance in the cases would be wrong elsewhere.
@@ -114,15 +113,6 @@ TARGETS: dict[str, tuple[str, str, Callable[[float], bool]]] = {
 }
 
 
-def cases(path: Path) -> list[dict[str, Any]]:
-    """Every registration on record, with its patient's seed."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        record = json.loads(line)
-        rows += [{**row, "seed": record["case"]["seed"], "commit": record["commit"]} for row in record["rows"]]
-    return rows
-
-
 # -- the model -------------------------------------------------------------------------------------------
 
 
@@ -157,7 +147,7 @@ def linear_error(x: np.ndarray, error_mm: np.ndarray, signs: np.ndarray, penalty
     """The same for the logarithm of the error, by least squares."""
     low, high, middle, spread = standard(x)
     z = (np.clip(x, low, high) - middle) / spread
-    target = np.log(np.clip(error_mm, 0.2, WORST_MM))
+    target = np.log(np.clip(error_mm, 0.2, STRANGER_MM))
     ridge = np.sqrt(penalty * len(z)) * np.eye(z.shape[1])
     bounds = np.where(signs < 0, 0.0, -np.inf), np.where(signs > 0, 0.0, np.inf)
     matrix = np.concatenate([z, ridge])
@@ -311,7 +301,7 @@ def plot(
         title=f"By outcome, area under ROC {auc(p, y):.3f}",
     )
     middle.legend(loc="upper center")
-    capped = np.clip(error_mm, 0.2, WORST_MM)
+    capped = np.clip(error_mm, 0.2, STRANGER_MM)
     right.loglog(expected_mm[y], capped[y], "o", ms=3, color="#2ca02c", alpha=0.6)
     right.loglog(expected_mm[~y], capped[~y], "o", ms=3, color="#d62728", alpha=0.6)
     right.plot([0.2, 60], [0.2, 60], color="0.7", lw=1)
@@ -366,7 +356,8 @@ def train(names: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> Trained:
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = benchmarking.parse("confidence", __doc__ or "", argv)
-    rows = cases(options.results / "confidence_cases.jsonl")
+    records = benchmarking.records_of("confidence_cases", options)
+    rows = [{**row, "seed": record["case"]["seed"]} for record in records for row in record["rows"]]
     error_mm = np.array([row["mpe_mm"] for row in rows])
     y, seeds = error_mm < SUCCESS_MM, np.array([row["seed"] for row in rows])
     kinds = np.array([row["kind"] for row in rows])
@@ -400,9 +391,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         best.model.reject,
         options.results / "confidence.png",
     )
-    benchmarking.write_result(
-        "confidence", "Confidence: how often it is right about being right", body(rows, trained), options
-    )
+    title = "Confidence: how often it is right about being right"
+    benchmarking.write_result("confidence", title, body(rows, trained), options, records)
 
 
 def body(rows: Sequence[dict[str, Any]], trained: dict[str, Trained]) -> str:
@@ -430,18 +420,15 @@ def body(rows: Sequence[dict[str, Any]], trained: dict[str, Trained]) -> str:
     ]
     for name, made in trained.items():
         p, accept, reject = made.probability, made.model.accept, made.model.reject
-        chosen = p >= accept
-        wrong = int((chosen & ~y).sum())
-        low, high = wilson(wrong, int(chosen.sum()))
-        ratio = np.abs(np.log(made.expected_mm / np.clip(error_mm, 0.2, WORST_MM)))
+        ratio = np.abs(np.log(made.expected_mm / np.clip(error_mm, 0.2, STRANGER_MM)))
         signs = np.array([SIGN[feature] for feature in made.model.names])
         x = np.array([[row["features"][feature] for feature in made.model.names] for row in rows])
         transfers = [[row, *transferred(x, y, signs, seeds, of_row == row)] for row in np.unique(of_row)]
         weights = sorted(zip(made.model.names, made.model.right.weight, strict=True), key=lambda item: -abs(item[1]))
         parts += [
             f"## {name[0].upper()}{name[1:]}",
-            f"Accepted from {accept:.3f}, rejected below {reject:g}. Of {int(chosen.sum())} accepted {wrong} are wrong: 95 % interval "
-            f"{max(low, 0):.1%} to {high:.1%}. The expected error is off by a factor of {np.exp(np.median(ratio)):.2f} in the median. "
+            f"Accepted from {accept:.3f}, rejected below {reject:g}. {wrong_of_accepted(p, y, accept)} "
+            f"The expected error is off by a factor of {np.exp(np.median(ratio)):.2f} in the median. "
             f"What counts most (standardised): {', '.join(f'{feature} {w:+.2f}' for feature, w in weights[:8])}.",
             "Trained, calibrated and limited on the other rows of the [cohort](cohort.md):",
             table(
@@ -452,6 +439,14 @@ def body(rows: Sequence[dict[str, Any]], trained: dict[str, Trained]) -> str:
             table(["kind", "right", "accepted", "look closely", "rejected"], by_kind(p, y, kinds, accept, reject)),
         ]
     return "\n\n".join([*parts, TRIED, "![Reliability diagram](confidence.png)"])
+
+
+def wrong_of_accepted(p: np.ndarray, y: np.ndarray, accept: float) -> str:
+    """How many of the accepted are wrong, with its interval."""
+    chosen = p >= accept
+    wrong = int((chosen & ~y).sum())
+    low, high = wilson(wrong, int(chosen.sum()))
+    return f"Of {int(chosen.sum())} accepted {wrong} are wrong: 95 % interval {max(low, 0):.1%} to {high:.1%}."
 
 
 def by_kind(p: np.ndarray, y: np.ndarray, kinds: np.ndarray, accept: float, reject: float) -> list[list[str]]:

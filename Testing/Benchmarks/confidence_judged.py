@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,8 +38,7 @@ def registrations(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = benchmarking.parse("confidence_judged", __doc__ or "", argv)
-    lines = (options.results / "cohort.jsonl").read_text(encoding="utf-8").splitlines()
-    records = [json.loads(line) for line in lines]
+    records = benchmarking.records_of("cohort", options)
     rows = registrations(records)
     error_mm = np.array([row["mpe_mm"] for row in rows])
     y = error_mm < SUCCESS_MM
@@ -58,9 +56,6 @@ def main(argv: Sequence[str] | None = None) -> None:
         model = load_model(path)
         p, expected_mm = np.array([model.predict(row["features"]) for row in rows]).T
         reached, apart = confidence.figures(p, y, model.accept), confidence.figures(p[unseen], y[unseen], model.accept)
-        chosen = p >= model.accept
-        wrong = int((chosen & ~y).sum())
-        low, high = confidence.wilson(wrong, int(chosen.sum()))
         figures = [
             [title, f"{reached[key]:.3f}", f"{apart[key]:.3f}", target, verdict(ok(reached[key]))]
             for key, (title, target, ok) in confidence.TARGETS.items()
@@ -68,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         parts += [
             f"## {name}",
             table(["", "measured", f"{UNSEEN} only", "target", ""], figures),
-            f"Of {int(chosen.sum())} accepted {wrong} are wrong: 95 % interval {max(low, 0):.1%} to {high:.1%}.",
+            confidence.wrong_of_accepted(p, y, model.accept),
             "By kind: right / wrong in each state.",
             table(
                 ["kind", "right", "accepted", "look closely", "rejected"],

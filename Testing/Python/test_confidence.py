@@ -255,6 +255,9 @@ def test_skull_speaks_for_and_against(by_distance: list[dict[str, float]]) -> No
     assert fits.expected_error_mm < elsewhere.expected_error_mm
     assert elsewhere.state == "rejected"
     assert any("skull" in reason.lower() for reason in elsewhere.reasons)
+    far = assess(POINTS, [VIEW], displaced(9.0), MASK.centre_mm)
+    # What speaks against the vessels is said whatever the skull says.
+    assert set(with_skull(far, 0.4, 0.4, 1.0).reasons) & set(far.reasons)
     assert {"skull_score", "skull_loss", "score"} <= set(fits.features)
 
 

@@ -84,7 +84,7 @@ def test_script_writes_models_that_load(tmp_path: Path) -> None:
                 }
                 for i in range(20 * seed, 20 * seed + 20)
             ]
-            file.write(json.dumps({"case": {"seed": seed}, "commit": "none", "rows": rows}) + "\n")
+            file.write(json.dumps({"case": {"seed": seed}, "commit": "none", "jobs": 1, "rows": rows}) + "\n")
     training.main(["--small", "--results", str(tmp_path)])
     for path, names in training.MODELS.values():
         model = load_model(tmp_path / path.name)
