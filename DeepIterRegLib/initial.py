@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from DeepIterRegLib.alignment import FIND, Points, View, make_targets, zncc
+from DeepIterRegLib.bone import SKULL_IS_CLEAR, Skull
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.progress import Progress
@@ -23,7 +24,6 @@ from DeepIterRegLib.segmentation.dsa import DsaMasks
 from DeepIterRegLib.volume import Volume
 
 if TYPE_CHECKING:
-    from DeepIterRegLib.bone import Skull
     from DeepIterRegLib.network.model import PoseNetwork
 
 ShouldStop = Callable[[], bool]
@@ -34,9 +34,6 @@ ACCEPTANCE_ROWS, ACCEPTANCE_POINTS, ACCEPTANCE_SIGMA_PX = 128, 6000, 1.0
 _LEAST_VEINS_MM2 = 100.0
 # Poses nearer to each other than this, mm on the detector, are left to the last levels to choose from.
 _NEAR_MM = 10.0
-# A skull that fits the mask frame so well (gradient correlation) says where the head is, and no search is needed. On development
-# phantoms whose skulls differ between CTA and run the right fits had 0.31 to 0.68, those of wrong poses up to 0.17.
-SKULL_IS_CLEAR = 0.35
 
 
 @dataclass(frozen=True)

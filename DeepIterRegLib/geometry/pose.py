@@ -69,6 +69,32 @@ def offset_about(pose: Array, centre_cta_mm: Array, rotation: Array, translation
     return matrix(rotation, moved) @ pose
 
 
+def depth_reversed(pose: Array, centre_cta_mm: Array, source_mm: Array) -> Array:
+    """Poses (..., 4, 4) from which a head alike on both sides casts nearly the same shadow (Necker reversal).
+
+    The head is mirrored along the ray through its centre, which leaves a parallel projection as it is, and through its
+    sagittal plane, taken to be the CTA's x = const through the centre, which leaves the head as it is; together they are a
+    rotation. Seen from the side and turned by an angle, the head looks as if turned by the opposite one.
+
+    Parameters
+    ----------
+    pose : (..., 4, 4)
+        ``cta_to_carm``.
+    centre_cta_mm : (3,)
+        Stays where it is, RAS mm of the CTA.
+    source_mm : (3,)
+        Of the rays, C-arm RAS.
+    """
+    xp = namespace(pose)
+    centre = transform(pose, centre_cta_mm[None])[..., 0, :]
+    ray = centre - source_mm
+    ray = ray / xp.sqrt(xp.sum(ray**2, axis=-1))[..., None]
+    eye = like([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]], pose)
+    along_ray = eye - 2 * ray[..., :, None] * ray[..., None, :]
+    rotation = along_ray @ pose[..., :3, :3] * like([-1.0, 1.0, 1.0], pose)
+    return matrix(rotation, centre - (rotation @ centre_cta_mm[..., None])[..., 0])
+
+
 def skew(vector: Array) -> Array:
     """Cross-product matrices (..., 3, 3) of vectors (..., 3): skew(a) @ b = a x b."""
     xp = namespace(vector)

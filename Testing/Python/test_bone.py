@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,12 +13,12 @@ from scipy import ndimage
 
 from DeepIterRegLib.alignment import move
 from DeepIterRegLib.angiogram import Angiogram
-from DeepIterRegLib.bone import BoneSettings, Skull
+from DeepIterRegLib.bone import BoneSettings, Skull, find
 from DeepIterRegLib.bone.find import _equations, make_bone_target, mask_frame
 from DeepIterRegLib.bone.skull import about, skull_points
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
-from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient
+from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, second_run
 from DeepIterRegLib.phantom.settings import DIFFERENT_SKULL, CtaSettings, OffsetSettings, RunSettings, ViewSettings
 from DeepIterRegLib.subtraction import subtract, to_log
 from DeepIterRegLib.volume import Volume, load_volume
@@ -77,6 +78,39 @@ def test_skull_of_a_phantom_is_found(patient: Patient, angiogram: Angiogram, tru
     assert mpe_mm(angiogram.carm, start, truth, patient.cta.centre_mm) > 20
     assert mpe_mm(angiogram.carm, found.poses[0], truth, patient.cta.centre_mm) < 3
     assert found.runner_up < 0.9
+
+
+def test_where_the_grid_shows_only_the_reverse_the_skull_is_found(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lateral = second_run(patient, "lateral", seed=0)
+    run, centre = lateral.run, patient.cta.centre_mm
+    valid = run.frames.min(axis=0) > 0
+    result = subtract(to_log(run.frames.astype(np.float32), 0.5), valid, mask_frames=run.mask_frames)
+    angiogram = Angiogram(result.frames, run.carm, run.frame_times_s, valid, result.unsubtracted)
+    truth = np.asarray(run.motion[run.mask_frames[-1]] @ lateral.cta_to_carm)
+    reverse = pose.depth_reversed(truth, centre, np.array(run.carm.source_mm))
+    assert mpe_mm(run.carm, reverse, truth, centre) > 20
+    monkeypatch.setattr(find, "_exhaustive", lambda *_: (reverse[None], np.zeros(1)))
+    found = Skull(patient.cta, (angiogram,)).find(pose.radiological(centre))
+    assert mpe_mm(run.carm, found.poses[0], truth, centre) < 3
+
+
+def test_where_no_fit_is_clear_the_skull_is_looked_for_again(
+    patient: Patient, angiogram: Angiogram, truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, centre, steps_deg = pose.radiological(patient.cta.centre_mm), patient.cta.centre_mm, []
+    search = find._exhaustive
+
+    def blind_at_first(*given: Any) -> tuple[np.ndarray, np.ndarray]:
+        steps_deg.append(given[4].rotation_step_deg)
+        return search(*given) if len(steps_deg) > 1 else (start[None], np.zeros(1))
+
+    monkeypatch.setattr(find, "_exhaustive", blind_at_first)
+    found = Skull(patient.cta, (angiogram,), SETTINGS).find(start)
+    assert mpe_mm(angiogram.carm, found.poses[0], truth, centre) < 3
+    assert len(steps_deg) == 2
+    assert steps_deg[1] < 0.8 * steps_deg[0]
 
 
 def test_agreement_knows_a_wrong_pose(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:

@@ -170,6 +170,33 @@ def test_offset_turns_about_the_centre_and_shifts_in_carm_axes():
     np.testing.assert_allclose(pose.transform(pose.radiological(centre), centre[None]), np.zeros((1, 3)), atol=1e-12)
 
 
+def test_reversed_in_depth_a_head_alike_on_both_sides_casts_the_same_shadow():
+    carm = view(80, 10)
+    source = np.array(carm.source_mm)
+    centre = np.array([10.0, -40.0, 700.0])
+    half = np.random.default_rng(3).normal(size=(50, 3)) * 60
+    head, mirrored = centre + half, centre + half * [-1.0, 1.0, 1.0]
+    turned = pose.offset_about(
+        pose.radiological(centre),
+        centre,
+        pose.euler_deg_to_rotation(np.array([20.0, -8.0, 30.0])),
+        np.array([5.0, 20, 9]),
+    )
+    reverse = pose.depth_reversed(turned, centre, source)
+    # Each point comes to lie where its mirror image lay, but for a shift along the ray through the centre.
+    moved = pose.transform(reverse, mirrored) - pose.transform(turned, head)
+    ray = pose.transform(turned, centre[None])[0] - source
+    np.testing.assert_allclose(np.cross(moved, ray / np.linalg.norm(ray)), 0, atol=1e-10)
+    assert np.abs(moved).max() > 30
+    np.testing.assert_allclose(pose.inverse(reverse) @ reverse, np.eye(4), atol=1e-11)
+    assert np.linalg.det(reverse[:3, :3]) == pytest.approx(1)
+    np.testing.assert_allclose(pose.depth_reversed(reverse, centre, source), turned, atol=1e-9)
+    many = pose.depth_reversed(
+        torch.from_numpy(np.stack([turned, reverse])), torch.from_numpy(centre), torch.from_numpy(source)
+    )
+    np.testing.assert_allclose(many, np.stack([reverse, turned]), atol=1e-9)
+
+
 # -- RAS and LPS -----------------------------------------------------------------------------------
 
 
