@@ -13,7 +13,7 @@ import numpy as np
 import torch
 
 from DeepIterRegLib.alignment import FIND, Points, View, make_targets, zncc
-from DeepIterRegLib.bone import SKULL_IS_CLEAR, Skull
+from DeepIterRegLib.bone import Skull
 from DeepIterRegLib.errors import InputError
 from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.progress import Progress
@@ -128,8 +128,8 @@ def initial_pose(
     if init in ("bone", "auto") and scene.skull is not None:
         asked = start if given is None else given
         # By default a run that came subtracted is nothing to warn of.
-        bone, fit = _bone_poses(scene.skull, asked, report, records, warnings if init == "bone" else [], should_stop)
-        by_skull = len(bone) > 0 and (init == "bone" or fit >= SKULL_IS_CLEAR)
+        bone, clear = _bone_poses(scene.skull, asked, report, records, warnings if init == "bone" else [], should_stop)
+        by_skull = len(bone) > 0 and (init == "bone" or clear)
         if init == "bone" and not len(bone):
             warnings[-1] += " The search was used instead."
     if by_skull:
@@ -204,20 +204,20 @@ def _bone_poses(
     records: list[StageRecord],
     warnings: list[str],
     should_stop: ShouldStop | None,
-) -> tuple[np.ndarray, float]:
-    """Poses (K, 4, 4) of the skull and how well it fits; none, and a warning, where it cannot be seen."""
+) -> tuple[np.ndarray, bool]:
+    """Poses (K, 4, 4) of the skull and whether it fits clearly; none, and a warning, where it cannot be seen."""
     begin = time.perf_counter()
     report("Bone", 0.0)
     try:
         found = skull.find(start, should_stop)
     except InputError as error:
         warnings.extend(f"The skull was not asked: {problem}" for problem in error.problems)
-        return np.zeros((0, 4, 4)), 0.0
+        return np.zeros((0, 4, 4)), False
     finally:
         report("Bone", 1.0)
     seconds = time.perf_counter() - begin
     records.append(StageRecord("Bone", "gradient correlation", found.score, found.scores, seconds, len(found.scores)))
-    return found.poses, found.score
+    return found.poses, found.clear
 
 
 def _agreed(scene: Scene, skull: Skull, poses: np.ndarray, found: Found, saturation_mm: float, seed: int) -> Found:
