@@ -164,7 +164,7 @@ def _weigh_three(taps, out, middle, a1, b1, a2, b2, a3, b3):  # type: ignore[no-
 
 
 @nb.njit(**FAST)
-def _blur(image, scratch, taps, n):  # type: ignore[no-untyped-def]
+def blur(image, scratch, taps, n):  # type: ignore[no-untyped-def]
     """Separable symmetric filter over rows and columns of n values each; taps[0] is the centre. Zero outside.
 
     scratch (rows, columns * n) says how much of image (at least rows, at least columns * n), from the first on, is meant.
@@ -277,7 +277,7 @@ def products(  # type: ignore[no-untyped-def]
             _splat_with_derivatives(
                 points, tangents, weights, cameras[b], centres[b], lever_mm, intrinsics, direction_weight, image
             )
-            _blur(image.reshape(rows, -1), scratch.reshape(rows, -1), taps, CHANNELS * WIDTH)
+            blur(image.reshape(rows, -1), scratch.reshape(rows, -1), taps, CHANNELS * WIDTH)
             gram = np.zeros((WIDTH, WIDTH), np.float64)
             sums = np.zeros(WIDTH, np.float64)
             cross = np.zeros(WIDTH, np.float64)
@@ -337,7 +337,7 @@ def oriented_images(  # type: ignore[no-untyped-def]
             sine[k + 1, j + 1] += as_ * w11
         scratch = np.empty((rows, columns), np.float32)
         for n in range(3):
-            _blur(images[b, n], scratch, taps, 1)
+            blur(images[b, n], scratch, taps, 1)
         one, two = sums[b, 0], sums[b, 1]
         for k in range(rows):
             line = 0.0

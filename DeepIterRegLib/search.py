@@ -156,7 +156,7 @@ def search(
         settings.levels,
         settings.saturation_mm,
         seed=seed,
-        allowed=lambda poses: _in_box(poses, start, centre_cta_mm, settings),
+        allowed=lambda poses: in_box(poses, start, centre_cta_mm, settings),
         on_progress=None if on_progress is None else lambda done, score: on_progress(0.4 + 0.6 * done, score),
         should_stop=should_stop,
     )
@@ -201,7 +201,7 @@ def climb(
     return Found(poses, trace[-1], tuple(trace))
 
 
-def _in_box(poses: np.ndarray, start: np.ndarray, centre_cta_mm: np.ndarray, settings: SearchSettings) -> np.ndarray:
+def in_box(poses: np.ndarray, start: np.ndarray, centre_cta_mm: np.ndarray, settings: SearchSettings) -> np.ndarray:
     """Which poses (K, 4, 4) lie in the search box, with a quarter to spare.
 
     Uphill may lead out of it, mostly along the beam, where a head too small or too large matches anything.
@@ -319,7 +319,7 @@ def exhaustive(
     they are; a shift of the head would change the view by atan(shift / SOD), up to 3 degrees at 40 mm.
     """
     carm = target.carm
-    poses = _rotation_grid(centre_cta_mm, start, carm, settings)
+    poses = rotation_grid(centre_cta_mm, start, carm, settings)
     cameras, _ = camera_matrices(poses, points.origin_mm, carm)
     correlate = _Correlator(target, settings.translation_mm)
     values, shifts = [], []
@@ -335,10 +335,10 @@ def exhaustive(
     score, shift = np.concatenate(values).ravel(), np.concatenate(shifts).reshape(-1, 2)
     best = np.argsort(-score, kind="stable")[: settings.candidates]
     offset_mm = -shift[best] * np.array([carm.pixel_spacing_mm[1], carm.pixel_spacing_mm[0]])
-    return _turn_about_source(np.repeat(poses, PEAKS, axis=0)[best], offset_mm, carm), score[best]
+    return turn_about_source(np.repeat(poses, PEAKS, axis=0)[best], offset_mm, carm), score[best]
 
 
-def _rotation_grid(centre_cta_mm: np.ndarray, start: np.ndarray, carm: CArm, settings: SearchSettings) -> np.ndarray:
+def rotation_grid(centre_cta_mm: np.ndarray, start: np.ndarray, carm: CArm, settings: SearchSettings) -> np.ndarray:
     """Start pose (N, 4, 4) turned about the head's centre, which is put on the central ray at several depths."""
     reach = settings.rotation_deg
     angles = np.linspace(-reach, reach, max(1, int(np.ceil(2 * reach / settings.rotation_step_deg)) + 1))
@@ -352,7 +352,7 @@ def _rotation_grid(centre_cta_mm: np.ndarray, start: np.ndarray, carm: CArm, set
     return pose.matrix(rotation, along - rotation @ centre_cta_mm)
 
 
-def _turn_about_source(poses: np.ndarray, offset_mm: np.ndarray, carm: CArm) -> np.ndarray:
+def turn_about_source(poses: np.ndarray, offset_mm: np.ndarray, carm: CArm) -> np.ndarray:
     """Poses turned about the source so that the principal point's content moves by offsets (N, 2) on the detector."""
     u, v, d = carm.axes
     towards = offset_mm[:, :1] * u + offset_mm[:, 1:] * v

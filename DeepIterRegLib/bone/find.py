@@ -37,9 +37,9 @@ from DeepIterRegLib.search import (
     PEAKS,
     Correlation,
     SearchSettings,
-    _in_box,
-    _rotation_grid,
-    _turn_about_source,
+    in_box,
+    rotation_grid,
+    turn_about_source,
 )
 from DeepIterRegLib.volume import Volume
 
@@ -308,7 +308,7 @@ class Skull:
         for level in settings.levels:
             target, equations, before = shown.target(level), self._equations(shown, level), poses
             poses, scores, _ = self._climb(equations, target.carm, before, level.iterations, should_stop)
-            outside = ~_in_box(poses, start, centre, box)
+            outside = ~in_box(poses, start, centre, box)
             if outside.any():  # uphill may lead far along the beam: back to where it began
                 poses[outside] = before[outside]
                 scores[outside] = equations(poses[outside])[0]
@@ -319,7 +319,7 @@ class Skull:
             trace.append(float(scores[0]))
             if level is settings.levels[0]:  # a skull is nearly alike on both sides: what was found may be the reverse
                 reverse = pose.depth_reversed(poses, centre, np.array(target.carm.source_mm))
-                poses = np.concatenate([poses, reverse[_in_box(reverse, start, centre, box)]])
+                poses = np.concatenate([poses, reverse[in_box(reverse, start, centre, box)]])
         return BoneFound(poses, trace[-1], runner_up, tuple(trace))
 
 
@@ -456,7 +456,7 @@ def _exhaustive(
     carm = target.carm
     margin = int(np.ceil(box.translation_mm * carm.magnification / carm.pixel_spacing_mm[0]))
     wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
-    poses = _rotation_grid(centre_cta_mm, start, carm, box)
+    poses = rotation_grid(centre_cta_mm, start, carm, box)
     cameras, _ = camera_matrices(poses, points.origin_mm, carm)
     rows, columns = np.flatnonzero(target.valid.any(axis=1)), np.flatnonzero(target.valid.any(axis=0))
     if not len(rows):
@@ -491,4 +491,4 @@ def _exhaustive(
     best = np.argsort(-score.ravel(), kind="stable")[: box.candidates]
     offset_px = shift.reshape(-1, 2)[best] - margin
     offset_mm = -offset_px * np.array([carm.pixel_spacing_mm[1], carm.pixel_spacing_mm[0]])
-    return _turn_about_source(np.repeat(poses, PEAKS, axis=0)[best], offset_mm, carm), score.ravel()[best]
+    return turn_about_source(np.repeat(poses, PEAKS, axis=0)[best], offset_mm, carm), score.ravel()[best]

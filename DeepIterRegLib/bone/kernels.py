@@ -7,7 +7,7 @@ import math
 import numba as nb
 import numpy as np
 
-from DeepIterRegLib.alignment_kernels import WIDTH, _blur
+from DeepIterRegLib.alignment_kernels import WIDTH, blur
 from DeepIterRegLib.rendering.splat_kernels import FAST, MIN_DEPTH_MM, to_pixel
 
 
@@ -87,7 +87,7 @@ def gradient_products(  # type: ignore[no-untyped-def]
         for b in range(job, cameras.shape[0], n_jobs):
             image[:] = 0
             _splat_with_derivatives(points, weights, cameras[b], centres[b], lever_mm, intrinsics, image)
-            _blur(image.reshape(rows, -1), scratch.reshape(rows, -1), taps, WIDTH)
+            blur(image.reshape(rows, -1), scratch.reshape(rows, -1), taps, WIDTH)
             gram = np.zeros((WIDTH, WIDTH), np.float64)
             cross = np.zeros(WIDTH, np.float64)
             for k in range(1, rows - 1):
@@ -160,7 +160,7 @@ def gradient_images(points, weights, cameras, intrinsics, taps, knee, images, su
             image[k, j + 1] += a * (1 - fk) * fj
             image[k + 1, j] += a * fk * (1 - fj)
             image[k + 1, j + 1] += a * fk * fj
-        _blur(image, scratch, taps, 1)
+        blur(image, scratch, taps, 1)
         images[b] = 0
         across, down = images[b, 0], images[b, 1]
         compressed_gradient(image, knee, across, down)

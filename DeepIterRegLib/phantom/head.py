@@ -36,7 +36,7 @@ class Head:
 
 
 @njit(cache=True)
-def _ellipsoid(
+def blend_ellipsoid(
     hu: np.ndarray,
     origin: np.ndarray,
     spacing: float,
@@ -77,7 +77,7 @@ def _ellipsoid(
 
 
 @njit(cache=True)
-def _rod(
+def blend_rod(
     hu: np.ndarray,
     origin: np.ndarray,
     spacing: float,
@@ -135,7 +135,7 @@ def make_head(rng: np.random.Generator) -> Head:
         box = tuple(
             np.array(b, dtype=np.float64) if b is not None else e for b, e in zip((low, high), everywhere, strict=True)
         )
-        _ellipsoid(
+        blend_ellipsoid(
             hu,
             LOW_MM,
             SPACING_MM,
@@ -148,7 +148,7 @@ def make_head(rng: np.random.Generator) -> Head:
         )
 
     def rod(start: Vector, end: Vector, radius: float, value: float, noise_hu: float = 0.0) -> None:
-        _rod(
+        blend_rod(
             hu,
             LOW_MM,
             SPACING_MM,

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from DeepIterRegLib.geometry import pose
-from DeepIterRegLib.phantom.head import AIR_HU, LOW_MM, SPACING_MM, Head, _ellipsoid, _rod
+from DeepIterRegLib.phantom.head import AIR_HU, LOW_MM, SPACING_MM, Head, blend_ellipsoid, blend_rod
 from DeepIterRegLib.phantom.settings import SkullSettings
 
 _HINGE_MM = np.array([0.0, -6.0, -34.0])  # between the condyles; the jaw turns about x
@@ -57,11 +57,11 @@ def with_headrest(head: Head, rng: np.random.Generator) -> Head:
     tilt = rng.uniform(-8, 8)
     low, high = np.array([-75.0 + tilt, -115.5, -150.0]), np.array([75.0 + tilt, -112.5, rng.uniform(20, 80)])
     middle = (low + high) / 2
-    _ellipsoid(things, LOW_MM, SPACING_MM, middle, np.full(3, 1e3), 150.0, _UNUSED, 0.0, low, high)
+    blend_ellipsoid(things, LOW_MM, SPACING_MM, middle, np.full(3, 1e3), 150.0, _UNUSED, 0.0, low, high)
     even = np.zeros(np.array(things.shape) // 2 + 1, np.float32)
     for _ in range(2):
         side = rng.choice([-1.0, 1.0])
         start = np.array([side * rng.uniform(60, 88), rng.uniform(-110, 60), rng.uniform(-150, -60)])
         end = start + np.array([0, rng.uniform(-60, 60), rng.uniform(60, 160)])
-        _rod(things, LOW_MM, SPACING_MM, start, end, 0.7, 6000.0, even, 0.0)
+        blend_rod(things, LOW_MM, SPACING_MM, start, end, 0.7, 6000.0, even, 0.0)
     return Head(np.maximum(head.hu, things), head.origin_mm)
