@@ -28,6 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Benchmarks"))
 import benchmarking
 import clean
 import cohort
+import confidence_judged
 import end_to_end
 import experiments
 import outcomes
@@ -133,6 +134,19 @@ def test_cohort_counts_refusals_and_names_failures() -> None:
     assert "refused" in listed
     assert "20.0" in listed
     assert cohort.failures(cohort.by_row(records[:0])) == "No failures."
+
+
+def test_confidence_is_judged_on_what_was_not_refused_with_the_skull_and_alone() -> None:
+    found, refused = {"mpe_mm": 0.5, "features": {"score": 0.4}}, {"error": "No pose."}
+    records = [
+        {"case": {"seed": 1}, "rows": {"occluded": {"one": found, "two": refused, "off": found}}},
+        {"case": {"seed": 1, "alone": True}, "rows": {"occluded": {"one": found, "two": found, "stranger": refused}}},
+    ]
+    kinds = confidence_judged.BY_DEFAULT
+    together = confidence_judged.registrations(records, {**kinds, **confidence_judged.STARTED_OFF}, alone=False)
+    assert [row["kind"] for row in together] == ["one view", "one view, started off"]
+    alone = confidence_judged.registrations(records, kinds, alone=True)
+    assert [(row["row"], row["kind"]) for row in alone] == [("occluded", "one view"), ("occluded", "two views")]
 
 
 # -- what the scripts compare is the same thing ----------------------------------------------------------
