@@ -56,6 +56,10 @@ _POORLY_DETERMINED_MM = 2.5
 # The last stage with the skull: grid and points of the vessels, steps.
 _SKULL_ROWS, _SKULL_POINTS, _SKULL_SIGMA_PX, _SKULL_ITERATIONS = 256, 30000, 1.0, 12
 _WITH_SKULL = "ZNCC and gradient correlation"
+_SKULL_ONLY = (
+    "The vessels hardly match, only the skull does: check that the masks show vessels, "
+    "and that the CTA's mask has those of the DSA."
+)
 
 
 @dataclass(frozen=True)
@@ -229,7 +233,7 @@ def register(
     InputError
         Nothing to register, or settings and inputs that do not fit.
     RegistrationError
-        No pose explains the image.
+        No pose explains the image, neither its vessels nor, where mask frames show it, the skull.
     Cancelled
         `should_stop` said so.
     """
@@ -287,11 +291,11 @@ def register(
         report("Correct views", 1.0)
     views = _view_records(scene, current, corrected, settings)
     score = float(np.mean([view.score for view in views]))
-    _refuse_no_match(score)
+    skull = _agreements(scene, current)
+    _refuse_no_match(score, skull)
     report("Confidence", 0.0)
     shown = [MaskedView(v.channels, v.valid, v.carm, m) for v, m in zip(scene.views, masks, strict=True)]
     confidence = assess(scene.points, shown, current, cta.centre_mm, seed=settings.seed)
-    skull = _agreements(scene, current)
     if skull:
         worst = max(skull.values(), key=lambda agreement: agreement.distance_mm)
         confidence = with_skull(confidence, worst.score, worst.best_score, worst.distance_mm)
@@ -310,6 +314,7 @@ def register(
             *doubts,
             *started.warnings,
             *_warnings(runs, views, started.init, current, radiological, settings),
+            *((_SKULL_ONLY,) if not score > _NO_MATCH else ()),
             *_skull_warnings(skull, len(runs)),
             *_warnings_of_corrections(views, corrected),
         ),
@@ -332,7 +337,7 @@ def find_pose(
         No pose explains the image.
     """
     found, _, _ = _start_and_climb(scene, start, start, settings, _Clock(), say_nothing, should_stop)
-    _refuse_no_match(scene_zncc(scene, found.cta_to_carm, settings.search.saturation_mm, settings.seed))
+    _refuse_no_match(scene_zncc(scene, found.cta_to_carm, settings.search.saturation_mm, settings.seed), {})
     return found.cta_to_carm
 
 
@@ -375,12 +380,14 @@ def _start_and_climb(
     return found, started, records
 
 
-def _refuse_no_match(score: float) -> None:
-    if not score > _NO_MATCH:
-        raise RegistrationError(
-            f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}): check that both are of the same "
-            "patient, that angles, SID and SOD are right, and look at the masks with `deepiterreg segment`."
-        )
+def _refuse_no_match(score: float, skull: dict[int, BoneAgreement]) -> None:
+    """Refuse a pose that neither the vessels speak for nor the skull, in every run whose mask frame shows it."""
+    if score > _NO_MATCH or (skull and all(agreement.fits for agreement in skull.values())):
+        return
+    raise RegistrationError(
+        f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}): check that both are of the same "
+        "patient, that angles, SID and SOD are right, and look at the masks with `deepiterreg segment`."
+    )
 
 
 def make_scene(

@@ -44,9 +44,10 @@ from DeepIterRegLib.search import (
 from DeepIterRegLib.volume import Volume
 
 ShouldStop = Callable[[], bool]
-# See `BoneFound.clear`. Of 149 views of development phantoms whose skulls differ between CTA and run, 141 were clear at the first look
-# (none wrong, gradient correlation 0.39 to 0.70, best pose elsewhere 0.3 to 0.9 of it), and wrong ones had up to 0.33, or up to 0.42
-# with another pose as good. Reversed in depth (`pose.depth_reversed`) wrong ones have up to 0.51, 0.8 of the right one's.
+# See `BoneFound.clear`, and for the score `BoneAgreement.fits`. Of 149 views of development phantoms whose skulls differ between CTA
+# and run, 141 were clear at the first look (none wrong, gradient correlation 0.39 to 0.70, best pose elsewhere 0.3 to 0.9 of it), and
+# wrong ones had up to 0.33, or up to 0.42 with another pose as good. Reversed in depth (`pose.depth_reversed`) wrong ones have up to
+# 0.51, 0.8 of the right one's.
 _CLEAR_SCORE, _CLEAR_RUNNER_UP = 0.35, 0.9
 _NEIGHBOUR_MM = 10.0
 _STILL_MM = 0.02  # a smaller step ends a climb
@@ -173,6 +174,11 @@ class BoneAgreement:
     score: float
     best_score: float
     distance_mm: float
+
+    @property
+    def fits(self) -> bool:
+        """Whether the skull alone is evidence for the pose."""
+        return self.score >= _CLEAR_SCORE
 
 
 @dataclass(frozen=True)

@@ -16,10 +16,12 @@ from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.bone import BoneSettings, Skull, find
 from DeepIterRegLib.bone.find import _equations, make_bone_target, mask_frame
 from DeepIterRegLib.bone.skull import about, skull_points
-from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, second_run
 from DeepIterRegLib.phantom.settings import DIFFERENT_SKULL, CtaSettings, OffsetSettings, RunSettings, ViewSettings
+from DeepIterRegLib.pipeline import RegistrationSettings, register
+from DeepIterRegLib.segmentation.dsa import DsaMasks
 from DeepIterRegLib.subtraction import subtract, to_log
 from DeepIterRegLib.volume import Volume, load_volume
 
@@ -127,6 +129,26 @@ def test_agreement_knows_a_wrong_pose(patient: Patient, angiogram: Angiogram, tr
     assert wrong.best_score > wrong.score
     right_score, wrong_score = skull.scores(np.stack([truth, off]))
     assert wrong_score < 0.8 * right_score
+
+
+def test_where_only_the_skull_matches_there_is_a_result_and_no_error(
+    patient: Patient, angiogram: Angiogram, truth: np.ndarray
+) -> None:
+    """Masks that show something else than vessels, once with the mask frame and once without."""
+    streak = np.zeros(angiogram.valid.shape, dtype=np.float32)
+    streak[250:254, 60:460] = 1
+    nothing = np.zeros(streak.shape, dtype=bool)
+    wrong = DsaMasks(-streak, streak, streak > 0, streak > 0, nothing, np.where(streak > 0, 0, np.nan))
+    vessels = patient.cta.with_voxels(patient.cta.voxels > 1000)
+    settings = RegistrationSettings(init="file", levels=(), near_levels=())
+    result = register(patient.cta, angiogram, settings, cta_mask=vessels, dsa_masks=wrong, initial_pose=truth)
+    assert result.score < 0.15
+    assert any("only the skull does" in warning for warning in result.warnings)
+    assert result.confidence is not None
+    assert result.confidence.state != "accepted"
+    subtracted = replace(angiogram, unsubtracted=None)
+    with pytest.raises(RegistrationError, match="No pose of the CTA explains the DSA"):
+        register(patient.cta, subtracted, settings, cta_mask=vessels, dsa_masks=wrong, initial_pose=truth)
 
 
 def test_what_has_no_skull_is_refused(patient: Patient, angiogram: Angiogram) -> None:

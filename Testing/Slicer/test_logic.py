@@ -251,9 +251,12 @@ def test_mask_instead_of_a_cta(patient: tuple[Any, Any], patient_folder: Path) -
 def test_nothing_matches_is_a_sentence_in_the_panels_words(
     patient: tuple[Any, Any], patient_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    import DeepIterRegLib.bone.find
     import DeepIterRegLib.pipeline
 
-    monkeypatch.setattr(DeepIterRegLib.pipeline, "_NO_MATCH", 2.0)  # no score is that high
+    # No score is that high.
+    monkeypatch.setattr(DeepIterRegLib.pipeline, "_NO_MATCH", 2.0)
+    monkeypatch.setattr(DeepIterRegLib.bone.find, "_CLEAR_SCORE", 2.0)
     logic = DeepIterRegLogic()
     with pytest.raises(
         RegistrationError, match=r"No pose of the CTA explains the DSA.*the segmentation's preview"
