@@ -337,8 +337,10 @@ def find_pose(
         No pose explains the image.
     """
     found, _, _ = _start_and_climb(scene, start, start, settings, _Clock(), say_nothing, should_stop)
-    _refuse_no_match(scene_zncc(scene, found.cta_to_carm, settings.search.saturation_mm, settings.seed), {})
-    return found.cta_to_carm
+    current = found.cta_to_carm
+    score = scene_zncc(scene, current, settings.search.saturation_mm, settings.seed)
+    _refuse_no_match(score, _agreements(scene, current))
+    return current
 
 
 def _start_and_climb(

@@ -330,6 +330,7 @@ class Skull:
 
 
 def _clear_first(found: BoneFound) -> tuple[bool, float]:
+    """Rank of a find: an unclear one does not outrank a clear one by its score."""
     return found.clear, found.score
 
 
