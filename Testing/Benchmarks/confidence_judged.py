@@ -98,21 +98,15 @@ def judged(model: ConfidenceModel, rows: Sequence[dict[str, Any]], picture: Path
     return [*parts, f"![Reliability diagram]({picture.name})"]
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    options = benchmarking.parse("confidence_judged", __doc__ or "", argv, jobs=min(benchmarking.cores(), 4))
-    seeds = SMALL_SEEDS if options.small else SEEDS
-    extra = {"small": True} if options.small else {}
-    cases: list[Case] = [{"seed": seed, **how, **extra} for how in ({}, {"alone": True}) for seed in seeds]
-    records = benchmarking.run_cases(
-        "confidence_judged", cases, run_case, cohort.settings_of_all(options.small), options
-    )
+def page(records: Sequence[dict[str, Any]], folder: Path) -> str:
+    """What all records come to, with and without the skull; its pictures go into the folder."""
     rows = registrations(records, {**BY_DEFAULT, **STARTED_OFF}, alone=False)
     parts = [
         f"Registrations of {sum(len(r['rows']) for r in records if not r['case'].get('alone'))} patients made as those of the "
         "[cohort](cohort.md): as by default with one view and two, from starts up to 25 deg and 25 mm off, and of a stranger's CTA. "
         f'The models and their limits as they ship; of the row "{UNSEEN}" they have seen no patient.',
         "## Vessels and skull",
-        *judged(load_model(SHIPPED_SKULL), rows, options.results / "confidence_judged.png"),
+        *judged(load_model(SHIPPED_SKULL), rows, folder / "confidence_judged.png"),
     ]
     alone = registrations(records, BY_DEFAULT, alone=True)
     if alone:
@@ -120,9 +114,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         parts += [
             "## Vessels alone",
             "As if no run had its mask frame: the search in the default's place, and the starts off as above.",
-            *judged(load_model(SHIPPED), alone, options.results / "confidence_judged_alone.png"),
+            *judged(load_model(SHIPPED), alone, folder / "confidence_judged_alone.png"),
         ]
-    benchmarking.write_result("confidence_judged", "Confidence, judged", "\n\n".join(parts), options, records)
+    return "\n\n".join(parts)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    options = benchmarking.parse("confidence_judged", __doc__ or "", argv, jobs=min(benchmarking.cores(), 4))
+    seeds = SMALL_SEEDS if options.small else SEEDS
+    extra = {"small": True} if options.small else {}
+    cases: list[Case] = [{"seed": seed, **how, **extra} for how in ({}, {"alone": True}) for seed in seeds]
+    settings = cohort.settings_of_all(options.small)
+    records = benchmarking.run_cases("confidence_judged", cases, run_case, settings, options)
+    benchmarking.write_result(
+        "confidence_judged", "Confidence, judged", page(records, options.results), options, records
+    )
 
 
 if __name__ == "__main__":

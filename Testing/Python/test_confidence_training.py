@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
 from pathlib import Path
@@ -69,7 +70,6 @@ def test_no_weight_has_the_wrong_sign() -> None:
 
 
 def test_script_writes_models_that_load(tmp_path: Path) -> None:
-    """Of the training script; then those that ship are judged on the same made-up registrations, as if of the cohort."""
     pytest.importorskip("sklearn")
     x, _, error_mm = made_up(240)
     features = [{**dict.fromkeys(REASONS, 0.0), **dict(zip(NAMES, row.tolist(), strict=True))} for row in x]
@@ -96,15 +96,32 @@ def test_script_writes_models_that_load(tmp_path: Path) -> None:
     text = (tmp_path / "confidence.md").read_text()
     assert "240 registrations of 24 phantom patients" in text
     assert "tested on" in text
+
+
+def test_shipped_models_are_judged_with_and_without_the_skull(tmp_path: Path) -> None:
+    """On made-up registrations, as if of the cohort."""
+    x, _, error_mm = made_up(240)
+    features = [{**dict.fromkeys(REASONS, 0.0), **dict(zip(NAMES, row.tolist(), strict=True))} for row in x]
     found = [{"mpe_mm": float(mm), "features": of} for mm, of in zip(error_mm, features, strict=True)]
-    with (tmp_path / "cohort.jsonl").open("w") as file:
-        for seed in range(60):
-            of_rows = {"occluded": dict(zip(("one", "two", "off"), found[4 * seed :], strict=False))}
-            of_rows["arterial phase"] = {"one": found[4 * seed + 3], "two": {"error": "Refused."}}
-            record = {"case": {"seed": seed, "mixed": True}, "commit": "none", "jobs": 1, "rows": of_rows}
-            file.write(json.dumps(record) + "\n")
-    judging.main(["--results", str(tmp_path)])
-    text = (tmp_path / "confidence_judged.md").read_text()
-    assert "240 registrations of 120 patients" in text
-    assert f"{int((error_mm < 5).sum())} right" in text
-    assert (tmp_path / "confidence_judged.png").stat().st_size > 10_000
+    records = []
+    for seed in range(60):
+        one, two, off, stranger = found[4 * seed : 4 * seed + 4]
+        of_rows = {
+            "occluded": {"one": one, "two": two, "off": off},
+            "arterial phase": {"stranger": stranger, "two": {"error": "Refused."}},
+        }
+        records.append({"case": {"seed": seed}, "rows": of_rows})
+    by_vessels = [
+        {"case": {"seed": seed, "alone": True}, "rows": {row: {"one": of}}}
+        for seed, (row, of) in enumerate(zip(itertools.cycle(("occluded", "arterial phase")), found))
+    ]
+    skull = judging.page(records, tmp_path)
+    alone = judging.page([*records, *by_vessels], tmp_path)
+    assert "120 patients" in skull
+    assert f"240 registrations, {int((error_mm < 5).sum())} right" in skull
+    assert "Vessels alone" not in skull
+    assert alone.startswith(skull)
+    # Those registered by vessels alone, and those started off, where the skull was not asked either.
+    assert f"{240 + 60} registrations, {int((error_mm < 5).sum() + (error_mm[2::4] < 5).sum())} right" in alone
+    for name in ("confidence_judged.png", "confidence_judged_alone.png"):
+        assert (tmp_path / name).stat().st_size > 10_000
