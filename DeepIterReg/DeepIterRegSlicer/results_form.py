@@ -78,15 +78,17 @@ class ResultsForm:
         if confidence is None:
             ui.confidenceValueLabel.text = _("unknown: registered by an older version")
             return
+        from DeepIterRegLib.registration import percent  # loaded already: there is a registration
+
         words = {
             "accepted": _("Accepted"),
             "look closely": _("Look closely"),
             "rejected": _("Rejected: do not rely on it"),
         }
-        ui.confidenceValueLabel.text = _(
-            "{state}. {percent:.0f} % likely to be right; expected error {error:.1f} mm"
-        ).format(
-            state=words[confidence.state], percent=100 * confidence.probability, error=confidence.expected_error_mm
+        ui.confidenceValueLabel.text = _("{state}. {percent} likely to be right; expected error {error:.1f} mm").format(
+            state=words[confidence.state],
+            percent=percent(confidence.probability).capitalize(),
+            error=confidence.expected_error_mm,
         )
         ui.reasonsLabel.text = "\n".join(confidence.reasons)
         ui.reasonsLabel.visible = bool(confidence.reasons)

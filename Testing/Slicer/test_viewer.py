@@ -172,8 +172,8 @@ def test_colour_of_the_tint(shown: SimpleNamespace) -> None:
 # -- how far to trust it ---------------------------------------------------------------------------------------
 
 
-def withConfidence(outcome: Any, state: Any, reasons: tuple[str, ...] = ()) -> Any:
-    confidence = Confidence(0.12, 9.4, state, reasons, {"score": 0.1})
+def withConfidence(outcome: Any, state: Any, reasons: tuple[str, ...] = (), probability: float = 0.12) -> Any:
+    confidence = Confidence(probability, 9.4, state, reasons, {"score": 0.1})
     return replace(outcome, registration=replace(outcome.registration, confidence=confidence))
 
 
@@ -186,6 +186,12 @@ def test_confidence_in_words(shown: SimpleNamespace, outcome: Any) -> None:
     assert ui.reasonsLabel.text == "Few vessels.\nThey cross."
     assert ui.showRejectedCheckBox.isHidden()
     assert composite().GetForegroundVolumeID() == nodes.projection.GetID()
+
+
+def test_panel_is_never_certain(shown: SimpleNamespace, outcome: Any) -> None:
+    nodes = added(shown, withConfidence(outcome, "accepted", probability=0.9999))
+    shown.ui.resultSelector.setCurrentNode(nodes.ctaToCarm)
+    assert shown.ui.confidenceValueLabel.text.startswith("Accepted. Over 99 % likely to be right")
 
 
 def test_a_rejected_result_is_shown_only_on_demand(shown: SimpleNamespace, outcome: Any) -> None:
