@@ -68,9 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     options = benchmarking.parse("confidence_cases", __doc__ or "", argv, jobs=min(benchmarking.cores(), 4))
     extra = {"small": True} if options.small else {}
     cases: list[Case] = [{"seed": seed, **extra} for seed in (SMALL_SEEDS if options.small else SEEDS)]
-    cases += [
-        {"seed": seed, "alone": True, **extra} for seed in (SMALL_ALONE_SEEDS if options.small else ALONE_SEEDS)
-    ]
+    cases += [{"seed": seed, "alone": True, **extra} for seed in (SMALL_ALONE_SEEDS if options.small else ALONE_SEEDS)]
     benchmarking.run_cases("confidence_cases", cases, run_case, {"version": 2, "off": [OFF, TWO_OFF]}, options)
 
 
