@@ -82,18 +82,20 @@ FOUND_WITH_SKULL = {"one view", "two views"}
 
 
 @dataclass(frozen=True)
-class Kind:
-    """A shipped model: its file, the features it looks at, and whether a registration is one of those it is trained on."""
+class Shipped:
+    """A model that ships: its file, the features it looks at, and whether it is trained on a registration."""
 
     path: Path
     names: tuple[str, ...]
-    of: Callable[[dict[str, Any]], bool]
+    trained_on: Callable[[dict[str, Any]], bool]
 
 
 MODELS = {
     # It speaks where there is no skull, so of poses that were found without one.
-    "vessels": Kind(SHIPPED, VESSELS, lambda row: row["kind"] not in FOUND_WITH_SKULL),
-    "vessels and skull": Kind(SHIPPED_SKULL, (*VESSELS, *SKULL_RISING, *SKULL_FALLING), lambda row: not row["alone"]),
+    "vessels": Shipped(SHIPPED, VESSELS, lambda row: row["kind"] not in FOUND_WITH_SKULL),
+    "vessels and skull": Shipped(
+        SHIPPED_SKULL, (*VESSELS, *SKULL_RISING, *SKULL_FALLING), lambda row: not row["alone"]
+    ),
 }
 
 TRIED = """## Tried and left
@@ -405,7 +407,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for record in records
         for row in record["rows"]
     ]
-    trained = {name: train(kind.names, [row for row in rows if kind.of(row)]) for name, kind in MODELS.items()}
+    trained = {name: train(ship.names, [row for row in rows if ship.trained_on(row)]) for name, ship in MODELS.items()}
     for name, made in trained.items():
         y, kinds = made.right, made.values("kind")
         card = {

@@ -100,20 +100,22 @@ def judged(model: ConfidenceModel, rows: Sequence[dict[str, Any]], picture: Path
 
 def page(records: Sequence[dict[str, Any]], folder: Path) -> str:
     """What all records come to, with and without the skull; its pictures go into the folder."""
+    by_vessels = [record for record in records if record["case"].get("alone")]
+    patients, patients_alone = sum(len(r["rows"]) for r in records), sum(len(r["rows"]) for r in by_vessels)
     rows = registrations(records, {**BY_DEFAULT, **STARTED_OFF}, alone=False)
     parts = [
-        f"Registrations of {sum(len(r['rows']) for r in records if not r['case'].get('alone'))} patients made as those of the "
+        f"Registrations of {patients - patients_alone} patients made as those of the "
         "[cohort](cohort.md): as by default with one view and two, from starts up to 25 deg and 25 mm off, and of a stranger's CTA. "
         f'The models and their limits as they ship; of the row "{UNSEEN}" they have seen no patient.',
         "## Vessels and skull",
         *judged(load_model(SHIPPED_SKULL), rows, folder / "confidence_judged.png"),
     ]
-    alone = registrations(records, BY_DEFAULT, alone=True)
-    if alone:
-        alone += registrations(records, STARTED_OFF, alone=False)
+    if by_vessels:
+        alone = registrations(records, BY_DEFAULT, alone=True) + registrations(records, STARTED_OFF, alone=False)
         parts += [
             "## Vessels alone",
-            "As if no run had its mask frame: the search in the default's place, and the starts off as above.",
+            f"Of {patients_alone} patients by the search in the default's place, as if no run had its mask frame "
+            "(but the head's motion was undone with it), and the starts off as above.",
             *judged(load_model(SHIPPED), alone, folder / "confidence_judged_alone.png"),
         ]
     return "\n\n".join(parts)

@@ -86,9 +86,9 @@ def test_script_writes_models_that_load(tmp_path: Path) -> None:
             ]
             file.write(json.dumps({"case": {"seed": seed}, "commit": "none", "jobs": 1, "rows": rows}) + "\n")
     training.main(["--small", "--results", str(tmp_path)])
-    for kind in training.MODELS.values():
-        model = load_model(tmp_path / kind.path.name)
-        assert model.names == kind.names
+    for shipped in training.MODELS.values():
+        model = load_model(tmp_path / shipped.path.name)
+        assert model.names == shipped.names
         p, mm = model.predict(features[0])
         assert 0 < p < 1
         assert mm > 0
@@ -124,6 +124,7 @@ def test_shipped_models_are_judged_with_and_without_the_skull(tmp_path: Path) ->
     assert f"240 registrations, {int((error_mm < 5).sum())} right" in skull
     assert "Vessels alone" not in skull
     assert alone.startswith(skull)
+    assert "Of 240 patients" in alone
     # Those registered by vessels alone, and those started off, where the skull was not asked either.
     assert f"{240 + 60} registrations, {int((error_mm < 5).sum() + (error_mm[2::4] < 5).sum())} right" in alone
     for name in ("confidence_judged.png", "confidence_judged_alone.png"):
