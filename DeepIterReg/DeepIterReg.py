@@ -112,7 +112,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def setup(self) -> None:
         """Build the panel; works without main window and without views."""
         ScriptedLoadableModuleWidget.setup(self)
-        from DeepIterRegLib.errors import InputError
+        from DeepIterRegLib.common.errors import InputError
         from DeepIterRegSlicer import dependencies
 
         try:
@@ -122,11 +122,11 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             label.wordWrap = True
             self.layout.addWidget(label)
             return
-        from DeepIterRegSlicer.geometry_form import GeometryForm
-        from DeepIterRegSlicer.manual_form import ManualForm
-        from DeepIterRegSlicer.results_form import ResultsForm
-        from DeepIterRegSlicer.study_form import StudyForm
-        from DeepIterRegSlicer.viewer_form import ViewerForm
+        from DeepIterRegSlicer.panel.geometry_form import GeometryForm
+        from DeepIterRegSlicer.panel.manual_form import ManualForm
+        from DeepIterRegSlicer.panel.results_form import ResultsForm
+        from DeepIterRegSlicer.panel.study_form import StudyForm
+        from DeepIterRegSlicer.panel.viewer_form import ViewerForm
 
         uiWidget = slicer.util.loadUI(resourcePath("UI/DeepIterReg.ui"))
         self.layout.addWidget(uiWidget)
@@ -310,8 +310,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _startRefinement(self) -> None:
         """From the pose shown, on what it was registered on."""
-        from DeepIterRegLib.errors import InputError
-        from DeepIterRegSlicer import results
+        from DeepIterRegLib.common.errors import InputError
+        from DeepIterRegSlicer.scene import results
 
         parameters = self._parameterNode
         if (inputs := results.inputsOf(parameters.result)) is None:
@@ -329,7 +329,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         return (p.cta, p.dsa) if p.dsa2 is None else (p.cta, p.dsa, p.dsa2)
 
     def _startPreview(self) -> None:
-        from DeepIterRegSlicer import preview
+        from DeepIterRegSlicer.scene import preview
 
         parameters = self._parameterNode
         case = self.logic.prepare(parameters.cta, parameters.dsa, self._options())
@@ -353,7 +353,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _guarded(self, action: Any) -> None:
         """Do it; a person's mistake is a sentence in the panel, a fault of ours a box with its traceback."""
-        from DeepIterRegLib.errors import InputError, RegistrationError
+        from DeepIterRegLib.common.errors import InputError, RegistrationError
 
         try:
             action()
@@ -421,7 +421,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._results.plot.draw()
 
     def _showProgress(self, event: Any) -> None:
-        from DeepIterRegSlicer.score_plot import overallProgress
+        from DeepIterRegSlicer.panel.score_plot import overallProgress
 
         self.ui.progressBar.value = max(
             self.ui.progressBar.value, round(1000 * overallProgress(event.step, event.done))
@@ -431,7 +431,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._results.plot.add(event.step, event.score)
 
     def _showFailure(self, error: BaseException | None) -> None:
-        from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
+        from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
 
         if error is None or isinstance(error, Cancelled):
             gone = any(node.GetScene() is not slicer.mrmlScene for node in self._jobNodes)
@@ -449,7 +449,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # -- the result ---------------------------------------------------------------------------------------
 
     def _showOutcome(self, outcome: Any) -> None:
-        from DeepIterRegSlicer import results
+        from DeepIterRegSlicer.scene import results, slice_view
 
         parameters = self._parameterNode or self._newParameterNode()
         nodes = self.logic.show(outcome, results.replaceable(parameters.result, self._jobNodes))
@@ -457,7 +457,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._shownResult = nodes.ctaToCarm
         with slicer.util.NodeModify(parameters.parameterNode):
             parameters.result = nodes.ctaToCarm
-            first, last = results.minipRange(nodes)
+            first, last = slice_view.minipRange(nodes)
             parameters.minipFirst, parameters.minipLast, parameters.minip = first + 1.0, last + 1.0, True
             parameters.view, parameters.showRejected = View.first, False
         self._showResult()
@@ -469,7 +469,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         result = self._parameterNode.result if self._parameterNode is not None else None
         self._shownResult, nodes = result, None
         if result is not None:
-            from DeepIterRegSlicer import results
+            from DeepIterRegSlicer.scene import results
 
             nodes = results.nodesOf(result)
         self._viewer.setNodes(nodes)
@@ -484,7 +484,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._showResult()
         parameters.showRejected = False  # agreed to for one result only
         if parameters.result is not None:
-            from DeepIterRegSlicer import results
+            from DeepIterRegSlicer.scene import results
 
             other = before is None or results.nodesOf(before).frames is not results.nodesOf(parameters.result).frames
             self._viewer.openOverlay(parameters, other)
@@ -494,7 +494,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             setattr(self._parameterNode, name, value)
 
     def _onPlaceCta(self) -> None:
-        from DeepIterRegSlicer import results
+        from DeepIterRegSlicer.scene import results
 
         if self._parameterNode.cta is not None:
             results.placeUnder(self._parameterNode.result, self._parameterNode.cta)

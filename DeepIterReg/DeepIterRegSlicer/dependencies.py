@@ -15,7 +15,7 @@ from pathlib import Path
 import slicer
 from packaging.requirements import Requirement
 
-from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.common.errors import InputError
 
 Ask = Callable[[str, str], bool]  # a question and its details; True to go on
 

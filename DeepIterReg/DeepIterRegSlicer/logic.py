@@ -22,13 +22,13 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 # The library's third-party packages may not be installed yet: they are imported where they are used.
 if TYPE_CHECKING:
-    from DeepIterRegLib.angiogram import Angiogram
-    from DeepIterRegLib.dicom import GeometryOptions, SubtractionSettings
-    from DeepIterRegLib.jobs import Case, Outcome
-    from DeepIterRegLib.progress import Progress
-    from DeepIterRegSlicer.angiograms import CArmValue
-    from DeepIterRegSlicer.prepared import ShownOutcome
-    from DeepIterRegSlicer.results import RegistrationNodes
+    from DeepIterRegLib.cases.case import Case, Outcome
+    from DeepIterRegLib.common.progress import Progress
+    from DeepIterRegLib.images.angiogram import Angiogram
+    from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings
+    from DeepIterRegSlicer.nodes.angiograms import CArmValue
+    from DeepIterRegSlicer.scene.prepare import ShownOutcome
+    from DeepIterRegSlicer.scene.results import RegistrationNodes
 
 Node = Any  # a vtkMRMLNode
 Init = Literal["radiological", "search", "network", "bone", "auto", "transform", "landmarks"]
@@ -114,6 +114,10 @@ def optionsOf(
     )
 
 
+# What a first registration imports.
+WARMED_UP = ("DeepIterRegLib.registration.pipeline", "DeepIterRegSlicer.nodes.loading", "DeepIterRegSlicer.scene.fill")
+
+
 class DeepIterRegLogic(ScriptedLoadableModuleLogic):
     """Load, register, show. `prepare` and `show` belong on the main thread, `run` on any."""
 
@@ -122,7 +126,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
         def load() -> None:
             try:
-                for name in ("DeepIterRegLib.pipeline", "DeepIterRegSlicer.loading", "DeepIterRegSlicer.results"):
+                for name in WARMED_UP:
                     importlib.import_module(name)
                 import numba
 
@@ -130,8 +134,10 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
                 numba.njit(lambda: None)()
                 # What was imported stays: garbage collection need not look through it again, a tenth of a second each time.
                 gc.freeze()
-            except ModuleNotFoundError:
-                return  # what is missing is said, and offered, at first use
+            except ModuleNotFoundError as error:
+                if (error.name or "").startswith("DeepIterReg"):
+                    raise
+                return  # a package that is missing is said, and offered, at first use
 
         thread = threading.Thread(target=load, name="DeepIterReg imports", daemon=True)
         thread.start()
@@ -143,9 +149,10 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         :return: the browser's proxy volume of a run, or the volume of a single frame.
         :raises InputError: no XA run, or one that cannot be decoded.
         """
-        from DeepIterRegSlicer import loading, mrml
+        from DeepIterRegSlicer import wording
+        from DeepIterRegSlicer.nodes import loading
 
-        with mrml.panelWords():
+        with wording.panelWords():
             return loading.loadAngiogram(Path(path))
 
     def cArmOf(self, dsaNode: Node, typed: GeometryOptions | None = None) -> dict[str, CArmValue]:
@@ -153,9 +160,10 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
         The first call copies what the DICOM file says to the node, so that a saved scene still has it.
         """
-        from DeepIterRegSlicer import angiograms, mrml
+        from DeepIterRegSlicer import wording
+        from DeepIterRegSlicer.nodes import angiograms
 
-        with mrml.panelWords():
+        with wording.panelWords():
             return angiograms.cArmOf(dsaNode, typed or angiograms.AS_IN_FILE)
 
     def register(self, ctaNode: Node, dsaNode: Node, **options: Any) -> RegistrationNodes:
@@ -172,10 +180,11 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
         :raises InputError: all that is wrong, as far as it can be seen without reading every voxel.
         """
-        from DeepIterRegLib.jobs import Case, FurtherView
-        from DeepIterRegLib.segmentation.cta import CtaSegmentation
+        from DeepIterRegLib.cases.case import Case, FurtherView
+        from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
         from DeepIterRegLib.segmentation.dsa import DsaSegmentation
-        from DeepIterRegSlicer import angiograms, mrml
+        from DeepIterRegSlicer.nodes import angiograms, landmarks, transforms, volumes
+        from DeepIterRegSlicer.nodes import masks as maskNodes
 
         options = options or RegistrationOptions()
         problems = _Problems()
@@ -185,7 +194,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
                 "Choose them the other way round."
             )
             problems.raiseAll()
-        cta = problems.of(lambda: mrml.ctaSource(ctaNode))
+        cta = problems.of(lambda: volumes.ctaSource(ctaNode))
         two = options.dsa2 is not None
         run = problems.of(
             lambda: angiograms.runSource(
@@ -198,20 +207,20 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         angiogram, carm = run if run is not None else (None, None)
         second = problems.of(lambda: self._secondRun(dsaNode, options), "DSA 2: ") if two else None
         masks = {
-            name: problems.of(partial(mrml.maskSource, node, cta))
+            name: problems.of(partial(maskNodes.maskSource, node, cta))
             for name, node in (("cta_vessels", options.vessels), ("cta_veins", options.veins))
             if node is not None and cta is not None
         }
         if options.dsaMask is not None and run is not None:
-            masks["dsa_vessels"] = problems.of(lambda: mrml.dsaMaskSource(options.dsaMask, dsaNode))
+            masks["dsa_vessels"] = problems.of(lambda: maskNodes.dsaMaskSource(options.dsaMask, dsaNode))
         poses: dict[str, Any] = {}
         if options.referenceTransform is not None:
-            poses["reference"] = problems.of(lambda: mrml.poseSource(options.referenceTransform))
+            poses["reference"] = problems.of(lambda: transforms.poseSource(options.referenceTransform))
         if options.init == "transform":
             poses["initial_pose"] = problems.of(lambda: self._initialTransform(options))
         elif options.init == "landmarks" and carm is not None and cta is not None:
             lists = (options.ctaLandmarks, options.dsaLandmarks)
-            poses["landmarks"] = problems.of(lambda: mrml.landmarkSource(*lists, ctaNode, dsaNode, carm))
+            poses["landmarks"] = problems.of(lambda: landmarks.landmarkSource(*lists, ctaNode, dsaNode, carm))
         ctaSettings = problems.of(
             lambda: CtaSegmentation() if options.contrastHu is None else CtaSegmentation(contrast_hu=options.contrastHu)
         )
@@ -247,44 +256,46 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         :raises InputError: all that cannot be used, in one message.
         :raises RegistrationError: no pose was found.
         """
-        from DeepIterRegLib.jobs import register_case
-        from DeepIterRegLib.progress import say_nothing
-        from DeepIterRegSlicer import mrml, prepared
+        from DeepIterRegLib.cases.case import register_case
+        from DeepIterRegLib.common.progress import say_nothing
+        from DeepIterRegSlicer import wording
+        from DeepIterRegSlicer.scene import prepare as prepared
 
         report = onProgress or say_nothing
-        with mrml.panelWords():
+        with wording.panelWords():
             outcome = register_case(
-                case, report, shouldStop, lambda text: onWarning(mrml.worded((text,))[0]) if onWarning else None
+                case, report, shouldStop, lambda text: onWarning(wording.worded((text,))[0]) if onWarning else None
             )
         report("Project", 0.0)
         shown = prepared.prepareToShow(outcome)
         report("Project", 1.0)
-        warnings = mrml.worded(outcome.registration.warnings)
+        warnings = wording.worded(outcome.registration.warnings)
         return replace(shown, registration=replace(outcome.registration, warnings=warnings))
 
     def show(self, outcome: Outcome, nodes: RegistrationNodes | None = None) -> RegistrationNodes:
         """An outcome into the scene: into the nodes of an earlier registration, as far as they still exist, or new ones."""
-        from DeepIterRegSlicer import prepared, results
+        from DeepIterRegSlicer.scene import fill
+        from DeepIterRegSlicer.scene import prepare as prepared
 
         shown = outcome if isinstance(outcome, prepared.ShownOutcome) else prepared.prepareToShow(outcome)
-        return results.show(shown, nodes)
+        return fill.show(shown, nodes)
 
     def _secondRun(self, dsaNode: Node, options: RegistrationOptions) -> Any:
-        from DeepIterRegLib.errors import InputError
-        from DeepIterRegSlicer import angiograms, mrml
+        from DeepIterRegLib.common.errors import InputError
+        from DeepIterRegSlicer.nodes import angiograms, frames
 
-        if (mrml.sequenceOf(options.dsa2) or options.dsa2) is (mrml.sequenceOf(dsaNode) or dsaNode):
+        if (frames.sequenceOf(options.dsa2) or options.dsa2) is (frames.sequenceOf(dsaNode) or dsaNode):
             raise InputError(f"{options.dsa2.GetName()} is the first DSA too; choose another run, or none.")
         geometry = options.geometry2 or angiograms.AS_IN_FILE
         return angiograms.runSource(options.dsa2, geometry, options.subtraction or angiograms.USUAL_SUBTRACTION)
 
     def _initialTransform(self, options: RegistrationOptions) -> Callable[[], Any]:
-        from DeepIterRegLib.errors import InputError
-        from DeepIterRegSlicer import mrml
+        from DeepIterRegLib.common.errors import InputError
+        from DeepIterRegSlicer.nodes import transforms
 
         if options.initialTransform is None:
             raise InputError("No initial transform is selected: choose the linear transform from CTA to C-arm.")
-        return mrml.poseSource(options.initialTransform)
+        return transforms.poseSource(options.initialTransform)
 
 
 class _Problems:
@@ -298,7 +309,7 @@ class _Problems:
 
     def of(self, make: Callable[[], Any], which: str = "") -> Any:
         """What `make` returns, or None if it says that something is wrong; sentences begin with `which`."""
-        from DeepIterRegLib.errors import InputError
+        from DeepIterRegLib.common.errors import InputError
 
         try:
             return make()
@@ -307,8 +318,8 @@ class _Problems:
             return None
 
     def raiseAll(self) -> None:
-        from DeepIterRegLib.errors import InputError
-        from DeepIterRegSlicer import mrml
+        from DeepIterRegLib.common.errors import InputError
+        from DeepIterRegSlicer import wording
 
         if self._found:
-            raise InputError(mrml.worded(tuple(self._found)))
+            raise InputError(wording.worded(tuple(self._found)))

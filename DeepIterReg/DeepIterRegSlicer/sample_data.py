@@ -57,10 +57,10 @@ def loadPatient(folder: Path, make: MakePatient) -> PatientNodes:
 
     :param make: writes cta.nii.gz, dsa.dcm and truth.tfm into an existing folder.
     """
-    from DeepIterRegLib.jobs import PHANTOM_FILES
-    from DeepIterRegLib.output import output_folder
-    from DeepIterRegLib.transforms import read_pose
-    from DeepIterRegLib.volume import load_volume
+    from DeepIterRegLib.cases.demo import PHANTOM_FILES
+    from DeepIterRegLib.common.atomic_output import output_folder
+    from DeepIterRegLib.geometry.pose_files import read_pose
+    from DeepIterRegLib.images.files import load_volume
     from DeepIterRegSlicer.logic import DeepIterRegLogic
 
     if not folder.is_dir():
@@ -82,7 +82,7 @@ def loadPatient(folder: Path, make: MakePatient) -> PatientNodes:
 def _onButton(source: Any) -> None:
     from slicer.i18n import tr as _
 
-    from DeepIterRegLib.errors import InputError
+    from DeepIterRegLib.common.errors import InputError
 
     try:
         with slicer.util.WaitCursor():

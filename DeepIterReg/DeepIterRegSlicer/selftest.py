@@ -41,7 +41,7 @@ class DeepIterRegTest(ScriptedLoadableModuleTest):
         """Pose against the truth, and what stands in the scene afterwards."""
         nodes = self._registered()
         self.delayDisplay("Comparing with the truth")
-        from DeepIterRegSlicer.results import registrationOf
+        from DeepIterRegSlicer.scene.results import registrationOf
 
         registration = registrationOf(nodes)
         self.assertLess(registration.mpe_mm_to_reference, SUCCESS_MM)
@@ -60,7 +60,7 @@ class DeepIterRegTest(ScriptedLoadableModuleTest):
         self._requirePackages()
         import numpy as np
 
-        from DeepIterRegLib.errors import InputError
+        from DeepIterRegLib.common.errors import InputError
         from DeepIterRegSlicer.logic import DeepIterRegLogic
 
         cta = slicer.util.addVolumeFromArray(np.full((40, 40, 40), 30, np.int16), np.diag([4.0, 4.0, 4.0, 1.0]), "CTA")
@@ -104,7 +104,7 @@ class DeepIterRegTest(ScriptedLoadableModuleTest):
 
     def _requirePackages(self) -> None:
         """Slicer installs nothing while it tests: without the packages there is nothing to test."""
-        from DeepIterRegLib.errors import InputError
+        from DeepIterRegLib.common.errors import InputError
         from DeepIterRegSlicer import dependencies
 
         try:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from DeepIterRegLib.errors import Cancelled
+from DeepIterRegLib.common.errors import Cancelled
 
 T = TypeVar("T")
 

@@ -34,7 +34,8 @@ for folder in (Path(__file__).resolve().parents[2], Path(__file__).resolve().par
         sys.path.insert(0, str(folder))
 
 if TYPE_CHECKING:
-    from DeepIterRegLib.jobs import Outcome, RegisterJob
+    from DeepIterRegLib.cases.case import Outcome
+    from DeepIterRegLib.cases.files import RegisterJob
 
 
 def main(argv: list[str]) -> int:
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> int:
     if not os.environ.get("DEEPITERREG_DEBUG"):
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)  # readers quote header values, which may name the patient
-    from DeepIterRegLib.errors import InputError
+    from DeepIterRegLib.common.errors import InputError
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -84,7 +85,8 @@ def _register(arguments: argparse.Namespace, stop: threading.Event) -> int:
     from DeepIterRegSlicer import dependencies
 
     dependencies.ensure(dependencies.agree if arguments.install else dependencies.decline)
-    from DeepIterRegLib.batch import SUMMARY, missing_paths, read_cases, run_cases
+    from DeepIterRegLib.cases.batch import run_cases
+    from DeepIterRegLib.cases.table import SUMMARY, missing_paths, read_cases
 
     cases = read_cases(arguments.cases, arguments.device)
     for sentence in missing_paths(cases):
@@ -107,16 +109,17 @@ def writeScene(outcome: Outcome, job: RegisterJob, path: Path) -> None:
     """The result and the CTA as a scene that Slicer opens."""
     import slicer
 
-    from DeepIterRegLib.volume import load_volume
-    from DeepIterRegLib.volume_checks import prepare_cta
-    from DeepIterRegSlicer import results
-    from DeepIterRegSlicer.prepared import prepareToShow
+    from DeepIterRegLib.images.cta_checks import prepare_cta
+    from DeepIterRegLib.images.files import load_volume
+    from DeepIterRegSlicer.scene import fill
+    from DeepIterRegSlicer.scene import results as resultNodes
+    from DeepIterRegSlicer.scene.prepare import prepareToShow
 
     slicer.mrmlScene.Clear(0)
-    nodes = results.show(prepareToShow(outcome))
+    nodes = fill.show(prepareToShow(outcome))
     cta, _ = prepare_cta(load_volume(job.cta))
     volume = slicer.util.addVolumeFromArray(cta.voxels, cta.affine, "CTA")
-    results.placeUnder(nodes.ctaToCarm, volume)
+    resultNodes.placeUnder(nodes.ctaToCarm, volume)
     written = slicer.mrmlScene.WriteToMRB(str(path))
     slicer.mrmlScene.Clear(0)
     if not written:
@@ -125,7 +128,7 @@ def writeScene(outcome: Outcome, job: RegisterJob, path: Path) -> None:
 
 def _provideSlicer() -> None:
     """What Slicer itself would have, for slicer-core: a scene with the logics that its nodes need."""
-    from DeepIterRegLib.errors import InputError
+    from DeepIterRegLib.common.errors import InputError
 
     try:
         import slicer

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
 import typer
 
 from DeepIterRegLib import __version__
-from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
 
 if TYPE_CHECKING:
-    from DeepIterRegLib.progress import Progress
+    from DeepIterRegLib.common.progress import Progress
 
 NOTICE = "Research use only. Not a medical device."
 EXIT_INTERNAL, EXIT_INPUT, EXIT_REGISTRATION, EXIT_CANCELLED = 1, 2, 3, 130

@@ -53,7 +53,8 @@ def batch(
 
       deepiterreg batch --cases cases.csv --out results --scheduler tcp://node1:8786
     """
-    from DeepIterRegLib.batch import SUMMARY, missing_paths, read_cases, run_cases
+    from DeepIterRegLib.cases.batch import run_cases
+    from DeepIterRegLib.cases.table import SUMMARY, missing_paths, read_cases
 
     def tell(line: str) -> None:
         if not quiet:

@@ -44,10 +44,10 @@ from DeepIterRegLib.cli.options import (
     SubtractionOption,
     geometry_options,
 )
-from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.common.errors import InputError
 
 if TYPE_CHECKING:
-    from DeepIterRegLib.registration import Registration
+    from DeepIterRegLib.registration.result import Registration
 
 
 @app.command()
@@ -130,10 +130,10 @@ def register(
 
       deepiterreg register cta.nrrd run.dcm --out result --preset paper --json > result.json
     """
-    from DeepIterRegLib.jobs import FurtherRun, RegisterJob, register_files
-    from DeepIterRegLib.output import output_folder
-    from DeepIterRegLib.report.outputs import MOST_VIEWS, registration_files
-    from DeepIterRegLib.typed import frame_numbers
+    from DeepIterRegLib.cases.files import FurtherRun, RegisterJob, register_files
+    from DeepIterRegLib.common.atomic_output import output_folder
+    from DeepIterRegLib.common.user_input import frame_numbers
+    from DeepIterRegLib.results.report.outputs import MOST_VIEWS, registration_files
 
     typed = Gathered(len(dsa))
     columns = zip(
@@ -217,9 +217,10 @@ def segment(
 
       deepiterreg segment run.dcm --out masks2d
     """
-    from DeepIterRegLib.jobs import CTA_MASK_FILES, DSA_MASK_FILES, is_angiogram, segment_cta_file, segment_dsa_file
-    from DeepIterRegLib.output import output_folder
-    from DeepIterRegLib.typed import frame_numbers
+    from DeepIterRegLib.cases.files import is_angiogram
+    from DeepIterRegLib.cases.segment import CTA_MASK_FILES, DSA_MASK_FILES, segment_cta_file, segment_dsa_file
+    from DeepIterRegLib.common.atomic_output import output_folder
+    from DeepIterRegLib.common.user_input import frame_numbers
 
     dsa = kind is Kind.dsa or (kind is Kind.auto and is_angiogram(file))
     names = DSA_MASK_FILES if dsa else CTA_MASK_FILES
@@ -294,9 +295,9 @@ def project(
     """
     from contextlib import ExitStack
 
-    from DeepIterRegLib.jobs import project_file, roadmap_file
-    from DeepIterRegLib.output import output_file
-    from DeepIterRegLib.typed import numbers
+    from DeepIterRegLib.cases.project import project_file, roadmap_file
+    from DeepIterRegLib.common.atomic_output import output_file
+    from DeepIterRegLib.common.user_input import numbers
 
     if (volume is None) == (not item):
         raise InputError("Give either a volume to project, or one --item or more for a roadmap.")
@@ -341,8 +342,8 @@ def phantom(
 
       deepiterreg phantom --seed 7 --views 2 --out patient7
     """
-    from DeepIterRegLib.jobs import PHANTOM_FILES, write_phantom
-    from DeepIterRegLib.output import output_folder
+    from DeepIterRegLib.cases.demo import PHANTOM_FILES, write_phantom
+    from DeepIterRegLib.common.atomic_output import output_folder
 
     with output_folder(out, PHANTOM_FILES, overwrite=overwrite) as folder, progress(quiet) as report:
         write_phantom(seed, folder, report, views)
@@ -369,8 +370,8 @@ def demo(
 
       deepiterreg demo --seed 5 --out somewhere
     """
-    from DeepIterRegLib.jobs import DEMO_FILES, run_demo
-    from DeepIterRegLib.output import output_folder
+    from DeepIterRegLib.cases.demo import DEMO_FILES, run_demo
+    from DeepIterRegLib.common.atomic_output import output_folder
 
     with output_folder(out, DEMO_FILES, overwrite=True) as folder, progress(quiet) as report:
         registration = run_demo(seed, device.value, folder, report)
@@ -409,11 +410,11 @@ def train(
 
       deepiterreg register cta.nii.gz run.dcm --out result --init network --weights patient7/initial_pose.safetensors
     """
-    from DeepIterRegLib.network.config import training_settings
+    from DeepIterRegLib.registration.network.config import training_settings
 
     settings = training_settings(config, patient, weights, minutes)
     try:
-        from DeepIterRegLib.network.training import train as run_training
+        from DeepIterRegLib.registration.network.training import train as run_training
     except ModuleNotFoundError as error:
         raise InputError(
             f"Training needs the package {error.name}: install it with pip install 'deepiterreg[train]'."
@@ -439,7 +440,7 @@ def info(
 
       deepiterreg info run.dcm
     """
-    from DeepIterRegLib.jobs import describe_file
+    from DeepIterRegLib.cases.describe import describe_file
 
     values = describe_file(file)
     if as_json:

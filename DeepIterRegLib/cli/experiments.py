@@ -10,7 +10,7 @@ import typer
 
 from DeepIterRegLib.cli.app import EXIT_CANCELLED, EXIT_INPUT, NOTICE, Interrupted, app, command, fail, progress
 from DeepIterRegLib.cli.options import Json, Quiet, Scheduler, Workers
-from DeepIterRegLib.errors import Cancelled, InputError
+from DeepIterRegLib.common.errors import Cancelled, InputError
 
 
 class Name(StrEnum):
@@ -72,8 +72,8 @@ def experiment(
 
       deepiterreg experiment pipeline --out trial --n 2 --small
     """
-    from DeepIterRegLib.evaluation.experiment import PAGE, run_experiment, study_of
-    from DeepIterRegLib.evaluation.experiments import EXPERIMENTS
+    from DeepIterRegLib.studies.experiments.experiment import PAGE, run_experiment, study_of
+    from DeepIterRegLib.studies.experiments.experiments import EXPERIMENTS
 
     _check_matplotlib()
     study, problems = study_of(cases, seed, small)

@@ -83,9 +83,9 @@ def export(
 
       deepiterreg export result --to dicom --dsa run.dcm --cta CTA_FOLDER --identify --out dicom
     """
-    from DeepIterRegLib.export.files import DICOM_FILES, SUFFIXES, ExportJob, export_result
-    from DeepIterRegLib.output import output_file, output_folder
-    from DeepIterRegLib.typed import frame_numbers
+    from DeepIterRegLib.common.atomic_output import output_file, output_folder
+    from DeepIterRegLib.common.user_input import frame_numbers
+    from DeepIterRegLib.results.export.files import DICOM_FILES, SUFFIXES, ExportJob, export_result
 
     job = ExportJob(
         result=result,

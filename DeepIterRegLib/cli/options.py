@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.common.errors import InputError
 
 if TYPE_CHECKING:
-    from DeepIterRegLib.dicom import GeometryOptions
+    from DeepIterRegLib.images.dicom import GeometryOptions
 
 
 class Device(StrEnum):
@@ -197,8 +197,8 @@ def geometry_options(
     projection_matrix: Path | None,
 ) -> GeometryOptions:
     """The typed-in geometry; what was not typed is None."""
-    from DeepIterRegLib.dicom import GeometryOptions
-    from DeepIterRegLib.typed import matrix_file, numbers
+    from DeepIterRegLib.common.user_input import matrix_file, numbers
+    from DeepIterRegLib.images.dicom import GeometryOptions
 
     spacing = numbers(pixel_spacing, "--pixel-spacing", (1, 2))
     point = numbers(principal_point, "--principal-point", (2,))

@@ -36,8 +36,8 @@ def pick(
 
       deepiterreg pick result 512,300 --vessels vessels.nii.gz --json
     """
-    from DeepIterRegLib.jobs import pick_files
-    from DeepIterRegLib.typed import numbers
+    from DeepIterRegLib.cases.project import pick_files
+    from DeepIterRegLib.common.user_input import numbers
 
     column, row = numbers(pixel, "COLUMN,ROW", (2,))
     answer = pick_files(result, (column, row), vessels, view - 1)

@@ -48,10 +48,10 @@ def analyse(
 
       deepiterreg study analyse ranks.csv --out analysis --json
     """
-    from DeepIterRegLib.output import output_folder
-    from DeepIterRegLib.reader_study.analysis import analyse as analysed
-    from DeepIterRegLib.reader_study.analysis_files import ANALYSIS_FILES, p_words, write_analysis
-    from DeepIterRegLib.reader_study.ranks import EQUAL, read_ranks
+    from DeepIterRegLib.common.atomic_output import output_folder
+    from DeepIterRegLib.studies.reader_study.analysis import analyse as analysed
+    from DeepIterRegLib.studies.reader_study.analysis_files import ANALYSIS_FILES, p_words, write_analysis
+    from DeepIterRegLib.studies.reader_study.ranks import EQUAL, read_ranks
 
     result = analysed(read_ranks(ranks))
     if out is not None:
@@ -118,9 +118,9 @@ def make(
     """
     import secrets
 
-    from DeepIterRegLib.output import output_folder
-    from DeepIterRegLib.reader_study.cases import read_cases
-    from DeepIterRegLib.reader_study.make import AUTHOR, reader_names, write_study
+    from DeepIterRegLib.common.atomic_output import output_folder
+    from DeepIterRegLib.studies.reader_study.cases import read_cases
+    from DeepIterRegLib.studies.reader_study.make import AUTHOR, reader_names, write_study
 
     found = read_cases(cases)
     drawn_from = secrets.randbelow(2**32) if seed is None else seed
@@ -155,9 +155,9 @@ def unblind(
 
       deepiterreg study unblind study ~/Downloads/ranks_reader1.csv --out ranks.csv
     """
-    from DeepIterRegLib.output import output_file
-    from DeepIterRegLib.reader_study.ranks import ranks_text
-    from DeepIterRegLib.reader_study.unblind import unblind as unblinded
+    from DeepIterRegLib.common.atomic_output import output_file
+    from DeepIterRegLib.studies.reader_study.ranks import ranks_text
+    from DeepIterRegLib.studies.reader_study.unblind import unblind as unblinded
 
     target = folder / "ranks.csv" if out is None else out
     result = unblinded(folder, answers or ())

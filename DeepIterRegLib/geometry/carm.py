@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from DeepIterRegLib.errors import GeometryError
+from DeepIterRegLib.common.errors import GeometryError
 from DeepIterRegLib.geometry.arrays import Array, like, namespace
 from DeepIterRegLib.geometry.pose import transform
 

@@ -7,11 +7,11 @@ from numba import njit
 from scipy import ndimage
 
 from DeepIterRegLib.geometry import pose
+from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.phantom.centrelines import Centrelines
 from DeepIterRegLib.phantom.head import SPACING_MM, Head
 from DeepIterRegLib.phantom.raster import draw_tubes
 from DeepIterRegLib.phantom.settings import CtaSettings
-from DeepIterRegLib.volume import Volume
 
 # Directions of i, j, k in RAS: as DICOM stores axial slices, as NIfTI likes them, feet last, sagittal.
 ORIENTATIONS = (

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.phantom.anatomy import head_vessels
 from DeepIterRegLib.phantom.centrelines import EXTERNAL, TERRITORIES, Centrelines
 from DeepIterRegLib.phantom.cta import make_cta, make_grid
@@ -20,7 +21,6 @@ from DeepIterRegLib.phantom.run import BITS_STORED, Run, make_run
 from DeepIterRegLib.phantom.settings import HeadSettings, Injection, Occlusion, PhantomSettings, SkullSettings, View
 from DeepIterRegLib.phantom.skull import head_in_run, head_in_scan
 from DeepIterRegLib.phantom.xray import attenuation_per_mm, tube_chords, tubes
-from DeepIterRegLib.volume import Volume
 
 
 @dataclass(frozen=True)
@@ -337,9 +337,9 @@ def write_patient(patient: Patient, out_dir: str | Path, *others: Patient) -> No
 
     `others` are further runs of the patient, as from `second_run`: dsa2.dcm, dsa3.dcm and so on.
     """
-    from DeepIterRegLib.dicom import write_xa
-    from DeepIterRegLib.transforms import write_tfm
-    from DeepIterRegLib.volume import save_volume
+    from DeepIterRegLib.geometry.pose_files import write_tfm
+    from DeepIterRegLib.images.dicom import write_xa
+    from DeepIterRegLib.images.files import save_volume
 
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)

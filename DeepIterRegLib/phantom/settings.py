@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.common.errors import InputError
 
 Range = tuple[float, float]
 Injection = Literal["left_ica", "right_ica", "vertebrobasilar", "everything"]

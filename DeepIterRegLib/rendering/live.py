@@ -15,11 +15,11 @@ import numba as nb
 import numpy as np
 from scipy import ndimage
 
-from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.rendering.splat import pixel_intrinsics
 from DeepIterRegLib.rendering.splat_kernels import FAST, MIN_DEPTH_MM, to_pixel
-from DeepIterRegLib.volume import Volume
 
 _FEWEST = 20_000  # points of a draft; fewer no longer look like the vessels
 _DRAFT_PX = 640  # drafts of larger images are made of larger pixels

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.rendering import raycast_kernels as kernels
-from DeepIterRegLib.volume import Volume
 
 Integrate = Callable[[Tensor, Tensor], Tensor]
 WATER_PER_MM = 0.02  # linear attenuation of water at the 60 to 70 keV of an angiography tube

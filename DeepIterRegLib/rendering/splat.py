@@ -8,10 +8,10 @@ import numba
 import numpy as np
 import torch
 
-from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.rendering import splat_kernels as kernels
-from DeepIterRegLib.volume import Volume
 
 
 class SplatProjector:

@@ -10,8 +10,8 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 
-from DeepIterRegLib.angiogram import Angiogram
-from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.images.angiogram import Angiogram
 
 
 @dataclass(frozen=True)

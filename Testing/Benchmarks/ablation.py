@@ -21,7 +21,8 @@ FINE_TUNED = 3  # patients, the first
 
 def variants(small: bool) -> dict[str, Any]:
     """Settings of each training by its name: what is compared, all else equal."""
-    from DeepIterRegLib.network.config import MODELS, read_settings
+    from DeepIterRegLib.common.resources import MODELS
+    from DeepIterRegLib.registration.network.config import read_settings
 
     ours, paper = read_settings(MODELS / "initial_pose.toml"), read_settings(MODELS / "paper.toml")
     batches, epochs, batch = (2, 1, 4) if small else (25, EPOCHS, 32)
@@ -39,7 +40,7 @@ def variants(small: bool) -> dict[str, Any]:
 
 def trained(settings: Any, name: str, cache: Path) -> Path:
     """Weights of a variant; made once, an interrupted training goes on."""
-    from DeepIterRegLib.network.training import WEIGHTS, train
+    from DeepIterRegLib.registration.network.training import WEIGHTS, train
 
     folder = cache / "".join(letter if letter.isalnum() else "-" for letter in name)
     weights = folder / WEIGHTS
@@ -51,14 +52,14 @@ def run_case(files: dict[str, str], fine_tuned: Sequence[int], cache: str, case:
     import robustness
     from network import asked, perturbed
 
-    from DeepIterRegLib.evaluation.objects import run_as_read
     from DeepIterRegLib.geometry import mpe_mm
-    from DeepIterRegLib.network.config import training_settings
-    from DeepIterRegLib.network.weights import SHIPPED
+    from DeepIterRegLib.images.files import save_volume
     from DeepIterRegLib.phantom import make_patient
-    from DeepIterRegLib.segmentation.cta import segment_vessels
+    from DeepIterRegLib.registration.network.config import training_settings
+    from DeepIterRegLib.registration.network.weights import SHIPPED
+    from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
     from DeepIterRegLib.segmentation.dsa import segment_dsa
-    from DeepIterRegLib.volume import save_volume
+    from DeepIterRegLib.studies.experiments.objects import run_as_read
 
     patient = make_patient(case["seed"], robustness.phantom_settings(case.get("small", False)))
     angiogram, cta, truth = run_as_read(patient), patient.cta, patient.cta_to_carm
@@ -90,7 +91,7 @@ def run_case(files: dict[str, str], fine_tuned: Sequence[int], cache: str, case:
 
 
 def main(argv: list[str] | None = None) -> None:
-    from DeepIterRegLib.network.weights import SHIPPED, read_card
+    from DeepIterRegLib.registration.network.weights import SHIPPED, read_card
 
     options = benchmarking.parse("ablation", __doc__ or "", argv)
     cache = (options.results if options.small else benchmarking.CACHE) / "ablation"

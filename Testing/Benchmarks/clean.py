@@ -26,7 +26,7 @@ def phantom_settings(small: bool) -> Any:
 
 def registration_settings(small: bool) -> Any:
     """The default preset with a search box as large as the offsets."""
-    from DeepIterRegLib.search import SearchSettings
+    from DeepIterRegLib.registration.vessels.search import SearchSettings
 
     settings = robustness.registration_settings(small)
     wide = SearchSettings(rotation_deg=ROTATION_DEG, translation_mm=TRANSLATION_MM)

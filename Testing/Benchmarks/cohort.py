@@ -90,12 +90,12 @@ class Made:
 
 def make(row: str, seed: int, small: bool) -> Made:
     """CTA and both runs to files and back; each row has patients of its own."""
-    from DeepIterRegLib.dicom import read_angiogram
+    from DeepIterRegLib.images.cta_checks import prepare_cta
+    from DeepIterRegLib.images.dicom import read_angiogram
+    from DeepIterRegLib.images.files import load_volume
     from DeepIterRegLib.phantom import make_patient, second_run, write_patient
-    from DeepIterRegLib.segmentation.cta import segment_vessels
+    from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
     from DeepIterRegLib.segmentation.dsa import segment_dsa
-    from DeepIterRegLib.volume import load_volume
-    from DeepIterRegLib.volume_checks import prepare_cta
 
     number = list(ROWS).index(row)
     settings = settings_of(row, small)
@@ -130,7 +130,7 @@ def make(row: str, seed: int, small: bool) -> Made:
 
 def make_all(seed: int, small: bool) -> dict[str, Made | str]:
     """The patient of each row; where a run shows no vessel, what the program says of it."""
-    from DeepIterRegLib.errors import InputError
+    from DeepIterRegLib.common.errors import InputError
 
     made: dict[str, Made | str] = {}
     for row in ROWS:
@@ -167,9 +167,10 @@ def registered(
     made: Made, count: int, init: str = "auto", start: np.ndarray | None = None, stranger: Made | None = None
 ) -> Result:
     """Errors, seconds and features of one registration by the first `count` views; of a stranger's CTA no pose is right."""
-    from DeepIterRegLib.errors import RegistrationError
+    from DeepIterRegLib.common.errors import RegistrationError
     from DeepIterRegLib.geometry import mpe_mm, pose
-    from DeepIterRegLib.pipeline import RegistrationSettings, register
+    from DeepIterRegLib.registration.pipeline import register
+    from DeepIterRegLib.registration.settings import RegistrationSettings
 
     of, runs, masks = stranger or made, made.runs[:count], made.masks[:count]
     settings = RegistrationSettings.preset("default", init="file" if start is not None else init)  # type: ignore[arg-type]
@@ -204,7 +205,7 @@ def by_row(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 def said_of(found: dict[str, Any]) -> tuple[str, float]:
     """State and probability by the model that ships."""
-    from DeepIterRegLib.confidence.model import SHIPPED, SHIPPED_SKULL, load_model
+    from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL, load_model
 
     features = found["features"]
     model = load_model(SHIPPED_SKULL if "skull_score" in features else SHIPPED)
@@ -310,7 +311,7 @@ def states(records: Sequence[dict[str, Any]]) -> str:
 
 def settings_of_all(small: bool) -> dict[str, Any]:
     """All that decides a record besides its case."""
-    from DeepIterRegLib.pipeline import RegistrationSettings
+    from DeepIterRegLib.registration.settings import RegistrationSettings
 
     return {
         "phantom": {row: asdict(settings_of(row, small)) for row in ROWS},

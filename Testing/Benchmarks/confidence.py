@@ -16,9 +16,9 @@ from cohort import STRANGER_MM
 from outcomes import wilson
 from scipy import optimize
 
-from DeepIterRegLib.confidence.assess import REASONS
-from DeepIterRegLib.confidence.model import SHIPPED, SHIPPED_SKULL, ConfidenceModel, Linear, save_model
 from DeepIterRegLib.geometry.mpe import SUCCESS_MM
+from DeepIterRegLib.registration.confidence.assess import REASONS
+from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL, ConfidenceModel, Linear, save_model
 
 FOLDS = 5
 REJECT = 0.2

@@ -26,7 +26,7 @@ def run_case(case: Case) -> Result:
 
     `alone` is by vessels alone, with one view and with two, and nothing else.
     """
-    from DeepIterRegLib.errors import InputError
+    from DeepIterRegLib.common.errors import InputError
     from DeepIterRegLib.geometry import pose
 
     made: dict[str, cohort.Made] = {}

@@ -13,8 +13,8 @@ import numpy as np
 from benchmarking import Case, Result, table, verdict
 from cohort import STRANGER_MM
 
-from DeepIterRegLib.confidence.model import SHIPPED, SHIPPED_SKULL, ConfidenceModel, load_model
 from DeepIterRegLib.geometry.mpe import SUCCESS_MM
+from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL, ConfidenceModel, load_model
 
 SEEDS, SMALL_SEEDS = range(4000, 4064), range(40, 42)
 OFF = 25.0  # how far from the truth, deg and mm on every axis, what is wrong on purpose begins at most

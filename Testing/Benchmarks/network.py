@@ -13,9 +13,9 @@ import benchmarking
 import numpy as np
 from benchmarking import Case, Result, table, verdict
 
-from DeepIterRegLib.evaluation import metrics
-from DeepIterRegLib.evaluation.metrics import BINS, CAPTURED_PX
-from DeepIterRegLib.initial import NetworkInit
+from DeepIterRegLib.registration.network.proposals import NetworkInit
+from DeepIterRegLib.studies.experiments import metrics
+from DeepIterRegLib.studies.experiments.metrics import BINS, CAPTURED_PX
 
 # The patients that judge the main job; the network is trained on heads of other seeds.
 SEEDS, SMALL_SEEDS = range(3000, 3100), range(40, 42)
@@ -29,12 +29,12 @@ def run_case(case: Case) -> Result:
     """One patient, segmented once, registered from several starts and in several ways."""
     import robustness
 
-    from DeepIterRegLib.evaluation.objects import run_as_read
     from DeepIterRegLib.geometry import mpe_mm, pose
     from DeepIterRegLib.phantom import make_patient
-    from DeepIterRegLib.pipeline import RegistrationSettings
-    from DeepIterRegLib.segmentation.cta import segment_vessels
+    from DeepIterRegLib.registration.settings import RegistrationSettings
+    from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
     from DeepIterRegLib.segmentation.dsa import segment_dsa
+    from DeepIterRegLib.studies.experiments.objects import run_as_read
 
     patient = make_patient(case["seed"], robustness.phantom_settings(case.get("small", False)))
     angiogram = run_as_read(patient)
@@ -85,12 +85,12 @@ def run_near(case: Case) -> Result:
     """The refinement alone from starts nearer than those of `run_case`."""
     import robustness
 
-    from DeepIterRegLib.evaluation.objects import run_as_read
     from DeepIterRegLib.geometry import mpe_mm
     from DeepIterRegLib.phantom import make_patient
-    from DeepIterRegLib.pipeline import RegistrationSettings
-    from DeepIterRegLib.segmentation.cta import segment_vessels
+    from DeepIterRegLib.registration.settings import RegistrationSettings
+    from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
     from DeepIterRegLib.segmentation.dsa import segment_dsa
+    from DeepIterRegLib.studies.experiments.objects import run_as_read
 
     patient = make_patient(case["seed"], robustness.phantom_settings(case.get("small", False)))
     angiogram, cta, carm, truth = run_as_read(patient), patient.cta, patient.carm, patient.cta_to_carm
@@ -134,23 +134,24 @@ def asked(
 ) -> dict[str, Any]:
     """The network alone: as published (one answer, kept if it scores no lower than the start, A eq. 12), and as used here."""
     published, ours = replace(PUBLISHED, weights=weights), NetworkInit(weights)
-    from DeepIterRegLib import initial
-    from DeepIterRegLib.errors import InputError
+    from DeepIterRegLib.common.errors import InputError
     from DeepIterRegLib.geometry import mpe_mm
-    from DeepIterRegLib.pipeline import make_scene
+    from DeepIterRegLib.registration import scene as sceneNodes
+    from DeepIterRegLib.registration.network import proposals
+    from DeepIterRegLib.registration.scene import make_scene
 
     carm = angiogram.carm
     scene = make_scene(vessels, [angiogram], [masks], centre)
     try:
-        initial.network_poses(scene, start, published, 0)  # loads the weights
+        proposals.network_poses(scene, start, published, 0)  # loads the weights
         begin = time.perf_counter()
-        answer = initial.network_poses(scene, start, published, 0)[0]
+        answer = proposals.network_poses(scene, start, published, 0)[0]
         seconds = time.perf_counter() - begin
-        many = initial.network_poses(scene, start, ours, 0)
+        many = proposals.network_poses(scene, start, ours, 0)
     except InputError as error:
         return {"refused": str(error)}
-    scores = initial.scene_znccs(scene, np.stack([start, answer]), 5.0, 0)
-    best = many[np.argmax(initial.scene_znccs(scene, many, 5.0, 0))]
+    scores = sceneNodes.scene_znccs(scene, np.stack([start, answer]), 5.0, 0)
+    best = many[np.argmax(sceneNodes.scene_znccs(scene, many, 5.0, 0))]
     return {
         "alone_mm": float(mpe_mm(carm, answer, truth, centre)),
         "kept": bool(scores[1] >= scores[0]),
@@ -163,8 +164,8 @@ def registered(
     cta: Any, angiogram: Any, vessels: Any, masks: Any, settings: Any, start: np.ndarray | None, error: Any
 ) -> tuple[float | None, float, list[str]]:
     """MPE (None if refused), seconds and warnings of one registration."""
-    from DeepIterRegLib.errors import RegistrationError
-    from DeepIterRegLib.pipeline import register
+    from DeepIterRegLib.common.errors import RegistrationError
+    from DeepIterRegLib.registration.pipeline import register
 
     begin = time.perf_counter()
     try:
@@ -183,8 +184,8 @@ def values(records: Sequence[dict[str, Any]], name: str) -> np.ndarray:
 
 
 def main(argv: list[str] | None = None) -> None:
-    from DeepIterRegLib.network.weights import SHIPPED, read_card
-    from DeepIterRegLib.pipeline import RegistrationSettings
+    from DeepIterRegLib.registration.network.weights import SHIPPED, read_card
+    from DeepIterRegLib.registration.settings import RegistrationSettings
 
     options = benchmarking.parse("network", __doc__ or "", argv, jobs=min(benchmarking.cores(), 4))
     seeds = SMALL_SEEDS if options.small else SEEDS

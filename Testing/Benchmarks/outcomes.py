@@ -11,16 +11,18 @@ from typing import Any
 import numpy as np
 from benchmarking import table, verdict
 
-from DeepIterRegLib.angiogram import Angiogram
-from DeepIterRegLib.errors import InputError, RegistrationError
-from DeepIterRegLib.evaluation.metrics import wilson
+from DeepIterRegLib.common.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.geometry.mpe import SUCCESS_MM
-from DeepIterRegLib.pipeline import RegistrationSettings, make_scene, register
-from DeepIterRegLib.search import climb
-from DeepIterRegLib.segmentation.cta import segment_vessels
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.pipeline import register
+from DeepIterRegLib.registration.scene import make_scene
+from DeepIterRegLib.registration.settings import RegistrationSettings
+from DeepIterRegLib.registration.vessels.search import climb
+from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
-from DeepIterRegLib.volume import Volume
+from DeepIterRegLib.studies.experiments.metrics import wilson
 
 NEAR_MM = 2.0  # on the detector: a DSA pixel so near to a projected CTA vessel is explained by it
 

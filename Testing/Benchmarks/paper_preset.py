@@ -15,7 +15,7 @@ import numpy as np
 import robustness
 from benchmarking import table
 
-from DeepIterRegLib.progress import Progress, say_nothing
+from DeepIterRegLib.common.progress import Progress, say_nothing
 
 MEASURED = 8  # iterations of each stage
 
@@ -24,14 +24,14 @@ def main(argv: list[str] | None = None) -> None:
     options = benchmarking.parse("paper_preset", __doc__ or "", argv)
     folder, sizes = end_to_end.patient("small" if options.small else "demo", options.fresh)
 
-    from DeepIterRegLib.dicom import read_angiogram
     from DeepIterRegLib.geometry import mpe_mm
-    from DeepIterRegLib.pipeline import register
-    from DeepIterRegLib.segmentation.cta import segment_vessels
+    from DeepIterRegLib.geometry.pose_files import read_pose
+    from DeepIterRegLib.images.cta_checks import prepare_cta
+    from DeepIterRegLib.images.dicom import read_angiogram
+    from DeepIterRegLib.images.files import load_volume
+    from DeepIterRegLib.registration.pipeline import register
+    from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
     from DeepIterRegLib.segmentation.dsa import segment_dsa
-    from DeepIterRegLib.transforms import read_pose
-    from DeepIterRegLib.volume import load_volume
-    from DeepIterRegLib.volume_checks import prepare_cta
 
     cta, _ = prepare_cta(load_volume(folder / "cta.nii.gz"))
     angiogram = read_angiogram(folder / "dsa.dcm")
@@ -81,7 +81,7 @@ def main(argv: list[str] | None = None) -> None:
 
 def paper_with(renderer: str, small: bool) -> Any:
     """The paper preset with another renderer; small: on small images."""
-    from DeepIterRegLib.pipeline import RegistrationSettings
+    from DeepIterRegLib.registration.settings import RegistrationSettings
 
     paper = RegistrationSettings.preset("paper")
     rows = {"rows": 32} if small else {}
@@ -92,7 +92,7 @@ def stage_lines(
     label: str, settings: Any, n: int, run: Callable[[Any, Progress], Any], before_mb: float
 ) -> list[list[str]]:
     """Seconds per iteration of each stage: median between reports, the first left out as it pays for what is made once."""
-    from DeepIterRegLib.errors import RegistrationError
+    from DeepIterRegLib.common.errors import RegistrationError
 
     published = [stage.climb.iterations for stage in settings.stages]
     short = tuple(replace(stage, climb=replace(stage.climb, iterations=n + 1)) for stage in settings.stages)

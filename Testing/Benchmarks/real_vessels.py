@@ -33,7 +33,7 @@ def data_folder() -> Path | None:
 @cache
 def vessels() -> tuple[Any, Any]:
     """Masks (bool) of arteries and veins, on one grid."""
-    from DeepIterRegLib.volume import load_volume
+    from DeepIterRegLib.images.files import load_volume
 
     folder = data_folder()
     if folder is None:
@@ -127,7 +127,7 @@ def images(case: Case, carm: Any, truth: np.ndarray) -> tuple[np.ndarray, np.nda
 
 def angiogram(case: Case, carm: Any, truth: np.ndarray) -> Any:
     """A run: arteries early, veins late, noise; contrast negative, log intensity."""
-    from DeepIterRegLib.angiogram import Angiogram
+    from DeepIterRegLib.images.angiogram import Angiogram
     from DeepIterRegLib.phantom.run import gamma_variate
 
     arteries, veins = images(case, carm, truth)
@@ -150,7 +150,7 @@ def run_case(case: Case) -> Result:
     """One offset: the whole brain's vessels as the CTA's mask, our own segmentation of the run."""
     import outcomes
 
-    from DeepIterRegLib.pipeline import RegistrationSettings
+    from DeepIterRegLib.registration.settings import RegistrationSettings
 
     arteries, veins = vessels()
     whole = arteries.with_voxels(arteries.voxels | veins.voxels)
@@ -166,7 +166,7 @@ def main(argv: list[str] | None = None) -> None:
         return
     import outcomes
 
-    from DeepIterRegLib.pipeline import RegistrationSettings
+    from DeepIterRegLib.registration.settings import RegistrationSettings
 
     rows = 128 if options.small else 1024
     cases: list[Case] = [

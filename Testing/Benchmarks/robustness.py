@@ -33,8 +33,8 @@ def phantom_settings(small: bool) -> Any:
 
 def registration_settings(small: bool) -> Any:
     """The default preset; for small trials one with a small search box and few points."""
-    from DeepIterRegLib.pipeline import RegistrationSettings
-    from DeepIterRegLib.search import Level, SearchSettings
+    from DeepIterRegLib.registration.settings import RegistrationSettings
+    from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
 
     settings = RegistrationSettings.preset("default")
     if not small:
@@ -47,11 +47,11 @@ def run_case(case: Case) -> Result:
     """One patient: written to files, read back, segmented and registered as `deepiterreg register` does."""
     import outcomes
 
-    from DeepIterRegLib.dicom import read_angiogram
     from DeepIterRegLib.geometry import mpe_mm
+    from DeepIterRegLib.images.cta_checks import prepare_cta
+    from DeepIterRegLib.images.dicom import read_angiogram
+    from DeepIterRegLib.images.files import load_volume
     from DeepIterRegLib.phantom import make_patient, write_patient
-    from DeepIterRegLib.volume import load_volume
-    from DeepIterRegLib.volume_checks import prepare_cta
 
     small = case.get("small", False)
     patient = make_patient(case["seed"], phantom_settings(small))

@@ -14,7 +14,7 @@ from typing import Any
 import benchmarking
 from benchmarking import ROOT, Options, table, verdict
 
-from DeepIterRegLib.evaluation.runner import THREAD_VARIABLES
+from DeepIterRegLib.common.workers import THREAD_VARIABLES
 
 TARGET_RATIO = 1.7
 PATIENT_SEED, CASES, SMALL_CASES = 1, 24, 4
@@ -30,12 +30,12 @@ def patient(small: bool) -> dict[str, Any]:
     """One patient, segmented: what all cases share."""
     import robustness
 
-    from DeepIterRegLib.dicom import read_angiogram
+    from DeepIterRegLib.images.cta_checks import prepare_cta
+    from DeepIterRegLib.images.dicom import read_angiogram
+    from DeepIterRegLib.images.files import load_volume
     from DeepIterRegLib.phantom import make_patient, write_patient
-    from DeepIterRegLib.segmentation.cta import segment_vessels
+    from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
     from DeepIterRegLib.segmentation.dsa import segment_dsa
-    from DeepIterRegLib.volume import load_volume
-    from DeepIterRegLib.volume_checks import prepare_cta
 
     with tempfile.TemporaryDirectory() as folder:
         write_patient(make_patient(PATIENT_SEED, robustness.phantom_settings(small)), folder)
@@ -55,7 +55,7 @@ def register_once(shared: dict[str, Any], item: dict[str, Any]) -> dict[str, Any
     """A registration whose search begins from another seed."""
     from dataclasses import replace
 
-    from DeepIterRegLib.pipeline import register
+    from DeepIterRegLib.registration.pipeline import register
 
     settings = replace(shared["settings"], seed=item["seed"])
     found = register(
@@ -66,7 +66,7 @@ def register_once(shared: dict[str, Any], item: dict[str, Any]) -> dict[str, Any
 
 def measure(mode: str, cases: int, small: bool) -> dict[str, Any]:
     """Seconds of all cases, from the first call to the last result; of the workers' start, their first case included."""
-    from DeepIterRegLib.evaluation.runner import run_items
+    from DeepIterRegLib.common.workers import run_items
 
     _, workers, threads = MODES[mode]
     if threads:

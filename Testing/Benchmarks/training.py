@@ -21,12 +21,12 @@ def main(argv: list[str] | None = None) -> None:
 
     import torch
 
-    from DeepIterRegLib.network.config import TrainSettings
-    from DeepIterRegLib.network.heads import head_file, make_head_points, save_head
-    from DeepIterRegLib.network.loss import image_loss, pose_loss
-    from DeepIterRegLib.network.model import corrected
-    from DeepIterRegLib.network.samples import make_sample
-    from DeepIterRegLib.network.training import Samples, Training
+    from DeepIterRegLib.registration.network.config import TrainSettings
+    from DeepIterRegLib.registration.network.heads import head_file, make_head_points, save_head
+    from DeepIterRegLib.registration.network.loss import image_loss, pose_loss
+    from DeepIterRegLib.registration.network.model import corrected
+    from DeepIterRegLib.registration.network.samples import make_sample
+    from DeepIterRegLib.registration.network.training import Samples, Training
 
     options = benchmarking.parse("training", __doc__ or "", argv)
     settings = TrainSettings()
@@ -93,8 +93,8 @@ def raycaster(head: Any, sample: Any) -> Callable[[Any], Any]:
     """DiffDRR's images (B, rows, columns) of the head for cameras (B, 3, 4)."""
     import torch
 
+    from DeepIterRegLib.images.volume import Volume
     from DeepIterRegLib.rendering.raycast import RaycastProjector
-    from DeepIterRegLib.volume import Volume
 
     position = (head.axis_mm + head.offset_mm)[head.radius_mm > 0.7]
     index = np.unique(np.rint((position - position.min(axis=0)) / WORKING_MM).astype(int), axis=0)

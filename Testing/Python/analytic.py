@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.volume import Volume
+from DeepIterRegLib.images.volume import Volume
 
 
 def rays_cta(carm: CArm, cta_to_carm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -16,12 +16,14 @@ import pytest
 import torch
 from scipy import stats
 
-from DeepIterRegLib.dicom import read_angiogram
 from DeepIterRegLib.geometry import CArm, pose
-from DeepIterRegLib.pipeline import RegistrationSettings, register
+from DeepIterRegLib.images.dicom import read_angiogram
+from DeepIterRegLib.images.files import load_volume
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.pipeline import register
+from DeepIterRegLib.registration.settings import RegistrationSettings
+from DeepIterRegLib.registration.vessels.search import SearchSettings
 from DeepIterRegLib.rendering.raycast import RaycastProjector
-from DeepIterRegLib.search import SearchSettings
-from DeepIterRegLib.volume import Volume, load_volume
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Benchmarks"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import graphlib
 import importlib.metadata
 import json
 import re
@@ -49,17 +50,17 @@ def test_library_is_free_of_slicer(path: Path) -> None:
 
 # Files that need an extra, and which.
 OPTIONAL = {
-    "dicom/derived.py": "dicom",
-    "evaluation/experiment.py": "plots",
-    "evaluation/paper_b.py": "bench",
-    "evaluation/plots.py": "plots",
-    "evaluation/runner.py": "cluster",
-    "export/cameras.py": "roadmap",
-    "export/film.py": "video",
-    "network/curves.py": "train",
-    "network/training.py": "train",
-    "reader_study/plots.py": "plots",
-    "roadmap/files.py": "roadmap",
+    "images/dicom/derived.py": "dicom",
+    "studies/experiments/experiment.py": "plots",
+    "studies/experiments/paper_b.py": "bench",
+    "studies/experiments/plots.py": "plots",
+    "common/workers.py": "cluster",
+    "results/export/cameras.py": "roadmap",
+    "results/export/film.py": "video",
+    "registration/network/curves.py": "train",
+    "registration/network/training.py": "train",
+    "studies/reader_study/plots.py": "plots",
+    "results/roadmap/files.py": "roadmap",
 }
 
 
@@ -89,46 +90,108 @@ def undeclared(path: Path, provided: Mapping[str, list[str]], declared: set[str]
     return {name for name in names if not {distribution(d) for d in provided.get(name, ())} & declared}
 
 
-def room_of(module: str, rooms: Mapping[str, int]) -> str:
-    """Row's name of a module below DeepIterRegLib."""
-    return next((name for name in rooms if module == name or module.startswith(name + ".")), module.split(".")[0])
+# The rooms from the ground up: a room imports only from floors below its own. Rooms of one floor know nothing of each other.
+FLOORS = (
+    {"common"},
+    {"geometry"},
+    {"images"},
+    {"segmentation", "phantom", "rendering"},
+    {"registration"},
+    {"results"},
+    {"cases"},
+    {"studies"},
+    {"cli"},
+)
 
 
-def test_arrows_between_rooms_go_one_way() -> None:
-    """Each room has one row in the table, and imports only rooms above."""
-    text = (LIBRARY / "README.md").read_text(encoding="utf-8")
-    rows = [re.findall(r"`([^`]+)`", line.split("|")[1]) for line in text.splitlines() if line.startswith("| `")]
-    names = [name for row in rows for name in row]
-    assert len(names) == len(set(names))
-    rooms = {name: number for number, row in enumerate(rows) for name in row}
-    present, wrong = set(), []
-    for path in SOURCES:
-        module = ".".join(path.relative_to(LIBRARY).with_suffix("").parts).removesuffix("__init__").rstrip(".")
-        here = room_of(module, rooms)
-        if here not in rooms:
-            assert here in ("", "errors", "evaluation"), f"{path} has no row"
-            continue
-        present.add(here)
-        for there in {room_of(name, rooms) for name in own_imports(path)}:
-            if there in rooms and rooms[there] > rooms[here]:
-                wrong.append((here, there))
-    assert present == set(rooms)
-    assert set(wrong) == {("volume", "dicom")}  # the exception that the table names
+def module_of(path: Path) -> str:
+    """Dotted name below DeepIterRegLib; empty for the package itself."""
+    return ".".join(path.relative_to(LIBRARY).with_suffix("").parts).removesuffix("__init__").rstrip(".")
 
 
-def own_imports(path: Path) -> set[str]:
-    """Modules of this library that a file imports, at its top or inside functions; below DeepIterRegLib."""
+def own_imports(path: Path, *, at_load: bool = False) -> set[str]:
+    """Modules of this library that a file imports, below DeepIterRegLib; with `at_load` only those that Python runs with the file."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = list(ast.walk(tree)) if not at_load else [n for top in tree.body for n in run_with(top)]
     names: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= (
-                {node.module}
-                if node.module != "DeepIterRegLib"
-                else {f"DeepIterRegLib.{alias.name}" for alias in node.names}
-            )
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= {name for name in inner if is_module(name)} or {node.module}
     return {name.removeprefix("DeepIterRegLib.") for name in names if name.startswith("DeepIterRegLib.")}
+
+
+def run_with(statement: ast.stmt) -> list[ast.AST]:
+    """The parts of a statement that run when its file is imported: neither functions' bodies nor imports for types only."""
+    if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef):
+        return []
+    if isinstance(statement, ast.If) and "TYPE_CHECKING" in ast.unparse(statement.test):
+        return []
+    return list(ast.walk(statement))
+
+
+def is_module(name: str) -> bool:
+    path = ROOT.joinpath(*name.split("."))
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def test_rooms_import_only_from_floors_below() -> None:
+    floor_of = {room: number for number, floor in enumerate(FLOORS) for room in floor}
+    rooms = {path.name for path in LIBRARY.iterdir() if path.is_dir() and path.name != "__pycache__"}
+    assert rooms == set(floor_of)
+    wrong = []
+    for path in SOURCES:
+        here = module_of(path).partition(".")[0]
+        for there in {name.partition(".")[0] for name in own_imports(path)} - {here}:
+            if here and floor_of[there] >= floor_of[here]:
+                wrong.append(f"{path.relative_to(LIBRARY)} imports {there}")
+    assert wrong == []
+
+
+@pytest.mark.parametrize("name", ["DeepIterRegLib", "DeepIterRegSlicer"])
+def test_no_file_imports_itself_through_others(name: str) -> None:
+    """No circle among the imports that run when a file is loaded."""
+    folder = LIBRARY if name == "DeepIterRegLib" else ROOT / "DeepIterReg" / name
+    graph = {}
+    for path in folder.rglob("*.py"):
+        dotted = ".".join((name, *path.relative_to(folder).with_suffix("").parts)).removesuffix(".__init__")
+        graph[dotted] = imported_at_load(path, name, folder)
+    order = graphlib.TopologicalSorter(graph)
+    order.prepare()  # raises CycleError, which names the files
+
+
+def imported_at_load(path: Path, package: str, folder: Path) -> set[str]:
+    names = set()
+    for statement in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in run_with(statement):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == package:
+                for alias in node.names:
+                    inner = folder.joinpath(*node.module.split(".")[1:], alias.name)
+                    names.add(
+                        f"{node.module}.{alias.name}"
+                        if inner.with_suffix(".py").is_file() or inner.is_dir()
+                        else node.module
+                    )
+    return names
+
+
+# `__init__.py` and `py.typed` are Python's own; README lies with the other pages.
+def test_first_level_is_rooms_only() -> None:
+    entries = {path.name for path in LIBRARY.iterdir()} - {"__pycache__"}
+    assert entries == {room for floor in FLOORS for room in floor} | {"__init__.py", "py.typed"}
+
+
+def test_files_are_short() -> None:
+    lines = sorted(path.read_text(encoding="utf-8").count("\n") for path in shipped_sources())
+    long = [p.name for p in shipped_sources() if p.read_text(encoding="utf-8").count("\n") > 500]
+    assert long == []
+    assert lines[len(lines) // 2] < 130
+
+
+def shipped_sources() -> list[Path]:
+    return [*SOURCES, *sorted((ROOT / "DeepIterReg").rglob("*.py"))]
 
 
 def test_version_is_one() -> None:
@@ -180,7 +243,7 @@ def test_wheel_ships_every_file_of_the_library(tmp_path: Path) -> None:
 
 
 def test_research_use_is_said_where_people_look() -> None:
-    for path in ("README.md", "DeepIterRegLib/cli/app.py", "DeepIterRegLib/report/page.html", "pyproject.toml"):
+    for path in ("README.md", "DeepIterRegLib/cli/app.py", "DeepIterRegLib/results/report/page.html", "pyproject.toml"):
         text = " ".join((ROOT / path).read_text(encoding="utf-8").split()).lower()
         assert "research use only" in text, path
         assert "not a medical device" in text, path

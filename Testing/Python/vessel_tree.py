@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from DeepIterRegLib.alignment import Points, tangents
+from DeepIterRegLib.registration.vessels.points import Points, tangents
 
 
 def vessel_tree(seed: int = 0, n_branches: int = 24) -> Points:

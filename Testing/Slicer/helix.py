@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from DeepIterRegLib.angiogram import Angiogram
 from DeepIterRegLib.geometry import CArm, pose
-from DeepIterRegLib.registration import InitRecord, Registration, StageRecord
-from DeepIterRegLib.report.images import vessel_projection
-from DeepIterRegLib.volume import Volume
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.result import InitRecord, Registration, StageRecord
+from DeepIterRegLib.results.report.images import vessel_projection
 
 TURN_DEG, SHIFT_MM = np.array([4.0, -3.0, 7.0]), np.array([5.0, -6.0, 2.0])  # from the radiological pose
 

@@ -67,8 +67,8 @@ def makePatient(folder: Path) -> Path:
 
 def openPanel(folder: Path) -> Any:
     """The panel with a patient loaded, and a red slice view in the scene."""
-    from DeepIterRegLib.transforms import read_pose
-    from DeepIterRegLib.volume import load_volume
+    from DeepIterRegLib.geometry.pose_files import read_pose
+    from DeepIterRegLib.images.files import load_volume
 
     for node in (slicer.vtkMRMLSliceNode(), slicer.vtkMRMLSliceCompositeNode()):
         node.SetSingletonTag("Red")
@@ -162,7 +162,7 @@ def comparisons(panel: Any) -> dict[str, Image.Image]:
 
 def tools(panel: Any) -> dict[str, Image.Image]:
     """Sections Roadmap and Pick a vessel with what they show on the run: vessels shaded by depth, a region in outline, a vessel."""
-    from DeepIterRegSlicer import results
+    from DeepIterRegSlicer.scene import results
 
     ui = panel.ui
     standin.openViews()
@@ -204,10 +204,10 @@ def tools(panel: Any) -> dict[str, Image.Image]:
 def zoomed(view: str) -> Image.Image:
     """A slice view of moderate size, its middle enlarged."""
     node = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceNode")
-    from DeepIterRegSlicer import results
+    from DeepIterRegSlicer.scene import results, slice_view
 
     node.SetDimensions(*TOOL_PX, 1)
-    results.lookAtDetector(results.registrationOf(results.registrationsIn(slicer.mrmlScene)[-1]).carm, node)
+    slice_view.lookAtDetector(results.registrationOf(results.registrationsIn(slicer.mrmlScene)[-1]).carm, node)
     across, up, deep = node.GetFieldOfView()
     node.SetFieldOfView(across * 0.72, up * 0.72, deep)
     return sliceView(view)
@@ -303,7 +303,7 @@ def view3d() -> Image.Image:
 
 def placeCamera(renderer: Any) -> None:
     """From beside the beam, a little behind the head and above, so that the detector's image is seen; all of it in the picture."""
-    from DeepIterRegSlicer import results
+    from DeepIterRegSlicer.scene import results
 
     carm = results.registrationOf(results.registrationsIn(slicer.mrmlScene)[-1]).carm
     middle = carm.pixel_positions(np.array([[(carm.columns - 1) / 2, (carm.rows - 1) / 2]]))[0]

@@ -11,9 +11,9 @@ import slicer
 import vtk
 
 import helix
-from DeepIterRegLib.angiogram import Angiogram
+from DeepIterRegLib.cases.case import Outcome
 from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.jobs import Outcome
+from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.segmentation.dsa import DsaMasks
 
 

@@ -19,14 +19,16 @@ import pytest
 import slicer
 
 import standin
-from DeepIterRegLib import batch
-from DeepIterRegLib.batch import CASE_FILES, BatchCase, read_cases, run_cases
-from DeepIterRegLib.errors import Cancelled, InputError
+from DeepIterRegLib.cases import batch
+from DeepIterRegLib.cases.batch import CASE_FILES, run_cases
+from DeepIterRegLib.cases.case import Outcome
+from DeepIterRegLib.cases.files import RegisterJob
+from DeepIterRegLib.cases.table import BatchCase, read_cases
+from DeepIterRegLib.common.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.jobs import Outcome, RegisterJob
-from DeepIterRegLib.registration import InitRecord, Registration
-from DeepIterRegLib.report.outputs import REGISTRATION_FILES
-from DeepIterRegLib.transforms import read_pose
+from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.registration.result import InitRecord, Registration
+from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "DeepIterReg/Scripts/register_cases.py"
@@ -484,7 +486,7 @@ def check_scene(path: Path, ctaToCarm: np.ndarray, cache: Path) -> None:
     assert scene.ReadFromMRB(str(path))
     cta = scene.GetFirstNodeByName("CTA")
     assert slicer.util.arrayFromVolume(cta).shape[0] > 100
-    from DeepIterRegSlicer.results import registrationsIn
+    from DeepIterRegSlicer.scene.results import registrationsIn
 
     (nodes,) = registrationsIn(scene)
     assert cta.GetParentTransformNode() is nodes.ctaToCarm

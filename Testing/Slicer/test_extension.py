@@ -43,6 +43,11 @@ macro(ctkMacroCompilePythonScript)
     set(MY_SOURCE_DIR ${CMAKE_CURRENT_SOURCE_DIR})
   endif()
   foreach(file ${MY_SCRIPTS} ${MY_RESOURCES})
+    get_property(listed GLOBAL PROPERTY MY_LISTED)
+    if("${MY_SOURCE_DIR}/${file}" IN_LIST listed)
+      message(FATAL_ERROR "${MY_TARGET_NAME}: ${file} is listed twice")
+    endif()
+    set_property(GLOBAL APPEND PROPERTY MY_LISTED "${MY_SOURCE_DIR}/${file}")
     if(NOT EXISTS ${MY_SOURCE_DIR}/${file} OR IS_DIRECTORY ${MY_SOURCE_DIR}/${file})
       message(FATAL_ERROR "${MY_TARGET_NAME}: there is no file ${file}")
     endif()
@@ -81,6 +86,7 @@ endmacro()
 # `project` asks for compilers, which nothing here needs.
 OUTER = """
 cmake_minimum_required(VERSION 3.20)
+cmake_policy(SET CMP0057 NEW)
 project(Outer NONE)
 set(BUILD_TESTING ON)
 macro(project name)
@@ -114,45 +120,74 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "build"
 
 
-def files(folder: Path, *suffixes: str) -> set[str]:
+def tracked(folder: Path) -> set[str]:
+    """Files below a folder of the checkout: those that git knows, so that a stray one is seen; all of them where there is no git."""
+    listed = subprocess.run(["git", "ls-files", "-z", folder.name], capture_output=True, text=True, cwd=folder.parent)
+    if listed.returncode == 0:
+        return {name for name in listed.stdout.split("\0") if name and (folder.parent / name).is_file()}
     return {
-        str(path.relative_to(folder.parent))
+        path.relative_to(folder.parent).as_posix()
         for path in folder.rglob("*")
-        if path.is_file() and "__pycache__" not in path.parts and path.suffix not in (".pyc", *suffixes)
+        if path.is_file() and "__pycache__" not in path.parts
     }
+
+
+# In Resources but not for Slicer: the pages, their pictures, and how the icon is drawn.
+NOT_SHIPPED = ("Resources/Docs/", "Resources/Screenshots/", "Resources/Icons/draw_icon.py")
 
 
 def expected() -> set[str]:
-    """Every file that Slicer needs: library, module package, script, resources but for screenshots and how the icon is drawn."""
-    module = {
-        str(Path(name).relative_to("DeepIterReg"))
-        for name in files(ROOT / "DeepIterReg", ".txt")
-        if "/Testing/" not in name
-    }
-    resources = {n for n in files(ROOT / "Resources", ".py") if not n.startswith("Resources/Screenshots/")}
-    return files(ROOT / "DeepIterRegLib") | module | resources
+    """Every file that Slicer needs: library, module with its package and script, and the resources it opens."""
+    module = {name.removeprefix("DeepIterReg/") for name in tracked(ROOT / "DeepIterReg") if "/Testing/" not in name}
+    resources = {name for name in tracked(ROOT / "Resources") if not name.startswith(NOT_SHIPPED)}
+    return tracked(ROOT / "DeepIterRegLib") | {n for n in module if not n.endswith(".txt")} | resources
 
 
-def test_lists_and_folders_agree(installed: Path) -> None:
-    shipped = {
-        str(path.relative_to(installed / SHIPPED)) for path in (installed / SHIPPED).rglob("*") if path.is_file()
-    }
-    lacking, stale = sorted(expected() - shipped), sorted(shipped - expected())
-    assert not lacking, (
-        f"Not shipped: list it in CMakeLists.txt (library, Resources) or DeepIterReg/CMakeLists.txt: {lacking}"
+def shipped(installed: Path) -> set[str]:
+    """Files in the folder that Slicer would search for modules."""
+    tree = installed / SHIPPED
+    return {path.relative_to(tree).as_posix() for path in tree.rglob("*") if path.is_file()}
+
+
+def test_what_is_shipped_is_what_the_repository_holds(installed: Path) -> None:
+    missing, stray = sorted(expected() - shipped(installed)), sorted(shipped(installed) - expected())
+    assert not missing, (
+        f"Not shipped: give its kind a pattern in CMakeLists.txt or DeepIterReg/CMakeLists.txt: {missing}"
     )
-    assert not stale
+    assert not stray, f"Shipped, but not in the repository: {stray}"
 
 
-def test_listing_a_file_that_is_gone_fails(tmp_path: Path) -> None:
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A copy of what CMake reads, to be broken."""
     source = tmp_path / "source"
-    ignore = shutil.ignore_patterns(".*", "__pycache__", "bench-cache", "out", "Testing", "Screenshots")
+    ignore = shutil.ignore_patterns(".*", "__pycache__", "bench-cache", "out", "Testing", "Docs", "Screenshots")
     shutil.copytree(ROOT, source, ignore=ignore)
     shutil.copytree(ROOT / "DeepIterReg/Testing", source / "DeepIterReg/Testing")
-    (source / "DeepIterRegLib/pipeline.py").unlink()
-    done = build(source, tmp_path / "stubs")
+    return source
+
+
+def test_a_missing_or_stray_file_is_seen(checkout: Path, tmp_path: Path) -> None:
+    (checkout / "DeepIterRegLib/registration/pipeline.py").unlink()
+    (checkout / "DeepIterReg/DeepIterRegSlicer/panel/scratch.py").touch()
+    done = build(checkout, tmp_path / "stubs")
+    assert done.returncode == 0, done.stderr
+    tree = shipped(tmp_path / "stubs/build")
+    assert expected() - tree == {"DeepIterRegLib/registration/pipeline.py"}
+    assert tree - expected() == {"DeepIterRegSlicer/panel/scratch.py"}
+
+
+def test_a_file_listed_twice_is_refused(checkout: Path, tmp_path: Path) -> None:
+    lists = checkout / "CMakeLists.txt"
+    text = lists.read_text(encoding="utf-8")
+    lists.write_text(
+        text.replace(
+            "ctkMacroCompile", "list(APPEND LIBRARY_PYTHON_SCRIPTS DeepIterRegLib/__init__.py)\nctkMacroCompile"
+        )
+    )
+    done = build(checkout, tmp_path / "stubs")
     assert done.returncode != 0
-    assert "DeepIterRegLib/pipeline.py" in done.stderr
+    assert "DeepIterRegLib/__init__.py is listed twice" in done.stderr
 
 
 def test_ctest_entries(installed: Path) -> None:

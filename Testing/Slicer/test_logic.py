@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import os
 import re
 import subprocess
@@ -20,13 +21,14 @@ import slicer
 import DeepIterRegSlicer
 import scenes
 import standin
-from DeepIterRegLib.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.cases.files import RegisterJob, register_files
+from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.common.progress import say_nothing
 from DeepIterRegLib.geometry import mpe_mm, pose
-from DeepIterRegLib.jobs import RegisterJob, register_files
-from DeepIterRegLib.progress import say_nothing
-from DeepIterRegLib.transforms import read_pose, write_tfm
-from DeepIterRegSlicer import mrml, results
-from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions
+from DeepIterRegLib.geometry.pose_files import read_pose, write_tfm
+from DeepIterRegSlicer.logic import WARMED_UP, DeepIterRegLogic, RegistrationOptions
+from DeepIterRegSlicer.nodes import frames, volumes
+from DeepIterRegSlicer.scene import results
 from DeepIterRegSlicer.worker import Failed, Finished, Worker
 
 README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
@@ -140,7 +142,7 @@ def test_brought_masks_replace_the_segmentation(patient: tuple[Any, Any], patien
     shape = slicer.util.arrayFromVolume(patient[1])[0].shape
     drawn = np.zeros((1, *shape), bool)
     drawn[0, 60:-60, 60:-60] = True
-    dsaMask = scenes.addSegmentation({"drawn": drawn}, mrml.ijkToRas(patient[1]))
+    dsaMask = scenes.addSegmentation({"drawn": drawn}, volumes.ijkToRas(patient[1]))
     logic = DeepIterRegLogic()
     options = quick(patient_folder, vessels=arteries, veins=veins, dsaMask=dsaMask)
     outcome = logic.run(logic.prepare(*patient, options))
@@ -210,7 +212,7 @@ def test_inputs_gone_between_prepare_and_show(patient: tuple[Any, Any], patient_
     logic = DeepIterRegLogic()
     case = logic.prepare(*patient, quickest(patient_folder))
     if event == "nodes deleted":
-        for node in (mrml.sequenceOf(patient[1]), *patient):
+        for node in (frames.sequenceOf(patient[1]), *patient):
             slicer.mrmlScene.RemoveNode(node)
     else:
         slicer.mrmlScene.Clear(0)
@@ -228,8 +230,8 @@ def test_everything_wrong_with_the_voxels_is_said_at_once_in_the_panels_words(
 ) -> None:
     cta, dsa = patient
     slicer.util.arrayFromVolume(cta)[:] = 40
-    for n in range(mrml.sequenceOf(dsa).GetNumberOfDataNodes()):
-        slicer.util.arrayFromVolume(mrml.sequenceOf(dsa).GetNthDataNode(n))[:] = 7
+    for n in range(frames.sequenceOf(dsa).GetNumberOfDataNodes()):
+        slicer.util.arrayFromVolume(frames.sequenceOf(dsa).GetNthDataNode(n))[:] = 7
     logic = DeepIterRegLogic()
     case = logic.prepare(cta, dsa, quick(patient_folder, device="cuda", seed=-1))
     with pytest.raises(InputError) as caught:
@@ -242,7 +244,7 @@ def test_everything_wrong_with_the_voxels_is_said_at_once_in_the_panels_words(
 
 def test_mask_instead_of_a_cta(patient: tuple[Any, Any], patient_folder: Path) -> None:
     cta = loadLabels(patient_folder / "arteries.nii.gz")
-    plain = scenes.addVolume(slicer.util.arrayFromVolume(cta), mrml.ijkToRas(cta), "arteries as a volume")
+    plain = scenes.addVolume(slicer.util.arrayFromVolume(cta), volumes.ijkToRas(cta), "arteries as a volume")
     logic = DeepIterRegLogic()
     with pytest.raises(InputError, match=r"these are not CT numbers.*give it with the vessel segmentation of the CTA"):
         logic.run(logic.prepare(plain, patient[1], quick(patient_folder)))
@@ -251,12 +253,12 @@ def test_mask_instead_of_a_cta(patient: tuple[Any, Any], patient_folder: Path) -
 def test_nothing_matches_is_a_sentence_in_the_panels_words(
     patient: tuple[Any, Any], patient_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import DeepIterRegLib.bone.find
-    import DeepIterRegLib.pipeline
+    import DeepIterRegLib.registration.pipeline
+    import DeepIterRegLib.registration.skull.register
 
     # No score is that high.
-    monkeypatch.setattr(DeepIterRegLib.pipeline, "_NO_MATCH", 2.0)
-    monkeypatch.setattr(DeepIterRegLib.bone.find, "_CLEAR_SCORE", 2.0)
+    monkeypatch.setattr(DeepIterRegLib.registration.result_warnings, "NO_MATCH", 2.0)
+    monkeypatch.setattr(DeepIterRegLib.registration.skull.register, "_CLEAR_SCORE", 2.0)
     logic = DeepIterRegLogic()
     with pytest.raises(
         RegistrationError, match=r"No pose of the CTA explains the DSA.*the segmentation's preview"
@@ -292,10 +294,15 @@ assert (sys.modules["torch"] is None) == (sys.argv[1] == "absent")
         assert "Traceback" not in done.stderr
 
 
+def test_what_is_warmed_up_is_there() -> None:
+    for name in WARMED_UP:
+        assert importlib.util.find_spec(name) is not None, name
+
+
 def test_no_qt_in_logic() -> None:
     folder = Path(DeepIterRegSlicer.__file__).parent
-    for name in ("logic", "mrml", "angiograms", "prepared", "results", "loading", "worker"):
-        tree = ast.parse((folder / f"{name}.py").read_text(encoding="utf-8"))
+    for path in (folder / "logic.py", folder / "worker.py", *folder.glob("nodes/*.py"), *folder.glob("scene/*.py")):
+        name, tree = path.stem, ast.parse(path.read_text(encoding="utf-8"))
         imported = {
             alias.name.partition(".")[0]
             for node in ast.walk(tree)

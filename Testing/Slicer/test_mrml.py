@@ -14,13 +14,14 @@ import slicer
 import vtk
 
 import scenes
-from DeepIterRegLib.angiogram import Angiogram
-from DeepIterRegLib.dicom import GeometryOptions, read_angiogram, write_xa
-from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
-from DeepIterRegSlicer import angiograms, loading, mrml
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.dicom import GeometryOptions, read_angiogram, write_xa
 from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions
+from DeepIterRegSlicer.nodes import angiograms, landmarks, loading, masks, transforms, volumes
+from DeepIterRegSlicer.nodes import frames as frameNodes
 
 TYPED = GeometryOptions(
     primary_angle_deg=90, secondary_angle_deg=0, sid_mm=1100, sod_mm=720, pixel_spacing_mm=(0.4, 0.5)
@@ -69,7 +70,7 @@ def problemsOf(call: Any) -> str:
 
 def test_cta_keeps_voxels_and_place(scene: Any) -> None:
     voxels = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
-    volume = mrml.ctaSource(scenes.addVolume(voxels, OBLIQUE))()
+    volume = volumes.ctaSource(scenes.addVolume(voxels, OBLIQUE))()
     np.testing.assert_array_equal(volume.voxels, voxels)
     np.testing.assert_allclose(volume.affine, OBLIQUE)
 
@@ -80,17 +81,17 @@ def test_linear_parents_turn_the_affine_and_a_result_is_left_out(scene: Any) -> 
     innerNode, outerNode = scenes.addTransform(inner), scenes.addTransform(outer)
     innerNode.SetAndObserveTransformNodeID(outerNode.GetID())
     node.SetAndObserveTransformNodeID(innerNode.GetID())
-    np.testing.assert_allclose(mrml.ctaSource(node)().affine, outer @ inner @ OBLIQUE, atol=1e-9)
-    outerNode.SetAttribute(mrml.RESULT, "ctaToCarm")
-    np.testing.assert_allclose(mrml.ctaSource(node)().affine, inner @ OBLIQUE, atol=1e-9)
+    np.testing.assert_allclose(volumes.ctaSource(node)().affine, outer @ inner @ OBLIQUE, atol=1e-9)
+    outerNode.SetAttribute(transforms.RESULT, "ctaToCarm")
+    np.testing.assert_allclose(volumes.ctaSource(node)().affine, inner @ OBLIQUE, atol=1e-9)
     node.SetAndObserveTransformNodeID(outerNode.GetID())
-    np.testing.assert_allclose(mrml.ctaSource(node)().affine, OBLIQUE, atol=1e-9)
+    np.testing.assert_allclose(volumes.ctaSource(node)().affine, OBLIQUE, atol=1e-9)
 
 
 def test_source_outlives_its_node_and_works_on_any_thread(scene: Any) -> None:
     voxels = np.random.default_rng(0).integers(-1000, 2000, (40, 50, 60)).astype(np.int16)
     node = scenes.addVolume(voxels, OBLIQUE)
-    source = mrml.ctaSource(node)
+    source = volumes.ctaSource(node)
     scene.RemoveNode(node)
     del node
     scene.Clear(0)
@@ -122,7 +123,7 @@ def addNonLinear(strength_mm: float) -> tuple[Any, Any, np.ndarray]:
 def test_nonlinear_transform_is_straightened_on_a_copy(scene: Any) -> None:
     node, transform, _ = addNonLinear(5.0)
     before = slicer.util.arrayFromVolume(node).copy()
-    source = mrml.ctaSource(node)
+    source = volumes.ctaSource(node)
     transform.SetAndObserveTransformToParent(vtk.vtkTransform())  # what happens to the node later does no harm
     volume = source()
     np.testing.assert_array_equal(slicer.util.arrayFromVolume(node), before)
@@ -136,7 +137,7 @@ def test_nonlinear_transform_is_straightened_on_a_copy(scene: Any) -> None:
 
 def test_transform_that_tears_the_head_apart_is_refused(scene: Any) -> None:
     node, _, _ = addNonLinear(400.0)
-    assert "cannot be put on a regular grid" in problemsOf(lambda: mrml.ctaSource(node))
+    assert "cannot be put on a regular grid" in problemsOf(lambda: volumes.ctaSource(node))
 
 
 def test_what_is_no_cta_is_refused_in_a_sentence(scene: Any, tmp_path: Path) -> None:
@@ -146,12 +147,12 @@ def test_what_is_no_cta_is_refused_in_a_sentence(scene: Any, tmp_path: Path) -> 
     empty = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "nothing")
     slice_ = scenes.addVolume(voxels[:1])
     series = DeepIterRegLogic().loadAngiogram(xa(tmp_path / "run.dcm"))
-    assert "No CTA is selected" in problemsOf(lambda: mrml.ctaSource(None))
-    assert "in colour (3 values a voxel)" in problemsOf(lambda: mrml.ctaSource(colour))
-    assert "label map" in problemsOf(lambda: mrml.ctaSource(labels))
-    assert "no voxels" in problemsOf(lambda: mrml.ctaSource(empty))
-    assert "single slice" in problemsOf(lambda: mrml.ctaSource(slice_))
-    assert "time series" in problemsOf(lambda: mrml.ctaSource(series))
+    assert "No CTA is selected" in problemsOf(lambda: volumes.ctaSource(None))
+    assert "in colour (3 values a voxel)" in problemsOf(lambda: volumes.ctaSource(colour))
+    assert "label map" in problemsOf(lambda: volumes.ctaSource(labels))
+    assert "no voxels" in problemsOf(lambda: volumes.ctaSource(empty))
+    assert "single slice" in problemsOf(lambda: volumes.ctaSource(slice_))
+    assert "time series" in problemsOf(lambda: volumes.ctaSource(series))
 
 
 # -- masks ----------------------------------------------------------------------------------------------------
@@ -165,7 +166,7 @@ def test_segments_are_united_on_the_ctas_grid(scene: Any) -> None:
     cta = scenes.addVolume(np.zeros((20, 22, 24), np.int16), OBLIQUE)
     one, two = ball((20, 22, 24), (8, 9, 10), 4), ball((20, 22, 24), (12, 14, 12), 5)
     segmentation = scenes.addSegmentation({"one": one, "two": two}, OBLIQUE)
-    found = mrml.maskSource(segmentation, mrml.ctaSource(cta))()
+    found = masks.maskSource(segmentation, volumes.ctaSource(cta))()
     assert found.voxels.dtype == bool
     np.testing.assert_array_equal(found.voxels, one | two)
     np.testing.assert_allclose(found.affine, OBLIQUE)
@@ -178,7 +179,7 @@ def test_mask_on_another_grid_is_brought_onto_the_ctas(scene: Any) -> None:
         ball((60, 60, 50), (30, 30, 20), 10).astype(np.uint8), np.eye(4), "labels", "vtkMRMLLabelMapVolumeNode"
     )
     labels.SetAndObserveTransformNodeID(shift.GetID())
-    found = mrml.maskSource(labels, mrml.ctaSource(cta))()
+    found = masks.maskSource(labels, volumes.ctaSource(cta))()
     np.testing.assert_array_equal(found.voxels, ball((30, 30, 30), (15, 15, 15), 5))
 
 
@@ -186,29 +187,29 @@ def test_mask_and_cta_under_the_same_bend_stay_together(scene: Any) -> None:
     node, transform, affine = addNonLinear(5.0)
     segmentation = scenes.addSegmentation({"half": slicer.util.arrayFromVolume(node) > 0}, affine)
     segmentation.SetAndObserveTransformNodeID(transform.GetID())
-    cta = mrml.ctaSource(node)
-    mask = mrml.maskSource(segmentation, cta)().voxels[5:-5, 6:-6, 6:-6]
+    cta = volumes.ctaSource(node)
+    mask = masks.maskSource(segmentation, cta)().voxels[5:-5, 6:-6, 6:-6]
     sure = np.abs(cta().voxels[5:-5, 6:-6, 6:-6]) > 15
     np.testing.assert_array_equal(mask[sure], (cta().voxels[5:-5, 6:-6, 6:-6] > 0)[sure])
 
 
 def test_masks_that_are_none_are_refused(scene: Any) -> None:
-    cta = mrml.ctaSource(scenes.addVolume(np.zeros((4, 5, 6), np.int16)))
+    cta = volumes.ctaSource(scenes.addVolume(np.zeros((4, 5, 6), np.int16)))
     none = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "fresh")
     blank = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "blank")
     blank.GetSegmentation().AddEmptySegment("vessels")
-    assert "has no segments" in problemsOf(lambda: mrml.maskSource(none, cta))
-    assert "blank is empty" in problemsOf(lambda: mrml.maskSource(blank, cta))
-    assert "neither a segmentation" in problemsOf(lambda: mrml.maskSource(scenes.addTransform(np.eye(4)), cta))
+    assert "has no segments" in problemsOf(lambda: masks.maskSource(none, cta))
+    assert "blank is empty" in problemsOf(lambda: masks.maskSource(blank, cta))
+    assert "neither a segmentation" in problemsOf(lambda: masks.maskSource(scenes.addTransform(np.eye(4)), cta))
 
 
 def test_dsa_mask_is_drawn_on_the_frames(scene: Any, tmp_path: Path) -> None:
     dsa = DeepIterRegLogic().loadAngiogram(xa(tmp_path / "run.dcm"))
     drawn = np.zeros((1, 48, 64), bool)
     drawn[0, 20:22, 10:-10] = True
-    segmentation = scenes.addSegmentation({"vessel": drawn}, mrml.ijkToRas(dsa))
-    np.testing.assert_array_equal(mrml.dsaMaskSource(segmentation, dsa)(), drawn[0])
-    np.testing.assert_array_equal(mrml.dsaMaskSource(segmentation, mrml.sequenceOf(dsa))(), drawn[0])
+    segmentation = scenes.addSegmentation({"vessel": drawn}, volumes.ijkToRas(dsa))
+    np.testing.assert_array_equal(masks.dsaMaskSource(segmentation, dsa)(), drawn[0])
+    np.testing.assert_array_equal(masks.dsaMaskSource(segmentation, frameNodes.sequenceOf(dsa))(), drawn[0])
 
 
 # -- poses --------------------------------------------------------------------------------------------------
@@ -216,9 +217,11 @@ def test_dsa_mask_is_drawn_on_the_frames(scene: Any, tmp_path: Path) -> None:
 
 def test_pose_of_a_transform_node(scene: Any) -> None:
     matrix = np.asarray(pose.se3_exp(np.array([0.3, -0.2, 0.1, 10.0, 20.0, -5.0])))
-    np.testing.assert_allclose(mrml.poseSource(scenes.addTransform(matrix))(), matrix)
-    assert "not rigid" in problemsOf(lambda: mrml.poseSource(scenes.addTransform(np.diag([1.0, 1, 2, 1]))))
-    assert "not linear" in problemsOf(lambda: mrml.poseSource(scenes.addGridTransform(lambda at: 5 * np.sin(at / 30))))
+    np.testing.assert_allclose(transforms.poseSource(scenes.addTransform(matrix))(), matrix)
+    assert "not rigid" in problemsOf(lambda: transforms.poseSource(scenes.addTransform(np.diag([1.0, 1, 2, 1]))))
+    assert "not linear" in problemsOf(
+        lambda: transforms.poseSource(scenes.addGridTransform(lambda at: 5 * np.sin(at / 30)))
+    )
 
 
 def test_landmarks_on_a_registered_cta_and_on_the_detector(scene: Any, tmp_path: Path) -> None:
@@ -232,24 +235,24 @@ def test_landmarks_on_a_registered_cta_and_on_the_detector(scene: Any, tmp_path:
     points = centre + rng.uniform(-40, 40, (6, 3))
     pixels = view.project(points, wanted)
     assert ((pixels > 0) & (pixels < [63, 47])).all()
-    onSlice = np.column_stack([pixels, np.zeros(6), np.ones(6)]) @ mrml.ijkToRas(dsa).T
+    onSlice = np.column_stack([pixels, np.zeros(6), np.ones(6)]) @ volumes.ijkToRas(dsa).T
     onDetector = view.pixel_positions(pixels)
     earlier = scenes.addTransform(np.asarray(pose.se3_exp(np.array([0.5, 0.1, 0.0, 30.0, 5.0, 2.0]))))
-    earlier.SetAttribute(mrml.RESULT, "ctaToCarm")
+    earlier.SetAttribute(transforms.RESULT, "ctaToCarm")
     for under in (False, True):
         cta.SetAndObserveTransformNodeID(earlier.GetID() if under else None)
         shown = pose.transform(slicer.util.arrayFromTransformMatrix(earlier), points) if under else points
         for positions in (onSlice[:, :3], onDetector):
             lists = (scenes.addPoints(shown), scenes.addPoints(positions))
-            paired = mrml.landmarkSource(*lists, cta, dsa, view)()
+            paired = landmarks.landmarkSource(*lists, cta, dsa, view)()
             found = pose_from_landmarks(paired.points_cta_mm, paired.pixels, view).cta_to_carm
             assert len(set(paired.names)) == 6
             assert mpe_mm(view, found, wanted, centre) < 0.2
     beside = onDetector.copy()
     beside[5, 2] += 400
-    text = problemsOf(lambda: mrml.landmarkSource(lists[0], scenes.addPoints(beside), cta, dsa, view))
+    text = problemsOf(lambda: landmarks.landmarkSource(lists[0], scenes.addPoints(beside), cta, dsa, view))
     assert "number 6 do not lie on the angiogram" in text
-    assert problemsOf(lambda: mrml.landmarkSource(None, None, cta, dsa, view)).count("are selected") == 2
+    assert problemsOf(lambda: landmarks.landmarkSource(None, None, cta, dsa, view)).count("are selected") == 2
 
 
 # -- angiograms -----------------------------------------------------------------------------------------------
@@ -286,7 +289,7 @@ def asStockPlugin(path: Path) -> Any:
 def test_loaded_run_is_the_run_of_the_file_by_any_of_its_nodes(scene: Any, tmp_path: Path) -> None:
     path = xa(tmp_path / "run.dcm", PatientName="SECRET^NAME", PatientID="SECRET")
     proxy = DeepIterRegLogic().loadAngiogram(path)
-    sequence = mrml.sequenceOf(proxy)
+    sequence = frameNodes.sequenceOf(proxy)
     browser = slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLSequenceBrowserNode")
     for node in (proxy, sequence, browser):
         source, view = angiograms.runSource(node)
@@ -336,7 +339,7 @@ def test_volume_read_from_a_dicom_file_knows_it_by_its_storage(scene: Any, tmp_p
 def test_single_frame_is_a_volume(scene: Any, tmp_path: Path) -> None:
     path = xa(tmp_path / "run.dcm", frames=1)
     node = DeepIterRegLogic().loadAngiogram(path)
-    assert mrml.sequenceOf(node) is None
+    assert frameNodes.sequenceOf(node) is None
     sameRun(angiograms.runSource(node)[0](), read_angiogram(path))
 
 
@@ -407,4 +410,4 @@ def test_all_problems_at_once(scene: Any) -> None:
 
 def test_frames_stand_as_slicers_plugin_places_them(scene: Any, tmp_path: Path) -> None:
     node = loading.loadAngiogram(xa(tmp_path / "run.dcm"))
-    np.testing.assert_allclose(mrml.ijkToRas(node), np.diag([-0.5, -0.4, 1.0, 1.0]))
+    np.testing.assert_allclose(volumes.ijkToRas(node), np.diag([-0.5, -0.4, 1.0, 1.0]))

@@ -27,7 +27,7 @@ standin.install()
 
 ROOT = Path(__file__).parents[2]
 MODULE = ROOT / "DeepIterReg" / "DeepIterReg.py"
-SOURCES = [MODULE, *(ROOT / "DeepIterReg" / "DeepIterRegSlicer").glob("*.py")]
+SOURCES = [MODULE, *(ROOT / "DeepIterReg" / "DeepIterRegSlicer").rglob("*.py")]
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def panel(scene: Any) -> Iterator[SimpleNamespace]:
 @pytest.fixture
 def case(panel: SimpleNamespace, patient_folder: Path) -> SimpleNamespace:
     """The panel with a small patient's CTA and its run, loaded as a person does; refined from the radiological pose, the fastest way."""
-    from DeepIterRegLib.volume import load_volume
+    from DeepIterRegLib.images.files import load_volume
 
     volume = load_volume(patient_folder / "cta.nii.gz")
     parameters = panel.widget._parameterNode
@@ -97,7 +97,7 @@ class Job:
         shouldStop: Callable[[], bool],
         onWarning: Callable[[str], None],
     ) -> Any:
-        from DeepIterRegLib.errors import Cancelled, RegistrationError
+        from DeepIterRegLib.common.errors import Cancelled, RegistrationError
 
         onWarning("The head moved in the run.")
         onWarning("The run shows no veins.")
@@ -328,7 +328,7 @@ def test_from_apply_to_overlay(case: SimpleNamespace) -> None:
     assert ui.inputsCollapsibleButton.enabled
     parameters.showRejected = True  # from the radiological pose alone it may end wrong, and say so
 
-    from DeepIterRegSlicer import results
+    from DeepIterRegSlicer.scene import results, slice_view
 
     nodes = results.nodesOf(parameters.result)
     assert composite.GetForegroundVolumeID() == nodes.projection.GetID()
@@ -340,7 +340,7 @@ def test_from_apply_to_overlay(case: SimpleNamespace) -> None:
     ui.opacitySlider.value = 0.3
     assert composite.GetForegroundOpacity() == pytest.approx(0.3)
     ui.minipFirstSlider.value = 5.0
-    assert results.minipRange(nodes) == (4, frames - 1)
+    assert slice_view.minipRange(nodes) == (4, frames - 1)
     ui.minipCheckBox.click()
     ui.frameSlider.value = 3.0
     assert composite.GetBackgroundVolumeID() == nodes.frame.GetID()
@@ -371,7 +371,7 @@ def test_from_apply_to_overlay(case: SimpleNamespace) -> None:
 
 def test_a_saved_scene_shows_its_result_again(case: SimpleNamespace, patient_folder: Path, tmp_path: Path) -> None:
     parameters = case.widget._parameterNode
-    from DeepIterRegLib.transforms import read_pose
+    from DeepIterRegLib.geometry.pose_files import read_pose
 
     parameters.reference = scenes.addTransform(read_pose(patient_folder / "truth.tfm"), "truth")
     edit(case, "sid", case.ui.sidEdit.text + "5")

@@ -18,14 +18,15 @@ from vtk.util import numpy_support
 
 import scenes
 from DeepIterRegLib.geometry import pose
-from DeepIterRegLib.registration import Registration
-from DeepIterRegLib.report.images import to_grey
-from DeepIterRegLib.report.outputs import detector_image
+from DeepIterRegLib.geometry.pose_files import read_pose, write_tfm
+from DeepIterRegLib.images.detector_image import detector_image
+from DeepIterRegLib.registration.result import Registration
+from DeepIterRegLib.results.report.images import to_grey
 from DeepIterRegLib.segmentation.dsa import DsaMasks
-from DeepIterRegLib.transforms import read_pose, write_tfm
-from DeepIterRegSlicer import mrml, results
-from DeepIterRegSlicer.prepared import ShownOutcome, prepareToShow
-from DeepIterRegSlicer.results import RegistrationNodes
+from DeepIterRegSlicer.nodes import volumes
+from DeepIterRegSlicer.scene import fill, results, slice_view
+from DeepIterRegSlicer.scene.prepare import ShownOutcome, prepareToShow
+from DeepIterRegSlicer.scene.results import RegistrationNodes
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def checkAll(nodes: RegistrationNodes, outcome: ShownOutcome) -> None:
         (nodes.frame, run.frames[outcome.fullest]),
     ]
     for node, image in images:
-        np.testing.assert_allclose(mrml.ijkToRas(node), where, atol=1e-4)
+        np.testing.assert_allclose(volumes.ijkToRas(node), where, atol=1e-4)
         np.testing.assert_allclose(slicer.util.arrayFromVolume(node)[0], image, atol=1e-6)
         assert node.GetDisplayNode() is not None
     assert nodes.frames.GetNumberOfDataNodes() == len(run.frames)
@@ -72,7 +73,7 @@ def checkAll(nodes: RegistrationNodes, outcome: ShownOutcome) -> None:
         [float(nodes.frames.GetNthIndexValue(n)) for n in range(len(run.frames))], run.frame_times_s, atol=1e-5
     )
     assert nodes.browser.GetProxyNode(nodes.frames) is nodes.frame
-    assert results.minipRange(nodes) == (0, len(run.frames) - 1)
+    assert slice_view.minipRange(nodes) == (0, len(run.frames) - 1)
     colours = nodes.projection.GetDisplayNode().GetColorNode()
     assert colours.GetName() == nodes.tint.GetName()
     red = np.zeros(4)
@@ -110,12 +111,12 @@ def carmPoint(nodes: RegistrationNodes, n: int) -> list[float]:
 
 
 def test_everything_is_in_the_scene(scene: Any, outcome: ShownOutcome) -> None:
-    checkAll(results.show(outcome), outcome)
+    checkAll(fill.show(outcome), outcome)
 
 
 def test_saved_and_reopened_scene_gives_everything_back(scene: Any, outcome: ShownOutcome, tmp_path: Path) -> None:
     cta = scenes.addVolume(np.zeros((9, 8, 7), np.int16), name="CTA")
-    nodes = results.show(outcome)
+    nodes = fill.show(outcome)
     results.placeUnder(nodes.ctaToCarm, cta)
     again = scenes.saveAndReopen(tmp_path)
     found = results.registrationsIn(again)
@@ -123,12 +124,12 @@ def test_saved_and_reopened_scene_gives_everything_back(scene: Any, outcome: Sho
     checkAll(found[0], outcome)
     assert again.GetFirstNodeByName("CTA").GetParentTransformNode() is found[0].ctaToCarm
     assert found[0].vessels.GetSegmentation().GetSegment("Vessels") is not None
-    results.showMinip(found[0], 1, 2, again.AddNewNodeByClass("vtkMRMLSliceCompositeNode"))
+    slice_view.showMinip(found[0], 1, 2, again.AddNewNodeByClass("vtkMRMLSliceCompositeNode"))
     np.testing.assert_allclose(slicer.util.arrayFromVolume(found[0].minip)[0], outcome.angiogram.minip(1, 2), atol=1e-6)
 
 
 def test_registered_vessels_lie_where_the_projection_shows_them(scene: Any, outcome: ShownOutcome) -> None:
-    nodes = results.show(outcome)
+    nodes = fill.show(outcome)
     carm = outcome.registration.carm
     matrix = vtk.vtkMatrix4x4()
     nodes.vessels.GetParentTransformNode().GetMatrixTransformToWorld(matrix)
@@ -143,7 +144,7 @@ def test_registered_vessels_lie_where_the_projection_shows_them(scene: Any, outc
     covered[pixels[:, 1], pixels[:, 0]] = True
     assert covered[drawn].mean() > 0.3
     # The detector's images lie on the plane that the lines from the source through the vessels reach.
-    onDetector = mrml.ijkToRas(nodes.projection) @ [*carm.project(inCarm[:1])[0], 0, 1]
+    onDetector = volumes.ijkToRas(nodes.projection) @ [*carm.project(inCarm[:1])[0], 0, 1]
     ray = inCarm[0] - carm.source_mm
     reached = np.array(carm.source_mm) + ray * carm.sid_mm / (ray @ np.array(carm.beam_axis))
     np.testing.assert_allclose(onDetector[:3], reached, atol=1e-6)
@@ -152,7 +153,7 @@ def test_registered_vessels_lie_where_the_projection_shows_them(scene: Any, outc
 def test_frames_outlive_the_outcome(scene: Any) -> None:
     made = prepareToShow(scenes.helixOutcome(64, 4))
     frames = made.angiogram.frames.copy()
-    nodes = results.show(made)
+    nodes = fill.show(made)
     del made
     gc.collect()
     np.full((64, 64, 64), 7.0, np.float32).sum()
@@ -161,13 +162,13 @@ def test_frames_outlive_the_outcome(scene: Any) -> None:
 
 
 def test_second_result_takes_the_place_of_the_first(scene: Any, outcome: ShownOutcome) -> None:
-    first = results.show(outcome)
+    first = fill.show(outcome)
     count = scene.GetNumberOfNodes()
     moved = np.asarray(pose.translation(np.array([1.0, 2.0, 3.0]))) @ outcome.registration.cta_to_carm
     other = replace(
         outcome, registration=replace(outcome.registration, cta_to_carm=moved, stages=outcome.registration.stages[:1])
     )
-    second = results.show(other, first)
+    second = fill.show(other, first)
     assert all(a is b for a, b in zip(alive(first).values(), alive(second).values(), strict=True))
     checkAll(second, other)
     assert scene.GetNumberOfNodes() == count - 1  # the series of the stage that is gone
@@ -175,7 +176,7 @@ def test_second_result_takes_the_place_of_the_first(scene: Any, outcome: ShownOu
 
 def test_who_watches_is_not_told_of_every_frame_and_colour(scene: Any, outcome: ShownOutcome) -> None:
     """Views and the browser follow each event of nodes that they show, which is what takes the time."""
-    nodes = results.show(outcome)
+    nodes = fill.show(outcome)
     told = dict.fromkeys(("frames", "frame", "minip", "projection", "tint", "plain"), 0)
     for name in told:
 
@@ -183,27 +184,27 @@ def test_who_watches_is_not_told_of_every_frame_and_colour(scene: Any, outcome: 
             told[name] += 1
 
         getattr(nodes, name).AddObserver(vtk.vtkCommand.ModifiedEvent, count)
-    results.show(outcome, nodes)
+    fill.show(outcome, nodes)
     assert max(told.values()) < 6, told
     assert told["frames"] > 0
 
 
 @pytest.mark.parametrize("name", [field.name for field in fields(RegistrationNodes)])
 def test_node_deleted_before_the_next_result(scene: Any, outcome: ShownOutcome, name: str) -> None:
-    nodes = results.show(outcome)
+    nodes = fill.show(outcome)
     scene.RemoveNode(getattr(nodes, name))
-    checkAll(results.show(outcome, nodes), outcome)
+    checkAll(fill.show(outcome, nodes), outcome)
 
 
 def test_scene_closed_before_the_next_result(scene: Any, outcome: ShownOutcome) -> None:
-    nodes = results.show(outcome)
+    nodes = fill.show(outcome)
     scene.Clear(0)
-    checkAll(results.show(outcome, nodes), outcome)
+    checkAll(fill.show(outcome, nodes), outcome)
     assert len(results.registrationsIn(scene)) == 1
 
 
 def test_two_results_side_by_side(scene: Any, outcome: ShownOutcome) -> None:
-    one, two = results.show(outcome), results.show(outcome)
+    one, two = fill.show(outcome), fill.show(outcome)
     checkAll(one, outcome)
     checkAll(two, outcome)
     assert folderOf(one.ctaToCarm) != folderOf(two.ctaToCarm)
@@ -213,17 +214,17 @@ def test_two_results_side_by_side(scene: Any, outcome: ShownOutcome) -> None:
 def test_cta_under_its_own_transform_goes_under_the_result(scene: Any, outcome: ShownOutcome) -> None:
     cta, own = scenes.addVolume(np.zeros((3, 4, 5), np.int16)), scenes.addTransform(np.diag([1.0, -1, -1, 1]))
     cta.SetAndObserveTransformNodeID(own.GetID())
-    one, two = results.show(outcome), results.show(outcome)
-    before = mrml.ctaSource(cta)().affine
+    one, two = fill.show(outcome), fill.show(outcome)
+    before = volumes.ctaSource(cta)().affine
     for nodes in (one, two):
         results.placeUnder(nodes.ctaToCarm, cta)
         assert own.GetParentTransformNode() is nodes.ctaToCarm
-        np.testing.assert_allclose(mrml.ctaSource(cta)().affine, before)
+        np.testing.assert_allclose(volumes.ctaSource(cta)().affine, before)
 
 
 def test_no_name_of_a_patient_or_file_in_node_names(scene: Any, outcome: ShownOutcome) -> None:
     allowed = {"registration", "ctaToCarm", "CTA", "DSA", "MinIP", "C-arm", "Score", "Scores", "Search", "DeepIterReg"}
-    for node in alive(results.show(outcome)).values():
+    for node in alive(fill.show(outcome)).values():
         assert node.GetName().split()[0].split("_")[0] in allowed
 
 
@@ -308,8 +309,8 @@ def test_slice_view_shows_the_angiogram_as_it_is_stored(scene: Any, sliceView: A
         registration = replace(made.registration, carm=view)
         made = replace(made, angiogram=run, registration=registration, dsa_masks=masks)
     shown = prepareToShow(made)
-    nodes, view = results.show(shown), sliceView(480, 400)
-    results.showOverlay(nodes, view.node, view.composite, opacity=0.0)
+    nodes, view = fill.show(shown), sliceView(480, 400)
+    slice_view.showOverlay(nodes, view.node, view.composite, opacity=0.0)
     rows, columns = shown.minip.shape
     scale = min(480 / columns, 400 / rows)
     margin_x, margin_y = (480 - columns * scale) / 2, (400 - rows * scale) / 2
@@ -330,40 +331,40 @@ def test_slice_view_shows_the_angiogram_as_it_is_stored(scene: Any, sliceView: A
 
 
 def test_display_controls_do_what_they_say(scene: Any, sliceView: Any, outcome: ShownOutcome) -> None:
-    nodes, view = results.show(outcome), sliceView(240, 200)
-    results.showOverlay(nodes, view.node, view.composite)
+    nodes, view = fill.show(outcome), sliceView(240, 200)
+    slice_view.showOverlay(nodes, view.node, view.composite)
     on = outcome.projection > 0.5 * outcome.projection.max()
     vessel = np.zeros((200, 240), dtype=bool)
     vessel[2:-2, 2:-2] = on[2:-2, 2:-2]
     tinted = view.picture()[vessel].mean(axis=0)
     assert tinted[0] > tinted[1] + 50
-    results.setTint(nodes, False)
+    slice_view.setTint(nodes, False)
     white = view.picture()[vessel].mean(axis=0)
     assert abs(white[0] - white[1]) < 2
-    results.setTint(nodes, True)
+    slice_view.setTint(nodes, True)
     np.testing.assert_allclose(view.picture()[vessel].mean(axis=0), tinted)
-    results.setBrightness(nodes, 0.3)
+    slice_view.setBrightness(nodes, 0.3)
     assert view.picture()[vessel].mean(axis=0)[0] < tinted[0] - 5
-    results.setBrightness(nodes, 1.0)
+    slice_view.setBrightness(nodes, 1.0)
     view.composite.SetForegroundOpacity(0.0)
     for n in (0, 3):
-        results.showFrame(nodes, n, view.composite)
+        slice_view.showFrame(nodes, n, view.composite)
         assert view.composite.GetBackgroundVolumeID() == nodes.frame.GetID()
         np.testing.assert_array_equal(slicer.util.arrayFromVolume(nodes.frame)[0], outcome.angiogram.frames[n])
     faint = view.picture()[vessel].mean()
-    results.showMinip(nodes, 0, 5, view.composite)
+    slice_view.showMinip(nodes, 0, 5, view.composite)
     assert view.picture()[vessel].mean() <= faint
-    results.showMinip(nodes, 0, 1, view.composite)
+    slice_view.showMinip(nodes, 0, 1, view.composite)
     early = view.picture()[vessel].mean()
     assert early > faint
-    assert results.minipRange(nodes) == (0, 1)
-    results.showMinip(nodes, 99, -5, view.composite)  # what sliders may say in between
-    assert results.minipRange(nodes) == (0, 5)
-    results.setCarmVisible(nodes, False, view.node)
+    assert slice_view.minipRange(nodes) == (0, 1)
+    slice_view.showMinip(nodes, 99, -5, view.composite)  # what sliders may say in between
+    assert slice_view.minipRange(nodes) == (0, 5)
+    slice_view.setCarmVisible(nodes, False, view.node)
     assert not nodes.frustum.GetDisplayNode().GetVisibility()
     assert not nodes.carmPoints.GetDisplayNode().GetVisibility()
     assert not view.node.GetSliceVisible()
-    results.setCarmVisible(nodes, True, view.node)
+    slice_view.setCarmVisible(nodes, True, view.node)
     assert view.node.GetSliceVisible()
 
 
@@ -371,15 +372,15 @@ def test_display_acts_at_once(scene: Any, sliceView: Any, capsys: pytest.Capture
     """A change and its picture at 1024 x 1024, 24 frames: wanted below 50 ms (`Testing/Benchmarks/panel.py` measures that);
     work of all threads, which other programs do not lengthen: four times that.
     """
-    nodes, view = results.show(prepareToShow(scenes.helixOutcome(1024, 24))), sliceView(1064, 1024)
-    results.showOverlay(nodes, view.node, view.composite)
+    nodes, view = fill.show(prepareToShow(scenes.helixOutcome(1024, 24))), sliceView(1064, 1024)
+    slice_view.showOverlay(nodes, view.node, view.composite)
     view.picture()
     changes: dict[str, Callable[[int], None]] = {
-        "frame": lambda n: results.showFrame(nodes, 3 * n, view.composite),
-        "MinIP": lambda n: results.showMinip(nodes, n + 1, 23, view.composite),
+        "frame": lambda n: slice_view.showFrame(nodes, 3 * n, view.composite),
+        "MinIP": lambda n: slice_view.showMinip(nodes, n + 1, 23, view.composite),
         "alpha": lambda n: view.composite.SetForegroundOpacity(0.2 + 0.1 * n),
-        "tint": lambda n: results.setTint(nodes, n % 2 == 1),
-        "brightness": lambda n: results.setBrightness(nodes, 1.2 + 0.2 * n),
+        "tint": lambda n: slice_view.setTint(nodes, n % 2 == 1),
+        "brightness": lambda n: slice_view.setBrightness(nodes, 1.2 + 0.2 * n),
     }
     work_ms = {}
     for name, change in changes.items():
@@ -396,6 +397,6 @@ def test_display_acts_at_once(scene: Any, sliceView: Any, capsys: pytest.Capture
 
 
 def test_registration_is_read_from_the_scene(scene: Any, outcome: ShownOutcome) -> None:
-    found = results.registrationOf(results.show(outcome))
+    found = results.registrationOf(fill.show(outcome))
     assert isinstance(found, Registration)
     assert found.warnings == ("The table moved.",)

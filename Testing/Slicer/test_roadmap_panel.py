@@ -20,9 +20,9 @@ import vtk
 import scenes
 import standin
 from DeepIterRegLib.geometry import pose
-from DeepIterRegLib.manual import Offset, moved
-from DeepIterRegLib.registration import Confidence
-from DeepIterRegLib.report.images import vessel_projection
+from DeepIterRegLib.registration.manual import Offset, moved
+from DeepIterRegLib.registration.result import Confidence
+from DeepIterRegLib.results.report.images import vessel_projection
 
 standin.install()
 
@@ -34,7 +34,7 @@ UP = np.array([0.0, 0.0, 25.0])
 @pytest.fixture(scope="module")
 def outcome() -> Any:
     """The helix seen in two views."""
-    from DeepIterRegSlicer.prepared import prepareToShow
+    from DeepIterRegSlicer.scene.prepare import prepareToShow
 
     return prepareToShow(scenes.helixOutcomeOfTwo(120, 4))
 
@@ -42,13 +42,13 @@ def outcome() -> Any:
 @pytest.fixture
 def panel(scene: Any, outcome: Any) -> Iterator[SimpleNamespace]:
     """The panel with slice views and a registration of two views, chosen by a person."""
-    from DeepIterRegSlicer import results
+    from DeepIterRegSlicer.scene import fill
 
     standin.openViews()
     representation = standin.loadModule(MODULE).widgetRepresentation()
     representation.enter()
     widget = representation.self()
-    nodes = results.show(outcome)
+    nodes = fill.show(outcome)
     widget.ui.resultSelector.setCurrentNode(nodes.ctaToCarm)
     yield SimpleNamespace(
         representation=representation, widget=widget, ui=widget.ui, p=widget._parameterNode, nodes=nodes
@@ -183,7 +183,7 @@ def test_segments_labels_and_markups_are_items_of_their_own(panel: SimpleNamespa
 
 
 def test_the_roadmap_follows_frame_pose_and_node(panel: SimpleNamespace, outcome: Any) -> None:
-    from DeepIterRegSlicer import results
+    from DeepIterRegSlicer.scene import fill
 
     r, centre = outcome.registration, outcome.registration.centre_cta_mm
     ball = addBall(centre)
@@ -209,7 +209,7 @@ def test_the_roadmap_follows_frame_pose_and_node(panel: SimpleNamespace, outcome
     expected = seen(r.carm, r.cta_to_carm, centre + UP, 12.0)
     assert shareAlike(blue(foreground()), expected) > 0.9
     # The pose is moved: the CTA's vessels follow at once, the roadmap when it rests, in both views.
-    manual = results.addManual(panel.nodes.ctaToCarm)
+    manual = fill.addManual(panel.nodes.ctaToCarm)
     panel.ui.resultSelector.setCurrentNode(manual)
     assert foreground().GetClassName() == "vtkMRMLVectorVolumeNode"
     given = moved(r.cta_to_carm, r.centre_cta_mm, r.carm, Offset((0, 0, 15.0), (12.0, 0, 0)))
@@ -255,7 +255,7 @@ def test_a_rejected_result_shows_no_roadmap(panel: SimpleNamespace, outcome: Any
 
 
 def test_roadmap_in_a_saved_scene(panel: SimpleNamespace, outcome: Any, tmp_path: Path) -> None:
-    from DeepIterRegSlicer import results, roadmap
+    from DeepIterRegSlicer.scene import results, roadmap
 
     ball = addBall(outcome.registration.centre_cta_mm)
     add(panel, ball)
@@ -411,7 +411,7 @@ def test_other_vessels_and_another_pose(panel: SimpleNamespace, outcome: Any) ->
 
 
 def test_a_manual_pose_moves_in_both_views(panel: SimpleNamespace, outcome: Any, tmp_path: Path) -> None:
-    from DeepIterRegSlicer import manual, results
+    from DeepIterRegSlicer.scene import manual, results
 
     ui, r = panel.ui, outcome.registration
     ui.manualCollapsibleButton.collapsed = False

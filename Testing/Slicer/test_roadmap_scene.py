@@ -15,13 +15,15 @@ import vtk
 from vtk.util import numpy_support
 
 import scenes
-from DeepIterRegLib.errors import InputError
+from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import pose
-from DeepIterRegLib.report.outputs import detector_image
-from DeepIterRegLib.roadmap import Paths, Surface, depth_image
-from DeepIterRegLib.roadmap.files import parse_item, things_of
-from DeepIterRegSlicer import mrml, results, roadmap
-from DeepIterRegSlicer.prepared import ShownOutcome, prepareToShow
+from DeepIterRegLib.images.detector_image import detector_image
+from DeepIterRegLib.results.roadmap import Paths, Surface, depth_image
+from DeepIterRegLib.results.roadmap.files import parse_item, things_of
+from DeepIterRegSlicer.nodes import things as thingNodes
+from DeepIterRegSlicer.nodes import volumes
+from DeepIterRegSlicer.scene import fill, results, roadmap
+from DeepIterRegSlicer.scene.prepare import ShownOutcome, prepareToShow
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +40,14 @@ def addCurve(points: np.ndarray, className: str = "vtkMRMLMarkupsCurveNode") -> 
 
 def pointsOf(node: Any) -> np.ndarray:
     found = []
-    for thing in mrml.thingsOf(node):
+    for thing in thingNodes.thingsOf(node):
         shape = thing.shape
         found.append(shape.points if isinstance(shape, Surface) else np.concatenate(shape.paths))
     return np.concatenate(found)
 
 
 def test_every_kind_of_node_keeps_its_place_wherever_it_hangs(scene: Any, outcome: ShownOutcome) -> None:
-    nodes = results.show(outcome)
+    nodes = fill.show(outcome)
     centre = outcome.registration.centre_cta_mm
     mask = np.zeros((12, 11, 10), bool)
     mask[3:9, 3:9, 3:9] = True
@@ -78,7 +80,7 @@ def test_every_kind_of_node_keeps_its_place_wherever_it_hangs(scene: Any, outcom
     inside = np.abs(at).max(axis=1) < 140
     assert pointsOf(kinds[0])[inside, 0] == pytest.approx((at[:, 0] + 0.01 * at[:, 1])[inside], abs=0.02)
     with pytest.raises(InputError, match="neither a segmentation"):
-        mrml.thingsOf(scenes.addVolume(np.zeros((3, 3, 3)), None, "grey"))
+        thingNodes.thingsOf(scenes.addVolume(np.zeros((3, 3, 3)), None, "grey"))
 
 
 def test_colours_and_names_are_the_scene_s(scene: Any) -> None:
@@ -86,23 +88,23 @@ def test_colours_and_names_are_the_scene_s(scene: Any) -> None:
     mask[2:4, 2:4, 2:4] = True
     both = scenes.addSegmentation({"clot": mask, "penumbra": ~mask}, np.eye(4))
     both.GetSegmentation().GetNthSegment(0).SetColor(1.0, 0.8, 0.0)
-    clot, penumbra = mrml.thingsOf(both)
+    clot, penumbra = thingNodes.thingsOf(both)
     assert (clot.name, clot.style.colour, penumbra.name) == ("clot", (255, 204, 0), "penumbra")
-    assert [t.name for t in mrml.thingsOf(both, both.GetSegmentation().GetSegmentIDs()[1:])] == ["penumbra"]
-    (ball,) = mrml.thingsOf(scenes.addBall(np.zeros(3)))
+    assert [t.name for t in thingNodes.thingsOf(both, both.GetSegmentation().GetSegmentIDs()[1:])] == ["penumbra"]
+    (ball,) = thingNodes.thingsOf(scenes.addBall(np.zeros(3)))
     assert ball.style.colour == (51, 102, 255)
     labels = scenes.addVolume(mask * np.uint8(2) + np.uint8(1), None, "labels", "vtkMRMLLabelMapVolumeNode")
-    assert len(mrml.thingsOf(labels)) == 2
+    assert len(thingNodes.thingsOf(labels)) == 2
 
 
 def test_roadmap_stands_on_the_detector_and_shows_the_things(scene: Any, outcome: ShownOutcome, tmp_path: Path) -> None:
-    nodes = results.show(outcome)
+    nodes = fill.show(outcome)
     carm, found = outcome.registration.carm, outcome.registration.cta_to_carm
     ball = scenes.addBall(outcome.registration.centre_cta_mm)
-    things = mrml.thingsOf(ball)
+    things = thingNodes.thingsOf(ball)
     node = roadmap.showRoadmap(nodes, things)
     where = detector_image(outcome.projection, carm).affine
-    np.testing.assert_allclose(mrml.ijkToRas(node), where, atol=1e-4)
+    np.testing.assert_allclose(volumes.ijkToRas(node), where, atol=1e-4)
     pixels = slicer.util.arrayFromVolume(node)
     assert pixels.shape == (1, carm.rows, carm.columns, 3)
     blue = pixels[0, ..., 2].astype(int) - pixels[0, ..., 0] > 60
@@ -113,7 +115,7 @@ def test_roadmap_stands_on_the_detector_and_shows_the_things(scene: Any, outcome
     again = roadmap.showRoadmap(nodes, things, nodes.frame)
     assert again is node
     ball.SetAndObserveTransformNodeID(nodes.ctaToCarm.GetID())
-    assert (slicer.util.arrayFromVolume(roadmap.showRoadmap(nodes, mrml.thingsOf(ball))) == pixels).all()
+    assert (slicer.util.arrayFromVolume(roadmap.showRoadmap(nodes, thingNodes.thingsOf(ball))) == pixels).all()
     reopened = scenes.saveAndReopen(tmp_path)
     (kept,) = results.registrationsIn(reopened)
     held = kept.ctaToCarm.GetNodeReference("DeepIterReg.roadmap")
@@ -121,11 +123,11 @@ def test_roadmap_stands_on_the_detector_and_shows_the_things(scene: Any, outcome
 
 
 def test_picked_ray_leads_through_the_vessel_seen_there(scene: Any, outcome: ShownOutcome) -> None:
-    nodes = results.show(outcome)
+    nodes = fill.show(outcome)
     carm = outcome.registration.carm
     row, column = np.unravel_index(np.argmax(outcome.projection), outcome.projection.shape)
     line, vessel = roadmap.pickRay(nodes, int(column), int(row))
-    ends, at = mrml.controlPoints(line), mrml.controlPoints(vessel)
+    ends, at = thingNodes.controlPoints(line), thingNodes.controlPoints(vessel)
     np.testing.assert_allclose(ends[0], carm.source_mm, atol=1e-3)
     np.testing.assert_allclose(carm.project(ends[1:])[0], (column, row), atol=1e-3)
     assert np.linalg.norm(carm.project(at)[0] - (column, row)) < 3
@@ -142,7 +144,7 @@ def test_picked_ray_leads_through_the_vessel_seen_there(scene: Any, outcome: Sho
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_a_3d_view_looks_from_the_source(scene: Any, outcome: ShownOutcome, mirrored: bool) -> None:
     carm = outcome.registration.carm.mirrored() if mirrored else outcome.registration.carm
-    nodes = results.show(outcome)
+    nodes = fill.show(outcome)
     nodes.registration.SetText(json.dumps(replace(outcome.registration, carm=carm).to_json_dict()))
     cameraNode = scene.AddNewNodeByClass("vtkMRMLCameraNode")
     roadmap.lookFromSource(nodes, cameraNode)
@@ -159,7 +161,7 @@ def test_a_3d_view_looks_from_the_source(scene: Any, outcome: ShownOutcome, mirr
 def test_readme_s_console_runs_as_printed(scene: Any, outcome: ShownOutcome) -> None:
     readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
     (code,) = (b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "import mrml, results, roadmap" in b)
-    results.show(outcome)
+    fill.show(outcome)
     scenes.addBall(outcome.registration.centre_cta_mm).SetName("Penumbra")
     scene.AddNewNodeByClass("vtkMRMLCameraNode")
     names: dict[str, Any] = {"slicer": slicer}
@@ -212,7 +214,7 @@ def test_segmentations_that_slicer_wrote(scene: Any, tmp_path: Path) -> None:
     node.GetSegmentation().GetNthSegment(0).SetColor(1.0, 0.8, 0.0)
     clot, everything = things_of([parse_item(str(save(node, tmp_path / "two.seg.nrrd")))])
     assert (clot.name, clot.style.colour, everything.name) == ("clot", (255, 204, 0), "all")
-    for thing, expected in zip((clot, everything), mrml.thingsOf(node), strict=True):
+    for thing, expected in zip((clot, everything), thingNodes.thingsOf(node), strict=True):
         assert isinstance(thing.shape, Surface)
         assert isinstance(expected.shape, Surface)
         np.testing.assert_allclose(thing.shape.points, expected.shape.points, atol=1e-4)

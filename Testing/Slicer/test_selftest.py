@@ -18,10 +18,13 @@ import pytest
 import slicer
 
 import standin
-from DeepIterRegLib.errors import InputError
-from DeepIterRegLib.jobs import Outcome, RegisterJob, case_of_files, register_case
-from DeepIterRegLib.progress import say_nothing
-from DeepIterRegSlicer import dependencies, logic, prepared, results, sample_data, selftest
+from DeepIterRegLib.cases.case import Outcome, register_case
+from DeepIterRegLib.cases.files import RegisterJob, case_of_files
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.progress import say_nothing
+from DeepIterRegSlicer import dependencies, logic, sample_data, selftest
+from DeepIterRegSlicer.scene import fill as fillNodes
+from DeepIterRegSlicer.scene import prepare as prepared
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 standin.install()
@@ -76,31 +79,31 @@ def pose_off(right: Outcome, monkeypatch: pytest.MonkeyPatch) -> Outcome:
 
 
 def transform_inverted(right: Outcome, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    fill = results._fillTransform
+    fill = fillNodes._fillTransform
     inverted = np.linalg.inv(right.registration.cta_to_carm)
-    monkeypatch.setattr(results, "_fillTransform", lambda node, r: fill(node, replace(r, cta_to_carm=inverted)))
+    monkeypatch.setattr(fillNodes, "_fillTransform", lambda node, r: fill(node, replace(r, cta_to_carm=inverted)))
     return right
 
 
 def images_shifted(right: Outcome, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    place = results._place
+    place = fillNodes._place
 
     def shifted(node: Any, image: Any, carm: Any) -> None:
         place(node, image, carm)
         node.SetOrigin(*(value + 0.1 for value in node.GetOrigin()))
 
-    monkeypatch.setattr(results, "_place", shifted)
+    monkeypatch.setattr(fillNodes, "_place", shifted)
     return right
 
 
 def vessels_left_behind(right: Outcome, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    fill = results._fillVessels
+    fill = fillNodes._fillVessels
 
     def loose(node: Any, *rest: Any) -> None:
         fill(node, *rest)
         node.SetAndObserveTransformNodeID(None)
 
-    monkeypatch.setattr(results, "_fillVessels", loose)
+    monkeypatch.setattr(fillNodes, "_fillVessels", loose)
     return right
 
 

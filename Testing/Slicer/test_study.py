@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from DeepIterRegLib.dicom import read_angiogram
+from DeepIterRegLib.common.progress import say_nothing
 from DeepIterRegLib.geometry import pose
-from DeepIterRegLib.progress import say_nothing
-from DeepIterRegLib.reader_study.cases import read_cases
-from DeepIterRegLib.reader_study.make import write_study
-from DeepIterRegLib.reader_study.ranks import SCALE
-from DeepIterRegLib.registration import InitRecord, Registration
-from DeepIterRegLib.report import write_registration
-from DeepIterRegLib.transforms import read_pose
-from DeepIterRegLib.volume import load_volume
+from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.images.dicom import read_angiogram
+from DeepIterRegLib.images.files import load_volume
+from DeepIterRegLib.registration.result import InitRecord, Registration
+from DeepIterRegLib.results.report import write_registration
+from DeepIterRegLib.studies.reader_study.cases import read_cases
+from DeepIterRegLib.studies.reader_study.make import write_study
+from DeepIterRegLib.studies.reader_study.ranks import SCALE
 
 pytest.importorskip("PySide6", reason="PySide6-Essentials is not installed: pip install .[slicer]")
 

@@ -19,11 +19,11 @@ import slicer
 import scenes
 import standin
 from DeepIterRegLib.geometry import pose
+from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.phantom import PhantomSettings, make_patient, second_run, write_patient
 from DeepIterRegLib.phantom.settings import CtaSettings, ViewSettings
-from DeepIterRegLib.report.images import vessel_projection
-from DeepIterRegLib.transforms import read_pose
-from DeepIterRegLib.volume import load_volume
+from DeepIterRegLib.results.report.images import vessel_projection
 
 standin.install()
 
@@ -94,7 +94,8 @@ def look(ui: Any) -> tuple[Any, ...]:
 def test_both_views_are_registered_shown_saved_and_reopened(
     panel: SimpleNamespace, folder: Path, tmp_path: Path
 ) -> None:
-    from DeepIterRegSlicer import mrml, results
+    from DeepIterRegSlicer.nodes import volumes
+    from DeepIterRegSlicer.scene import results
 
     ui, p = panel.ui, panel.p
     assert not ui.viewComboBox.enabled
@@ -122,7 +123,7 @@ def test_both_views_are_registered_shown_saved_and_reopened(
         np.testing.assert_allclose(slicer.util.arrayFromVolume(shown.projection)[0], drawn, atol=1e-4)
         corner = record.carm.pixel_positions(np.array([[0.0, 0.0]]))[0]
         for image in (shown.projection, shown.minip, shown.frame, shown.contrast):
-            np.testing.assert_allclose(mrml.ijkToRas(image)[:3, 3], corner, atol=1e-3)
+            np.testing.assert_allclose(volumes.ijkToRas(image)[:3, 3], corner, atol=1e-3)
         assert shown.frustum.GetDisplayNode().GetVisibility()
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     held = [getattr(v, key) for v in (first, second) for key in results.OF_VIEW]
@@ -164,9 +165,9 @@ def test_both_views_are_registered_shown_saved_and_reopened(
 def test_one_dsa_after_two_leaves_nothing_of_the_second(scene: Any, folder: Path) -> None:
     from dataclasses import replace
 
-    from DeepIterRegLib.jobs import Outcome
-    from DeepIterRegSlicer import results
-    from DeepIterRegSlicer.prepared import prepareToShow
+    from DeepIterRegLib.cases.case import Outcome
+    from DeepIterRegSlicer.scene import fill, results
+    from DeepIterRegSlicer.scene.prepare import prepareToShow
 
     one = scenes.helixOutcome(64, 4)
     first = one.registration.views[0]
@@ -174,13 +175,13 @@ def test_one_dsa_after_two_leaves_nothing_of_the_second(scene: Any, folder: Path
     further = ((one.angiogram, one.dsa_masks),)
     two = Outcome(registration, one.angiogram, one.vessels, one.dsa_masks, further)
     alone = prepareToShow(one)
-    nodes = results.show(alone)
+    nodes = fill.show(alone)
     count = scene.GetNumberOfNodes()
-    nodes = results.show(prepareToShow(two), nodes)
+    nodes = fill.show(prepareToShow(two), nodes)
     assert len(results.viewsOf(nodes)) == 2
     second = results.viewsOf(nodes)[1]
-    assert results.viewsOf(results.show(prepareToShow(two), nodes))[1] == second, "filled again, not made again"
-    nodes = results.show(alone, nodes)
+    assert results.viewsOf(fill.show(prepareToShow(two), nodes))[1] == second, "filled again, not made again"
+    nodes = fill.show(alone, nodes)
     assert len(results.viewsOf(nodes)) == 1
     assert scene.GetNumberOfNodes() == count
 

@@ -20,10 +20,10 @@ import slicer
 import scenes
 import standin
 from DeepIterRegLib.geometry import pose
-from DeepIterRegLib.landmarks import LandmarkError
-from DeepIterRegLib.manual import Offset, moved
-from DeepIterRegLib.registration import Confidence
-from DeepIterRegLib.report.images import vessel_projection
+from DeepIterRegLib.registration.landmarks import LandmarkError
+from DeepIterRegLib.registration.manual import Offset, moved
+from DeepIterRegLib.registration.result import Confidence
+from DeepIterRegLib.results.report.images import vessel_projection
 
 standin.install()
 
@@ -32,7 +32,7 @@ MODULE = Path(__file__).parents[2] / "DeepIterReg" / "DeepIterReg.py"
 
 @pytest.fixture(scope="module")
 def outcome() -> Any:
-    from DeepIterRegSlicer.prepared import prepareToShow
+    from DeepIterRegSlicer.scene.prepare import prepareToShow
 
     return prepareToShow(scenes.helixOutcome())
 
@@ -63,9 +63,9 @@ def panel(scene: Any) -> Iterator[SimpleNamespace]:
 
 def added(panel: SimpleNamespace, outcome: Any) -> Any:
     """A registration in the scene, as a run of the panel leaves it there."""
-    from DeepIterRegSlicer import results
+    from DeepIterRegSlicer.scene import fill, results
 
-    nodes = results.show(outcome)
+    nodes = fill.show(outcome)
     cta = scenes.addVolume(np.zeros((4, 4, 4), np.int16), name="CTA")
     dsa = scenes.addVolume(np.zeros((1, 4, 4), np.int16), name="DSA")
     results.keepInputs(nodes, (cta, dsa))
@@ -104,7 +104,7 @@ def sliceNode(view: str = "Red") -> Any:
 
 
 def manualNode(panel: SimpleNamespace) -> Any:
-    from DeepIterRegSlicer import results
+    from DeepIterRegSlicer.scene import results
 
     return results.manualOf(panel.nodes.ctaToCarm)
 
@@ -472,7 +472,7 @@ def test_sliders_move_a_pose_of_its_own(manual: SimpleNamespace, outcome: Any) -
 
 
 def test_every_slider_moves_its_own_axis(manual: SimpleNamespace, outcome: Any) -> None:
-    from DeepIterRegSlicer.manual_form import SHIFTS, TURNS
+    from DeepIterRegSlicer.panel.manual_form import SHIFTS, TURNS
 
     r = outcome.registration
     for n, name in enumerate((*TURNS, *SHIFTS)):
@@ -632,8 +632,8 @@ def test_automatic_and_manual_side_by_side(manual: SimpleNamespace) -> None:
 
 
 def test_manual_pose_in_a_saved_scene(manual: SimpleNamespace, outcome: Any, tmp_path: Path) -> None:
-    from DeepIterRegSlicer import manual as manualNodes
-    from DeepIterRegSlicer import results
+    from DeepIterRegSlicer.scene import manual as manualNodes
+    from DeepIterRegSlicer.scene import results
 
     manual.ui.turnBeamSlider.value = 7.0
     manual.p.comparison = manual.python.Comparison.checkerboard
@@ -682,7 +682,7 @@ def test_scene_is_closed_while_it_is_moved(manual: SimpleNamespace) -> None:
 
 
 def test_refining_needs_what_was_registered(manual: SimpleNamespace) -> None:
-    from DeepIterRegSlicer import results
+    from DeepIterRegSlicer.scene import results
 
     cta, _dsa = results.inputsOf(manual.nodes.ctaToCarm)
     slicer.mrmlScene.RemoveNode(cta)
@@ -693,9 +693,9 @@ def test_refining_needs_what_was_registered(manual: SimpleNamespace) -> None:
 def test_refine_from_here(panel: SimpleNamespace, patient_folder: Path) -> None:
     """A person brings the head near, the refinement does the rest: against the truth."""
     from DeepIterRegLib.geometry import mpe_mm
-    from DeepIterRegLib.transforms import read_pose
-    from DeepIterRegLib.volume import load_volume
-    from DeepIterRegSlicer import results
+    from DeepIterRegLib.geometry.pose_files import read_pose
+    from DeepIterRegLib.images.files import load_volume
+    from DeepIterRegSlicer.scene import results
 
     volume, truth = load_volume(patient_folder / "cta.nii.gz"), read_pose(patient_folder / "truth.tfm")
     panel.p.cta = scenes.addVolume(volume.voxels, volume.affine)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from DeepIterRegLib.errors import Cancelled, InputError
+from DeepIterRegLib.common.errors import Cancelled, InputError
 from DeepIterRegSlicer.worker import Failed, Finished, Progress, Worker
 
 Tell = Callable[[str, float], None]

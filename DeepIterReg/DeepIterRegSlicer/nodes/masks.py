@@ -1,0 +1,108 @@
+"""Segmentations and label maps to masks on the grid of a CTA or of a DSA."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import slicer
+import vtk
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegSlicer.nodes.frames import frameNodes
+from DeepIterRegSlicer.nodes.transforms import Node, placementOf
+from DeepIterRegSlicer.nodes.volumes import ijkToRas, sampledOn, voxelsOf
+
+
+@dataclass(frozen=True)
+class Layer:
+    """Voxels, where they stand, and the label that counts (None: any but 0)."""
+
+    voxels: np.ndarray
+    affine: np.ndarray
+    label: int | None
+
+
+def maskSource(node: Node, grid: Callable[[], Volume]) -> Callable[[], Volume]:
+    """A segmentation (all its segments) or a label map as a mask on the grid of a volume; bool.
+
+    Raises
+    ------
+    InputError
+        No mask, or an empty one.
+    """
+    layers, placement = layersOf(node), placementOf(node)
+    worldFromNode = placement.matrix
+
+    @cache
+    def mask() -> Volume:
+        target = grid()
+        united = np.zeros(target.voxels.shape, dtype=bool)
+        for layer in layers:
+            united |= _onGrid(layer, worldFromNode, placement.bentFromWorld, target)
+        return target.with_voxels(united)
+
+    return mask
+
+
+def _onGrid(layer: Layer, matrix: np.ndarray, bent: vtk.vtkAbstractTransform | None, grid: Volume) -> np.ndarray:
+    affine = matrix @ layer.affine
+    voxels = layer.voxels
+    here = (voxels != 0 if layer.label is None else voxels == layer.label).view(np.uint8)
+    if bent is None and Volume(here, affine).same_grid(grid):
+        return here.view(bool)
+    return sampledOn(here, affine, bent, grid, nearest=True, outside=0).view(bool)
+
+
+def layersOf(node: Node) -> list[Layer]:
+    """The masks of a segmentation or label map, one for each segment or label."""
+    if node.IsA("vtkMRMLSegmentationNode"):
+        return layersOfSegmentation(node)
+    if not node.IsA("vtkMRMLScalarVolumeNode"):
+        raise InputError(f"{node.GetName()} is neither a segmentation nor a label map.")
+    image = node.GetImageData()
+    if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfScalarComponents() != 1:
+        raise InputError(f"Mask {node.GetName()} has no voxels, or is in colour; give a segmentation or a label map.")
+    return [Layer(voxelsOf(image), ijkToRas(node), None)]
+
+
+def layersOfSegmentation(node: Node) -> list[Layer]:
+    """The segments of a segmentation that have voxels, in the node's own frame."""
+    return list(segmentLayers(node).values())
+
+
+def segmentLayers(node: Node) -> dict[str, Layer]:
+    """Segments that have a voxel, by their identifiers."""
+    segmentation = node.GetSegmentation()
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    if segmentation.GetNumberOfSegments() == 0:
+        raise InputError(f"Segmentation {node.GetName()} has no segments.")
+    if not segmentation.ContainsRepresentation(name) and not segmentation.CreateRepresentation(name):
+        raise InputError(f"Segmentation {node.GetName()} cannot be turned into a binary label map.")
+    layers = {}
+    for segmentId in segmentation.GetSegmentIDs():
+        segment = segmentation.GetSegment(segmentId)
+        image = segment.GetRepresentation(name)
+        if image is None or image.GetPointData().GetScalars() is None or min(image.GetDimensions()) < 1:
+            continue  # a segment without a single voxel
+        matrix, extent = vtk.vtkMatrix4x4(), image.GetExtent()
+        image.GetImageToWorldMatrix(matrix)
+        affine = slicer.util.arrayFromVTKMatrix(matrix)
+        affine[:3, 3] += affine[:3, :3] @ np.array(extent[::2])
+        layers[segmentId] = Layer(voxelsOf(image), affine, segment.GetLabelValue())
+    if not layers:
+        raise InputError(f"Segmentation {node.GetName()} is empty: no segment has a voxel.")
+    return layers
+
+
+def dsaMaskSource(node: Node, dsaNode: Node) -> Callable[[], np.ndarray]:
+    """A mask drawn on the DSA as shown, on the pixels of its frames (row, column)."""
+    volume = frameNodes(dsaNode)[0]
+    shape = volume.GetImageData().GetDimensions()[::-1]
+    affine = placementOf(dsaNode).matrix @ ijkToRas(volume) if dsaNode.IsA("vtkMRMLVolumeNode") else ijkToRas(volume)
+    image = Volume(np.broadcast_to(np.zeros(1, np.uint8), (1, *shape[1:])), affine)
+    mask = maskSource(node, lambda: image)
+    return lambda: mask().voxels[0]

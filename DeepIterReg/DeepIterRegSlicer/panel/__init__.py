@@ -1,0 +1,1 @@
+"""The forms of the module's panel: each owns some widgets, none computes."""

@@ -1,0 +1,299 @@
+"""What the views show: the sections "Display" and "Compare", and with their own forms "Roadmap" and "Pick a vessel"."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DeepIterRegSlicer.panel.pick_form import PickForm
+from DeepIterRegSlicer.panel.roadmap_form import RoadmapForm
+from DeepIterRegSlicer.parameters import LEFT, RIGHT, Comparison, View
+
+NEEDED = ("registration", "frames", "frame", "browser", "minip", "projection")
+
+
+class ViewerForm:
+    """Brings the views to what the parameter node says.
+
+    :param ui: the panel's widgets.
+    :param setParameter: called with name and value of a parameter to change.
+    """
+
+    def __init__(self, ui: Any, setParameter: Any) -> None:
+        self._ui, self._setParameter, self._nodes = ui, setParameter, None
+        self._dsas: list[Any] = []  # nodes of the registration for each of its DSAs
+        self._dsa: Any = None  # which of them is shown
+        self._views: list[tuple[Any, str]] = []  # what is shown: nodes of a registration, slice view
+        self._shown: dict[Any, Any] = {}
+        self._parameters: Any = None
+        self._layoutBefore: int | None = None
+        self._split = self._dark = False
+        self._opaque: dict[str, bool] = {}  # by slice view: whether its overlay is a picture of its own
+        self._roadmap, self._pick = RoadmapForm(ui, self._redraw), PickForm(ui)
+        self._flicker = qt.QTimer()
+        self._flicker.connect("timeout()", self._onFlicker)
+        ui.tintColourButton.connect("colorChanged(QColor)", self._onColourChosen)
+
+    def setNodes(self, nodes: Any) -> None:
+        """Registration to show, or None."""
+        nodes = nodes if nodes is not None and _complete(nodes) else None
+        self._nodes, self._shown = nodes, {}
+        self._views = [] if nodes is None else [(nodes, LEFT)]
+        self._dsas, self._dsa = [], None
+        self._ui.viewComboBox.enabled = False
+        for section in (self._ui.displayCollapsibleButton, self._ui.compareCollapsibleButton):
+            section.enabled = nodes is not None
+        self._roadmap.setNodes(nodes)
+        self._pick.setNodes(nodes)
+        if nodes is None:
+            self.pause()
+            return
+        from DeepIterRegSlicer.scene import results
+
+        self._dsas = [view for view in results.viewsOf(nodes) if _complete(view)]
+        self._ui.viewComboBox.enabled = len(self._dsas) > 1
+        last = max(*(view.frames.GetNumberOfDataNodes() for view in self._dsas), 1)
+        for slider in (self._ui.frameSlider, self._ui.minipFirstSlider, self._ui.minipLastSlider):
+            slider.maximum = float(last)
+
+    def openOverlay(self, parameters: Any, fit: bool = True) -> None:
+        """Show all as the parameters say; with `fit` the slice view is pointed at the whole detector."""
+        self._shown = {}
+        if fit:
+            self._look(parameters)
+        self.update(parameters)
+        if fit and slicer.app.layoutManager() is not None:
+            slicer.util.resetThreeDViews()
+
+    def update(self, parameters: Any) -> None:
+        """Apply what differs from what is shown; costs nothing where nothing does."""
+        self._parameters = parameters
+        if self._nodes is None or not _complete(self._nodes):
+            return
+        self._arrange(parameters)
+        self._pick.update(parameters.pickVessels, self._isHidden(self._nodes, parameters))
+        for nodes, view in self._views:
+            self._updateView(nodes, view, parameters)
+        self._ui.frameSlider.enabled = not parameters.minip
+        self._ui.minipFirstSlider.enabled = self._ui.minipLastSlider.enabled = parameters.minip
+        self._ui.tileSlider.enabled = parameters.comparison is Comparison.checkerboard
+        self._ui.flickerSlider.enabled = parameters.comparison is Comparison.flicker
+        self._ui.secondResultSelector.enabled = parameters.sideBySide
+        self._setFlicker(parameters)
+
+    def projectionChanged(self) -> None:
+        """The projection has other values: what was made of it is made again."""
+        for nodes, view in self._views:
+            if isinstance(self._shown.get(("foreground", view)), _Board):
+                del self._shown["foreground", view]
+                self._updateView(nodes, view, self._parameters)
+
+    def _redraw(self) -> None:
+        """The roadmap has changed."""
+        if self._parameters is not None and self._nodes is not None and _complete(self._nodes):
+            for nodes, view in self._views:
+                self._updateView(nodes, view, self._parameters)
+
+    def resume(self, parameters: Any) -> None:
+        """The panel is shown again."""
+        self._parameters = parameters
+        if self._nodes is not None:
+            self._setFlicker(parameters)
+
+    def pause(self) -> None:
+        """Nothing of the panel changes the views any more, and no view is left dark."""
+        self._roadmap.pause()
+        self._pick.pause()
+        self._stopFlicker()
+
+    def _stopFlicker(self) -> None:
+        self._flicker.stop()
+        if self._dark:
+            self._onFlicker()
+
+    def closeViews(self) -> None:
+        """The scene goes: also the views beside each other."""
+        self.pause()
+        if self._split:
+            self._join()
+
+    # -- one view -------------------------------------------------------------------------------------------
+
+    def _updateView(self, nodes: Any, view: str, parameters: Any) -> None:
+        from DeepIterRegSlicer.scene import comparison, slice_view
+
+        sliceNode, composite = comparison.sliceNodes(view)
+        frames = (parameters.minip, parameters.frame, parameters.minipFirst, parameters.minipLast)
+        if composite is not None and self._changed("frames", view, frames):
+            if parameters.minip:
+                slice_view.showMinip(
+                    nodes, round(parameters.minipFirst) - 1, round(parameters.minipLast) - 1, composite
+                )
+            else:
+                slice_view.showFrame(nodes, round(parameters.frame) - 1, composite)
+        if self._changed("tint", view, (parameters.tint, parameters.tintColour)):
+            slice_view.setTint(nodes, parameters.tint, _rgb(parameters.tintColour))
+        if self._changed("brightness", view, parameters.brightness):
+            slice_view.setBrightness(nodes, parameters.brightness)
+        hidden = self._isHidden(nodes, parameters)
+        if composite is not None:
+            self._updateForeground(nodes, view, composite, parameters, hidden)
+        if view == LEFT and self._changed("pose", view, (nodes.ctaToCarm, hidden)):
+            self._showPose(nodes, hidden)
+        if view == LEFT and self._changed("carm", view, parameters.showCArm):
+            slice_view.setCarmVisible(nodes, parameters.showCArm, sliceNode)
+
+    def _isHidden(self, nodes: Any, parameters: Any) -> bool:
+        from DeepIterRegSlicer.scene import results
+
+        return bool(results.isRejected(nodes) and not parameters.showRejected)
+
+    def _updateForeground(self, nodes: Any, view: str, composite: Any, parameters: Any, hidden: bool) -> None:
+        """The overlay: nothing, tiles, the roadmap (which holds the frame behind it), or the CTA's vessels."""
+        from DeepIterRegSlicer.scene import comparison
+
+        made: Any = None
+        if hidden:
+            made = "hidden"
+        elif parameters.comparison is Comparison.checkerboard:
+            colour = _rgb(parameters.tintColour) if parameters.tint else comparison.DARK
+            made = _Board((parameters.tileMm, colour, parameters.brightness))
+        elif parameters.showRoadmap:
+            made = ("roadmap", self._roadmap.version, self._shown.get(("frames", view)))
+        if self._changed("foreground", view, made):
+            node = None if hidden else nodes.projection
+            if isinstance(made, _Board):
+                node = comparison.showCheckerboard(nodes, view, *made)
+            elif made is not None and not hidden:
+                frame = nodes.minip if parameters.minip else nodes.frame
+                node = self._roadmap.picture(nodes, frame) or node
+            composite.SetForegroundVolumeID(None if node is None else node.GetID())
+            self._opaque[view] = node is not None and node is not nodes.projection
+        if self._changed("opacity", view, (parameters.opacity, self._opaque[view])) and not self._dark:
+            composite.SetForegroundOpacity(self._opacity(view))
+
+    def _opacity(self, view: str) -> float:
+        """Tiles and roadmap are pictures of their own, the CTA's vessels are transparent."""
+        return 1.0 if self._opaque.get(view) else float(self._parameters.opacity)
+
+    def _showPose(self, nodes: Any, hidden: bool) -> None:
+        """The vessels of the 3D view stand where the pose shown puts them."""
+        if nodes.vessels is not None:
+            nodes.vessels.SetAndObserveTransformNodeID(nodes.ctaToCarm.GetID())
+            if nodes.vessels.GetDisplayNode() is not None:
+                nodes.vessels.GetDisplayNode().SetVisibility(not hidden)
+
+    def _changed(self, name: str, view: str, value: Any) -> bool:
+        changed = bool((name, view) not in self._shown or self._shown[name, view] != value)
+        self._shown[name, view] = value
+        return changed
+
+    def _look(self, parameters: Any) -> None:
+        from DeepIterRegSlicer.scene import comparison, slice_view
+
+        for nodes, view in self._views:
+            sliceNode, composite = comparison.sliceNodes(view)
+            if sliceNode is not None and composite is not None:
+                slice_view.showOverlay(nodes, sliceNode, composite, parameters.opacity)
+
+    # -- two registrations beside each other -----------------------------------------------------------------
+
+    def _arrange(self, parameters: Any) -> None:
+        """Which registrations are shown in which views; what hinders it is said."""
+        from DeepIterRegSlicer.scene import comparison, results
+
+        second = parameters.secondResult
+        nodes = None if second is None else results.nodesOf(second)
+        problem = ""
+        if parameters.sideBySide and slicer.app.layoutManager() is None:
+            problem = _("Side by side needs Slicer's slice views; there are none.")
+        elif parameters.sideBySide and (nodes is None or not _complete(nodes)):
+            problem = _("Choose the registration for the right view.")
+        self._ui.compareMessageLabel.text = problem
+        self._ui.compareMessageLabel.visible = bool(problem)
+        wanted = parameters.sideBySide and not problem
+        left = self._dsaShown(parameters)
+        views = [(left, LEFT), (nodes, RIGHT)] if wanted else [(left, LEFT)]
+        if wanted and not self._split:
+            self._layoutBefore, self._split = comparison.splitViews(), True
+        elif not wanted and self._split:
+            self._join()
+        if views != self._views:
+            self._views, self._shown = views, {}
+            self._look(parameters)
+            # The views get their size when the layout is drawn, and the image must fit it.
+            qt.QTimer.singleShot(0, self._fit)
+
+    def _dsaShown(self, parameters: Any) -> Any:
+        """The nodes of the DSA chosen; when a person goes to another, its own frames come with it."""
+        from DeepIterRegSlicer.scene import slice_view
+
+        chosen = self._dsas[1 if parameters.view is View.second and len(self._dsas) > 1 else 0]
+        if not _complete(chosen) or any(getattr(chosen, name).GetScene() is None for name in NEEDED):
+            chosen = self._dsas[0]
+        before, self._dsa = self._dsa, chosen
+        if before is not None and before != chosen:
+            first, last = slice_view.minipRange(chosen)
+            with slicer.util.NodeModify(parameters.parameterNode):
+                self._setParameter("minipFirst", first + 1.0)
+                self._setParameter("minipLast", last + 1.0)
+                self._setParameter("frame", chosen.browser.GetSelectedItemNumber() + 1.0)
+        return chosen
+
+    def _join(self) -> None:
+        from DeepIterRegSlicer.scene import comparison
+
+        comparison.joinViews(self._layoutBefore)
+        self._layoutBefore, self._split = None, False
+
+    def _fit(self) -> None:
+        from DeepIterRegSlicer.scene import comparison, results, slice_view
+
+        for nodes, view in self._views:
+            sliceNode, _composite = comparison.sliceNodes(view)
+            if sliceNode is not None and nodes.registration is not None:
+                slice_view.lookAtDetector(results.carmOf(nodes), sliceNode)
+
+    # -- flicker, colour ---------------------------------------------------------------------------------------
+
+    def _setFlicker(self, parameters: Any) -> None:
+        if parameters.comparison is not Comparison.flicker:
+            self._stopFlicker()
+            return
+        self._flicker.setInterval(round(500 / parameters.flickerHz))
+        if not self._flicker.active:
+            self._flicker.start()
+
+    def _onFlicker(self) -> None:
+        """Take the overlay away, or bring it back."""
+        from DeepIterRegSlicer.scene import comparison
+
+        self._dark = not self._dark
+        for _shown, view in self._views or [(None, LEFT)]:
+            _sliceNode, composite = comparison.sliceNodes(view)
+            if composite is not None and self._parameters is not None:
+                composite.SetForegroundOpacity(0.0 if self._dark else self._opacity(view))
+
+    def showColour(self, name: str) -> None:
+        """The colour of the parameter node on its button."""
+        if self._ui.tintColourButton.color.name() != name:
+            self._ui.tintColourButton.color = qt.QColor(name)
+
+    def _onColourChosen(self, colour: Any) -> None:
+        self._setParameter("tintColour", colour.name())
+
+
+class _Board(tuple[Any, ...]):
+    """What a checkerboard was made with."""
+
+
+def _complete(nodes: Any) -> bool:
+    return all(getattr(nodes, name) is not None for name in NEEDED)
+
+
+def _rgb(name: str) -> tuple[float, float, float]:
+    colour = qt.QColor(name)
+    return colour.redF(), colour.greenF(), colour.blueF()

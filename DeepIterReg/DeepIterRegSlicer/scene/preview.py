@@ -1,0 +1,110 @@
+"""Segment without registering, and show what was found."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from slicer.i18n import tr as _
+from vtk.util import numpy_support
+
+from DeepIterRegLib.cases.case import Case
+from DeepIterRegLib.common.errors import Cancelled
+from DeepIterRegLib.images.cta_checks import prepare_cta
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
+from DeepIterRegLib.segmentation.cta.veins import segment_veins
+from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
+from DeepIterRegLib.segmentation.dsa import DsaSegmentation, segment_dsa
+from DeepIterRegSlicer.nodes.frames import frameNodes
+from DeepIterRegSlicer.nodes.volumes import ijkToRas
+
+Node = Any
+ATTRIBUTE = "DeepIterReg.Preview"
+COLOURS = {"Vessels": (0.86, 0.2, 0.18), "Veins": (0.2, 0.45, 0.85)}
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Masks of the CTA, bool on its grid, and of the DSA (row, column)."""
+
+    vessels: Volume
+    veins: Volume
+    dsaVessels: np.ndarray
+
+
+def run(
+    case: Case,
+    openingRadiusVoxels: int,
+    minComponentVoxels: int,
+    onProgress: Callable[[str, float], None],
+    shouldStop: Callable[[], bool],
+) -> Preview:
+    """Segment both images of a case. Touches no node.
+
+    :raises InputError: an image that cannot be used.
+    :raises Cancelled: `shouldStop` said so.
+    """
+
+    def step(name: str, done: float) -> None:
+        if shouldStop():
+            raise Cancelled
+        onProgress(name, done)
+
+    step("Read CTA", 0.0)
+    cta, _notes = prepare_cta(case.cta())
+    step("Segment CTA", 0.1)
+    vessels = segment_vessels(cta, case.cta_segmentation or CtaSegmentation())
+    step("Segment veins", 0.5)
+    veins = segment_veins(vessels, openingRadiusVoxels, minComponentVoxels)
+    step("Segment DSA", 0.7)
+    masks = segment_dsa(case.angiogram(), case.dsa_segmentation or DsaSegmentation())
+    step("Segment DSA", 1.0)
+    return Preview(vessels, veins, masks.vessels)
+
+
+def show(preview: Preview, ctaNode: Node, dsaNode: Node) -> tuple[Node, Node]:
+    """A segmentation on the CTA and a label map on the DSA; an earlier preview is replaced."""
+    segmentation = _node("vtkMRMLSegmentationNode", _("Preview of the CTA's vessels"))
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.GetSegmentation().RemoveAllSegments()
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(ctaNode)
+    name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
+    segmentation.GetSegmentation().SetSourceRepresentationName(name)
+    for label, mask in (("Vessels", preview.vessels), ("Veins", preview.veins)):
+        image = slicer.vtkOrientedImageData()
+        image.ShallowCopy(_image(mask.voxels))
+        image.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(mask.affine))
+        segment = slicer.vtkSegment()
+        segment.SetName(label)
+        segment.SetColor(*COLOURS[label])
+        segment.AddRepresentation(name, image)
+        segmentation.GetSegmentation().AddSegment(segment, label)
+    labels = _node("vtkMRMLLabelMapVolumeNode", _("Preview of the DSA's vessels"))
+    labels.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRas(frameNodes(dsaNode)[0])))
+    labels.SetAndObserveImageData(_image(preview.dsaVessels[None]))
+    labels.CreateDefaultDisplayNodes()
+    return segmentation, labels
+
+
+def _node(className: str, name: str) -> Node:
+    scene = slicer.mrmlScene
+    found = scene.GetNodesByClass(className)
+    for n in range(found.GetNumberOfItems()):
+        if found.GetItemAsObject(n).GetAttribute(ATTRIBUTE):
+            return found.GetItemAsObject(n)
+    node = scene.AddNewNodeByClass(className, name)
+    node.SetAttribute(ATTRIBUTE, "1")
+    return node
+
+
+def _image(mask: np.ndarray) -> vtk.vtkImageData:
+    image = vtk.vtkImageData()
+    image.SetDimensions(*mask.shape[::-1])
+    voxels = np.ascontiguousarray(mask).view(np.uint8).ravel()
+    image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(voxels, deep=True))
+    return image

@@ -1,0 +1,92 @@
+"""What the slice view shows of a registration: a frame or the MinIP, and the CTA's projection over it."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.images.detector_image import detector_affine
+from DeepIterRegLib.results.report.images import RED
+from DeepIterRegSlicer.nodes.volumes import voxelsOf
+from DeepIterRegSlicer.scene.display import brighten, lookAt
+from DeepIterRegSlicer.scene.fill import fillVesselHue
+from DeepIterRegSlicer.scene.results import FIRST_FRAME, LAST_FRAME, Node, RegistrationNodes, carmOf, viewsOf
+
+
+def showOverlay(nodes: RegistrationNodes, sliceNode: Node, compositeNode: Node, opacity: float = 0.75) -> None:
+    """A slice view that looks at the detector as the angiogram is stored: run behind, projection in front."""
+    compositeNode.SetBackgroundVolumeID(nodes.minip.GetID())
+    compositeNode.SetForegroundVolumeID(nodes.projection.GetID())
+    compositeNode.SetLabelVolumeID(None)
+    compositeNode.SetForegroundOpacity(opacity)
+    lookAtDetector(carmOf(nodes), sliceNode)
+
+
+def lookAtDetector(carm: CArm, sliceNode: Node) -> None:
+    """Columns to the right, rows downwards, the whole detector in view."""
+    lookAt(sliceNode, detector_affine(carm), carm.columns, carm.rows)
+
+
+def showFrame(nodes: RegistrationNodes, number: int, compositeNode: Node) -> None:
+    """A frame (from 0; beyond the end the last) of the run behind the projection."""
+    nodes.browser.SetSelectedItemNumber(min(number, nodes.frames.GetNumberOfDataNodes() - 1))
+    compositeNode.SetBackgroundVolumeID(nodes.frame.GetID())
+
+
+def showMinip(nodes: RegistrationNodes, first: int, last: int, compositeNode: Node) -> None:
+    """The minimum over frames first..last (from 0, both included) behind the projection."""
+    count = nodes.frames.GetNumberOfDataNodes()
+    first, last = min(max(0, min(first, last)), count - 1), min(max(first, last), count - 1)
+    asked = (str(first), str(last))
+    if (nodes.minip.GetAttribute(FIRST_FRAME), nodes.minip.GetAttribute(LAST_FRAME)) != asked:
+        image = voxelsOf(nodes.minip.GetImageData())
+        frames = [voxelsOf(nodes.frames.GetNthDataNode(n).GetImageData()) for n in range(first, last + 1)]
+        np.copyto(image, frames[0])
+        for frame in frames[1:]:
+            np.minimum(image, frame, out=image)
+        nodes.minip.SetAttribute(FIRST_FRAME, asked[0])
+        nodes.minip.SetAttribute(LAST_FRAME, asked[1])
+        nodes.minip.GetImageData().GetPointData().GetScalars().Modified()
+        nodes.minip.GetImageData().Modified()
+    compositeNode.SetBackgroundVolumeID(nodes.minip.GetID())
+
+
+def minipRange(nodes: RegistrationNodes) -> tuple[int, int]:
+    """First and last frame (from 0) of the MinIP shown."""
+    return int(nodes.minip.GetAttribute(FIRST_FRAME)), int(nodes.minip.GetAttribute(LAST_FRAME))
+
+
+def setTint(nodes: RegistrationNodes, coloured: bool, colour: tuple[float, float, float] = tuple(RED / 255.0)) -> None:
+    """The projection, and the vessels in 3D, in a colour (red, green, blue, 0..1), or the projection in white."""
+    brightest = [0.0] * 4
+    if coloured and nodes.tint is not None:
+        nodes.tint.GetColor(255, brightest)
+    if coloured and nodes.tint is not None and not np.allclose(brightest[:3], colour, atol=1e-3):
+        fillVesselHue(nodes.tint, np.array(colour))
+        if nodes.vessels is not None and nodes.vessels.GetSegmentation().GetNumberOfSegments():
+            nodes.vessels.GetSegmentation().GetNthSegment(0).SetColor(*colour)
+    table = nodes.tint if coloured else nodes.plain
+    if table is not None:
+        nodes.projection.GetDisplayNode().SetAndObserveColorNodeID(table.GetID())
+
+
+def setBrightness(nodes: RegistrationNodes, brightness: float) -> None:
+    """1 as shown at first; more makes thin vessels brighter."""
+    brighten(nodes.projection, brightness)
+
+
+def setProjection(nodes: RegistrationNodes, image: np.ndarray) -> None:
+    """Other values (row, column), mm, for the projection shown; copied."""
+    voxels = voxelsOf(nodes.projection.GetImageData())
+    np.copyto(voxels[0], image)
+    nodes.projection.GetImageData().GetPointData().GetScalars().Modified()
+    nodes.projection.GetImageData().Modified()
+
+
+def setCarmVisible(nodes: RegistrationNodes, visible: bool, sliceNode: Node = None) -> None:
+    """Source, isocentre and beam of every view in the 3D view; with a slice view of the overlay, its image where the detector stood."""
+    for node in (node for view in viewsOf(nodes) for node in (view.carmPoints, view.frustum)):
+        if node is not None and node.GetDisplayNode() is not None:
+            node.GetDisplayNode().SetVisibility(visible)
+    if sliceNode is not None:
+        sliceNode.SetSliceVisible(visible)

@@ -1,0 +1,1 @@
+"""Files in, files out: one case, or a table of them."""

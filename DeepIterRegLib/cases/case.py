@@ -1,0 +1,328 @@
+"""What the commands and the Slicer module do: one case in, one outcome out; files in, files out.
+
+Paths and patients' names never reach the output.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from DeepIterRegLib.common.errors import Cancelled, InputError
+from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.geometry import mpe_mm
+from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.cta_checks import prepare_cta
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.landmarks import (
+    Landmarks,
+    PlacedLandmarks,
+    landmark_errors,
+    landmark_warnings,
+)
+from DeepIterRegLib.registration.result import NamedInit, Registration, content_hash
+from DeepIterRegLib.results.report.outputs import MOST_VIEWS
+
+if TYPE_CHECKING:
+    from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
+    from DeepIterRegLib.segmentation.dsa import DsaMasks, DsaSegmentation
+
+ShouldStop = Callable[[], bool]
+Device = Literal["auto", "cpu", "cuda"]
+
+
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+@dataclass(frozen=True)
+class FurtherView:
+    """Another angiogram of a case, of the head as it lay in the first. The fields are those of `Case`."""
+
+    angiogram: Callable[[], Angiogram]
+    dsa_vessels: Callable[[], np.ndarray] | None = None
+
+
+@dataclass(frozen=True)
+class Case:
+    """One registration, whatever its parts come from: files, or nodes of a scene.
+
+    A part is a function without arguments that gives it, so that everything wrong with all parts is said at once, and so
+    that the slow reading happens where `register_case` runs.
+
+    Attributes
+    ----------
+    cta
+        As read; `register_case` checks it and brings it to HU.
+    angiogram
+        Subtracted, with its C-arm.
+    init
+        `radiological`, `search`, `network`, `auto`, or None for the preset's; an `initial_pose` replaces it.
+    preset, device, seed, weights, refine_geometry, between_runs
+        As `RegistrationSettings.preset` takes them.
+    cta_vessels, cta_veins
+        Masks brought by a person. Vessels replace the segmentation; veins are added to it.
+    dsa_vessels : (row, column)
+        A mask brought by a person; replaces the segmentation's vessels.
+    initial_pose, reference : (4, 4)
+        ``cta_to_carm``, RAS mm: where to start, and what to measure the result against.
+    landmarks
+        Pairs of points: they give the initial pose where neither `init` nor `initial_pose` is given, and are measured at
+        the result.
+    cta_segmentation, dsa_segmentation
+        Settings; None for the defaults.
+    segment_cta
+        In place of `segment_vessels`, from somebody who keeps its result.
+    further
+        Other views, which determine the pose together with the first.
+    """
+
+    cta: Callable[[], Volume]
+    angiogram: Callable[[], Angiogram]
+    init: NamedInit | None = None
+    preset: str = "default"
+    device: Device = "auto"
+    seed: int = 0
+    weights: str = ""
+    cta_vessels: Callable[[], Volume] | None = None
+    cta_veins: Callable[[], Volume] | None = None
+    dsa_vessels: Callable[[], np.ndarray] | None = None
+    initial_pose: Callable[[], np.ndarray] | None = None
+    reference: Callable[[], np.ndarray] | None = None
+    landmarks: Callable[[], Landmarks | PlacedLandmarks] | None = None
+    cta_segmentation: CtaSegmentation | None = None
+    dsa_segmentation: DsaSegmentation | None = None
+    segment_cta: Callable[[Volume, CtaSegmentation], Volume] | None = None
+    further: tuple[FurtherView, ...] = ()
+    refine_geometry: bool = False
+    between_runs: bool = False
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What `register_case` found, and what it was found on.
+
+    Attributes
+    ----------
+    registration
+    angiogram
+        The run as it was registered: subtracted.
+    vessels
+        The CTA's vessels that were registered, bool on the CTA's grid.
+    dsa_masks
+        The run's vessels.
+    further
+        Other views, each with its masks, in the order of `Case.further`.
+    """
+
+    registration: Registration
+    angiogram: Angiogram
+    vessels: Volume
+    dsa_masks: DsaMasks
+    further: tuple[tuple[Angiogram, DsaMasks], ...] = ()
+
+    @property
+    def angiograms(self) -> tuple[Angiogram, ...]:
+        """Of all views."""
+        return (self.angiogram, *(angiogram for angiogram, _ in self.further))
+
+
+def register_case(
+    case: Case,
+    on_progress: Progress,
+    should_stop: ShouldStop | None = None,
+    on_warning: Callable[[str], None] | None = None,
+) -> Outcome:
+    """Read, segment and register one case.
+
+    Parameters
+    ----------
+    case
+    on_progress
+        Called with the name of the step and its fraction done.
+    should_stop
+        Asked often; True ends the work.
+    on_warning
+        Told what is wrong with the inputs before the search; the result's warnings repeat it.
+
+    Raises
+    ------
+    InputError
+        Everything unusable among the parts, in one message.
+    RegistrationError
+        No pose found.
+    Cancelled
+        `should_stop` said so.
+    """
+    from DeepIterRegLib.registration.pipeline import register
+    from DeepIterRegLib.registration.settings import RegistrationSettings
+    from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
+
+    steps = _Steps(on_progress, should_stop)
+    with steps.step("Read poses", "read_poses"):
+        initial_pose = case.initial_pose() if case.initial_pose else None
+        reference = case.reference() if case.reference else None
+        brought_landmarks = case.landmarks() if case.landmarks else None
+        landmarks: Landmarks | None = None
+        by_landmarks = case.landmarks is not None and case.init is None and case.initial_pose is None
+        settings = RegistrationSettings.preset(
+            case.preset,
+            init="file" if case.initial_pose or by_landmarks else case.init,
+            device=case.device,
+            seed=case.seed,
+            weights=case.weights,
+            refine_geometry=case.refine_geometry,
+            between_runs=case.between_runs,
+        )
+        if len(case.further) >= MOST_VIEWS:
+            raise InputError(
+                f"There are {1 + len(case.further)} DSAs; at most {MOST_VIEWS} can be registered together."
+            )
+    views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
+    runs: list[tuple[Angiogram, np.ndarray | None]] = []
+    for number, view in enumerate(views, 1):
+        with steps.step(*(("Read DSA", "read_dsa") if number == 1 else (f"Read DSA {number}", f"read_dsa_{number}"))):
+            runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else ""))
+            if number == 1 and brought_landmarks is not None:
+                carm = runs[0][0].carm
+                landmarks = brought_landmarks.on(carm)
+            if number == 1 and landmarks is not None and by_landmarks:
+                initial_pose = pose_from_landmarks(landmarks.points_cta_mm, landmarks.pixels, carm).cta_to_carm
+    with steps.step("Read CTA", "read_cta"):
+        cta, cta_notes = prepare_cta(case.cta())
+        brought = [as_cta_mask(read(), cta) for read in (case.cta_vessels, case.cta_veins) if read]
+    steps.raise_problems()
+    with steps.step("Segment CTA", "segment_cta"):
+        vessels = _cta_vessels(case, cta, brought)
+    with steps.step("Segment DSA", "segment_dsa"):
+        dsa_masks = [_dsa_masks(case, *run, first=number == 0) for number, run in enumerate(runs)]
+    steps.raise_problems()
+    angiograms = [angiogram for angiogram, _ in runs]
+    registration = register(
+        cta,
+        angiograms,
+        settings,
+        cta_mask=vessels,
+        dsa_masks=dsa_masks,
+        initial_pose=initial_pose,
+        on_progress=on_progress,
+        on_warning=on_warning,
+        should_stop=should_stop,
+    )
+    errors = () if landmarks is None else landmark_errors(landmarks, registration.carm, registration.cta_to_carm)
+    registration = replace(
+        registration,
+        warnings=(*cta_notes, *registration.warnings, *landmark_warnings(errors)),
+        landmarks=errors,
+        seconds=steps.seconds_with(registration.seconds),
+        input_hashes={
+            "cta": content_hash(cta.voxels, cta.affine),
+            **{f"dsa{n if n > 1 else ''}": content_hash(angiogram.frames) for n, angiogram in enumerate(angiograms, 1)},
+        },
+    )
+    if reference is not None:
+        registration = _against(reference, registration)
+    (angiogram, masks), *further = zip(angiograms, dsa_masks, strict=True)
+    return Outcome(registration, angiogram, vessels, masks, tuple(further))
+
+
+def _read_view(view: FurtherView, name: str) -> tuple[Angiogram, np.ndarray | None]:
+    """A run and the mask that a person brought for it; problems begin with `name` where there are several runs."""
+    from DeepIterRegLib.segmentation.dsa import as_dsa_mask
+
+    try:
+        angiogram = view.angiogram()
+        return angiogram, as_dsa_mask(view.dsa_vessels(), angiogram) if view.dsa_vessels else None
+    except InputError as error:
+        raise InputError([f"{name}: {problem}" if name else problem for problem in error.problems]) from error
+
+
+class _Steps:
+    """Steps of a job: announced, timed and cancellable. What is wrong with each is kept until `raise_problems` says it all."""
+
+    def __init__(self, on_progress: Progress, should_stop: ShouldStop | None) -> None:
+        self._on_progress, self._should_stop = on_progress, should_stop
+        self._started = time.perf_counter()
+        self._seconds: dict[str, float] = {}
+        self._problems: list[str] = []
+
+    @contextmanager
+    def step(self, name: str, key: str) -> Iterator[None]:
+        """Do one; `key` names its seconds."""
+        self._stop_if_asked()
+        self._on_progress(name, 0.0)
+        before = time.perf_counter()
+        try:
+            yield
+        except InputError as error:
+            self._problems.extend(error.problems)
+        self._seconds[key] = time.perf_counter() - before
+        self._on_progress(name, 1.0)
+
+    def raise_problems(self) -> None:
+        """To be called before what the steps made is used."""
+        if self._problems:
+            raise InputError(self._problems)
+        self._stop_if_asked()
+
+    def seconds_with(self, others: dict[str, float]) -> dict[str, float]:
+        """Those of the steps and of other parts, with the total since the start."""
+        return {**self._seconds, **others, "total": time.perf_counter() - self._started}
+
+    def _stop_if_asked(self) -> None:
+        if self._should_stop is not None and self._should_stop():
+            raise Cancelled
+
+
+def _cta_vessels(case: Case, cta: Volume, brought: list[Volume]) -> Volume:
+    """The vessels to register: those segmented here unless a person brought vessels, and all that was brought."""
+    from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
+    from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
+
+    segment = case.segment_cta or segment_vessels
+    found = [] if case.cta_vessels else [segment(cta, case.cta_segmentation or CtaSegmentation())]
+    return _union([*found, *brought])
+
+
+def _dsa_masks(case: Case, angiogram: Angiogram, brought: np.ndarray | None, first: bool) -> DsaMasks:
+    """The run's vessels as segmented here, or as a person brought them (row, column).
+
+    Which frames to use was said of the first run; of the others all are used.
+    """
+    from DeepIterRegLib.segmentation.dsa import DsaSegmentation, segment_dsa
+
+    settings = case.dsa_segmentation or DsaSegmentation()
+    if not first:
+        settings = replace(settings, first_frame=DsaSegmentation().first_frame, last_frame=DsaSegmentation().last_frame)
+    masks = segment_dsa(angiogram, settings)
+    return masks if brought is None else _with_brought_vessels(masks, brought)
+
+
+def _union(masks: list[Volume]) -> Volume:
+    return masks[0].with_voxels(np.logical_or.reduce([mask.voxels for mask in masks]))
+
+
+def _against(reference: np.ndarray, registration: Registration) -> Registration:
+    """The registration with the MPE of each view against a reference pose (4, 4)."""
+    found, centre = registration.cta_to_carm, registration.centre_cta_mm
+    views = tuple(
+        replace(view, mpe_mm_to_reference=float(mpe_mm(view.carm, found, reference, centre)))
+        for view in registration.views
+    )
+    return replace(registration, views=views, mpe_mm_to_reference=views[0].mpe_mm_to_reference)
+
+
+def _with_brought_vessels(found: DsaMasks, vessels: np.ndarray) -> DsaMasks:
+    """Every brought pixel is fully vessel; arteries and veins stay as found where the brought mask agrees."""
+    return replace(
+        found,
+        vesselness=vessels.astype(np.float32),
+        vessels=vessels,
+        arteries=found.arteries & vessels,
+        veins=found.veins & vessels,
+    )

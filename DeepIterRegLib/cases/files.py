@@ -1,0 +1,159 @@
+"""A case whose parts are files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import numpy as np
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, loaded_spacing_mm, read_angiogram
+from DeepIterRegLib.images.files import load_volume
+from DeepIterRegLib.registration.landmarks import (
+    Landmarks,
+    PlacedLandmarks,
+    read_landmarks,
+)
+from DeepIterRegLib.registration.result import NAMED_INITS, NamedInit, Registration
+from DeepIterRegLib.results.report.outputs import write_registration
+
+if TYPE_CHECKING:
+    from DeepIterRegLib.cases.cta_cache import CtaCache
+from DeepIterRegLib.cases.case import VOLUME_SUFFIXES, Case, Device, FurtherView, register_case
+from DeepIterRegLib.images.subtraction import SubtractionMode
+
+LANDMARKS = "landmarks"  # as --init
+
+
+@dataclass(frozen=True)
+class FurtherRun:
+    """Another DSA of a job: a view of the head as it lay in the first. The fields are those of `RegisterJob`."""
+
+    dsa: Path
+    geometry: GeometryOptions = field(default_factory=GeometryOptions)
+    dsa_mask: Path | None = None
+    mask_frames: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True)
+class RegisterJob:
+    """One registration of files; the fields are the options of `deepiterreg register`."""
+
+    cta: Path
+    dsa: Path
+    geometry: GeometryOptions = field(default_factory=GeometryOptions)
+    init: str | None = None
+    preset: str = "default"
+    cta_mask: Path | None = None
+    cta_vein_mask: Path | None = None
+    dsa_mask: Path | None = None
+    reference: Path | None = None
+    mask_frames: tuple[int, ...] | None = None
+    subtraction: SubtractionMode = "auto"
+    device: Device = "auto"
+    seed: int = 0
+    weights: Path | None = None
+    further: tuple[FurtherRun, ...] = ()
+    landmarks: Path | None = None
+    dsa_landmarks: Path | None = None
+    refine_geometry: bool = False
+    between_runs: bool = False
+
+
+def register_files(
+    job: RegisterJob, folder: Path, on_progress: Progress, on_warning: Callable[[str], None] | None = None
+) -> Registration:
+    """Read, segment, register and write `report.outputs.registration_files`; `on_warning` as in `register_case`.
+
+    Raises
+    ------
+    InputError
+        Anything unusable among the files and options.
+    RegistrationError
+        No pose found.
+    """
+    outcome = register_case(case_of_files(job), on_progress, on_warning=on_warning)
+    on_progress("Write report", 0.0)
+    write_registration(folder, outcome.registration, outcome.angiograms, outcome.vessels)
+    on_progress("Write report", 1.0)
+    return outcome.registration
+
+
+def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
+    """The case whose parts are read from the files of a job when `register_case` asks for them, or come from `ctas`."""
+    if job.init == LANDMARKS and job.landmarks is None:
+        raise InputError("--init is landmarks, but there are none: give a table with --landmarks.")
+    if job.dsa_landmarks is not None and job.landmarks is None:
+        raise InputError(
+            "--dsa-landmarks are one end of pairs: give the points on the CTA with --landmarks (.mrk.json)."
+        )
+    init = None if job.init == LANDMARKS else job.init
+    from_file = init is not None and init not in NAMED_INITS
+
+    def view(run: RegisterJob | FurtherRun) -> FurtherView:
+        subtraction = SubtractionSettings(mask_frames=run.mask_frames, mode=job.subtraction)
+        return FurtherView(
+            partial(read_angiogram, run.dsa, run.geometry, subtraction),
+            partial(read_image, run.dsa_mask) if run.dsa_mask else None,
+        )
+
+    first = view(job)
+    return Case(
+        cta=partial(ctas.volume if ctas else load_volume, job.cta),
+        segment_cta=partial(ctas.vessels, job.cta) if ctas else None,
+        angiogram=first.angiogram,
+        init=None if from_file else cast(NamedInit | None, init),
+        preset=job.preset,
+        device=job.device,
+        seed=job.seed,
+        weights=str(job.weights or ""),
+        cta_vessels=partial(load_volume, job.cta_mask) if job.cta_mask else None,
+        cta_veins=partial(load_volume, job.cta_vein_mask) if job.cta_vein_mask else None,
+        dsa_vessels=first.dsa_vessels,
+        initial_pose=partial(read_pose, str(init)) if from_file else None,
+        reference=partial(read_pose, job.reference) if job.reference else None,
+        landmarks=partial(_read_landmarks, job.landmarks, job.dsa_landmarks, job.dsa) if job.landmarks else None,
+        further=tuple(view(run) for run in job.further),
+        refine_geometry=job.refine_geometry,
+        between_runs=job.between_runs,
+    )
+
+
+def _read_landmarks(path: Path, dsa_path: Path | None, dsa: Path) -> Landmarks | PlacedLandmarks:
+    """Points placed on the DSA lie where its file's own spacing put it, not one given by --pixel-spacing."""
+    spacing_mm = None
+    if dsa_path is not None:
+        with suppress(InputError):  # said where the DSA itself is read
+            spacing_mm = loaded_spacing_mm(dsa)
+    return read_landmarks(path, dsa_path, spacing_mm)
+
+
+def read_image(path: Path) -> np.ndarray:
+    """Pixels (row, column) of an image file (PNG, TIFF) or of a volume of one slice.
+
+    Raises
+    ------
+    InputError
+        Absent or unreadable.
+    """
+    import SimpleITK as sitk
+
+    if not path.is_file():
+        raise InputError(f"DSA mask {path} does not exist: give an image file (PNG, TIFF, NIfTI, NRRD).")
+    try:
+        image: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    except RuntimeError as error:
+        raise InputError(f"DSA mask {path.name} cannot be read as an image: give PNG, TIFF, NIfTI or NRRD.") from error
+    return image
+
+
+def is_angiogram(path: Path) -> bool:
+    """Whether a file looks like a DSA rather than a volume: by what it is, not by its size."""
+    return path.is_file() and not path.name.lower().endswith(VOLUME_SUFFIXES)

@@ -1,0 +1,171 @@
+"""Files in, pictures out: a projection, a roadmap, or what lies under a pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.geometry.pose import radiological
+from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.images.detector_image import detector_image
+from DeepIterRegLib.images.dicom import GeometryOptions, read_angiogram
+from DeepIterRegLib.images.files import load_volume, save_volume
+from DeepIterRegLib.images.volume import Volume, is_mask
+
+if TYPE_CHECKING:
+    pass
+from DeepIterRegLib.cases.case import Device
+
+
+def project_file(
+    volume_path: Path,
+    pose_path: Path | None,
+    like: Path | None,
+    geometry: GeometryOptions,
+    size: tuple[int, int] | None,
+    device: Device,
+    path: Path,
+    on_progress: Progress,
+) -> None:
+    """Write the projection of a CTA or a mask as a NIfTI of one slice or a PNG."""
+    from DeepIterRegLib.results.report.images import opacity, vessel_projection
+
+    carm = _view(like, geometry, size)
+    cta_to_carm = read_pose(pose_path) if pose_path else None
+    on_progress("Read volume", 0.0)
+    volume = load_volume(volume_path)
+    cta_to_carm = radiological(volume.centre_mm) if cta_to_carm is None else cta_to_carm
+    on_progress("Project", 0.0)
+    if is_mask(volume):
+        image = vessel_projection(volume.with_voxels(volume.voxels != 0), carm, cta_to_carm)
+        shown = 1 - opacity(image)
+    else:
+        image = _ray_cast(volume, carm, cta_to_carm, device)
+        shown = np.exp(-image)
+    on_progress("Write", 0.0)
+    if path.suffix == ".png":
+        from PIL import Image
+
+        low, high = float(shown.min()), float(shown.max())
+        grey = (255 * (shown - low) / max(high - low, 1e-12)).astype(np.uint8)
+        Image.fromarray(grey).save(path)
+    else:
+        save_volume(detector_image(image, carm), path)
+    on_progress("Write", 1.0)
+
+
+def roadmap_file(
+    items: Sequence[str],
+    pose_path: Path | None,
+    like: Path | None,
+    frame: int | None,
+    geometry: GeometryOptions,
+    size: tuple[int, int] | None,
+    path: Path,
+    layer_path: Path | None,
+    on_progress: Progress,
+) -> None:
+    """Write 3D things at a pose as a PNG: over the MinIP or a frame (from 0) of a DSA, or on black without one.
+
+    Without a DSA and a size the view is that of the pose's registration.json. `layer_path` gets the things alone.
+    """
+    from DeepIterRegLib.results.report.outputs import read_registration
+    from DeepIterRegLib.results.roadmap.draw import grey_frame, layer, over, write_png
+    from DeepIterRegLib.results.roadmap.files import parse_items, things_of
+
+    if pose_path is None:
+        raise InputError("Nothing says where the head stood: give --pose (ctaToCarm.tfm or registration.json).")
+    parsed = parse_items(items)
+    cta_to_carm = read_pose(pose_path)
+    on_progress("Read DSA", 0.0)
+    run = read_angiogram(like, geometry) if like is not None else None
+    if run is not None:
+        carm = run.carm if size is None else run.carm.resampled(*size)
+    elif size is None and pose_path.suffix.lower() == ".json":
+        carm = read_registration(pose_path).carm
+    else:
+        carm = _view(None, geometry, size)
+    if frame is not None and (run is None or not 0 <= frame < len(run.frames)):
+        held = f"the DSA has {len(run.frames)}" if run is not None else "there is no DSA: give --like"
+        raise InputError(f"Frame {frame + 1} is asked for, but {held}.")
+    on_progress("Read items", 0.0)
+    things = things_of(parsed)
+    on_progress("Draw", 0.0)
+    drawn = layer(things, carm, cta_to_carm)
+    grey = np.zeros((carm.rows, carm.columns), np.uint8) if run is None else grey_frame(run, frame)
+    if grey.shape != (carm.rows, carm.columns):
+        from PIL import Image
+
+        grey = np.asarray(Image.fromarray(grey).resize((carm.columns, carm.rows), Image.Resampling.BILINEAR))
+    write_png(path, over(grey, drawn))
+    if layer_path is not None:
+        write_png(layer_path, drawn)
+    on_progress("Draw", 1.0)
+
+
+def pick_files(result: Path, pixel: tuple[float, float], vessels: Path | None, view: int = 0) -> dict[str, Any]:
+    """The ray of a pixel (column, row) of a registered DSA (view from 0), CTA RAS mm, and the vessel point nearest to it."""
+    from DeepIterRegLib.results.report.outputs import carm_of_view, read_registration
+    from DeepIterRegLib.results.roadmap import nearest_vessel, ray
+    from DeepIterRegLib.results.roadmap.files import vessel_points
+
+    registration = read_registration(result)
+    carm = carm_of_view(registration, view)
+    column, row = pixel
+    if not carm.contains(np.array([column, row])):
+        raise InputError(
+            f"Pixel {column:g},{row:g} (column,row) lies outside the image of {carm.columns} columns and {carm.rows} rows."
+        )
+    beam = ray(carm, pixel, registration.cta_to_carm)
+    answer: dict[str, Any] = {
+        "pixel": [column, row],
+        "source_cta_mm": beam.source_mm.tolist(),
+        "direction_cta": beam.direction.tolist(),
+    }
+    if vessels is not None:
+        found = nearest_vessel(vessel_points(vessels), beam)
+        at = carm.project(found.point_mm[None], registration.cta_to_carm)[0]
+        answer["nearest"] = {
+            "point_cta_mm": found.point_mm.tolist(),
+            "distance_mm": found.distance_mm,
+            "depth_mm": found.depth_mm,
+            "pixel": at.tolist(),
+        }
+    return answer
+
+
+def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | None) -> CArm:
+    if like is not None:
+        carm = read_angiogram(like, geometry).carm
+        return carm if size is None else carm.resampled(*size)
+    if size is None:
+        raise InputError(
+            "Nothing says how large the image is: give --like DSA, or --size ROWS,COLUMNS with the geometry options."
+        )
+    from pydicom import Dataset
+
+    from DeepIterRegLib.images.dicom.geometry_tags import read_carm
+    from DeepIterRegLib.images.dicom.header import Header
+
+    carm, _ = read_carm(Header(Dataset(), {}), *size, geometry)  # a file without tags: options alone
+    return carm
+
+
+def _ray_cast(cta: Volume, carm: CArm, cta_to_carm: np.ndarray, device: Device) -> np.ndarray:
+    import torch
+
+    from DeepIterRegLib.rendering.raycast import Method, RaycastProjector, attenuation_per_mm
+
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    method: Method = "joseph" if device == "cpu" else "trilinear"
+    projector = RaycastProjector(attenuation_per_mm(cta), carm, method, device=device)
+    with torch.no_grad():
+        image: np.ndarray = projector(torch.as_tensor(cta_to_carm)[None])[0].cpu().numpy()
+    return image

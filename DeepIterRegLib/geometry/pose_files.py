@@ -1,0 +1,86 @@
+"""Pose files: ITK transforms (.tfm, .h5, .txt) and our own JSON, both ways."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.geometry import lps_ras, pose
+
+
+def write_tfm(path: str | Path, cta_to_carm: np.ndarray) -> None:
+    """Write a pose (4, 4), RAS mm, so that Slicer shows the same matrix on load.
+
+    ITK files hold the map of resampling, from fixed to moving, in LPS; Slicer therefore inverts on
+    reading (method.md, 1: the node moves the CTA into the C-arm frame).
+    """
+    matrix_lps = lps_ras(pose.inverse(np.asarray(cta_to_carm, dtype=np.float64)))
+    transform = sitk.AffineTransform(3)
+    transform.SetMatrix(matrix_lps[:3, :3].ravel().tolist())
+    transform.SetTranslation(matrix_lps[:3, 3].tolist())
+    sitk.WriteTransform(transform, str(path))
+
+
+def read_pose(path: str | Path) -> np.ndarray:
+    """Pose ``cta_to_carm`` (4, 4), RAS mm, from an ITK transform file or a JSON file with `ctaToCarm`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, holds no linear transform, or one that is not rigid.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(
+            f"Pose file {path} does not exist: give a .tfm, .h5 or .txt ITK transform or a registration.json."
+        )
+    return as_rigid(_from_json(path) if path.suffix.lower() == ".json" else _from_itk(path), path.name)
+
+
+def as_rigid(matrix: np.ndarray, name: str) -> np.ndarray:
+    """A matrix (4, 4) that turns and shifts, as it came.
+
+    Raises
+    ------
+    InputError
+        Anything else; `name` says whose it is.
+    """
+    if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
+        raise InputError(f"{name}: the pose is not a 4x4 matrix of finite numbers.")
+    rotation = matrix[:3, :3]
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
+        raise InputError(
+            f"{name}: the matrix is not rigid (it scales, shears or mirrors); a pose only turns and shifts."
+        )
+    return matrix
+
+
+def _from_json(path: Path) -> np.ndarray:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        return np.array(values["ctaToCarm"], dtype=np.float64)
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path.name}: no 4x4 matrix named `ctaToCarm` can be read from this JSON file.") from error
+
+
+def _from_itk(path: Path) -> np.ndarray:
+    try:
+        transform = sitk.ReadTransform(str(path))
+    except RuntimeError as error:
+        raise InputError(
+            f"{path.name} is not a transform file that ITK can read: give a .tfm, .h5 or .txt file."
+        ) from error
+    if transform.GetDimension() != 3 or not transform.IsLinear():
+        raise InputError(f"{path.name} does not hold a linear 3D transform; a rigid pose is needed.")
+    offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
+    matrix = np.eye(4)
+    for axis in range(3):
+        unit = [0.0, 0.0, 0.0]
+        unit[axis] = 1.0
+        matrix[:3, axis] = np.array(transform.TransformPoint(unit)) - offset
+    matrix[:3, 3] = offset
+    return pose.inverse(lps_ras(matrix))

@@ -1,0 +1,1 @@
+"""Volumes and angiograms: in memory, from files and back."""

@@ -1,0 +1,130 @@
+"""What a DSA file says and lacks, by plain names; never whose it is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pydicom.uid import UID
+
+from DeepIterRegLib.common.errors import GeometryError, InputError
+from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
+from DeepIterRegLib.images.dicom.header import Header, open_header
+from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
+from DeepIterRegLib.images.dicom.options import SOURCES, GeometryOptions
+from DeepIterRegLib.images.dicom.pixels import is_lossy, read_pixels
+from DeepIterRegLib.images.dicom.reader import check_xa, interpret, subtraction_tags
+from DeepIterRegLib.images.dicom.shutters import read_valid
+from DeepIterRegLib.images.dicom.times import read_times
+from DeepIterRegLib.images.subtraction import SubtractionSettings
+
+
+def describe(path: str | Path) -> dict[str, Any]:
+    """Everything that `read_angiogram` would use, in the order a person asks.
+
+    Values are numbers, texts and lists. "missing" names tags with the options that supply them, "cannot be used"
+    whatever no option helps. The patient's identity, dates, institution and UIDs are never in it.
+
+    Raises
+    ------
+    InputError
+        The file cannot be opened as DICOM or as an image.
+    """
+    path = Path(path)
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        images, _ = read_image_frames(path)
+        return {
+            "kind": "image file",
+            "size (rows, columns)": list(images.shape[1:]),
+            "frames": len(images),
+            "values": _range(images),
+            "missing": [f"{s.label}: give {s.option}." for name, s in SOURCES.items() if name not in _OPTIONAL],
+        }
+    header = open_header(path)
+    ds = header.dataset
+    syntax = getattr(ds.file_meta, "TransferSyntaxUID", None)
+    rows, columns, frames = (_whole(ds.get(k)) for k in ("Rows", "Columns", "NumberOfFrames"))
+    signed = "signed" if ds.get("PixelRepresentation") == 1 else "unsigned"
+    values: dict[str, Any] = {
+        "kind": "angiogram",
+        "modality": str(ds.get("Modality", "") or "") or None,
+        "SOP class": getattr(ds.get("SOPClassUID"), "name", None),
+        "transfer syntax": UID(syntax).name if syntax else None,
+        "manufacturer": str(ds.get("Manufacturer", "") or "") or None,
+        "size (rows, columns)": [rows, columns],
+        "frames": 1 if ds.get("NumberOfFrames") is None else frames,
+        "bits": f"{ds.get('BitsStored')} of {ds.get('BitsAllocated')}, {signed}, {ds.get('PhotometricInterpretation')}",
+        "relation to X-ray intensity": header.text("PixelIntensityRelationship") or None,
+    }
+    try:
+        check_xa(header, path)
+    except InputError as error:
+        values["kind"] = "not an angiogram"
+        values["cannot be used"] = list(error.problems)
+        return values
+    refused: list[str] = []
+    notes: list[str] = []
+    _describe_geometry(header, rows, columns, values, notes, refused)
+    _describe_pixels(header, values, notes, refused)
+    if refused:
+        values["cannot be used"] = refused
+    values["notes"] = notes
+    return values
+
+
+_OPTIONAL = ("principal_point_px", "projection_matrix")
+
+
+def _describe_geometry(
+    header: Header, rows: int, columns: int, values: dict[str, Any], notes: list[str], refused: list[str]
+) -> None:
+    lookup = look_up(header, rows, columns, GeometryOptions())
+    for name, source in SOURCES.items():
+        if name not in _OPTIONAL:
+            found = lookup.found.get(name)
+            values[source.label] = None if found is None else _plain(found.value)
+    values["geometry from"] = [f"{SOURCES[name].label}: {found.source}" for name, found in lookup.found.items()]
+    values["missing"] = list(lookup.problems.values())
+    try:
+        carm, assumed = read_carm(header, rows, columns, GeometryOptions())
+    except GeometryError as error:
+        refused += [problem for problem in error.problems if problem not in values["missing"]]
+    else:
+        values["principal point (column, row)"] = [round(p, 3) for p in carm.principal_point_px]
+        notes += assumed
+
+
+def _describe_pixels(header: Header, values: dict[str, Any], notes: list[str], refused: list[str]) -> None:
+    try:
+        pixels = read_pixels(header)
+        times, time_notes = read_times(header, len(pixels.values))
+        valid, valid_notes = read_valid(header, pixels.values, is_lossy(header))
+        values["pixel values"] = _range(pixels.values)
+        result = interpret(pixels, valid, subtraction_tags(header, len(times)), SubtractionSettings(remask=False))
+    except InputError as error:
+        refused += error.problems
+        return
+    if len(times) > 1:
+        values["duration (s)"] = round(float(times[-1]), 4)
+        steps = np.diff(times)
+        values["time between frames (s)"] = sorted({round(float(s), 4) for s in (steps.min(), steps.max())})
+    values["visible part of the image"] = f"{valid.mean():.0%}"
+    values["subtraction"] = "subtracted in the file" if result.unsubtracted is None else "unsubtracted"
+    values["mask frames (from 1)"] = [m + 1 for m in result.mask_frames]
+    notes += [*time_notes, *valid_notes, *pixels.notes, *result.notes]
+
+
+def _plain(value: Any) -> Any:
+    return [round(float(v), 6) for v in value] if isinstance(value, tuple) else round(float(value), 6)
+
+
+def _range(values: np.ndarray) -> str:
+    return f"{values.min():g} to {values.max():g}"
+
+
+def _whole(value: Any) -> int:
+    try:
+        return int(value or 0)
+    except (TypeError, ValueError):
+        return 0

@@ -1,0 +1,52 @@
+"""PNG and TIFF as a run: grey frames, no geometry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from DeepIterRegLib.common.errors import InputError
+
+IMAGE_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp"})
+
+
+def read_image_frames(path: Path) -> tuple[np.ndarray, float]:
+    """Frames (t, row, column) float32 and the largest value their type can hold.
+
+    Raises
+    ------
+    InputError
+        Absent, not an image, in colour, not finite, or all one value.
+    """
+    if not path.is_file():
+        raise InputError(f"{path} does not exist.")
+    try:
+        if path.suffix.lower() in (".tif", ".tiff"):
+            import tifffile
+
+            array = tifffile.imread(path)
+        else:
+            from PIL import Image
+
+            with Image.open(path) as image:
+                array = np.asarray(image.convert("RGB") if image.mode == "P" else image)
+    except (OSError, ValueError, SyntaxError, KeyError, RuntimeError) as error:
+        raise InputError(f"{path} cannot be read as an image ({str(error).splitlines()[0]}).") from error
+    if array.ndim >= 3 and array.shape[-1] in (2, 3, 4) and min(array.shape[:2]) > 4:
+        grey = array[..., 0]
+        colours = array[..., : min(array.shape[-1], 3)] if array.shape[-1] > 2 else array[..., :1]
+        if (colours != grey[..., None]).any():
+            raise InputError(f"{path} is in colour; give a grey image of the angiogram.")
+        array = grey
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim != 3 or min(array.shape[1:]) < 2:
+        raise InputError(f"{path} has shape {array.shape}; one image, or a stack of frames, is needed.")
+    full_scale = float(np.iinfo(array.dtype).max) if array.dtype.kind in "iu" else float(np.nanmax(array))
+    frames = array.astype(np.float32)
+    if not np.isfinite(frames).all():
+        raise InputError(f"{path} holds values that are not finite numbers.")
+    if frames.min() == frames.max():
+        raise InputError(f"All pixels of {path} have the value {frames.flat[0]:g}: the image is empty.")
+    return frames, full_scale

@@ -1,0 +1,147 @@
+"""The part of a header that registration needs, as text without identity: it stays with the images when the file does not."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator
+
+import numpy as np
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.images.dicom.header import Header, functional_groups
+from DeepIterRegLib.images.dicom.pixels import is_lossy
+from DeepIterRegLib.images.dicom.times import stamped_times
+
+_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+_SHADES = tuple(
+    name.format(kind)
+    for kind in ("Shutter", "Collimator")
+    for name in (
+        "{}Shape",
+        "{}LeftVerticalEdge",
+        "{}RightVerticalEdge",
+        "{}UpperHorizontalEdge",
+        "{}LowerHorizontalEdge",
+        "CenterOfCircular{}",
+        "RadiusOfCircular{}",
+        "VerticesOfThePolygonal{}",
+    )
+)
+# Every tag that this package reads, but for dates, identity and pixels. Nothing else leaves the file.
+KEPT = frozenset(
+    (
+        *_GROUPS,
+        *_SHADES,
+        *("Modality", "SOPClassUID", "ImageType", "DerivationCodeSequence", "CodeValue", "LossyImageCompression"),
+        *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
+        *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
+        *("ModalityLUTSequence", "PixelIntensityRelationshipLUTSequence", "LUTDescriptor", "LUTData", "LUTFunction"),
+        *("PixelIntensityRelationship", "PixelIntensityRelationshipSign", "FramePixelDataPropertiesSequence"),
+        *("MaskSubtractionSequence", "MaskOperation", "MaskFrameNumbers", "MaskSubPixelShift"),
+        *("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate", "ShutterOverlayGroup"),
+        *("PositionerMotion", "PositionerPrimaryAngle", "PositionerSecondaryAngle"),
+        *("PositionerPrimaryAngleIncrement", "PositionerSecondaryAngleIncrement"),
+        *("PositionerIsocenterPrimaryAngle", "PositionerIsocenterSecondaryAngle"),
+        *("DistanceSourceToDetector", "DistanceSourceToPatient", "DistanceSourceToIsocenter"),
+        *("EstimatedRadiographicMagnificationFactor", "ImagerPixelSpacing", "PixelSpacing"),
+        *("PixelSpacingCalibrationType", "ObjectPixelSpacingInCenterOfBeam"),
+        *("TableMotion", "TableVerticalIncrement", "TableLateralIncrement", "TableLongitudinalIncrement"),
+        *("PatientOrientation", "PatientPosition", "FieldOfViewRotation", "FieldOfViewHorizontalFlip"),
+        *("FieldOfViewOrigin", "FieldOfViewDimensions", "FieldOfViewDimensionsInFloat", "IntensifierSize"),
+        *("DetectorElementSpacing", "DetectorActiveDimensions", "DetectorActiveOrigin"),
+        "PositionOfIsocenterProjection",
+    )
+)
+
+
+def keep_header(header: Header) -> str:
+    """JSON of the `KEPT` tags. Dates of frames become the milliseconds between them."""
+    kept = _kept(header.dataset)
+    if is_lossy(header):
+        kept.LossyImageCompression = "01"
+    group = header.number("ShutterOverlayGroup")
+    if group:
+        for element in header.dataset.group_dataset(int(group)):
+            kept.add(element)
+    frames = int(header.number("NumberOfFrames") or 1)
+    times_s = stamped_times(header, frames) if frames > 1 else None
+    if times_s is not None:
+        kept.FrameTimeVector = [0.0, *(float(f"{step:.6g}") for step in np.diff(times_s) * 1000)]
+    return json.dumps(kept.to_json_dict(suppress_invalid_tags=True), separators=(",", ":"))
+
+
+def kept_header(text: str) -> Header:
+    """Inverse of `keep_header`.
+
+    Raises
+    ------
+    InputError
+        The text is not what `keep_header` writes.
+    """
+    try:
+        dataset = Dataset.from_json(json.loads(text))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(
+            "The DICOM values kept with the angiogram cannot be read any more; load the XA file again."
+        ) from error
+    dataset.file_meta = FileMetaDataset()
+    dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    dataset.set_original_encoding(is_implicit_vr=False, is_little_endian=True)
+    return Header(dataset, functional_groups(dataset))
+
+
+def stored_from_itk(values: np.ndarray, header: Header) -> np.ndarray:
+    """Stored values (t, row, column) from what ITK's DICOM reader, and so Slicer, made of them.
+
+    It applies slope and intercept and turns MONOCHROME1 into MONOCHROME2.
+    """
+    slope, intercept = header.number("RescaleSlope") or 1.0, header.number("RescaleIntercept") or 0.0
+    if header.items("ModalityLUTSequence"):
+        slope, intercept = 1.0, 0.0
+    inverted = header.text("PhotometricInterpretation") == "MONOCHROME1"
+    if (slope, intercept) == (1.0, 0.0) and not inverted:
+        return values
+    stored = np.rint((values.astype(np.float64) - intercept) / slope).astype(np.int32)
+    if inverted:
+        bits = int(header.number("BitsStored") or 16)
+        lowest_and_highest = -1 if header.number("PixelRepresentation") == 1 else (1 << bits) - 1
+        stored = lowest_and_highest - stored
+    return stored
+
+
+def _kept(dataset: Dataset) -> Dataset:
+    kept = Dataset()
+    for element in _readable(dataset):
+        if element.keyword not in KEPT:
+            continue
+        if element.VR == "SQ":
+            items = [_kept_anywhere(item) if element.keyword in _GROUPS else _kept(item) for item in element.value]
+            kept.add_new(element.tag, "SQ", items)
+        else:
+            kept.add(element)
+    return kept
+
+
+def _kept_anywhere(dataset: Dataset) -> Dataset:
+    """Functional groups nest values in macros, whose own names do not matter."""
+    kept = _kept(dataset)
+    for element in _readable(dataset):
+        if element.VR == "SQ" and element.tag not in kept:
+            items = [item for item in map(_kept_anywhere, element.value) if len(item)]
+            if items:
+                kept.add_new(element.tag, "SQ", items)
+    return kept
+
+
+def _readable(dataset: Dataset) -> Iterator[DataElement]:
+    for tag in list(dataset.keys()):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                yield dataset[tag]
+        except (ValueError, TypeError, OverflowError, ArithmeticError, NotImplementedError):
+            continue  # letters in a number: as good as absent

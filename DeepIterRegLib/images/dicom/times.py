@@ -1,0 +1,83 @@
+"""Frame times from FrameTimeVector, FrameTime, frame rates, or the date and time of each frame."""
+
+from __future__ import annotations
+
+import datetime
+from itertools import pairwise
+
+import numpy as np
+
+from DeepIterRegLib.images.dicom.header import Header, tag_name
+
+ASSUMED_INTERVAL_S = 0.5  # two frames a second: the usual rate of cerebral runs
+
+
+def read_times(header: Header, frames: int) -> tuple[np.ndarray, list[str]]:
+    """Seconds from the first frame (t,), rising, and notes; what is missing or odd falls back with a note."""
+    notes: list[str] = []
+    if frames == 1:
+        return np.zeros(1), notes
+    stamped = stamped_times(header, frames)
+    if stamped is not None:
+        return stamped, notes
+    steps = header.numbers("FrameTimeVector")
+    if steps:
+        times = _from_vector(steps, frames, notes)
+        if times is not None:
+            return times, notes
+    for keyword, milliseconds in (
+        ("FrameTime", lambda value: value),
+        ("CineRate", lambda value: 1000 / value),
+        ("RecommendedDisplayFrameRate", lambda value: 1000 / value),
+    ):
+        value = header.number(keyword)
+        if value is None:
+            continue
+        interval = milliseconds(value) if value > 0 else 0.0
+        if 1 <= interval <= 60000:
+            if keyword != "FrameTime":
+                notes.append(f"Frame times are computed from {tag_name(keyword)}, {value:g} frames a second.")
+            return np.arange(frames) * interval / 1000, notes
+        notes.append(f"{tag_name(keyword)} is {value:g}, which makes no sense, and is ignored.")
+    notes.append(
+        f"The file has no frame times ({tag_name('FrameTime')}, {tag_name('FrameTimeVector')}); "
+        f"{1 / ASSUMED_INTERVAL_S:g} frames a second are assumed."
+    )
+    return np.arange(frames) * ASSUMED_INTERVAL_S, notes
+
+
+def _from_vector(steps: tuple[float, ...], frames: int, notes: list[str]) -> np.ndarray | None:
+    """Increments in ms, the first of them 0 (PS3.3 C.7.6.5)."""
+    vector = np.array(steps)
+    if len(vector) == frames - 1:
+        notes.append(
+            f"{tag_name('FrameTimeVector')} has {len(vector)} values for {frames} frames: taken as the steps between them."
+        )
+        vector = np.concatenate([[0.0], vector])
+    if len(vector) != frames:
+        notes.append(f"{tag_name('FrameTimeVector')} has {len(vector)} values for {frames} frames and is ignored.")
+        return None
+    if not np.isfinite(vector).all() or (vector[1:] <= 0).any():
+        notes.append(f"{tag_name('FrameTimeVector')} does not rise and is ignored.")
+        return None
+    return np.concatenate([[0.0], np.cumsum(vector[1:])]) / 1000
+
+
+def stamped_times(header: Header, frames: int) -> np.ndarray | None:
+    """Times of enhanced objects, each frame's own."""
+    for keyword in ("FrameReferenceDateTime", "FrameAcquisitionDateTime"):
+        moments = [_moment(str(value)) for value in header.groups.get(keyword, [])]
+        known = [moment for moment in moments if moment is not None]
+        if len(known) == frames and all(later > earlier for earlier, later in pairwise(known)):
+            return np.array([(moment - known[0]).total_seconds() for moment in known])
+    return None
+
+
+def _moment(text: str) -> datetime.datetime | None:
+    digits = text.split("+")[0].split("-")[0]
+    for pattern in ("%Y%m%d%H%M%S.%f", "%Y%m%d%H%M%S"):
+        try:
+            return datetime.datetime.strptime(digits, pattern)
+        except ValueError:
+            continue
+    return None

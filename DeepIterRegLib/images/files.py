@@ -1,0 +1,129 @@
+"""Volumes from files and back: DICOM series, NIfTI, NRRD, MetaImage."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
+from DeepIterRegLib.images.itk import affine_of, itk_reason, voxels_of
+from DeepIterRegLib.images.volume import Volume
+
+VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
+
+
+def load_volume(path: str | Path) -> Volume:
+    """Read a CT or a mask: a DICOM folder, NIfTI, NRRD, MHA or MHD.
+
+    Voxels keep the file's type (float64 becomes float32). Of several CT series in a folder the largest is read,
+    with a note.
+
+    Raises
+    ------
+    InputError
+        Absent, not a volume, in colour, damaged, or a DICOM series with missing, uneven or tilted slices.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist.")
+    if path.is_dir():
+        from DeepIterRegLib.images.dicom.ct_series import read_ct_folder
+
+        return read_ct_folder(path)
+    if not path.name.lower().endswith(VOLUME_SUFFIXES):
+        from DeepIterRegLib.images.dicom.ct_series import read_ct_file
+
+        return read_ct_file(path)
+    import SimpleITK as sitk
+
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise InputError(f"{path} cannot be read as a volume: {itk_reason(error)}.") from error
+    if image.GetDimension() == 4 and image.GetSize()[3] == 1:
+        image = image[..., 0]
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        size, parts = image.GetSize(), image.GetNumberOfComponentsPerPixel()
+        raise InputError(
+            f"{path} has size {size} with {parts} value(s) a voxel; three dimensions and one value are needed."
+        )
+    voxels = voxels_of(image)
+    if path.name.lower().endswith((".nii", ".nii.gz")) and voxels.dtype.kind == "f":
+        _restore_nonfinite(voxels, path)
+    return Volume(voxels, affine_of(image))
+
+
+def _restore_nonfinite(voxels: np.ndarray, path: Path) -> None:
+    """ITK's NIfTI reader turns NaN and infinity into 0, which is water in HU; here they stay what they are."""
+    import nibabel
+
+    image: Any = nibabel.load(path)
+    stored = np.asanyarray(image.dataobj).T.reshape(voxels.shape)
+    bad = ~np.isfinite(stored)
+    voxels[bad] = stored[bad]
+
+
+def save_volume(volume: Volume, path: str | Path) -> None:
+    """Write NIfTI, NRRD, MHA or MHD by the suffix; bool becomes uint8. Written beside, then renamed.
+
+    Raises
+    ------
+    InputError
+        Unknown suffix, sheared axes, or a folder that cannot be written.
+    """
+    path = Path(path)
+    suffix = next((s for s in VOLUME_SUFFIXES if path.name.lower().endswith(s)), None)
+    if suffix is None:
+        raise InputError(f"{path} has no suffix of a volume; use one of {', '.join(VOLUME_SUFFIXES)}.")
+    directions = volume.affine[:3, :3] / volume.spacing_mm
+    if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-4):
+        raise InputError(f"The axes of the volume are not perpendicular; {path} cannot hold them.")
+    if volume.voxels.dtype == bool:
+        volume = volume.with_voxels(volume.voxels.view(np.uint8))
+    # MHD and NHDR name a data file of their own, so they cannot be renamed afterwards.
+    beside = path if suffix in (".mhd", ".nhdr") else path.with_name(f".{path.name}.part{suffix}")
+    try:
+        if suffix in (".nii", ".nii.gz"):
+            _write_nifti(volume, beside)
+        else:
+            _write_by_itk(volume, beside)
+        if beside != path:
+            os.replace(beside, path)
+    except (RuntimeError, OSError) as error:
+        if not path.parent.is_dir():
+            raise InputError(f"The folder {path.parent} does not exist, so {path.name} cannot be written.") from error
+        if not os.access(path.parent, os.W_OK):
+            raise InputError(f"The folder {path.parent} cannot be written to.") from error
+        if isinstance(error, OSError):
+            raise
+        raise OSError(errno.EIO, f"{path} could not be written: {itk_reason(error)}") from error
+    finally:
+        if beside != path:
+            beside.unlink(missing_ok=True)
+
+
+def _write_nifti(volume: Volume, path: Path) -> None:
+    """By nibabel: ITK's writer says nothing when the disk is full and leaves a truncated file."""
+    import nibabel
+
+    image = nibabel.Nifti1Image(volume.voxels.transpose(2, 1, 0), volume.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(volume.affine, code=1)
+    image.set_qform(volume.affine, code=1)
+    nibabel.save(image, path)
+
+
+def _write_by_itk(volume: Volume, path: Path) -> None:
+    import SimpleITK as sitk
+
+    image = sitk.GetImageFromArray(volume.voxels)
+    lps = voxel_affine_lps_ras(volume.affine)
+    image.SetSpacing(volume.spacing_mm.tolist())
+    image.SetDirection((lps[:3, :3] / volume.spacing_mm).ravel().tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    sitk.WriteImage(image, str(path), useCompression=True)

@@ -1,0 +1,32 @@
+"""Between ITK's images (LPS) and voxels with an affine to RAS mm; ITK's reasons in one sentence."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
+
+
+def voxels_of(image: Any) -> np.ndarray:
+    """Voxels (k, j, i) of a SimpleITK image; float64 becomes float32."""
+    import SimpleITK as sitk
+
+    voxels: np.ndarray = sitk.GetArrayFromImage(image)
+    return voxels.astype(np.float32) if voxels.dtype == np.float64 else voxels
+
+
+def affine_of(image: Any) -> np.ndarray:
+    """Voxel index (i, j, k) to RAS mm (4, 4) of a SimpleITK image."""
+    affine = np.eye(4)
+    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine[:3, 3] = image.GetOrigin()
+    result: np.ndarray = voxel_affine_lps_ras(affine)
+    return result
+
+
+def itk_reason(error: Exception) -> str:
+    """The last telling line of an ITK exception."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines[-1] if lines else "unknown reason").removeprefix("ITK ERROR: ").rstrip(".!")

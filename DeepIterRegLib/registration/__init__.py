@@ -1,0 +1,1 @@
+"""From volume and angiogram to the pose: initial pose, refinement, confidence."""

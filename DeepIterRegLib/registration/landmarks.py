@@ -1,0 +1,215 @@
+"""Landmarks that a person paired on CTA and DSA: from a table, and how far each lies from where a pose puts it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.user_input import csv_lines
+from DeepIterRegLib.geometry import CArm, lps_ras
+
+COLUMNS = ("x", "y", "z", "column", "row")
+FAR_MM = 5.0  # on the detector: beyond a click's error
+
+
+@dataclass(frozen=True)
+class Landmarks:
+    """Pairs of points.
+
+    Attributes
+    ----------
+    names : tuple of str
+    points_cta_mm : (N, 3)
+        RAS mm of the CTA.
+    pixels : (N, 2)
+        The same points on the DSA: column, row; 0, 0 is the centre of the first pixel.
+    """
+
+    names: tuple[str, ...]
+    points_cta_mm: np.ndarray
+    pixels: np.ndarray
+
+    def on(self, carm: CArm) -> Landmarks:
+        """These; as `PlacedLandmarks.on`."""
+        return self
+
+
+@dataclass(frozen=True)
+class PlacedLandmarks:
+    """Pairs of points that were placed in 3D Slicer, those of the DSA on its image.
+
+    Attributes
+    ----------
+    names : tuple of str
+    points_cta_mm, on_dsa_mm : (N, 3)
+        RAS mm of the CTA, and of Slicer's world: the DSA as loaded, or the detector's image of a result, in C-arm RAS.
+    loaded_spacing_mm
+        Row and column spacing of the DSA as loaded; None for the C-arm's.
+    """
+
+    names: tuple[str, ...]
+    points_cta_mm: np.ndarray
+    on_dsa_mm: np.ndarray
+    loaded_spacing_mm: tuple[float, float] | None = None
+
+    def on(self, carm: CArm) -> Landmarks:
+        """With the pixels of the DSA.
+
+        Raises
+        ------
+        InputError
+            Points that lie on neither image, by name.
+        """
+        row_mm, column_mm = self.loaded_spacing_mm or carm.pixel_spacing_mm
+        loaded = self.on_dsa_mm[:, :2] / (-column_mm, -row_mm)  # an axial slice in LPS, rows downwards
+        pixels = pixels_on_image(self.on_dsa_mm, np.c_[loaded, self.on_dsa_mm[:, 2]], carm)
+        lost = [name for name, found in zip(self.names, np.isfinite(pixels).all(axis=1), strict=True) if not found]
+        if lost:
+            raise InputError(
+                f"DSA landmarks {', '.join(lost)} do not lie on the angiogram of {carm.columns} x {carm.rows} px of "
+                f"{column_mm:g} x {row_mm:g} mm; place them on its image again."
+            )
+        return Landmarks(self.names, self.points_cta_mm, pixels)
+
+
+def pixels_on_image(points_mm: np.ndarray, loaded: np.ndarray, carm: CArm) -> np.ndarray:
+    """Pixels (N, 2) of points placed on one image of a DSA, not-a-number where they miss it.
+
+    All of a list lie on one image: a point of the one may by chance fall upon the other.
+
+    Parameters
+    ----------
+    points_mm : (N, 3)
+        C-arm RAS, if they were placed on the detector.
+    loaded : (N, 3)
+        Column, row and distance from the slice, if they were placed on the DSA as loaded.
+    """
+    flat = (np.abs(loaded[:, 2]) < 0.5) & carm.contains(loaded[:, :2])
+    detector = carm.project(points_mm)
+    stands = (np.abs(carm.beyond_detector_mm(points_mm)) < 2) & carm.contains(detector)
+    placed, pixels = (flat, loaded[:, :2]) if flat.sum() >= stands.sum() else (stands, detector)
+    return np.where(placed[:, None], pixels, np.nan)
+
+
+@dataclass(frozen=True)
+class LandmarkError:
+    """How far a landmark on the DSA lies from where the pose puts it: px, and mm on the detector."""
+
+    name: str
+    error_px: float
+    error_mm: float
+
+
+def read_landmarks(
+    path: Path, dsa_path: Path | None = None, loaded_spacing_mm: tuple[float, float] | None = None
+) -> Landmarks | PlacedLandmarks:
+    """Landmarks of a CSV file with the columns x, y, z (RAS mm of the CTA), column, row (px) and, if wanted, name.
+
+    Or of two point lists of 3D Slicer (.mrk.json) in the same order: on the CTA, and with `dsa_path` on the DSA, which
+    was loaded with `loaded_spacing_mm` (as `PlacedLandmarks` has it).
+
+    Raises
+    ------
+    InputError
+        Everything wrong with the table, with its lines, or with the point lists.
+    """
+    markups = path.name.lower().endswith(".json")
+    if markups != (dsa_path is not None):
+        raise InputError(
+            f"{path.name} has points on the CTA alone: give those on the DSA with --dsa-landmarks (.mrk.json)."
+            if markups
+            else f"{path.name} is a table with both ends of each pair; --dsa-landmarks belongs to point lists (.mrk.json)."
+        )
+    if dsa_path is not None:
+        (labels, on_cta), (others, on_dsa) = read_point_list(path), read_point_list(dsa_path)
+        if len(labels) != len(others):
+            raise InputError(
+                f"{path.name} has {len(labels)} points and {dsa_path.name} {len(others)}: the same are needed in the same order."
+            )
+        return PlacedLandmarks(labels, on_cta, on_dsa, loaded_spacing_mm)
+    reader = csv_lines(path, "The table of landmarks", "give a CSV file with --landmarks")
+    header = [name.strip().lower() for name in next(reader, [])]
+    missing = [name for name in COLUMNS if name not in header]
+    if missing:
+        raise InputError(
+            f"{path.name} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: landmarks need "
+            f"{', '.join(COLUMNS)} in the first line."
+        )
+    problems: list[str] = []
+    names: list[str] = []
+    numbers: list[list[float]] = []
+    for line in reader:
+        cells = dict(zip(header, (cell.strip() for cell in line), strict=False))
+        if not any(cells.values()):
+            continue
+        values = [_number(cells.get(key, "")) for key in COLUMNS]
+        wrong = [key for key, value in zip(COLUMNS, values, strict=True) if value is None]
+        if wrong:
+            problems.append(f"{path.name}, line {reader.line_num}: {', '.join(wrong)} must be a number.")
+        names.append(cells.get("name") or str(len(names) + 1))
+        numbers.append([value or 0.0 for value in values])
+    if not numbers and not problems:
+        problems.append(f"{path.name} holds no landmark below the names of its columns.")
+    if problems:
+        raise InputError(problems)
+    table = np.array(numbers)
+    return Landmarks(tuple(names), table[:, :3], table[:, 3:])
+
+
+def read_point_list(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
+    """Names and positions (N, 3), RAS mm, of the placed points of a .mrk.json with one point list, by its coordinate system.
+
+    Raises
+    ------
+    InputError
+        Absent, something else, or without points.
+    """
+    if not path.is_file():
+        raise InputError(f"The point list {path} does not exist: save the points in 3D Slicer as .mrk.json.")
+    try:
+        (values,) = json.loads(path.read_text(encoding="utf-8"))["markups"]
+        placed = [p for p in values["controlPoints"] if p.get("positionStatus", "defined") == "defined"]
+        points = np.array([p["position"] for p in placed], dtype=np.float64).reshape(-1, 3)
+        names = tuple(str(p.get("label") or n) for n, p in enumerate(placed, 1))
+        system = str(values.get("coordinateSystem", "LPS")).upper()
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{path.name} is not a point list of 3D Slicer (.mrk.json with one list).") from error
+    if system not in ("LPS", "RAS", "0", "1"):
+        raise InputError(f"{path.name} has the coordinate system {system}; LPS or RAS is needed.")
+    if len(points) == 0 or not np.isfinite(points).all():
+        raise InputError(f"{path.name} holds no points, or some that are not finite: place them again.")
+    return names, np.asarray(lps_ras(points)) if system in ("LPS", "0") else points
+
+
+def _number(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if np.isfinite(value) else None
+
+
+def landmark_errors(landmarks: Landmarks, carm: CArm, cta_to_carm: np.ndarray) -> tuple[LandmarkError, ...]:
+    """Reprojection error of each landmark at a pose (4, 4)."""
+    off_px = carm.project(landmarks.points_cta_mm, cta_to_carm) - landmarks.pixels
+    off_mm = off_px * np.array(carm.pixel_spacing_mm[::-1])
+    return tuple(
+        LandmarkError(name, float(px), float(mm))
+        for name, px, mm in zip(
+            landmarks.names, np.linalg.norm(off_px, axis=1), np.linalg.norm(off_mm, axis=1), strict=True
+        )
+    )
+
+
+def landmark_warnings(errors: tuple[LandmarkError, ...]) -> tuple[str, ...]:
+    """A sentence for each landmark that is off by more than `FAR_MM`."""
+    return tuple(
+        f"Landmark {error.name} lies {error.error_mm:.1f} mm ({error.error_px:.0f} px) on the detector from where the result "
+        "puts it: the pose or this landmark is wrong."
+        for error in errors
+        if not error.error_mm <= FAR_MM
+    )

@@ -1,0 +1,310 @@
+"""Training of the initial pose network on samples made on the fly (A 3.1.3), with Lightning."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache, partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.loggers import CSVLogger
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.progress import Progress, say_nothing
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.registration.network.config import TrainSettings
+from DeepIterRegLib.registration.network.curves import draw_curves
+from DeepIterRegLib.registration.network.heads import head_file, load_head, make_head_points, save_head
+from DeepIterRegLib.registration.network.loss import image_loss, pose_loss, projection_error_mm
+from DeepIterRegLib.registration.network.model import PoseNetwork, corrected
+from DeepIterRegLib.registration.network.samples import make_sample
+from DeepIterRegLib.registration.network.weights import load_network, save_network
+from DeepIterRegLib.rendering.splat import splat
+
+CHECKPOINT = "last.ckpt"
+WEIGHTS = "initial_pose.safetensors"
+# Heads that only judge: numbers from here on, never trained on.
+JUDGING = 1_000_000
+
+Item = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
+
+
+class Samples(Dataset[Item]):
+    """Samples number `first` and on. The same number and seed give the same sample, in whatever process.
+
+    An item is `Sample`'s images, start, truth, points and weights, and (SID, SOD).
+    """
+
+    def __init__(self, settings: TrainSettings, heads: Path, numbers: range, first: int, count: int) -> None:
+        self.settings, self.heads, self.numbers = settings, heads, numbers
+        self.first, self.count = first, count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> Item:
+        if index >= self.count:
+            raise IndexError(index)
+        settings = self.settings
+        rng = np.random.default_rng([settings.training.seed, self.numbers.start, self.first + index])
+        head = _cached_head(head_file(self.heads, int(rng.choice(np.asarray(self.numbers)))))
+        sample = make_sample(head, rng, settings.network, settings.sampling, settings.training.loss_points)
+        distances = torch.tensor([sample.view.sid_mm, sample.view.sod_mm], dtype=torch.float32)
+        return sample.images, sample.start, sample.truth, sample.points, sample.weights, distances
+
+
+_cached_head = lru_cache(maxsize=512)(load_head)
+
+
+class Training(lightning.LightningModule):
+    """Network, loss, optimiser, and the samples of each epoch."""
+
+    def __init__(self, settings: TrainSettings, heads: Path) -> None:
+        super().__init__()
+        self.settings, self.heads = settings, heads
+        self.network = PoseNetwork(settings.network)
+        if settings.training.start_from:
+            start = load_network(Path(settings.training.start_from))
+            self.network.load_state_dict(start.state_dict())
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    # -- data --------------------------------------------------------------------------------------------
+
+    def train_dataloader(self) -> DataLoader[Item]:
+        training = self.settings.training
+        count = training.batch * training.batches
+        numbers = range(1 if training.patient else training.heads)
+        return self._loader(numbers, self.current_epoch * count, count)
+
+    def val_dataloader(self) -> DataLoader[Item]:
+        training = self.settings.training
+        judging = range(JUDGING, JUDGING + judging_heads(training.heads)) if not training.patient else range(1)
+        return self._loader(judging, 0 if not training.patient else JUDGING, training.judged)
+
+    def _loader(self, numbers: range, first: int, count: int) -> DataLoader[Item]:
+        training = self.settings.training
+        return DataLoader(
+            Samples(self.settings, self.heads, numbers, first, count),
+            batch_size=training.batch,
+            num_workers=training.workers,
+            worker_init_fn=_one_thread,
+            # Spawned: numba's threads do not survive a fork.
+            multiprocessing_context="spawn" if training.workers else None,
+        )
+
+    # -- steps -------------------------------------------------------------------------------------------
+
+    def on_train_epoch_start(self) -> None:
+        # What dropout draws depends on the epoch alone, not on where the training was interrupted.
+        torch.manual_seed(self.settings.training.seed + 1000 * self.current_epoch + self.global_rank)
+
+    def training_step(self, batch: Item, index: int) -> Tensor:
+        images, start, truth, points, weights, distances = batch
+        predicted = self._predicted(images, start)
+        dice, apart_mm = self._losses(predicted, truth, points, weights, distances)
+        loss = dice + self.settings.training.pose_weight * apart_mm
+        self.log_dict({"loss": loss, "dice": dice, "pose": apart_mm}, prog_bar=True, batch_size=len(images))
+        return loss
+
+    def validation_step(self, batch: Item, index: int) -> None:
+        images, start, truth, points, weights, distances = batch
+        predicted = self._predicted(images, start)
+        dice, apart_mm = self._losses(predicted, truth, points, weights, distances)
+        after = projection_error_mm(predicted, truth, distances[:, 0])
+        before = projection_error_mm(start, truth, distances[:, 0])
+        loss = dice + self.settings.training.pose_weight * apart_mm
+        self.log_dict(
+            {"val_loss": loss, "val_dice": dice, "val_pose": apart_mm, "val_mpe_mm": after.mean()},
+            prog_bar=True,
+            batch_size=len(images),
+            sync_dist=True,
+        )
+        self.log("val_mpe_before_mm", before.mean(), batch_size=len(images), sync_dist=True)
+
+    def _predicted(self, images: Tensor, start: Tensor) -> Tensor:
+        corrections = self.network(images.contiguous(memory_format=torch.channels_last))
+        return torch.as_tensor(corrected(start, corrections.float()))
+
+    def _losses(
+        self, predicted: Tensor, truth: Tensor, points: Tensor, weights: Tensor, distances: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Means over the batch of Dice loss and pose loss (mm)."""
+        training, network = self.settings.training, self.settings.network
+        with torch.autocast(predicted.device.type, enabled=False):
+            moving, fixed = [], []
+            for n, (sid, sod) in enumerate(distances.tolist()):
+                view = _view(sid, sod, network.rows, network.pixel_mm)
+                moving.append(splat(predicted[n, None], points[n], weights[n], view))
+                with torch.no_grad():
+                    fixed.append(splat(truth[n, None], points[n], weights[n], view))
+            dice = image_loss(torch.cat(moving), torch.cat(fixed), training.dice_pool)
+            return dice.mean(), pose_loss(predicted, truth, training.lever_mm).mean()
+
+    # -- optimiser ---------------------------------------------------------------------------------------
+
+    def configure_optimizers(self) -> Any:
+        training = self.settings.training
+        optimiser = torch.optim.AdamW(self.parameters(), lr=training.rate, weight_decay=training.weight_decay)
+        if training.schedule == "constant":
+            return optimiser
+        steps = int(self.trainer.estimated_stepping_batches)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, steps, pct_start=0.1)
+        return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+
+def _view(sid_mm: float, sod_mm: float, rows: int, pixel_mm: float) -> CArm:
+    """A canvas with these distances; its angles do not matter to cameras."""
+    spacing = pixel_mm * sid_mm / sod_mm
+    return CArm.from_angles(
+        0, 0, sid_mm=sid_mm, sod_mm=sod_mm, rows=rows, columns=rows, pixel_spacing_mm=(spacing, spacing)
+    )
+
+
+def _one_thread(worker: int) -> None:
+    import numba
+
+    torch.set_num_threads(1)
+    numba.set_num_threads(1)
+
+
+def judging_heads(heads: int) -> int:
+    """How many heads judge beside so many that are trained on."""
+    return max(1, heads // 8)
+
+
+# -- the whole run ---------------------------------------------------------------------------------------
+
+
+def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = None, *, quiet: bool = False) -> Path:
+    """Train, or go on where an interrupted training in `folder` stopped; the file of the weights.
+
+    Writes into `folder`: settings.json, heads/, logs (CSV), curves.png, `CHECKPOINT`, `WEIGHTS` and its card (.json, see
+    `weights`). `quiet` leaves out Lightning's progress bar.
+
+    Raises
+    ------
+    InputError
+        Weights to start from that cannot be used, or a folder that holds a training with other settings.
+    """
+    report = on_progress or say_nothing
+    training = settings.training
+    folder.mkdir(parents=True, exist_ok=True)
+    _keep_settings(settings, folder)
+    heads = folder / "heads"
+    make_heads(settings, heads, report)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    lightning.seed_everything(training.seed, workers=True, verbose=False)
+    module = Training(settings, heads)
+    best = ModelCheckpoint(folder, filename="best", monitor="val_mpe_mm", enable_version_counter=False)
+    last = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
+    callbacks: list[Callback] = [best, last, LearningRateMonitor("epoch"), _Curves(folder)]
+    if training.patience:
+        callbacks.append(EarlyStopping("val_mpe_mm", patience=training.patience))
+    trainer = lightning.Trainer(
+        accelerator=training.accelerator,
+        devices=training.devices,
+        num_nodes=training.nodes,
+        precision=training.precision,
+        max_epochs=training.epochs,
+        max_time=timedelta(minutes=training.minutes) if training.minutes else None,
+        gradient_clip_val=training.clip,
+        reload_dataloaders_every_n_epochs=1,
+        callbacks=callbacks,
+        logger=CSVLogger(folder, "logs"),
+        default_root_dir=folder,
+        num_sanity_val_steps=0,
+        deterministic="warn",
+        enable_model_summary=False,
+        enable_progress_bar=not quiet,
+        log_every_n_steps=min(50, training.batches),
+    )
+    begin = time.perf_counter()
+    checkpoint = folder / CHECKPOINT
+    trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None)
+    weights = folder / WEIGHTS
+    if trainer.is_global_zero:
+        chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
+        module.load_state_dict(chosen["state_dict"])
+        facts = {
+            "made": f"{datetime.now(UTC):%Y-%m-%d}",
+            "epochs": int(chosen["epoch"]) + 1,
+            "images": (int(chosen["epoch"]) + 1) * training.batch * training.batches,
+            "minutes": round((time.perf_counter() - begin) / 60, 1),
+            "val_mpe_mm": float(best.best_model_score or np.nan),
+            "settings": asdict(settings),
+        }
+        save_network(module.network, weights, facts)
+    return weights
+
+
+def _keep_settings(settings: TrainSettings, folder: Path) -> None:
+    """Write the settings, or compare them with those the folder's training began with. Time limits may differ."""
+    path = folder / "settings.json"
+    now = json.loads(json.dumps(asdict(settings)))
+    if path.exists() and (folder / CHECKPOINT).exists():
+        then = json.loads(path.read_text(encoding="utf-8"))
+        other = [
+            f"{table}.{name}"
+            for table, values in now.items()
+            for name, value in values.items()
+            if value != then.get(table, {}).get(name) and name not in ("minutes", "workers")
+        ]
+        if other:
+            raise InputError(
+                f"{folder} holds a training with other settings ({', '.join(other)}): give another --out, or the same settings."
+            )
+    path.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
+
+
+def make_heads(settings: TrainSettings, folder: Path, report: Progress) -> None:
+    """Make the heads that are not there yet: those to train on, and some that only judge."""
+    training = settings.training
+    folder.mkdir(parents=True, exist_ok=True)
+    if training.patient:
+        from DeepIterRegLib.registration.network.own import head_of_patient
+
+        if not head_file(folder, 0).exists():
+            report("Segment CTA", 0.0)
+            save_head(head_of_patient(Path(training.patient)), head_file(folder, 0))
+        return
+    wanted = [*range(training.heads), *range(JUDGING, JUDGING + judging_heads(training.heads))]
+    missing = [number for number in wanted if not head_file(folder, number).exists()]
+    jobs = max(1, training.workers)
+    make: Callable[[int], None] = partial(_make_head, folder)
+    if len(missing) < 4 or jobs == 1:
+        for done, number in enumerate(missing):
+            report("Make heads", done / len(missing))
+            make(number)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        for done, _ in enumerate(pool.map(make, missing)):
+            report("Make heads", done / len(missing))
+
+
+def _make_head(folder: Path, number: int) -> None:
+    save_head(make_head_points(number), head_file(folder, number))
+
+
+class _Curves(Callback):
+    """Losses as a picture after each epoch."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def on_validation_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        if trainer.is_global_zero and isinstance(trainer.logger, CSVLogger):
+            trainer.logger.save()
+            draw_curves(sorted(self.folder.glob("logs/version_*/metrics.csv")), self.folder / "curves.png")

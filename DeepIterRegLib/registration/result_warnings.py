@@ -1,0 +1,142 @@
+"""What a reader of a result must know: each view's score and certainty, and the warnings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from DeepIterRegLib.common.errors import InputError, RegistrationError
+from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.registration.calibration import Corrected
+from DeepIterRegLib.registration.result import InitRecord, ViewRecord
+from DeepIterRegLib.registration.scene import Scene, view_znccs
+from DeepIterRegLib.registration.settings import RegistrationSettings
+from DeepIterRegLib.registration.skull import BoneAgreement
+from DeepIterRegLib.registration.vessels.alignment import pose_covariances
+from DeepIterRegLib.registration.vessels.targets import REFINE, make_targets
+
+# On the phantoms 95 % of random poses score below 0.05 to 0.15, by patient, and right poses 0.28 to 0.62: below this ZNCC
+# nothing was matched. What a search finds with another patient's DSA scores 0.23 to 0.50: that no score can tell.
+NO_MATCH = 0.15
+# Resolution at which `ViewRecord.axis_error_mm` is found, and the error above which a reader is told.
+_ERROR_ROWS, _ERROR_POINTS, _ERROR_SIGMA_PX = 256, 30000, 1.0
+_POORLY_DETERMINED_MM = 2.5
+SKULL_ONLY = (
+    "The vessels hardly match, only the skull does: check that the masks show vessels, "
+    "and that the CTA's mask has those of the DSA."
+)
+
+
+def refuse_no_match(score: float, skull: dict[int, BoneAgreement]) -> None:
+    """Refuse a pose that neither the vessels speak for nor the skull, in every run whose mask frame shows it."""
+    if score > NO_MATCH or (skull and all(agreement.fits for agreement in skull.values())):
+        return
+    raise RegistrationError(
+        f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}): check that both are of the same "
+        "patient, that angles, SID and SOD are right, and look at the masks with `deepiterreg segment`."
+    )
+
+
+def view_records(
+    scene: Scene, cta_to_carm: np.ndarray, corrected: Corrected | None, settings: RegistrationSettings
+) -> tuple[ViewRecord, ...]:
+    """Score of each view, how well the pose is determined along its axes, and what was corrected."""
+    saturation_mm = settings.search.saturation_mm
+    scores = view_znccs(scene, cta_to_carm[None], saturation_mm, settings.seed)[:, 0]
+    drawn = scene.points.subset(_ERROR_POINTS, np.random.default_rng(settings.seed))
+    targets = make_targets(scene.views, _ERROR_ROWS, _ERROR_SIGMA_PX, REFINE)
+    covariances = pose_covariances(drawn, cta_to_carm, targets, saturation_mm)
+    changes = corrected.changes if corrected else [{} for _ in scene.views]
+    records = []
+    for number, (view, score, covariance, change) in enumerate(
+        zip(scene.views, scores, covariances, changes, strict=True), 1
+    ):
+        u, v, beam = (float(error) for error in np.sqrt(np.diag(covariance)[3:]))
+        name = f"DSA {number} ({view_direction(view.carm)})"
+        records.append(ViewRecord(name, view.carm, float(score), (u, v, beam), changes=change))
+    return tuple(records)
+
+
+def view_direction(carm: CArm) -> str:
+    """`AP`, `lateral` or `oblique`, by the larger part of the beam."""
+    across, along, _ = np.abs(carm.beam_axis)
+    return "AP" if along > 2 * across else "lateral" if across > 2 * along else "oblique"
+
+
+def warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected | None) -> tuple[str, ...]:
+    """What was corrected, in words, and what would have gone further than it may."""
+    if corrected is None:
+        return ()
+    warnings = []
+    for view, names in zip(views, corrected.at_limit, strict=True):
+        if view.changes:
+            said = ", ".join(f"{name.replace('_', ' ')} {value:+.1f}" for name, value in view.changes.items())
+            warnings.append(f"{view.name} was corrected: {said}.")
+        if names:
+            listed = ", ".join(name.replace("_", " ") for name in names)
+            warnings.append(
+                f"{view.name} would fit better with more than 3 standard deviations of correction ({listed}), which is refused: "
+                "check the geometry with `deepiterreg info`."
+            )
+    return tuple(warnings)
+
+
+def result_warnings(
+    angiograms: Sequence[Angiogram],
+    views: Sequence[ViewRecord],
+    init: InitRecord,
+    found: np.ndarray,
+    radiological: np.ndarray,
+    settings: RegistrationSettings,
+) -> tuple[str, ...]:
+    """What a reader of the result must know."""
+    several = len(views) > 1
+    warnings = [
+        f"{view.name}: {note}" if several else note
+        for view, run in zip(views, angiograms, strict=True)
+        for note in run.notes
+    ]
+    if several:
+        warnings.extend(
+            f"{view.name} hardly matches at the common pose (ZNCC of the vessels is {view.score:.3f}): the head moved between "
+            "the runs, its geometry is wrong, or it is of another patient."
+            for view in views
+            if not view.score > NO_MATCH
+        )
+    worst = max(max(view.axis_error_mm or (0.0,)) for view in views)
+    if worst > _POORLY_DETERMINED_MM:
+        more = "views from sides further apart fix" if several else "a second view from another side fixes"
+        warnings.append(f"How far along the beam the head lies is known only to about {worst:.0f} mm: {more} it.")
+    if not init.accepted:
+        warnings.append(
+            f"The initial pose ({init.method}) scored {init.score:.3f}, below the radiological pose's {init.score_radiological:.3f}; "
+            "the refinement started from the radiological pose."
+        )
+    offset = found @ pose.inverse(radiological)
+    angle = float(np.degrees(pose.rotation_angle(offset[:3, :3])))
+    if settings.init in ("search", "auto") and angle > 1.6 * settings.search.rotation_deg:
+        warnings.append(
+            f"The head is turned by {angle:.0f} deg from the radiological pose, outside the search box: check the overlay."
+        )
+    return tuple(warnings)
+
+
+def skull_agreements(scene: Scene, cta_to_carm: np.ndarray) -> dict[int, BoneAgreement]:
+    """What the skull says of a pose, by the number of each run whose mask frame shows it."""
+    try:
+        return scene.skull.agreements(cta_to_carm) if scene.skull else {}
+    except InputError:  # no bone in the CTA: said where it was looked for
+        return {}
+
+
+def skull_warnings(agreements: dict[int, BoneAgreement], count: int) -> tuple[str, ...]:
+    """Where the skull, uphill from the pose found, ends elsewhere."""
+    return tuple(
+        f"Skull and vessels disagree{f' in DSA {number}' if count > 1 else ''}: the skull fits best {agreement.distance_mm:.1f} mm (on "
+        f"the detector) from the pose found (gradient correlation {agreement.best_score:.2f} there, {agreement.score:.2f} here): "
+        "check the overlay."
+        for number, agreement in agreements.items()
+        if agreement.distance_mm > SUCCESS_MM
+    )

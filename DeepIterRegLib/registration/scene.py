@@ -1,0 +1,88 @@
+"""What every step of a registration looks at, and the score by which poses are reported."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.skull import Skull
+from DeepIterRegLib.registration.vessels.alignment import zncc
+from DeepIterRegLib.registration.vessels.points import Points, vessel_points
+from DeepIterRegLib.registration.vessels.targets import FIND, View, make_targets, vessel_channels
+from DeepIterRegLib.segmentation.dsa import DsaMasks
+
+if TYPE_CHECKING:
+    pass
+
+# Resolution at which a proposed pose is compared with the radiological one (A eq. 12).
+ACCEPTANCE_ROWS, ACCEPTANCE_POINTS, ACCEPTANCE_SIGMA_PX = 128, 6000, 1.0
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What every step looks at: the CTA's vessels, the views with the masks of each, and the skull."""
+
+    points: Points
+    views: tuple[View, ...]
+    centre_cta_mm: np.ndarray
+    cta_vessels: Volume
+    dsa_masks: tuple[DsaMasks, ...]
+    skull: Skull | None = None
+
+
+def scene_zncc(scene: Scene, cta_to_carm: np.ndarray, saturation_mm: float, seed: int) -> float:
+    """ZNCC of vessels and directions at a pose (4, 4), as it is reported: mean of the views."""
+    return float(scene_znccs(scene, cta_to_carm[None], saturation_mm, seed)[0])
+
+
+def scene_znccs(scene: Scene, poses: np.ndarray, saturation_mm: float, seed: int) -> np.ndarray:
+    """`scene_zncc` (K,) of poses (K, 4, 4)."""
+    mean: np.ndarray = view_znccs(scene, poses, saturation_mm, seed).mean(axis=0)
+    return mean
+
+
+def view_znccs(scene: Scene, poses: np.ndarray, saturation_mm: float, seed: int) -> np.ndarray:
+    """`scene_zncc` (V, K) of each view at poses (K, 4, 4)."""
+    targets = make_targets(scene.views, ACCEPTANCE_ROWS, ACCEPTANCE_SIGMA_PX, FIND)
+    drawn = scene.points.subset(ACCEPTANCE_POINTS, np.random.default_rng(seed))
+    return np.stack([zncc(drawn, poses, target, saturation_mm) for target in targets])
+
+
+def make_scene(
+    cta_vessels: Volume, angiograms: Sequence[Angiogram], masks: Sequence[DsaMasks], centre_cta_mm: np.ndarray
+) -> Scene:
+    """What is registered: the vessels of the CTA, and those of each run.
+
+    Raises
+    ------
+    InputError
+        A mask without vessels.
+    """
+    points = vessel_points(cta_vessels)
+    problems, views = [], []
+    for number, (run, found) in enumerate(zip(angiograms, masks, strict=True), 1):
+        if not np.any(found.vesselness[run.valid] > 0):
+            which = "The DSA's vessel mask" if len(angiograms) == 1 else f"The vessel mask of DSA {number}"
+            problems.append(f"{which} is empty: check the frames, or bring a mask with --dsa-mask.")
+            continue
+        views.append(View(vessel_channels(contrast_image(found, run.valid), run.valid), run.valid, run.carm))
+    if problems:
+        raise InputError(problems)
+    return Scene(points, tuple(views), centre_cta_mm, cta_vessels, tuple(masks))
+
+
+def contrast_image(masks: DsaMasks, valid: np.ndarray) -> np.ndarray:
+    """Contrast of the MinIP inside the vessel mask (row, column), 0..1, compressed so that branches count beside trunks.
+
+    Half of the contrast's 97th percentile over all valid pixels becomes 0.58, the percentile itself 0.71.
+    """
+    contrast = np.maximum(-masks.minip, 0)
+    half = max(float(np.quantile(contrast[valid], 0.97)), 1e-9)
+    image: np.ndarray = np.sqrt(contrast / (contrast + half)) * masks.vessels
+    return image

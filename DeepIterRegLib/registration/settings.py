@@ -1,0 +1,231 @@
+"""All that decides a registration besides its inputs, and the presets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args
+
+import torch
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.registration.calibration import BetweenRuns, GeometrySlack
+from DeepIterRegLib.registration.network.proposals import NetworkInit
+from DeepIterRegLib.registration.result import NAMED_INITS, Init
+from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
+from DeepIterRegLib.registration.vessels.targets import REFINE
+
+Optimiser = Literal["gradient_descent", "momentum", "damped_momentum", "adam"]
+Scheduler = Literal["none", "plateau", "plateau_with_restarts"]
+
+
+@dataclass(frozen=True)
+class RefineSettings:
+    """How to climb.
+
+    Attributes
+    ----------
+    optimiser
+        B section "Optimization": plain (eq. 3), with momentum (eq. 4), with damped momentum (eq. 5), Adam (eq. 6).
+    rotation_rate_rad, translation_rate_mm
+        Learning rates. With Adam about the length of a step; otherwise they multiply the gradient.
+    iterations
+        Largest number of evaluated poses; with Adam's steps and no scheduler, also about how far the search can get.
+    momentum
+        Share of the velocity kept, both momentum optimisers.
+    dampening
+        `damped_momentum` only: the gradient enters the velocity with 1 - dampening, as in PyTorch's SGD
+        (B prints eq. 5 like eq. 4, where dampening equals momentum).
+    patience
+        An item stops when its best score has not risen by more than `tolerance` for so many iterations; None: never.
+    scheduler
+        Tried in A 3.4 without gain. `plateau`: after `scheduler_patience` iterations without a rise the item's rates
+        are multiplied by `scheduler_factor`; with restarts, they begin anew when below a hundredth.
+
+    Raises
+    ------
+    InputError
+        Naming every field out of range.
+    """
+
+    optimiser: Optimiser = "adam"
+    rotation_rate_rad: float = 1e-2
+    translation_rate_mm: float = 1.0
+    iterations: int = 250
+    momentum: float = 0.9
+    dampening: float = 0.9
+    patience: int | None = 50
+    tolerance: float = 1e-5
+    scheduler: Scheduler = "none"
+    scheduler_patience: int = 20
+    scheduler_factor: float = 0.5
+
+    def __post_init__(self) -> None:
+        problems = []
+        for name, choices in (("optimiser", get_args(Optimiser)), ("scheduler", get_args(Scheduler))):
+            if getattr(self, name) not in choices:
+                problems.append(f"refine.{name} is {getattr(self, name)!r}; use one of {', '.join(choices)}.")
+        for name in ("rotation_rate_rad", "translation_rate_mm"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                problems.append(f"refine.{name} is {getattr(self, name)}; it must be a finite number of at least 0.")
+        if self.iterations < 1:
+            problems.append(f"refine.iterations is {self.iterations}; it must be at least 1.")
+        for name in ("momentum", "dampening"):
+            if not 0 <= getattr(self, name) < 1:
+                problems.append(f"refine.{name} is {getattr(self, name)}; it must be at least 0 and below 1.")
+        if self.patience is not None and self.patience < 1:
+            problems.append(f"refine.patience is {self.patience}; it must be at least 1, or null to never stop early.")
+        if not self.tolerance >= 0:
+            problems.append(f"refine.tolerance is {self.tolerance}; it must be at least 0.")
+        if self.scheduler_patience < 1:
+            problems.append(f"refine.scheduler_patience is {self.scheduler_patience}; it must be at least 1.")
+        if not 0 < self.scheduler_factor < 1:
+            problems.append(f"refine.scheduler_factor is {self.scheduler_factor}; it must be above 0 and below 1.")
+        if problems:
+            raise InputError(problems)
+
+
+# Published settings. A 4.3.4 and method.md 5; neither paper stops early.
+PAPER_A_STAGE_1 = RefineSettings(
+    optimiser="adam", rotation_rate_rad=1e-2, translation_rate_mm=1.0, iterations=2000, patience=None
+)
+PAPER_A_STAGE_2 = replace(PAPER_A_STAGE_1, rotation_rate_rad=1e-4, translation_rate_mm=0.04)
+
+
+Device = Literal["auto", "cpu", "cuda"]
+ShouldStop = Callable[[], bool]
+
+
+@dataclass(frozen=True)
+class IntensityStage:
+    """One first-order stage of paper A: render, compare, step.
+
+    Attributes
+    ----------
+    image
+        What the DRR is compared with: vessel mask of the DSA, or its MinIP.
+    score
+        Similarity.
+    renderer
+        `splat` or `siddon` (DiffDRR).
+    rows
+        Working grid.
+    climb
+        Optimiser and rates.
+    """
+
+    image: Literal["mask", "minip"]
+    score: Literal["ncc", "mutual_information"]
+    renderer: Literal["splat", "siddon"]
+    rows: int
+    climb: RefineSettings
+
+
+@dataclass(frozen=True)
+class RegistrationSettings:
+    """All that decides a registration besides its inputs.
+
+    Attributes
+    ----------
+    name
+        Of the preset.
+    init
+        Where the refinement starts. `file` takes the pose given to `register`.
+    search
+        Used with init `search` and `auto`; its levels also refine what the network proposes.
+    network
+        Used with init `network` and `auto`.
+    near_levels
+        Second-order refinement on the contrast of the MinIP, coarse to fine, where no search has done that work.
+    levels
+        Second-order refinement on the same contrast to the end.
+    skull_weight
+        What the skull's gradient correlation counts beside the vessels' ZNCC in the last stage, where the mask frame shows
+        the skull and init is `bone` or `auto`; 0 for never.
+    stages
+        First-order stages after that.
+    refine_geometry
+        Correct the headers' geometry within these limits, once the pose is found; None leaves it as it is.
+    between_runs
+        With several views: let the head have moved between their runs, as far as that; None takes it to have lain still.
+    device, seed
+    """
+
+    name: str = "default"
+    init: Init = "auto"
+    search: SearchSettings = field(default_factory=SearchSettings)
+    network: NetworkInit = field(default_factory=NetworkInit)
+    near_levels: tuple[Level, ...] = (
+        Level(128, 8000, 1.5, 12, 1),
+        Level(256, 30000, 1.0, 8, 1),
+    )
+    levels: tuple[Level, ...] = (Level(256, 30000, 1.0, 5, 3, REFINE), Level(384, 40000, 0.8, 8, 1, REFINE))
+    skull_weight: float = 1.0
+    stages: tuple[IntensityStage, ...] = ()
+    refine_geometry: GeometrySlack | None = None
+    between_runs: BetweenRuns | None = None
+    device: Device = "auto"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        problems = []
+        if self.init not in (*NAMED_INITS, "file"):
+            problems.append(f"--init is {self.init!r}: give radiological, search, network, bone, auto or a pose file.")
+        if self.device not in ("auto", "cpu", "cuda"):
+            problems.append(f"--device is {self.device!r}: give auto, cpu or cuda.")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            problems.append("--device is cuda, but no CUDA device is available: give --device cpu.")
+        if self.seed < 0:
+            problems.append(f"--seed is {self.seed}: give 0 or a positive whole number.")
+        if problems:
+            raise InputError(problems)
+
+    @classmethod
+    def preset(
+        cls,
+        name: str,
+        *,
+        init: Init | None = None,
+        device: Device = "auto",
+        seed: int = 0,
+        weights: str = "",
+        refine_geometry: bool = False,
+        between_runs: bool = False,
+    ) -> RegistrationSettings:
+        """`default`, or `paper`: radiological pose, then A 4.3.4's two stages of Adam on DiffDRR's Siddon images."""
+        slack = GeometrySlack() if refine_geometry else None
+        motion = BetweenRuns() if between_runs else None
+        if name == "default":
+            return cls(
+                init=init or "auto",
+                # Beside search and skull the network needs no many starts.
+                network=NetworkInit(weights, 8, 1) if init in (None, "auto") else NetworkInit(weights),
+                refine_geometry=slack,
+                between_runs=motion,
+                device=device,
+                seed=seed,
+            )
+        if name == "paper":
+            return cls(
+                name="paper",
+                init=init or "radiological",
+                network=NetworkInit(weights),
+                levels=(),
+                near_levels=(),
+                skull_weight=0.0,
+                stages=(
+                    IntensityStage("mask", "ncc", "siddon", 128, PAPER_A_STAGE_1),
+                    IntensityStage("minip", "mutual_information", "siddon", 128, PAPER_A_STAGE_2),
+                ),
+                refine_geometry=slack,
+                between_runs=motion,
+                device=device,
+                seed=seed,
+            )
+        raise InputError(f"There is no preset {name!r}: give default or paper.")
+
+    def torch_device(self) -> torch.device:
+        """The device meant by `auto`: CUDA where there is one."""
+        if self.device == "auto":
+            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        return torch.device(self.device)

@@ -1,0 +1,178 @@
+"""Second-order alignment of vessel points to a vessel image: Levenberg-Marquardt on SE(3), batched over poses.
+
+The objective compares the blurred, saturated splat with the blurred target in three channels, amount of vessel and its
+direction; see `normal_equations`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import numba
+import numpy as np
+
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.registration.vessels.kernels import (
+    CHANNELS,
+    WIDTH,
+    oriented_images,
+    products,
+)
+from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, ascend, camera_matrices, move, twist_between
+from DeepIterRegLib.registration.vessels.points import Points
+from DeepIterRegLib.registration.vessels.targets import Target
+from DeepIterRegLib.rendering.splat import pixel_intrinsics
+
+# For `pose_covariances`, so that errors over standard deviations have an RMS of about 1 on phantoms with one view and with
+# two: independent samples in an image, and how far a head that moves within its runs lies from where they show it.
+SAMPLES = 1500.0
+_UNSTEADY_MM = 0.25
+_LARGEST_ERROR_MM = 100.0  # what is known without any view
+
+
+def normal_equations(
+    points: Points, poses: np.ndarray, target: Target, saturation_mm: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Score, its gradient and the Gauss-Newton matrix of its negative.
+
+    The score is the target's `Measure`.
+
+    Parameters
+    ----------
+    poses : (B, 4, 4)
+        ``cta_to_carm``.
+    saturation_mm
+        Path length at which the moving image has fallen to half of linear, so that thick or overlapping
+        vessels do not outweigh the rest, as in a mask.
+
+    Returns
+    -------
+    score (B,), gradient (B, 6), matrix (B, 6, 6)
+        With respect to the twist of `move`.
+    """
+    gram, cross = _inner_products(points, poses, target, saturation_mm)
+    norm = np.sqrt(np.maximum(gram[:, 0, 0], 1e-20))
+    power = target.measure.norm_power
+    scale = norm**-power
+    score = cross[:, 0] * scale
+    along = gram[:, 0, 1:] / norm[:, None]  # <unit image, derivative>
+    gradient = scale[:, None] * cross[:, 1:] - (power * score / norm)[:, None] * along
+    fit = np.maximum(score, 0)[:, None, None]
+    matrix = fit * (gram[:, 1:, 1:] - along[:, :, None] * along[:, None, :]) / norm[:, None, None] ** 2
+    return score, gradient, matrix
+
+
+def joint_equations(
+    points: Points, poses: np.ndarray, targets: Sequence[Target], saturation_mm: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`normal_equations` of the mean of the views' scores, with respect to the twist of `move` with the first view's C-arm."""
+    first, *others = targets
+    score, gradient, matrix = normal_equations(points, poses, first, saturation_mm)
+    for other in others:
+        s, g, m = normal_equations(points, poses, other, saturation_mm)
+        to_other = twist_between(first.carm, other.carm)
+        score, gradient, matrix = score + s, gradient + g @ to_other, matrix + to_other.T @ m @ to_other
+    n = len(targets)
+    return score / n, gradient / n, matrix / n
+
+
+def pose_covariances(
+    points: Points, cta_to_carm: np.ndarray, targets: Sequence[Target], saturation_mm: float
+) -> tuple[np.ndarray, ...]:
+    """How well a pose (4, 4) is determined by all views together: covariance (6, 6), mm2, along the axes of each view.
+
+    The score is taken as a likelihood of as many independent samples as make it agree with the errors of phantoms
+    (`SAMPLES`): log L = -n/2 log(1 - score^2), whose curvature is n score / (1 - score^2) times the Gauss-Newton matrix.
+    Targets should be those of `REFINE`.
+    """
+    information = np.eye(6) / _LARGEST_ERROR_MM**2
+    turns = [twist_between(targets[0].carm, target.carm) for target in targets]
+    for target, turn in zip(targets, turns, strict=True):
+        score, _, matrix = normal_equations(points, cta_to_carm[None], target, saturation_mm)
+        fit = float(np.clip(score[0], 0, 0.95))
+        information += SAMPLES * fit / (1 - fit**2) * turn.T @ matrix[0] @ turn
+    covariance = np.linalg.inv(information) + np.eye(6) * _UNSTEADY_MM**2
+    return tuple(turn @ covariance @ turn.T for turn in turns)
+
+
+def zncc(points: Points, poses: np.ndarray, target: Target, saturation_mm: float) -> np.ndarray:
+    """Zero-mean normalised cross-correlation (B,) of the three channels, -1 to 1. Arguments as in `normal_equations`."""
+    gram, cross = _inner_products(points, poses, target, saturation_mm)
+    value: np.ndarray = cross[:, 0] / np.sqrt(np.maximum(gram[:, 0, 0], 1e-20))
+    return value
+
+
+def _inner_products(
+    points: Points, poses: np.ndarray, target: Target, saturation_mm: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Gram matrices (B, 7, 7) of image and pose derivatives, the first channel of zero mean, and products with the target (B, 7)."""
+    carm = target.carm
+    cameras, centres = camera_matrices(poses, points.origin_mm, carm)
+    n_jobs = min(len(poses), numba.get_num_threads())
+    work = np.empty((n_jobs, 2, carm.rows, carm.columns, CHANNELS * WIDTH), dtype=np.float32)
+    out = np.empty((len(poses), 9, 7))
+    products(
+        points.positions,
+        points.tangents,
+        points.weights,
+        cameras,
+        centres,
+        np.float32(LEVER_MM),
+        pixel_intrinsics(carm),
+        np.float32(target.measure.direction_scale),
+        target.image,
+        target.valid,
+        target.taps,
+        np.float32(saturation_mm),
+        work,
+        out,
+    )
+    gram = out[:, :7] - out[:, 7, :, None] * out[:, 7, None, :] / float(target.valid.sum())
+    return gram, out[:, 8]
+
+
+def splat_oriented(
+    points: Points,
+    cameras: np.ndarray,
+    target: Target,
+    carm: CArm,
+    saturation_mm: float,
+    images: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    """Call `alignment_kernels.oriented_images` as the target was made."""
+    oriented_images(
+        points.positions,
+        points.tangents,
+        points.weights,
+        cameras,
+        pixel_intrinsics(carm),
+        target.taps,
+        np.float32(saturation_mm),
+        np.float32(target.measure.direction_scale),
+        images,
+        sums,
+    )
+
+
+def levenberg_marquardt(
+    points: Points,
+    poses: np.ndarray,
+    targets: Sequence[Target],
+    *,
+    iterations: int,
+    saturation_mm: float,
+    damping: float = 0.1,
+    tolerance_mm: float = 0.0,
+    should_stop: Callable[[], bool] | None = None,
+) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    """Climb the score of `joint_equations` from many poses (B, 4, 4) at once; see `ascend`."""
+    return ascend(
+        lambda at: joint_equations(points, at, targets, saturation_mm),
+        lambda at, twists: move(at, twists, points, targets[0].carm),
+        poses,
+        iterations=iterations,
+        damping=damping,
+        tolerance_mm=tolerance_mm,
+        should_stop=should_stop,
+    )

@@ -1,0 +1,151 @@
+"""The run's vessels as an image to compare with: amount and direction, at a working resolution."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.registration.vessels.kernels import (
+    area_means,
+)
+
+
+@dataclass(frozen=True)
+class Measure:
+    """How images are compared: <image, target> / |image|^norm_power over the three channels of `vessel_channels`.
+
+    Attributes
+    ----------
+    direction_weight
+        How much the two channels of direction count beside that of amount. Vessels that cross by chance agree in
+        amount, hardly in direction.
+    norm_power
+        At 1 the measure is ZNCC, at 0 the share of the target that is covered. The CTA shows far more vessels than
+        the run: the lower, the less costs what the run does not show.
+    """
+
+    direction_weight: float
+    norm_power: float
+
+    @property
+    def direction_scale(self) -> float:
+        """What the channels of direction are multiplied by, in both images, so that their products count as they should."""
+        return float(np.sqrt(self.direction_weight))
+
+
+FIND = Measure(16.0, 0.5)  # tells poses apart
+REFINE = Measure(1.0, 1.0)  # ZNCC, unbiased near the truth
+
+
+@dataclass(frozen=True)
+class View:
+    """A run as vessels are aligned to it.
+
+    Attributes
+    ----------
+    channels : (3, rows, columns) float32
+        Of its contrast, as from `vessel_channels`.
+    valid : (rows, columns) bool
+        Where they count.
+    carm
+        All views of a registration are of one C-arm frame, in which the head lies still.
+    """
+
+    channels: np.ndarray
+    valid: np.ndarray
+    carm: CArm
+
+
+@dataclass(frozen=True)
+class Target:
+    """A vessel image prepared for ZNCC at one resolution.
+
+    Attributes
+    ----------
+    image : (3, rows, columns) float32
+        `vessel_channels`, blurred; the first of zero mean over `valid`, the others times the measure's
+        `direction_scale`, all together of unit norm; zero outside `valid`.
+    valid : (rows, columns) float32, 1 or 0
+    carm
+        View on this grid.
+    taps : (radius + 1,) float32
+        Half of the Gaussian that the moving image is blurred with.
+    measure
+    """
+
+    image: np.ndarray
+    valid: np.ndarray
+    carm: CArm
+    taps: np.ndarray
+    measure: Measure
+
+
+def gaussian_taps(sigma_px: float) -> np.ndarray:
+    """Half of a normalised Gaussian, centre first, out to 3 sigma."""
+    radius = max(1, int(np.ceil(3 * sigma_px)))
+    taps = np.exp(-0.5 * (np.arange(radius + 1) / sigma_px) ** 2)
+    return (taps / (taps[0] + 2 * taps[1:].sum())).astype(np.float32)
+
+
+def resize_area(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
+    """Mean of the source over each pixel of another grid (rows, columns), float32."""
+    out = np.empty((rows, columns), np.float32)
+    area_means(np.ascontiguousarray(image, dtype=np.float32), out)
+    return out
+
+
+def vessel_channels(vessels: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """A vessel image (r, c) and it times the cosine and sine of twice the vessels' angle: (3, r, c).
+
+    The angle runs from the column axis towards the row axis; doubled, a vessel and its reverse are the same. The
+    directions come from the structure tensor, at the scale of the larger vessels, and shrink where it names none.
+    """
+    image = np.where(valid, vessels, 0).astype(np.float32)
+    rows, columns = image.shape
+    shrink = max(1.0, rows / 512)  # directions vary slowly: no need to find them at full resolution
+    coarse = resize_area(image, round(rows / shrink), round(columns / shrink))
+    scale = max(1.0, 1.5 * coarse.shape[0] / 512)
+    smooth = ndimage.gaussian_filter(coarse, scale)
+    down, across = ndimage.sobel(smooth, 0), ndimage.sobel(smooth, 1)
+    dd, aa, ad = (ndimage.gaussian_filter(g, 2 * scale) for g in (down * down, across * across, across * down))
+    total = dd + aa
+    total += 1e-9 * max(float(total.max()), 1e-20)
+    # A vessel runs across its gradient.
+    cosine, sine = (resize_area(part / total, rows, columns) for part in (dd - aa, -2 * ad))
+    return np.stack([image, image * cosine, image * sine])
+
+
+def make_target(
+    channels: np.ndarray, valid: np.ndarray, carm: CArm, rows: int, sigma_px: float, measure: Measure
+) -> Target:
+    """Target of `vessel_channels` (3, r, c) on a grid of `rows` rows.
+
+    The blurred images count only where at least half of the coarse pixel is valid.
+    """
+    columns = max(2, round(rows * carm.columns * carm.pixel_spacing_mm[1] / (carm.rows * carm.pixel_spacing_mm[0])))
+    coarse_valid = resize_area(valid.astype(np.float32), rows, columns) >= 0.5
+    taps = gaussian_taps(sigma_px)
+    full = np.concatenate([taps[:0:-1], taps])
+    image = np.stack([resize_area(channel, rows, columns) for channel in channels])
+    for axis in (1, 2):
+        image = ndimage.convolve1d(image, full, axis, mode="constant")
+    image[0] -= image[0][coarse_valid].mean()
+    image[1:] *= measure.direction_scale
+    image *= coarse_valid
+    image /= max(float(np.linalg.norm(image)), 1e-12)
+    return Target(
+        image.astype(np.float32),
+        coarse_valid.astype(np.float32),
+        carm.resampled(rows, columns),
+        taps,
+        measure,
+    )
+
+
+def make_targets(views: Sequence[View], rows: int, sigma_px: float, measure: Measure) -> tuple[Target, ...]:
+    """`make_target` of each view."""
+    return tuple(make_target(view.channels, view.valid, view.carm, rows, sigma_px, measure) for view in views)

@@ -1,0 +1,1 @@
+"""What leaves: the report, exports to other systems, the roadmap."""

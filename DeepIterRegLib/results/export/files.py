@@ -1,0 +1,197 @@
+"""A result folder and an export's name to files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.geometry.pose_files import write_tfm
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.cta_checks import prepare_cta
+from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, read_angiogram
+from DeepIterRegLib.images.files import load_volume
+from DeepIterRegLib.images.subtraction import SubtractionMode
+from DeepIterRegLib.registration.result import Registration, content_hash
+from DeepIterRegLib.results.export import cameras, film
+from DeepIterRegLib.results.report.images import RED, opacity
+from DeepIterRegLib.results.report.outputs import carm_of_view, read_registration
+
+Camera = Callable[[CArm, np.ndarray], dict[str, Any]]
+CAMERAS: dict[str, Camera] = {
+    "opencv": cameras.opencv,
+    "diffdrr": cameras.diffdrr,
+    "nanodrr": cameras.nanodrr,
+    "vtk": cameras.vtk_camera,
+}
+SUFFIXES = {"itk": (".tfm", ".h5", ".txt"), **dict.fromkeys(CAMERAS, (".json",)), "mp4": (".mp4",), "gif": (".gif",)}
+DICOM_FILES = ("registration.dcm", "overlay.dcm")
+ALPHA = 0.75
+
+
+@dataclass(frozen=True)
+class ExportJob:
+    """One export; the fields are the options of `deepiterreg export`.
+
+    Attributes
+    ----------
+    frame
+        From 0, of the DICOM overlay; None for the MinIP.
+    items
+        What is drawn over the run; nothing for the registered vessels.
+    check
+        Refuse a DSA or CTA that is not the one registered; else only tell.
+    view
+        From 0, of the views that share the pose.
+    """
+
+    result: Path
+    to: str
+    dsa: Path | None = None
+    cta: Path | None = None
+    identify: bool = False
+    frame: int | None = None
+    items: tuple[str, ...] = ()
+    mask_frames: tuple[int, ...] | None = None
+    subtraction: SubtractionMode = "auto"
+    check: bool = True
+    view: int = 0
+
+
+def export_result(job: ExportJob, path: Path, on_progress: Progress) -> list[str]:
+    """Write one file, or the folder's `DICOM_FILES`; what a person should know of it.
+
+    Raises
+    ------
+    InputError
+        No result, no DSA where pixels are needed, or a DSA or CTA that is not the one registered.
+    """
+    registration = read_registration(job.result)
+    carm = carm_of_view(registration, job.view)
+    if job.identify and job.to != "dicom":
+        raise InputError("--identify belongs to --to dicom: no other export holds a patient's identity.")
+    if job.to == "itk":
+        write_tfm(path, registration.cta_to_carm)
+        return []
+    if job.to in CAMERAS:
+        values = CAMERAS[job.to](carm, registration.cta_to_carm)
+        path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        return []
+    on_progress("Read DSA", 0.0)
+    run, notes = _registered_run(job, registration, carm)
+    on_progress("Draw", 0.0)
+    overlay = _overlay(job, registration, carm)
+    if job.to == "mp4":
+        film.write_mp4(path, run, overlay)
+    elif job.to == "gif":
+        film.write_gif(path, run, overlay)
+    else:
+        notes += _write_dicom(job, registration, run, overlay, path)
+    on_progress("Draw", 1.0)
+    return notes
+
+
+def _registered_run(job: ExportJob, registration: Registration, carm: CArm) -> tuple[Angiogram, list[str]]:
+    """The run that was registered, from its file: the result keeps no pixels of it."""
+    if job.dsa is None:
+        raise InputError(f"--to {job.to} needs the run's pixels, which a result does not keep: give --dsa.")
+    geometry = GeometryOptions(
+        projection_matrix=carm.projection_matrix, sid_mm=carm.sid_mm, pixel_spacing_mm=carm.pixel_spacing_mm
+    )
+    run = read_angiogram(job.dsa, geometry, SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction))
+    if run.frames.shape[1:] != (carm.rows, carm.columns):
+        raise InputError(
+            f"{job.dsa} has {run.frames.shape[1]} rows and {run.frames.shape[2]} columns, the run that was registered "
+            f"{carm.rows} and {carm.columns}: give the DSA of this result."
+        )
+    told = "; or it was subtracted in another way: give the --mask-frames and --subtraction of its registration"
+    notes = _checked(
+        job, registration, "dsa" if job.view == 0 else f"dsa{job.view + 1}", f"--dsa {job.dsa}", told, run.frames
+    )
+    return replace(run, carm=carm), notes
+
+
+def _overlay(job: ExportJob, registration: Registration, carm: CArm) -> np.ndarray:
+    """What lies over the run (row, column, 4) uint8: items, or the registered vessels as the report shows them."""
+    if job.items:
+        from DeepIterRegLib.results.roadmap.draw import layer
+        from DeepIterRegLib.results.roadmap.files import parse_items, things_of
+
+        return layer(things_of(parse_items(job.items)), carm, registration.cta_to_carm)
+    folder = job.result if job.result.is_dir() else job.result.parent
+    name = "projection.nii.gz" if job.view == 0 else f"projection{job.view + 1}.nii.gz"
+    if not (folder / name).is_file():
+        raise InputError(f"{folder / name} does not exist: give the folder that deepiterreg register wrote, or --item.")
+    projection = load_volume(folder / name).voxels[0]
+    overlay = np.empty((*projection.shape, 4), dtype=np.uint8)
+    overlay[..., :3] = RED
+    overlay[..., 3] = 255 * ALPHA * opacity(projection) + 0.5
+    return overlay
+
+
+def _write_dicom(
+    job: ExportJob, registration: Registration, run: Angiogram, overlay: np.ndarray, folder: Path
+) -> list[str]:
+    from DeepIterRegLib.images.dicom import derived
+    from DeepIterRegLib.results.roadmap.draw import burn_notice, grey_frame, over
+
+    assert job.dsa is not None
+    count = len(run.frames)
+    if job.frame is not None and not 0 <= job.frame < count:
+        raise InputError(f"Frame {job.frame + 1} is asked for, but the DSA has {count}.")
+    notes = [] if job.cta is None else _checked_cta(job, registration, job.cta)
+    salt = json.dumps(registration.to_json_dict(), sort_keys=True)
+    study = derived.read_study(job.dsa, job.cta, salt, job.identify)
+    derived.write_spatial_registration(folder / DICOM_FILES[0], study, registration.cta_to_carm)
+    shown = range(count) if job.frame is None else [job.frame]
+    words = "MinIP of the run" if job.frame is None else f"Frame {job.frame + 1} of the run"
+    picture = burn_notice(over(grey_frame(run, job.frame), overlay))
+    words += " with the registered CTA over it"
+    derived.write_secondary_capture(folder / DICOM_FILES[1], study, picture, run.carm, shown, words)
+    if job.identify:
+        notes.append(f"Identity kept in the DICOM files: {', '.join(study.kept)}.")
+        if not study.ct:
+            notes.append(
+                "The CTA's frame of reference is unknown, so one was made up: give --cta with its DICOM folder."
+            )
+    if study.burned_in == "YES" and not job.identify:
+        notes.append("The DSA says that its pixels name the patient: look at the overlay before it leaves.")
+    return notes
+
+
+def _checked_cta(job: ExportJob, registration: Registration, path: Path) -> list[str]:
+    if not path.is_dir():
+        raise InputError(
+            f"--cta {path} is no folder; only DICOM slices hold the frame of reference and can be referred to."
+        )
+    cta, _ = prepare_cta(load_volume(path))
+    return _checked(job, registration, "cta", f"--cta {path}", "", cta.voxels, cta.affine)
+
+
+def _checked(
+    job: ExportJob, registration: Registration, kind: str, given: str, else_: str, *arrays: np.ndarray
+) -> list[str]:
+    """A note if it cannot be known, or need not be, that an input is the one that was registered.
+
+    Raises
+    ------
+    InputError
+        It is another.
+    """
+    kept = registration.input_hashes.get(kind)
+    if kept is None:
+        return [f"The result does not say what was registered, so {given} could not be checked."]
+    if kept == content_hash(*arrays):
+        return []
+    if job.check:
+        raise InputError(
+            f"{given} is not what was registered: give that of this result{else_}. --no-check takes it all the same."
+        )
+    return [f"{given} is not what was registered, or its pixels were computed otherwise."]

@@ -1,0 +1,63 @@
+"""The frames of a run with an overlay as MP4 or GIF."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.results.report.images import to_grey, window_of
+from DeepIterRegLib.results.roadmap.draw import burn_notice, over
+
+SHORTEST_S, LONGEST_S = 0.02, 2.0  # a frame's time on screen
+
+
+def pictures(run: Angiogram, overlay: np.ndarray) -> Iterator[np.ndarray]:
+    """Each frame (row, column, 3) uint8 under the overlay (row, column, 4), with its number, time and the notice."""
+    window, count = window_of(run), len(run.frames)
+    for n, (frame, time_s) in enumerate(zip(run.frames, run.frame_times_s, strict=True), start=1):
+        caption = f"{n}/{count}   {time_s - run.frame_times_s[0]:.2f} s"
+        yield burn_notice(over(to_grey(frame, window), overlay), caption)
+
+
+def frame_seconds(run: Angiogram) -> np.ndarray:
+    """How long each frame (t,) stays: until the next; the last as long as the median."""
+    steps = np.diff(run.frame_times_s)
+    last = float(np.median(steps)) if steps.size else 1.0
+    return np.clip([*steps, last], SHORTEST_S, LONGEST_S)
+
+
+def write_gif(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
+    """Frames keep their own times."""
+    first, *others = (Image.fromarray(p).quantize(256, dither=Image.Dither.NONE) for p in pictures(run, overlay))
+    durations_ms = [round(1000 * s) for s in frame_seconds(run)]
+    first.save(path, format="GIF", save_all=True, append_images=others, duration=durations_ms, loop=0)
+
+
+def write_mp4(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
+    """H.264, one picture for each frame at the run's median rate; an odd last row or column is shown twice.
+
+    Raises
+    ------
+    InputError
+        imageio-ffmpeg is not installed.
+    """
+    try:
+        from imageio_ffmpeg import write_frames
+    except ImportError as missing:
+        raise InputError("An MP4 needs imageio-ffmpeg: pip install 'deepiterreg[video]', or --to gif.") from missing
+    rows, columns = run.carm.rows, run.carm.columns
+    pad = ((0, rows % 2), (0, columns % 2), (0, 0))
+    size = (columns + columns % 2, rows + rows % 2)
+    rate = 1 / float(np.median(frame_seconds(run)))
+    writer = write_frames(
+        str(path), size, fps=rate, codec="libx264", quality=6, macro_block_size=2, ffmpeg_log_level="error"
+    )
+    writer.send(None)
+    for picture in pictures(run, overlay):
+        writer.send(np.ascontiguousarray(np.pad(picture, pad, mode="edge")))
+    writer.close()

@@ -1,0 +1,112 @@
+"""Arrays to pictures: the projection of the vessels, grey frames, the red overlay."""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+
+from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.rendering.splat import SplatProjector
+
+RED = np.array([225.0, 38.0, 46.0])
+
+
+def vessel_projection(vessels: Volume, carm: CArm, cta_to_carm: np.ndarray, max_points: int = 20_000_000) -> np.ndarray:
+    """Length of vessel along each pixel's ray (row, column) float32, mm, for a mask.
+
+    Voxels are split until a part's shadow is at most a pixel, so that the picture has no holes; at most
+    into `max_points` parts, which bounds memory.
+    """
+    points = vessels.set_voxels
+    parts = math.ceil(float(vessels.spacing_mm.max()) * carm.magnification / min(carm.pixel_spacing_mm))
+    parts = max(1, min(parts, int((max_points / max(1, len(points))) ** (1 / 3))))
+    steps = (np.arange(parts) + 0.5) / parts - 0.5
+    # Moving every voxel by the same part of its size is moving the head: one projector, a pose per part.
+    offsets = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3) @ vessels.affine[:3, :3].T
+    poses = torch.as_tensor(np.asarray(cta_to_carm, dtype=np.float64) @ pose.translation(offsets))
+    weights = np.full(len(points), vessels.voxel_volume_mm3 / parts**3, dtype=np.float32)
+    projector = SplatProjector(vessels.to_ras(points), weights, carm)
+    image = np.zeros((carm.rows, carm.columns), dtype=np.float32)
+    for some in poses.split(4):
+        image += projector(some).sum(dim=0).numpy()
+    return image
+
+
+def window_of(angiogram: Angiogram) -> tuple[float, float]:
+    """Grey values shown as black and white, common to all frames: robust to outliers and shutters."""
+    every = max(1, max(angiogram.valid.shape) // 256)
+    frames = angiogram.frames[:, ::every, ::every][:, angiogram.valid[::every, ::every]]
+    if frames.size == 0:
+        return (-1.0, 1.0)
+    low = float(np.percentile(frames.min(axis=0), 1.0))
+    high = float(np.percentile(frames, 99.0))
+    return (low, high) if high > low else (low - 1.0, low + 1.0)
+
+
+def to_grey(image: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Image (row, column) as uint8 in a window (black, white)."""
+    low, high = window
+    return np.clip((image - low) * (255.0 / (high - low)), 0, 255).astype(np.uint8)
+
+
+def opacity(projection: np.ndarray) -> np.ndarray:
+    """Projection (row, column) as 0..1 for display: thin vessels stay visible beside thick ones."""
+    inside = projection[projection > 0]
+    if inside.size == 0:
+        return np.zeros_like(projection, dtype=np.float32)
+    return np.sqrt(np.clip(projection / max(float(np.percentile(inside, 98)), 1e-6), 0, 1)).astype(np.float32)
+
+
+def tinted(grey: np.ndarray, strength: np.ndarray) -> np.ndarray:
+    """Grey image (row, column) uint8 with red laid over it by `strength` 0..1; (row, column, 3) uint8."""
+    a = strength[..., None]
+    return (grey[..., None] * (1 - a) + RED * a + 0.5).astype(np.uint8)
+
+
+def write_overlay(
+    path: str | Path, angiogram: Angiogram, projection: np.ndarray, alpha: float = 0.75, stamp: str = ""
+) -> None:
+    """Write a PNG at detector resolution: the DSA's MinIP in grey, the projected vessels in red, `stamp` across its top."""
+    grey = to_grey(angiogram.minip(), window_of(angiogram))
+    picture = Image.fromarray(tinted(grey, alpha * opacity(projection)))
+    if stamp:
+        band = max(14, picture.height // 24)
+        pen = ImageDraw.Draw(picture)
+        pen.rectangle((0, 0, picture.width, band), fill=tuple(RED.astype(int)))
+        pen.text((band // 3, band // 8), stamp, fill=(255, 255, 255), font=ImageFont.load_default(0.7 * band))
+    picture.save(path, format="PNG")
+
+
+def shrunk(image: np.ndarray, longest_px: int) -> np.ndarray:
+    """Image (row, column) float32 with its longer side at most `longest_px`, by area averaging."""
+    rows, columns = image.shape
+    factor = max(rows, columns) / longest_px
+    if factor <= 1:
+        return image
+    size = (max(1, round(columns / factor)), max(1, round(rows / factor)))
+    return np.asarray(Image.fromarray(image.astype(np.float32)).resize(size, Image.Resampling.BOX))
+
+
+def png_url(grey: np.ndarray) -> str:
+    """Picture (row, column) uint8 as a `data:` address, lossless."""
+    return _data_url(grey, "png", optimize=True)
+
+
+def jpeg_url(grey: np.ndarray, quality: int) -> str:
+    """Picture (row, column) uint8 as a `data:` address, small."""
+    return _data_url(grey, "jpeg", quality=quality, optimize=True)
+
+
+def _data_url(grey: np.ndarray, kind: str, **options: Any) -> str:
+    buffer = io.BytesIO()
+    Image.fromarray(grey).save(buffer, format=kind, **options)
+    return f"data:image/{kind};base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"

@@ -1,0 +1,90 @@
+"""The files of one registration, written into a folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.geometry.pose_files import write_tfm
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.detector_image import detector_image
+from DeepIterRegLib.images.files import save_volume
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.result import Registration
+from DeepIterRegLib.results.report.images import vessel_projection, write_overlay
+from DeepIterRegLib.results.report.page import ShownView, is_rejected, write_report
+
+MOST_VIEWS = 9
+REGISTRATION_FILES = ("registration.json", "ctaToCarm.tfm", "overlay.png", "projection.nii.gz", "report.html")
+
+
+def registration_files(views: int) -> tuple[str, ...]:
+    """`REGISTRATION_FILES`, with overlay2.png and projection2.nii.gz for a second view, and so on."""
+    further = (name for n in range(2, views + 1) for name in (f"overlay{n}.png", f"projection{n}.nii.gz"))
+    return (*REGISTRATION_FILES, *further)
+
+
+def write_registration(
+    folder: Path, registration: Registration, angiograms: Angiogram | Sequence[Angiogram], vessels: Volume
+) -> None:
+    """Write `registration_files` into an existing folder (see `atomic_output.output_folder`).
+
+    Parameters
+    ----------
+    folder
+    registration
+    angiograms
+        The DSA that was registered, or several.
+    vessels
+        The CTA's vessel mask that was registered.
+    """
+    runs = (angiograms,) if isinstance(angiograms, Angiogram) else tuple(angiograms)
+    start = pose.radiological(np.asarray(registration.centre_cta_mm, dtype=np.float64))
+    text = json.dumps(registration.to_json_dict(), indent=2, allow_nan=False)
+    (folder / "registration.json").write_text(text + "\n", encoding="utf-8")
+    write_tfm(folder / "ctaToCarm.tfm", registration.cta_to_carm)
+    stamp = "REJECTED: do not rely on this overlay" if is_rejected(registration) else ""
+    shown = []
+    for number, (view, run) in enumerate(zip(registration.views, runs, strict=True), 1):
+        projection = vessel_projection(vessels, view.carm, registration.cta_to_carm)
+        ending = "" if number == 1 else str(number)
+        save_volume(detector_image(projection, view.carm), folder / f"projection{ending}.nii.gz")
+        write_overlay(folder / f"overlay{ending}.png", run, projection, stamp=stamp)
+        shown.append(ShownView(view, run, projection, vessel_projection(vessels, view.carm, start)))
+    write_report(folder / "report.html", registration, shown)
+
+
+def read_registration(path: Path) -> Registration:
+    """The registration of a folder that `write_registration` filled, or of its registration.json.
+
+    Raises
+    ------
+    InputError
+        Absent, or something else.
+    """
+    file = path / REGISTRATION_FILES[0] if path.is_dir() else path
+    if not file.is_file():
+        raise InputError(f"{file} does not exist: give the folder that deepiterreg register wrote.")
+    try:
+        return Registration.from_json_dict(json.loads(file.read_text(encoding="utf-8")))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{file} is not the registration.json that deepiterreg register writes.") from error
+
+
+def carm_of_view(registration: Registration, view: int) -> CArm:
+    """The C-arm of one of the views (from 0) that share the pose.
+
+    Raises
+    ------
+    InputError
+        There is no such view.
+    """
+    count = len(registration.views)
+    if not 0 <= view < count:
+        raise InputError(f"View {view + 1} is asked for, but the result has {count}: give --view 1 to {count}.")
+    return registration.views[view].carm

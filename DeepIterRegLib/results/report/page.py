@@ -1,0 +1,234 @@
+"""The report: one self-contained HTML page, no network, for reading next to the angiogram."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from markupsafe import Markup
+
+from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.registration.result import Registration, StageRecord, ViewRecord, percent
+from DeepIterRegLib.results.report import images
+from DeepIterRegLib.results.report.curves import bars_svg, curve_svg, level_names
+
+MOST_FRAMES = 48
+MOST_FRAME_BYTES = 4_500_000
+FRAME_QUALITIES = ((512, 82), (512, 60), (384, 60), (256, 50))  # longest side in px, JPEG quality
+SCALE_BAR_MM = 20.0
+
+_HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class ShownView:
+    """A view on the page.
+
+    Attributes
+    ----------
+    record
+        What was found in it.
+    angiogram
+        The DSA that was registered; frames are shown at most 512 px large and at most 48 in number.
+    projection, radiological_projection : (row, column)
+        Vessels at the found pose and at the radiological pose, from `images.vessel_projection`, same grid as the frames.
+    """
+
+    record: ViewRecord
+    angiogram: Angiogram
+    projection: np.ndarray
+    radiological_projection: np.ndarray
+
+
+def page_environment(folder: Path) -> jinja2.Environment:
+    """For the pages whose templates stand in a folder: all values escaped, an unknown name is an error."""
+    return jinja2.Environment(
+        loader=jinja2.FileSystemLoader(folder),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def write_report(path: str | Path, registration: Registration, views: Sequence[ShownView]) -> None:
+    """Write the page into an HTML file, with every view to choose from."""
+    environment = page_environment(_HERE)
+    environment.filters |= {"words": words, "percent": percent}
+    data = {"views": [viewer_data(view, len(views)) for view in views], "tint": [int(c) for c in images.RED]}
+    page = environment.get_template("page.html").render(
+        **page_values(registration, views),
+        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        script=Markup((_HERE / "viewer.js").read_text(encoding="utf-8")),
+        viewer=Markup(json.dumps(data).replace("<", "\\u003c")),
+    )
+    Path(path).write_text(page, encoding="utf-8")
+
+
+def viewer_data(view: ShownView, views: int = 1) -> dict[str, Any]:
+    """What the page's script draws of one of so many views: pictures as data addresses, frame numbers and times, marks."""
+    angiogram, carm = view.angiogram, view.record.carm
+    count = len(angiogram.frames)
+    shown = np.unique(np.linspace(0, count - 1, min(count, MOST_FRAMES)).round().astype(int))
+    longest_px, pictures = _frame_pictures(angiogram, shown, MOST_FRAME_BYTES // views)
+    overlays = {
+        name: images.png_url((255 * images.shrunk(images.opacity(p), longest_px)).astype(np.uint8))
+        for name, p in (("registered", view.projection), ("radiological", view.radiological_projection))
+    }
+    first_s = angiogram.frame_times_s[0]
+    return {
+        "frames": [
+            {"number": int(t) + 1, "time_s": round(float(angiogram.frame_times_s[t] - first_s), 2), "image": picture}
+            for t, picture in zip(shown, pictures, strict=True)
+        ],
+        "overlays": overlays,
+        "letters": edge_letters(carm),
+        "scale_bar_percent": 100 * SCALE_BAR_MM * carm.magnification / (carm.columns * carm.pixel_spacing_mm[1]),
+    }
+
+
+def _frame_pictures(angiogram: Angiogram, shown: np.ndarray, most_bytes: int) -> tuple[int, list[str]]:
+    """Longest side in px and JPEGs of the frames, as good as the page's size allows: noisy frames compress badly."""
+    window = images.window_of(angiogram)
+    for longest_px, quality in FRAME_QUALITIES:
+        greys = (images.to_grey(images.shrunk(angiogram.frames[t], longest_px), window) for t in shown)
+        pictures = [images.jpeg_url(grey, quality) for grey in greys]
+        if sum(map(len, pictures)) <= most_bytes:
+            break
+    return longest_px, pictures
+
+
+def page_values(registration: Registration, views: Sequence[ShownView]) -> dict[str, Any]:
+    """Everything the page says in words and numbers."""
+    start = pose.radiological(np.asarray(registration.centre_cta_mm, dtype=np.float64))
+    turn_deg, shift_mm = offset_from(start, registration.cta_to_carm, registration.centre_cta_mm)
+    total = registration.seconds.get("total", sum(registration.seconds.values()))
+    notes = {note for view in views for note in view_notes(view, len(views))}
+    return {
+        "written": datetime.now().astimezone().strftime("%Y-%m-%d %H:%M"),
+        "views": [_view_values(view, len(views)) for view in views],
+        "confidence": registration.confidence,
+        "hidden": is_rejected(registration),
+        "init": registration.init,
+        "stages": [_stage(s, registration.settings) for s in registration.stages],
+        "warnings": [w for w in registration.warnings if w not in notes],
+        "landmarks": registration.landmarks,
+        "success_mm": SUCCESS_MM,
+        "matrix": np.asarray(registration.cta_to_carm).tolist(),
+        "turn_deg": turn_deg,
+        "turn_total_deg": math.degrees(float(pose.rotation_angle(np.asarray(registration.cta_to_carm)[:3, :3]))),
+        "shift_mm": shift_mm,
+        "shift_total_mm": float(np.linalg.norm(shift_mm)),
+        "scale_bar_mm": SCALE_BAR_MM,
+        "seconds": {k: v for k, v in registration.seconds.items() if k != "total"},
+        "total_s": total,
+        "settings": flat(registration.settings),
+        "versions": registration.versions,
+        "hashes": registration.input_hashes,
+    }
+
+
+def _view_values(view: ShownView, views: int) -> dict[str, Any]:
+    """What the page says of one of so many views."""
+    carm, angiogram = view.record.carm, view.angiogram
+    return {
+        "record": view.record,
+        "carm": carm,
+        "kind": view_name(carm),
+        "angles": angle_words(carm),
+        "notes": view_notes(view, views),
+        "frame_count": len(angiogram.frames),
+        "kept_count": min(len(angiogram.frames), MOST_FRAMES),
+        "duration_s": float(angiogram.frame_times_s[-1] - angiogram.frame_times_s[0]),
+        "scale_bar_percent": 100 * SCALE_BAR_MM * carm.magnification / (carm.columns * carm.pixel_spacing_mm[1]),
+        "aspect": f"{carm.columns} / {carm.rows}",
+        "letters": edge_letters(carm),
+    }
+
+
+def view_notes(view: ShownView, views: int) -> list[str]:
+    """What was assumed while reading a run, as the warnings of a registration of so many views have it."""
+    return [f"{view.record.name}: {note}" if views > 1 else note for note in view.angiogram.notes]
+
+
+def _stage(record: StageRecord, settings: dict[str, Any]) -> dict[str, Any]:
+    """A stage with the drawing of its scores."""
+    label, names = f"{record.name}: {record.similarity}", level_names(record, settings)
+    svg = bars_svg(record.scores, names, label) if names else curve_svg(record.scores, label)
+    return {"record": record, "by_level": bool(names), "svg": Markup(svg)}
+
+
+def words(name: str) -> str:
+    """A field's name as people write it: "cta_segmentation" becomes "CTA segmentation"."""
+    written = {w.lower(): w for w in ("CTA", "DSA", "NCC", "ZNCC", "MinIP", "L2", "DRR")}
+    text = " ".join(written.get(w.lower(), w) for w in name.replace("_", " ").split())
+    return text[:1].upper() + text[1:]
+
+
+def is_rejected(registration: Registration) -> bool:
+    """Whether the overlay is shown only to those who ask."""
+    return registration.confidence is not None and registration.confidence.state == "rejected"
+
+
+def offset_from(start: np.ndarray, end: np.ndarray, centre_cta_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """How a pose differs from another, as people say it.
+
+    Returns
+    -------
+    turn_deg : (3,) about the C-arm's fixed axes R, A, S; shift_mm : (3,) of the head's centre along them.
+    """
+    rotation = np.asarray(end)[:3, :3] @ np.asarray(start)[:3, :3].T
+    centre = np.asarray(centre_cta_mm, dtype=np.float64)[None]
+    shift = pose.transform(np.asarray(end), centre)[0] - pose.transform(np.asarray(start), centre)[0]
+    return np.asarray(pose.rotation_to_euler_deg(rotation)), shift
+
+
+def angle_words(carm: CArm) -> str:
+    """Angles as said in the angio suite, for example "LAO 90.0°, CRA 0.0°"."""
+    primary, secondary = carm.primary_angle_deg, carm.secondary_angle_deg
+    first = "LAO" if primary >= 0 else "RAO"
+    second = "CRA" if secondary >= 0 else "CAU"
+    return f"{first} {abs(primary):.1f}°, {second} {abs(secondary):.1f}°"
+
+
+def view_name(carm: CArm) -> str:
+    """Lateral, AP or oblique, by the primary angle."""
+    primary = abs(carm.primary_angle_deg)
+    if primary <= 20 or primary >= 160:
+        return "AP view"
+    return "Lateral view" if 70 <= primary <= 110 else "Oblique view"
+
+
+def edge_letters(carm: CArm) -> dict[str, str]:
+    """Patient directions at the picture's edges: R/L, A/P, S/I of the larger components."""
+
+    def letters(axis: np.ndarray) -> str:
+        order = np.argsort(-np.abs(axis))
+        named = [("RL", "AP", "SI")[i][0 if axis[i] > 0 else 1] for i in order if abs(axis[i]) > 0.35]
+        return "".join(named)
+
+    u, v = np.array(carm.column_axis), np.array(carm.row_axis)
+    return {"left": letters(-u), "right": letters(u), "top": letters(-v), "bottom": letters(v)}
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Nested settings as one level of "a.b" names, for a table."""
+    rows: dict[str, str] = {}
+    for key, value in values.items():
+        name = f"{prefix}{key}"
+        if isinstance(value, dict):
+            rows.update(flat(value, f"{name}."))
+        elif isinstance(value, (list, tuple)) and value and isinstance(value[0], dict):
+            for i, item in enumerate(value):
+                rows.update(flat(item, f"{name}[{i}]."))
+        else:
+            rows[name] = ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return rows

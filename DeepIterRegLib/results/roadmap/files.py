@@ -1,0 +1,397 @@
+"""Files to things: label maps, segmentations, models, curves, points, centrelines; and items as a person types them."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.geometry import lps_ras
+from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
+from DeepIterRegLib.images.itk import affine_of
+from DeepIterRegLib.images.volume import Volume, is_mask
+from DeepIterRegLib.results.roadmap.shapes import RED, Colour, Paths, Style, Surface, Thing, surface_of_mask
+
+MODEL_SUFFIXES = (".stl", ".obj", ".ply", ".vtk", ".vtp")
+# Of the labels of a map without colours of its own, told apart by people with any colour vision (Okabe and Ito).
+PALETTE: tuple[Colour, ...] = (
+    RED,
+    (86, 180, 233),
+    (240, 228, 66),
+    (0, 158, 115),
+    (230, 159, 0),
+    (204, 121, 167),
+    (0, 114, 178),
+)
+ITEM = "FILE[:COLOUR][:outline|filled][:shaded][:OPACITY][:WIDTHpx][:only=NAME][:ras|lps]"
+
+
+@dataclass(frozen=True)
+class Item:
+    """What a person asked for: a file, and what replaces the usual style.
+
+    Attributes
+    ----------
+    only
+        Name (or number) of the one segment, label or markup wanted.
+    lps
+        Whether the file's coordinates are LPS, where it does not say; None for what is usual for its kind.
+    """
+
+    path: Path
+    style: dict[str, Any]
+    only: str | None = None
+    lps: bool | None = None
+
+
+def parse_item(text: str) -> Item:
+    """An item as typed; see `ITEM`.
+
+    Raises
+    ------
+    InputError
+        A part that means nothing, or no such file.
+    """
+    parts = text.split(":")
+    if len(parts) > 1 and len(parts[0]) == 1 and parts[1][:1] in ("\\", "/"):  # a drive's letter
+        parts = [f"{parts[0]}:{parts[1]}", *parts[2:]]
+    path, item = Path(parts[0]), Item(Path(parts[0]), {})
+    problems = [] if path.exists() else [f"Item {path} does not exist."]
+    for part in parts[1:]:
+        word = part.strip()
+        low = word.lower()
+        if low in ("outline", "filled"):
+            item.style["outline"] = low == "outline"
+        elif low == "shaded":
+            item.style["shaded"] = True
+        elif low in ("ras", "lps"):
+            item = replace(item, lps=low == "lps")
+        elif low.startswith("only="):
+            item = replace(item, only=word[5:])
+        elif re.fullmatch(r"(\d+\.?\d*|\.\d+)px", low):
+            item.style["width_px"] = float(low[:-2])
+        elif re.fullmatch(r"\d+\.?\d*|\.\d+", low):
+            item.style["opacity"] = float(low)
+        elif (colour := _colour(low)) is not None:
+            item.style["colour"] = colour
+        else:
+            problems.append(f'Item {text}: "{word}" is no colour (red, #ffcc00), and no other part of {ITEM}.')
+    try:
+        Style(**item.style)
+    except InputError as error:
+        problems += [f"Item {text}: {problem}" for problem in error.problems]
+    if problems:
+        raise InputError(problems)
+    return item
+
+
+def parse_items(texts: Sequence[str]) -> list[Item]:
+    """Items as typed.
+
+    Raises
+    ------
+    InputError
+        All that is wrong with all of them.
+    """
+    items: list[Item] = []
+    problems: list[str] = []
+    for text in texts:
+        try:
+            items.append(parse_item(text))
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return items
+
+
+def _colour(text: str) -> Colour | None:
+    from PIL import ImageColor
+
+    try:
+        return ImageColor.getrgb(text)[:3]
+    except ValueError:
+        return None
+
+
+def things_of(items: Sequence[Item]) -> list[Thing]:
+    """The things of all items, in their order.
+
+    Raises
+    ------
+    InputError
+        All files that cannot be read or used, in one message.
+    """
+    things: list[Thing] = []
+    problems: list[str] = []
+    for item in items:
+        try:
+            things += _read(item)
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return things
+
+
+def _read(item: Item) -> list[Thing]:
+    name = item.path.name.lower()
+    if item.path.is_dir() or name.endswith(VOLUME_SUFFIXES):
+        found = _segments(item.path)
+    elif name.endswith(MODEL_SUFFIXES):
+        found = [Thing(item.path.stem, read_model(item.path, item.lps))]
+    elif name.endswith(".json"):
+        found = read_markups(item.path)
+    elif name.endswith(".swc"):
+        found = [Thing(item.path.stem, read_swc(item.path, item.lps), Style(shaded=True))]
+    else:
+        kinds = ", ".join((*VOLUME_SUFFIXES, *MODEL_SUFFIXES, ".mrk.json", ".swc"))
+        raise InputError(f"Item {item.path} is none of {kinds}.")
+    if item.only is not None:
+        wanted = [thing for thing in found if thing.name == item.only]
+        if not wanted:
+            listed = ", ".join(thing.name for thing in found)
+            raise InputError(f"Item {item.path} holds nothing named {item.only}; it holds {listed}.")
+        found = wanted
+    return [replace(thing, style=replace(thing.style, **item.style)) for thing in found]
+
+
+# -- label maps and segmentations --------------------------------------------------------------------------
+
+
+def _segments(path: Path) -> list[Thing]:
+    """A thing for each label of a map, or each segment of a .seg.nrrd in its own colour."""
+    if path.name.lower().endswith((".seg.nrrd", ".seg.nhdr")):
+        return read_segmentation(path)
+    volume = load_volume(path)
+    if volume.voxels.dtype.kind == "f":
+        if not np.isfinite(volume.voxels).all() or (volume.voxels != np.rint(volume.voxels)).any():
+            raise InputError(f"Item {path} holds grey values, not labels: give a mask or a label map.")
+        volume = volume.with_voxels(volume.voxels.astype(np.int32))
+    labels = _labels(volume.voxels)
+    if labels.size == 0:
+        raise InputError(f"Item {path} is empty: no voxel is set.")
+    if labels.size > 100 or labels[0] < 0:
+        raise InputError(
+            f"Item {path} holds {labels.size} different values from {labels[0]} to {labels[-1]}, as a CT does: give a mask or a label map."
+        )
+    stem = path.name.split(".")[0]
+    names = [stem] if labels.size == 1 else [str(label) for label in labels]
+    return [
+        Thing(
+            name,
+            surface_of_mask(volume.with_voxels(volume.voxels == label)),
+            Style(colour=PALETTE[n % len(PALETTE)], shaded=labels.size == 1),
+        )
+        for n, (name, label) in enumerate(zip(names, labels, strict=True))
+    ]
+
+
+def _labels(voxels: np.ndarray) -> np.ndarray:
+    """Values other than 0, rising; a mask's are found without sorting its voxels."""
+    low, high = int(voxels.min()), int(voxels.max())
+    if low >= 0 and high <= 255:
+        return np.flatnonzero(np.bincount(voxels.ravel().astype(np.uint8), minlength=256)[1:]) + 1
+    found = np.unique(voxels)
+    return found[found != 0]
+
+
+def read_segmentation(path: Path) -> list[Thing]:
+    """The segments of Slicer's .seg.nrrd, which may share voxels by layers; names and colours are the file's."""
+    import SimpleITK as sitk
+
+    try:
+        image = sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise InputError(f"Segmentation {path} cannot be read as NRRD.") from error
+    affine, values = affine_of(image), sitk.GetArrayFromImage(image)
+    layers = values[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else values
+    keys = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+    things = []
+    for n in range(sum(bool(re.fullmatch(r"Segment\d+_ID", key)) for key in keys)):
+
+        def value(name: str, usual: str, n: int = n) -> str:
+            return keys.get(f"Segment{n}_{name}", usual)
+
+        label, layer = int(value("LabelValue", "1")), int(value("Layer", "0"))
+        here = layers[..., layer] == label
+        if not here.any():
+            continue
+        colour = tuple(round(255 * float(part)) for part in value("Color", "").split())
+        style = Style(colour=colour if len(colour) == 3 else PALETTE[n % len(PALETTE)])
+        things.append(Thing(value("Name", value("ID", f"Segment_{n}")), surface_of_mask(Volume(here, affine)), style))
+    if not things:
+        raise InputError(f"Segmentation {path} has no segment with a voxel.")
+    return things
+
+
+# -- models --------------------------------------------------------------------------------------------------
+
+
+def read_model(path: Path, lps: bool | None = None) -> Surface | Paths:
+    """A surface, or the lines of a model without one, from STL, OBJ, PLY, VTK or VTP.
+
+    A file that does not say its coordinate system, as those written by 3D Slicer do, is LPS as Slicer takes it.
+
+    Raises
+    ------
+    InputError
+        No VTK, unreadable, or neither surface nor lines.
+    """
+    try:
+        from vtkmodules.util.numpy_support import vtk_to_numpy
+        from vtkmodules.vtkCommonCore import vtkObject
+        from vtkmodules.vtkFiltersCore import vtkTriangleFilter
+    except ImportError as missing:
+        raise InputError(f"Model {path} needs VTK to be read: pip install 'deepiterreg[roadmap]'.") from missing
+    reader = _model_reader(path)
+    reader.SetFileName(str(path))
+    shout = vtkObject.GetGlobalWarningDisplay()
+    vtkObject.GlobalWarningDisplayOff()  # what is wrong is said below
+    try:
+        reader.Update()
+    finally:
+        vtkObject.SetGlobalWarningDisplay(shout)
+    triangulate = vtkTriangleFilter()
+    triangulate.SetInputData(reader.GetOutput())
+    triangulate.PassVertsOff()
+    triangulate.Update()
+    mesh = triangulate.GetOutput()
+    if mesh.GetNumberOfPoints() == 0 or mesh.GetNumberOfCells() == 0:
+        raise InputError(f"Model {path} holds neither a surface nor lines, or is damaged.")
+    points = vtk_to_numpy(mesh.GetPoints().GetData()).astype(np.float64)
+    if _says(path, reader) if lps is None else lps:
+        points = np.asarray(lps_ras(points))
+    if mesh.GetNumberOfPolys():
+        return Surface(points, vtk_to_numpy(mesh.GetPolys().GetConnectivityArray()).reshape(-1, 3))
+    offsets = vtk_to_numpy(mesh.GetLines().GetOffsetsArray())
+    order = vtk_to_numpy(mesh.GetLines().GetConnectivityArray())
+    return Paths(tuple(points[order[a:b]] for a, b in pairwise(offsets)))
+
+
+def _model_reader(path: Path) -> Any:
+    from vtkmodules.vtkIOGeometry import vtkOBJReader, vtkSTLReader
+    from vtkmodules.vtkIOLegacy import vtkPolyDataReader
+    from vtkmodules.vtkIOPLY import vtkPLYReader
+    from vtkmodules.vtkIOXML import vtkXMLPolyDataReader
+
+    readers: dict[str, Callable[[], Any]] = {
+        ".stl": vtkSTLReader,
+        ".obj": vtkOBJReader,
+        ".ply": vtkPLYReader,
+        ".vtk": vtkPolyDataReader,
+        ".vtp": vtkXMLPolyDataReader,
+    }
+    return readers[path.suffix.lower()]()
+
+
+def _says(path: Path, reader: Any) -> bool:
+    """Whether a model is LPS: by the SPACE that Slicer writes into headers and comments, else yes."""
+    head = path.read_bytes()[:4096]
+    found = re.search(rb"SPACE\s*=\s*(RAS|LPS)", head)
+    if found is None and path.suffix.lower() == ".vtp":
+        array = reader.GetOutput().GetFieldData().GetAbstractArray("SPACE")
+        return array is None or str(array.GetVariantValue(0)) != "RAS"
+    return found is None or found.group(1) == b"LPS"
+
+
+# -- paths ---------------------------------------------------------------------------------------------------
+
+
+def read_markups(path: Path) -> list[Thing]:
+    """Points, lines and curves of Slicer's .mrk.json. Curves run through their points as Slicer's usual splines do.
+
+    Raises
+    ------
+    InputError
+        Not a markups file, or without points.
+    """
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))["markups"]
+        things = [thing for n, values in enumerate(listed) if (thing := _markup(path, n, values)) is not None]
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"Item {path} is not a markups file of 3D Slicer (.mrk.json).") from error
+    if not things:
+        raise InputError(f"Markups {path} hold no points.")
+    return things
+
+
+def _markup(path: Path, n: int, values: dict[str, Any]) -> Thing | None:
+    defined = [p for p in values["controlPoints"] if p.get("positionStatus", "defined") == "defined"]
+    points = np.array([p["position"] for p in defined], dtype=np.float64).reshape(-1, 3)
+    if len(points) == 0:
+        return None
+    if str(values.get("coordinateSystem", "LPS")).upper() in ("LPS", "0"):
+        points = np.asarray(lps_ras(points))
+    kind = values.get("type", "Fiducial")
+    if kind in ("Curve", "ClosedCurve"):
+        paths = (smooth_curve(points, closed=kind == "ClosedCurve"),)
+    elif kind in ("Line", "Angle"):
+        paths = (points,)
+    else:
+        paths = tuple(points[:, None])
+    chosen = values.get("display", {}).get("selectedColor")
+    colour = tuple(round(255 * float(part)) for part in chosen) if chosen else PALETTE[n % len(PALETTE)]
+    name = values.get("name") or (path.name.split(".")[0] if n == 0 else f"markup {n + 1}")
+    return Thing(name, Paths(paths), Style(colour=colour, opacity=1.0))  # type: ignore[arg-type]
+
+
+def smooth_curve(points: np.ndarray, closed: bool = False, steps: int = 10) -> np.ndarray:
+    """A cubic spline (M, 3) through points (N, 3), `steps` pieces between two; flat at open ends, as vtkCardinalSpline."""
+    from scipy.interpolate import CubicSpline
+
+    if closed and len(points) > 2:
+        points = np.vstack([points, points[:1]])
+    if len(points) < 3:
+        return points
+    kind = "periodic" if closed else "clamped"
+    spline = CubicSpline(np.arange(len(points)), points, bc_type=kind)
+    return np.asarray(spline(np.linspace(0, len(points) - 1, steps * (len(points) - 1) + 1)))
+
+
+def read_swc(path: Path, lps: bool | None = None) -> Paths:
+    """A centreline tree (SWC: number, type, x, y, z, radius, parent) as a path from each point to its parent; RAS mm unless `lps`.
+
+    Raises
+    ------
+    InputError
+        Not a table of seven columns, or parents that do not exist.
+    """
+    try:
+        table = np.loadtxt(path, comments="#", ndmin=2)
+    except (OSError, ValueError) as error:
+        raise InputError(f"Centreline {path} is not a table of numbers (SWC).") from error
+    if table.shape[0] == 0 or table.shape[1] != 7:
+        raise InputError(f"Centreline {path} has {table.shape[1]} columns; SWC has 7.")
+    points, radii, parents = table[:, 2:5], np.maximum(table[:, 5], 0), table[:, 6].astype(int)
+    points = np.asarray(lps_ras(points)) if lps else points
+    row = {int(number): n for n, number in enumerate(table[:, 0])}
+    strangers = sorted({int(p) for p in parents if p >= 0} - set(row))
+    if strangers:
+        raise InputError(f"Centreline {path} names parents that it does not have: {strangers[:5]}.")
+    pairs = [[row[int(p)], n] for n, p in enumerate(parents) if p >= 0] or [[n] for n in range(len(table))]
+    return Paths(tuple(points[pair] for pair in pairs), tuple(radii[pair] for pair in pairs))
+
+
+def vessel_points(path: Path) -> np.ndarray:
+    """Points (N, 3), CTA RAS mm, of a vessel mask's voxels, or of a model, curve or centreline.
+
+    Raises
+    ------
+    InputError
+        Unreadable, or empty.
+    """
+    if path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES):
+        volume = load_volume(path)
+        if not is_mask(volume) and volume.voxels.dtype.kind == "f":
+            raise InputError(f"{path} holds grey values, not vessels: give a mask (deepiterreg segment makes one).")
+        return volume.to_ras(volume.set_voxels)
+    shapes = [thing.shape for thing in things_of([Item(path, {})])]
+    return np.concatenate([s.points if isinstance(s, Surface) else np.concatenate(s.paths) for s in shapes])

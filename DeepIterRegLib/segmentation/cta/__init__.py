@@ -1,0 +1,1 @@
+"""Vessels and veins of a CTA, from HU."""

@@ -1,0 +1,175 @@
+"""How much a bright voxel looks like part of a tube in brain: curvature, and what ends its bright surroundings."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numba import njit, prange
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def painted_as_brain(hu, zone, brain_hu, bone_hu):  # type: ignore[no-untyped-def]
+    """Float copy in which bone, air and fat with their rims, and all that is outside, look like brain: only vessels stand out."""
+    nz, ny, nx = hu.shape
+    out = np.empty((nz, ny, nx), dtype=np.float32)
+    for z in prange(nz):
+        for y in range(ny):
+            for x in range(nx):
+                v = hu[z, y, x]
+                painted = v < brain_hu or v >= bone_hu or not zone[z // 4, y // 4, x // 4]
+                if not painted and v > brain_hu + 60:
+                    for a in range(max(z - 2, 0), min(z + 3, nz)):
+                        for b in range(max(y - 2, 0), min(y + 3, ny)):
+                            for c in range(max(x - 2, 0), min(x + 3, nx)):
+                                far = (a - z) ** 2 + (b - y) ** 2 + (c - x) ** 2
+                                w = hu[a, b, c]
+                                if (w >= bone_hu and far < 3) or (w < -200 and far < 7):
+                                    painted = True
+                out[z, y, x] = brain_hu if painted else v
+    return out
+
+
+def gaussian_blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
+    """Separable Gaussian, in parallel (scipy's runs on one core)."""
+    if sigma_px < 0.2:
+        return image
+    radius = math.ceil(3 * sigma_px)
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_px) ** 2).astype(np.float32)
+    return _convolve(image, kernel / kernel.sum())
+
+
+@njit(parallel=True, cache=True, nogil=True, fastmath=True)
+def _convolve(image, kernel):  # type: ignore[no-untyped-def]
+    nz, ny, nx = image.shape
+    r = len(kernel) // 2
+    first = np.empty_like(image)
+    for z in prange(nz):
+        row = np.empty(nx + 2 * r, dtype=np.float32)
+        plane = np.empty((ny, nx), dtype=np.float32)
+        for y in range(ny):
+            row[:r] = image[z, y, 0]
+            row[r : r + nx] = image[z, y]
+            row[r + nx :] = image[z, y, nx - 1]
+            for x in range(nx):
+                plane[y, x] = 0.0
+            for t in range(2 * r + 1):
+                w = kernel[t]
+                for x in range(nx):
+                    plane[y, x] += w * row[x + t]
+        for y in range(ny):
+            for x in range(nx):
+                first[z, y, x] = 0.0
+            for t in range(2 * r + 1):
+                w = kernel[t]
+                source = min(max(y + t - r, 0), ny - 1)
+                for x in range(nx):
+                    first[z, y, x] += w * plane[source, x]
+    out = np.empty_like(image)
+    for y in prange(ny):
+        for z in range(nz):
+            for x in range(nx):
+                out[z, y, x] = 0.0
+            for t in range(2 * r + 1):
+                w = kernel[t]
+                source = min(max(z + t - r, 0), nz - 1)
+                for x in range(nx):
+                    out[z, y, x] += w * first[source, y, x]
+    return out
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def bright_voxels(smooth, hu, zone, threshold, bone_hu):  # type: ignore[no-untyped-def]
+    """Indices (n, 3) of bright voxels and the kind (n,) of their coarse cell."""
+    nz, ny, nx = smooth.shape
+    counts = np.zeros(nz + 1, dtype=np.int64)
+    for z in prange(nz):
+        n = 0
+        for y in range(ny):
+            for x in range(nx):
+                if zone[z // 4, y // 4, x // 4] and smooth[z, y, x] > threshold and hu[z, y, x] < bone_hu:
+                    n += 1
+        counts[z + 1] = n
+    starts = np.cumsum(counts)
+    indices = np.empty((starts[-1], 3), dtype=np.int32)
+    kinds = np.empty(starts[-1], dtype=np.uint8)
+    for z in prange(nz):
+        n = starts[z]
+        for y in range(ny):
+            for x in range(nx):
+                if zone[z // 4, y // 4, x // 4] and smooth[z, y, x] > threshold and hu[z, y, x] < bone_hu:
+                    indices[n, 0], indices[n, 1], indices[n, 2] = z, y, x
+                    kinds[n] = zone[z // 4, y // 4, x // 4]
+                    n += 1
+    return indices, kinds
+
+
+@njit(parallel=True, cache=True, nogil=True, fastmath=True)
+def tube_response(smooth, indices, scale, brain_hu, response):  # type: ignore[no-untyped-def]
+    """Maximum of `response` and minus the second eigenvalue (the weaker curvature across a tube) times scale; sheets give 0."""
+    nz, ny, nx = smooth.shape
+    roundness = np.zeros(len(indices), dtype=np.float32)
+    for n in prange(len(indices)):
+        z, y, x = indices[n]
+        if z < 1 or y < 1 or x < 1 or z > nz - 2 or y > ny - 2 or x > nx - 2:
+            continue
+        centre = 2 * smooth[z, y, x]
+        zz = smooth[z + 1, y, x] + smooth[z - 1, y, x] - centre
+        yy = smooth[z, y + 1, x] + smooth[z, y - 1, x] - centre
+        xx = smooth[z, y, x + 1] + smooth[z, y, x - 1] - centre
+        zy = (smooth[z + 1, y + 1, x] + smooth[z - 1, y - 1, x] - smooth[z + 1, y - 1, x] - smooth[z - 1, y + 1, x]) / 4
+        zx = (smooth[z + 1, y, x + 1] + smooth[z - 1, y, x - 1] - smooth[z + 1, y, x - 1] - smooth[z - 1, y, x + 1]) / 4
+        yx = (smooth[z, y + 1, x + 1] + smooth[z, y - 1, x - 1] - smooth[z, y + 1, x - 1] - smooth[z, y - 1, x + 1]) / 4
+        # closed-form eigenvalues of a symmetric 3x3 matrix (Smith 1961)
+        q = (zz + yy + xx) / 3
+        p2 = (zz - q) ** 2 + (yy - q) ** 2 + (xx - q) ** 2 + 2 * (zy * zy + zx * zx + yx * yx)
+        p = math.sqrt(p2 / 6)
+        if p < 1e-6:
+            continue
+        a, b, c, d, e, f = (zz - q) / p, (yy - q) / p, (xx - q) / p, zy / p, zx / p, yx / p
+        half = (a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e)) / 2
+        angle = math.acos(min(1.0, max(-1.0, half))) / 3
+        largest = q + 2 * p * math.cos(angle)
+        smallest = q + 2 * p * math.cos(angle + 2 * math.pi / 3)
+        middle = 3 * q - largest - smallest
+        response[n] = max(response[n], -middle * scale)
+        roundness[n] = max(-middle * scale / max(smooth[z, y, x] - brain_hu, 20.0), 0.0)
+    return roundness
+
+
+_DIRECTIONS = np.array([d for d in np.ndindex(3, 3, 3) if d != (1, 1, 1)], dtype=np.int64) - 1
+
+
+@njit(parallel=True, cache=True, nogil=True)
+def open_directions(hu, indices, zone, soft_hu, artery_hu, bone_hu, reach, openness):  # type: ignore[no-untyped-def]
+    """Share of 26 directions in which the bright region around a voxel ends in brain, rather than in bone, air or fat.
+
+    Marrow is shut in by bone; a sinus has bone on one side and brain on the other.
+    """
+    nz, ny, nx = hu.shape
+    for n in prange(len(indices)):
+        z, y, x = indices[n]
+        here = zone[z // 4, y // 4, x // 4]
+        if here == 2:
+            continue
+        hits = 0
+        limit = hu[z, y, x] + 80
+        if here == 4:  # veins and arteries of the neck lie side by side
+            limit = max(limit, artery_hu)
+        limit = min(limit, bone_hu)
+        for d in range(26):
+            dz, dy, dx = _DIRECTIONS[d]
+            a, b, c = z, y, x
+            for _ in range(reach):
+                a, b, c = a + dz, b + dy, c + dx
+                if a < 0 or b < 0 or c < 0 or a >= nz or b >= ny or c >= nx:
+                    break
+                v = hu[a, b, c]
+                if v >= limit:
+                    break
+                if v < soft_hu:
+                    there = zone[a // 4, b // 4, c // 4]
+                    if v > -50 and (0 < there < 3 or (there == 4 and here == 4)):
+                        hits += 1
+                    break
+        openness[n] = hits / 26

@@ -1,0 +1,1 @@
+"""Whole studies: the papers' experiments, and blinded comparison by readers."""

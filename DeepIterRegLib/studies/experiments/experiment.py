@@ -1,0 +1,309 @@
+"""What an experiment is, how it runs, and the files it leaves: records, CSV, JSON, plots and one page."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import hashlib
+import json
+import math
+import platform
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from DeepIterRegLib import __version__
+from DeepIterRegLib.cases.batch import fingerprint
+from DeepIterRegLib.cases.files import RegisterJob
+from DeepIterRegLib.cases.table import missing_paths, read_cases
+from DeepIterRegLib.common.atomic_output import output_file
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.common.workers import run_items
+from DeepIterRegLib.studies.experiments.objects import Item, Study
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+RECORD, PAGE, TABLE, VALUES = "records.jsonl", "report.html", "results.csv", "summary.json"
+Done = tuple[Item, dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of numbers and words under a title."""
+
+    title: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[Any]]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What came of an experiment.
+
+    Attributes
+    ----------
+    comparison
+        Measure, the paper's figure, ours.
+    rows
+        Of the CSV: one for each thing measured, all with the same keys.
+    figures
+        The numbers that matter, for JSON.
+    tables, plots
+        Further tables; title and name to drawing.
+    notes
+        Sentences that a reader must know.
+    """
+
+    comparison: Sequence[tuple[str, str, str]]
+    rows: Sequence[dict[str, Any]]
+    figures: dict[str, Any]
+    tables: Sequence[Table] = ()
+    plots: dict[str, tuple[str, Figure]] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One experiment of a paper.
+
+    Attributes
+    ----------
+    title, source
+        What is asked; where in which paper.
+    protocol
+        What is done here, in sentences, with what differs from the paper.
+    unit, n, small_n
+        What `--n` counts, the published size, and the size of a small trial.
+    items
+        The work, as JSON-able items, at a size; items of one subject stand together.
+    work
+        Module-level function of study and item to a JSON-able result.
+    summarise
+        Items with their results, without those that failed, to a summary.
+    """
+
+    title: str
+    source: str
+    protocol: str
+    unit: str
+    n: int
+    small_n: int
+    items: Callable[[Study, int], list[Item]]
+    work: Callable[[Study, Item], dict[str, Any]]
+    summarise: Callable[[Study, list[Done]], Summary]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """Folder, comparison with the paper, and what could not be used."""
+
+    folder: Path
+    comparison: Sequence[tuple[str, str, str]]
+    figures: dict[str, Any]
+    problems: tuple[str, ...]
+
+
+def study_of(table: Path | None, seed: int, small: bool) -> tuple[Study, tuple[str, ...]]:
+    """The study of a table of cases, or of phantoms; with what is wrong with rows, which are left out.
+
+    Raises
+    ------
+    InputError
+        No row can be used.
+    """
+    if table is None:
+        return Study(seed, small), ()
+    usable: list[tuple[str, RegisterJob, str]] = []
+    problems: list[str] = []
+    for case in read_cases(table):
+        if case.problems:
+            problems += case.problems
+            continue
+        found = missing_paths([case])
+        if case.job.reference is None:
+            found.append(
+                f"Row {case.line}, column reference is empty: {case.name} has no true pose to measure against."
+            )
+        problems += found
+        if not found:
+            usable.append((case.name, case.job, fingerprint(case)))
+    if not usable:
+        raise InputError([*problems, f"No row of {table.name} can be used."])
+    return Study(seed, small, tuple(usable)), tuple(problems)
+
+
+def run_experiment(
+    name: str,
+    experiment: Experiment,
+    out: Path,
+    study: Study,
+    *,
+    n: int | None = None,
+    workers: int = 1,
+    scheduler: str = "",
+    problems: Sequence[str] = (),
+    report: Progress,
+) -> Outcome:
+    """Do what is not on record yet in `out`, and write the experiment's files there.
+
+    Raises
+    ------
+    InputError
+        `out` holds something else, or no item could be done.
+    """
+    size = n or (experiment.small_n if study.small else experiment.n)
+    _check_folder(out)
+    items = experiment.items(study, size)
+    results = run_items(
+        experiment.work,
+        items,
+        shared=study,
+        record=out / RECORD,
+        key=_key(name, study),
+        workers=workers,
+        scheduler=scheduler,
+        on_progress=lambda done, total: report(name, done / max(1, total)),
+    )
+    done = [(item, result) for item, result in zip(items, results, strict=True) if "error" not in result]
+    failed = [(item, result["error"]) for item, result in zip(items, results, strict=True) if "error" in result]
+    told = dict.fromkeys([*problems, *(f"{_item_name(item)}: {error}" for item, error in failed)])
+    if not done:
+        raise InputError([*told, "Nothing of the experiment could be done."])
+    summary = experiment.summarise(study, done)
+    _write(out, name, experiment, study, size, summary, tuple(told))
+    return Outcome(out, summary.comparison, summary.figures, tuple(told))
+
+
+def _key(name: str, study: Study) -> str:
+    text = json.dumps([__version__, name, study.seed, study.small, [[case, stamp] for case, _, stamp in study.cases]])
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def _item_name(item: Item) -> str:
+    return ", ".join(f"{key} {value}" for key, value in item.items())
+
+
+def _check_folder(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"Output {out} exists and is not a folder: give another --out.")
+    if out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists():
+        raise InputError(f"Output folder {out} holds something other than an experiment: give another --out.")
+
+
+# -- files -----------------------------------------------------------------------------------------------
+
+
+def _write(
+    out: Path, name: str, experiment: Experiment, study: Study, size: int, summary: Summary, problems: tuple[str, ...]
+) -> None:
+    with (
+        output_file(out / TABLE, (".csv",), overwrite=True) as path,
+        path.open("w", newline="", encoding="utf-8") as file,
+    ):
+        writer = csv.DictWriter(file, fieldnames=list(summary.rows[0]) if summary.rows else [])
+        writer.writeheader()
+        writer.writerows({key: _cell(value) for key, value in row.items()} for row in summary.rows)
+    about = provenance(size, experiment, study)
+    values = {
+        "experiment": name,
+        "title": experiment.title,
+        "source": experiment.source,
+        **about,
+        "comparison": [dict(zip(("measure", "paper", "here"), row, strict=True)) for row in summary.comparison],
+        "figures": _finite(summary.figures),
+        "problems": problems,
+    }
+    with output_file(out / VALUES, (".json",), overwrite=True) as path:
+        path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    pictures = []
+    for plot, (title, drawing) in summary.plots.items():
+        drawing.suptitle(title, fontsize=10)
+        for kind in ("svg", "png"):
+            with output_file(out / f"{plot}.{kind}", (f".{kind}",), overwrite=True) as path:
+                drawing.savefig(path, dpi=110)
+        encoded = base64.b64encode((out / f"{plot}.png").read_bytes()).decode("ascii")
+        pictures.append((title, f"data:image/png;base64,{encoded}"))
+    with output_file(out / PAGE, (".html",), overwrite=True) as path:
+        path.write_text(_page(experiment, summary, about, pictures, problems), encoding="utf-8")
+
+
+def provenance(size: int, experiment: Experiment, study: Study) -> dict[str, Any]:
+    """Size, date, machine and versions."""
+    versions = {}
+    for package in ("deepiterreg", "torch", "numpy", "numba", "scipy", "diffdrr", "nanodrr"):
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "n": size,
+        "unit": experiment.unit,
+        "seed": study.seed,
+        "small": study.small,
+        "subjects": f"{len(study.cases)} cases of the user" if study.cases else "phantoms",
+        "date": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "machine": f"{processor()}, Python {platform.python_version()}",
+        "versions": versions,
+    }
+
+
+def processor() -> str:
+    """The processor's name and number of threads."""
+    import os
+
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8", errors="replace").splitlines() if info.exists() else []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} threads"
+
+
+def _page(
+    experiment: Experiment,
+    summary: Summary,
+    about: dict[str, Any],
+    pictures: list[tuple[str, str]],
+    problems: tuple[str, ...],
+) -> str:
+    import jinja2
+    from markupsafe import Markup
+
+    here = Path(__file__).parent
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(here),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    style = (here.parent / "report" / "style.css").read_text(encoding="utf-8")
+    return environment.get_template("page.html").render(
+        experiment=experiment, summary=summary, about=about, pictures=pictures, problems=problems, style=Markup(style)
+    )
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value
+
+
+def rounded(values: Iterable[float]) -> list[float]:
+    """Values to four digits, as records keep them."""
+    return [float(f"{value:.4g}") for value in values]
+
+
+def _finite(values: Any) -> Any:
+    """JSON knows no infinity: None stands for what was refused or does not exist."""
+    if isinstance(values, dict):
+        return {str(key): _finite(value) for key, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return [_finite(value) for value in values]
+    if isinstance(values, float) and not math.isfinite(values):
+        return None
+    return values

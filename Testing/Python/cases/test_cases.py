@@ -1,0 +1,172 @@
+"""One case, whatever its parts come from: everything wrong at once, progress, cancel."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from DeepIterRegLib.cases.case import Case, register_case
+from DeepIterRegLib.cases.files import RegisterJob, case_of_files
+from DeepIterRegLib.common.errors import Cancelled, InputError
+from DeepIterRegLib.geometry import mpe_mm
+from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.images.dicom import GeometryOptions, read_angiogram
+from DeepIterRegLib.images.files import load_volume
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.landmarks import read_landmarks
+from DeepIterRegLib.registration.result import Registration
+from DeepIterRegLib.results.report.outputs import write_registration
+from DeepIterRegLib.segmentation.dsa import DsaSegmentation
+
+
+def case(folder: Path, **parts: object) -> Case:
+    """The patient with true vessels and a start at the truth: no search, no segmentation of the CTA."""
+    given = {
+        "cta": partial(load_volume, folder / "cta.nii.gz"),
+        "angiogram": partial(read_angiogram, folder / "dsa.dcm"),
+        "cta_vessels": partial(load_volume, folder / "arteries.nii.gz"),
+        "initial_pose": partial(read_pose, folder / "truth.tfm"),
+        "reference": partial(read_pose, folder / "truth.tfm"),
+    }
+    return Case(**{**given, **parts})  # type: ignore[arg-type]
+
+
+def test_outcome_holds_what_was_registered(patient_folder: Path) -> None:
+    steps: list[tuple[str, float]] = []
+    settings = DsaSegmentation(first_frame=1)
+    veins = partial(load_volume, patient_folder / "veins.nii.gz")
+    outcome = register_case(
+        case(patient_folder, cta_veins=veins, dsa_segmentation=settings), lambda *step: steps.append(step)
+    )
+    found = outcome.registration
+    assert found.mpe_mm_to_reference is not None
+    assert found.mpe_mm_to_reference < 5
+    truth = read_pose(patient_folder / "truth.tfm")
+    assert found.mpe_mm_to_reference == pytest.approx(
+        float(mpe_mm(found.carm, found.cta_to_carm, truth, found.centre_cta_mm))
+    )
+    both = load_volume(patient_folder / "arteries.nii.gz").voxels | veins().voxels
+    np.testing.assert_array_equal(outcome.vessels.voxels, both != 0)
+    assert outcome.angiogram.frames.shape[1:] == outcome.dsa_masks.vessels.shape
+    assert ("Read DSA", 0.0) in steps
+    assert ("Read DSA", 1.0) in steps
+    assert {"read_poses", "read_dsa", "read_cta", "segment_cta", "segment_dsa", "total"} <= set(found.seconds)
+    assert found.seconds["total"] >= sum(v for k, v in found.seconds.items() if k != "total") - 1e-6
+
+
+def test_all_parts_are_read_before_anything_is_refused(patient_folder: Path) -> None:
+    def no_cta() -> Volume:
+        raise InputError("No CTA.")
+
+    def no_mask() -> np.ndarray:
+        raise InputError("No mask.")
+
+    def no_pose() -> np.ndarray:
+        raise InputError("No pose.")
+
+    broken = case(patient_folder, cta=no_cta, dsa_vessels=no_mask, reference=no_pose)
+    with pytest.raises(InputError) as caught:
+        register_case(broken, lambda *step: None)
+    assert caught.value.problems == ("No pose.", "No mask.", "No CTA.")
+
+
+@pytest.mark.parametrize("step", ["Read DSA", "Segment DSA", "MinIP"])
+def test_cancel_at_any_step(patient_folder: Path, step: str) -> None:
+    reached: list[str] = []
+
+    def tell(name: str, done: float, score: float | None = None) -> None:
+        reached.append(name)
+
+    with pytest.raises(Cancelled):
+        register_case(case(patient_folder), tell, lambda: step in reached)
+    assert reached[-1] == step
+
+
+def test_a_fault_of_ours_is_not_taken_for_bad_input(patient_folder: Path) -> None:
+    def fault() -> Volume:
+        raise ZeroDivisionError("a bug")
+
+    with pytest.raises(ZeroDivisionError):
+        register_case(case(patient_folder, cta=fault), lambda *step: None)
+
+
+def landmark_table(folder: Path, path: Path) -> Path:
+    """Eight points around the head where the truth puts them; the fourth is clicked 40 px aside."""
+    carm = read_angiogram(folder / "dsa.dcm").carm
+    points = load_volume(folder / "cta.nii.gz").centre_mm + np.random.default_rng(2).uniform(-50, 50, (8, 3))
+    pixels = carm.project(points, read_pose(folder / "truth.tfm"))
+    pixels[3, 0] += 40
+    rows = [
+        f"P{n},{','.join(f'{v:.4f}' for v in (*p, *q))}" for n, (p, q) in enumerate(zip(points, pixels, strict=True))
+    ]
+    path.write_text("\n".join(["name,x,y,z,column,row", *rows]), encoding="utf-8")
+    return path
+
+
+def test_landmarks_are_the_start_and_each_is_measured(patient_folder: Path, tmp_path: Path) -> None:
+    table = landmark_table(patient_folder, tmp_path / "points.csv")
+    veins = partial(load_volume, patient_folder / "veins.nii.gz")
+    read = partial(read_landmarks, table)
+    outcome = register_case(
+        case(patient_folder, initial_pose=None, cta_veins=veins, landmarks=read), lambda *step: None
+    )
+    found = outcome.registration
+    assert found.init.method == "file"
+    assert found.mpe_mm_to_reference is not None
+    assert found.mpe_mm_to_reference < 5
+    worst = max(found.landmarks, key=lambda error: error.error_px)
+    assert worst.name == "P3"
+    assert worst.error_px == pytest.approx(40, abs=12)
+    assert [warning for warning in found.warnings if "Landmark P3 lies" in warning]
+    again = Registration.from_json_dict(json.loads(json.dumps(found.to_json_dict())))
+    assert again.landmarks == found.landmarks
+    write_registration(tmp_path, found, outcome.angiogram, outcome.vessels)
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert f"<tr><th>P3</th><td>{worst.error_px:.1f}</td><td>{worst.error_mm:.2f}</td></tr>" in page
+
+
+def test_landmarks_beside_another_start_only_check(patient_folder: Path, tmp_path: Path) -> None:
+    table = partial(read_landmarks, landmark_table(patient_folder, tmp_path / "points.csv"))
+    plain = register_case(case(patient_folder), lambda *step: None).registration
+    checked = register_case(case(patient_folder, landmarks=table), lambda *step: None).registration
+    np.testing.assert_array_equal(checked.cta_to_carm, plain.cta_to_carm)
+    assert len(checked.landmarks) == 8
+    assert not plain.landmarks
+
+
+def test_landmarks_are_asked_for_by_name(patient_folder: Path) -> None:
+    job = RegisterJob(patient_folder / "cta.nii.gz", patient_folder / "dsa.dcm", init="landmarks")
+    with pytest.raises(InputError, match="give a table with --landmarks"):
+        case_of_files(job)
+
+
+def test_points_on_the_dsa_as_loaded_keep_their_pixels(patient_folder: Path, tmp_path: Path) -> None:
+    """Slicer placed the DSA by its file's spacing, whatever --pixel-spacing corrects it to."""
+    carm = read_angiogram(patient_folder / "dsa.dcm").carm
+    pixels = np.random.default_rng(4).uniform(20, 200, (6, 2))
+    row_mm, column_mm = carm.pixel_spacing_mm
+    places = {"cta": np.zeros((6, 3)), "dsa": np.c_[pixels * (column_mm, row_mm), np.zeros(6)]}
+    for name, positions in places.items():
+        points = [{"position": p.tolist(), "label": str(n)} for n, p in enumerate(positions)]
+        lists = {"markups": [{"coordinateSystem": "LPS", "controlPoints": points}]}
+        (tmp_path / f"{name}.mrk.json").write_text(json.dumps(lists), encoding="utf-8")
+    corrected = GeometryOptions(pixel_spacing_mm=(0.5 * row_mm, 0.5 * column_mm))
+    job = RegisterJob(
+        patient_folder / "cta.nii.gz",
+        patient_folder / "dsa.dcm",
+        corrected,
+        landmarks=tmp_path / "cta.mrk.json",
+        dsa_landmarks=tmp_path / "dsa.mrk.json",
+    )
+    read = case_of_files(job).landmarks
+    assert read is not None
+    placed = read().on(read_angiogram(job.dsa, corrected).carm)
+    np.testing.assert_allclose(placed.pixels, pixels, atol=1e-6)
+    absent = case_of_files(replace(job, dsa=tmp_path / "absent.dcm")).landmarks
+    assert absent is not None
+    absent()  # that there is no DSA is said where it is read

@@ -1,0 +1,129 @@
+"""Where the refinement starts: the network beside the search, its acceptance, and what happens when it cannot be asked."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from test_pipeline import CTA, MASK, run_at, small, truth_at
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.geometry import mpe_mm, pose
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.network.model import NetworkSettings, PoseNetwork
+from DeepIterRegLib.registration.network.proposals import NetworkInit, network_poses
+from DeepIterRegLib.registration.network.weights import card_of, save_network
+from DeepIterRegLib.registration.pipeline import register
+from DeepIterRegLib.registration.result import Registration
+from DeepIterRegLib.registration.scene import make_scene
+from DeepIterRegLib.registration.settings import RegistrationSettings
+
+SMALL = NetworkSettings(rows=32, pixel_mm=8.0)
+
+
+def finer(mask: Volume) -> Volume:
+    """Each voxel as 2 x 2 x 2: wide enough to survive opening."""
+    half = np.diag([0.5, 0.5, 0.5, 1.0])
+    half[:3, 3] = -0.25
+    return Volume(mask.voxels.repeat(2, 0).repeat(2, 1).repeat(2, 2), mask.affine @ half)
+
+
+FINE = finer(MASK)
+
+
+def fixed_answer(path: Path, rotation: float, translation: float) -> str:
+    """Weights of a network that always answers the same: its heads are biases alone."""
+    network = PoseNetwork(SMALL)
+    for layer, bias in ((network.rotation, rotation), (network.translation, translation)):
+        torch.nn.init.zeros_(layer.weight)
+        torch.nn.init.constant_(layer.bias, bias)
+    save_network(network, path, {"settings": {"network": asdict(SMALL)}})
+    return str(path)
+
+
+def run(init: str, weights: str, truth: np.ndarray, *, veins: bool = True, starts: int = 4) -> Registration:
+    angiogram, masks = run_at(truth)
+    settings = small(
+        RegistrationSettings(init=init, network=NetworkInit(weights, starts=starts, spread_deg=6, spread_mm=6))
+    )  # type: ignore[arg-type]
+    masks = replace(masks, veins=masks.vessels) if veins else masks
+    return register(CTA, angiogram, settings, cta_mask=FINE, dsa_masks=masks)
+
+
+def error_mm(found: Registration, truth: np.ndarray) -> float:
+    return float(mpe_mm(found.carm, found.cta_to_carm, truth, MASK.centre_mm))
+
+
+def test_the_networks_answers_are_refined(tmp_path: Path) -> None:
+    truth = truth_at([4, -5, 3], [4, 3, -5])
+    found = run("network", fixed_answer(tmp_path / "still.safetensors", 0, 0), truth)
+    assert found.init.method == "network"
+    assert found.init.accepted
+    assert not found.warnings
+    assert [stage.name for stage in found.stages][:2] == ["Network", "Network, refined"]
+    assert error_mm(found, truth) < 2
+
+
+@pytest.mark.parametrize("init", ["network", "auto"])
+def test_answers_worse_than_the_radiological_pose_are_discarded(init: str, tmp_path: Path) -> None:
+    truth = truth_at([3, -2, 2], [2, 3, -2])
+    found = run(init, fixed_answer(tmp_path / "away.safetensors", 10, 10), truth)
+    assert error_mm(found, truth) < 2
+    if init == "network":
+        assert not found.init.accepted
+        assert found.init.score < found.init.score_radiological
+        assert "the refinement started from the radiological pose" in found.warnings[0]
+    else:
+        assert found.init.accepted  # what the search found
+
+
+def test_without_veins_the_search_is_used_and_said(tmp_path: Path) -> None:
+    truth = truth_at([8, -9, 10], [9, -7, 12])
+    found = run("network", fixed_answer(tmp_path / "still.safetensors", 0, 0), truth, veins=False)
+    assert error_mm(found, truth) < 2
+    assert found.warnings == (
+        "The network was not asked: The DSA shows no veins (a run stopped early shows arteries only). "
+        "The search was used instead.",
+    )
+
+
+@pytest.mark.parametrize("fault", ["absent", "truncated", "no card"])
+def test_weights_that_cannot_be_used_lead_to_the_search(fault: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.safetensors"
+    fixed_answer(path, 0, 0)
+    if fault == "absent":
+        path.unlink()
+    elif fault == "truncated":
+        path.write_bytes(path.read_bytes()[:5000])
+    else:
+        card_of(path).unlink()
+    truth = truth_at([8, -9, 10], [9, -7, 12])
+    found = run("auto", str(path), truth)
+    assert error_mm(found, truth) < 2
+    assert len([warning for warning in found.warnings if "network" in warning]) == 1
+    assert "mine.safetensors" in found.warnings[0]
+    assert found.warnings[0].endswith("The search was used instead.")
+
+
+def test_a_cta_without_large_veins_is_said(tmp_path: Path) -> None:
+    thin = MASK.with_voxels(np.zeros_like(MASK.voxels))
+    thin.voxels[10:-10, 20, 20] = thin.voxels[20, 10:-10, 30] = True
+    angiogram, masks = run_at(pose.radiological(MASK.centre_mm))
+    masks = replace(masks, veins=masks.vessels)
+    scene = replace(make_scene(MASK, [angiogram], [masks], MASK.centre_mm), cta_vessels=thin)
+    weights = fixed_answer(tmp_path / "still.safetensors", 0, 0)
+    with pytest.raises(InputError, match="no large veins"):
+        network_poses(scene, pose.radiological(MASK.centre_mm), NetworkInit(weights), 0)
+
+
+def test_network_is_asked_with_every_view_that_shows_veins(tmp_path: Path) -> None:
+    start = pose.radiological(FINE.centre_mm)
+    angiogram, arteries = run_at(start)
+    veins = replace(arteries, veins=arteries.vessels)
+    settings = NetworkInit(fixed_answer(tmp_path / "still.safetensors", 0, 0), starts=3, rounds=1)
+    one = network_poses(make_scene(FINE, [angiogram], [veins], FINE.centre_mm), start, settings, 0)
+    three = make_scene(FINE, [angiogram] * 3, [veins, arteries, veins], FINE.centre_mm)
+    np.testing.assert_allclose(network_poses(three, start, settings, 0), np.concatenate([one, one]))

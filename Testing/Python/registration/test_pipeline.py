@@ -1,0 +1,199 @@
+"""The main job on a small scene: known poses, the acceptance rule, the published preset, cancel, faults."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from vessel_tree import vessel_tree
+
+from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.geometry import CArm, mpe_mm, pose
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.pipeline import register
+from DeepIterRegLib.registration.result import Registration
+from DeepIterRegLib.registration.settings import RegistrationSettings
+from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
+from DeepIterRegLib.rendering.splat import SplatProjector
+from DeepIterRegLib.segmentation.dsa import DsaMasks
+
+CARM = CArm.from_angles(84.0, 6.0, sid_mm=1150, sod_mm=750, rows=256, columns=256, pixel_spacing_mm=(1.2, 1.2))
+SMALL_BOX = SearchSettings(
+    rotation_deg=18,
+    translation_mm=20,
+    rotation_step_deg=9,
+    rows=64,
+    points=2000,
+    candidates=24,
+    levels=(Level(64, 2000, 1.2, 6, 8), Level(128, 8000, 1.0, 8, 1)),
+)
+
+
+def small(settings: RegistrationSettings) -> RegistrationSettings:
+    return replace(settings, search=SMALL_BOX, levels=(Level(256, 20000, 1.0, 10, 1),))
+
+
+def vessel_volume() -> Volume:
+    """Mask of a random tree, one voxel of 1.2 mm wide or more."""
+    tree = vessel_tree(2, n_branches=40)
+    index = np.rint((tree.positions - tree.positions.min(axis=0)) / 1.2).astype(int) + 3
+    voxels = np.zeros(tuple(index.max(axis=0)[::-1] + 4), dtype=bool)
+    for step in np.ndindex(2, 2, 2):
+        i, j, k = (index + step).T
+        voxels[k, j, i] = True
+    affine = np.diag([1.2, 1.2, 1.2, 1.0])
+    affine[:3, 3] = [30, -80, 700]
+    return Volume(voxels, affine)
+
+
+MASK = vessel_volume()
+CTA = MASK.with_voxels(np.where(MASK.voxels, 300, 40).astype(np.int16))
+
+
+def truth_at(angles_deg: list[float], shift_mm: list[float]) -> np.ndarray:
+    start = pose.radiological(MASK.centre_mm)
+    return pose.offset_about(
+        start, MASK.centre_mm, pose.euler_deg_to_rotation(np.array(angles_deg)), np.array(shift_mm)
+    )
+
+
+def run_at(truth: np.ndarray) -> tuple[Angiogram, DsaMasks]:
+    """A run that shows all vessels at a pose, and its masks."""
+    image = SplatProjector.from_mask(MASK, CARM)(torch.from_numpy(truth[None]))[0].numpy()
+    soft = (image / (image + 3)).astype(np.float32)
+    valid = np.ones(image.shape, dtype=bool)
+    angiogram = Angiogram(-soft[None], CARM, np.zeros(1), valid)
+    vessels = image > 1
+    arrival = np.where(vessels, 1.0, np.nan).astype(np.float32)
+    return angiogram, DsaMasks(-soft, soft * vessels, vessels, vessels, np.zeros_like(vessels), arrival)
+
+
+def error_mm(found: Registration, truth: np.ndarray) -> float:
+    return float(mpe_mm(CARM, found.cta_to_carm, truth, MASK.centre_mm))
+
+
+def test_radiological_start_corrects_a_small_offset():
+    truth = truth_at([4, -5, 3], [3, -4, 5])
+    angiogram, masks = run_at(truth)
+    settings = RegistrationSettings.preset("default", init="radiological")
+    found = register(CTA, angiogram, settings, cta_mask=MASK, dsa_masks=masks)
+    assert error_mm(found, truth) < 0.5
+    assert found.init.accepted
+    assert [stage.name for stage in found.stages] == ["MinIP, coarse", "MinIP"]
+
+
+def test_search_finds_a_large_offset_and_repeats_itself():
+    truth = truth_at([16, -15, 14], [-18, 17, 15])
+    angiogram, masks = run_at(truth)
+    steps: list[str] = []
+    settings = small(RegistrationSettings.preset("default", seed=3))
+    found = register(
+        CTA,
+        angiogram,
+        settings,
+        cta_mask=MASK,
+        dsa_masks=masks,
+        on_progress=lambda name, done, score=None: steps.append(name),
+    )
+    assert error_mm(found, truth) < 0.5
+    assert found.score > found.init.score_radiological
+    assert {"Search", "MinIP"} <= set(steps)
+    again = register(CTA, angiogram, settings, cta_mask=MASK, dsa_masks=masks)
+    np.testing.assert_array_equal(found.cta_to_carm, again.cta_to_carm)
+
+
+def test_given_pose_is_taken_if_it_scores_higher_and_refused_if_lower():
+    truth = truth_at([12, 10, -14], [12, -14, 10])
+    angiogram, masks = run_at(truth)
+    settings = RegistrationSettings.preset("default", init="file")
+    good = register(CTA, angiogram, settings, cta_mask=MASK, dsa_masks=masks, initial_pose=truth)
+    assert good.init.accepted
+    assert error_mm(good, truth) < 0.5
+    angiogram, masks = run_at(truth_at([0, 0, 0], [0, 0, 0]))
+    bad = register(
+        CTA, angiogram, settings, cta_mask=MASK, dsa_masks=masks, initial_pose=truth_at([90, 0, 0], [0, 0, 80])
+    )
+    assert not bad.init.accepted
+    assert bad.init.score < bad.init.score_radiological
+    assert any("radiological pose" in warning for warning in bad.warnings)
+    assert error_mm(bad, truth_at([0, 0, 0], [0, 0, 0])) < 0.5
+
+
+def test_paper_preset_takes_the_published_steps():
+    settings = RegistrationSettings.preset("paper")
+    first, second = settings.stages
+    assert (first.image, first.score, first.renderer) == ("mask", "ncc", "siddon")
+    assert (second.image, second.score, second.renderer) == ("minip", "mutual_information", "siddon")
+    for stage, rate_rad, rate_mm in ((first, 1e-2, 1.0), (second, 1e-4, 0.04)):
+        assert stage.climb.optimiser == "adam"
+        assert (stage.climb.rotation_rate_rad, stage.climb.translation_rate_mm) == (rate_rad, rate_mm)
+        assert stage.climb.iterations == 2000
+    assert settings.init == "radiological"
+
+    truth = truth_at([2, -2, 1], [2, 3, -2])
+    angiogram, masks = run_at(truth)
+    short = tuple(replace(s, rows=32, climb=replace(s.climb, iterations=12)) for s in settings.stages)
+    found = register(CTA, angiogram, replace(settings, stages=short), cta_mask=MASK, dsa_masks=masks)
+    assert [stage.iterations for stage in found.stages] == [12, 12]
+    for stage in found.stages:
+        assert list(stage.scores) == sorted(stage.scores)
+    assert found.stages[0].scores[-1] > found.stages[0].scores[0] > 0
+
+
+def test_result_round_trips_through_json():
+    angiogram, masks = run_at(truth_at([0, 0, 0], [1, 1, 1]))
+    settings = RegistrationSettings.preset("default", init="radiological")
+    found = register(CTA, angiogram, settings, cta_mask=MASK, dsa_masks=masks)
+    values = found.to_json_dict()
+    assert Registration.from_json_dict(values).to_json_dict() == values
+    assert "not a medical device" in values["notice"].lower()
+
+
+def test_cancel():
+    angiogram, masks = run_at(truth_at([0, 0, 0], [0, 0, 0]))
+    with pytest.raises(Cancelled):
+        register(CTA, angiogram, cta_mask=MASK, dsa_masks=masks, should_stop=lambda: True)
+
+
+def test_no_pose_is_an_error_of_its_own():
+    """One lone bright streak in a corner that no vessel reaches at the radiological pose, where no step follows.
+
+    Steps from a score of nothing are as good as random: with them it would be chance whether the streak is reached.
+    """
+    angiogram, masks = run_at(truth_at([0, 0, 0], [0, 0, 0]))
+    streak = np.zeros_like(masks.vesselness)
+    streak[2:5, 2:60] = 1
+    lone = replace(masks, vesselness=streak, minip=-streak, vessels=streak > 0)
+    settings = replace(RegistrationSettings.preset("default", init="radiological"), near_levels=(), levels=())
+    with pytest.raises(RegistrationError, match="No pose of the CTA explains the DSA"):
+        register(CTA, angiogram, settings, cta_mask=MASK, dsa_masks=lone)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: RegistrationSettings.preset("fast"), "no preset 'fast'"),
+        (lambda: RegistrationSettings(init="guess"), "--init"),
+        (lambda: RegistrationSettings(seed=-1), "--seed"),
+        (lambda: register(CTA, run_at(np.eye(4))[0], RegistrationSettings(init="file")), "no initial pose"),
+        (
+            lambda: register(
+                CTA,
+                run_at(np.eye(4))[0],
+                cta_mask=MASK.with_voxels(np.zeros_like(MASK.voxels)),
+                dsa_masks=run_at(np.eye(4))[1],
+            ),
+            "vessel mask has 0 voxels",
+        ),
+    ],
+)
+def test_faults_are_said(make, says):
+    with pytest.raises(InputError, match=says):
+        make()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="says what to do where there is no CUDA device")
+def test_cuda_asked_for_where_there_is_none():
+    with pytest.raises(InputError, match="--device cpu"):
+        RegistrationSettings(device="cuda")

@@ -1,0 +1,189 @@
+"""The skull in the mask frame: derivatives, known poses found from far away, on a phantom and on a real head."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from DeepIterRegLib.common.errors import InputError, RegistrationError
+from DeepIterRegLib.geometry import CArm, mpe_mm, pose
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.files import load_volume
+from DeepIterRegLib.images.subtraction import subtract, to_log
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, second_run
+from DeepIterRegLib.phantom.settings import DIFFERENT_SKULL, CtaSettings, OffsetSettings, RunSettings, ViewSettings
+from DeepIterRegLib.registration.pipeline import register
+from DeepIterRegLib.registration.settings import RegistrationSettings
+from DeepIterRegLib.registration.skull import BoneSettings, Skull
+from DeepIterRegLib.registration.skull import register as find
+from DeepIterRegLib.registration.skull.points import about, skull_points
+from DeepIterRegLib.registration.skull.register import _equations, make_bone_target, mask_frame
+from DeepIterRegLib.registration.vessels.least_squares import move
+from DeepIterRegLib.segmentation.dsa import DsaMasks
+
+SHARED = Path(os.environ.get("DEEPITERREG_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
+# The jaw opened, beam hardening, headrest and wires in the run only, another scanner's blur.
+PHANTOM = PhantomSettings(
+    cta=CtaSettings(in_plane_spacing_mm=(1.0, 1.0), slice_spacing_mm=(1.0, 1.2)),
+    view=ViewSettings(matrices=(512,)),
+    run=RunSettings(duration_s=(1.5, 1.5)),
+    offset=OffsetSettings((20.0,) * 3, (20.0,) * 3),
+    skull=DIFFERENT_SKULL,
+)
+SETTINGS = BoneSettings(rotation_deg=22, translation_mm=25)
+
+
+@pytest.fixture(scope="module")
+def patient() -> Patient:
+    return make_patient(41, PHANTOM)
+
+
+@pytest.fixture(scope="module")
+def angiogram(patient: Patient) -> Angiogram:
+    run = patient.run
+    valid = run.frames.min(axis=0) > 0
+    result = subtract(to_log(run.frames.astype(np.float32), 0.5), valid, mask_frames=run.mask_frames)
+    return Angiogram(result.frames, run.carm, run.frame_times_s, valid, result.unsubtracted)
+
+
+@pytest.fixture(scope="module")
+def truth(patient: Patient) -> np.ndarray:
+    """Where the head lay in the mask frame."""
+    return np.asarray(patient.run.motion[patient.run.mask_frames[-1]] @ patient.cta_to_carm)
+
+
+def test_gradient_by_finite_differences(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:
+    points = about(skull_points(patient.cta, 4.0), patient.cta.centre_mm)
+    target = make_bone_target(mask_frame(angiogram), angiogram.valid, angiogram.carm, 64, 1.5, 5.0)
+    at = pose.offset_about(
+        truth, patient.cta.centre_mm, pose.so3_exp(np.array([0.02, -0.03, 0.01])), np.array([2, -1, 3])
+    )
+    equations = _equations(points, target, 5.0)
+    _, gradient, matrix = equations(at[None])
+    step = 0.3  # mm; splatting is piecewise linear, so not too small
+    for i in range(6):
+        twist = np.zeros((1, 6))
+        twist[0, i] = step
+        ahead, behind = (move(at[None], s * twist, points, target.carm) for s in (1, -1))
+        numeric = (equations(ahead)[0] - equations(behind)[0]) / (2 * step)
+        assert gradient[0, i] == pytest.approx(numeric[0], abs=0.05 * np.abs(gradient).max())
+    assert np.linalg.eigvalsh(matrix[0]).min() > 0
+
+
+def test_skull_of_a_phantom_is_found(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:
+    start = pose.radiological(patient.cta.centre_mm)
+    found = Skull(patient.cta, (angiogram,), SETTINGS).find(start)
+    assert mpe_mm(angiogram.carm, start, truth, patient.cta.centre_mm) > 20
+    assert mpe_mm(angiogram.carm, found.poses[0], truth, patient.cta.centre_mm) < 3
+    assert found.runner_up < 0.9
+
+
+def test_where_the_grid_shows_only_the_reverse_the_skull_is_found(
+    patient: Patient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lateral = second_run(patient, "lateral", seed=0)
+    run, centre = lateral.run, patient.cta.centre_mm
+    valid = run.frames.min(axis=0) > 0
+    result = subtract(to_log(run.frames.astype(np.float32), 0.5), valid, mask_frames=run.mask_frames)
+    angiogram = Angiogram(result.frames, run.carm, run.frame_times_s, valid, result.unsubtracted)
+    truth = np.asarray(run.motion[run.mask_frames[-1]] @ lateral.cta_to_carm)
+    reverse = pose.depth_reversed(truth, centre, np.array(run.carm.source_mm))
+    assert mpe_mm(run.carm, reverse, truth, centre) > 20
+    monkeypatch.setattr(find, "_exhaustive", lambda *_: (reverse[None], np.zeros(1)))
+    found = Skull(patient.cta, (angiogram,)).find(pose.radiological(centre))
+    assert mpe_mm(run.carm, found.poses[0], truth, centre) < 3
+
+
+def test_where_no_fit_is_clear_the_skull_is_looked_for_again(
+    patient: Patient, angiogram: Angiogram, truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start, centre, steps_deg = pose.radiological(patient.cta.centre_mm), patient.cta.centre_mm, []
+    search = find._exhaustive
+
+    def blind_at_first(*given: Any) -> tuple[np.ndarray, np.ndarray]:
+        steps_deg.append(given[4].rotation_step_deg)
+        return search(*given) if len(steps_deg) > 1 else (start[None], np.zeros(1))
+
+    monkeypatch.setattr(find, "_exhaustive", blind_at_first)
+    found = Skull(patient.cta, (angiogram,), SETTINGS).find(start)
+    assert mpe_mm(angiogram.carm, found.poses[0], truth, centre) < 3
+    assert len(steps_deg) == 2
+    assert steps_deg[1] < 0.8 * steps_deg[0]
+
+
+def test_agreement_knows_a_wrong_pose(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:
+    skull = Skull(patient.cta, (replace(angiogram, unsubtracted=None), angiogram))
+    near = skull.agreements(truth)[2]
+    assert near.distance_mm < 3
+    assert near.best_score == pytest.approx(near.score, rel=0.1)
+    off = pose.offset_about(
+        truth, patient.cta.centre_mm, pose.so3_exp(np.array([0.0, 0.0, 0.15])), np.array([8.0, 8, 8])
+    )
+    (number, wrong), *_ = skull.agreements(off).items()
+    assert number == 2
+    assert wrong.score < 0.6 * near.score
+    assert wrong.best_score > wrong.score
+    right_score, wrong_score = skull.scores(np.stack([truth, off]))
+    assert wrong_score < 0.8 * right_score
+
+
+def test_where_only_the_skull_matches_there_is_a_result_and_no_error(
+    patient: Patient, angiogram: Angiogram, truth: np.ndarray
+) -> None:
+    """Masks that show something else than vessels, once with the mask frame and once without."""
+    streak = np.zeros(angiogram.valid.shape, dtype=np.float32)
+    streak[250:254, 60:460] = 1
+    nothing = np.zeros(streak.shape, dtype=bool)
+    wrong = DsaMasks(-streak, streak, streak > 0, streak > 0, nothing, np.where(streak > 0, 0, np.nan))
+    vessels = patient.cta.with_voxels(patient.cta.voxels > 1000)
+    settings = RegistrationSettings(init="file", levels=(), near_levels=())
+    result = register(patient.cta, angiogram, settings, cta_mask=vessels, dsa_masks=wrong, initial_pose=truth)
+    assert result.score < 0.15
+    assert any("only the skull does" in warning for warning in result.warnings)
+    assert result.confidence is not None
+    assert result.confidence.state != "accepted"
+    subtracted = replace(angiogram, unsubtracted=None)
+    with pytest.raises(RegistrationError, match="No pose of the CTA explains the DSA"):
+        register(patient.cta, subtracted, settings, cta_mask=vessels, dsa_masks=wrong, initial_pose=truth)
+
+
+def test_what_has_no_skull_is_refused(patient: Patient, angiogram: Angiogram) -> None:
+    start = pose.radiological(patient.cta.centre_mm)
+    with pytest.raises(InputError, match="came subtracted"):
+        Skull(patient.cta, (replace(angiogram, unsubtracted=None),)).find(start)
+    with pytest.raises(InputError, match="next to no bone"):
+        Skull(patient.cta.with_voxels(np.minimum(patient.cta.voxels, 100)), (angiogram,)).find(start)
+
+
+def test_real_head_in_its_own_radiograph() -> None:
+    """A real head CT ray cast, all tissue, scatter and noise: its bone alone finds the pose."""
+    path = SHARED / "head_ct" / "cranium.nrrd"
+    if not path.is_file():
+        pytest.skip("no shared data: head_ct/cranium.nrrd is absent")
+    from DeepIterRegLib.phantom.xray import attenuation_per_mm, line_integrals
+
+    head = load_volume(path)
+    carm = CArm.from_angles(90, 0, sid_mm=1150, sod_mm=750, rows=512, columns=512, pixel_spacing_mm=(0.7, 0.7))
+    rng = np.random.default_rng(4)
+    start = pose.radiological(head.centre_mm)
+    turn = pose.euler_deg_to_rotation(rng.uniform(-20, 20, 3))
+    truth = pose.offset_about(start, head.centre_mm, turn, rng.uniform(-20, 20, 3))
+    # The scanner's headrest is not in the angiography room.
+    pieces, _ = ndimage.label(ndimage.binary_erosion(head.voxels > -300, iterations=2))
+    body = ndimage.binary_dilation(pieces == np.bincount(pieces[pieces > 0]).argmax(), iterations=3)
+    shown = np.where(body, head.voxels, -1000)
+    values = attenuation_per_mm(np.ascontiguousarray(shown.transpose(2, 1, 0), dtype=np.float32))
+    shadow = line_integrals(values, np.linalg.inv(truth @ head.affine), carm)
+    counts = np.exp(-shadow) + 0.2 * np.exp(-np.median(shadow[shadow > 1]))
+    shadow = -np.log(counts) + 0.01 * rng.standard_normal(shadow.shape)
+    valid = np.ones(shadow.shape, dtype=bool)
+    angiogram = Angiogram(np.zeros((1, 512, 512), np.float32), carm, np.zeros(1), valid, shadow.astype(np.float32))
+    found = Skull(Volume(head.voxels, head.affine), (angiogram,), SETTINGS).find(start)
+    assert mpe_mm(carm, found.poses[0], truth, head.centre_mm) < 2
