@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from DeepIterRegSlicer.scene.results import RegistrationNodes
 
 Node = Any  # a vtkMRMLNode
-Init = Literal["radiological", "search", "network", "bone", "auto", "transform", "landmarks"]
+Init = Literal["radiological", "search", "network", "skull", "auto", "transform", "landmarks"]
 
 
 @dataclass(frozen=True)

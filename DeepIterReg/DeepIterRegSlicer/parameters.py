@@ -26,7 +26,8 @@ class Init(enum.Enum):
 
     search = "search"
     network = "network"
-    bone = "bone"
+    skull = "skull"
+    bone = "skull"  # its name in scenes of earlier versions
     auto = "auto"
     radiological = "radiological"
     transform = "transform"
@@ -37,7 +38,7 @@ class Init(enum.Enum):
         return {
             "search": _("Search around the radiological pose"),
             "network": _("Network"),
-            "bone": _("Skull in the mask frame"),
+            "skull": _("Skull in the mask frame"),
             "auto": _("Search, network and skull"),
             "radiological": _("Radiological pose"),
             "transform": _("A transform"),

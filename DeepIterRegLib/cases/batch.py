@@ -32,12 +32,12 @@ from DeepIterRegLib.common.progress import say_nothing
 from DeepIterRegLib.common.workers import Failed, stopping, work_through
 from DeepIterRegLib.images.dicom import GeometryOptions
 from DeepIterRegLib.registration.result import Registration
-from DeepIterRegLib.results.report.outputs import MOST_VIEWS, REGISTRATION_FILES, registration_files, write_registration
+from DeepIterRegLib.results.report.outputs import MAX_VIEWS, REGISTRATION_FILES, registration_files, write_registration
 
 COLUMNS |= {f"{name}2": COLUMNS[name] for name in OF_EACH_DSA}
 SCENE, RECORD = "scene.mrb", "case.json"
 CASE_FILES = (*REGISTRATION_FILES, SCENE, RECORD)
-MAY_BE_WRITTEN = (*registration_files(MOST_VIEWS), SCENE, RECORD)
+MAY_BE_WRITTEN = (*registration_files(MAX_VIEWS), SCENE, RECORD)
 
 Status = Literal["done", "failed", "waiting"]
 WriteScene = Callable[[Outcome, RegisterJob, Path], None]

@@ -27,7 +27,7 @@ from DeepIterRegLib.registration.landmarks import (
     landmark_warnings,
 )
 from DeepIterRegLib.registration.result import NamedInit, Registration, content_hash
-from DeepIterRegLib.results.report.outputs import MOST_VIEWS
+from DeepIterRegLib.results.report.outputs import MAX_VIEWS
 
 if TYPE_CHECKING:
     from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
@@ -66,9 +66,9 @@ class Case:
     preset, device, seed, weights, refine_geometry, between_runs
         As `RegistrationSettings.preset` takes them.
     cta_vessels, cta_veins
-        Masks brought by a person. Vessels replace the segmentation; veins are added to it.
+        Masks supplied by a person. Vessels replace the segmentation; veins are added to it.
     dsa_vessels : (row, column)
-        A mask brought by a person; replaces the segmentation's vessels.
+        A mask supplied by a person; replaces the segmentation's vessels.
     initial_pose, reference : (4, 4)
         ``cta_to_carm``, RAS mm: where to start, and what to measure the result against.
     landmarks
@@ -167,7 +167,7 @@ def register_case(
     with steps.step("Read poses", "read_poses"):
         initial_pose = case.initial_pose() if case.initial_pose else None
         reference = case.reference() if case.reference else None
-        brought_landmarks = case.landmarks() if case.landmarks else None
+        supplied_landmarks = case.landmarks() if case.landmarks else None
         landmarks: Landmarks | None = None
         by_landmarks = case.landmarks is not None and case.init is None and case.initial_pose is None
         settings = RegistrationSettings.preset(
@@ -179,26 +179,24 @@ def register_case(
             refine_geometry=case.refine_geometry,
             between_runs=case.between_runs,
         )
-        if len(case.further) >= MOST_VIEWS:
-            raise InputError(
-                f"There are {1 + len(case.further)} DSAs; at most {MOST_VIEWS} can be registered together."
-            )
+        if len(case.further) >= MAX_VIEWS:
+            raise InputError(f"There are {1 + len(case.further)} DSAs; at most {MAX_VIEWS} can be registered together.")
     views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
     runs: list[tuple[Angiogram, np.ndarray | None]] = []
     for number, view in enumerate(views, 1):
         with steps.step(*(("Read DSA", "read_dsa") if number == 1 else (f"Read DSA {number}", f"read_dsa_{number}"))):
             runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else ""))
-            if number == 1 and brought_landmarks is not None:
+            if number == 1 and supplied_landmarks is not None:
                 carm = runs[0][0].carm
-                landmarks = brought_landmarks.on(carm)
+                landmarks = supplied_landmarks.on(carm)
             if number == 1 and landmarks is not None and by_landmarks:
                 initial_pose = pose_from_landmarks(landmarks.points_cta_mm, landmarks.pixels, carm).cta_to_carm
     with steps.step("Read CTA", "read_cta"):
         cta, cta_notes = prepare_cta(case.cta())
-        brought = [as_cta_mask(read(), cta) for read in (case.cta_vessels, case.cta_veins) if read]
+        supplied = [as_cta_mask(read(), cta) for read in (case.cta_vessels, case.cta_veins) if read]
     steps.raise_problems()
     with steps.step("Segment CTA", "segment_cta"):
-        vessels = _cta_vessels(case, cta, brought)
+        vessels = _cta_vessels(case, cta, supplied)
     with steps.step("Segment DSA", "segment_dsa"):
         dsa_masks = [_dsa_masks(case, *run, first=number == 0) for number, run in enumerate(runs)]
     steps.raise_problems()
@@ -232,7 +230,7 @@ def register_case(
 
 
 def _read_view(view: FurtherView, name: str) -> tuple[Angiogram, np.ndarray | None]:
-    """A run and the mask that a person brought for it; problems begin with `name` where there are several runs."""
+    """A run and the mask that a person supplied for it; problems begin with `name` where there are several runs."""
     from DeepIterRegLib.segmentation.dsa import as_dsa_mask
 
     try:
@@ -279,18 +277,18 @@ class _Steps:
             raise Cancelled
 
 
-def _cta_vessels(case: Case, cta: Volume, brought: list[Volume]) -> Volume:
-    """The vessels to register: those segmented here unless a person brought vessels, and all that was brought."""
+def _cta_vessels(case: Case, cta: Volume, supplied: list[Volume]) -> Volume:
+    """The vessels to register: those segmented here unless a person supplied vessels, and all that was supplied."""
     from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
     from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 
     segment = case.segment_cta or segment_vessels
     found = [] if case.cta_vessels else [segment(cta, case.cta_segmentation or CtaSegmentation())]
-    return _union([*found, *brought])
+    return _union([*found, *supplied])
 
 
-def _dsa_masks(case: Case, angiogram: Angiogram, brought: np.ndarray | None, first: bool) -> DsaMasks:
-    """The run's vessels as segmented here, or as a person brought them (row, column).
+def _dsa_masks(case: Case, angiogram: Angiogram, supplied: np.ndarray | None, first: bool) -> DsaMasks:
+    """The run's vessels as segmented here, or as a person supplied them (row, column).
 
     Which frames to use was said of the first run; of the others all are used.
     """
@@ -300,7 +298,7 @@ def _dsa_masks(case: Case, angiogram: Angiogram, brought: np.ndarray | None, fir
     if not first:
         settings = replace(settings, first_frame=DsaSegmentation().first_frame, last_frame=DsaSegmentation().last_frame)
     masks = segment_dsa(angiogram, settings)
-    return masks if brought is None else _with_brought_vessels(masks, brought)
+    return masks if supplied is None else _with_supplied_vessels(masks, supplied)
 
 
 def _union(masks: list[Volume]) -> Volume:
@@ -317,8 +315,8 @@ def _against(reference: np.ndarray, registration: Registration) -> Registration:
     return replace(registration, views=views, mpe_mm_to_reference=views[0].mpe_mm_to_reference)
 
 
-def _with_brought_vessels(found: DsaMasks, vessels: np.ndarray) -> DsaMasks:
-    """Every brought pixel is fully vessel; arteries and veins stay as found where the brought mask agrees."""
+def _with_supplied_vessels(found: DsaMasks, vessels: np.ndarray) -> DsaMasks:
+    """Every supplied pixel is fully vessel; arteries and veins stay as found where the supplied mask agrees."""
     return replace(
         found,
         vesselness=vessels.astype(np.float32),

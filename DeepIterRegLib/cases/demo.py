@@ -15,11 +15,11 @@ from DeepIterRegLib.cases.case import Device
 from DeepIterRegLib.cases.files import RegisterJob, register_files
 
 PHANTOM_FOLDER = "patient"
-MOST_PHANTOM_VIEWS = 4
+MAX_PHANTOM_VIEWS = 4
 PHANTOM_FILES = (
     "cta.nii.gz",
     "dsa.dcm",
-    *(f"dsa{n}.dcm" for n in range(2, MOST_PHANTOM_VIEWS + 1)),
+    *(f"dsa{n}.dcm" for n in range(2, MAX_PHANTOM_VIEWS + 1)),
     "dsa_clean.dcm",
     "arteries.nii.gz",
     "veins.nii.gz",

@@ -29,7 +29,7 @@ COLUMNS = {
     "landmarks": "table of paired points, the start unless init is given",
     "dsa_landmarks": "the points on the DSA where landmarks is a point list (.mrk.json)",
     "reference": "true pose, to measure the error against",
-    "init": "radiological, search, network, bone, auto, landmarks, or a pose file",
+    "init": "radiological, search, network, skull, auto, landmarks, or a pose file",
     "preset": "default or paper",
     "seed": "whole number from 0",
     "refine_geometry": "yes: correct angles, SID and principal point, a little",

@@ -59,8 +59,8 @@ def register(
     init: Annotated[
         str | None,
         typer.Option(
-            metavar="radiological|search|network|bone|auto|landmarks|FILE",
-            help="Where to start; bone: the skull in the mask frame; auto: bone, search, network; FILE: a pose (.tfm, .h5, .json). "
+            metavar="radiological|search|network|skull|auto|landmarks|FILE",
+            help="Where to start; skull: the skull in the mask frame; auto: skull, search, network; FILE: a pose (.tfm, .h5, .json). "
             "Default: auto (paper: radiological).",
         ),
     ] = None,
@@ -133,7 +133,7 @@ def register(
     from DeepIterRegLib.cases.files import FurtherRun, RegisterJob, register_files
     from DeepIterRegLib.common.atomic_output import output_folder
     from DeepIterRegLib.common.user_input import frame_numbers
-    from DeepIterRegLib.results.report.outputs import MOST_VIEWS, registration_files
+    from DeepIterRegLib.results.report.outputs import MAX_VIEWS, registration_files
 
     typed = Gathered(len(dsa))
     columns = zip(
@@ -174,7 +174,7 @@ def register(
         refine_geometry=refine_geometry,
         between_runs=between_runs,
     )
-    names = registration_files(MOST_VIEWS)
+    names = registration_files(MAX_VIEWS)
     told: list[str] = []
     with output_folder(out, names, overwrite=overwrite) as folder, progress(quiet) as report:
         registration = register_files(job, folder, report, lambda text: _warn(text, told))

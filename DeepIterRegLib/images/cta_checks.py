@@ -13,7 +13,7 @@ from DeepIterRegLib.images.volume import Volume
 _COARSE_MM = 3.0
 _BONE_HU, _TISSUE_HU, _BRAIN_HU = 300, -300, -100
 _SMALLEST_HEAD_MM = 60.0
-_LEAST_BONE_CM3, _LEAST_BRAIN_CM3 = 20.0, 100.0
+_MIN_BONE_CM3, _MIN_BRAIN_CM3 = 20.0, 100.0
 _GAP_MM = 8.0  # openings of the skull that a ring of bone may have and still be closed
 _CROSS = ndimage.generate_binary_structure(2, 1)[None]
 
@@ -108,12 +108,12 @@ def _refuse_headless(volume: Volume, coarse: _Coarse, brain: np.ndarray) -> None
         raise InputError(f"The CTA measures {size} mm; a head needs at least {_SMALLEST_HEAD_MM:.0f} mm on every axis.")
     voxel_cm3 = coarse.spacing_mm.prod() / 1000
     bone_cm3 = float((coarse.hu > _BONE_HU).sum() * voxel_cm3)
-    if bone_cm3 < _LEAST_BONE_CM3:
+    if bone_cm3 < _MIN_BONE_CM3:
         raise InputError(
             f"The CTA has {bone_cm3:.0f} cm3 above {_BONE_HU} HU; a skull has hundreds. It shows no head, or bone was "
             "removed, or values are not HU: give the unprocessed CTA of the head."
         )
-    if brain.sum() * voxel_cm3 < _LEAST_BRAIN_CM3:
+    if brain.sum() * voxel_cm3 < _MIN_BRAIN_CM3:
         raise InputError(
             "No skull encloses a brain in the CTA: it shows no head, or only its lower part; give the CTA of the head."
         )

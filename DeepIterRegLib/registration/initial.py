@@ -16,7 +16,7 @@ from DeepIterRegLib.registration.network.proposals import NetworkInit, network_p
 from DeepIterRegLib.registration.result import Init, InitRecord, StageRecord
 from DeepIterRegLib.registration.scene import Scene, scene_zncc, scene_znccs
 from DeepIterRegLib.registration.skull import Skull
-from DeepIterRegLib.registration.vessels.search import Found, Level, SearchSettings, climb, search
+from DeepIterRegLib.registration.vessels.search import Level, PoseCandidates, SearchSettings, refine_poses, search
 
 if TYPE_CHECKING:
     pass
@@ -28,16 +28,16 @@ _NEAR_MM = 10.0
 
 
 @dataclass(frozen=True)
-class Started:
+class InitialPoses:
     """Where the refinement starts, how that came about, and what a reader must know of it.
 
-    `climbed` tells that the poses stand where a search or its levels left them; `skull_poses` (K, 4, 4) is where the skull
+    `refined` tells that the poses stand where a search or its levels left them; `skull_poses` (K, 4, 4) is where the skull
     alone fits best, if it was asked.
     """
 
-    found: Found
+    found: PoseCandidates
     init: InitRecord
-    climbed: bool = False
+    refined: bool = False
     records: tuple[StageRecord, ...] = ()
     warnings: tuple[str, ...] = ()
     skull_poses: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 4)))
@@ -53,7 +53,7 @@ def initial_pose(
     seed: int,
     report: Progress,
     should_stop: ShouldStop | None,
-) -> Started:
+) -> InitialPoses:
     """Propose poses and take them unless the radiological one, `start` (4, 4), scores higher (A eq. 12).
 
     `auto`: the skull, where it fits clearly; else search, network and what there is of the skull together. Where the network or
@@ -64,28 +64,29 @@ def initial_pose(
     def score(cta_to_carm: np.ndarray) -> float:
         return scene_zncc(scene, cta_to_carm, saturation_mm, seed)
 
-    at_start = Found(start[None], score(start), ())
+    at_start = PoseCandidates(start[None], score(start), ())
     if init == "radiological":
-        return Started(at_start, InitRecord(init, True, at_start.score, at_start.score))
+        return InitialPoses(at_start, InitRecord(init, True, at_start.score, at_start.score))
     if init == "file" and given is not None:
-        proposed = Found(given[None], score(given), ())
+        proposed = PoseCandidates(given[None], score(given), ())
         accepted = proposed.score >= at_start.score
         record = InitRecord(init, accepted, proposed.score, at_start.score)
-        return Started(proposed if accepted else at_start, record)
+        return InitialPoses(proposed if accepted else at_start, record)
 
     records: list[StageRecord] = []
     warnings: list[str] = []
-    proposals = bone = np.zeros((0, 4, 4))
+    proposals = skull_poses = np.zeros((0, 4, 4))
     by_skull = False
-    if init in ("bone", "auto") and scene.skull is not None:
+    if init in ("skull", "auto") and scene.skull is not None:
         asked = start if given is None else given
         # By default a run that came subtracted is nothing to warn of.
-        bone, clear = _bone_poses(scene.skull, asked, report, records, warnings if init == "bone" else [], should_stop)
-        by_skull = len(bone) > 0 and (init == "bone" or clear)
-        if init == "bone" and not len(bone):
+        told = warnings if init == "skull" else []
+        skull_poses, clear = _skull_poses(scene.skull, asked, report, records, told, should_stop)
+        by_skull = len(skull_poses) > 0 and (init == "skull" or clear)
+        if init == "skull" and not len(skull_poses):
             warnings[-1] += " The search was used instead."
     if by_skull:
-        proposals = bone
+        proposals = skull_poses
     elif init in ("network", "auto"):
         begin = time.perf_counter()
         report("Network", 0.0)
@@ -111,14 +112,14 @@ def initial_pose(
             proposals = proposals[np.argsort(-scores, kind="stable")]
             kept = int((scores >= at_start.score).sum())
             if init == "network" and not kept:
-                return Started(at_start, InitRecord(init, False, best, at_start.score), records=tuple(records))
+                return InitialPoses(at_start, InitRecord(init, False, best, at_start.score), records=tuple(records))
             proposals = proposals[:kept]
         report("Network", 1.0)
     begin = time.perf_counter()
     common = (scene.points, scene.views)
     if by_skull or (init == "network" and len(proposals)):
         name, levels = "Skull, refined" if by_skull else "Network, refined", search_settings.levels
-        found = climb(
+        found = refine_poses(
             proposals,
             *common,
             levels,
@@ -139,17 +140,19 @@ def initial_pose(
             on_progress=lambda done, value: report(name, done, value),
             should_stop=should_stop,
         )
-    if init == "auto" and len(bone) and not by_skull and scene.skull is not None:
-        refined = climb(bone, *common, levels, saturation_mm, seed=seed, should_stop=should_stop)
+    if init == "auto" and len(skull_poses) and not by_skull and scene.skull is not None:
+        refined = refine_poses(skull_poses, *common, levels, saturation_mm, seed=seed, should_stop=should_stop)
         found = _agreed(scene, scene.skull, np.concatenate([found.poses, refined.poses]), found, saturation_mm, seed)
     records.append(level_record(name, found, time.perf_counter() - begin, levels))
     proposed = replace(found, score=score(found.cta_to_carm))
     accepted = proposed.score >= at_start.score
     record = InitRecord(init, accepted, proposed.score, at_start.score)
-    return Started(proposed if accepted else at_start, record, accepted, tuple(records), tuple(warnings), bone)
+    return InitialPoses(
+        proposed if accepted else at_start, record, accepted, tuple(records), tuple(warnings), skull_poses
+    )
 
 
-def _bone_poses(
+def _skull_poses(
     skull: Skull,
     start: np.ndarray,
     report: Progress,
@@ -159,20 +162,22 @@ def _bone_poses(
 ) -> tuple[np.ndarray, bool]:
     """Poses (K, 4, 4) of the skull and whether it fits clearly; none, and a warning, where it cannot be seen."""
     begin = time.perf_counter()
-    report("Bone", 0.0)
+    report("Skull", 0.0)
     try:
         found = skull.find(start, should_stop)
     except InputError as error:
         warnings.extend(f"The skull was not asked: {problem}" for problem in error.problems)
         return np.zeros((0, 4, 4)), False
     finally:
-        report("Bone", 1.0)
+        report("Skull", 1.0)
     seconds = time.perf_counter() - begin
-    records.append(StageRecord("Bone", "gradient correlation", found.score, found.scores, seconds, len(found.scores)))
+    records.append(StageRecord("Skull", "gradient correlation", found.score, found.scores, seconds, len(found.scores)))
     return found.poses, found.clear
 
 
-def _agreed(scene: Scene, skull: Skull, poses: np.ndarray, found: Found, saturation_mm: float, seed: int) -> Found:
+def _agreed(
+    scene: Scene, skull: Skull, poses: np.ndarray, found: PoseCandidates, saturation_mm: float, seed: int
+) -> PoseCandidates:
     """Of poses (K, 4, 4), those near the one on which vessels and skull together agree best.
 
     The scores are added as they are: where the skull fits nowhere it has little to say.
@@ -183,7 +188,7 @@ def _agreed(scene: Scene, skull: Skull, poses: np.ndarray, found: Found, saturat
     return replace(found, poses=poses[order[near[order]]])
 
 
-def level_record(name: str, found: Found, seconds: float, levels: tuple[Level, ...]) -> StageRecord:
-    """Record of a search or climb."""
+def level_record(name: str, found: PoseCandidates, seconds: float, levels: tuple[Level, ...]) -> StageRecord:
+    """Record of a search or refinement."""
     iterations = sum(level.iterations for level in levels)
     return StageRecord(name, "directed correlation", found.score, found.scores, seconds, iterations)

@@ -17,7 +17,7 @@ from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.calibration import Corrected, correct_views
 from DeepIterRegLib.registration.confidence import MaskedView, assess, check_inputs, with_skull
-from DeepIterRegLib.registration.initial import Started, level_record
+from DeepIterRegLib.registration.initial import InitialPoses, level_record
 from DeepIterRegLib.registration.initial import initial_pose as find_initial_pose
 from DeepIterRegLib.registration.papers.stages import run_stage
 from DeepIterRegLib.registration.result import Registration, StageRecord
@@ -38,8 +38,8 @@ from DeepIterRegLib.registration.settings import (
 )
 from DeepIterRegLib.registration.skull import Skull
 from DeepIterRegLib.registration.vessels.alignment import joint_equations
-from DeepIterRegLib.registration.vessels.least_squares import ascend, move
-from DeepIterRegLib.registration.vessels.search import Found, Level, climb
+from DeepIterRegLib.registration.vessels.least_squares import maximise, move
+from DeepIterRegLib.registration.vessels.search import Level, PoseCandidates, refine_poses
 from DeepIterRegLib.registration.vessels.targets import REFINE, make_targets
 from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
@@ -116,7 +116,7 @@ def register(
     clock.stop("check_inputs")
     radiological = pose.radiological(cta.centre_mm)
     start = radiological if initial_pose is None or settings.init == "file" else initial_pose
-    found, started, records = _start_and_climb(scene, start, initial_pose, settings, clock, report, should_stop)
+    found, started, records = _start_and_refine(scene, start, initial_pose, settings, clock, report, should_stop)
     current = found.cta_to_carm
     for number, stage in enumerate(settings.stages, 1):
         name = f"Stage {number}: {'vessel mask' if stage.image == 'mask' else 'MinIP'}"
@@ -188,14 +188,14 @@ def find_pose(
     RegistrationError
         No pose explains the image.
     """
-    found, _, _ = _start_and_climb(scene, start, start, settings, _Clock(), say_nothing, should_stop)
+    found, _, _ = _start_and_refine(scene, start, start, settings, _Clock(), say_nothing, should_stop)
     current = found.cta_to_carm
     score = scene_zncc(scene, current, settings.search.saturation_mm, settings.seed)
     refuse_no_match(score, skull_agreements(scene, current))
     return current
 
 
-def _start_and_climb(
+def _start_and_refine(
     scene: Scene,
     start: np.ndarray,
     given: np.ndarray | None,
@@ -203,7 +203,7 @@ def _start_and_climb(
     clock: _Clock,
     report: Progress,
     should_stop: ShouldStop | None,
-) -> tuple[Found, Started, list[StageRecord]]:
+) -> tuple[PoseCandidates, InitialPoses, list[StageRecord]]:
     """Initial pose and second-order refinement."""
     started = find_initial_pose(
         scene,
@@ -218,34 +218,34 @@ def _start_and_climb(
     )
     found, records = started.found, list(started.records)
     clock.stop("initial_pose")
-    if settings.near_levels and not started.climbed:
-        found = _climb("MinIP, coarse", scene, found, settings.near_levels, settings, report, should_stop)
+    if settings.near_levels and not started.refined:
+        found = _refine("MinIP, coarse", scene, found, settings.near_levels, settings, report, should_stop)
         records.append(level_record("MinIP, coarse", found, clock.stop("refine_minip_coarse"), settings.near_levels))
     if settings.levels:
-        found = _climb("MinIP", scene, found, settings.levels, settings, report, should_stop)
+        found = _refine("MinIP", scene, found, settings.levels, settings, report, should_stop)
         records.append(level_record("MinIP", found, clock.stop("refine_minip"), settings.levels))
     if settings.skull_weight > 0 and len(started.skull_poses):
         report("Vessels and skull", 0.0)
         poses = np.concatenate([found.poses, started.skull_poses])
-        found, trace = climb_with_skull(scene, poses, settings.skull_weight, settings, should_stop)
+        found, trace = refine_with_skull(scene, poses, settings.skull_weight, settings, should_stop)
         seconds = clock.stop("refine_skull")
         records.append(StageRecord("Vessels and skull", _WITH_SKULL, found.score, trace, seconds, len(trace) - 1))
         report("Vessels and skull", 1.0, found.score)
     return found, started, records
 
 
-def _climb(
+def _refine(
     name: str,
     scene: Scene,
-    start: Found,
+    start: PoseCandidates,
     levels: tuple[Level, ...],
     settings: RegistrationSettings,
     report: Progress,
     should_stop: ShouldStop | None,
-) -> Found:
+) -> PoseCandidates:
     """Second-order refinement of the poses kept so far."""
     report(name, 0.0)
-    return climb(
+    return refine_poses(
         start.poses,
         scene.points,
         scene.views,
@@ -257,14 +257,14 @@ def _climb(
     )
 
 
-def climb_with_skull(
+def refine_with_skull(
     scene: Scene,
     poses: np.ndarray,
     weight: float,
     settings: RegistrationSettings,
     should_stop: ShouldStop | None = None,
-) -> tuple[Found, tuple[float, ...]]:
-    """The best of poses (K, 4, 4) after a climb of vessels and skull together, and the best score after each step.
+) -> tuple[PoseCandidates, tuple[float, ...]]:
+    """The best of poses (K, 4, 4) after refining on vessels and skull together, and the best score after each step.
 
     Few vessels leave a pose loose, a skull seldom does; the skull alone knows nothing of what moved since the mask frame.
     """
@@ -278,7 +278,7 @@ def climb_with_skull(
         (score, gradient, matrix), (s, g, m) = joint_equations(points, at, targets, saturation_mm), skull(at)
         return score + weight * s, gradient + weight * g, matrix + weight * m
 
-    poses, scores, trace = ascend(
+    poses, scores, trace = maximise(
         together,
         lambda at, twists: move(at, twists, points, carm),
         poses,
@@ -286,7 +286,7 @@ def climb_with_skull(
         should_stop=should_stop,
     )
     order = np.argsort(-scores, kind="stable")
-    return Found(poses[order], float(scores[order[0]]), tuple(trace)), tuple(trace)
+    return PoseCandidates(poses[order], float(scores[order[0]]), tuple(trace)), tuple(trace)
 
 
 def _versions() -> dict[str, str]:

@@ -3,25 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import asdict, dataclass, field, fields, replace
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from DeepIterRegLib.geometry import CArm
-
-if TYPE_CHECKING:
-    pass
-
-
-from dataclasses import asdict, fields
-from typing import get_args
-
 from DeepIterRegLib.registration.landmarks import LandmarkError
 
-NamedInit = Literal["radiological", "search", "network", "bone", "auto"]
+NamedInit = Literal["radiological", "search", "network", "skull", "auto"]
 Init = NamedInit | Literal["file"]
 NAMED_INITS: tuple[str, ...] = get_args(NamedInit)
+OLD_INITS = {"bone": "skull"}  # as earlier versions called them; still read
 State = Literal["accepted", "look closely", "rejected"]
 
 
@@ -218,7 +211,7 @@ class Registration:
             centre_cta_mm=np.array(values["centre_cta_mm"], dtype=np.float64),
             score=float(values["score"]),
             views=tuple(ViewRecord.from_json_dict(view) for view in values.get("views", ())),
-            init=InitRecord(**values["init"]),
+            init=InitRecord(**{**values["init"], "method": OLD_INITS.get(method := values["init"]["method"], method)}),
             stages=tuple(StageRecord(**{**s, "scores": tuple(s["scores"])}) for s in values["stages"]),
             seconds=dict(values["seconds"]),
             warnings=tuple(values["warnings"]),

@@ -13,7 +13,7 @@ from DeepIterRegLib.registration.calibration import Corrected
 from DeepIterRegLib.registration.result import InitRecord, ViewRecord
 from DeepIterRegLib.registration.scene import Scene, view_znccs
 from DeepIterRegLib.registration.settings import RegistrationSettings
-from DeepIterRegLib.registration.skull import BoneAgreement
+from DeepIterRegLib.registration.skull import SkullAgreement
 from DeepIterRegLib.registration.vessels.alignment import pose_covariances
 from DeepIterRegLib.registration.vessels.targets import REFINE, make_targets
 
@@ -29,7 +29,7 @@ SKULL_ONLY = (
 )
 
 
-def refuse_no_match(score: float, skull: dict[int, BoneAgreement]) -> None:
+def refuse_no_match(score: float, skull: dict[int, SkullAgreement]) -> None:
     """Refuse a pose that neither the vessels speak for nor the skull, in every run whose mask frame shows it."""
     if score > NO_MATCH or (skull and all(agreement.fits for agreement in skull.values())):
         return
@@ -123,7 +123,7 @@ def result_warnings(
     return tuple(warnings)
 
 
-def skull_agreements(scene: Scene, cta_to_carm: np.ndarray) -> dict[int, BoneAgreement]:
+def skull_agreements(scene: Scene, cta_to_carm: np.ndarray) -> dict[int, SkullAgreement]:
     """What the skull says of a pose, by the number of each run whose mask frame shows it."""
     try:
         return scene.skull.agreements(cta_to_carm) if scene.skull else {}
@@ -131,7 +131,7 @@ def skull_agreements(scene: Scene, cta_to_carm: np.ndarray) -> dict[int, BoneAgr
         return {}
 
 
-def skull_warnings(agreements: dict[int, BoneAgreement], count: int) -> tuple[str, ...]:
+def skull_warnings(agreements: dict[int, SkullAgreement], count: int) -> tuple[str, ...]:
     """Where the skull, uphill from the pose found, ends elsewhere."""
     return tuple(
         f"Skull and vessels disagree{f' in DSA {number}' if count > 1 else ''}: the skull fits best {agreement.distance_mm:.1f} mm (on "

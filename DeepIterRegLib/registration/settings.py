@@ -21,7 +21,7 @@ Scheduler = Literal["none", "plateau", "plateau_with_restarts"]
 
 @dataclass(frozen=True)
 class RefineSettings:
-    """How to climb.
+    """How to step.
 
     Attributes
     ----------
@@ -110,7 +110,7 @@ class IntensityStage:
         `splat` or `siddon` (DiffDRR).
     rows
         Working grid.
-    climb
+    optimisation
         Optimiser and rates.
     """
 
@@ -118,7 +118,7 @@ class IntensityStage:
     score: Literal["ncc", "mutual_information"]
     renderer: Literal["splat", "siddon"]
     rows: int
-    climb: RefineSettings
+    optimisation: RefineSettings
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class RegistrationSettings:
         Second-order refinement on the same contrast to the end.
     skull_weight
         What the skull's gradient correlation counts beside the vessels' ZNCC in the last stage, where the mask frame shows
-        the skull and init is `bone` or `auto`; 0 for never.
+        the skull and init is `skull` or `auto`; 0 for never.
     stages
         First-order stages after that.
     refine_geometry
@@ -170,7 +170,7 @@ class RegistrationSettings:
     def __post_init__(self) -> None:
         problems = []
         if self.init not in (*NAMED_INITS, "file"):
-            problems.append(f"--init is {self.init!r}: give radiological, search, network, bone, auto or a pose file.")
+            problems.append(f"--init is {self.init!r}: give radiological, search, network, skull, auto or a pose file.")
         if self.device not in ("auto", "cpu", "cuda"):
             problems.append(f"--device is {self.device!r}: give auto, cpu or cuda.")
         if self.device == "cuda" and not torch.cuda.is_available():

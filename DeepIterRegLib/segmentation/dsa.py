@@ -111,7 +111,7 @@ def segment_dsa(angiogram: Angiogram, settings: DsaSegmentation = DsaSegmentatio
 
 
 def as_dsa_mask(mask: np.ndarray, angiogram: Angiogram) -> np.ndarray:
-    """A mask brought by a person, checked against its run, as bool (row, column).
+    """A mask supplied by a person, checked against its run, as bool (row, column).
 
     Raises
     ------
@@ -163,7 +163,7 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
     working_mm = pixel_mm * factor
     valid = _shrink(torch.from_numpy(angiogram.valid.astype(np.float32))[None], factor)[0] > 0.999
     images = _shrink(torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32)), factor)
-    images, times_s = _at_most(images, times_s, _MOST_FRAMES)
+    images, times_s = _at_most(images, times_s, _MAX_FRAMES)
     contrast = _contrast(images, valid, settings.background_mm / working_mm)
     valid = _inside_collimator(contrast, valid)
     inside = torch.from_numpy(ndimage.binary_erosion(valid.numpy(), iterations=3, border_value=0))
@@ -293,7 +293,7 @@ def _noise(contrast: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     return local.clamp(min=least)
 
 
-_MOST_FRAMES = 32
+_MAX_FRAMES = 32
 _FAINTEST = 0.006  # of the strongest hundredth
 _TRUST_WITHOUT_COURSE = 1 / 15  # too few frames for a bolus: the ridge alone must rise above the noise
 _RISES_S = (1.2, 2.0, 3.2)

@@ -109,7 +109,7 @@ def make(row: str, seed: int, small: bool) -> Made:
         write_patient(views[0], folder, views[1])
         cta, _ = prepare_cta(load_volume(Path(folder, "cta.nii.gz")))
         first, second = (read_angiogram(Path(folder, name)) for name in ("dsa.dcm", "dsa2.dcm"))
-    # Frames are brought to the mask frame before subtraction: there the head stands in what is shown and registered.
+    # Frames are supplied to the mask frame before subtraction: there the head stands in what is shown and registered.
     at_mask = [view.run.motion[view.run.mask_frames[0]] @ view.cta_to_carm for view in views]
     facts = {
         "injection": patient.run.injection,
@@ -331,7 +331,7 @@ def main(argv: list[str] | None = None) -> None:
             f"`register` with the default preset; head offset uniform within +-{ROTATION_DEG:g} deg and +-{TRANSLATION_MM:g} mm on "
             "every axis. The skull of the runs differs from the CTA's: jaw opened up to 10 deg, headrest and wires, beam hardening, a "
             "blurred CT. One view: the first of the two, AP or lateral by chance. MPE is that of the worse view, against where the head "
-            "stood in its mask frame, to which all frames are brought before subtraction; at peak contrast it may stand elsewhere "
+            "stood in its mask frame, to which all frames are supplied before subtraction; at peak contrast it may stand elsewhere "
             "(MPE peak). mTRE is over all points of the vessels' centrelines; depth is the error of the CTA's centre along the beam. "
             "Medians count failures.",
             BEFORE,

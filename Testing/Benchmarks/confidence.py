@@ -22,8 +22,8 @@ from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL,
 
 FOLDS = 5
 REJECT = 0.2
-LEAST_ACCEPT = 0.9  # a set of cases without a hard one must not lead to a careless limit
-MOST_WRONG, LEAST_RIGHT, LEAST_AUC, MOST_ECE = 0.01, 0.90, 0.97, 0.03
+MIN_ACCEPT = 0.9  # a set of cases without a hard one must not lead to a careless limit
+MAX_WRONG, MIN_RIGHT, MIN_AUC, MAX_ECE = 0.01, 0.90, 0.97, 0.03
 
 # On which side each feature is good: a model that took the opposite from chance in the cases would be wrong elsewhere.
 RISING = [
@@ -53,7 +53,7 @@ RISING = [
 FALLING = [
     "rival_best_mm",
     "rival_basins",
-    "climb_shift_mm",
+    "refined_shift_mm",
     "shift_mm_kinds",
     "shift_mm_kinds_least",
     "shift_mm_halves",
@@ -134,10 +134,10 @@ the accepted wrong:
 Two percent more are within chance and not worth another kind of model."""
 
 TARGETS: dict[str, tuple[str, str, Callable[[float], bool]]] = {
-    "auc": ("area under the ROC", f"{LEAST_AUC}", lambda v: v >= LEAST_AUC),
-    "accepted_wrong": ("wrong among the accepted", f"{100 * MOST_WRONG:g} %", lambda v: v <= MOST_WRONG),
-    "right_accepted": ("accepted among the right", f"{100 * LEAST_RIGHT:g} %", lambda v: v >= LEAST_RIGHT),
-    "calibration_error": ("expected calibration error", f"{MOST_ECE}", lambda v: v <= MOST_ECE),
+    "auc": ("area under the ROC", f"{MIN_AUC}", lambda v: v >= MIN_AUC),
+    "accepted_wrong": ("wrong among the accepted", f"{100 * MAX_WRONG:g} %", lambda v: v <= MAX_WRONG),
+    "right_accepted": ("accepted among the right", f"{100 * MIN_RIGHT:g} %", lambda v: v >= MIN_RIGHT),
+    "calibration_error": ("expected calibration error", f"{MAX_ECE}", lambda v: v <= MAX_ECE),
 }
 
 
@@ -244,15 +244,15 @@ def accepted(p: np.ndarray, y: np.ndarray, limit: float) -> tuple[float, float]:
 
 
 def accept_limit(p: np.ndarray, y: np.ndarray) -> float:
-    """The lowest limit from `LEAST_ACCEPT` on with at most `MOST_WRONG` wrong among the accepted."""
+    """The lowest limit from `MIN_ACCEPT` on with at most `MAX_WRONG` wrong among the accepted."""
     order = np.argsort(-p, kind="stable")
     wrong = np.cumsum(~y[order]) / np.arange(1, len(y) + 1)
-    good = np.flatnonzero(wrong <= MOST_WRONG)
+    good = np.flatnonzero(wrong <= MAX_WRONG)
     if not len(good):
         return 0.99
     last = int(good[-1])
     below = float(p[order[last + 1]]) if last + 1 < len(y) else 0.0
-    return max((float(p[order[last]]) + below) / 2, LEAST_ACCEPT)
+    return max((float(p[order[last]]) + below) / 2, MIN_ACCEPT)
 
 
 def figures(p: np.ndarray, y: np.ndarray, limit: float) -> dict[str, float]:

@@ -19,7 +19,7 @@ from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.pipeline import register
 from DeepIterRegLib.registration.scene import make_scene
 from DeepIterRegLib.registration.settings import RegistrationSettings
-from DeepIterRegLib.registration.vessels.search import climb
+from DeepIterRegLib.registration.vessels.search import refine_poses
 from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
 from DeepIterRegLib.studies.experiments.metrics import wilson
@@ -76,8 +76,8 @@ def truth_scores(
     scene = make_scene(cta_mask, [angiogram], [masks], centre_cta_mm)
     common = (scene.points, scene.views)
     still = (replace(settings.levels[-1], iterations=0),)
-    at_truth = climb(truth[None], *common, still, settings.search.saturation_mm, seed=settings.seed)
-    from_truth = climb(truth[None], *common, settings.levels, settings.search.saturation_mm, seed=settings.seed)
+    at_truth = refine_poses(truth[None], *common, still, settings.search.saturation_mm, seed=settings.seed)
+    from_truth = refine_poses(truth[None], *common, settings.levels, settings.search.saturation_mm, seed=settings.seed)
     drift_mm = mpe_mm(angiogram.carm, from_truth.cta_to_carm, truth, centre_cta_mm)
     return {
         "truth_score": at_truth.score,
@@ -176,7 +176,7 @@ def failures(records: Sequence[dict[str, Any]], columns: Sequence[str] = ()) -> 
         "MPE mm",
         "score found",
         "at truth",
-        "climbed from truth",
+        "refined from truth",
         "explained",
         "cause",
     ]

@@ -94,8 +94,10 @@ def stage_lines(
     """Seconds per iteration of each stage: median between reports, the first left out as it pays for what is made once."""
     from DeepIterRegLib.common.errors import RegistrationError
 
-    published = [stage.climb.iterations for stage in settings.stages]
-    short = tuple(replace(stage, climb=replace(stage.climb, iterations=n + 1)) for stage in settings.stages)
+    published = [stage.optimisation.iterations for stage in settings.stages]
+    short = tuple(
+        replace(stage, optimisation=replace(stage.optimisation, iterations=n + 1)) for stage in settings.stages
+    )
     times: dict[str, list[float]] = {}
 
     def note(name: str, done: float, score: float | None = None, /) -> None:

@@ -19,8 +19,8 @@ from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings
 from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
 from DeepIterRegLib.images.dicom.header import Header, open_header
+from DeepIterRegLib.images.dicom.header_copy import copied_header, copy_header, stored_from_itk
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES
-from DeepIterRegLib.images.dicom.kept import keep_header, kept_header, stored_from_itk
 from DeepIterRegLib.images.dicom.options import SOURCES
 from DeepIterRegLib.images.dicom.reader import angiogram_of_images, angiogram_of_stored, check_xa
 from DeepIterRegSlicer.nodes.frames import frameNodes, sequenceOf
@@ -85,9 +85,9 @@ def headerOf(node: Node) -> Header | None:
         except InputError:
             return None  # not DICOM: an image with nothing to say
         check_xa(header, Path(path.name))
-        text = keep_header(header)
+        text = copy_header(header)
         carrier.SetAttribute(HEADER, text)
-    return kept_header(text)
+    return copied_header(text)
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,8 @@ from vtk.util import numpy_support
 
 from DeepIterRegLib.images.dicom.geometry_tags import spacing_in_file_mm
 from DeepIterRegLib.images.dicom.header import open_header
+from DeepIterRegLib.images.dicom.header_copy import copy_header
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
-from DeepIterRegLib.images.dicom.kept import keep_header
 from DeepIterRegLib.images.dicom.pixels import check_decodable, decode
 from DeepIterRegLib.images.dicom.reader import check_xa
 from DeepIterRegLib.images.dicom.times import read_times
@@ -39,7 +39,7 @@ def loadAngiogram(path: Path) -> Node:
     check_decodable(header)
     stored = decode(header)
     times_s, _ = read_times(header, len(stored))
-    attributes = {HEADER: keep_header(header), PIXELS: "stored"}
+    attributes = {HEADER: copy_header(header), PIXELS: "stored"}
     return _intoScene(stored, times_s, "s", spacing_in_file_mm(header, *stored.shape[1:]), attributes)
 
 

@@ -42,19 +42,19 @@ def maskSource(node: Node, grid: Callable[[], Volume]) -> Callable[[], Volume]:
         target = grid()
         united = np.zeros(target.voxels.shape, dtype=bool)
         for layer in layers:
-            united |= _onGrid(layer, worldFromNode, placement.bentFromWorld, target)
+            united |= _onGrid(layer, worldFromNode, placement.nonlinearFromWorld, target)
         return target.with_voxels(united)
 
     return mask
 
 
-def _onGrid(layer: Layer, matrix: np.ndarray, bent: vtk.vtkAbstractTransform | None, grid: Volume) -> np.ndarray:
+def _onGrid(layer: Layer, matrix: np.ndarray, nonlinear: vtk.vtkAbstractTransform | None, grid: Volume) -> np.ndarray:
     affine = matrix @ layer.affine
     voxels = layer.voxels
     here = (voxels != 0 if layer.label is None else voxels == layer.label).view(np.uint8)
-    if bent is None and Volume(here, affine).same_grid(grid):
+    if nonlinear is None and Volume(here, affine).same_grid(grid):
         return here.view(bool)
-    return sampledOn(here, affine, bent, grid, nearest=True, outside=0).view(bool)
+    return sampledOn(here, affine, nonlinear, grid, nearest=True, outside=0).view(bool)
 
 
 def layersOf(node: Node) -> list[Layer]:

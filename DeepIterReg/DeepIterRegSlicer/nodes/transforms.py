@@ -41,7 +41,7 @@ class Placement:
     """Where a node's own coordinates stand in the world: `matrix` (4, 4), and what bends them before, if anything does."""
 
     matrix: np.ndarray
-    bentFromWorld: vtk.vtkAbstractTransform | None = None
+    nonlinearFromWorld: vtk.vtkAbstractTransform | None = None
 
 
 def placementOf(node: Node) -> Placement:

@@ -91,17 +91,17 @@ def ctaSource(node: Node) -> Callable[[], Volume]:
     if problems:
         raise InputError(problems)
     voxels, affine, placement = voxelsOf(node.GetImageData()), ijkToRas(node), placementOf(node)
-    bent = placement.bentFromWorld
-    if bent is None:
+    nonlinear = placement.nonlinearFromWorld
+    if nonlinear is None:
         return lambda: _volume(voxels, placement.matrix @ affine)
-    grid = _unbentGrid(node, affine)
+    grid = _regularGrid(node, affine)
     name = node.GetParentTransformNode().GetName()
 
     @cache
     def straightened() -> Volume:
         note = f"The CTA was resampled onto a regular grid, as its transform ({name}) is not linear."
         outside = float(voxels.min())
-        return Volume(sampledOn(voxels, affine, bent, grid, nearest=False, outside=outside), grid.affine, (note,))
+        return Volume(sampledOn(voxels, affine, nonlinear, grid, nearest=False, outside=outside), grid.affine, (note,))
 
     return straightened
 
@@ -110,7 +110,7 @@ def _volume(voxels: np.ndarray, affine: np.ndarray) -> Volume:
     return Volume(voxels.astype(np.float32) if voxels.dtype == np.float64 else voxels, affine)
 
 
-def _unbentGrid(node: Node, affine: np.ndarray) -> Volume:
+def _regularGrid(node: Node, affine: np.ndarray) -> Volume:
     """An empty grid with the node's spacing and directions, large enough for its bent box."""
     size = np.array(node.GetImageData().GetDimensions())
     toWorld, parent, top = vtk.vtkGeneralTransform(), node.GetParentTransformNode(), resultTransformAbove(node)

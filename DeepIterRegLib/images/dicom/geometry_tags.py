@@ -28,7 +28,7 @@ _MAGNIFICATION = "EstimatedRadiographicMagnificationFactor"
 
 
 @dataclass(frozen=True)
-class Found:
+class GeometryValue:
     """A value and where it comes from."""
 
     value: Any
@@ -40,7 +40,7 @@ class Found:
 class Lookup:
     """What header and options say. `problems` by name of the value: one sentence each."""
 
-    found: dict[str, Found]
+    found: dict[str, GeometryValue]
     problems: dict[str, str]
     notes: list[str] = field(default_factory=list)
 
@@ -127,7 +127,7 @@ def look_up(header: Header, rows: int, columns: int, options: GeometryOptions) -
     if "pixel_spacing_mm" in lookup.problems:
         lookup.problems["pixel_spacing_mm"] += _spacing_hint(header, rows, columns)
     if options.principal_point_px is not None and not by_matrix:
-        found["principal_point_px"] = Found(options.principal_point_px, "--principal-point")
+        found["principal_point_px"] = GeometryValue(options.principal_point_px, "--principal-point")
     return lookup
 
 
@@ -142,7 +142,7 @@ def _look_up_one(header: Header, name: str, options: GeometryOptions, lookup: Lo
     source = SOURCES[name]
     given = getattr(options, name)
     refused: list[str] = []
-    typed = [] if given is None else [Found(given, source.option)]
+    typed = [] if given is None else [GeometryValue(given, source.option)]
     for candidate in itertools.chain(typed, _candidates(header, name, lookup)):
         numbers = np.atleast_1d(np.asarray(candidate.value, dtype=np.float64))
         if np.isfinite(numbers).all() and (numbers >= low).all() and (numbers <= high).all():
@@ -165,7 +165,7 @@ def _look_up_one(header: Header, name: str, options: GeometryOptions, lookup: Lo
     lookup.problems[name] = f"No {source.label}: {seen}; give {source.option}."
 
 
-def _candidates(header: Header, name: str, lookup: Lookup) -> Iterator[Found]:
+def _candidates(header: Header, name: str, lookup: Lookup) -> Iterator[GeometryValue]:
     """Values in order of trust, sensible or not."""
     magnification = header.number(_MAGNIFICATION)
     if magnification is not None and not 1 < magnification < 5:
@@ -184,7 +184,7 @@ def _candidates(header: Header, name: str, lookup: Lookup) -> Iterator[Found]:
         yield from _tag(header, "DistanceSourceToDetector")
         sod = header.number("DistanceSourceToIsocenter") or header.number("DistanceSourceToPatient")
         if magnification and sod:
-            yield Found(
+            yield GeometryValue(
                 sod * magnification,
                 f"SOD times {tag_name(_MAGNIFICATION)}",
                 "SID is computed from SOD and magnification.",
@@ -193,7 +193,7 @@ def _candidates(header: Header, name: str, lookup: Lookup) -> Iterator[Found]:
         yield from _tag(header, "DistanceSourceToIsocenter")
         yield from _tag(header, "DistanceSourceToPatient")
         if magnification and "sid_mm" in known:
-            yield Found(
+            yield GeometryValue(
                 known["sid_mm"] / magnification,
                 f"SID over {tag_name(_MAGNIFICATION)}",
                 "SOD is computed from SID and magnification.",
@@ -218,15 +218,15 @@ def _candidates(header: Header, name: str, lookup: Lookup) -> Iterator[Found]:
             yield from _tag(header, "PixelSpacing", parts=2, note=note)
 
 
-def _tag(header: Header, keyword: str, parts: int = 1, scale: float = 1.0, note: str = "") -> Iterator[Found]:
+def _tag(header: Header, keyword: str, parts: int = 1, scale: float = 1.0, note: str = "") -> Iterator[GeometryValue]:
     numbers = header.numbers(keyword)
     if not numbers:
         return
     if parts == 1:
-        yield Found(numbers[0], tag_name(keyword), note)
+        yield GeometryValue(numbers[0], tag_name(keyword), note)
     else:
         pair = (numbers[0], numbers[1] if len(numbers) > 1 else numbers[0])
-        yield Found((pair[0] * scale, pair[1] * scale), tag_name(keyword), note)
+        yield GeometryValue((pair[0] * scale, pair[1] * scale), tag_name(keyword), note)
 
 
 def _settle_scale_of_matrix(options: GeometryOptions, lookup: Lookup) -> None:

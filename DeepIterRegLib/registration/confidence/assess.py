@@ -13,7 +13,7 @@ from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL,
 from DeepIterRegLib.registration.result import Confidence
 from DeepIterRegLib.registration.vessels.points import Points
 
-MOST_REASONS = 4
+MAX_REASONS = 4
 NO_REASON = "No single sign speaks against the result; together they leave it uncertain."
 # What a feature outside of the range of right registrations means, said to a clinician; the side on which it is bad, -1
 # below the range, 1 above.
@@ -82,7 +82,7 @@ def with_skull(
     vessels
         As from `assess`; its features are looked at again.
     score, best_score, distance_mm
-        As in `BoneAgreement`: fit of the skull at the pose, at its own optimum nearby, and how far that is; of the run in
+        As in `SkullAgreement`: fit of the skull at the pose, at its own optimum nearby, and how far that is; of the run in
         which they disagree most.
     model
         The one that ships, unless given.
@@ -122,5 +122,5 @@ def reasons_of(seen: Mapping[str, float], model: ConfidenceModel) -> tuple[str, 
                 (beyond, sentence.format(value=seen[name], percent=100 * seen[name], rest=100 - 100 * seen[name]))
             )
     found.sort(key=lambda item: -item[0])
-    sentences = tuple(sentence for _, sentence in found[:MOST_REASONS])
+    sentences = tuple(sentence for _, sentence in found[:MAX_REASONS])
     return sentences or (NO_REASON,)

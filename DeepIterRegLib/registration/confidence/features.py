@@ -197,7 +197,7 @@ def _rival_features(
         "agree_share": float(same.mean()),
         "rival_best_mm": float(min(away_mm[best], 60.0)),
         "rival_basins": float(_basins(poses[1:], scores[1:], own, view.carm, centre_cta_mm)),
-        "climb_shift_mm": float(min(mpe_mm(view.carm, poses[0], cta_to_carm, centre_cta_mm), 60.0)),
+        "refined_shift_mm": float(min(mpe_mm(view.carm, poses[0], cta_to_carm, centre_cta_mm), 60.0)),
     }
 
 

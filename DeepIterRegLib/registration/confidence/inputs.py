@@ -13,22 +13,20 @@ from DeepIterRegLib.segmentation.dsa import DsaMasks
 
 MOVED_MM, LEFT_MM = 3.0, 1.0  # in the head, undone before subtraction and left of it; less is only noted
 CLIPPED_SHARE = 0.15
-LEAST_VEIN_SHARE = 0.03
-LEAST_CONTRAST = 2.0  # phantoms: 2.6 and more
-LEAST_AREA_MM2 = (
-    800.0  # of vessels, in the head; the phantoms' smallest territory has 1,500, a carotid's 4,000 and more
-)
-LEAST_CTA_ML = 8.0
-MOST_RESIDUE = 0.6
+MIN_VEIN_SHARE = 0.03
+MIN_CONTRAST = 2.0  # phantoms: 2.6 and more
+MIN_AREA_MM2 = 800.0  # of vessels, in the head; the phantoms' smallest territory has 1,500, a carotid's 4,000 and more
+MIN_CTA_ML = 8.0
+MAX_RESIDUE = 0.6
 
 
 def check_inputs(cta_vessels: Volume, runs: Sequence[tuple[Angiogram, DsaMasks]]) -> tuple[str, ...]:
     """Warnings on the CTA's vessel mask and on each run with its masks; none if all is well."""
     found = []
     volume_ml = len(cta_vessels.set_voxels) * cta_vessels.voxel_volume_mm3 / 1000
-    if volume_ml < LEAST_CTA_ML:
+    if volume_ml < MIN_CTA_ML:
         found.append(
-            f"The CTA's vessel mask holds {volume_ml:.1f} ml, that of a whole head more than {LEAST_CTA_ML:.0f}: check the contrast "
+            f"The CTA's vessel mask holds {volume_ml:.1f} ml, that of a whole head more than {MIN_CTA_ML:.0f}: check the contrast "
             "phase and the field of view, or bring a mask with --cta-mask."
         )
     for number, (angiogram, masks) in enumerate(runs, 1):
@@ -52,22 +50,22 @@ def _run_warnings(angiogram: Angiogram, masks: DsaMasks) -> list[str]:
             f"shows motion: the head moved by up to {moved_mm:.1f} mm, of which {left_mm:.1f} mm could not be undone; choose frames or "
             "mask frames taken while the head lay still, if there are."
         )
-    elif (residue := _residue(angiogram)) > MOST_RESIDUE:
+    elif (residue := _residue(angiogram)) > MAX_RESIDUE:
         found.append(
             f"has bright residue of moved bone, {100 * residue:.0f} % as strong as its vessels: choose other mask frames "
             "with --mask-frames."
         )
-    if count * pixel_mm2 < LEAST_AREA_MM2:
+    if count * pixel_mm2 < MIN_AREA_MM2:
         found.append(
             f"shows few vessels ({count * pixel_mm2:.0f} mm2): many poses may explain them; look at the result closely."
         )
-    if len(angiogram.frames) > 1 and masks.veins.sum() < LEAST_VEIN_SHARE * max(count, 1):
+    if len(angiogram.frames) > 1 and masks.veins.sum() < MIN_VEIN_SHARE * max(count, 1):
         found.append(
             "shows no veins, as a run stopped in the arterial phase: there is less to go by; take a run that goes on to the "
             "veins, if there is one."
         )
     contrast = contrast_to_noise(masks, valid)
-    if contrast < LEAST_CONTRAST:
+    if contrast < MIN_CONTRAST:
         found.append(
             f"has little contrast: its vessels stand out by {contrast:.1f} times the background's spread; check mask frames and injection."
         )

@@ -24,7 +24,7 @@ SHIPPED_SKULL = MODELS / "confidence_skull.json"
 
 @dataclass(frozen=True)
 class Linear:
-    """A weighted sum of features, each cut to a range and brought to one scale.
+    """A weighted sum of features, each cut to a range and supplied to one scale.
 
     Attributes
     ----------

@@ -15,7 +15,7 @@ from DeepIterRegLib.registration.vessels.targets import resize_area, vessel_chan
 REACH_MM = 12.0  # of a profile to either side, on the detector
 STEP_MM = 0.5
 NEAR_MM = 2.0  # a DSA vessel so near to a CTA vessel is explained by it
-_MOST_SAMPLES = 4000
+_MAX_SAMPLES = 4000
 _SATURATION_MM = 5.0
 
 
@@ -65,8 +65,8 @@ def centreline(contrast: np.ndarray, vessels: np.ndarray, valid: np.ndarray, car
     pixel_mm = float(np.mean(small.pixel_spacing_mm))
     channels = vessel_channels(image, inside)
     index = np.argwhere(skeletonize(mask))
-    if len(index) > _MOST_SAMPLES:
-        index = index[np.linspace(0, len(index) - 1, _MOST_SAMPLES).astype(int)]
+    if len(index) > _MAX_SAMPLES:
+        index = index[np.linspace(0, len(index) - 1, _MAX_SAMPLES).astype(int)]
     at = tuple(index.T)
     cosine, sine = channels[1][at], channels[2][at]
     size = np.maximum(np.hypot(cosine, sine), 1e-9)

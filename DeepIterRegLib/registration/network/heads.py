@@ -14,7 +14,7 @@ from DeepIterRegLib.phantom.settings import Injection, RunSettings
 
 INJECTIONS: tuple[Injection, ...] = ("left_ica", "right_ica", "vertebrobasilar")
 POINT_MM3 = 2.0  # blood per point
-MOST_POINTS = 16  # per tube of about a mm: enough for a sinus on pixels of 1 to 2 mm
+MAX_POINTS = 16  # per tube of about a mm: enough for a sinus on pixels of 1 to 2 mm
 NODES_PER_PIECE = 12
 
 
@@ -64,7 +64,7 @@ def make_head_points(seed: int) -> HeadPoints:
     start, end, length = vessels.points_mm[vessels.parent[node]], vessels.points_mm[node], vessels.length_mm[node]
     radius = vessels.radius_mm[node]
     volume = np.pi * radius**2 * length
-    count = np.clip(np.ceil(volume / POINT_MM3), 1, MOST_POINTS).astype(int)
+    count = np.clip(np.ceil(volume / POINT_MM3), 1, MAX_POINTS).astype(int)
     tube = np.repeat(np.arange(len(node)), count)
     along = rng.random(len(tube))[:, None]
     axis = start[tube] * (1 - along) + end[tube] * along

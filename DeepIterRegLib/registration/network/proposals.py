@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 from DeepIterRegLib.registration.scene import Scene
 
 # Veins of a run smaller than this on the head tell the network nothing; the arterial phase has none.
-_LEAST_VEINS_MM2 = 100.0
+_MIN_VEINS_MM2 = 100.0
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def network_poses(scene: Scene, start: np.ndarray, settings: NetworkInit, seed: 
     shown = [
         (view, masks)
         for view, masks in zip(scene.views, scene.dsa_masks, strict=True)
-        if _veins_mm2(view, masks) >= _LEAST_VEINS_MM2
+        if _veins_mm2(view, masks) >= _MIN_VEINS_MM2
     ]
     if not shown:
         raise InputError("The DSA shows no veins (a run stopped early shows arteries only).")

@@ -274,7 +274,7 @@ def make_heads(settings: TrainSettings, folder: Path, report: Progress) -> None:
     training = settings.training
     folder.mkdir(parents=True, exist_ok=True)
     if training.patient:
-        from DeepIterRegLib.registration.network.own import head_of_patient
+        from DeepIterRegLib.registration.network.patient_heads import head_of_patient
 
         if not head_file(folder, 0).exists():
             report("Segment CTA", 0.0)

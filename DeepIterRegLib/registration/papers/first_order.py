@@ -71,7 +71,7 @@ def refine(
     centre_cta_mm : (3,) or (B, 3)
         Centre of the head, RAS mm of the CTA.
     settings
-        How to climb.
+        How to step.
     on_iteration
         Called with the iteration's number from 0 and the best scores (B,) so far.
     should_stop

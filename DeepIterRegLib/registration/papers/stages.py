@@ -46,7 +46,7 @@ def run_stage(
         masks,
         angiograms,
         settings.torch_device(),
-        on_iteration=lambda n, best: report(name, (n + 1) / stage.climb.iterations, float(best[0])),
+        on_iteration=lambda n, best: report(name, (n + 1) / stage.optimisation.iterations, float(best[0])),
         should_stop=should_stop,
     )
     trace = np.maximum.accumulate(result.trace[:, 0].cpu().numpy())
@@ -84,7 +84,7 @@ def intensity_stage(
         mean_score,
         torch.from_numpy(starts).to(device),
         centre_cta_mm,
-        stage.climb,
+        stage.optimisation,
         on_iteration=on_iteration,
         should_stop=should_stop,
     )

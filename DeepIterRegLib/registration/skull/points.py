@@ -15,7 +15,7 @@ from DeepIterRegLib.registration.vessels.points import Points
 # Contrast in arteries hardly exceeds the first; the second is dense bone: teeth and metal count no more than it does.
 LOWEST_HU, HIGHEST_HU = 250.0, 1600.0
 _FADE_MM = 8.0  # the scan's end must not make an edge of its own
-_LEAST_HU = 20.0  # mean excess of a block that counts
+_MIN_HU = 20.0  # mean excess of a block that counts
 _FEWEST = 500
 
 
@@ -47,7 +47,7 @@ def skull_points(cta: Volume, spacing_mm: float) -> Points:
         place = (np.arange(count) + 0.5) * factor * step
         ramp = np.clip(np.minimum(place, place[::-1]) / _FADE_MM, 0, 1).astype(np.float32)
         density *= ramp.reshape([-1 if a == axis else 1 for a in range(3)])
-    blocks = np.argwhere(_largest_piece(density > _LEAST_HU))
+    blocks = np.argwhere(_largest_piece(density > _MIN_HU))
     if len(blocks) < _FEWEST:
         raise InputError(
             f"The CTA has next to no bone ({len(blocks)} blocks of {spacing_mm:g} mm above {LOWEST_HU:g} HU)."

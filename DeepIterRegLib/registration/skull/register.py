@@ -25,8 +25,8 @@ from DeepIterRegLib.registration.vessels import kernels as alignment_kernels
 from DeepIterRegLib.registration.vessels.least_squares import (
     LEVER_MM,
     Equations,
-    ascend,
     camera_matrices,
+    maximise,
     move,
     twist_between,
 )
@@ -43,18 +43,18 @@ from DeepIterRegLib.registration.vessels.targets import gaussian_taps, resize_ar
 from DeepIterRegLib.rendering.splat import pixel_intrinsics
 
 ShouldStop = Callable[[], bool]
-# See `BoneFound.clear`, and for the score `BoneAgreement.fits`. Of 149 views of development phantoms whose skulls differ between CTA
+# See `SkullMatch.clear`, and for the score `SkullAgreement.fits`. Of 149 views of development phantoms whose skulls differ between CTA
 # and run, 141 were clear at the first look (none wrong, gradient correlation 0.39 to 0.70, best pose elsewhere 0.3 to 0.9 of it), and
 # wrong ones had up to 0.33, or up to 0.42 with another pose as good. Reversed in depth (`pose.depth_reversed`) wrong ones have up to
 # 0.51, 0.8 of the right one's.
 _CLEAR_SCORE, _CLEAR_RUNNER_UP = 0.35, 0.9
 _NEIGHBOUR_MM = 10.0
-_STILL_MM = 0.02  # a smaller step ends a climb
+_STILL_MM = 0.02  # a smaller step ends the refinement
 _DETAIL_PX = 3.0  # what is slower than this is taken out of the mask frame
 
 
 @dataclass(frozen=True)
-class BoneLevel:
+class SkullLevel:
     """One resolution: image rows, size of the skull's blocks, blur, steps, poses that stay afterwards."""
 
     rows: int
@@ -65,7 +65,7 @@ class BoneLevel:
 
 
 @dataclass(frozen=True)
-class BoneSettings:
+class SkullSettings:
     """How the skull is found.
 
     Attributes
@@ -90,14 +90,14 @@ class BoneSettings:
     spacing_mm: float = 4.0
     sigma_px: float = 1.0
     candidates: int = 64
-    levels: tuple[BoneLevel, ...] = (
-        BoneLevel(96, 4.0, 1.0, 8, 16),
-        BoneLevel(128, 3.0, 1.0, 8, 4),
-        BoneLevel(192, 1.8, 1.0, 8, 1),
+    levels: tuple[SkullLevel, ...] = (
+        SkullLevel(96, 4.0, 1.0, 8, 16),
+        SkullLevel(128, 3.0, 1.0, 8, 4),
+        SkullLevel(192, 1.8, 1.0, 8, 1),
     )
     knee: float = 5.0
 
-    def finer(self) -> BoneSettings:
+    def finer(self) -> SkullSettings:
         """The same box with a finer grid and more poses kept, for where the first look finds no clear fit."""
         *several, last = self.levels
         return replace(
@@ -109,7 +109,7 @@ class BoneSettings:
 
 
 @dataclass(frozen=True)
-class BoneTarget:
+class SkullTarget:
     """The mask frame at one resolution.
 
     Attributes
@@ -130,7 +130,7 @@ class BoneTarget:
 
 
 @dataclass(frozen=True)
-class BoneFound:
+class SkullMatch:
     """Where the skull is.
 
     Attributes
@@ -157,7 +157,7 @@ class BoneFound:
 
 
 @dataclass(frozen=True)
-class BoneAgreement:
+class SkullAgreement:
     """What the skull says of a pose.
 
     Attributes
@@ -186,7 +186,7 @@ class Skull:
 
     cta: Volume
     angiograms: tuple[Angiogram, ...]
-    settings: BoneSettings = BoneSettings()
+    settings: SkullSettings = SkullSettings()
 
     @cached_property
     def _points(self) -> Callable[[float], Points]:
@@ -199,7 +199,7 @@ class Skull:
         runs = enumerate(self.angiograms, 1)
         return {number: _Shown(run, self.settings.knee) for number, run in runs if run.unsubtracted is not None}
 
-    def find(self, start: np.ndarray, should_stop: ShouldStop | None = None) -> BoneFound:
+    def find(self, start: np.ndarray, should_stop: ShouldStop | None = None) -> SkullMatch:
         """Best poses of the skull in a box about `start` (4, 4), searched in each run that has a mask frame; best first.
 
         Where it is clear in no run, it is looked for again with a finer grid.
@@ -227,8 +227,8 @@ class Skull:
         mean: np.ndarray = np.mean(terms, axis=0)
         return mean
 
-    def agreements(self, cta_to_carm: np.ndarray) -> dict[int, BoneAgreement]:
-        """How far the skull agrees with a pose (4, 4), by the number of each run that has a mask frame: bone climbs from there.
+    def agreements(self, cta_to_carm: np.ndarray) -> dict[int, SkullAgreement]:
+        """How far the skull agrees with a pose (4, 4), by the number of each run that has a mask frame: the skull is refined from there.
 
         Raises
         ------
@@ -243,7 +243,7 @@ class Skull:
             poses, best, _ = self._climb(equations, carm, at, 2 * last.iterations)
             score, _, _ = equations(at)
             distance = float(mpe_mm(shown.angiogram.carm, cta_to_carm, poses[0], self.cta.centre_mm))
-            found[number] = BoneAgreement(float(score[0]), float(best[0]), distance)
+            found[number] = SkullAgreement(float(score[0]), float(best[0]), distance)
         return found
 
     def equations(self, origin_mm: np.ndarray, carm: CArm) -> Equations | None:
@@ -273,7 +273,7 @@ class Skull:
 
         return equations
 
-    def _equations(self, shown: _Shown, level: BoneLevel) -> Equations:
+    def _equations(self, shown: _Shown, level: SkullLevel) -> Equations:
         return _equations(self._points(level.spacing_mm), shown.target(level), self.settings.knee)
 
     def _climb(
@@ -285,7 +285,7 @@ class Skull:
         should_stop: ShouldStop | None = None,
     ) -> tuple[np.ndarray, np.ndarray, list[float]]:
         points = self._points(self.settings.spacing_mm)  # only what they turn about matters
-        return ascend(
+        return maximise(
             equations,
             lambda at, twists: move(at, twists, points, carm),
             poses,
@@ -295,8 +295,8 @@ class Skull:
         )
 
     def _find(
-        self, shown: _Shown, start: np.ndarray, settings: BoneSettings, should_stop: ShouldStop | None
-    ) -> BoneFound:
+        self, shown: _Shown, start: np.ndarray, settings: SkullSettings, should_stop: ShouldStop | None
+    ) -> SkullMatch:
         """`find` in one run, once."""
         centre = self.cta.centre_mm
         box = SearchSettings(
@@ -306,7 +306,7 @@ class Skull:
             depth_step_mm=settings.depth_step_mm,
             candidates=settings.candidates,
         )
-        coarse = BoneLevel(settings.rows, settings.spacing_mm, settings.sigma_px, 0, settings.candidates)
+        coarse = SkullLevel(settings.rows, settings.spacing_mm, settings.sigma_px, 0, settings.candidates)
         points, target = self._points(coarse.spacing_mm), shown.target(coarse)
         poses, scores = _exhaustive(points, target, start, centre, box, settings.knee, should_stop)
         trace, runner_up = [float(scores[0])], 0.0
@@ -318,17 +318,17 @@ class Skull:
                 poses[outside] = before[outside]
                 scores[outside] = equations(poses[outside])[0]
             kept = _distinct(poses, scores, target.carm, centre)
-            if len(poses) > 1:  # the last level has one pose; how it stands out is known where others still climb
+            if len(poses) > 1:  # the last level has one pose; how it stands out is known where others are still refined
                 runner_up = float(scores[kept[1]] / scores[kept[0]]) if len(kept) > 1 else 0.0
             poses, scores = poses[kept[: level.keep]], scores[kept[: level.keep]]
             trace.append(float(scores[0]))
             if level is settings.levels[0]:  # a skull is nearly alike on both sides: what was found may be the reverse
                 reverse = pose.depth_reversed(poses, centre, np.array(target.carm.source_mm))
                 poses = np.concatenate([poses, reverse[in_box(reverse, start, centre, box)]])
-        return BoneFound(poses, trace[-1], runner_up, tuple(trace))
+        return SkullMatch(poses, trace[-1], runner_up, tuple(trace))
 
 
-def _clear_first(found: BoneFound) -> tuple[bool, float]:
+def _clear_first(found: SkullMatch) -> tuple[bool, float]:
     """Rank of a find: an unclear one does not outrank a clear one by its score."""
     return found.clear, found.score
 
@@ -344,7 +344,7 @@ class _Shown:
             )
         )
 
-    def target(self, level: BoneLevel) -> BoneTarget:
+    def target(self, level: SkullLevel) -> SkullTarget:
         return self._made(level.rows, level.sigma_px)
 
 
@@ -372,7 +372,7 @@ def mask_frame(angiogram: Angiogram) -> np.ndarray:
 
 def make_bone_target(
     shadow: np.ndarray, valid: np.ndarray, carm: CArm, rows: int, sigma_px: float, knee: float
-) -> BoneTarget:
+) -> SkullTarget:
     """Target of a mask frame (r, c) on a grid of `rows` rows; shutters' edges are kept away from."""
     columns = max(2, round(rows * carm.columns * carm.pixel_spacing_mm[1] / (carm.rows * carm.pixel_spacing_mm[0])))
     seen = resize_area(valid.astype(np.float32), rows, columns)
@@ -394,7 +394,7 @@ def make_bone_target(
     length = np.hypot(across, down)
     gradient = np.stack([across, down]) / (1 + length / max(knee * mean, 1e-12)) * inside
     gradient /= max(float(np.linalg.norm(gradient)), 1e-12)
-    return BoneTarget(
+    return SkullTarget(
         np.ascontiguousarray(gradient, dtype=np.float32),
         np.ascontiguousarray(inside, dtype=np.float32),
         carm.resampled(rows, columns),
@@ -413,7 +413,7 @@ def _knee(points: Points, carm: CArm, taps: np.ndarray, knee: float) -> np.float
     return np.float32(max(knee * float(np.hypot(images[0, 0], images[0, 1]).mean()), 1e-9))
 
 
-def _equations(points: Points, target: BoneTarget, knee: float) -> Equations:
+def _equations(points: Points, target: SkullTarget, knee: float) -> Equations:
     """Gradient correlation of the skull with a mask frame, by the twist of `vessels.least_squares.move` with the target's C-arm."""
     carm = target.carm
     knee_mm = _knee(points, carm, target.taps, knee)
@@ -451,7 +451,7 @@ def _equations(points: Points, target: BoneTarget, knee: float) -> Equations:
 
 def _exhaustive(
     points: Points,
-    target: BoneTarget,
+    target: SkullTarget,
     start: np.ndarray,
     centre_cta_mm: np.ndarray,
     box: SearchSettings,

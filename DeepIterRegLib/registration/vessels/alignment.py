@@ -18,7 +18,7 @@ from DeepIterRegLib.registration.vessels.kernels import (
     oriented_images,
     products,
 )
-from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, ascend, camera_matrices, move, twist_between
+from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, camera_matrices, maximise, move, twist_between
 from DeepIterRegLib.registration.vessels.points import Points
 from DeepIterRegLib.registration.vessels.targets import Target
 from DeepIterRegLib.rendering.splat import pixel_intrinsics
@@ -166,8 +166,8 @@ def levenberg_marquardt(
     tolerance_mm: float = 0.0,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Climb the score of `joint_equations` from many poses (B, 4, 4) at once; see `ascend`."""
-    return ascend(
+    """Raise the score of `joint_equations` from many poses (B, 4, 4) at once; see `maximise`."""
+    return maximise(
         lambda at: joint_equations(points, at, targets, saturation_mm),
         lambda at, twists: move(at, twists, points, targets[0].carm),
         poses,

@@ -46,7 +46,7 @@ def move(poses: np.ndarray, twists: np.ndarray, points: Points, carm: CArm) -> n
     return pose.offset_about(poses, np.broadcast_to(points.origin_mm, (len(poses), 3)), rotation, twists[:, 3:] @ axes)
 
 
-def ascend(
+def maximise(
     equations: Equations,
     moved: Callable[[np.ndarray, np.ndarray], np.ndarray],
     poses: np.ndarray,

@@ -2,7 +2,7 @@
 
 A shift of the head across the beam is, up to a homography, a shift of its image, so for each rotation all
 shifts are scored at once by FFT: what is sampled is three dimensions instead of six. The best candidates
-climb the same score at rising resolution while their number falls.
+raise the same score at rising resolution while their number falls.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _BESIDE_MM = 8.0
 
 @dataclass(frozen=True)
 class Level:
-    """One resolution: image rows, points drawn, blur, Gauss-Newton steps, poses that stay afterwards, what is climbed."""
+    """One resolution: image rows, points drawn, blur, Gauss-Newton steps, poses that stay afterwards, what is raised."""
 
     rows: int
     points: int
@@ -89,7 +89,7 @@ class SearchSettings:
 
 
 @dataclass(frozen=True)
-class Found:
+class PoseCandidates:
     """Result of a search: poses (K, 4, 4) kept at the last level, best first; the best one's score; the best score of each level."""
 
     poses: np.ndarray
@@ -114,7 +114,7 @@ def search(
     seed: int = 0,
     on_progress: Callable[[float, float | None], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> Found:
+) -> PoseCandidates:
     """Best pose in a box about `start`.
 
     Parameters
@@ -142,7 +142,7 @@ def search(
         on_progress=None if on_progress is None else lambda done, score: on_progress(0.4 * done, score),
         should_stop=should_stop,
     )
-    found = climb(
+    found = refine_poses(
         poses if also is None else np.concatenate([poses, also]),
         points,
         views,
@@ -156,7 +156,7 @@ def search(
     return replace(found, scores=(float(scores[0]), *found.scores))
 
 
-def climb(
+def refine_poses(
     poses: np.ndarray,
     points: Points,
     views: Sequence[View],
@@ -167,7 +167,7 @@ def climb(
     allowed: Callable[[np.ndarray], np.ndarray] | None = None,
     on_progress: Callable[[float, float | None], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
-) -> Found:
+) -> PoseCandidates:
     """Refine candidate poses (K, 4, 4) from coarse to fine while their number falls; the best.
 
     Arguments as in `search`. Poses (K, 4, 4) that are not `allowed` (K,) are dropped after each level, unless all are.
@@ -191,7 +191,7 @@ def climb(
         trace.append(float(scores[0]))
         if on_progress is not None:
             on_progress((n + 1) / len(levels), trace[-1])
-    return Found(poses, trace[-1], tuple(trace))
+    return PoseCandidates(poses, trace[-1], tuple(trace))
 
 
 def in_box(poses: np.ndarray, start: np.ndarray, centre_cta_mm: np.ndarray, settings: SearchSettings) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import Any
 from DeepIterRegLib.registration.result import StageRecord
 
 WIDTH, HEIGHT = 320, 120
-MOST_DOTS = 12
+MAX_DOTS = 12
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 22
 
 
@@ -81,7 +81,7 @@ def curve_svg(scores: Sequence[float], label: str) -> str:
         return TOP + (HEIGHT - TOP - BOTTOM) * (0.5 - (s - middle) / (2 * half))
 
     path = " ".join(f"{x(i):.1f},{y(s):.1f}" for i, s in thinned)
-    dotted = thinned if len(thinned) <= MOST_DOTS else thinned[-1:]
+    dotted = thinned if len(thinned) <= MAX_DOTS else thinned[-1:]
     dots = "".join(f'<circle cx="{x(i):.1f}" cy="{y(s):.1f}" r="3"/>' for i, s in dotted)
     ticks = "".join(
         f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y(s):.1f}" y2="{y(s):.1f}"/>'

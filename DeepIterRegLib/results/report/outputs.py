@@ -19,7 +19,7 @@ from DeepIterRegLib.registration.result import Registration
 from DeepIterRegLib.results.report.images import vessel_projection, write_overlay
 from DeepIterRegLib.results.report.page import ShownView, is_rejected, write_report
 
-MOST_VIEWS = 9
+MAX_VIEWS = 9
 REGISTRATION_FILES = ("registration.json", "ctaToCarm.tfm", "overlay.png", "projection.nii.gz", "report.html")
 
 

@@ -20,8 +20,8 @@ from DeepIterRegLib.registration.result import Registration, StageRecord, ViewRe
 from DeepIterRegLib.results.report import images
 from DeepIterRegLib.results.report.curves import bars_svg, curve_svg, level_names
 
-MOST_FRAMES = 48
-MOST_FRAME_BYTES = 4_500_000
+MAX_FRAMES = 48
+MAX_FRAME_BYTES = 4_500_000
 FRAME_QUALITIES = ((512, 82), (512, 60), (384, 60), (256, 50))  # longest side in px, JPEG quality
 SCALE_BAR_MM = 20.0
 
@@ -77,8 +77,8 @@ def viewer_data(view: ShownView, views: int = 1) -> dict[str, Any]:
     """What the page's script draws of one of so many views: pictures as data addresses, frame numbers and times, marks."""
     angiogram, carm = view.angiogram, view.record.carm
     count = len(angiogram.frames)
-    shown = np.unique(np.linspace(0, count - 1, min(count, MOST_FRAMES)).round().astype(int))
-    longest_px, pictures = _frame_pictures(angiogram, shown, MOST_FRAME_BYTES // views)
+    shown = np.unique(np.linspace(0, count - 1, min(count, MAX_FRAMES)).round().astype(int))
+    longest_px, pictures = _frame_pictures(angiogram, shown, MAX_FRAME_BYTES // views)
     overlays = {
         name: images.png_url((255 * images.shrunk(images.opacity(p), longest_px)).astype(np.uint8))
         for name, p in (("registered", view.projection), ("radiological", view.radiological_projection))
@@ -146,7 +146,7 @@ def _view_values(view: ShownView, views: int) -> dict[str, Any]:
         "angles": angle_words(carm),
         "notes": view_notes(view, views),
         "frame_count": len(angiogram.frames),
-        "kept_count": min(len(angiogram.frames), MOST_FRAMES),
+        "kept_count": min(len(angiogram.frames), MAX_FRAMES),
         "duration_s": float(angiogram.frame_times_s[-1] - angiogram.frame_times_s[0]),
         "scale_bar_percent": 100 * SCALE_BAR_MM * carm.magnification / (carm.columns * carm.pixel_spacing_mm[1]),
         "aspect": f"{carm.columns} / {carm.rows}",

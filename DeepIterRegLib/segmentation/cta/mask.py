@@ -1,4 +1,4 @@
-"""A mask that a person brought, laid on the grid of the CTA."""
+"""A mask that a person supplied, laid on the grid of the CTA."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from DeepIterRegLib.images.volume import Volume
 
 
 def as_cta_mask(mask: Volume, cta: Volume) -> Volume:
-    """A mask brought by a person, checked against its CTA, as bool.
+    """A mask supplied by a person, checked against its CTA, as bool.
 
     Raises
     ------

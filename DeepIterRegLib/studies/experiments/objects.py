@@ -230,13 +230,13 @@ def _from_files(name: str, job: RegisterJob) -> Subject:
         veins = cta.with_voxels(voxels)
     masks = segment_dsa(angiogram)
     if case.dsa_vessels:
-        brought = as_dsa_mask(case.dsa_vessels(), angiogram)
+        supplied = as_dsa_mask(case.dsa_vessels(), angiogram)
         masks = replace(
             masks,
-            vesselness=brought.astype(np.float32),
-            vessels=brought,
-            arteries=masks.arteries & brought,
-            veins=masks.veins & brought,
+            vesselness=supplied.astype(np.float32),
+            vessels=supplied,
+            arteries=masks.arteries & supplied,
+            veins=masks.veins & supplied,
         )
     return Subject(name, cta, angiogram, vessels, veins, masks, truth)
 

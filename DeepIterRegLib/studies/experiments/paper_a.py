@@ -50,7 +50,7 @@ def paper_stages(small: bool) -> tuple[IntensityStage, IntensityStage]:
     )
     if not small:
         return stages
-    first, second = (replace(s, rows=64, climb=replace(s.climb, iterations=SHORT)) for s in stages)
+    first, second = (replace(s, rows=64, optimisation=replace(s.optimisation, iterations=SHORT)) for s in stages)
     return first, second
 
 

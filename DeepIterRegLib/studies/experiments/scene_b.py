@@ -21,7 +21,7 @@ from DeepIterRegLib.registration.papers.first_order import PAPER_B, refine
 from DeepIterRegLib.registration.settings import RefineSettings
 from DeepIterRegLib.registration.vessels.alignment import levenberg_marquardt
 from DeepIterRegLib.registration.vessels.points import Points, tangents
-from DeepIterRegLib.registration.vessels.search import Level, SearchSettings, climb, search
+from DeepIterRegLib.registration.vessels.search import Level, SearchSettings, refine_poses, search
 from DeepIterRegLib.registration.vessels.targets import Measure, View, make_target, vessel_channels
 from DeepIterRegLib.rendering.splat import SplatProjector
 from DeepIterRegLib.studies.experiments.objects import Item, Study, chest_ct, coarsened, phantom_volumes, subject
@@ -128,7 +128,7 @@ def _scene(volume: Volume, kind: str, small: bool, centre_mm: np.ndarray) -> Sce
 
 
 @dataclass(frozen=True)
-class Found:
+class MethodResult:
     """Poses (B, 4, 4); best loss so far after each iteration (iterations, B), if that is what the method descends; seconds."""
 
     poses: np.ndarray
@@ -136,13 +136,13 @@ class Found:
     seconds: float
 
 
-Method = Callable[[SceneB, np.ndarray, bool], Found]
+Method = Callable[[SceneB, np.ndarray, bool], MethodResult]
 
 
 def first_order(settings: RefineSettings) -> Method:
     """Paper B's protocol: ZNCC of the images as they are, 250 iterations."""
 
-    def method(of: SceneB, starts: np.ndarray, small: bool) -> Found:
+    def method(of: SceneB, starts: np.ndarray, small: bool) -> MethodResult:
         begin = time.perf_counter()
         shorter = replace(settings, iterations=20) if small else settings
         project, fixed = of.projector(), of.image()
@@ -154,12 +154,12 @@ def first_order(settings: RefineSettings) -> Method:
             shorter,
         )
         trace = 1 - np.maximum.accumulate(found.trace.numpy(), axis=0)
-        return Found(found.pose.numpy(), trace, time.perf_counter() - begin)
+        return MethodResult(found.pose.numpy(), trace, time.perf_counter() - begin)
 
     return method
 
 
-def blurred_adam(of: SceneB, starts: np.ndarray, small: bool) -> Found:
+def blurred_adam(of: SceneB, starts: np.ndarray, small: bool) -> MethodResult:
     """Adam as above in as many iterations, on images blurred less and less and with smaller and smaller steps (ours)."""
     begin = time.perf_counter()
     project, fixed = of.projector(), of.image()
@@ -188,7 +188,7 @@ def blurred_adam(of: SceneB, starts: np.ndarray, small: bool) -> Found:
         traces.append(found.trace.numpy())
     # Only the last stage's score is that of the images themselves.
     trace = 1 - np.maximum.accumulate(traces[-1], axis=0)
-    return Found(poses.numpy(), trace, time.perf_counter() - begin)
+    return MethodResult(poses.numpy(), trace, time.perf_counter() - begin)
 
 
 def _blur_matrix(n: int, sigma: float) -> torch.Tensor:
@@ -201,7 +201,7 @@ def _blur_matrix(n: int, sigma: float) -> torch.Tensor:
 AMOUNT = Measure(0.0, 1.0)  # plain ZNCC of the amount
 
 
-def second_order(of: SceneB, starts: np.ndarray, small: bool) -> Found:
+def second_order(of: SceneB, starts: np.ndarray, small: bool) -> MethodResult:
     """Levenberg-Marquardt on the same ZNCC, coarse to fine, from the start alone (ours)."""
     begin = time.perf_counter()
     points, image, valid = _for_alignment(of)
@@ -212,10 +212,10 @@ def second_order(of: SceneB, starts: np.ndarray, small: bool) -> Found:
         poses, _, _ = levenberg_marquardt(
             points, poses, [target], iterations=3 if small else iterations, saturation_mm=LINEAR_MM
         )
-    return Found(poses, None, time.perf_counter() - begin)
+    return MethodResult(poses, None, time.perf_counter() - begin)
 
 
-def search_and_second_order(of: SceneB, starts: np.ndarray, small: bool) -> Found:
+def search_and_second_order(of: SceneB, starts: np.ndarray, small: bool) -> MethodResult:
     """What this software does by default: search of the box, second-order refinement; then plain ZNCC to the end."""
     begin = time.perf_counter()
     points, image, valid = _for_alignment(of)
@@ -224,8 +224,8 @@ def search_and_second_order(of: SceneB, starts: np.ndarray, small: bool) -> Foun
     found = []
     for start in starts:
         first = search(points, views, start, of.centre_mm, SMALL_SEARCH if small else DEFAULT_SEARCH)
-        found.append(climb(first.poses, points, views, (exact,), LINEAR_MM).cta_to_carm)
-    return Found(np.stack(found), None, time.perf_counter() - begin)
+        found.append(refine_poses(first.poses, points, views, (exact,), LINEAR_MM).cta_to_carm)
+    return MethodResult(np.stack(found), None, time.perf_counter() - begin)
 
 
 # The default's settings, with a box as large as the starts are far.

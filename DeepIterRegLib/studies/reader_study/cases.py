@@ -87,12 +87,12 @@ def read_cases(source: Path) -> list[PatientCase]:
     return [PatientCase(patient, methods, dsas.get(patient)) for patient, methods in folders.items()]
 
 
-Found = tuple[str, str, str, Path, Path | None]  # where it stands, patient, method, folder, dsa
+ResultRow = tuple[str, str, str, Path, Path | None]  # where it stands, patient, method, folder, dsa
 
 
-def _rows_of_table(table: Path) -> tuple[list[Found], list[str]]:
+def _rows_of_table(table: Path) -> tuple[list[ResultRow], list[str]]:
     rows, problems = read_table(table, COLUMNS)
-    found: list[Found] = []
+    found: list[ResultRow] = []
     beside = table.absolute().parent
     for row in rows:
         at = f"{table.name} line {row.line}"
@@ -105,8 +105,8 @@ def _rows_of_table(table: Path) -> tuple[list[Found], list[str]]:
     return found, problems
 
 
-def _rows_of_folder(folder: Path) -> tuple[list[Found], list[str]]:
-    found: list[Found] = []
+def _rows_of_folder(folder: Path) -> tuple[list[ResultRow], list[str]]:
+    found: list[ResultRow] = []
     for result in sorted(folder.glob(f"*/*/{RESULT}")):
         method, patient = result.parent, result.parent.parent
         dsa = patient / "dsa.dcm"

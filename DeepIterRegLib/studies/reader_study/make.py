@@ -26,7 +26,7 @@ from DeepIterRegLib.studies.reader_study.reading import FORMAT, STUDY
 
 AUTHOR, KEY, PAGE, IMAGES = "author", "key.csv", "read.html", "images"
 KEY_COLUMNS = ("reader", "comparison", "patient", "left", "right")
-SIZE_PX, FRAME_SIZE_PX, MOST_FRAMES, QUALITY = 768, 512, 12, 75
+SIZE_PX, FRAME_SIZE_PX, MAX_FRAMES, QUALITY = 768, 512, 12, 75
 
 Entry = dict[str, str | None]  # of a comparison, in study.json: the files dsa, left, right
 
@@ -134,7 +134,7 @@ class _Shown:
                 f"{carm.rows} x {carm.columns}: give the one that was registered."
             )
         window = images.window_of(angiogram)
-        shown = np.unique(np.linspace(0, len(angiogram.frames) - 1, MOST_FRAMES).round().astype(int))
+        shown = np.unique(np.linspace(0, len(angiogram.frames) - 1, MAX_FRAMES).round().astype(int))
         pictures = [angiogram.minip(), *(angiogram.frames[t] for t in shown)]
         stood = detector_image(pictures[0], carm)
         self._run = Volume(np.stack([images.to_grey(picture, window) for picture in pictures]), stood.affine)

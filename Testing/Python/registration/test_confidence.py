@@ -136,7 +136,7 @@ def test_figures_at_the_truth_are_what_they_are_called(by_distance: list[dict[st
     assert right["shift_mm_kinds"] < 2.0
     assert right["rank_controls"] == 1.0
     assert right["agree_share"] > 0
-    assert right["climb_shift_mm"] < 2.0
+    assert right["refined_shift_mm"] < 2.0
     # one view sees depth worst
     assert right["uncertain_shift_depth"] > max(right["uncertain_shift_u"], right["uncertain_shift_v"]) + 0.3
 
@@ -306,7 +306,7 @@ def test_wrong_patient_is_not_accepted() -> None:
     from DeepIterRegLib.images.subtraction import subtract, to_log
     from DeepIterRegLib.phantom import PhantomSettings, make_patient
     from DeepIterRegLib.phantom.settings import CtaSettings, RunSettings, ViewSettings
-    from DeepIterRegLib.registration.vessels.search import climb, search
+    from DeepIterRegLib.registration.vessels.search import refine_poses, search
     from DeepIterRegLib.segmentation.dsa import segment_dsa
 
     settings = PhantomSettings(
@@ -329,7 +329,7 @@ def test_wrong_patient_is_not_accepted() -> None:
     points, centre = vessel_points(mine.vessels), mine.cta.centre_mm
     from DeepIterRegLib.registration.settings import RegistrationSettings
 
-    settled = climb(mine.cta_to_carm[None], points, *common, RegistrationSettings().levels, 5.0).cta_to_carm
+    settled = refine_poses(mine.cta_to_carm[None], points, *common, RegistrationSettings().levels, 5.0).cta_to_carm
     assert mpe_mm(run.carm, settled, mine.cta_to_carm, centre) < 5
     assert assess(points, [view], settled, centre).probability > wrong.probability
 

@@ -48,7 +48,7 @@ def test_accept_limit_lets_one_in_a_hundred_pass() -> None:
     assert accepted == 1.0
     assert training.accepted(p, right, p[720])[0] > 0.01  # a lower limit would not do
     assert training.accept_limit(p, np.zeros(1000, bool)) == 0.99
-    assert training.accept_limit(p / 2, right) == training.LEAST_ACCEPT
+    assert training.accept_limit(p / 2, right) == training.MIN_ACCEPT
 
 
 def made_up(n: int = 400) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -176,7 +176,7 @@ def test_best_pose_is_returned_not_the_last():
 
 def test_stops_when_flat_and_not_before():
     flat = refine(lambda p: 0 * p[:, 0, 3], starts(2), CENTRE, RefineSettings(patience=7))
-    assert len(flat.trace) == 8  # the first pose and 7 that brought nothing
+    assert len(flat.trace) == 8  # the first pose and 7 that supplied nothing
     torch.testing.assert_close(flat.pose, starts(2))
     rising = refine(linear, starts(2), CENTRE, RefineSettings(patience=3, iterations=30))
     assert len(rising.trace) == 30

@@ -126,14 +126,14 @@ def test_paper_preset_takes_the_published_steps():
     assert (first.image, first.score, first.renderer) == ("mask", "ncc", "siddon")
     assert (second.image, second.score, second.renderer) == ("minip", "mutual_information", "siddon")
     for stage, rate_rad, rate_mm in ((first, 1e-2, 1.0), (second, 1e-4, 0.04)):
-        assert stage.climb.optimiser == "adam"
-        assert (stage.climb.rotation_rate_rad, stage.climb.translation_rate_mm) == (rate_rad, rate_mm)
-        assert stage.climb.iterations == 2000
+        assert stage.optimisation.optimiser == "adam"
+        assert (stage.optimisation.rotation_rate_rad, stage.optimisation.translation_rate_mm) == (rate_rad, rate_mm)
+        assert stage.optimisation.iterations == 2000
     assert settings.init == "radiological"
 
     truth = truth_at([2, -2, 1], [2, 3, -2])
     angiogram, masks = run_at(truth)
-    short = tuple(replace(s, rows=32, climb=replace(s.climb, iterations=12)) for s in settings.stages)
+    short = tuple(replace(s, rows=32, optimisation=replace(s.optimisation, iterations=12)) for s in settings.stages)
     found = register(CTA, angiogram, replace(settings, stages=short), cta_mask=MASK, dsa_masks=masks)
     assert [stage.iterations for stage in found.stages] == [12, 12]
     for stage in found.stages:

@@ -21,7 +21,7 @@ from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, secon
 from DeepIterRegLib.phantom.settings import DIFFERENT_SKULL, CtaSettings, OffsetSettings, RunSettings, ViewSettings
 from DeepIterRegLib.registration.pipeline import register
 from DeepIterRegLib.registration.settings import RegistrationSettings
-from DeepIterRegLib.registration.skull import BoneSettings, Skull
+from DeepIterRegLib.registration.skull import Skull, SkullSettings
 from DeepIterRegLib.registration.skull import register as find
 from DeepIterRegLib.registration.skull.points import about, skull_points
 from DeepIterRegLib.registration.skull.register import _equations, make_bone_target, mask_frame
@@ -37,7 +37,7 @@ PHANTOM = PhantomSettings(
     offset=OffsetSettings((20.0,) * 3, (20.0,) * 3),
     skull=DIFFERENT_SKULL,
 )
-SETTINGS = BoneSettings(rotation_deg=22, translation_mm=25)
+SETTINGS = SkullSettings(rotation_deg=22, translation_mm=25)
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,14 @@ from vessel_tree import vessel_tree
 from DeepIterRegLib.common.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.registration.vessels.points import Points
-from DeepIterRegLib.registration.vessels.search import Found, Level, SearchSettings, exhaustive, proposals, search
+from DeepIterRegLib.registration.vessels.search import (
+    Level,
+    PoseCandidates,
+    SearchSettings,
+    exhaustive,
+    proposals,
+    search,
+)
 from DeepIterRegLib.registration.vessels.targets import FIND, View, make_target, vessel_channels
 from DeepIterRegLib.rendering.splat import SplatProjector
 
@@ -25,7 +32,7 @@ QUICK = SearchSettings(
 )
 
 
-def found_in(image: np.ndarray, points: Points, start: np.ndarray, **options: Any) -> Found:
+def found_in(image: np.ndarray, points: Points, start: np.ndarray, **options: Any) -> PoseCandidates:
     """Search with quick settings."""
     valid = np.ones(image.shape, dtype=bool)
     view = View(vessel_channels(image, valid), valid, CARM)

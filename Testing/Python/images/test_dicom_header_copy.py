@@ -19,14 +19,14 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.images.dicom.header import open_header
-from DeepIterRegLib.images.dicom.kept import KEPT, keep_header, kept_header, stored_from_itk
+from DeepIterRegLib.images.dicom.header_copy import KEPT, copied_header, copy_header, stored_from_itk
 from DeepIterRegLib.images.dicom.pixels import decode
 from DeepIterRegLib.images.dicom.reader import angiogram_of_stored
 
 
 def from_kept(path: Path, options: GeometryOptions = TYPED) -> Angiogram:
     header = open_header(path)
-    return angiogram_of_stored(decode(header), kept_header(keep_header(header)), options, SubtractionSettings())
+    return angiogram_of_stored(decode(header), copied_header(copy_header(header)), options, SubtractionSettings())
 
 
 def same(a: Angiogram, b: Angiogram) -> None:
@@ -112,7 +112,7 @@ def test_enhanced_object_keeps_its_functional_groups_and_loses_its_dates(tmp_pat
     run = from_kept(path, GeometryOptions())
     same(run, read_angiogram(path))
     np.testing.assert_allclose(run.frame_times_s, np.arange(5))
-    assert "2019" not in keep_header(open_header(path))
+    assert "2019" not in copy_header(open_header(path))
 
 
 def test_phantom_run(patient_folder: Path) -> None:
@@ -133,7 +133,7 @@ def test_no_identity_is_kept(tmp_path: Path) -> None:
         request.RequestedProcedureDescription, request.CodeValue = "SECRET", "SECRET"
         ds.RequestAttributesSequence = Sequence([request])
 
-    text = keep_header(open_header(written(tmp_path / "run.dcm", name)))
+    text = copy_header(open_header(written(tmp_path / "run.dcm", name)))
     assert "SECRET" not in text
     assert "2019" not in text
     assert "1950" not in text
@@ -166,4 +166,4 @@ def test_what_itk_reads_is_turned_back_into_stored_values(
 
 def test_spoilt_text_is_refused_in_a_sentence() -> None:
     with pytest.raises(InputError, match="load the XA file again"):
-        kept_header("{spoilt")
+        copied_header("{spoilt")

@@ -58,7 +58,7 @@ KEPT = frozenset(
 )
 
 
-def keep_header(header: Header) -> str:
+def copy_header(header: Header) -> str:
     """JSON of the `KEPT` tags. Dates of frames become the milliseconds between them."""
     kept = _kept(header.dataset)
     if is_lossy(header):
@@ -74,13 +74,13 @@ def keep_header(header: Header) -> str:
     return json.dumps(kept.to_json_dict(suppress_invalid_tags=True), separators=(",", ":"))
 
 
-def kept_header(text: str) -> Header:
-    """Inverse of `keep_header`.
+def copied_header(text: str) -> Header:
+    """Inverse of `copy_header`.
 
     Raises
     ------
     InputError
-        The text is not what `keep_header` writes.
+        The text is not what `copy_header` writes.
     """
     try:
         dataset = Dataset.from_json(json.loads(text))

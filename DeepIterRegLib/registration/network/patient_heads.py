@@ -15,7 +15,7 @@ from DeepIterRegLib.registration.vessels.points import local_radius_mm
 from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 
 PIECE_MM = 12.0
-MOST_POINTS = 40000
+MAX_POINTS = 40000
 # A run of one side shows little of the other: contrast falls to 1 / e so far beyond the midline.
 FADE_MM = 25.0
 
@@ -42,7 +42,7 @@ def head_of_patient(path: Path) -> HeadPoints:
 
 
 def _head(mask: Volume, voxels: np.ndarray) -> HeadPoints:
-    every = max(1, len(voxels) // MOST_POINTS)
+    every = max(1, len(voxels) // MAX_POINTS)
     position = mask.to_ras(voxels)
     position -= position.mean(axis=0)
     radius = local_radius_mm(position.astype(np.float32), mask.voxel_volume_mm3)[::every]
