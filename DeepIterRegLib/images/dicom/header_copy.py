@@ -15,6 +15,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.dicom.header import Header, functional_groups
 from DeepIterRegLib.images.dicom.pixels import is_lossy
 from DeepIterRegLib.images.dicom.times import stamped_times
+from DeepIterRegLib.images.dicom.vendors import copy_private_values
 
 _GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 _SHADES = tuple(
@@ -32,7 +33,7 @@ _SHADES = tuple(
     )
 )
 # Every tag that this package reads, but for dates, identity and pixels. Nothing else leaves the file.
-KEPT = frozenset(
+COPIED = frozenset(
     (
         *_GROUPS,
         *_SHADES,
@@ -59,19 +60,20 @@ KEPT = frozenset(
 
 
 def copy_header(header: Header) -> str:
-    """JSON of the `KEPT` tags. Dates of frames become the milliseconds between them."""
-    kept = _kept(header.dataset)
+    """JSON of the `COPIED` tags. Dates of frames become the milliseconds between them."""
+    copy = _copy_of(header.dataset)
     if is_lossy(header):
-        kept.LossyImageCompression = "01"
+        copy.LossyImageCompression = "01"
     group = header.number("ShutterOverlayGroup")
     if group:
         for element in header.dataset.group_dataset(int(group)):
-            kept.add(element)
+            copy.add(element)
+    copy_private_values(header.dataset, copy)
     frames = int(header.number("NumberOfFrames") or 1)
     times_s = stamped_times(header, frames) if frames > 1 else None
     if times_s is not None:
-        kept.FrameTimeVector = [0.0, *(float(f"{step:.6g}") for step in np.diff(times_s) * 1000)]
-    return json.dumps(kept.to_json_dict(suppress_invalid_tags=True), separators=(",", ":"))
+        copy.FrameTimeVector = [0.0, *(float(f"{step:.6g}") for step in np.diff(times_s) * 1000)]
+    return json.dumps(copy.to_json_dict(suppress_invalid_tags=True), separators=(",", ":"))
 
 
 def copied_header(text: str) -> Header:
@@ -86,7 +88,7 @@ def copied_header(text: str) -> Header:
         dataset = Dataset.from_json(json.loads(text))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(
-            "The DICOM values kept with the angiogram cannot be read any more; load the XA file again."
+            "The DICOM values stored with the angiogram cannot be read any more; load the XA file again."
         ) from error
     dataset.file_meta = FileMetaDataset()
     dataset.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -113,28 +115,28 @@ def stored_from_itk(values: np.ndarray, header: Header) -> np.ndarray:
     return stored
 
 
-def _kept(dataset: Dataset) -> Dataset:
-    kept = Dataset()
+def _copy_of(dataset: Dataset) -> Dataset:
+    copy = Dataset()
     for element in _readable(dataset):
-        if element.keyword not in KEPT:
+        if element.keyword not in COPIED:
             continue
         if element.VR == "SQ":
-            items = [_kept_anywhere(item) if element.keyword in _GROUPS else _kept(item) for item in element.value]
-            kept.add_new(element.tag, "SQ", items)
+            items = [_copy_of_macros(item) if element.keyword in _GROUPS else _copy_of(item) for item in element.value]
+            copy.add_new(element.tag, "SQ", items)
         else:
-            kept.add(element)
-    return kept
+            copy.add(element)
+    return copy
 
 
-def _kept_anywhere(dataset: Dataset) -> Dataset:
+def _copy_of_macros(dataset: Dataset) -> Dataset:
     """Functional groups nest values in macros, whose own names do not matter."""
-    kept = _kept(dataset)
+    copy = _copy_of(dataset)
     for element in _readable(dataset):
-        if element.VR == "SQ" and element.tag not in kept:
-            items = [item for item in map(_kept_anywhere, element.value) if len(item)]
+        if element.VR == "SQ" and element.tag not in copy:
+            items = [item for item in map(_copy_of_macros, element.value) if len(item)]
             if items:
-                kept.add_new(element.tag, "SQ", items)
-    return kept
+                copy.add_new(element.tag, "SQ", items)
+    return copy
 
 
 def _readable(dataset: Dataset) -> Iterator[DataElement]:

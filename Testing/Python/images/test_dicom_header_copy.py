@@ -1,4 +1,4 @@
-"""The header kept with the images: the run that comes from it is the run that comes from the file, and nobody's name is in it."""
+"""The header copied to the images: the run that comes from it is the run that comes from the file, and nobody's name is in it."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.images.dicom.header import open_header
-from DeepIterRegLib.images.dicom.header_copy import KEPT, copied_header, copy_header, stored_from_itk
+from DeepIterRegLib.images.dicom.header_copy import COPIED, copied_header, copy_header, stored_from_itk
 from DeepIterRegLib.images.dicom.pixels import decode
 from DeepIterRegLib.images.dicom.reader import angiogram_of_stored
 
 
-def from_kept(path: Path, options: GeometryOptions = TYPED) -> Angiogram:
+def from_copy(path: Path, options: GeometryOptions = TYPED) -> Angiogram:
     header = open_header(path)
     return angiogram_of_stored(decode(header), copied_header(copy_header(header)), options, SubtractionSettings())
 
@@ -89,7 +89,7 @@ def test_run_from_the_kept_header_is_the_run_from_the_file(
     tmp_path: Path, change: Callable[[Dataset], None] | None
 ) -> None:
     path = written(tmp_path / "run.dcm", change)
-    same(from_kept(path), read_angiogram(path, TYPED))
+    same(from_copy(path), read_angiogram(path, TYPED))
 
 
 def test_enhanced_object_keeps_its_functional_groups_and_loses_its_dates(tmp_path: Path) -> None:
@@ -109,7 +109,7 @@ def test_enhanced_object_keeps_its_functional_groups_and_loses_its_dates(tmp_pat
         ds.PerFrameFunctionalGroupsSequence = Sequence(frames)
 
     path = written(tmp_path / "run.dcm", enhance)
-    run = from_kept(path, GeometryOptions())
+    run = from_copy(path, GeometryOptions())
     same(run, read_angiogram(path))
     np.testing.assert_allclose(run.frame_times_s, np.arange(5))
     assert "2019" not in copy_header(open_header(path))
@@ -117,12 +117,12 @@ def test_enhanced_object_keeps_its_functional_groups_and_loses_its_dates(tmp_pat
 
 def test_phantom_run(patient_folder: Path) -> None:
     path = patient_folder / "dsa.dcm"
-    same(from_kept(path, GeometryOptions()), read_angiogram(path))
+    same(from_copy(path, GeometryOptions()), read_angiogram(path))
 
 
 def test_real_run() -> None:
     path = shared("xa/xa1_uncompressed.dcm")
-    same(from_kept(path), read_angiogram(path, TYPED))
+    same(from_copy(path), read_angiogram(path, TYPED))
 
 
 def test_no_identity_is_kept(tmp_path: Path) -> None:
@@ -149,7 +149,7 @@ def test_every_tag_that_the_package_reads_is_kept() -> None:
     named = {word for word in re.findall(r'"([A-Z][A-Za-z]+)"', sources) if tag_for_keyword(word)}
     elsewhere = {"PixelData", "FloatPixelData", "DoubleFloatPixelData", "TransferSyntaxUID"}
     dates = {"FrameReferenceDateTime", "FrameAcquisitionDateTime"}
-    assert named - KEPT == elsewhere | dates
+    assert named - COPIED == elsewhere | dates
 
 
 @pytest.mark.parametrize("change", [None, inverted], ids=["plain", "inverted"])
