@@ -1,5 +1,6 @@
 # make demo   a synthetic patient, registered; prints where the report is
 # make test   lint, types and tests: what CI runs
+# make docs   the page of options, from their declarations
 # make bench  the measured figures of the README (an hour or two; interrupted, it goes on where it stopped); options: make bench BENCH='--limit 5'
 # Another torch (CUDA, newer): make TORCH='torch>=2.6' ...   Another Python: make PYTHON=python3.12 ...
 
@@ -12,7 +13,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.deepiterreg-installed
 BENCH_STAMP := $(VENV)/.deepiterreg-bench-installed
 
-.PHONY: demo test lint types bench format clean
+.PHONY: demo test lint types docs bench format clean
 
 demo: $(STAMP)
 	$(BIN)/deepiterreg demo --out out/demo
@@ -26,6 +27,9 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+docs: $(STAMP)
+	$(BIN)/python Testing/Python/options_page.py
 
 bench: $(BENCH_STAMP)
 	$(BIN)/python Testing/Benchmarks/run.py $(BENCH)

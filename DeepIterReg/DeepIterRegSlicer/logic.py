@@ -20,18 +20,21 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
+from DeepIterRegLib.common.options import OPTIONS
+from DeepIterRegLib.common.user_input import frame_numbers
+from DeepIterRegSlicer import wording
+
 # The library's third-party packages may not be installed yet: they are imported where they are used.
 if TYPE_CHECKING:
     from DeepIterRegLib.cases.case import Case, Outcome
+    from DeepIterRegLib.common.options import Device, GeometryOptions, NamedInit, Preset, SubtractionMode
     from DeepIterRegLib.common.progress import Progress
     from DeepIterRegLib.images.angiogram import Angiogram
-    from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings
     from DeepIterRegSlicer.nodes.angiograms import CArmValue
     from DeepIterRegSlicer.scene.prepare import ShownOutcome
     from DeepIterRegSlicer.scene.results import RegistrationNodes
 
 Node = Any  # a vtkMRMLNode
-Init = Literal["radiological", "search", "network", "skull", "auto", "transform", "landmarks"]
 
 
 @dataclass(frozen=True)
@@ -42,17 +45,19 @@ class RegistrationOptions:
     ----------
     geometry
         C-arm values that override the DICOM's; None leaves them.
+    maskFrames
+        Frames without contrast that are subtracted, from 1; None as the file says, else as found.
     subtraction
-        How the run is subtracted; None as its header says.
+        Whether frames are subtracted.
     firstFrame, lastFrame
-        Frames of the run that are used, from 0, both included; None is the last.
+        Frames of the run that are used, from 1, both included; 0 is the last.
     contrastHu
         A vessel of the CTA is at least this much brighter than brain.
     init
         Where to start; None for the preset's own. `transform` needs `initialTransform`, `landmarks` both lists of points.
     weights
         File of the network's weights (.safetensors); empty for those that ship.
-    preset, device, seed
+    preset, device, seed, refineGeometry, betweenRuns
         As on the command line.
     dsa2, geometry2
         Another run of the head as it lay, and what overrides its DICOM's C-arm values: both runs determine the pose.
@@ -67,15 +72,18 @@ class RegistrationOptions:
     """
 
     geometry: GeometryOptions | None = None
-    subtraction: SubtractionSettings | None = None
-    firstFrame: int = 0
-    lastFrame: int | None = None
-    contrastHu: float | None = None
-    init: Init | None = None
+    maskFrames: tuple[int, ...] | None = None
+    subtraction: SubtractionMode = "auto"
+    firstFrame: int = 1
+    lastFrame: int = 0
+    contrastHu: float = OPTIONS["contrast_hu"].default
+    init: NamedInit | Literal["transform", "landmarks"] | None = None
     weights: str = ""
-    preset: str = "default"
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    preset: Preset = "default"
+    device: Device = "auto"
     seed: int = 0
+    refineGeometry: bool = False
+    betweenRuns: bool = False
     dsa2: Node = None
     geometry2: GeometryOptions | None = None
     vessels: Node = None
@@ -90,20 +98,29 @@ class RegistrationOptions:
 def optionsOf(
     parameters: Any, geometry: GeometryOptions | None = None, geometry2: GeometryOptions | None = None
 ) -> RegistrationOptions:
-    """What the panel's parameter node says, whose frames count from 1."""
+    """What the panel's parameter node says.
+
+    :raises InputError: mask frames that are not numbers.
+    """
     p = parameters
+    with wording.panelWords():
+        maskFrames = frame_numbers(p.maskFrames.strip() or None, "mask_frames")
     return RegistrationOptions(
         geometry=geometry,
         dsa2=p.dsa2,
         geometry2=geometry2,
-        firstFrame=p.firstFrame - 1,
-        lastFrame=p.lastFrame - 1 if p.lastFrame else None,
+        maskFrames=None if maskFrames is None else tuple(frame + 1 for frame in maskFrames),
+        subtraction=p.subtraction.value,
+        firstFrame=p.firstFrame,
+        lastFrame=p.lastFrame,
         contrastHu=p.contrastHu,
         init=p.init.value,
         weights=p.networkWeights.strip(),
         preset=p.preset.value,
         device=p.device.value,
         seed=p.seed,
+        refineGeometry=p.refineGeometry,
+        betweenRuns=p.betweenRuns,
         vessels=p.vessels,
         veins=p.veins,
         dsaMask=p.dsaMask,
@@ -149,7 +166,6 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         :return: the browser's proxy volume of a run, or the volume of a single frame.
         :raises InputError: no XA run, or one that cannot be decoded.
         """
-        from DeepIterRegSlicer import wording
         from DeepIterRegSlicer.nodes import loading
 
         with wording.panelWords():
@@ -160,7 +176,6 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
         The first call copies what the DICOM file says to the node, so that a saved scene still has it.
         """
-        from DeepIterRegSlicer import wording
         from DeepIterRegSlicer.nodes import angiograms
 
         with wording.panelWords():
@@ -197,11 +212,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         cta = problems.of(lambda: volumes.ctaSource(ctaNode))
         two = options.dsa2 is not None
         run = problems.of(
-            lambda: angiograms.runSource(
-                dsaNode,
-                options.geometry or angiograms.AS_IN_FILE,
-                options.subtraction or angiograms.USUAL_SUBTRACTION,
-            ),
+            lambda: angiograms.runSource(dsaNode, options.geometry or angiograms.AS_IN_FILE, _subtraction(options)),
             "DSA 1: " if two else "",
         )
         angiogram, carm = run if run is not None else (None, None)
@@ -221,10 +232,9 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         elif options.init == "landmarks" and carm is not None and cta is not None:
             lists = (options.ctaLandmarks, options.dsaLandmarks)
             poses["landmarks"] = problems.of(lambda: landmarks.landmarkSource(*lists, ctaNode, dsaNode, carm))
-        ctaSettings = problems.of(
-            lambda: CtaSegmentation() if options.contrastHu is None else CtaSegmentation(contrast_hu=options.contrastHu)
-        )
-        dsaSettings = problems.of(lambda: DsaSegmentation(first_frame=options.firstFrame, last_frame=options.lastFrame))
+        ctaSettings = problems.of(lambda: CtaSegmentation(contrast_hu=options.contrastHu))
+        last = options.lastFrame - 1 if options.lastFrame else None
+        dsaSettings = problems.of(lambda: DsaSegmentation(first_frame=options.firstFrame - 1, last_frame=last))
         problems.raiseAll()
         return Case(
             cta=cta,
@@ -234,6 +244,8 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
             preset=options.preset,
             device=options.device,
             seed=options.seed,
+            refine_geometry=options.refineGeometry,
+            between_runs=options.betweenRuns,
             cta_segmentation=ctaSettings,
             dsa_segmentation=dsaSettings,
             further=() if second is None else (FurtherView(cast("Callable[[], Angiogram]", second[0])),),
@@ -258,7 +270,6 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         """
         from DeepIterRegLib.cases.case import register_case
         from DeepIterRegLib.common.progress import say_nothing
-        from DeepIterRegSlicer import wording
         from DeepIterRegSlicer.scene import prepare as prepared
 
         report = onProgress or say_nothing
@@ -287,7 +298,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         if (frames.sequenceOf(options.dsa2) or options.dsa2) is (frames.sequenceOf(dsaNode) or dsaNode):
             raise InputError(f"{options.dsa2.GetName()} is the first DSA too; choose another run, or none.")
         geometry = options.geometry2 or angiograms.AS_IN_FILE
-        return angiograms.runSource(options.dsa2, geometry, options.subtraction or angiograms.USUAL_SUBTRACTION)
+        return angiograms.runSource(options.dsa2, geometry, _subtraction(options))
 
     def _initialTransform(self, options: RegistrationOptions) -> Callable[[], Any]:
         from DeepIterRegLib.common.errors import InputError
@@ -296,6 +307,14 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         if options.initialTransform is None:
             raise InputError("No initial transform is selected: choose the linear transform from CTA to C-arm.")
         return transforms.poseSource(options.initialTransform)
+
+
+def _subtraction(options: RegistrationOptions) -> Any:
+    """The library's settings of what is done with the frames."""
+    from DeepIterRegLib.images.subtraction import SubtractionSettings
+
+    frames = None if options.maskFrames is None else tuple(frame - 1 for frame in options.maskFrames)
+    return SubtractionSettings(mask_frames=frames, mode=options.subtraction)
 
 
 class _Problems:
@@ -314,12 +333,13 @@ class _Problems:
         try:
             return make()
         except InputError as error:
-            self.add(*(which + problem for problem in error.problems))
+            from DeepIterRegLib.common.messages import within
+
+            self.add(*(within(problem, which) for problem in error.problems))
             return None
 
     def raiseAll(self) -> None:
         from DeepIterRegLib.common.errors import InputError
-        from DeepIterRegSlicer import wording
 
         if self._found:
-            raise InputError(wording.worded(tuple(self._found)))
+            raise InputError(wording.worded(self._found))

@@ -69,6 +69,18 @@ class Device(enum.Enum):
         return {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("CUDA")}[self.value]
 
 
+class Subtraction(enum.Enum):
+    """What is done with the frames; stored by name."""
+
+    auto = "auto"
+    subtract = "subtract"
+    as_is = "as_is"
+
+    def label(self) -> str:
+        """As the panel shows it."""
+        return {"auto": _("Automatic"), "subtract": _("Subtract"), "as_is": _("Leave as they are")}[self.value]
+
+
 class Comparison(enum.Enum):
     """How run and CTA are compared; stored by name."""
 
@@ -109,6 +121,8 @@ class DeepIterRegParameterNode:
     minComponentVoxels: Annotated[int, WithinRange(0, 100000)] = 1000
     firstFrame: Annotated[int, WithinRange(1, 9999)] = 1
     lastFrame: Annotated[int, WithinRange(0, 9999)] = 0
+    maskFrames: str = ""
+    subtraction: Subtraction = Subtraction.auto
 
     init: Init = Init.auto
     networkWeights: str = ""
@@ -119,6 +133,8 @@ class DeepIterRegParameterNode:
     preset: Preset = Preset.default
     device: Device = Device.auto
     seed: Annotated[int, Minimum(0)] = 0
+    refineGeometry: bool = False
+    betweenRuns: bool = False
 
     result: vtkMRMLLinearTransformNode
     view: View = View.first

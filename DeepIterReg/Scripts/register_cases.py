@@ -45,6 +45,7 @@ def main(argv: list[str]) -> int:
         warnings.simplefilter("ignore")
         logging.disable(logging.WARNING)  # readers quote header values, which may name the patient
     from DeepIterRegLib.common.errors import InputError
+    from DeepIterRegLib.common.messages import Face, word
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -52,8 +53,9 @@ def main(argv: list[str]) -> int:
     try:
         return _register(arguments, stop)
     except InputError as error:
+        face = Face(lambda option: f"--{option}")
         for problem in error.problems:
-            print(f"Error: {problem}", file=sys.stderr, flush=True)
+            print(f"Error: {word(problem, face)}", file=sys.stderr, flush=True)
         return EXIT_INPUT
 
 

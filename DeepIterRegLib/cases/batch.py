@@ -25,16 +25,16 @@ from DeepIterRegLib import __version__
 from DeepIterRegLib.cases.case import Outcome, ShouldStop, register_case
 from DeepIterRegLib.cases.cta_cache import CtaCache, file_state
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files
-from DeepIterRegLib.cases.table import COLUMNS, OF_EACH_DSA, SUMMARY, BatchCase, in_columns
+from DeepIterRegLib.cases.table import FACE, SUMMARY, BatchCase
 from DeepIterRegLib.common.atomic_output import output_file, output_folder
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.common.messages import word
+from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.common.progress import say_nothing
 from DeepIterRegLib.common.workers import Failed, stopping, work_through
-from DeepIterRegLib.images.dicom import GeometryOptions
 from DeepIterRegLib.registration.result import Registration
 from DeepIterRegLib.results.report.outputs import MAX_VIEWS, REGISTRATION_FILES, registration_files, write_registration
 
-COLUMNS |= {f"{name}2": COLUMNS[name] for name in OF_EACH_DSA}
 SCENE, RECORD = "scene.mrb", "case.json"
 CASE_FILES = (*REGISTRATION_FILES, SCENE, RECORD)
 MAY_BE_WRITTEN = (*registration_files(MAX_VIEWS), SCENE, RECORD)
@@ -56,9 +56,6 @@ class CaseResult:
     state: str = ""
     probability: float | None = None
     expected_error_mm: float | None = None
-
-
-# -- the table -------------------------------------------------------------------------------------
 
 
 # -- the cases -------------------------------------------------------------------------------------
@@ -237,7 +234,7 @@ def _remove_leftovers(name: str, out: Path) -> None:
 
 
 def _message(problems: Iterable[str], case: BatchCase) -> str:
-    return " ".join(" ".join(nameless(in_columns(problem), case) for problem in problems).split())
+    return " ".join(" ".join(nameless(word(problem, FACE), case) for problem in problems).split())
 
 
 def _log_fault(error: Exception) -> None:
@@ -247,7 +244,7 @@ def _log_fault(error: Exception) -> None:
 
 
 def _result(case: BatchCase, registration: Registration, seconds: float) -> CaseResult:
-    warnings = " ".join(nameless(in_columns(warning), case) for warning in registration.warnings)
+    warnings = " ".join(nameless(word(warning, FACE), case) for warning in registration.warnings)
     result = CaseResult(case.name, "done", registration.score, registration.mpe_mm_to_reference, seconds, warnings)
     if (sure := registration.confidence) is None:
         return result

@@ -9,11 +9,13 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from DeepIterRegLib.common.errors import Cancelled, InputError
+from DeepIterRegLib.common.messages import within
+from DeepIterRegLib.common.options import Device, NamedInit
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import mpe_mm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
@@ -26,7 +28,7 @@ from DeepIterRegLib.registration.landmarks import (
     landmark_errors,
     landmark_warnings,
 )
-from DeepIterRegLib.registration.result import NamedInit, Registration, content_hash
+from DeepIterRegLib.registration.result import Registration, content_hash
 from DeepIterRegLib.results.report.outputs import MAX_VIEWS
 
 if TYPE_CHECKING:
@@ -34,7 +36,6 @@ if TYPE_CHECKING:
     from DeepIterRegLib.segmentation.dsa import DsaMasks, DsaSegmentation
 
 ShouldStop = Callable[[], bool]
-Device = Literal["auto", "cpu", "cuda"]
 
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -237,7 +238,7 @@ def _read_view(view: FurtherView, name: str) -> tuple[Angiogram, np.ndarray | No
         angiogram = view.angiogram()
         return angiogram, as_dsa_mask(view.dsa_vessels(), angiogram) if view.dsa_vessels else None
     except InputError as error:
-        raise InputError([f"{name}: {problem}" if name else problem for problem in error.problems]) from error
+        raise InputError([within(problem, f"{name}: " if name else "") for problem in error.problems]) from error
 
 
 class _Steps:

@@ -4,67 +4,47 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
+from DeepIterRegLib.cases.case import VOLUME_SUFFIXES, Case, FurtherView, register_case
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.options import (
+    LANDMARKS,
+    NAMED_INITS,
+    Inputs,
+    NamedInit,
+    Refinement,
+    Run,
+    Search,
+    Segmentation,
+)
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry.pose_files import read_pose
-from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, loaded_spacing_mm, read_angiogram
+from DeepIterRegLib.images.dicom import SubtractionSettings, loaded_spacing_mm, read_angiogram
 from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.registration.landmarks import (
     Landmarks,
     PlacedLandmarks,
     read_landmarks,
 )
-from DeepIterRegLib.registration.result import NAMED_INITS, NamedInit, Registration
+from DeepIterRegLib.registration.result import Registration
 from DeepIterRegLib.results.report.outputs import write_registration
 
 if TYPE_CHECKING:
     from DeepIterRegLib.cases.cta_cache import CtaCache
-from DeepIterRegLib.cases.case import VOLUME_SUFFIXES, Case, Device, FurtherView, register_case
-from DeepIterRegLib.images.subtraction import SubtractionMode
-
-LANDMARKS = "landmarks"  # as --init
 
 
-@dataclass(frozen=True)
-class FurtherRun:
-    """Another DSA of a job: a view of the head as it lay in the first. The fields are those of `RegisterJob`."""
+@dataclass(frozen=True, kw_only=True)
+class RegisterJob(Inputs, Run, Segmentation, Search, Refinement):
+    """One registration of files: what was chosen for each option, and the further runs."""
 
-    dsa: Path
-    geometry: GeometryOptions = field(default_factory=GeometryOptions)
-    dsa_mask: Path | None = None
-    mask_frames: tuple[int, ...] | None = None
-
-
-@dataclass(frozen=True)
-class RegisterJob:
-    """One registration of files; the fields are the options of `deepiterreg register`."""
-
-    cta: Path
-    dsa: Path
-    geometry: GeometryOptions = field(default_factory=GeometryOptions)
-    init: str | None = None
-    preset: str = "default"
-    cta_mask: Path | None = None
-    cta_vein_mask: Path | None = None
-    dsa_mask: Path | None = None
-    reference: Path | None = None
-    mask_frames: tuple[int, ...] | None = None
-    subtraction: SubtractionMode = "auto"
-    device: Device = "auto"
-    seed: int = 0
-    weights: Path | None = None
-    further: tuple[FurtherRun, ...] = ()
-    landmarks: Path | None = None
-    dsa_landmarks: Path | None = None
-    refine_geometry: bool = False
-    between_runs: bool = False
+    further: tuple[Run, ...] = ()
 
 
 def register_files(
@@ -88,16 +68,23 @@ def register_files(
 
 def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
     """The case whose parts are read from the files of a job when `register_case` asks for them, or come from `ctas`."""
+    from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
+    from DeepIterRegLib.segmentation.dsa import DsaSegmentation
+
     if job.init == LANDMARKS and job.landmarks is None:
-        raise InputError("--init is landmarks, but there are none: give a table with --landmarks.")
+        raise InputError(Message("The start is landmarks, but there are none", give=("landmarks",)))
     if job.dsa_landmarks is not None and job.landmarks is None:
         raise InputError(
-            "--dsa-landmarks are one end of pairs: give the points on the CTA with --landmarks (.mrk.json)."
+            Message(
+                "These points are one end of pairs; those on the CTA are missing",
+                at="dsa_landmarks",
+                give=("landmarks",),
+            )
         )
     init = None if job.init == LANDMARKS else job.init
     from_file = init is not None and init not in NAMED_INITS
 
-    def view(run: RegisterJob | FurtherRun) -> FurtherView:
+    def view(run: Run) -> FurtherView:
         subtraction = SubtractionSettings(mask_frames=run.mask_frames, mode=job.subtraction)
         return FurtherView(
             partial(read_angiogram, run.dsa, run.geometry, subtraction),
@@ -114,6 +101,10 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
         device=job.device,
         seed=job.seed,
         weights=str(job.weights or ""),
+        cta_segmentation=CtaSegmentation(contrast_hu=job.contrast_hu),
+        dsa_segmentation=DsaSegmentation(
+            first_frame=job.first_frame - 1, last_frame=job.last_frame - 1 if job.last_frame else None
+        ),
         cta_vessels=partial(load_volume, job.cta_mask) if job.cta_mask else None,
         cta_veins=partial(load_volume, job.cta_vein_mask) if job.cta_vein_mask else None,
         dsa_vessels=first.dsa_vessels,
@@ -127,7 +118,7 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
 
 
 def _read_landmarks(path: Path, dsa_path: Path | None, dsa: Path) -> Landmarks | PlacedLandmarks:
-    """Points placed on the DSA lie where its file's own spacing put it, not one given by --pixel-spacing."""
+    """Points placed on the DSA lie where its file's own spacing put it, not one that was typed."""
     spacing_mm = None
     if dsa_path is not None:
         with suppress(InputError):  # said where the DSA itself is read

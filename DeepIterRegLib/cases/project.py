@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.pose import radiological
@@ -80,7 +81,9 @@ def roadmap_file(
     from DeepIterRegLib.results.roadmap.files import parse_items, things_of
 
     if pose_path is None:
-        raise InputError("Nothing says where the head stood: give --pose (ctaToCarm.tfm or registration.json).")
+        raise InputError(
+            Message("Nothing says where the head stood (ctaToCarm.tfm or registration.json)", give=("pose",))
+        )
     parsed = parse_items(items)
     cta_to_carm = read_pose(pose_path)
     on_progress("Read DSA", 0.0)
@@ -92,8 +95,11 @@ def roadmap_file(
     else:
         carm = _view(None, geometry, size)
     if frame is not None and (run is None or not 0 <= frame < len(run.frames)):
-        held = f"the DSA has {len(run.frames)}" if run is not None else "there is no DSA: give --like"
-        raise InputError(f"Frame {frame + 1} is asked for, but {held}.")
+        if run is None:
+            raise InputError(
+                Message(f"Frame {frame + 1} is asked for, but there is no DSA", at="frame", give=("like",))
+            )
+        raise InputError(Message(f"Frame {frame + 1} is asked for, but the DSA has {len(run.frames)}", at="frame"))
     on_progress("Read items", 0.0)
     things = things_of(parsed)
     on_progress("Draw", 0.0)
@@ -145,15 +151,10 @@ def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | 
         carm = read_angiogram(like, geometry).carm
         return carm if size is None else carm.resampled(*size)
     if size is None:
-        raise InputError(
-            "Nothing says how large the image is: give --like DSA, or --size ROWS,COLUMNS with the geometry options."
-        )
-    from pydicom import Dataset
-
+        raise InputError(Message("Nothing says how large the image is", give=("like", "size")))
     from DeepIterRegLib.images.dicom.geometry_tags import read_carm
-    from DeepIterRegLib.images.dicom.header import Header
 
-    carm, _ = read_carm(Header(Dataset(), {}), *size, geometry)  # a file without tags: options alone
+    carm, _ = read_carm(None, *size, geometry)
     return carm
 
 

@@ -15,7 +15,7 @@ from DeepIterRegLib.images.files import load_volume, save_volume
 
 if TYPE_CHECKING:
     pass
-from DeepIterRegLib.images.subtraction import SubtractionMode
+from DeepIterRegLib.common.options import SubtractionMode
 
 CTA_MASK_FILES = ("vessels.nii.gz", "veins.nii.gz")
 DSA_MASK_FILES = (

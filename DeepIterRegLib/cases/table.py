@@ -5,72 +5,28 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from pathlib import Path
-from typing import cast, get_args
+from typing import Any
 
-from DeepIterRegLib.cases.case import Device
-from DeepIterRegLib.cases.files import LANDMARKS, FurtherRun, RegisterJob
+from DeepIterRegLib.cases.files import RegisterJob
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.user_input import csv_lines, frame_numbers, matrix_file, numbers
-from DeepIterRegLib.images.dicom import GeometryOptions
-from DeepIterRegLib.images.subtraction import SubtractionMode
-from DeepIterRegLib.registration.result import NAMED_INITS
+from DeepIterRegLib.common.messages import Face, Message, within, word
+from DeepIterRegLib.common.option import value_of
+from DeepIterRegLib.common.options import EACH, OPTIONS, Device, GeometryOptions, Run
+from DeepIterRegLib.common.user_input import csv_lines
 
-COLUMNS = {
-    "name": "of the case and its folder: letters, digits, space, dot, dash, underscore",
-    "cta": "file, or folder of a DICOM series",
-    "dsa": "XA file, or an image with geometry in this table",
-    "dsa2": "another view of the head as it lay, registered together with the first; columns ending in 2 are of it",
-    "cta_mask": "vessels of the CTA",
-    "cta_vein_mask": "veins of the CTA, added to the vessels",
-    "dsa_mask": "vessels of the DSA",
-    "landmarks": "table of paired points, the start unless init is given",
-    "dsa_landmarks": "the points on the DSA where landmarks is a point list (.mrk.json)",
-    "reference": "true pose, to measure the error against",
-    "init": "radiological, search, network, skull, auto, landmarks, or a pose file",
-    "preset": "default or paper",
-    "seed": "whole number from 0",
-    "refine_geometry": "yes: correct angles, SID and principal point, a little",
-    "between_runs": "yes: the head moved between the runs, a little",
-    "mask_frames": "frames without contrast, from 1",
-    "subtraction": "auto, subtract or as_is",
-    "primary_angle": "deg, LAO positive",
-    "secondary_angle": "deg, cranial positive",
-    "sid": "source to detector, mm",
-    "sod": "source to isocentre, mm",
-    "pixel_spacing": "on the detector, mm: one number, or rows,columns",
-    "principal_point": "column,row, px",
-    "projection_matrix": "text file, 3 rows of 4: RAS mm to column, row",
+NAME = "name"  # of the case; what else stands in the table are the options, by their ids
+SECOND = "2"  # ends the columns of the second DSA
+COLUMNS: dict[str, str] = {
+    NAME: "of the case and its folder: letters, digits, space, dot, dash, underscore",
+    **{name: option.help for name, option in OPTIONS.items()},
+    f"dsa{SECOND}": "another view of the head as it lay, registered together with the first",
+    **{f"{name}{SECOND}": f"{OPTIONS[name].help} Of the second DSA." for name in EACH},
 }
-OF_EACH_DSA = (
-    "dsa_mask",
-    "mask_frames",
-    "primary_angle",
-    "secondary_angle",
-    "sid",
-    "sod",
-    "pixel_spacing",
-    "principal_point",
-    "projection_matrix",
-)
-REQUIRED = ("name", "cta", "dsa")
-PATHS = (
-    "cta",
-    "dsa",
-    "dsa2",
-    "cta_mask",
-    "cta_vein_mask",
-    "dsa_mask",
-    "dsa_mask2",
-    "landmarks",
-    "dsa_landmarks",
-    "reference",
-    "projection_matrix",
-    "projection_matrix2",
-)
-PRESETS = ("default", "paper")
+REQUIRED = (NAME, "cta", "dsa")
+FACE = Face(lambda option: f"column {option}" if option in COLUMNS else "", "Fill {name}.", "Fill {name} with {value}.")
 SUMMARY = "summary.csv"
 
 
@@ -132,7 +88,7 @@ def read_cases(table: Path, device: Device = "auto") -> list[BatchCase]:
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str], list[str]]]:
     """Line number, filled cells and problems of each row that is not empty."""
-    reader = csv_lines(table, "Table", "give a CSV file with --cases")
+    reader = csv_lines(table, "Table", "a CSV file is needed")
     header = [name.strip().lower() for name in next(reader, [])]
     problems = _header_problems(header)
     rows: list[tuple[int, dict[str, str], list[str]]] = []
@@ -178,113 +134,66 @@ class _Row:
         self._line, self._cells, self._folder = line, cells, folder
 
     def case(self, device: Device) -> BatchCase:
-        init = self._cells.get("init")
-        paths = {column: self._folder / self._cells[column] for column in PATHS if column in self._cells}
-        if init is not None and init not in (*NAMED_INITS, LANDMARKS):
-            paths["init"] = self._folder / init
-        job = RegisterJob(
-            cta=paths.get("cta", Path()),
-            dsa=paths.get("dsa", Path()),
-            init=str(paths["init"]) if "init" in paths else init,
-            preset=self._choice("preset", PRESETS, "default"),
-            cta_mask=paths.get("cta_mask"),
-            cta_vein_mask=paths.get("cta_vein_mask"),
-            dsa_mask=paths.get("dsa_mask"),
-            landmarks=paths.get("landmarks"),
-            dsa_landmarks=paths.get("dsa_landmarks"),
-            reference=paths.get("reference"),
-            subtraction=cast(SubtractionMode, self._choice("subtraction", get_args(SubtractionMode), "auto")),
-            device=device,
-            seed=self._seed(),
-            refine_geometry=self._choice("refine_geometry", ("no", "yes"), "no") == "yes",
-            between_runs=self._choice("between_runs", ("no", "yes"), "no") == "yes",
-        )
-        name = self._name()
-        with self._gathered():
-            job = replace(job, mask_frames=frame_numbers(self._cells.get("mask_frames"), self._at("mask_frames")))
-        with self._gathered():
-            job = replace(job, geometry=self._geometry(paths.get("projection_matrix")))
-        job = replace(job, further=self._further(paths))
+        """The case of the row; `device` where the row names none."""
+        further: tuple[Run, ...] = ()
+        if f"dsa{SECOND}" in self._cells:
+            further = (Run(**self._values(Run, SECOND), geometry=self._geometry(SECOND)),)
+        else:
+            for name in EACH:
+                if f"{name}{SECOND}" in self._cells:
+                    self._add(Message(f"It is filled, but column dsa{SECOND} is empty", at=f"{name}{SECOND}"))
+        values = {"device": device, **self._values(RegisterJob)}
+        job = RegisterJob(**values, geometry=self._geometry(), further=further)
         for column in REQUIRED[1:]:
             if column not in self._cells:
-                self.problems.append(f"{self._at(column)} is empty: {COLUMNS[column]}.")
-        return BatchCase(name, job, paths, line=self._line)
+                self._add(Message(f"It is empty. What belongs there: {COLUMNS[column]}", at=column))
+        return BatchCase(self._name(), job, self._paths(), line=self._line)
 
     def _name(self) -> str:
-        name = self._cells.get("name", "")
+        name = self._cells.get(NAME, "")
         if not name:
-            self.problems.append(f"{self._at('name')} is empty: {COLUMNS['name']}.")
+            self._add(Message(f"It is empty. What belongs there: {COLUMNS[NAME]}", at=NAME))
         elif not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9_-])?", name) or name.lower() == SUMMARY:
-            self.problems.append(f'{self._at("name")}: "{name}" cannot be the name of a folder: {COLUMNS["name"]}.')
+            self._add(Message(f'"{name}" cannot be the name of a folder: {COLUMNS[NAME]}', at=NAME))
         return name
 
-    def _choice(self, column: str, known: tuple[str, ...], usual: str) -> str:
-        value = self._cells.get(column, usual)
-        if value not in known:
-            self.problems.append(f'{self._at(column)}: "{value}" is not one of {", ".join(known)}.')
-            return usual
-        return value
-
-    def _seed(self) -> int:
-        value = self._cells.get("seed", "0")
-        if not value.isdecimal():
-            self.problems.append(f'{self._at("seed")}: "{value}" is not a whole number from 0.')
-            return 0
-        return int(value)
-
-    def _further(self, paths: dict[str, Path]) -> tuple[FurtherRun, ...]:
-        """The second view, if there is one."""
-        if "dsa2" not in self._cells:
-            for column in (f"{name}2" for name in OF_EACH_DSA if f"{name}2" in self._cells):
-                self.problems.append(f"{self._at(column)} is filled, but column dsa2 is empty: {COLUMNS['dsa2']}.")
-            return ()
-        run = FurtherRun(paths["dsa2"], dsa_mask=paths.get("dsa_mask2"))
+    def _geometry(self, ending: str = "") -> GeometryOptions:
+        values = self._values(GeometryOptions, ending)
         with self._gathered():
-            run = replace(run, mask_frames=frame_numbers(self._cells.get("mask_frames2"), self._at("mask_frames2")))
-        with self._gathered():
-            run = replace(run, geometry=self._geometry(paths.get("projection_matrix2"), "2"))
-        return (run,)
+            return GeometryOptions(**values)
+        return GeometryOptions()
 
-    def _geometry(self, matrix: Path | None, ending: str = "") -> GeometryOptions:
-        spacing, point = self._numbers("pixel_spacing" + ending, 1, 2), self._numbers("principal_point" + ending, 2)
-        return GeometryOptions(
-            primary_angle_deg=self._number("primary_angle" + ending),
-            secondary_angle_deg=self._number("secondary_angle" + ending),
-            sid_mm=self._number("sid" + ending),
-            sod_mm=self._number("sod" + ending),
-            pixel_spacing_mm=(spacing[0], spacing[-1]) if spacing else None,
-            principal_point_px=(point[0], point[1]) if point else None,
-            projection_matrix=None
-            if matrix is None
-            else matrix_file(matrix, self._at("projection_matrix" + ending) + ":"),
-        )
+    def _values(self, group: type, ending: str = "") -> dict[str, Any]:
+        """What the row says for the fields of a group; what is wrong is kept."""
+        values = {}
+        for member in fields(group):
+            option = member.metadata.get("option")
+            if option is not None and (text := self._cells.get(option.name + ending)):
+                with self._gathered():
+                    values[member.name] = value_of(option, text, self._folder, option.name + ending)
+        return values
 
-    def _number(self, column: str) -> float | None:
-        values = self._numbers(column, 1)
-        return values[0] if values else None
-
-    def _numbers(self, column: str, *counts: int) -> list[float]:
-        with self._gathered():
-            return numbers(self._cells.get(column), self._at(column), counts)
-        return []
+    def _paths(self) -> dict[str, Path]:
+        """Column to path, of every path in the row."""
+        paths = {}
+        for column, text in self._cells.items():
+            option = OPTIONS.get(column, OPTIONS.get(column.removesuffix(SECOND)))
+            if option is None or option.kind not in ("file", "matrix file", "start"):
+                continue
+            if option.kind != "start" or option.old_choices.get(text, text) not in option.choices:
+                paths[column] = self._folder / text
+        return paths
 
     @contextmanager
     def _gathered(self) -> Iterator[None]:
         try:
             yield
         except InputError as error:
-            at = f"Row {self._line}"
             for problem in error.problems:
-                self.problems.append(problem if problem.startswith(at) else f"{at}: {in_columns(problem)}")
+                self._add(problem)
 
-    def _at(self, column: str) -> str:
-        return f"Row {self._line}, column {column}"
-
-
-def in_columns(text: str) -> str:
-    """A message with the command line's options named as columns of the table."""
-    options = {"--" + column.replace("_", "-"): f"column {column}" for column in COLUMNS}
-    return re.sub(r"--[a-z]+(-[a-z]+)*", lambda found: options.get(found.group(), found.group()), text)
+    def _add(self, problem: str) -> None:
+        self.problems.append(word(within(problem, f"Row {self._line}, "), FACE))
 
 
 def missing_paths(cases: Iterable[BatchCase]) -> list[str]:

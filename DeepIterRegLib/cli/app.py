@@ -18,6 +18,7 @@ import typer
 
 from DeepIterRegLib import __version__
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.common.messages import word
 
 if TYPE_CHECKING:
     from DeepIterRegLib.common.progress import Progress
@@ -89,7 +90,7 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
         except InputError as error:
             fail(EXIT_INPUT, *error.problems)
         except RegistrationError as error:
-            fail(EXIT_REGISTRATION, str(error))
+            fail(EXIT_REGISTRATION, *error.args)
         except (Interrupted, KeyboardInterrupt, Cancelled):
             fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
         except MemoryError:
@@ -131,8 +132,10 @@ def asked_to_stop() -> Iterator[threading.Event]:
 
 def fail(code: int, *problems: str) -> None:
     """Say each problem on stderr and leave with the exit code."""
+    from DeepIterRegLib.cli.options import FACE
+
     for problem in problems:
-        typer.secho(f"Error: {' '.join(problem.split())}", err=True, fg=typer.colors.RED)
+        typer.secho(f"Error: {' '.join(word(problem, FACE).split())}", err=True, fg=typer.colors.RED)
     raise typer.Exit(code)
 
 

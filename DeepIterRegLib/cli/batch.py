@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,7 +17,7 @@ from DeepIterRegLib.cli.app import (
     command,
     fail,
 )
-from DeepIterRegLib.cli.options import Device, DeviceOption, Quiet, Scheduler, Workers
+from DeepIterRegLib.cli.options import Quiet, Scheduler, Workers, takes
 
 
 @app.command(
@@ -25,11 +25,13 @@ from DeepIterRegLib.cli.options import Device, DeviceOption, Quiet, Scheduler, W
     "3 a case failed, 130 cancelled."
 )
 @command
+@takes("device")
 def batch(
     cases: Annotated[
         Path,
         typer.Option(
-            help="CSV file, a row a case: name, cta, dsa, and any option of register with _ for -.", show_default=False
+            help="CSV file, a row a case: name, cta, dsa, and any option of register with _ for -. Empty: the default.",
+            show_default=False,
         ),
     ],
     out: Annotated[
@@ -37,8 +39,8 @@ def batch(
     ],
     workers: Workers = 1,
     scheduler: Scheduler = "",
-    device: DeviceOption = Device.auto,
     quiet: Quiet = False,
+    **typed: Any,
 ) -> None:
     """Register many cases from a table, the one of the Slicer batch; here without its scenes.
 
@@ -60,7 +62,7 @@ def batch(
         if not quiet:
             typer.echo(line)
 
-    table = read_cases(cases, device.value)
+    table = read_cases(cases, typed["device"].value)
     for sentence in missing_paths(table):
         typer.secho(f"Warning: {sentence}", err=True, fg=typer.colors.YELLOW)
     with asked_to_stop() as stop:

@@ -4,108 +4,57 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from DeepIterRegLib.cli.app import EXIT_CANCELLED, NOTICE, Interrupted, app, command, fail, progress
 from DeepIterRegLib.cli.options import (
+    FACE,
     CtaFile,
-    CtaMask,
-    Device,
-    DeviceOption,
     DsaFiles,
-    EachDsaMask,
-    EachMaskFrames,
-    EachPixelSpacing,
-    EachPrimaryAngle,
-    EachPrincipalPoint,
-    EachProjectionMatrix,
-    EachSecondaryAngle,
-    EachSid,
-    EachSod,
-    Gathered,
     Json,
-    Kind,
-    MaskFrames,
     OutFolder,
     Overwrite,
-    PixelSpacing,
-    Preset,
-    PrimaryAngle,
-    PrincipalPoint,
-    ProjectionMatrix,
     Quiet,
-    SecondaryAngle,
-    Sid,
-    Sod,
-    Subtraction,
-    SubtractionOption,
-    geometry_options,
+    job_of,
+    takes,
+    values_of,
 )
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message, word
+from DeepIterRegLib.common.option import options_of
+from DeepIterRegLib.common.options import OPTIONS, GeometryOptions, Run, Segmentation
 
 if TYPE_CHECKING:
     from DeepIterRegLib.registration.result import Registration
 
 
+class Kind(StrEnum):
+    """What a file holds."""
+
+    auto = "auto"
+    cta = "cta"
+    dsa = "dsa"
+
+
+OF_REGISTER = tuple(name for name in OPTIONS if name not in ("cta", "dsa"))
+OF_GEOMETRY = tuple(options_of(GeometryOptions))
+
+
 @app.command()
 @command
+@takes(*OF_REGISTER, each=True)
 def register(
     cta: CtaFile,
     dsa: DsaFiles,
     out: OutFolder,
-    init: Annotated[
-        str | None,
-        typer.Option(
-            metavar="radiological|search|network|skull|auto|landmarks|FILE",
-            help="Where to start; skull: the skull in the mask frame; auto: skull, search, network; FILE: a pose (.tfm, .h5, .json). "
-            "Default: auto (paper: radiological).",
-        ),
-    ] = None,
-    weights: Annotated[
-        Path | None,
-        typer.Option(help="Of the network (.safetensors), fine-tuned ones for example; else those that ship."),
-    ] = None,
-    landmarks: Annotated[
-        Path | None,
-        typer.Option(
-            help="Paired points (CSV: name,x,y,z,column,row; RAS mm of the CTA, px of the DSA). The start unless --init is given; "
-            "their errors at the result are reported. Or a point list of 3D Slicer (.mrk.json) on the CTA."
-        ),
-    ] = None,
-    dsa_landmarks: Annotated[
-        Path | None, typer.Option(help="The same points on the DSA, in the same order: a point list of 3D Slicer.")
-    ] = None,
-    preset: Annotated[Preset, typer.Option(help="paper: as published, ray cast, minutes.")] = Preset.default,
-    cta_mask: CtaMask = None,
-    cta_vein_mask: Annotated[
-        Path | None, typer.Option("--cta-vein-mask", help="Veins of the CTA, added to the vessels.")
-    ] = None,
-    dsa_mask: EachDsaMask = None,
-    reference: Annotated[Path | None, typer.Option(help="True pose, to print the error against it.")] = None,
-    refine_geometry: Annotated[
-        bool,
-        typer.Option("--refine-geometry", help="Correct angles, SID and principal point, a little; says by how much."),
-    ] = False,
-    between_runs: Annotated[
-        bool, typer.Option("--between-runs", help="Several DSAs: the head moved between them, a little; says how far.")
-    ] = False,
-    mask_frames: EachMaskFrames = None,
-    subtraction: SubtractionOption = Subtraction.auto,
-    device: DeviceOption = Device.auto,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same pose.")] = 0,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
-    primary_angle: EachPrimaryAngle = None,
-    secondary_angle: EachSecondaryAngle = None,
-    sid: EachSid = None,
-    sod: EachSod = None,
-    pixel_spacing: EachPixelSpacing = None,
-    principal_point: EachPrincipalPoint = None,
-    projection_matrix: EachProjectionMatrix = None,
+    **typed: Any,
 ) -> None:
     """Find the pose that lays the CTA's vessels over the DSA.
 
@@ -130,59 +79,20 @@ def register(
 
       deepiterreg register cta.nrrd run.dcm --out result --preset paper --json > result.json
     """
-    from DeepIterRegLib.cases.files import FurtherRun, RegisterJob, register_files
+    from DeepIterRegLib.cases.files import register_files
     from DeepIterRegLib.common.atomic_output import output_folder
-    from DeepIterRegLib.common.user_input import frame_numbers
     from DeepIterRegLib.results.report.outputs import MAX_VIEWS, registration_files
 
-    typed = Gathered(len(dsa))
-    columns = zip(
-        typed.each(primary_angle, "--primary-angle", for_all=False),
-        typed.each(secondary_angle, "--secondary-angle"),
-        typed.each(sid, "--sid"),
-        typed.each(sod, "--sod"),
-        typed.each(pixel_spacing, "--pixel-spacing"),
-        typed.each(principal_point, "--principal-point"),
-        typed.each(projection_matrix, "--projection-matrix", for_all=False),
-        strict=True,
-    )
-    masks = typed.each(dsa_mask, "--dsa-mask", for_all=False)
-    frames = typed.each(mask_frames, "--mask-frames")
-    typed.raise_problems()
-    first, *further = (
-        FurtherRun(file, geometry_options(*values), mask, frame_numbers(numbers, "--mask-frames"))
-        for file, values, mask, numbers in zip(dsa, columns, masks, frames, strict=True)
-    )
-    job = RegisterJob(
-        cta=cta,
-        dsa=first.dsa,
-        geometry=first.geometry,
-        init=init,
-        weights=weights,
-        landmarks=landmarks,
-        dsa_landmarks=dsa_landmarks,
-        preset=preset.value,
-        cta_mask=cta_mask,
-        cta_vein_mask=cta_vein_mask,
-        dsa_mask=first.dsa_mask,
-        reference=reference,
-        mask_frames=first.mask_frames,
-        subtraction=subtraction.value,
-        device=device.value,
-        seed=seed,
-        further=tuple(further),
-        refine_geometry=refine_geometry,
-        between_runs=between_runs,
-    )
-    names = registration_files(MAX_VIEWS)
+    job = job_of(cta, dsa, typed)
     told: list[str] = []
-    with output_folder(out, names, overwrite=overwrite) as folder, progress(quiet) as report:
+    with output_folder(out, registration_files(MAX_VIEWS), overwrite=overwrite) as folder, progress(quiet) as report:
         registration = register_files(job, folder, report, lambda text: _warn(text, told))
     _tell(registration, out, as_json, quiet, told)
 
 
 @app.command()
 @command
+@takes("cta_mask", "mask_frames", "subtraction", *OF_GEOMETRY)
 def segment(
     file: Annotated[Path, typer.Argument(help="A CTA (volume) or a DSA (XA file).", show_default=False)],
     out: OutFolder,
@@ -193,19 +103,10 @@ def segment(
     min_component: Annotated[
         int, typer.Option("--vein-min-component", min=1, help="CTA veins: smallest component kept, voxels.")
     ] = 1000,
-    cta_mask: CtaMask = None,
-    mask_frames: MaskFrames = None,
-    subtraction: SubtractionOption = Subtraction.auto,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
-    primary_angle: PrimaryAngle = None,
-    secondary_angle: SecondaryAngle = None,
-    sid: Sid = None,
-    sod: Sod = None,
-    pixel_spacing: PixelSpacing = None,
-    principal_point: PrincipalPoint = None,
-    projection_matrix: ProjectionMatrix = None,
+    **typed: Any,
 ) -> None:
     """Write vessel masks as NIfTI on the grid of the source.
 
@@ -220,20 +121,16 @@ def segment(
     from DeepIterRegLib.cases.files import is_angiogram
     from DeepIterRegLib.cases.segment import CTA_MASK_FILES, DSA_MASK_FILES, segment_cta_file, segment_dsa_file
     from DeepIterRegLib.common.atomic_output import output_folder
-    from DeepIterRegLib.common.user_input import frame_numbers
 
     dsa = kind is Kind.dsa or (kind is Kind.auto and is_angiogram(file))
     names = DSA_MASK_FILES if dsa else CTA_MASK_FILES
     with output_folder(out, names, overwrite=overwrite) as folder, progress(quiet) as report:
         if dsa:
-            geometry = geometry_options(
-                primary_angle, secondary_angle, sid, sod, pixel_spacing, principal_point, projection_matrix
-            )
-            counts = segment_dsa_file(
-                file, geometry, frame_numbers(mask_frames, "--mask-frames"), subtraction.value, folder, report
-            )
+            geometry = GeometryOptions(**values_of(GeometryOptions, typed))
+            run, how = values_of(Run, typed), values_of(Segmentation, typed)
+            counts = segment_dsa_file(file, geometry, run.get("mask_frames"), how["subtraction"], folder, report)
         else:
-            counts = segment_cta_file(file, cta_mask, opening_radius, min_component, folder, report)
+            counts = segment_cta_file(file, typed["cta_mask"], opening_radius, min_component, folder, report)
     if as_json:
         typer.echo(json.dumps({"folder": str(out), "set": counts}, indent=2))
     elif not quiet:
@@ -244,6 +141,7 @@ def segment(
 
 @app.command()
 @command
+@takes("device", *OF_GEOMETRY)
 def project(
     volume: Annotated[
         Path | None, typer.Argument(help="CTA in HU, or a mask; not with --item.", show_default=False)
@@ -271,15 +169,8 @@ def project(
     layer: Annotated[Path | None, typer.Option(help="Also write the items alone, transparent, to this PNG.")] = None,
     size: Annotated[str | None, typer.Option(metavar="ROWS,COLUMNS", help="Size of the image; else the DSA's.")] = None,
     overwrite: Overwrite = False,
-    device: DeviceOption = Device.auto,
     quiet: Quiet = False,
-    primary_angle: PrimaryAngle = None,
-    secondary_angle: SecondaryAngle = None,
-    sid: Sid = None,
-    sod: Sod = None,
-    pixel_spacing: PixelSpacing = None,
-    principal_point: PrincipalPoint = None,
-    projection_matrix: ProjectionMatrix = None,
+    **typed: Any,
 ) -> None:
     """Project a CTA or a mask at a pose: a digitally reconstructed radiograph. Or 3D things over the DSA: a roadmap.
 
@@ -300,19 +191,19 @@ def project(
     from DeepIterRegLib.common.user_input import numbers
 
     if (volume is None) == (not item):
-        raise InputError("Give either a volume to project, or one --item or more for a roadmap.")
+        raise InputError(
+            Message("Either a volume to project, or items for a roadmap are needed, not both", give=("item",))
+        )
     if not item and (frame is not None or layer is not None):
-        raise InputError("--frame and --layer belong to a roadmap: give --item with them.")
-    wanted = numbers(size, "--size", (2,))
+        raise InputError(Message("A frame or a layer belongs to a roadmap", give=("item",)))
+    wanted = numbers(size, "size", (2,))
     rows_columns = (int(wanted[0]), int(wanted[1])) if wanted else None
-    geometry = geometry_options(
-        primary_angle, secondary_angle, sid, sod, pixel_spacing, principal_point, projection_matrix
-    )
+    geometry = GeometryOptions(**values_of(GeometryOptions, typed))
     with ExitStack() as stack:
         if volume is not None:
             path = stack.enter_context(output_file(out, (".nii.gz", ".nii", ".png"), overwrite=overwrite))
             report = stack.enter_context(progress(quiet))
-            project_file(volume, pose, like, geometry, rows_columns, device.value, path, report)
+            project_file(volume, pose, like, geometry, rows_columns, typed["device"].value, path, report)
         else:
             path = stack.enter_context(output_file(out, (".png",), overwrite=overwrite))
             alone = stack.enter_context(output_file(layer, (".png",), overwrite=overwrite)) if layer else None
@@ -353,14 +244,15 @@ def phantom(
 
 @app.command()
 @command
+@takes("device")
 def demo(
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder; replaced if an earlier demo made it.")] = Path(
         "deepiterreg-demo"
     ),
     seed: Annotated[int, typer.Option(min=0, help="Which synthetic patient.")] = 1,
-    device: DeviceOption = Device.auto,
     as_json: Json = False,
     quiet: Quiet = False,
+    **typed: Any,
 ) -> None:
     """Make a synthetic patient, register it from its files, and say how far from the truth it came.
 
@@ -374,7 +266,7 @@ def demo(
     from DeepIterRegLib.common.atomic_output import output_folder
 
     with output_folder(out, DEMO_FILES, overwrite=True) as folder, progress(quiet) as report:
-        registration = run_demo(seed, device.value, folder, report)
+        registration = run_demo(seed, typed["device"].value, folder, report)
     _tell(registration, out, as_json, quiet)
 
 
@@ -450,13 +342,14 @@ def info(
     for name, value in values.items():
         lines = value if isinstance(value, (list, tuple)) and any(isinstance(item, str) for item in value) else [value]
         for i, line in enumerate(lines):
-            typer.echo(f"{'' if i else name:<{width}}{'-' if line is None or line == [] else line}")
+            shown = "-" if line is None or line == [] else word(line, FACE) if isinstance(line, str) else line
+            typer.echo(f"{'' if i else name:<{width}}{shown}")
 
 
 def _warn(text: str, told: list[str]) -> None:
     """A warning on stderr at once, while there is still time to stop."""
     told.append(text)
-    typer.secho(f"Warning: {text}", err=True, fg=typer.colors.YELLOW)
+    typer.secho(f"Warning: {word(text, FACE)}", err=True, fg=typer.colors.YELLOW)
 
 
 def _tell(registration: Registration, out: Path, as_json: bool, quiet: bool, told: Sequence[str] = ()) -> None:

@@ -9,8 +9,9 @@ from typing import Annotated
 import typer
 
 from DeepIterRegLib.cli.app import EXIT_CANCELLED, EXIT_INPUT, NOTICE, Interrupted, app, command, fail, progress
-from DeepIterRegLib.cli.options import Json, Quiet, Scheduler, Workers
+from DeepIterRegLib.cli.options import FACE, Json, Quiet, Scheduler, Workers
 from DeepIterRegLib.common.errors import Cancelled, InputError
+from DeepIterRegLib.common.messages import word
 
 
 class Name(StrEnum):
@@ -78,7 +79,7 @@ def experiment(
     _check_matplotlib()
     study, problems = study_of(cases, seed, small)
     for problem in problems:
-        typer.secho(f"Left out: {problem}", err=True, fg=typer.colors.YELLOW)
+        typer.secho(f"Left out: {word(problem, FACE)}", err=True, fg=typer.colors.YELLOW)
     try:
         with progress(quiet) as report:
             outcome = run_experiment(
@@ -95,7 +96,7 @@ def experiment(
     except (Interrupted, KeyboardInterrupt, Cancelled):
         fail(EXIT_CANCELLED, f"Stopped. The same command goes on with what is in {out}.")
     for problem in outcome.problems[len(problems) :]:
-        typer.secho(f"Left out: {problem}", err=True, fg=typer.colors.YELLOW)
+        typer.secho(f"Left out: {word(problem, FACE)}", err=True, fg=typer.colors.YELLOW)
     if as_json:
         typer.echo((out / "summary.json").read_text(encoding="utf-8"), nl=False)
     elif not quiet:

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from DeepIterRegLib.cli.app import app, command, progress
 from DeepIterRegLib.cli.options import (
-    MaskFrames,
+    FACE,
     Overwrite,
     Quiet,
     ResultFolder,
-    Subtraction,
-    SubtractionOption,
     ViewNumber,
+    takes,
+    values_of,
 )
+from DeepIterRegLib.common.messages import word
+from DeepIterRegLib.common.options import Run
 
 
 class Target(StrEnum):
@@ -35,6 +37,7 @@ class Target(StrEnum):
 
 @app.command()
 @command
+@takes("mask_frames", "subtraction")
 def export(
     result: ResultFolder,
     to: Annotated[Target, typer.Option("--to", help="See above.", show_default=False)],
@@ -64,10 +67,9 @@ def export(
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Take another DSA or CTA than the one registered.")
     ] = False,
-    mask_frames: MaskFrames = None,
-    subtraction: SubtractionOption = Subtraction.auto,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
+    **typed: Any,
 ) -> None:
     """A result in another system's terms.
 
@@ -84,7 +86,6 @@ def export(
       deepiterreg export result --to dicom --dsa run.dcm --cta CTA_FOLDER --identify --out dicom
     """
     from DeepIterRegLib.common.atomic_output import output_file, output_folder
-    from DeepIterRegLib.common.user_input import frame_numbers
     from DeepIterRegLib.results.export.files import DICOM_FILES, SUFFIXES, ExportJob, export_result
 
     job = ExportJob(
@@ -95,8 +96,8 @@ def export(
         identify=identify,
         frame=None if frame is None else frame - 1,
         items=tuple(item or ()),
-        mask_frames=frame_numbers(mask_frames, "--mask-frames"),
-        subtraction=subtraction.value,
+        mask_frames=values_of(Run, typed).get("mask_frames"),
+        subtraction=typed["subtraction"].value,
         check=not no_check,
         view=view - 1,
     )
@@ -108,6 +109,6 @@ def export(
     with place as path, progress(quiet) as report:
         notes = export_result(job, path, report)
     for note in notes:
-        typer.secho(f"Note: {note}", err=True, fg=typer.colors.YELLOW)
+        typer.secho(f"Note: {word(note, FACE)}", err=True, fg=typer.colors.YELLOW)
     if not quiet:
         typer.echo(f"Written: {out}")

@@ -1,213 +1,171 @@
-"""Options that commands share."""
+"""Options that commands share. Those of a registration are made from their declarations in `common.options`."""
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
+from dataclasses import fields
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Face, Message
+from DeepIterRegLib.common.option import Option, options_of, value_of
+from DeepIterRegLib.common.options import GROUPS, OPTIONS, GeometryOptions, Run
 
 if TYPE_CHECKING:
-    from DeepIterRegLib.images.dicom import GeometryOptions
+    from DeepIterRegLib.cases.files import RegisterJob
 
+FACE = Face(lambda option: "--" + option.replace("_", "-"))
 
-class Device(StrEnum):
-    """Where the numbers are crunched."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
-
-
-class Preset(StrEnum):
-    """Ways to register."""
-
-    default = "default"
-    paper = "paper"
-
-
-class Kind(StrEnum):
-    """What a file holds."""
-
-    auto = "auto"
-    cta = "cta"
-    dsa = "dsa"
-
-
-class Subtraction(StrEnum):
-    """What to do with the frames."""
-
-    auto = "auto"
-    subtract = "subtract"
-    as_is = "as_is"
-
-
-GEOMETRY = "C-arm geometry (overrides the file's)"
-
-CtaFile = Annotated[Path, typer.Argument(help="CTA: DICOM folder, NIfTI, NRRD or MHA, in HU.", show_default=False)]
-DsaFile = Annotated[
-    Path, typer.Argument(help="DSA: DICOM XA file, or an image file with typed-in geometry.", show_default=False)
-]
+CtaFile = Annotated[Path, typer.Argument(help=OPTIONS["cta"].help, show_default=False)]
+DsaFiles = Annotated[list[Path], typer.Argument(metavar="DSA [DSA2]...", help=OPTIONS["dsa"].help, show_default=False)]
 ResultFolder = Annotated[Path, typer.Argument(help="What register wrote.", show_default=False)]
 ViewNumber = Annotated[int, typer.Option("--view", min=1, help="Of several views of one pose, this one, from 1.")]
 OutFolder = Annotated[Path, typer.Option("--out", "-o", help="Folder to make.", show_default=False)]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace the output of an earlier run.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
-DeviceOption = Annotated[Device, typer.Option(help="auto takes CUDA where there is one.")]
-PrimaryAngle = Annotated[
-    float | None, typer.Option("--primary-angle", help="deg, LAO +, RAO -.", rich_help_panel=GEOMETRY)
-]
-SecondaryAngle = Annotated[
-    float | None, typer.Option("--secondary-angle", help="deg, cranial +, caudal -.", rich_help_panel=GEOMETRY)
-]
-Sid = Annotated[float | None, typer.Option("--sid", help="Source to detector, mm.", rich_help_panel=GEOMETRY)]
-Sod = Annotated[float | None, typer.Option("--sod", help="Source to isocentre, mm.", rich_help_panel=GEOMETRY)]
-PixelSpacing = Annotated[
-    str | None,
-    typer.Option(
-        "--pixel-spacing",
-        metavar="MM[,MM]",
-        help="On the detector: one number, or rows,columns.",
-        rich_help_panel=GEOMETRY,
-    ),
-]
-PrincipalPoint = Annotated[
-    str | None,
-    typer.Option(
-        "--principal-point", metavar="COLUMN,ROW", help="px; 0,0 is the first pixel's centre.", rich_help_panel=GEOMETRY
-    ),
-]
-ProjectionMatrix = Annotated[
-    Path | None,
-    typer.Option(
-        "--projection-matrix",
-        help="Text file, 3 rows of 4: RAS mm to column, row; instead of angles.",
-        rich_help_panel=GEOMETRY,
-    ),
-]
-MaskFrames = Annotated[
-    str | None,
-    typer.Option("--mask-frames", metavar="N,N..", help="Frames without contrast to subtract, counted from 1."),
-]
-SubtractionOption = Annotated[Subtraction, typer.Option(help="auto goes by tags, then pixels.")]
-CtaMask = Annotated[
-    Path | None, typer.Option("--cta-mask", help="Vessels of the CTA, on its grid; else segmented here.")
-]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes on this machine, which share its cores.")]
 Scheduler = Annotated[
     str, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that runs already: tcp://host:8786.")
 ]
+FOR_EACH = {
+    "": "",
+    "shared": " Once for all DSAs, or once for each.",
+    "own": " Once for each DSA.",
+}
+
+Command = TypeVar("Command", bound=Callable[..., None])
 
 
-EACH = " With several DSAs: once for each, in their order."
+def takes(*names: str, each: bool = False) -> Callable[[Command], Command]:
+    """Give a command the options of a registration with these ids, in place of its `**typed`.
 
-DsaFiles = Annotated[
-    list[Path],
-    typer.Argument(
-        metavar="DSA [DSA2]...",
-        help="DSA: DICOM XA file, or an image file with typed-in geometry. Several are views of the head as it lay.",
-        show_default=False,
-    ),
-]
-EachPrimaryAngle = Annotated[
-    list[float] | None, typer.Option("--primary-angle", help=f"deg, LAO +, RAO -.{EACH}", rich_help_panel=GEOMETRY)
-]
-EachSecondaryAngle = Annotated[
-    list[float] | None, typer.Option("--secondary-angle", help="deg, cranial +, caudal -.", rich_help_panel=GEOMETRY)
-]
-EachSid = Annotated[list[float] | None, typer.Option("--sid", help="Source to detector, mm.", rich_help_panel=GEOMETRY)]
-EachSod = Annotated[
-    list[float] | None, typer.Option("--sod", help="Source to isocentre, mm.", rich_help_panel=GEOMETRY)
-]
-EachPixelSpacing = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--pixel-spacing",
-        metavar="MM[,MM]",
-        help="On the detector: one number, or rows,columns.",
-        rich_help_panel=GEOMETRY,
-    ),
-]
-EachPrincipalPoint = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--principal-point", metavar="COLUMN,ROW", help="px; 0,0 is the first pixel's centre.", rich_help_panel=GEOMETRY
-    ),
-]
-EachProjectionMatrix = Annotated[
-    list[Path] | None,
-    typer.Option(
-        "--projection-matrix",
-        help="Text file, 3 rows of 4: RAS mm to column, row; instead of angles.",
-        rich_help_panel=GEOMETRY,
-    ),
-]
-EachDsaMask = Annotated[
-    list[Path] | None,
-    typer.Option("--dsa-mask", help="Vessels of the DSA, on its pixels, of each DSA in turn; else segmented here."),
-]
-EachMaskFrames = Annotated[
-    list[str] | None,
-    typer.Option("--mask-frames", metavar="N,N..", help="Frames without contrast to subtract, counted from 1."),
-]
+    The command gets what was typed by id, for `values_of`. With `each` it takes several DSAs: an option that may be given for
+    each of them is a list.
+    """
 
-Typed = TypeVar("Typed")
-
-
-class Gathered:
-    """Options that may be repeated, once for each of `count` DSAs; keeps what is wrong until `raise_problems` says it all."""
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        self._problems: list[str] = []
-
-    def each(self, values: list[Typed] | None, option: str, *, for_all: bool = True) -> list[Typed | None]:
-        """What was typed for each DSA, None where nothing was. With `for_all`, what is given once is meant for all."""
-        count = self._count
-        if not values:
-            return [None] * count
-        if len(values) == count:
-            return list(values)
-        if len(values) == 1 and for_all:
-            return [values[0]] * count
-        once = "once for all or once for each" if for_all else "once for each"
-        self._problems.append(
-            f"{option} is given {len(values)} time{'' if len(values) == 1 else 's'} for {count} DSA{'' if count == 1 else 's'}: "
-            f"give it {once}, in the order of the DSAs."
+    def decorate(function: Command) -> Command:
+        own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.kind != p.VAR_KEYWORD]
+        section = {name: title for title, group in GROUPS.items() for name in options_of(group)}
+        added = [_parameter(OPTIONS[name], section[name], each) for name in names]
+        parameters = [*own, *added]
+        function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            [p.replace(kind=p.KEYWORD_ONLY) for p in parameters]
         )
-        return [None] * count
+        function.__annotations__ = {p.name: p.annotation for p in parameters}
+        return function
 
-    def raise_problems(self) -> None:
-        """To be called before what was typed is used."""
-        if self._problems:
-            raise InputError(self._problems)
+    return decorate
 
 
-def geometry_options(
-    primary_angle: float | None,
-    secondary_angle: float | None,
-    sid: float | None,
-    sod: float | None,
-    pixel_spacing: str | None,
-    principal_point: str | None,
-    projection_matrix: Path | None,
-) -> GeometryOptions:
-    """The typed-in geometry; what was not typed is None."""
-    from DeepIterRegLib.common.user_input import matrix_file, numbers
-    from DeepIterRegLib.images.dicom import GeometryOptions
-
-    spacing = numbers(pixel_spacing, "--pixel-spacing", (1, 2))
-    point = numbers(principal_point, "--principal-point", (2,))
-    return GeometryOptions(
-        primary_angle_deg=primary_angle,
-        secondary_angle_deg=secondary_angle,
-        sid_mm=sid,
-        sod_mm=sod,
-        pixel_spacing_mm=(spacing[0], spacing[-1]) if spacing else None,
-        principal_point_px=(point[0], point[1]) if point else None,
-        projection_matrix=matrix_file(projection_matrix, "--projection-matrix") if projection_matrix else None,
+def _parameter(option: Option, section: str, each: bool) -> inspect.Parameter:
+    """The command line's parameter of an option."""
+    repeated = each and option.each != ""
+    about = option.help + (f" Default: {option.unset}." if option.unset else "") + (FOR_EACH[option.each] * repeated)
+    more: dict[str, Any] = {}
+    if metavar := option.metavar or ("FILE" if "file" in option.kind else option.unit.upper()):
+        more["metavar"] = metavar
+    if option.kind in ("number", "whole number"):
+        more |= {key: bound for key, bound in (("min", option.low), ("max", option.high)) if abs(bound) < float("inf")}
+    kind, default = _type(option), option.default
+    if repeated:
+        kind, default = list[kind] | None, None  # type: ignore[valid-type]
+    elif option.kind == "choice":
+        default = kind(default)
+    elif default is None:
+        kind = kind | None
+    declaration = typer.Option(FACE.name(option.name), help=about, rich_help_panel=section, **more)
+    return inspect.Parameter(
+        option.name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, declaration]
     )
+
+
+def _type(option: Option) -> Any:
+    """What the parser makes of one typed value; what it cannot parse stays text, for `value_of`."""
+    if option.kind == "choice":
+        return StrEnum(option.name, {word: word for word in option.choices})
+    simple = {"file": Path, "matrix file": Path, "number": float, "whole number": int, "yes or no": bool}
+    return simple.get(option.kind, str)
+
+
+def values_of(group: type, typed: dict[str, Any]) -> dict[str, Any]:
+    """By field of a group, what was typed for its options; a field is left out where nothing was.
+
+    Raises
+    ------
+    InputError
+        Everything that cannot be used.
+    """
+    values: dict[str, Any] = {}
+    problems: list[str] = []
+    for member in fields(group):
+        option = member.metadata.get("option")
+        if option is None or (given := typed.get(option.name)) is None:
+            continue
+        try:
+            parsed = option.kind in ("number", "whole number", "yes or no")
+            values[member.name] = given if parsed else value_of(option, str(given), Path())
+        except InputError as error:
+            problems += error.problems
+    if problems:
+        raise InputError(problems)
+    return values
+
+
+def job_of(cta: Path, dsas: list[Path], typed: dict[str, Any]) -> RegisterJob:
+    """The registration that was typed.
+
+    Raises
+    ------
+    InputError
+        Everything that cannot be used.
+    """
+    from DeepIterRegLib.cases.files import RegisterJob
+
+    problems: list[str] = []
+    runs = []
+    for number, (dsa, own) in enumerate(zip(dsas, _for_each(typed, len(dsas), problems), strict=True), 1):
+        try:
+            runs.append(
+                Run(dsa=dsa, geometry=GeometryOptions(**values_of(GeometryOptions, own)), **values_of(Run, own))
+            )
+        except InputError as error:
+            problems += [problem for problem in error.problems if number == 1 or problem not in problems]
+    try:
+        common = values_of(RegisterJob, {name: value for name, value in typed.items() if not OPTIONS[name].each})
+    except InputError as error:
+        problems += error.problems
+    if problems:
+        raise InputError(problems)
+    first, *further = runs
+    own = {member.name: getattr(first, member.name) for member in fields(Run)}
+    return RegisterJob(cta=cta, **own, **common, further=tuple(further))
+
+
+def _for_each(typed: dict[str, Any], count: int, problems: list[str]) -> list[dict[str, Any]]:
+    """What was typed for each of `count` DSAs; a `shared` option that was given once is meant for all."""
+    found: list[dict[str, Any]] = [{} for _ in range(count)]
+    for name, option in OPTIONS.items():
+        values = typed.get(name) if option.each else None
+        if not values:
+            continue
+        if len(values) == 1 and option.each == "shared":
+            values = values * count
+        if len(values) != count:
+            once = "once for all or once for each" if option.each == "shared" else "once for each"
+            problems.append(
+                Message(
+                    f"It is given {len(values)} time{'s' * (len(values) != 1)} for {count} DSA{'s' * (count != 1)}",
+                    at=name,
+                    advice=f"Give it {once}, in the order of the DSAs.",
+                )
+            )
+            continue
+        for run, value in zip(found, values, strict=True):
+            run[name] = value
+    return found

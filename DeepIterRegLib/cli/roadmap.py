@@ -39,7 +39,7 @@ def pick(
     from DeepIterRegLib.cases.project import pick_files
     from DeepIterRegLib.common.user_input import numbers
 
-    column, row = numbers(pixel, "COLUMN,ROW", (2,))
+    column, row = numbers(pixel, "pixel", (2,))
     answer = pick_files(result, (column, row), vessels, view - 1)
     if as_json:
         typer.echo(json.dumps(answer, indent=2))

@@ -11,7 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 
+_ANOTHER = "Give another name."
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -27,7 +29,7 @@ def output_folder(path: str | Path, names: Collection[str], *, overwrite: bool =
         Folder to make; its parents are made too.
     names
         Every name that may be written: `overwrite` replaces a folder only if it holds nothing else,
-        so that a mistyped `--out` cannot delete somebody's data.
+        so that a mistyped name cannot delete somebody's data.
     overwrite
         Replace the folder of an earlier run.
 
@@ -58,11 +60,13 @@ def output_file(path: str | Path, suffixes: Collection[str], *, overwrite: bool 
     """
     target = Path(os.path.abspath(path))
     if not target.name.endswith(tuple(suffixes)):
-        raise InputError(f"Output {target.name} has none of the endings {', '.join(suffixes)}: give another --out.")
+        raise InputError(
+            Message(f"{target.name} has none of the endings {', '.join(suffixes)}", at="out", advice=_ANOTHER)
+        )
     if target.is_dir():
-        raise InputError(f"Output {target} is a folder: give the name of a file with --out.")
+        raise InputError(Message(f"{target} is a folder", at="out", advice="The name of a file is needed."))
     if target.exists() and not overwrite:
-        raise InputError(f"Output {target} exists: give another --out, or --overwrite.")
+        raise InputError(Message(f"{target} exists", at="out", advice=_ANOTHER, give=("overwrite",)))
     with _scratch_beside(target) as scratch:
         yield scratch / target.name
         _flush(scratch / target.name)
@@ -92,15 +96,17 @@ def _check_folder(target: Path, names: Collection[str], overwrite: bool) -> None
     if not target.exists():
         return
     if not target.is_dir():
-        raise InputError(f"Output {target} exists and is not a folder: give another --out.")
+        raise InputError(Message(f"{target} exists and is not a folder", at="out", advice=_ANOTHER))
     held = sorted(entry.name for entry in target.iterdir())
     others = [name for name in held if name not in names]
     if held and not overwrite:
-        raise InputError(f"Output folder {target} exists and is not empty: give another --out, or --overwrite.")
+        raise InputError(
+            Message(f"The folder {target} exists and is not empty", at="out", advice=_ANOTHER, give=("overwrite",))
+        )
     if others:
         listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
         raise InputError(
-            f"Output folder {target} holds what this command did not write ({listed}): give another --out."
+            Message(f"The folder {target} holds what this command did not write ({listed})", at="out", advice=_ANOTHER)
         )
 
 
@@ -146,11 +152,15 @@ def _disk_problem(error: OSError, target: Path) -> str | None:
         return None
     reason = os.strerror(cause.errno)
     if cause.errno in _FULL:
-        return f"Output {target} cannot be written: {reason}. Free some space or give another --out; nothing is left behind."
+        return Message(
+            f"{target} cannot be written: {reason}",
+            at="out",
+            advice="Free some space, or give another name. Nothing is left behind.",
+        )
     if cause.filename is None:
         return None
     named = Path(os.path.abspath(cause.filename))
     beside = str(target.parent / f".{target.name}.")
     if str(named).startswith(beside) or named == target or named in target.parents:
-        return f"Output {target} cannot be written: {reason} ({named}). Give another --out."
+        return Message(f"{target} cannot be written: {reason} ({named})", at="out", advice=_ANOTHER)
     return None

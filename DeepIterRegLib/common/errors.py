@@ -8,13 +8,13 @@ from collections.abc import Iterable
 class InputError(ValueError):
     """Something a person supplied cannot be used.
 
-    Each problem is one sentence that says what was found, where (tag, file, field) and what to do.
-    All problems known at that point are raised together.
+    Each problem says what was found, where (tag, file, field) and what to do; one that an option mends or causes is a
+    `messages.Message`, which faces word. All problems known at that point are raised together.
 
     Parameters
     ----------
     problems
-        One sentence or several.
+        One or several.
 
     Attributes
     ----------

@@ -9,19 +9,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 
 if TYPE_CHECKING:
     import numpy as np
 
 
-def numbers(text: str | None, where: str, counts: tuple[int, ...]) -> list[float]:
+def numbers(text: str | None, at: str, counts: tuple[int, ...]) -> list[float]:
     """Numbers separated by commas or spaces; none if nothing was typed.
 
     Parameters
     ----------
     text
-    where
-        What was typed into, as the message names it: an option, or a column and its row.
+    at
+        The option that it was typed for.
     counts
         How many numbers there may be.
 
@@ -39,11 +40,11 @@ def numbers(text: str | None, where: str, counts: tuple[int, ...]) -> list[float
     if len(values) not in counts:
         wanted = " or ".join(str(count) for count in counts)
         what = f"{wanted} number is" if counts == (1,) else f"{wanted} numbers separated by a comma are"
-        raise InputError(f'{where} is "{text}"; {what} needed.')
+        raise InputError(Message(f'"{text}" was typed; {what} needed', at=at))
     return values
 
 
-def frame_numbers(text: str | None, where: str) -> tuple[int, ...] | None:
+def frame_numbers(text: str | None, at: str) -> tuple[int, ...] | None:
     """Frames counted from 1 as typed, from 0 as used.
 
     Raises
@@ -55,7 +56,7 @@ def frame_numbers(text: str | None, where: str) -> tuple[int, ...] | None:
         return None
     parts = text.replace(",", " ").split()
     if not parts or not all(part.isdecimal() and int(part) >= 1 for part in parts):
-        raise InputError(f'{where} is "{text}"; frame numbers from 1 separated by commas are needed.')
+        raise InputError(Message(f'"{text}" was typed; frame numbers from 1 separated by commas are needed', at=at))
     return tuple(int(part) - 1 for part in parts)
 
 
@@ -94,7 +95,7 @@ def csv_lines(path: Path, what: str, wanted: str) -> Lines:
     return csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
 
 
-def matrix_file(path: Path, where: str) -> np.ndarray:
+def matrix_file(path: Path, at: str) -> np.ndarray:
     """A (3, 4) matrix from a text file of 3 rows.
 
     Raises
@@ -107,7 +108,9 @@ def matrix_file(path: Path, where: str) -> np.ndarray:
     try:
         matrix = np.loadtxt(path, delimiter="," if "," in path.read_text(encoding="utf-8") else None)
     except (OSError, ValueError) as error:
-        raise InputError(f"{where} {path} cannot be read as 3 rows of 4 numbers: {error}.") from error
+        raise InputError(Message(f"{path} cannot be read as 3 rows of 4 numbers: {error}", at=at)) from error
     if matrix.shape != (3, 4):
-        raise InputError(f"{where} {path} holds an array of shape {matrix.shape}; 3 rows of 4 numbers are needed.")
+        raise InputError(
+            Message(f"{path} holds an array of shape {matrix.shape}; 3 rows of 4 numbers are needed", at=at)
+        )
     return matrix

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import GeometryError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.geometry.arrays import Array, like, namespace
 from DeepIterRegLib.geometry.pose import transform
 
@@ -50,12 +51,14 @@ class CArm:
     beam_axis: Vector
 
     def __post_init__(self) -> None:
-        problems = []
+        problems: list[str] = []
         if not 100 <= self.sid_mm <= 3000:
-            problems.append(f"SID is {self.sid_mm:g} mm; a C-arm has 100 to 3000 mm: give --sid.")
+            problems.append(Message(f"SID is {self.sid_mm:g} mm; a C-arm has 100 to 3000 mm", give=("sid",)))
         if not (min(self.pixel_spacing_mm) >= 0.01 and max(self.pixel_spacing_mm) <= 20):
             problems.append(
-                f"Pixel spacing is {self.pixel_spacing_mm} mm; 0.01 to 20 mm make sense: give --pixel-spacing."
+                Message(
+                    f"Pixel spacing is {self.pixel_spacing_mm} mm; 0.01 to 20 mm make sense", give=("pixel_spacing",)
+                )
             )
         if self.rows < 2 or self.columns < 2:
             problems.append(
@@ -65,8 +68,11 @@ class CArm:
             problems.append("Source position or principal point is not a finite number.")
         elif not 50 <= self.sod_mm < self.sid_mm:
             problems.append(
-                f"SOD (source to isocentre) is {self.sod_mm:g} mm; it must be at least 50 mm and below the SID of "
-                f"{self.sid_mm:g} mm: give --sod."
+                Message(
+                    f"SOD (source to isocentre) is {self.sod_mm:g} mm; it must be at least 50 mm and below the SID of "
+                    f"{self.sid_mm:g} mm",
+                    give=("sod",),
+                )
             )
         axes = np.array([self.column_axis, self.row_axis, self.beam_axis])
         if not np.allclose(axes @ axes.T, np.eye(3), atol=1e-6):
@@ -99,11 +105,13 @@ class CArm:
         problems = []
         if not abs(primary_angle_deg) <= 180:
             problems.append(
-                f"Primary angle is {primary_angle_deg:g} deg; -180 to 180 make sense: give --primary-angle."
+                Message(f"Primary angle is {primary_angle_deg:g} deg; -180 to 180 make sense", give=("primary_angle",))
             )
         if not abs(secondary_angle_deg) <= 90:
             problems.append(
-                f"Secondary angle is {secondary_angle_deg:g} deg; -90 to 90 make sense: give --secondary-angle."
+                Message(
+                    f"Secondary angle is {secondary_angle_deg:g} deg; -90 to 90 make sense", give=("secondary_angle",)
+                )
             )
         if problems:
             raise GeometryError(problems)
@@ -170,7 +178,7 @@ class CArm:
             )
         if pixel_spacing_mm is None and sid_mm is None:
             raise GeometryError(
-                "A projection matrix fixes only SID / pixel spacing: give --pixel-spacing or --sid with it."
+                Message("A projection matrix fixes only SID / pixel spacing", give=("pixel_spacing", "sid"))
             )
         if sid_mm is None:
             assert pixel_spacing_mm is not None

@@ -79,7 +79,7 @@ class Angiogram:
             )
         if self.frames.shape[1:] != shape or self.valid.shape != shape:
             raise InputError(
-                f"Frames are {self.frames.shape[1:]} px but the C-arm geometry says {shape}; give the matching --rows and --columns."
+                f"Frames are {self.frames.shape[1:]} px but the C-arm geometry says {shape}: they must match."
             )
         if len(self.frame_times_s) != self.frames.shape[0]:
             raise InputError(f"There are {self.frames.shape[0]} frames but {len(self.frame_times_s)} frame times.")

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.images.volume import Volume
 
 _COARSE_MM = 3.0
@@ -87,8 +88,11 @@ def _refuse_senseless(volume: Volume) -> None:
         raise InputError(f"All voxels of the CTA have the value {low:g}: it is empty.")
     if high - low < 500:
         raise InputError(
-            f"The CTA's values go from {low:g} to {high:g}: these are not CT numbers (air -1000, bone above 500 HU). "
-            "If this is a mask, give it with --cta-mask."
+            Message(
+                f"The CTA's values go from {low:g} to {high:g}: these are not CT numbers (air -1000, bone above 500 HU)",
+                advice="If this is a mask, give it as one, beside the CTA.",
+                give=("cta_mask",),
+            )
         )
 
 

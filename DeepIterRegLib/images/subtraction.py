@@ -9,12 +9,14 @@ import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import fft, ndimage
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.options import SubtractionMode
 from DeepIterRegLib.images.resampling import displacements, resample, terms
 
 # Estimation works on images no larger than this: motion is smooth, and noise averages out.
@@ -24,8 +26,6 @@ _LARGEST_LOCAL_SHIFT_PX = 8  # on the estimation grid, after the whole image has
 _STILL_PX = 0.03  # less motion than this is not worth resampling the frame
 _WORTHWHILE = 0.97  # interpolation alone smooths noise away; motion must leave clearly less
 _FLAT = 0.15  # background spread over range of values: subtracted runs lie well below, heads above
-
-SubtractionMode = Literal["auto", "subtract", "as_is"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class SubtractionSettings:
 
     mask_frames: tuple[int, ...] | None = None
     remask: bool = True
-    mode: Literal["auto", "subtract", "as_is"] = "auto"
+    mode: SubtractionMode = "auto"
 
 
 class Motion(NamedTuple):
@@ -193,7 +193,10 @@ def subtract(
     chosen = settings.mask_frames if settings.mask_frames is not None else mask_frames
     if chosen is not None and len(chosen) and not all(0 <= m < count for m in chosen):
         raise InputError(
-            f"Mask frames {tuple(m + 1 for m in chosen)} are asked for, but the run has frames 1 to {count}: give --mask-frames."
+            Message(
+                f"Mask frames {tuple(m + 1 for m in chosen)} are asked for, but the run has frames 1 to {count}",
+                give=("mask_frames",),
+            )
         )
     if count == 1:
         return _single(frames, valid)

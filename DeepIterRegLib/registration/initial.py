@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import within
+from DeepIterRegLib.common.options import Init
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import mpe_mm
 from DeepIterRegLib.registration.network.proposals import NetworkInit, network_poses
-from DeepIterRegLib.registration.result import Init, InitRecord, StageRecord
+from DeepIterRegLib.registration.result import InitRecord, StageRecord
 from DeepIterRegLib.registration.scene import Scene, scene_zncc, scene_znccs
 from DeepIterRegLib.registration.skull import Skull
 from DeepIterRegLib.registration.vessels.search import Level, PoseCandidates, SearchSettings, refine_poses, search
@@ -84,7 +86,7 @@ def initial_pose(
         skull_poses, clear = _skull_poses(scene.skull, asked, report, records, told, should_stop)
         by_skull = len(skull_poses) > 0 and (init == "skull" or clear)
         if init == "skull" and not len(skull_poses):
-            warnings[-1] += " The search was used instead."
+            warnings[-1] = within(warnings[-1], after=" The search was used instead.")
     if by_skull:
         proposals = skull_poses
     elif init in ("network", "auto"):
@@ -94,7 +96,8 @@ def initial_pose(
             proposals = network_poses(scene, start if given is None else given, network_settings, seed)
         except InputError as error:
             warnings.extend(
-                f"The network was not asked: {problem} The search was used instead." for problem in error.problems
+                within(problem, "The network was not asked: ", " The search was used instead.")
+                for problem in error.problems
             )
         else:
             scores = scene_znccs(scene, proposals, saturation_mm, seed)
@@ -166,7 +169,7 @@ def _skull_poses(
     try:
         found = skull.find(start, should_stop)
     except InputError as error:
-        warnings.extend(f"The skull was not asked: {problem}" for problem in error.problems)
+        warnings.extend(within(problem, "The skull was not asked: ") for problem in error.problems)
         return np.zeros((0, 4, 4)), False
     finally:
         report("Skull", 1.0)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.user_input import csv_lines
 from DeepIterRegLib.geometry import CArm, lps_ras
 
@@ -120,9 +121,12 @@ def read_landmarks(
     markups = path.name.lower().endswith(".json")
     if markups != (dsa_path is not None):
         raise InputError(
-            f"{path.name} has points on the CTA alone: give those on the DSA with --dsa-landmarks (.mrk.json)."
+            Message(f"{path.name} has points on the CTA alone; those on the DSA are missing", give=("dsa_landmarks",))
             if markups
-            else f"{path.name} is a table with both ends of each pair; --dsa-landmarks belongs to point lists (.mrk.json)."
+            else Message(
+                f"{path.name} is a table with both ends of each pair; these points belong to a point list (.mrk.json)",
+                at="dsa_landmarks",
+            )
         )
     if dsa_path is not None:
         (labels, on_cta), (others, on_dsa) = read_point_list(path), read_point_list(dsa_path)
@@ -131,7 +135,7 @@ def read_landmarks(
                 f"{path.name} has {len(labels)} points and {dsa_path.name} {len(others)}: the same are needed in the same order."
             )
         return PlacedLandmarks(labels, on_cta, on_dsa, loaded_spacing_mm)
-    reader = csv_lines(path, "The table of landmarks", "give a CSV file with --landmarks")
+    reader = csv_lines(path, "The table of landmarks", "a CSV file is needed")
     header = [name.strip().lower() for name in next(reader, [])]
     missing = [name for name in COLUMNS if name not in header]
     if missing:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
+from DeepIterRegLib.common.options import OLD_INITS
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.landmarks import LandmarkError
 
-NamedInit = Literal["radiological", "search", "network", "skull", "auto"]
-Init = NamedInit | Literal["file"]
-NAMED_INITS: tuple[str, ...] = get_args(NamedInit)
-OLD_INITS = {"bone": "skull"}  # as earlier versions called them; still read
 State = Literal["accepted", "look closely", "rejected"]
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError, RegistrationError
+from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.registration.calibration import Corrected
@@ -34,8 +35,8 @@ def refuse_no_match(score: float, skull: dict[int, SkullAgreement]) -> None:
     if score > NO_MATCH or (skull and all(agreement.fits for agreement in skull.values())):
         return
     raise RegistrationError(
-        f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}): check that both are of the same "
-        "patient, that angles, SID and SOD are right, and look at the masks with `deepiterreg segment`."
+        f"No pose of the CTA explains the DSA (ZNCC of the vessels is {score:.3f}). Check that both are of the same patient, and that "
+        "angles, SID and SOD are right. Look at the vessels found in both."
     )
 
 
@@ -78,7 +79,7 @@ def warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected | 
             listed = ", ".join(name.replace("_", " ") for name in names)
             warnings.append(
                 f"{view.name} would fit better with more than 3 standard deviations of correction ({listed}), which is refused: "
-                "check the geometry with `deepiterreg info`."
+                "check the geometry."
             )
     return tuple(warnings)
 
@@ -94,7 +95,7 @@ def result_warnings(
     """What a reader of the result must know."""
     several = len(views) > 1
     warnings = [
-        f"{view.name}: {note}" if several else note
+        within(note, f"{view.name}: " if several else "")
         for view, run in zip(views, angiograms, strict=True)
         for note in run.notes
     ]

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.skull import Skull
@@ -69,7 +70,7 @@ def make_scene(
     for number, (run, found) in enumerate(zip(angiograms, masks, strict=True), 1):
         if not np.any(found.vesselness[run.valid] > 0):
             which = "The DSA's vessel mask" if len(angiograms) == 1 else f"The vessel mask of DSA {number}"
-            problems.append(f"{which} is empty: check the frames, or bring a mask with --dsa-mask.")
+            problems.append(Message(f"{which} is empty: check the frames", give=("dsa_mask",)))
             continue
         views.append(View(vessel_channels(contrast_image(found, run.valid), run.valid), run.valid, run.carm))
     if problems:

@@ -9,9 +9,10 @@ from typing import Literal, get_args
 import torch
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message, Remedy
+from DeepIterRegLib.common.options import NAMED_INITS, Device, Init
 from DeepIterRegLib.registration.calibration import BetweenRuns, GeometrySlack
 from DeepIterRegLib.registration.network.proposals import NetworkInit
-from DeepIterRegLib.registration.result import NAMED_INITS, Init
 from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
 from DeepIterRegLib.registration.vessels.targets import REFINE
 
@@ -92,7 +93,6 @@ PAPER_A_STAGE_1 = RefineSettings(
 PAPER_A_STAGE_2 = replace(PAPER_A_STAGE_1, rotation_rate_rad=1e-4, translation_rate_mm=0.04)
 
 
-Device = Literal["auto", "cpu", "cuda"]
 ShouldStop = Callable[[], bool]
 
 
@@ -170,13 +170,15 @@ class RegistrationSettings:
     def __post_init__(self) -> None:
         problems = []
         if self.init not in (*NAMED_INITS, "file"):
-            problems.append(f"--init is {self.init!r}: give radiological, search, network, skull, auto or a pose file.")
+            problems.append(Message(f"{self.init!r} is none of {', '.join(NAMED_INITS)}, nor a pose file", at="init"))
         if self.device not in ("auto", "cpu", "cuda"):
-            problems.append(f"--device is {self.device!r}: give auto, cpu or cuda.")
+            problems.append(Message(f"{self.device!r} is not one of auto, cpu, cuda", at="device"))
         if self.device == "cuda" and not torch.cuda.is_available():
-            problems.append("--device is cuda, but no CUDA device is available: give --device cpu.")
+            problems.append(
+                Message("CUDA is asked for, but this computer has no CUDA device", give=(Remedy("device", "cpu"),))
+            )
         if self.seed < 0:
-            problems.append(f"--seed is {self.seed}: give 0 or a positive whole number.")
+            problems.append(Message(f"{self.seed} is not a whole number from 0", at="seed"))
         if problems:
             raise InputError(problems)
 

@@ -155,8 +155,8 @@ class RaycastProjector:
             from diffdrr.renderers import Siddon, Trilinear
         except ImportError as missing:
             raise InputError(
-                "Ray casting by Siddon or trilinear samples needs DiffDRR, which is not installed: pip install --no-deps "
-                "diffdrr==0.6.1 (--no-deps because this library uses none of the 150 packages it lists)."
+                "Ray casting by Siddon or trilinear samples needs DiffDRR 0.6.1, which is not installed. Install it without the 150 "
+                "packages that it lists: this library uses none of them."
             ) from missing
         ijk = voxels.permute(2, 1, 0)
         more: dict[str, Any] = {}

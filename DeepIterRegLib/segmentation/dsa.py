@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.images.angiogram import Angiogram
 
 
@@ -51,11 +52,10 @@ class DsaSegmentation:
     min_vein_delay_s: float = 1.5
 
     def __post_init__(self) -> None:
-        problems = []
+        problems: list[str] = []
         if self.first_frame < 0 or (self.last_frame is not None and self.last_frame < self.first_frame):
-            problems.append(
-                f"Frames {self.first_frame} to {self.last_frame} are not a range; the first is 0 and the last is not before it."
-            )
+            last = "the last" if self.last_frame is None else self.last_frame + 1
+            problems.append(Message(f"Frames {self.first_frame + 1} to {last} are no range", at="first_frame"))
         if not 0.05 <= self.working_pixel_mm <= 3:
             problems.append(f"working_pixel_mm is {self.working_pixel_mm:g}; 0.05 to 3 make sense.")
         if self.working_px < 64:
@@ -142,8 +142,12 @@ def _frame_range(angiogram: Angiogram, settings: DsaSegmentation) -> tuple[np.nd
     count = angiogram.frames.shape[0]
     last = count - 1 if settings.last_frame is None else settings.last_frame
     if settings.first_frame >= count or last >= count:
+        asked = "its end" if settings.last_frame is None else last + 1
         raise InputError(
-            f"Frames {settings.first_frame} to {last} were asked for, but the run has {count} frames, 0 to {count - 1}."
+            Message(
+                f"The run has {count} frames, but those from {settings.first_frame + 1} to {asked} are asked for",
+                give=("first_frame", "last_frame"),
+            )
         )
     if angiogram.valid.sum() < 0.01 * angiogram.valid.size:
         raise InputError(
@@ -169,7 +173,11 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
     inside = torch.from_numpy(ndimage.binary_erosion(valid.numpy(), iterations=3, border_value=0))
     if not bool(inside.any()) or float(contrast[:, inside].std()) <= 1e-7 * max(1.0, float(images.abs().max())):
         raise InputError(
-            "The DSA frames are constant: no vessel can be seen. Give another run, or a vessel mask with --dsa-mask."
+            Message(
+                "The DSA frames are constant: no vessel can be seen",
+                advice="Another run is needed.",
+                give=("dsa_mask",),
+            )
         )
     noise = _noise(contrast, inside)
     strength, trust, arrival_s = _bolus(contrast, images, inside, noise, times_s)
@@ -177,8 +185,11 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
     vessels = _hysteresis(snr.numpy(), inside.numpy(), settings, settings.min_area_mm2 / working_mm**2)
     if vessels.sum() * working_mm**2 < 60:
         raise InputError(
-            f"No vessels were found in the DSA: only {vessels.sum() * working_mm**2:.0f} mm2 of it look like contrast. Check that the "
-            "run is a subtracted one with contrast, or choose frames or mask frames by hand, or give a vessel mask with --dsa-mask."
+            Message(
+                f"No vessels were found in the DSA: only {vessels.sum() * working_mm**2:.0f} mm2 of it look like contrast",
+                advice="Check that the run shows contrast.",
+                give=("first_frame", "last_frame", "mask_frames", "dsa_mask"),
+            )
         )
     vesselness = _visibility(snr.numpy(), vessels)
     if len(times_s) > 1:

@@ -65,7 +65,9 @@ def test_selftest_passes() -> None:
 def outcome(patient_folder: Path) -> Outcome:
     """A right registration of the small patient, from its truth: quick."""
     truth = patient_folder / "truth.tfm"
-    job = RegisterJob(patient_folder / "cta.nii.gz", patient_folder / "dsa.dcm", init=str(truth), reference=truth)
+    job = RegisterJob(
+        cta=patient_folder / "cta.nii.gz", dsa=patient_folder / "dsa.dcm", init=str(truth), reference=truth
+    )
     return register_case(case_of_files(job), say_nothing)
 
 

@@ -1,6 +1,6 @@
 """Angiogram nodes to library objects: header, C-arm geometry, run.
 
-As in `mrml`, `runSource` is called on the main thread, and what it returns on any. What a DICOM file says is kept with the node.
+As everywhere here, `runSource` is called on the main thread, and what it returns on any. What a DICOM file says is kept with the node.
 """
 
 from __future__ import annotations
@@ -101,7 +101,7 @@ class CArmValue:
     value
         Number or pair; None if missing.
     source
-        The DICOM tag, or `typed`; empty if missing.
+        The DICOM tag, or `TYPED`; empty if missing.
     problem
         Why it is missing, in a sentence; empty if it is not.
     """
@@ -114,24 +114,17 @@ class CArmValue:
 
 def cArmOf(node: Node, typed: GeometryOptions = AS_IN_FILE) -> dict[str, CArmValue]:
     """Each value of the geometry, by the names of `GeometryOptions`; the principal point is missing without a problem."""
-    header = headerOf(node) or Header(_emptyDataset(), {})
     rows, columns = _frameViews(node)[0].shape[1:]
-    found = look_up(header, rows, columns, typed)
+    found = look_up(headerOf(node), rows, columns, typed)
     values = {}
     for name, source in SOURCES.items():
         if name == "projection_matrix":
             continue
         here = found.found.get(name)
-        origin = "" if here is None else "typed" if here.source == source.option else here.source
+        origin = "" if here is None else here.source
         problem = worded((found.problems.get(name, ""),))[0]
         values[name] = CArmValue(source.label, None if here is None else here.value, origin, problem)
     return values
-
-
-def _emptyDataset() -> Any:
-    from pydicom.dataset import Dataset
-
-    return Dataset()
 
 
 def runSource(
@@ -156,7 +149,7 @@ def runSource(
                 f"DSA {node.GetName()} is a volume of {len(views[0])} slices without an angiogram's DICOM values: "
                 "is it the CTA? Choose the angiogram."
             )
-        carm = _carmOrProblems(Header(_emptyDataset(), {}), rows, columns, geometry, problems)
+        carm = _carmOrProblems(None, rows, columns, geometry, problems)
         return (lambda: _angiogramOfImages(views, geometry, subtraction)), carm
     carm = _carmOrProblems(header, rows, columns, geometry, [])
 
@@ -172,7 +165,9 @@ def _typed(geometry: GeometryOptions) -> bool:
     return any(getattr(geometry, name) is not None for name in SOURCES)
 
 
-def _carmOrProblems(header: Header, rows: int, columns: int, geometry: GeometryOptions, problems: list[str]) -> CArm:
+def _carmOrProblems(
+    header: Header | None, rows: int, columns: int, geometry: GeometryOptions, problems: list[str]
+) -> CArm:
     try:
         carm, _ = read_carm(header, rows, columns, geometry)
     except InputError as error:

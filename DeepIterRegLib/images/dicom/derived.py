@@ -24,6 +24,7 @@ from pydicom.valuerep import DS
 
 from DeepIterRegLib import __version__
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.geometry import CArm, lps_ras
 from DeepIterRegLib.images.dicom.ct_series import ct_series
 from DeepIterRegLib.images.dicom.header import open_header
@@ -131,7 +132,7 @@ def read_study(dsa: Path, cta: Path | None, salt: str, identify: bool) -> Study:
         return Study(own, None, (), cta_frame, carm_frame, burned_in, salt)
     lacking = [k for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID") if not ds.get(k)]
     if lacking:
-        raise InputError(f"{dsa} has no {', '.join(lacking)}, so nothing can refer to it: leave out --identify.")
+        raise InputError(Message(f"{dsa} has no {', '.join(lacking)}, so nothing can refer to it", at="identify"))
     own = Dataset()
     for keyword in IDENTITY:
         if keyword in ds:

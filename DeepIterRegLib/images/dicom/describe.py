@@ -9,10 +9,12 @@ import numpy as np
 from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import GeometryError, InputError
+from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
 from DeepIterRegLib.images.dicom.header import Header, open_header
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
-from DeepIterRegLib.images.dicom.options import SOURCES, GeometryOptions
+from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES
 from DeepIterRegLib.images.dicom.pixels import is_lossy, read_pixels
 from DeepIterRegLib.images.dicom.reader import check_xa, interpret, subtraction_tags
 from DeepIterRegLib.images.dicom.shutters import read_valid
@@ -39,7 +41,11 @@ def describe(path: str | Path) -> dict[str, Any]:
             "size (rows, columns)": list(images.shape[1:]),
             "frames": len(images),
             "values": _range(images),
-            "missing": [f"{s.label}: give {s.option}." for name, s in SOURCES.items() if name not in _OPTIONAL],
+            "missing": [
+                Message(f"No {source.label}", give=(OPTION_OF[name],))
+                for name, source in SOURCES.items()
+                if name not in _OPTIONAL
+            ],
         }
     header = open_header(path)
     ds = header.dataset

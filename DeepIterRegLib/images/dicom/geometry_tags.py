@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -11,9 +10,12 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import GeometryError
+from DeepIterRegLib.common.messages import Message, Remedy
+from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.dicom.header import Header, tag_name
-from DeepIterRegLib.images.dicom.options import SOURCES, GeometryOptions
+from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES, TYPED
+from DeepIterRegLib.images.dicom.vendors import private_numbers
 
 # What a C-arm can be; outside is nonsense, as zeros left by anonymisation are.
 _RANGES = {
@@ -25,11 +27,15 @@ _RANGES = {
 }
 _SAME_ANGLE_DEG = 0.5
 _MAGNIFICATION = "EstimatedRadiographicMagnificationFactor"
+_BY_MATRIX = "The view comes from the projection matrix given; angles, SID and SOD of the file are ignored."
+_CENTRE_ASSUMED = Message(
+    "No tag tells where the isocentre falls on the image; its centre is assumed", give=("principal_point",)
+)
 
 
 @dataclass(frozen=True)
 class GeometryValue:
-    """A value and where it comes from."""
+    """A value and where it comes from: a tag, or `TYPED`."""
 
     value: Any
     source: str
@@ -45,12 +51,13 @@ class Lookup:
     notes: list[str] = field(default_factory=list)
 
 
-def read_carm(header: Header, rows: int, columns: int, options: GeometryOptions) -> tuple[CArm, tuple[str, ...]]:
+def read_carm(header: Header | None, rows: int, columns: int, options: GeometryOptions) -> tuple[CArm, tuple[str, ...]]:
     """The view of a run and what was assumed.
 
     Parameters
     ----------
     header
+        None where there is no DICOM file: all is in `options`.
     rows, columns
         Of the stored image.
     options
@@ -62,7 +69,7 @@ def read_carm(header: Header, rows: int, columns: int, options: GeometryOptions)
         All that is missing, nonsense or moving, in one message; each with tag, value seen and option.
     """
     lookup = look_up(header, rows, columns, options)
-    moving, notes = _motion(header)
+    moving, notes = ([], []) if header is None else _motion(header)
     if lookup.problems or moving:
         raise GeometryError([*moving, *lookup.problems.values()])
     notes = [*lookup.notes, *(f.note for f in lookup.found.values() if f.note), *notes]
@@ -75,7 +82,7 @@ def read_carm(header: Header, rows: int, columns: int, options: GeometryOptions)
             sid_mm=value.get("sid_mm"),
             pixel_spacing_mm=value.get("pixel_spacing_mm"),
         )
-        return carm, (*notes, "The view comes from --projection-matrix; angles, SID and SOD of the file are ignored.")
+        return carm, (*notes, _BY_MATRIX)
 
     def view(turns: int, flipped: bool) -> CArm:
         """The stored image made from an upright one by quarter turns clockwise, then a flip."""
@@ -90,25 +97,23 @@ def read_carm(header: Header, rows: int, columns: int, options: GeometryOptions)
             columns=rows if sideways else columns,
             pixel_spacing_mm=spacing[::-1] if sideways else spacing,
         )
-        if "principal_point_px" not in value:
+        if header is not None and "principal_point_px" not in value:
             centre = _isocentre_projection(header, upright)
             upright = upright if centre is None else replace(upright, principal_point_px=centre)
         turned = upright.turned(turns)
         return turned.mirrored() if flipped else turned
 
-    turns, flipped, orientation_notes = _storage(header, view(0, False))
+    turns, flipped, orientation_notes = (0, False, []) if header is None else _storage(header, view(0, False))
     carm = view(turns, flipped)
     notes += orientation_notes
     if "principal_point_px" in value:
         carm = replace(carm, principal_point_px=value["principal_point_px"])
-    elif _isocentre_projection(header, view(0, False)) is None:
-        notes.append(
-            "No tag tells where the isocentre falls on the image; its centre is assumed (give --principal-point if you know it)."
-        )
+    elif header is None or _isocentre_projection(header, view(0, False)) is None:
+        notes.append(_CENTRE_ASSUMED)
     return carm, tuple(notes)
 
 
-def look_up(header: Header, rows: int, columns: int, options: GeometryOptions) -> Lookup:
+def look_up(header: Header | None, rows: int, columns: int, options: GeometryOptions) -> Lookup:
     """Each value from the options, or from the first tag that has a sensible one."""
     by_matrix = options.projection_matrix is not None
     lookup = Lookup({}, {})
@@ -120,14 +125,17 @@ def look_up(header: Header, rows: int, columns: int, options: GeometryOptions) -
     if by_matrix:
         _settle_scale_of_matrix(options, lookup)
     elif "sid_mm" in found and "sod_mm" in found and found["sod_mm"].value >= found["sid_mm"].value:
-        lookup.problems["sod_mm"] = (
-            f"{found['sod_mm'].source} is {found['sod_mm'].value:g} mm, which is not below the SID of {found['sid_mm'].value:g} mm "
-            f"({found['sid_mm'].source}): give --sod and --sid."
+        lookup.problems["sod_mm"] = Message(
+            f"The SOD of {found['sod_mm'].value:g} mm ({found['sod_mm'].source}) is not below the SID of "
+            f"{found['sid_mm'].value:g} mm ({found['sid_mm'].source})",
+            give=("sod", "sid"),
         )
-    if "pixel_spacing_mm" in lookup.problems:
-        lookup.problems["pixel_spacing_mm"] += _spacing_hint(header, rows, columns)
+    if header is not None and "pixel_spacing_mm" in lookup.problems:
+        lookup.problems["pixel_spacing_mm"] = _with_spacing_hint(
+            lookup.problems["pixel_spacing_mm"], header, rows, columns
+        )
     if options.principal_point_px is not None and not by_matrix:
-        found["principal_point_px"] = GeometryValue(options.principal_point_px, "--principal-point")
+        found["principal_point_px"] = GeometryValue(options.principal_point_px, TYPED)
     return lookup
 
 
@@ -137,21 +145,19 @@ def spacing_in_file_mm(header: Header, rows: int, columns: int) -> tuple[float, 
     return (1.0, 1.0) if found is None else found.value
 
 
-def _look_up_one(header: Header, name: str, options: GeometryOptions, lookup: Lookup) -> None:
+def _look_up_one(header: Header | None, name: str, options: GeometryOptions, lookup: Lookup) -> None:
     low, high = _RANGES[name]
     source = SOURCES[name]
     given = getattr(options, name)
     refused: list[str] = []
-    typed = [] if given is None else [GeometryValue(given, source.option)]
-    for candidate in itertools.chain(typed, _candidates(header, name, lookup)):
+    typed = [] if given is None else [GeometryValue(given, TYPED)]
+    in_file = [] if header is None else [*_candidates(header, name, lookup), *_private(header, name)]
+    for candidate in (*typed, *in_file):
         numbers = np.atleast_1d(np.asarray(candidate.value, dtype=np.float64))
         if np.isfinite(numbers).all() and (numbers >= low).all() and (numbers <= high).all():
-            first_tag = next(_candidates(header, name, lookup), None)
-            if typed and first_tag is not None and not np.allclose(first_tag.value, given, rtol=1e-3, atol=1e-3):
-                candidate = replace(
-                    candidate,
-                    note=f"{source.option} {_shown(given)} is used instead of {_shown(first_tag.value)} in {first_tag.source}.",
-                )
+            if typed and in_file and not np.allclose(in_file[0].value, given, rtol=1e-3, atol=1e-3):
+                note = f"{_shown(given)} is used instead of {_shown(in_file[0].value)} in {in_file[0].source}"
+                candidate = replace(candidate, note=Message(note, at=OPTION_OF[name]))
             if refused and not typed:
                 lookup.notes.append(
                     f"{'; '.join(refused)} is ignored; the {source.label} comes from {candidate.source}."
@@ -160,9 +166,13 @@ def _look_up_one(header: Header, name: str, options: GeometryOptions, lookup: Lo
             return
         refused.append(f"{candidate.source} is {_shown(candidate.value)}")
         if typed:
-            break
-    seen = "; ".join(refused) + f", outside {low:g} to {high:g}" if refused else f"{source.tag} is absent or empty"
-    lookup.problems[name] = f"No {source.label}: {seen}; give {source.option}."
+            at = OPTION_OF[name]
+            lookup.problems[name] = Message(f"{_shown(given)} is outside {low:g} to {high:g}", at=at, give=(at,))
+            return
+    seen = f"{source.tag} is absent or empty" if header is not None else "there is no DICOM header"
+    if refused:
+        seen = "; ".join(refused) + f", outside {low:g} to {high:g}"
+    lookup.problems[name] = Message(f"No {source.label}: {seen}", give=(OPTION_OF[name],))
 
 
 def _candidates(header: Header, name: str, lookup: Lookup) -> Iterator[GeometryValue]:
@@ -211,11 +221,18 @@ def _candidates(header: Header, name: str, lookup: Lookup) -> Iterator[GeometryV
                 note = f"Pixel spacing on the detector is computed from {tag_name(keyword)}, which holds in the patient, times {how}."
                 yield from _tag(header, keyword, parts=2, scale=scale, note=note)
         if not calibrated:
-            note = (
-                f"{tag_name('ImagerPixelSpacing')} is absent; {tag_name('PixelSpacing')} is taken as the spacing on the detector. "
-                "If it was calibrated in the patient, give --pixel-spacing."
+            note = Message(
+                f"{tag_name('ImagerPixelSpacing')} is absent; {tag_name('PixelSpacing')} is taken as the spacing on the detector",
+                advice="It may have been calibrated in the patient instead.",
+                give=("pixel_spacing",),
             )
             yield from _tag(header, "PixelSpacing", parts=2, note=note)
+
+
+def _private(header: Header, name: str) -> Iterator[GeometryValue]:
+    """What the vendor's private elements say."""
+    for number, where in private_numbers(header.dataset, name):
+        yield GeometryValue(number, where.label, f"{SOURCES[name].tag} is absent; {where.label} of the vendor is used.")
 
 
 def _tag(header: Header, keyword: str, parts: int = 1, scale: float = 1.0, note: str = "") -> Iterator[GeometryValue]:
@@ -240,14 +257,16 @@ def _settle_scale_of_matrix(options: GeometryOptions, lookup: Lookup) -> None:
                 lookup.problems.pop(name, None)
 
 
-def _spacing_hint(header: Header, rows: int, columns: int) -> str:
-    """What else the file says of the detector's size: a guess for the person, not for us."""
+def _with_spacing_hint(problem: str, header: Header, rows: int, columns: int) -> str:
+    """The problem with what else the file says of the detector's size: a guess for the person, not for us."""
     for keyword in ("FieldOfViewDimensions", "FieldOfViewDimensionsInFloat", "IntensifierSize"):
         numbers = header.numbers(keyword)
         if numbers and numbers[0] > 0:
             guess = numbers[-1] / max(rows, columns)
-            return f" {tag_name(keyword)} says {_shown(numbers)} mm: if that is the width of the image, --pixel-spacing {guess:.4g}."
-    return ""
+            hint = f"; {tag_name(keyword)} says {_shown(numbers)} mm, which if it is the width of the image makes {guess:.4g} mm"
+            found = problem.found if isinstance(problem, Message) else problem
+            return Message(found + hint, give=(Remedy("pixel_spacing", f"{guess:.4g}"),))
+    return problem
 
 
 def _shown(value: Any) -> str:

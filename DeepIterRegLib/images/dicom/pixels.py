@@ -114,7 +114,7 @@ def check_decodable(header: Header) -> None:
     except NotImplementedError:
         available, missing = False, []
     if not available:
-        remedy = "install python-gdcm" if missing else "convert the file (for example with gdcmconv --raw)"
+        remedy = "install python-gdcm" if missing else "convert the file to one without compression"
         raise InputError(f"There is no decoder for the transfer syntax {UID(syntax).name} ({syntax}); {remedy}.")
 
 

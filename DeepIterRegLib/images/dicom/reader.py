@@ -6,15 +6,15 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from pydicom.dataset import Dataset
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.angiogram import Angiogram, PatientMotion
 from DeepIterRegLib.images.dicom.geometry_tags import read_carm, spacing_in_file_mm
 from DeepIterRegLib.images.dicom.header import Header, open_header, tag_name
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
-from DeepIterRegLib.images.dicom.options import GeometryOptions
 from DeepIterRegLib.images.dicom.pixels import Pixels, check_decodable, decode, is_lossy, meaning_of
 from DeepIterRegLib.images.dicom.shutters import constant_border, read_valid
 from DeepIterRegLib.images.dicom.times import ASSUMED_INTERVAL_S, read_times
@@ -119,8 +119,7 @@ def angiogram_of_images(
     InputError, GeometryError
         As `read_angiogram`.
     """
-    empty = Header(Dataset(), {})
-    carm, notes = read_carm(empty, frames.shape[1], frames.shape[2], options)
+    carm, notes = read_carm(None, frames.shape[1], frames.shape[2], options)
     valid = ~constant_border(frames, 0.0)
     if valid.mean() < 0.1:
         valid[:] = True
@@ -233,8 +232,11 @@ def interpret(pixels: Pixels, valid: np.ndarray, tags: SubtractionTags, settings
         already = True
         if not flat:
             notes.append(
-                f"{tags.already} says the run is subtracted, but its background is not flat: check the image; "
-                "--mask-frames subtracts anyway."
+                Message(
+                    f"{tags.already} says the run is subtracted, but its background is not flat: check the image",
+                    advice="Mask frames given by hand subtract it anyway.",
+                    give=("mask_frames",),
+                )
             )
     elif tags.mask_frames:
         already = False

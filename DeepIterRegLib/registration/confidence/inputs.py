@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from DeepIterRegLib.common.messages import Message, within
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.confidence.features import clipped_share, contrast_to_noise
@@ -22,16 +23,19 @@ MAX_RESIDUE = 0.6
 
 def check_inputs(cta_vessels: Volume, runs: Sequence[tuple[Angiogram, DsaMasks]]) -> tuple[str, ...]:
     """Warnings on the CTA's vessel mask and on each run with its masks; none if all is well."""
-    found = []
+    found: list[str] = []
     volume_ml = len(cta_vessels.set_voxels) * cta_vessels.voxel_volume_mm3 / 1000
     if volume_ml < MIN_CTA_ML:
         found.append(
-            f"The CTA's vessel mask holds {volume_ml:.1f} ml, that of a whole head more than {MIN_CTA_ML:.0f}: check the contrast "
-            "phase and the field of view, or bring a mask with --cta-mask."
+            Message(
+                f"The CTA's vessel mask holds {volume_ml:.1f} ml, that of a whole head more than {MIN_CTA_ML:.0f}",
+                advice="Check the contrast phase and the field of view.",
+                give=("cta_mask",),
+            )
         )
     for number, (angiogram, masks) in enumerate(runs, 1):
         name = "The DSA" if len(runs) == 1 else f"DSA {number}"
-        found += [f"{name} {sentence}" for sentence in _run_warnings(angiogram, masks)]
+        found += [within(sentence, f"{name} ") for sentence in _run_warnings(angiogram, masks)]
     return tuple(found)
 
 
@@ -52,8 +56,11 @@ def _run_warnings(angiogram: Angiogram, masks: DsaMasks) -> list[str]:
         )
     elif (residue := _residue(angiogram)) > MAX_RESIDUE:
         found.append(
-            f"has bright residue of moved bone, {100 * residue:.0f} % as strong as its vessels: choose other mask frames "
-            "with --mask-frames."
+            Message(
+                f"has bright residue of moved bone, {100 * residue:.0f} % as strong as its vessels",
+                advice="Other mask frames may show less.",
+                give=("mask_frames",),
+            )
         )
     if count * pixel_mm2 < MIN_AREA_MM2:
         found.append(

@@ -23,6 +23,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.progress import Progress, say_nothing
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.network.config import TrainSettings
@@ -264,7 +265,11 @@ def _keep_settings(settings: TrainSettings, folder: Path) -> None:
         ]
         if other:
             raise InputError(
-                f"{folder} holds a training with other settings ({', '.join(other)}): give another --out, or the same settings."
+                Message(
+                    f"{folder} holds a training with other settings ({', '.join(other)})",
+                    at="out",
+                    advice="Give another folder, or the same settings.",
+                )
             )
     path.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
 

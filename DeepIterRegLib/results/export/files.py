@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message, Remedy
+from DeepIterRegLib.common.options import SubtractionMode
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.pose_files import write_tfm
@@ -18,7 +20,6 @@ from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.images.files import load_volume
-from DeepIterRegLib.images.subtraction import SubtractionMode
 from DeepIterRegLib.registration.result import Registration, content_hash
 from DeepIterRegLib.results.export import cameras, film
 from DeepIterRegLib.results.report.images import RED, opacity
@@ -76,7 +77,9 @@ def export_result(job: ExportJob, path: Path, on_progress: Progress) -> list[str
     registration = read_registration(job.result)
     carm = carm_of_view(registration, job.view)
     if job.identify and job.to != "dicom":
-        raise InputError("--identify belongs to --to dicom: no other export holds a patient's identity.")
+        raise InputError(
+            Message("Only the export to DICOM holds a patient's identity", at="identify", give=(Remedy("to", "dicom"),))
+        )
     if job.to == "itk":
         write_tfm(path, registration.cta_to_carm)
         return []
@@ -101,7 +104,9 @@ def export_result(job: ExportJob, path: Path, on_progress: Progress) -> list[str
 def _registered_run(job: ExportJob, registration: Registration, carm: CArm) -> tuple[Angiogram, list[str]]:
     """The run that was registered, from its file: the result keeps no pixels of it."""
     if job.dsa is None:
-        raise InputError(f"--to {job.to} needs the run's pixels, which a result does not keep: give --dsa.")
+        raise InputError(
+            Message(f"An export to {job.to} needs the run's pixels, which a result does not keep", give=("dsa",))
+        )
     geometry = GeometryOptions(
         projection_matrix=carm.projection_matrix, sid_mm=carm.sid_mm, pixel_spacing_mm=carm.pixel_spacing_mm
     )
@@ -111,10 +116,11 @@ def _registered_run(job: ExportJob, registration: Registration, carm: CArm) -> t
             f"{job.dsa} has {run.frames.shape[1]} rows and {run.frames.shape[2]} columns, the run that was registered "
             f"{carm.rows} and {carm.columns}: give the DSA of this result."
         )
-    told = "; or it was subtracted in another way: give the --mask-frames and --subtraction of its registration"
-    notes = _checked(
-        job, registration, "dsa" if job.view == 0 else f"dsa{job.view + 1}", f"--dsa {job.dsa}", told, run.frames
+    otherwise = (
+        "It may have been subtracted in another way: mask frames and subtraction must be those of its registration."
     )
+    key = "dsa" if job.view == 0 else f"dsa{job.view + 1}"
+    notes = _checked(job, registration, key, "dsa", job.dsa, otherwise, run.frames)
     return replace(run, carm=carm), notes
 
 
@@ -128,7 +134,7 @@ def _overlay(job: ExportJob, registration: Registration, carm: CArm) -> np.ndarr
     folder = job.result if job.result.is_dir() else job.result.parent
     name = "projection.nii.gz" if job.view == 0 else f"projection{job.view + 1}.nii.gz"
     if not (folder / name).is_file():
-        raise InputError(f"{folder / name} does not exist: give the folder that deepiterreg register wrote, or --item.")
+        raise InputError(f"{folder / name} does not exist: the folder of a registration is needed, or items to draw.")
     projection = load_volume(folder / name).voxels[0]
     overlay = np.empty((*projection.shape, 4), dtype=np.uint8)
     overlay[..., :3] = RED
@@ -159,7 +165,10 @@ def _write_dicom(
         notes.append(f"Identity kept in the DICOM files: {', '.join(study.kept)}.")
         if not study.ct:
             notes.append(
-                "The CTA's frame of reference is unknown, so one was made up: give --cta with its DICOM folder."
+                Message(
+                    "The CTA's frame of reference is unknown, so one was made up; its DICOM folder tells it",
+                    give=("cta",),
+                )
             )
     if study.burned_in == "YES" and not job.identify:
         notes.append("The DSA says that its pixels name the patient: look at the overlay before it leaves.")
@@ -169,14 +178,22 @@ def _write_dicom(
 def _checked_cta(job: ExportJob, registration: Registration, path: Path) -> list[str]:
     if not path.is_dir():
         raise InputError(
-            f"--cta {path} is no folder; only DICOM slices hold the frame of reference and can be referred to."
+            Message(
+                f"{path} is no folder; only DICOM slices hold the frame of reference and can be referred to", at="cta"
+            )
         )
     cta, _ = prepare_cta(load_volume(path))
-    return _checked(job, registration, "cta", f"--cta {path}", "", cta.voxels, cta.affine)
+    return _checked(job, registration, "cta", "cta", path, "", cta.voxels, cta.affine)
 
 
 def _checked(
-    job: ExportJob, registration: Registration, kind: str, given: str, else_: str, *arrays: np.ndarray
+    job: ExportJob,
+    registration: Registration,
+    kind: str,
+    option: str,
+    path: Path,
+    otherwise: str,
+    *arrays: np.ndarray,
 ) -> list[str]:
     """A note if it cannot be known, or need not be, that an input is the one that was registered.
 
@@ -187,11 +204,16 @@ def _checked(
     """
     kept = registration.input_hashes.get(kind)
     if kept is None:
-        return [f"The result does not say what was registered, so {given} could not be checked."]
+        return [Message(f"The result does not say what was registered, so {path} could not be checked", at=option)]
     if kept == content_hash(*arrays):
         return []
     if job.check:
         raise InputError(
-            f"{given} is not what was registered: give that of this result{else_}. --no-check takes it all the same."
+            Message(
+                f"{path} is not what was registered",
+                at=option,
+                advice=" ".join(filter(None, ("Give that of this result, or take this one unchecked.", otherwise))),
+                give=("no_check",),
+            )
         )
-    return [f"{given} is not what was registered, or its pixels were computed otherwise."]
+    return [Message(f"{path} is not what was registered, or its pixels were computed otherwise", at=option)]

@@ -9,6 +9,7 @@ import numpy as np
 from PIL import Image
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.results.report.images import to_grey, window_of
 from DeepIterRegLib.results.roadmap.draw import burn_notice, over
@@ -49,7 +50,9 @@ def write_mp4(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
     try:
         from imageio_ffmpeg import write_frames
     except ImportError as missing:
-        raise InputError("An MP4 needs imageio-ffmpeg: pip install 'deepiterreg[video]', or --to gif.") from missing
+        raise InputError(
+            Message("An MP4 needs imageio-ffmpeg: pip install 'deepiterreg[video]'", give=(Remedy("to", "gif"),))
+        ) from missing
     rows, columns = run.carm.rows, run.carm.columns
     pad = ((0, rows % 2), (0, columns % 2), (0, 0))
     size = (columns + columns % 2, rows + rows % 2)

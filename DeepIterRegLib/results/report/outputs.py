@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.geometry.pose_files import write_tfm
 from DeepIterRegLib.images.angiogram import Angiogram
@@ -69,11 +70,11 @@ def read_registration(path: Path) -> Registration:
     """
     file = path / REGISTRATION_FILES[0] if path.is_dir() else path
     if not file.is_file():
-        raise InputError(f"{file} does not exist: give the folder that deepiterreg register wrote.")
+        raise InputError(f"{file} does not exist: the folder of a registration is needed.")
     try:
         return Registration.from_json_dict(json.loads(file.read_text(encoding="utf-8")))
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is not the registration.json that deepiterreg register writes.") from error
+        raise InputError(f"{file} is not the registration.json of a registration.") from error
 
 
 def carm_of_view(registration: Registration, view: int) -> CArm:
@@ -86,5 +87,5 @@ def carm_of_view(registration: Registration, view: int) -> CArm:
     """
     count = len(registration.views)
     if not 0 <= view < count:
-        raise InputError(f"View {view + 1} is asked for, but the result has {count}: give --view 1 to {count}.")
+        raise InputError(Message(f"View {view + 1} is asked for, but the result has {count}", give=("view",)))
     return registration.views[view].carm

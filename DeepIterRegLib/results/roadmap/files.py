@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.geometry import lps_ras
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
 from DeepIterRegLib.images.itk import affine_of
@@ -86,7 +87,7 @@ def parse_item(text: str) -> Item:
     try:
         Style(**item.style)
     except InputError as error:
-        problems += [f"Item {text}: {problem}" for problem in error.problems]
+        problems += [within(problem, f"Item {text}: ") for problem in error.problems]
     if problems:
         raise InputError(problems)
     return item
@@ -391,7 +392,7 @@ def vessel_points(path: Path) -> np.ndarray:
     if path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES):
         volume = load_volume(path)
         if not is_mask(volume) and volume.voxels.dtype.kind == "f":
-            raise InputError(f"{path} holds grey values, not vessels: give a mask (deepiterreg segment makes one).")
+            raise InputError(f"{path} holds grey values, not vessels: give a mask.")
         return volume.to_ras(volume.set_voxels)
     shapes = [thing.shape for thing in things_of([Item(path, {})])]
     return np.concatenate([s.points if isinstance(s, Surface) else np.concatenate(s.paths) for s in shapes])

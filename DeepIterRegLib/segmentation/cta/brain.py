@@ -9,6 +9,7 @@ from numba import njit, prange
 from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.segmentation.cta.grid import POOL, no_head_reason
 from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
 
@@ -96,8 +97,12 @@ def brain_and_vessel_hu(hu: np.ndarray, deep: np.ndarray) -> tuple[float, float]
     brain = float(np.median(cells))
     if not -30 <= brain <= 120:
         raise InputError(
-            f"The inside of the skull is at {brain:.0f} in the CTA; brain is at 20 to 60 HU. The values are not HU "
-            "(an offset of 1024 is common): export the series with its rescale intercept, or give a vessel mask with --cta-mask."
+            Message(
+                f"The inside of the skull is at {brain:.0f} in the CTA; brain is at 20 to 60 HU. The values are not HU "
+                "(an offset of 1024 is common)",
+                advice="Export the series with its rescale intercept, or use a vessel mask.",
+                give=("cta_mask",),
+            )
         )
     return brain, float(np.percentile(cells, 99.95))
 

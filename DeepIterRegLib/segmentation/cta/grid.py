@@ -9,6 +9,7 @@ from numba import njit, prange
 from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
 
@@ -84,7 +85,11 @@ def head_grid(cta: Volume, settings: CtaSegmentation) -> _Grid:
 
 def no_head_reason(found: str) -> str:
     """The sentence for a CTA in which no head was found."""
-    return f"No head was found in the CTA: {found}. Give a CT of the head in HU (air -1000, water 0), or a vessel mask with --cta-mask."
+    return Message(
+        f"No head was found in the CTA: {found}",
+        advice="A CT of the head in HU (air -1000, water 0) is needed, or a vessel mask.",
+        give=("cta_mask",),
+    )
 
 
 @njit(parallel=True, cache=True, nogil=True)

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.options import OPTIONS
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class CtaSegmentation:
     working_spacing_mm: float = 0.7
     extent_below_vertex_mm: float = 220.0
     bone_hu: float = 600.0
-    contrast_hu: float = 45.0
+    contrast_hu: float = OPTIONS["contrast_hu"].default
     smoothing_mm: float = 0.6
     vesselness_sigmas_mm: tuple[float, ...] = (0.9, 1.6, 2.8)
     vesselness_low_hu: float = 12.0

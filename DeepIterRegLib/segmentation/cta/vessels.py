@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.segmentation.cta.brain import brain_and_vessel_hu, brain_cavity, vein_and_artery_hu
 from DeepIterRegLib.segmentation.cta.bridges import bridges, grown
@@ -67,9 +68,13 @@ def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) 
     deep_ml, all_ml = (float(m.sum()) * grid.spacing_mm**3 / 1000 for m in (deep, mask))
     if deep_ml < 0.7 or all_ml < 2:
         raise InputError(
-            f"The CTA shows only {deep_ml:.1f} mL of contrast-filled vessels in the brain, {all_ml:.1f} mL in the head (5 mL and 10 mL "
-            f"are usual; brain is at {brain_hu:.0f} HU, the brightest of its vessels at {vessel_hu:.0f} HU). It may be a CT without "
-            "contrast, or bone was taken for vessels: give the arterial or venous CTA series, or a vessel mask with --cta-mask."
+            Message(
+                f"The CTA shows only {deep_ml:.1f} mL of contrast-filled vessels in the brain, {all_ml:.1f} mL in the head (5 mL and 10 mL "
+                f"are usual; brain is at {brain_hu:.0f} HU, the brightest of its vessels at {vessel_hu:.0f} HU). It may be a CT without "
+                "contrast, or bone was taken for vessels",
+                advice="The arterial or venous series of the CTA is needed, or a vessel mask.",
+                give=("cta_mask",),
+            )
         )
     return source.with_voxels(draw_on_source_grid(cta, grid, hu, mask, brain_hu, bone_hu))
 

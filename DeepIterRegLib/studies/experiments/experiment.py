@@ -21,8 +21,10 @@ from DeepIterRegLib.cases.files import RegisterJob
 from DeepIterRegLib.cases.table import missing_paths, read_cases
 from DeepIterRegLib.common.atomic_output import output_file
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.common.workers import run_items
+from DeepIterRegLib.results.report.page import page_environment, page_style
 from DeepIterRegLib.studies.experiments.objects import Item, Study
 
 if TYPE_CHECKING:
@@ -191,9 +193,13 @@ def _item_name(item: Item) -> str:
 
 def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise InputError(f"Output {out} exists and is not a folder: give another --out.")
+        raise InputError(Message(f"{out} exists and is not a folder", at="out", advice="Give another name."))
     if out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists():
-        raise InputError(f"Output folder {out} holds something other than an experiment: give another --out.")
+        raise InputError(
+            Message(
+                f"The folder {out} holds something other than an experiment", at="out", advice="Give another folder."
+            )
+        )
 
 
 # -- files -----------------------------------------------------------------------------------------------
@@ -270,20 +276,17 @@ def _page(
     pictures: list[tuple[str, str]],
     problems: tuple[str, ...],
 ) -> str:
-    import jinja2
-    from markupsafe import Markup
-
-    here = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(here),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = (here.parent / "report" / "style.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html").render(
-        experiment=experiment, summary=summary, about=about, pictures=pictures, problems=problems, style=Markup(style)
+    return (
+        page_environment(Path(__file__).parent)
+        .get_template("page.html")
+        .render(
+            experiment=experiment,
+            summary=summary,
+            about=about,
+            pictures=pictures,
+            problems=problems,
+            style=page_style(),
+        )
     )
 
 

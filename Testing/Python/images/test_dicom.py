@@ -209,7 +209,7 @@ def test_direction_codes() -> None:
     assert direction_of("") is None
 
 
-ALL_FIVE = ["--primary-angle", "--secondary-angle", "--sid", "--sod", "--pixel-spacing"]
+ALL_FIVE = ["`primary_angle`", "`secondary_angle`", "`sid`", "`sod`", "`pixel_spacing`"]
 
 
 def strip_geometry(ds: Dataset) -> None:
@@ -243,7 +243,7 @@ def test_nonsense_geometry_is_named_with_the_value_seen(tmp_path: Path) -> None:
         read_angiogram(written(tmp_path / "run.dcm", nonsense))
     text = str(caught.value)
     assert len(caught.value.problems) == 3
-    for part in ("270", "DistanceSourceToDetector (0018,1110) is 0", "0 x 0", "--pixel-spacing 0.4062"):
+    for part in ("270", "DistanceSourceToDetector (0018,1110) is 0", "0 x 0", "`pixel_spacing` 0.4062"):
         assert part in text
 
 
@@ -254,12 +254,12 @@ def test_letters_where_a_number_belongs(tmp_path: Path) -> None:
     path.write_bytes(data.replace(b"1193", b"far "))
     ds = pydicom.dcmread(path)
     del ds.EstimatedRadiographicMagnificationFactor
-    with pytest.raises(GeometryError, match=r"DistanceSourceToDetector .*not a number.*--sid"):
+    with pytest.raises(GeometryError, match=r"DistanceSourceToDetector .*not a number.*`sid`"):
         read_carm(Header(ds, {}), ROWS, COLUMNS, GeometryOptions())
 
 
 def test_distance_not_below_sid_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(GeometryError, match="1300 mm, which is not below the SID of 1193"):
+    with pytest.raises(GeometryError, match=r"SOD of 1300 mm \(typed\) is not below the SID of 1193"):
         read_angiogram(written(tmp_path / "run.dcm"), GeometryOptions(sod_mm=1300))
 
 
@@ -268,7 +268,7 @@ def test_options_win_and_say_so(tmp_path: Path) -> None:
     run = read_angiogram(written(tmp_path / "run.dcm"), options)
     assert run.carm.sid_mm == 1000
     assert run.carm.principal_point_px == (10, 12)
-    assert any("--sid 1000 is used instead of 1193" in note for note in run.notes)
+    assert any("`sid`: 1000 is used instead of 1193" in note for note in run.notes)
 
 
 def test_distances_from_magnification(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_projection_matrix_replaces_the_header(tmp_path: Path) -> None:
     truth = carm(primary_angle_deg=33, principal_point_px=(30, 20))
     options = GeometryOptions(projection_matrix=-2.5 * truth.projection_matrix, sid_mm=1193)
     same_view(read_angiogram(path, options).carm, truth)
-    with pytest.raises(GeometryError, match="--pixel-spacing"):
+    with pytest.raises(GeometryError, match="`pixel_spacing`"):
         read_angiogram(path, GeometryOptions(projection_matrix=truth.projection_matrix))
 
 
@@ -632,7 +632,7 @@ def test_mask_frames_from_tags_options_or_sight(tmp_path: Path) -> None:
     assert shown(written(tmp_path / "b.dcm", none)) == [1, 2]
     assert shown(written(tmp_path / "c.dcm", single)) == [2]
     assert shown(written(tmp_path / "d.dcm", absent)) == [1]
-    with pytest.raises(InputError, match="--mask-frames"):
+    with pytest.raises(InputError, match="`mask_frames`"):
         read_angiogram(tmp_path / "a.dcm", subtraction=SubtractionSettings(mask_frames=(0, 7)))
 
 

@@ -433,7 +433,7 @@ def test_batch_summary_has_state_probability_and_error(tmp_path: Path) -> None:
     from DeepIterRegLib.cases import batch, table
     from DeepIterRegLib.cases.files import RegisterJob
 
-    case = table.BatchCase("a", RegisterJob(Path("cta.nii"), Path("run.dcm")))
+    case = table.BatchCase("a", RegisterJob(cta=Path("cta.nii"), dsa=Path("run.dcm")))
     sure = batch._result(case, a_registration(Confidence(0.98765, 0.8, "accepted", ())), 3.0)
     old = batch._result(case, replace(a_registration(Confidence(0.5, 1, "accepted", ())), confidence=None), 3.0)
     batch.write_summary(tmp_path, [sure, old, batch.CaseResult("c", "failed")])

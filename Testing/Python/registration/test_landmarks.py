@@ -200,7 +200,7 @@ def test_point_lists_of_slicer(system: str, place: str, tmp_path: Path) -> None:
     assert found.names == tuple("abcde")
     np.testing.assert_allclose(found.points_cta_mm, points, atol=1e-9)
     np.testing.assert_allclose(found.pixels, pixels, atol=1e-6)
-    with pytest.raises(InputError, match="--dsa-landmarks"):
+    with pytest.raises(InputError, match="`dsa_landmarks`"):
         read_landmarks(cta)
     with pytest.raises(InputError, match=r"5 points and fewer.mrk.json 3"):
         read_landmarks(cta, write("fewer.mrk.json", on_dsa[:3], "abc"))

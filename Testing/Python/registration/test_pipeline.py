@@ -174,8 +174,8 @@ def test_no_pose_is_an_error_of_its_own():
     ("make", "says"),
     [
         (lambda: RegistrationSettings.preset("fast"), "no preset 'fast'"),
-        (lambda: RegistrationSettings(init="guess"), "--init"),
-        (lambda: RegistrationSettings(seed=-1), "--seed"),
+        (lambda: RegistrationSettings(init="guess"), "`init`"),
+        (lambda: RegistrationSettings(seed=-1), "`seed`"),
         (lambda: register(CTA, run_at(np.eye(4))[0], RegistrationSettings(init="file")), "no initial pose"),
         (
             lambda: register(
@@ -195,5 +195,5 @@ def test_faults_are_said(make, says):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what to do where there is no CUDA device")
 def test_cuda_asked_for_where_there_is_none():
-    with pytest.raises(InputError, match="--device cpu"):
+    with pytest.raises(InputError, match="Give `device` cpu"):
         RegistrationSettings(device="cuda")

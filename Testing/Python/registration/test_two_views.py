@@ -94,8 +94,8 @@ def test_options_for_several_dsas_are_counted(registered: Registered, tmp_path: 
     result = CliRunner().invoke(app, ["register", *files, "--out", str(tmp_path / "out"), *options])
     assert result.exit_code == 2
     text = " ".join(result.output.split())
-    assert "--primary-angle is given 1 time for 2 DSAs: give it once for each" in text
-    assert "--sid is given 3 times for 2 DSAs: give it once for all or once for each" in text
+    assert "--primary-angle: It is given 1 time for 2 DSAs. Give it once for each" in text
+    assert "--sid: It is given 3 times for 2 DSAs. Give it once for all or once for each" in text
 
 
 def test_what_one_of_the_files_lacks_is_told_with_its_number(registered: Registered, tmp_path: Path) -> None:
@@ -117,7 +117,7 @@ def test_second_view_in_a_table_of_cases(tmp_path: Path) -> None:
     assert one.job.geometry.primary_angle_deg is None
     assert two.job.further == ()
     table.write_text("name,cta,dsa,sid2\none,a.nii,b.dcm,1200\n")
-    with pytest.raises(InputError, match="column sid2 is filled, but column dsa2 is empty"):
+    with pytest.raises(InputError, match="column sid2: It is filled, but column dsa2 is empty"):
         read_cases(table)
 
 

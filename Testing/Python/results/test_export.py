@@ -132,7 +132,7 @@ def test_each_convention_is_a_file_of_its_own(case: Case, to: str, tmp_path: Pat
 
 
 def test_what_does_not_fit_is_refused(case: Case, patient_folder: Path, tmp_path: Path) -> None:
-    assert "give --dsa" in run(case.result, "--to", "mp4", "--out", tmp_path / "a.mp4", code=2)
+    assert "Give --dsa." in run(case.result, "--to", "mp4", "--out", tmp_path / "a.mp4", code=2)
     other = pydicom.dcmread(case.dsa)
     pixels = other.pixel_array.copy()
     pixels[2, 100, 100] += 1
@@ -147,7 +147,9 @@ def test_what_does_not_fit_is_refused(case: Case, patient_folder: Path, tmp_path
     dicom = (case.result, "--to", "dicom", "--dsa", case.dsa, "--out", tmp_path / "d")
     assert "is no folder" in run(*dicom, "--cta", patient_folder / "cta.nii.gz", code=2)
     assert "the DSA has" in run(*dicom, "--frame", 999, code=2)
-    assert "--identify belongs" in run(case.result, "--to", "vtk", "--identify", "--out", tmp_path / "v.json", code=2)
+    assert "--identify: Only the export to DICOM" in run(
+        case.result, "--to", "vtk", "--identify", "--out", tmp_path / "v.json", code=2
+    )
     assert "none of the endings" in run(case.result, "--to", "opencv", "--out", tmp_path / "v.txt", code=2)
     assert sorted((p.name for p in tmp_path.iterdir()), reverse=True) == ["other.dcm", "any.gif"]
 

@@ -114,12 +114,12 @@ def test_ct_without_contrast_is_refused(head):
     plain = cta.voxels.copy()
     vessel = ndimage.binary_dilation(head["arteries"] | head["sinus"], iterations=2) & (cta.voxels < 700)
     plain[vessel] = 35
-    with pytest.raises(InputError, match=r"(?s)mL of contrast.*--cta-mask"):
+    with pytest.raises(InputError, match=r"(?s)mL of contrast.*`cta_mask`"):
         segment_vessels(cta.with_voxels(plain))
 
 
 def test_offset_hu_is_refused(head):
-    with pytest.raises(InputError, match="--cta-mask"):
+    with pytest.raises(InputError, match="`cta_mask`"):
         segment_vessels(head["cta"].with_voxels(head["cta"].voxels + 1024))
 
 
@@ -377,11 +377,11 @@ def test_collimator_edges_are_no_vessels(run):
 def test_runs_without_vessels_are_refused(run):
     angiogram = run["angiogram"]
     shape = angiogram.frames.shape
-    with pytest.raises(InputError, match=r"constant.*--dsa-mask"):
+    with pytest.raises(InputError, match=r"constant.*`dsa_mask`"):
         segment_dsa(replace(angiogram, frames=np.full(shape, 0.25, np.float32)))
     noise = np.random.default_rng(0).normal(0, 0.02, shape).astype(np.float32)
     for count in (1, 3, shape[0]):
-        with pytest.raises(InputError, match=r"No vessels.*--dsa-mask"):
+        with pytest.raises(InputError, match=r"No vessels.*`dsa_mask`"):
             segment_dsa(replace(angiogram, frames=noise[:count], frame_times_s=angiogram.frame_times_s[:count]))
     with pytest.raises(InputError, match="not finite"):
         segment_dsa(replace(angiogram, frames=np.full(shape, np.nan, np.float32)))
