@@ -24,7 +24,7 @@ from slicer.util import VTKObservationMixin
 
 PACKAGES = ("DeepIterRegLib", "DeepIterRegSlicer")
 TICK_MS = 50
-RESULT = "DeepIterReg.Result"  # attribute of a result's transform, as in DeepIterRegSlicer.mrml
+RESULT = "DeepIterReg.Result"  # attribute of a result's transform, as in DeepIterRegSlicer.nodes.transforms
 
 
 def addLibraryPath() -> None:

@@ -10,7 +10,7 @@ import pytest
 from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, second_run, write_patient
 from DeepIterRegLib.phantom.settings import CtaSettings, ViewSettings
 
-# InitialPoses in the background, a shell's command ignores Ctrl-C, and so would the programs that the tests start and interrupt.
+# Started in the background, a shell's command ignores Ctrl-C, and so would the programs that the tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 

@@ -111,7 +111,7 @@ for n in range(40):
     logic.GetBlend().Update()
     times.append((1000 * (time.perf_counter() - begin), 1000 * (time.thread_time() - own)))
 manual["update_ms"], manual["update_cpu_ms"] = zip(*times[2:])
-from DeepIterRegSlicer import results
+from DeepIterRegSlicer.scene import results
 nodes = results.nodesOf(panel._parameterNode.result)
 found = results.registrationOf(nodes)
 small = found.carm.resampled(512, 512)

@@ -237,7 +237,10 @@ def test_wheel_ships_every_file_of_the_library(tmp_path: Path) -> None:
         if path.is_file() and "__pycache__" not in path.parts and path.suffix != ".pyc"
     }
     assert wanted <= shipped
-    assert not [name for name in shipped - wanted if ".dist-info/" not in name]
+    models = {path.name for path in (ROOT / "Resources" / "Models").iterdir()}
+    data = {name for name in shipped if ".data/data/" in name}
+    assert {name.partition(".data/data/")[2] for name in data} == {f"share/deepiterreg/Models/{m}" for m in models}
+    assert not [name for name in shipped - wanted - data if ".dist-info/" not in name]
     assert any(name.endswith("licenses/LICENSE") for name in shipped)
     assert "License-Expression: Apache-2.0" in metadata
 
@@ -255,8 +258,7 @@ def test_make_demo_calls_the_command_with_options_it_has():
 
     from DeepIterRegLib.cli import app
 
-    root = Path(__file__).parents[2]
-    (line,) = re.findall(r"deepiterreg (demo .*)", (root / "Makefile").read_text(encoding="utf-8"))
+    (line,) = re.findall(r"deepiterreg (demo .*)", (ROOT / "Makefile").read_text(encoding="utf-8"))
     command = typer.main.get_command(app).commands["demo"]  # type: ignore[attr-defined]
     known = {name for parameter in command.params for name in parameter.opts}
     assert {word for word in line.split() if word.startswith("-")} <= known

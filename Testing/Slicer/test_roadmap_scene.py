@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import slicer
 import vtk
+from repository import printed
 from vtk.util import numpy_support
 
 import scenes
@@ -158,14 +158,13 @@ def test_a_3d_view_looks_from_the_source(scene: Any, outcome: ShownOutcome, mirr
     assert cameraNode.GetCamera().GetUserTransform() is None
 
 
-def test_readme_s_console_runs_as_printed(scene: Any, outcome: ShownOutcome) -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    (code,) = (b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "import mrml, results, roadmap" in b)
+def test_the_console_s_lines_run_as_printed(scene: Any, outcome: ShownOutcome) -> None:
+    code = printed("import results, roadmap")
     fill.show(outcome)
     scenes.addBall(outcome.registration.centre_cta_mm).SetName("Penumbra")
     scene.AddNewNodeByClass("vtkMRMLCameraNode")
     names: dict[str, Any] = {"slicer": slicer}
-    exec(compile(code, "README.md", "exec"), names)
+    exec(compile(code, "pages", "exec"), names)
     assert names["picture"].IsA("vtkMRMLVectorVolumeNode")
     assert names["ray"].GetNumberOfControlPoints() == 2
     assert names["vessel"].GetNumberOfControlPoints() == 1

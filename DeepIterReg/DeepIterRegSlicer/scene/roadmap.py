@@ -2,9 +2,10 @@
 
 From the console::
 
-    from DeepIterRegSlicer import mrml, results, roadmap
+    from DeepIterRegSlicer.nodes import things
+    from DeepIterRegSlicer.scene import results, roadmap
     registered = results.registrationsIn(slicer.mrmlScene)[-1]
-    picture = roadmap.showRoadmap(registered, mrml.thingsOf(slicer.util.getNode("Penumbra")))
+    picture = roadmap.showRoadmap(registered, things.thingsOf(slicer.util.getNode("Penumbra")))
     ray, vessel = roadmap.pickRay(registered, 512, 300)
 """
 

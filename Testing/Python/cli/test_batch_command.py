@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from repository import ROOT, pages, printed
 from typer.testing import CliRunner
 
 from DeepIterRegLib.cases import cta_cache
@@ -30,7 +31,6 @@ from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES
 from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
 
-ROOT = Path(__file__).resolve().parents[3]
 # From the truth, and with vessels, which need not be found: quick.
 LONG = {"cta": "cta.nii.gz", "dsa": "dsa.dcm"}
 UNSEGMENTED = {**LONG, "init": "truth.tfm", "reference": "truth.tfm"}
@@ -182,12 +182,11 @@ def test_wrong_use(arguments: tuple[str, ...], said: str, patient: Path) -> None
 
 
 def test_readme_example_is_a_table_and_options_that_exist(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (text,) = (block for block in re.findall(r"```csv\n(.*?)```", readme, re.S) if block.startswith("name,cta,dsa"))
+    text = printed("name,cta,dsa", "csv")
     (tmp_path / "cases.csv").write_text(text)
     cases = read_cases(tmp_path / "cases.csv")
     assert [(case.name, case.problems) for case in cases] == [("patient1", ()), ("patient2", ())]
-    typed = re.findall(r"^deepiterreg batch (.*?)(?:#.*)?$", readme, re.M)
+    typed = re.findall(r"^deepiterreg batch (.*?)(?:#.*)?$", pages(), re.M)
     assert len(typed) == 3
     known = {name for parameter in typer.main.get_command(app).commands["batch"].params for name in parameter.opts}  # type: ignore[attr-defined]
     assert {word for line in typed for word in line.split() if word.startswith("-")} <= known
@@ -195,8 +194,7 @@ def test_readme_example_is_a_table_and_options_that_exist(tmp_path: Path) -> Non
 
 def test_readme_cluster_starts_workers_of_one_thread() -> None:
     """The job that dask-jobqueue would hand to SLURM."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "SLURMCluster" in block)
+    code = printed("SLURMCluster")
     (call,) = re.findall(r"cluster = (SLURMCluster\(.*?\n    \))", code, re.S)
     from dask_jobqueue import SLURMCluster
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import SimpleITK as sitk
 import torch
 from PIL import Image
 from programs import run
+from repository import printed
 
 from DeepIterRegLib import __version__
 from DeepIterRegLib.cases.demo import PHANTOM_FILES
@@ -203,10 +203,9 @@ def test_phantom_writes_only_what_overwrite_may_replace(patient_folder: Path) ->
 
 
 def test_readme_code_runs_as_printed(patient_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "from DeepIterRegLib" in block)
+    code = printed("from DeepIterRegLib.registration.pipeline import register")
     for name in ("cta.nii.gz", "dsa.dcm"):
         (tmp_path / name).symlink_to(patient_folder / name)
     monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
+    exec(compile(code, "pages", "exec"), {})
     assert sorted(p.name for p in (tmp_path / "result").iterdir()) == sorted(REGISTRATION_FILES)
