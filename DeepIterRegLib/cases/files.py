@@ -21,12 +21,13 @@ from DeepIterRegLib.registration.landmarks import (
     PlacedLandmarks,
     read_landmarks,
 )
-from DeepIterRegLib.registration.result import NAMED_INITS, NamedInit, Registration
+from DeepIterRegLib.registration.result import NAMED_INITS, Device, NamedInit, Registration
+from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.results.report.outputs import write_registration
 
 if TYPE_CHECKING:
     from DeepIterRegLib.cases.cta_cache import CtaCache
-from DeepIterRegLib.cases.case import VOLUME_SUFFIXES, Case, Device, FurtherView, register_case
+from DeepIterRegLib.cases.case import VOLUME_SUFFIXES, Case, FurtherView, register_case
 from DeepIterRegLib.images.subtraction import SubtractionMode
 
 LANDMARKS = "landmarks"  # as --init
@@ -79,10 +80,11 @@ def register_files(
     RegistrationError
         No pose found.
     """
+    on_progress.expect(expected(Step.WRITE_REPORT, views=1 + len(job.further)))
     outcome = register_case(case_of_files(job), on_progress, on_warning=on_warning)
-    on_progress("Write report", 0.0)
+    on_progress(Step.WRITE_REPORT, 0.0)
     write_registration(folder, outcome.registration, outcome.angiograms, outcome.vessels)
-    on_progress("Write report", 1.0)
+    on_progress(Step.WRITE_REPORT, 1.0)
     return outcome.registration
 
 

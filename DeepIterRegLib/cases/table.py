@@ -10,13 +10,12 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import cast, get_args
 
-from DeepIterRegLib.cases.case import Device
 from DeepIterRegLib.cases.files import LANDMARKS, FurtherRun, RegisterJob
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.user_input import csv_lines, frame_numbers, matrix_file, numbers
 from DeepIterRegLib.images.dicom import GeometryOptions
 from DeepIterRegLib.images.subtraction import SubtractionMode
-from DeepIterRegLib.registration.result import NAMED_INITS
+from DeepIterRegLib.registration.result import NAMED_INITS, Device
 
 COLUMNS = {
     "name": "of the case and its folder: letters, digits, space, dot, dash, underscore",

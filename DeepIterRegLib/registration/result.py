@@ -13,6 +13,7 @@ from DeepIterRegLib.registration.landmarks import LandmarkError
 
 NamedInit = Literal["radiological", "search", "network", "skull", "auto"]
 Init = NamedInit | Literal["file"]
+Device = Literal["auto", "cpu", "cuda"]
 NAMED_INITS: tuple[str, ...] = get_args(NamedInit)
 OLD_INITS = {"bone": "skull"}  # as earlier versions called them; still read
 State = Literal["accepted", "look closely", "rejected"]
