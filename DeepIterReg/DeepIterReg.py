@@ -393,7 +393,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _onTick(self) -> None:
         """Main thread, every `TICK_MS`: what the worker has to say."""
-        from DeepIterRegSlicer.worker import Finished, Progress
+        from DeepIterRegLib.common.progress import ProgressEvent
+        from DeepIterRegSlicer.worker import Finished
 
         worker = self._worker
         if worker is None:
@@ -406,7 +407,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         while not self._warnings.empty():
             self._say([*filter(None, self.ui.messageLabel.text.split("\n")), self._warnings.get()])
         for event in worker.events():
-            if isinstance(event, Progress):
+            if isinstance(event, ProgressEvent):
                 self._showProgress(event)
                 continue
             self._worker = None
@@ -421,14 +422,13 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._results.plot.draw()
 
     def _showProgress(self, event: Any) -> None:
-        from DeepIterRegSlicer.panel.score_plot import overallProgress
+        from DeepIterRegSlicer.panel.steps import stepWords
 
-        self.ui.progressBar.value = max(
-            self.ui.progressBar.value, round(1000 * overallProgress(event.step, event.done))
-        )
-        self.ui.progressBar.format = _(event.step) + ": %p%"
+        words = stepWords()[event.step]
+        self.ui.progressBar.value = round(self.ui.progressBar.maximum * event.overall)
+        self.ui.progressBar.format = words + ": %p%"
         if event.score is not None:
-            self._results.plot.add(event.step, event.score)
+            self._results.plot.add(words, event.score)
 
     def _showFailure(self, error: BaseException | None) -> None:
         from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError

@@ -28,11 +28,14 @@ from DeepIterRegSlicer import wording
 if TYPE_CHECKING:
     from DeepIterRegLib.cases.case import Case, Outcome
     from DeepIterRegLib.common.options import Device, GeometryOptions, NamedInit, Preset, SubtractionMode
-    from DeepIterRegLib.common.progress import Progress
+    from DeepIterRegLib.common.progress import Progress, ShouldStop
     from DeepIterRegLib.images.angiogram import Angiogram
     from DeepIterRegSlicer.nodes.angiograms import CArmValue
     from DeepIterRegSlicer.scene.prepare import ShownOutcome
     from DeepIterRegSlicer.scene.results import RegistrationNodes
+
+    # What the library knows, and what comes from nodes.
+    Init = NamedInit | Literal["transform", "landmarks"]
 
 Node = Any  # a vtkMRMLNode
 
@@ -257,29 +260,32 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         self,
         case: Case,
         onProgress: Progress | None = None,
-        shouldStop: Callable[[], bool] | None = None,
+        shouldStop: ShouldStop | None = None,
         onWarning: Callable[[str], None] | None = None,
     ) -> ShownOutcome:
         """Segment, register, and make ready to show. Touches no node.
 
-        :param onProgress: called with the name of a step, its fraction done, and its best score where there is a new one.
+        :param onProgress: told each step; see `common.progress`.
         :param shouldStop: asked often; True ends the work with `Cancelled`.
         :param onWarning: told what is doubtful about the inputs before the search; the result's warnings repeat it.
         :raises InputError: all that cannot be used, in one message.
         :raises RegistrationError: no pose was found.
         """
         from DeepIterRegLib.cases.case import register_case
-        from DeepIterRegLib.common.progress import say_nothing
+        from DeepIterRegLib.common.progress import Progress
+        from DeepIterRegLib.registration.steps import Step, expected
+        from DeepIterRegSlicer import wording
         from DeepIterRegSlicer.scene import prepare as prepared
 
-        report = onProgress or say_nothing
+        progress = onProgress or Progress()
+        progress.expect(expected(Step.PREPARE_VIEWS, views=1 + len(case.further)))
         with wording.panelWords():
             outcome = register_case(
-                case, report, shouldStop, lambda text: onWarning(wording.worded((text,))[0]) if onWarning else None
+                case, progress, shouldStop, lambda text: onWarning(wording.worded((text,))[0]) if onWarning else None
             )
-        report("Project", 0.0)
+        progress(Step.PREPARE_VIEWS, 0.0)
         shown = prepared.prepareToShow(outcome)
-        report("Project", 1.0)
+        progress(Step.PREPARE_VIEWS, 1.0)
         warnings = wording.worded(outcome.registration.warnings)
         return replace(shown, registration=replace(outcome.registration, warnings=warnings))
 

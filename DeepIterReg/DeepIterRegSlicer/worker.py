@@ -9,17 +9,9 @@ from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from DeepIterRegLib.common.errors import Cancelled
+from DeepIterRegLib.common.progress import Progress, ProgressEvent, ShouldStop
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Progress:
-    """A step has come so far: 0..1; with the best score of that stage, where there is a new one."""
-
-    step: str
-    done: float
-    score: float | None = None
 
 
 @dataclass(frozen=True)
@@ -40,31 +32,31 @@ class Failed:
         return isinstance(self.error, Cancelled)
 
 
-Job = Callable[[Callable[..., None], Callable[[], bool]], T]
+Job = Callable[[Progress, ShouldStop], T]
 
 
 class Worker(Generic[T]):
-    """Runs `job(onProgress, shouldStop)` at once in a thread of its own; `onProgress(step, done, score=None)`.
+    """Runs `job(progress, shouldStop)` at once in a thread of its own.
 
     The main thread calls `events` from a timer. After the one `Finished` or `Failed` nothing follows.
     """
 
     def __init__(self, job: Job[T]) -> None:
-        self._events: queue.SimpleQueue[Progress | Finished[T] | Failed] = queue.SimpleQueue()
+        self._events: queue.SimpleQueue[ProgressEvent | Finished[T] | Failed] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, args=(job,), name="DeepIterReg", daemon=True)
         self._thread.start()
 
-    def events(self) -> list[Progress | Finished[T] | Failed]:
+    def events(self) -> list[ProgressEvent | Finished[T] | Failed]:
         """What happened since the last call, in order; never waits. Of progress within one step only scores and the newest are given."""
-        news: list[Progress | Finished[T] | Failed] = []
+        news: list[ProgressEvent | Finished[T] | Failed] = []
         while True:
             try:
                 event = self._events.get_nowait()
             except queue.Empty:
                 return news
             before = news[-1] if news else None
-            if isinstance(event, Progress) and isinstance(before, Progress) and event.step == before.step:
+            if isinstance(event, ProgressEvent) and isinstance(before, ProgressEvent) and event.step == before.step:
                 news = news if before.score is not None else news[:-1]
             news.append(event)
 
@@ -88,12 +80,12 @@ class Worker(Generic[T]):
     def _run(self, job: Job[T]) -> None:
         end: Finished[T] | Failed
         try:
-            end = Finished(job(self._tell, self._stop.is_set))
+            end = Finished(job(Progress(self._tell), self._stop.is_set))
         except BaseException as error:
             end = Failed(error)
         self._events.put(end)
 
-    def _tell(self, step: str, done: float, score: float | None = None) -> None:
+    def _tell(self, event: ProgressEvent) -> None:
         if self._stop.is_set():
             raise Cancelled
-        self._events.put(Progress(step, done, score))
+        self._events.put(event)

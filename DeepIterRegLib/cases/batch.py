@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from DeepIterRegLib import __version__
-from DeepIterRegLib.cases.case import Outcome, ShouldStop, register_case
+from DeepIterRegLib.cases.case import Outcome, register_case
 from DeepIterRegLib.cases.cta_cache import CtaCache, file_state
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files
 from DeepIterRegLib.cases.table import FACE, SUMMARY, BatchCase
@@ -30,7 +30,7 @@ from DeepIterRegLib.common.atomic_output import output_file, output_folder
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.options import GeometryOptions
-from DeepIterRegLib.common.progress import say_nothing
+from DeepIterRegLib.common.progress import Progress, ShouldStop
 from DeepIterRegLib.common.workers import Failed, stopping, work_through
 from DeepIterRegLib.registration.result import Registration
 from DeepIterRegLib.results.report.outputs import MAX_VIEWS, REGISTRATION_FILES, registration_files, write_registration
@@ -202,7 +202,7 @@ def _attempt(case: BatchCase, shared: _Shared, should_stop: ShouldStop) -> CaseR
         _remove_leftovers(case.name, out)
         before = fingerprint(case)
         with output_folder(out / case.name, MAY_BE_WRITTEN, overwrite=True) as folder:
-            outcome = register_case(case_of_files(case.job, shared.ctas), say_nothing, should_stop)
+            outcome = register_case(case_of_files(case.job, shared.ctas), Progress(), should_stop)
             write_registration(folder, outcome.registration, outcome.angiograms, outcome.vessels)
             if shared.write_scene:
                 shared.write_scene(outcome, case.job, folder / SCENE)

@@ -6,9 +6,11 @@ Paths and patients' names never reach the output.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from enum import Enum
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,8 +18,8 @@ import numpy as np
 from DeepIterRegLib.common.errors import Cancelled, InputError
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.common.options import Device, NamedInit
-from DeepIterRegLib.common.progress import Progress
-from DeepIterRegLib.geometry import mpe_mm
+from DeepIterRegLib.common.progress import Progress, ShouldStop
+from DeepIterRegLib.geometry import CArm, mpe_mm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.cta_checks import prepare_cta
@@ -29,14 +31,13 @@ from DeepIterRegLib.registration.landmarks import (
     landmark_warnings,
 )
 from DeepIterRegLib.registration.result import Registration, content_hash
+from DeepIterRegLib.registration.steps import Step, expected, registration_steps
 from DeepIterRegLib.results.report.outputs import MAX_VIEWS
 
 if TYPE_CHECKING:
+    from DeepIterRegLib.registration.settings import RegistrationSettings
     from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
     from DeepIterRegLib.segmentation.dsa import DsaMasks, DsaSegmentation
-
-ShouldStop = Callable[[], bool]
-
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -145,7 +146,7 @@ def register_case(
     ----------
     case
     on_progress
-        Called with the name of the step and its fraction done.
+        Told each step; whoever goes on after it lets it expect the steps to come beforehand.
     should_stop
         Asked often; True ends the work.
     on_warning
@@ -161,45 +162,31 @@ def register_case(
         `should_stop` said so.
     """
     from DeepIterRegLib.registration.pipeline import register
-    from DeepIterRegLib.registration.settings import RegistrationSettings
     from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
 
-    steps = _Steps(on_progress, should_stop)
-    with steps.step("Read poses", "read_poses"):
-        initial_pose = case.initial_pose() if case.initial_pose else None
-        reference = case.reference() if case.reference else None
-        supplied_landmarks = case.landmarks() if case.landmarks else None
-        landmarks: Landmarks | None = None
-        by_landmarks = case.landmarks is not None and case.init is None and case.initial_pose is None
-        settings = RegistrationSettings.preset(
-            case.preset,
-            init="file" if case.initial_pose or by_landmarks else case.init,
-            device=case.device,
-            seed=case.seed,
-            weights=case.weights,
-            refine_geometry=case.refine_geometry,
-            between_runs=case.between_runs,
-        )
-        if len(case.further) >= MAX_VIEWS:
-            raise InputError(f"There are {1 + len(case.further)} DSAs; at most {MAX_VIEWS} can be registered together.")
     views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
+    steps, start = _Steps(on_progress, should_stop), _Start()
     runs: list[tuple[Angiogram, np.ndarray | None]] = []
+    on_progress.expect(reading_steps(case))
+    with steps.step(Step.READ_POSES):
+        start = _read_start(case)
+        settings = _settings(case)
+        on_progress.expect(registration_steps(settings, len(views)))
+        if len(views) > MAX_VIEWS:
+            raise InputError(f"There are {len(views)} DSAs; at most {MAX_VIEWS} can be registered together.")
     for number, view in enumerate(views, 1):
-        with steps.step(*(("Read DSA", "read_dsa") if number == 1 else (f"Read DSA {number}", f"read_dsa_{number}"))):
+        with steps.step(Step.READ_DSA, number, len(views)):
             runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else ""))
-            if number == 1 and supplied_landmarks is not None:
-                carm = runs[0][0].carm
-                landmarks = supplied_landmarks.on(carm)
-            if number == 1 and landmarks is not None and by_landmarks:
-                initial_pose = pose_from_landmarks(landmarks.points_cta_mm, landmarks.pixels, carm).cta_to_carm
-    with steps.step("Read CTA", "read_cta"):
+            if number == 1:
+                start = _placed(case, start, runs[0][0].carm)
+    with steps.step(Step.READ_CTA):
         cta, cta_notes = prepare_cta(case.cta())
         supplied = [as_cta_mask(read(), cta) for read in (case.cta_vessels, case.cta_veins) if read]
     steps.raise_problems()
-    with steps.step("Segment CTA", "segment_cta"):
-        vessels = _cta_vessels(case, cta, supplied)
-    with steps.step("Segment DSA", "segment_dsa"):
-        dsa_masks = [_dsa_masks(case, *run, first=number == 0) for number, run in enumerate(runs)]
+    with steps.step(Step.SEGMENT_CTA):
+        vessels = _cta_vessels(case, cta, supplied, on_progress)
+    with steps.step(Step.SEGMENT_DSA):
+        dsa_masks = _dsa_masks(case, runs, on_progress)
     steps.raise_problems()
     angiograms = [angiogram for angiogram, _ in runs]
     registration = register(
@@ -208,26 +195,90 @@ def register_case(
         settings,
         cta_mask=vessels,
         dsa_masks=dsa_masks,
-        initial_pose=initial_pose,
+        initial_pose=start.initial_pose,
         on_progress=on_progress,
         on_warning=on_warning,
         should_stop=should_stop,
     )
-    errors = () if landmarks is None else landmark_errors(landmarks, registration.carm, registration.cta_to_carm)
     registration = replace(
-        registration,
-        warnings=(*cta_notes, *registration.warnings, *landmark_warnings(errors)),
-        landmarks=errors,
+        _measured(registration, start, cta_notes),
         seconds=steps.seconds_with(registration.seconds),
         input_hashes={
             "cta": content_hash(cta.voxels, cta.affine),
             **{f"dsa{n if n > 1 else ''}": content_hash(angiogram.frames) for n, angiogram in enumerate(angiograms, 1)},
         },
     )
-    if reference is not None:
-        registration = _against(reference, registration)
     (angiogram, masks), *further = zip(angiograms, dsa_masks, strict=True)
     return Outcome(registration, angiogram, vessels, masks, tuple(further))
+
+
+def reading_steps(case: Case) -> dict[Enum, float]:
+    """Seconds of the steps of `register_case` before its registration."""
+    steps = [Step.READ_POSES, Step.READ_DSA, Step.READ_CTA, Step.SEGMENT_DSA]
+    if case.cta_vessels is None:
+        steps += [Step.SEGMENT_CTA]
+    return expected(*steps, views=1 + len(case.further))
+
+
+# -- reading -------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a person says of the pose.
+
+    Attributes
+    ----------
+    initial_pose, reference : (4, 4)
+        ``cta_to_carm``, RAS mm.
+    supplied
+        Landmarks as they came.
+    landmarks
+        The same, on the first DSA.
+    """
+
+    initial_pose: np.ndarray | None = None
+    reference: np.ndarray | None = None
+    supplied: Landmarks | PlacedLandmarks | None = None
+    landmarks: Landmarks | None = None
+
+
+def _read_start(case: Case) -> _Start:
+    return _Start(
+        case.initial_pose() if case.initial_pose else None,
+        case.reference() if case.reference else None,
+        case.landmarks() if case.landmarks else None,
+    )
+
+
+def _by_landmarks(case: Case) -> bool:
+    """Whether landmarks give the initial pose."""
+    return case.landmarks is not None and case.init is None and case.initial_pose is None
+
+
+def _settings(case: Case) -> RegistrationSettings:
+    from DeepIterRegLib.registration.settings import RegistrationSettings
+
+    return RegistrationSettings.preset(
+        case.preset,
+        init="file" if case.initial_pose or _by_landmarks(case) else case.init,
+        device=case.device,
+        seed=case.seed,
+        weights=case.weights,
+        refine_geometry=case.refine_geometry,
+        between_runs=case.between_runs,
+    )
+
+
+def _placed(case: Case, start: _Start, carm: CArm) -> _Start:
+    """The start once the C-arm is known: where landmarks lie on the DSA, and the pose that they give."""
+    if start.supplied is None:
+        return start
+    landmarks = start.supplied.on(carm)
+    if not _by_landmarks(case):
+        return replace(start, landmarks=landmarks)
+    found = pose_from_landmarks(landmarks.points_cta_mm, landmarks.pixels, carm)
+    return replace(start, landmarks=landmarks, initial_pose=found.cta_to_carm)
 
 
 def _read_view(view: FurtherView, name: str) -> tuple[Angiogram, np.ndarray | None]:
@@ -251,17 +302,17 @@ class _Steps:
         self._problems: list[str] = []
 
     @contextmanager
-    def step(self, name: str, key: str) -> Iterator[None]:
-        """Do one; `key` names its seconds."""
+    def step(self, step: Step, number: int = 1, count: int = 1) -> Iterator[None]:
+        """Do one, or one of several parts of one; its key names its seconds, with a number from the second part on."""
         self._stop_if_asked()
-        self._on_progress(name, 0.0)
+        self._on_progress(step, (number - 1) / count)
         before = time.perf_counter()
         try:
             yield
         except InputError as error:
             self._problems.extend(error.problems)
-        self._seconds[key] = time.perf_counter() - before
-        self._on_progress(name, 1.0)
+        self._seconds[step.key if number == 1 else f"{step.key}_{number}"] = time.perf_counter() - before
+        self._on_progress(step, number / count)
 
     def raise_problems(self) -> None:
         """To be called before what the steps made is used."""
@@ -278,42 +329,38 @@ class _Steps:
             raise Cancelled
 
 
-def _cta_vessels(case: Case, cta: Volume, supplied: list[Volume]) -> Volume:
+# -- vessels -------------------------------------------------------------------------------------------
+
+
+def _cta_vessels(case: Case, cta: Volume, supplied: list[Volume], on_progress: Progress) -> Volume:
     """The vessels to register: those segmented here unless a person supplied vessels, and all that was supplied."""
     from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
     from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 
-    segment = case.segment_cta or segment_vessels
+    segment = case.segment_cta or partial(segment_vessels, on_progress=on_progress.of(Step.SEGMENT_CTA))
     found = [] if case.cta_vessels else [segment(cta, case.cta_segmentation or CtaSegmentation())]
     return _union([*found, *supplied])
 
 
-def _dsa_masks(case: Case, angiogram: Angiogram, supplied: np.ndarray | None, first: bool) -> DsaMasks:
-    """The run's vessels as segmented here, or as a person supplied them (row, column).
+def _dsa_masks(case: Case, runs: list[tuple[Angiogram, np.ndarray | None]], on_progress: Progress) -> list[DsaMasks]:
+    """The runs' vessels as segmented here, or as a person supplied them (row, column).
 
     Which frames to use was said of the first run; of the others all are used.
     """
     from DeepIterRegLib.segmentation.dsa import DsaSegmentation, segment_dsa
 
-    settings = case.dsa_segmentation or DsaSegmentation()
-    if not first:
-        settings = replace(settings, first_frame=DsaSegmentation().first_frame, last_frame=DsaSegmentation().last_frame)
-    masks = segment_dsa(angiogram, settings)
-    return masks if supplied is None else _with_supplied_vessels(masks, supplied)
+    first, masks = case.dsa_segmentation or DsaSegmentation(), []
+    whole = DsaSegmentation()
+    others = replace(first, first_frame=whole.first_frame, last_frame=whole.last_frame)
+    for number, (angiogram, supplied) in enumerate(runs):
+        on_progress(Step.SEGMENT_DSA, number / len(runs))
+        found = segment_dsa(angiogram, others if number else first)
+        masks.append(found if supplied is None else _with_supplied_vessels(found, supplied))
+    return masks
 
 
 def _union(masks: list[Volume]) -> Volume:
     return masks[0].with_voxels(np.logical_or.reduce([mask.voxels for mask in masks]))
-
-
-def _against(reference: np.ndarray, registration: Registration) -> Registration:
-    """The registration with the MPE of each view against a reference pose (4, 4)."""
-    found, centre = registration.cta_to_carm, registration.centre_cta_mm
-    views = tuple(
-        replace(view, mpe_mm_to_reference=float(mpe_mm(view.carm, found, reference, centre)))
-        for view in registration.views
-    )
-    return replace(registration, views=views, mpe_mm_to_reference=views[0].mpe_mm_to_reference)
 
 
 def _with_supplied_vessels(found: DsaMasks, vessels: np.ndarray) -> DsaMasks:
@@ -325,3 +372,22 @@ def _with_supplied_vessels(found: DsaMasks, vessels: np.ndarray) -> DsaMasks:
         arteries=found.arteries & vessels,
         veins=found.veins & vessels,
     )
+
+
+# -- the result ----------------------------------------------------------------------------------------
+
+
+def _measured(registration: Registration, start: _Start, notes: Sequence[str]) -> Registration:
+    """The registration with the CTA's notes, the errors of the landmarks, and each view's MPE against the reference pose."""
+    pose, landmarks = registration.cta_to_carm, start.landmarks
+    errors = () if landmarks is None else landmark_errors(landmarks, registration.carm, pose)
+    warnings = (*notes, *registration.warnings, *landmark_warnings(errors))
+    registration = replace(registration, landmarks=errors, warnings=warnings)
+    if start.reference is None:
+        return registration
+    centre = registration.centre_cta_mm
+    views = tuple(
+        replace(view, mpe_mm_to_reference=float(mpe_mm(view.carm, pose, start.reference, centre)))
+        for view in registration.views
+    )
+    return replace(registration, views=views, mpe_mm_to_reference=views[0].mpe_mm_to_reference)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from DeepIterRegLib.cases.case import reading_steps
+from DeepIterRegLib.cases.files import RegisterJob, case_of_files, register_files
+from DeepIterRegLib.common.options import Device
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.registration.result import Registration
+from DeepIterRegLib.registration.steps import Step, expected, registration_steps
 from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES
-
-if TYPE_CHECKING:
-    pass
-from DeepIterRegLib.cases.case import Device
-from DeepIterRegLib.cases.files import RegisterJob, register_files
 
 PHANTOM_FOLDER = "patient"
 MAX_PHANTOM_VIEWS = 4
@@ -26,6 +24,7 @@ PHANTOM_FILES = (
     "truth.json",
     "truth.tfm",
 )
+_PHANTOM_STEPS = (Step.MAKE_PATIENT, Step.WRITE_PATIENT)
 DEMO_FILES = (*REGISTRATION_FILES, PHANTOM_FOLDER)
 
 
@@ -33,22 +32,25 @@ def write_phantom(seed: int, folder: Path, on_progress: Progress, views: int = 1
     """Write a synthetic patient into `folder`; the second view is lateral where the first is AP, and so on in turn."""
     from DeepIterRegLib.phantom import make_patient, second_run, write_patient
 
-    on_progress("Make patient", 0.0)
-    patient = make_patient(seed)
-    runs = [patient]
+    on_progress.expect(expected(*_PHANTOM_STEPS, views=views))
+    on_progress(Step.MAKE_PATIENT, 0.0)
+    first = Step.MAKE_PATIENT.seconds() / Step.MAKE_PATIENT.seconds(
+        views
+    )  # the head and the CTA are made with the first run
+    runs = [make_patient(seed, on_progress=lambda done: on_progress(Step.MAKE_PATIENT, first * done))]
     for n in range(1, views):
-        on_progress("Make patient", n / views)
+        on_progress(Step.MAKE_PATIENT, first + (1 - first) * (n - 1) / (views - 1))
         runs.append(second_run(runs[-1], seed=n))
-    on_progress("Write patient", 0.0)
+    on_progress(Step.WRITE_PATIENT, 0.0)
     write_patient(runs[0], folder, *runs[1:])
-    on_progress("Write patient", 1.0)
+    on_progress(Step.WRITE_PATIENT, 1.0)
 
 
 def run_demo(seed: int, device: Device, folder: Path, on_progress: Progress) -> Registration:
     """Make a patient, then register it as a stranger would: from its files, with the truth only as reference."""
+    from DeepIterRegLib.registration.settings import RegistrationSettings
+
     patient = folder / PHANTOM_FOLDER
-    patient.mkdir()
-    write_phantom(seed, patient, on_progress)
     job = RegisterJob(
         cta=patient / "cta.nii.gz",
         dsa=patient / "dsa.dcm",
@@ -56,4 +58,13 @@ def run_demo(seed: int, device: Device, folder: Path, on_progress: Progress) -> 
         device=device,
         seed=seed,
     )
+    on_progress.expect(
+        {
+            **expected(*_PHANTOM_STEPS, Step.WRITE_REPORT),
+            **reading_steps(case_of_files(job)),
+            **registration_steps(RegistrationSettings(), views=1),
+        }
+    )
+    patient.mkdir()
+    write_phantom(seed, patient, on_progress)
     return register_files(job, folder, on_progress)

@@ -34,6 +34,7 @@ from DeepIterRegLib.registration.landmarks import (
     read_landmarks,
 )
 from DeepIterRegLib.registration.result import Registration
+from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.results.report.outputs import write_registration
 
 if TYPE_CHECKING:
@@ -59,10 +60,11 @@ def register_files(
     RegistrationError
         No pose found.
     """
+    on_progress.expect(expected(Step.WRITE_REPORT, views=1 + len(job.further)))
     outcome = register_case(case_of_files(job), on_progress, on_warning=on_warning)
-    on_progress("Write report", 0.0)
+    on_progress(Step.WRITE_REPORT, 0.0)
     write_registration(folder, outcome.registration, outcome.angiograms, outcome.vessels)
-    on_progress("Write report", 1.0)
+    on_progress(Step.WRITE_REPORT, 1.0)
     return outcome.registration
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.options import Device
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.pose import radiological
@@ -18,10 +19,10 @@ from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.dicom import GeometryOptions, read_angiogram
 from DeepIterRegLib.images.files import load_volume, save_volume
 from DeepIterRegLib.images.volume import Volume, is_mask
+from DeepIterRegLib.registration.steps import Step, expected
 
 if TYPE_CHECKING:
     pass
-from DeepIterRegLib.cases.case import Device
 
 
 def project_file(
@@ -39,17 +40,18 @@ def project_file(
 
     carm = _view(like, geometry, size)
     cta_to_carm = read_pose(pose_path) if pose_path else None
-    on_progress("Read volume", 0.0)
+    on_progress.expect(expected(Step.READ_VOLUME, Step.PROJECT, Step.WRITE))
+    on_progress(Step.READ_VOLUME, 0.0)
     volume = load_volume(volume_path)
     cta_to_carm = radiological(volume.centre_mm) if cta_to_carm is None else cta_to_carm
-    on_progress("Project", 0.0)
+    on_progress(Step.PROJECT, 0.0)
     if is_mask(volume):
         image = vessel_projection(volume.with_voxels(volume.voxels != 0), carm, cta_to_carm)
         shown = 1 - opacity(image)
     else:
         image = _ray_cast(volume, carm, cta_to_carm, device)
         shown = np.exp(-image)
-    on_progress("Write", 0.0)
+    on_progress(Step.WRITE, 0.0)
     if path.suffix == ".png":
         from PIL import Image
 
@@ -58,7 +60,7 @@ def project_file(
         Image.fromarray(grey).save(path)
     else:
         save_volume(detector_image(image, carm), path)
-    on_progress("Write", 1.0)
+    on_progress(Step.WRITE, 1.0)
 
 
 def roadmap_file(
@@ -86,7 +88,8 @@ def roadmap_file(
         )
     parsed = parse_items(items)
     cta_to_carm = read_pose(pose_path)
-    on_progress("Read DSA", 0.0)
+    on_progress.expect(expected(Step.READ_DSA, Step.READ_ITEMS, Step.DRAW))
+    on_progress(Step.READ_DSA, 0.0)
     run = read_angiogram(like, geometry) if like is not None else None
     if run is not None:
         carm = run.carm if size is None else run.carm.resampled(*size)
@@ -100,9 +103,9 @@ def roadmap_file(
                 Message(f"Frame {frame + 1} is asked for, but there is no DSA", at="frame", give=("like",))
             )
         raise InputError(Message(f"Frame {frame + 1} is asked for, but the DSA has {len(run.frames)}", at="frame"))
-    on_progress("Read items", 0.0)
+    on_progress(Step.READ_ITEMS, 0.0)
     things = things_of(parsed)
-    on_progress("Draw", 0.0)
+    on_progress(Step.DRAW, 0.0)
     drawn = layer(things, carm, cta_to_carm)
     grey = np.zeros((carm.rows, carm.columns), np.uint8) if run is None else grey_frame(run, frame)
     if grey.shape != (carm.rows, carm.columns):
@@ -112,7 +115,7 @@ def roadmap_file(
     write_png(path, over(grey, drawn))
     if layer_path is not None:
         write_png(layer_path, drawn)
-    on_progress("Draw", 1.0)
+    on_progress(Step.DRAW, 1.0)
 
 
 def pick_files(result: Path, pixel: tuple[float, float], vessels: Path | None, view: int = 0) -> dict[str, Any]:

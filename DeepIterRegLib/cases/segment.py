@@ -12,6 +12,7 @@ from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.images.files import load_volume, save_volume
+from DeepIterRegLib.registration.steps import Step, expected
 
 if TYPE_CHECKING:
     pass
@@ -41,16 +42,21 @@ def segment_cta_file(
     from DeepIterRegLib.segmentation.cta.veins import segment_veins
     from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 
-    on_progress("Read CTA", 0.0)
+    on_progress.expect(expected(Step.READ_CTA, Step.SEGMENT_CTA, Step.SEGMENT_VEINS, Step.WRITE))
+    on_progress(Step.READ_CTA, 0.0)
     cta, _ = prepare_cta(load_volume(path))
-    on_progress("Segment vessels", 0.0)
-    vessels = as_cta_mask(load_volume(vessel_mask), cta) if vessel_mask else segment_vessels(cta)
-    on_progress("Segment veins", 0.0)
+    on_progress(Step.SEGMENT_CTA, 0.0)
+    vessels = (
+        as_cta_mask(load_volume(vessel_mask), cta)
+        if vessel_mask
+        else segment_vessels(cta, on_progress=on_progress.of(Step.SEGMENT_CTA))
+    )
+    on_progress(Step.SEGMENT_VEINS, 0.0)
     veins = segment_veins(vessels, opening_radius_voxels, min_component_voxels)
-    on_progress("Write", 0.0)
+    on_progress(Step.WRITE, 0.0)
     for name, mask in zip(CTA_MASK_FILES, (vessels, veins), strict=True):
         save_volume(mask.with_voxels(mask.voxels.astype(np.uint8)), folder / name)
-    on_progress("Write", 1.0)
+    on_progress(Step.WRITE, 1.0)
     return {"vessels": int(vessels.voxels.sum()), "veins": int(veins.voxels.sum())}
 
 
@@ -65,14 +71,15 @@ def segment_dsa_file(
     """Write `DSA_MASK_FILES`; how many pixels each mask holds."""
     from DeepIterRegLib.segmentation.dsa import segment_dsa
 
-    on_progress("Read DSA", 0.0)
+    on_progress.expect(expected(Step.READ_DSA, Step.SEGMENT_DSA, Step.WRITE))
+    on_progress(Step.READ_DSA, 0.0)
     angiogram = read_angiogram(path, geometry, SubtractionSettings(mask_frames=mask_frames, mode=subtraction))
-    on_progress("Segment", 0.0)
+    on_progress(Step.SEGMENT_DSA, 0.0)
     masks = segment_dsa(angiogram)
-    on_progress("Write", 0.0)
+    on_progress(Step.WRITE, 0.0)
     for name in DSA_MASK_FILES:
         image = getattr(masks, name.removesuffix(".nii.gz"))
         image = image.astype(np.uint8) if image.dtype == bool else image.astype(np.float32)
         save_volume(detector_image(image, angiogram.carm), folder / name)
-    on_progress("Write", 1.0)
+    on_progress(Step.WRITE, 1.0)
     return {name: int(getattr(masks, name).sum()) for name in ("vessels", "arteries", "veins")}

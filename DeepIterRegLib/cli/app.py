@@ -11,17 +11,17 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import Enum
 from types import FrameType
-from typing import TYPE_CHECKING, Annotated, Any, ParamSpec
+from typing import Annotated, Any, ParamSpec
 
 import typer
 
 from DeepIterRegLib import __version__
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.common.messages import word
-
-if TYPE_CHECKING:
-    from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.common.progress import Progress, ProgressEvent
+from DeepIterRegLib.registration.steps import Step
 
 NOTICE = "Research use only. Not a medical device."
 EXIT_INTERNAL, EXIT_INPUT, EXIT_REGISTRATION, EXIT_CANCELLED = 1, 2, 3, 130
@@ -139,33 +139,67 @@ def fail(code: int, *problems: str) -> None:
     raise typer.Exit(code)
 
 
+STEP_WORDS: dict[Enum, str] = {
+    Step.MAKE_PATIENT: "Make patient",
+    Step.WRITE_PATIENT: "Write patient",
+    Step.READ_POSES: "Read poses",
+    Step.READ_DSA: "Read DSA",
+    Step.READ_CTA: "Read CTA",
+    Step.READ_VOLUME: "Read volume",
+    Step.READ_ITEMS: "Read items",
+    Step.SEGMENT_CTA: "Segment CTA",
+    Step.SEGMENT_VEINS: "Segment veins",
+    Step.SEGMENT_DSA: "Segment DSA",
+    Step.CHECK_INPUTS: "Check inputs",
+    Step.SKULL: "Skull",
+    Step.SKULL_FINER: "Skull, finer grid",
+    Step.NETWORK: "Network",
+    Step.SEARCH: "Search",
+    Step.REFINE_SKULL: "Skull, refined",
+    Step.REFINE_NETWORK: "Network, refined",
+    Step.REFINE_COARSE: "MinIP, coarse",
+    Step.REFINE: "MinIP",
+    Step.REFINE_WITH_SKULL: "Vessels and skull",
+    Step.MASK_STAGE: "Paper: vessel mask",
+    Step.MINIP_STAGE: "Paper: MinIP",
+    Step.CORRECT_VIEWS: "Correct views",
+    Step.CONFIDENCE: "Confidence",
+    Step.PROJECT: "Project",
+    Step.DRAW: "Draw",
+    Step.WRITE: "Write",
+    Step.WRITE_REPORT: "Write report",
+    Step.PREPARE_VIEWS: "Prepare views",
+    Step.DRAW_PICTURES: "Draw pictures",
+    Step.RUN_EXPERIMENT: "Run experiment",
+    Step.MAKE_HEADS: "Make heads",
+}
+
+
 @contextmanager
 def progress(quiet: bool) -> Iterator[Progress]:
-    """Bars on stderr, one per step; `report(step, fraction)` makes, moves and ends them."""
+    """A bar on stderr for the whole job, with the words for the step."""
     if quiet:
-        yield lambda step, fraction, score=None: _raise_if_interrupted()
+        yield Progress(lambda event: _raise_if_interrupted())
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bars
 
-    tasks: dict[str, TaskID] = {}
-    columns = (TextColumn("{task.description:<24}"), BarColumn(bar_width=32), TimeElapsedColumn())
+    columns = (TextColumn("{task.description:<20}"), BarColumn(bar_width=32), TaskProgressColumn(), TimeElapsedColumn())
     bars = Bars(*columns, console=Console(stderr=True))
 
-    def report(step: str, fraction: float, score: float | None = None, /) -> None:
+    def show(event: ProgressEvent) -> None:
         _raise_if_interrupted()
-        bars.start()
-        if step not in tasks:
-            for earlier in tasks.values():
-                bars.update(earlier, completed=1.0)
-            tasks[step] = bars.add_task(step, total=1.0)
-        bars.update(tasks[step], completed=fraction)
+        words = STEP_WORDS[event.step]
+        if not bars.tasks:  # the first step: a fault before it is told without a bar
+            bars.start()
+            bars.add_task(words, total=1.0)
+        bars.update(bars.tasks[0].id, description=words, completed=event.overall)
 
     try:
-        yield report
+        yield Progress(show)
     finally:
-        if tasks:
+        if bars.tasks:
             bars.stop()
 
 

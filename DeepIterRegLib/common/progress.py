@@ -1,15 +1,79 @@
-"""How long work says how far it has come."""
+"""How far long work has come, as data; and whether it should stop."""
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+from functools import partial
+
+# Asked often by long work; True ends it with `errors.Cancelled`.
+ShouldStop = Callable[[], bool]
 
 
-class Progress(Protocol):
-    """Called often: a step's name, the fraction of it that is done, and its best score so far where there is a new one."""
+@dataclass(frozen=True)
+class ProgressEvent:
+    """How far a job has come.
 
-    def __call__(self, step: str, done: float, score: float | None = None, /) -> None: ...
+    Attributes
+    ----------
+    step
+        What is being done. Whoever shows it has the words for it.
+    done
+        Fraction of this step, 0..1.
+    overall
+        Fraction of the whole job, 0..1: never less than before.
+    score
+        Best score of the step so far, where there is a new one.
+    """
+
+    step: Enum
+    done: float
+    overall: float
+    score: float | None = None
 
 
-def say_nothing(step: str, done: float, score: float | None = None, /) -> None:
-    """For whom nobody listens to."""
+class Progress:
+    """One fraction for a whole job, made of its steps and the seconds that each is expected to take.
+
+    Work calls it often: `progress(step, done)`. Steps are members of one enumeration in the order in which they come: when
+    one is reported, those before it are over, whether they were done or left out.
+
+    Parameters
+    ----------
+    listener
+        Told every report as a `ProgressEvent`; what it raises ends the work. None: nobody listens.
+    """
+
+    def __init__(self, listener: Callable[[ProgressEvent], None] | None = None) -> None:
+        self._listener = listener
+        self._seconds: dict[Enum, float] = {}
+        self._done: dict[Enum, float] = {}
+        self._rest = 1.0  # of the bar
+
+    def expect(self, seconds: Mapping[Enum, float]) -> None:
+        """Say what steps will take; others stay as they were. When more is known, say it again.
+
+        The fraction does not move by that: what is left of the bar is shared out anew.
+        """
+        self._seconds.update(seconds)
+
+    def __call__(self, step: Enum, done: float, score: float | None = None, /) -> None:
+        """Tell that a step has come so far, 0..1, with its best score where there is a new one."""
+        before_s = self._seconds_left()
+        for other in type(step):
+            if other is step:
+                break
+            self._done[other] = 1.0
+        self._done[step] = max(self._done.get(step, 0.0), min(done, 1.0))
+        if before_s > 0:
+            self._rest *= self._seconds_left() / before_s
+        if self._listener is not None:
+            self._listener(ProgressEvent(step, done, 1.0 - self._rest, score))
+
+    def of(self, step: Enum) -> Callable[..., None]:
+        """`progress(step, ...)`, for work that knows only its own fraction and score."""
+        return partial(self, step)
+
+    def _seconds_left(self) -> float:
+        return sum(seconds * (1.0 - self._done.get(step, 0.0)) for step, seconds in self._seconds.items())

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.common.progress import ShouldStop
 
 # Read by the libraries when they start their threads.
 THREAD_VARIABLES = (
@@ -33,7 +34,6 @@ POLL_S = 0.2
 GRACE_S = 10.0  # for work under way to end by itself, which a stopped run asks it to
 CONNECT_S = 10.0
 
-ShouldStop = Callable[[], bool]
 Work = Callable[[Any, Any], Any]
 
 

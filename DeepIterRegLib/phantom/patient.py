@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -69,12 +70,18 @@ class Patient:
         return self.cta.with_voxels(self.arteries.voxels | self.veins.voxels)
 
 
-def make_patient(seed: int, settings: PhantomSettings = PhantomSettings()) -> Patient:  # noqa: B008 (frozen)
+def make_patient(
+    seed: int,
+    settings: PhantomSettings = PhantomSettings(),  # noqa: B008 (frozen)
+    on_progress: Callable[[float], None] | None = None,
+) -> Patient:
     """Make a phantom patient; the same seed and settings give the same patient.
 
     Each part draws from a stream of its own, so that a change in one does not reshuffle the others. Offsets
     are drawn uniformly and never rejected; what is chosen to suit them is the detector's field (`_choose_view`).
+    `on_progress` is told the fraction done.
     """
+    tell = on_progress or (lambda done: None)
     streams = _streams(seed)
     rng_arteries, rng_veins, _, rng_place, rng_cta, rng_case, rng_offset, rng_view, rng_run = streams
     canonical = head_vessels(rng_arteries, rng_veins)
@@ -86,6 +93,7 @@ def make_patient(seed: int, settings: PhantomSettings = PhantomSettings()) -> Pa
     occlusion = _pick(rng_case, settings.run.occlusions, settings.run.occlusion_weights)
     occlusion, occluded, enhancement = _occlude(vessels, injection, occlusion, rng_case)
 
+    tell(0.15)
     affine, shape = make_grid(head_to_cta, rng_cta, settings.cta)
     scanned = head_in_scan(head, seed, settings.skull)
     cta, arteries, veins = make_cta(vessels, scanned, head_to_cta, affine, shape, enhancement, rng_cta, settings.cta)
@@ -96,6 +104,7 @@ def make_patient(seed: int, settings: PhantomSettings = PhantomSettings()) -> Pa
     truth = pose.offset_about(pose.radiological(centre), centre, pose.euler_deg_to_rotation(offset_deg), offset_mm)
     carm = _choose_view(vessels, injection, truth, rng_view, settings)
 
+    tell(0.45)
     to_index = _to_head_index(head, head_to_cta)
     run = make_run(
         vessels,

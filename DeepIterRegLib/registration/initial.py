@@ -3,38 +3,43 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
-from DeepIterRegLib.common.options import Init
-from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import mpe_mm
-from DeepIterRegLib.registration.network.proposals import NetworkInit, network_poses
+from DeepIterRegLib.registration.context import Context
+from DeepIterRegLib.registration.network.proposals import network_poses
 from DeepIterRegLib.registration.result import InitRecord, StageRecord
-from DeepIterRegLib.registration.scene import Scene, scene_zncc, scene_znccs
-from DeepIterRegLib.registration.skull import Skull
-from DeepIterRegLib.registration.vessels.search import Level, PoseCandidates, SearchSettings, refine_poses, search
+from DeepIterRegLib.registration.steps import Step
+from DeepIterRegLib.registration.vessels.search import Level, PoseCandidates, refine_poses, search
 
-if TYPE_CHECKING:
-    pass
+# Poses nearer to each other than this, on the detector, are one answer: the last levels choose among them.
+_SAME_ANSWER_MM = 10.0
 
-ShouldStop = Callable[[], bool]
 
-# Poses nearer to each other than this, mm on the detector, are left to the last levels to choose from.
-_NEAR_MM = 10.0
+def _no_poses() -> np.ndarray:
+    return np.zeros((0, 4, 4))
 
 
 @dataclass(frozen=True)
 class InitialPoses:
     """Where the refinement starts, how that came about, and what a reader must know of it.
 
-    `refined` tells that the poses stand where a search or its levels left them; `skull_poses` (K, 4, 4) is where the skull
-    alone fits best, if it was asked.
+    Attributes
+    ----------
+    found
+        Poses to refine, best first.
+    init
+        Whether they were taken, and why.
+    refined
+        Whether they stand where a search or its levels left them.
+    records, warnings
+        Of the steps that proposed them.
+    skull_poses : (K, 4, 4)
+        Where the skull alone fits best, if it was asked.
     """
 
     found: PoseCandidates
@@ -42,156 +47,197 @@ class InitialPoses:
     refined: bool = False
     records: tuple[StageRecord, ...] = ()
     warnings: tuple[str, ...] = ()
-    skull_poses: np.ndarray = field(default_factory=lambda: np.zeros((0, 4, 4)))
+    skull_poses: np.ndarray = field(default_factory=_no_poses)
 
 
-def initial_pose(
-    scene: Scene,
-    start: np.ndarray,
-    given: np.ndarray | None,
-    init: Init,
-    search_settings: SearchSettings,
-    network_settings: NetworkInit,
-    seed: int,
-    report: Progress,
-    should_stop: ShouldStop | None,
-) -> InitialPoses:
+@dataclass(frozen=True)
+class _Proposal:
+    """What the skull or the network answers.
+
+    `poses` (K, 4, 4), best first, and the best one's score; whether that `decides`, so that no search is needed; the step that
+    then refines them.
+    """
+
+    poses: np.ndarray = field(default_factory=_no_poses)
+    score: float = 0.0
+    decides: bool = False
+    step: Step = Step.SEARCH
+    records: tuple[StageRecord, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+
+def initial_poses(context: Context, start: np.ndarray, given: np.ndarray | None) -> InitialPoses:
     """Propose poses and take them unless the radiological one, `start` (4, 4), scores higher (A eq. 12).
 
     `auto`: the skull, where it fits clearly; else search, network and what there is of the skull together. Where the network or
     the skull cannot be asked, the search is, and a warning says why.
+
+    Parameters
+    ----------
+    context
+    start : (4, 4)
+        The radiological pose, or what takes its place.
+    given : (4, 4)
+        The pose of init `file`; with the others, where network and skull are asked. None for `start`.
     """
-    saturation_mm = search_settings.saturation_mm
-
-    def score(cta_to_carm: np.ndarray) -> float:
-        return scene_zncc(scene, cta_to_carm, saturation_mm, seed)
-
-    at_start = PoseCandidates(start[None], score(start), ())
+    init = context.settings.init
+    at_start = _candidate(context, start)
     if init == "radiological":
-        return InitialPoses(at_start, InitRecord(init, True, at_start.score, at_start.score))
+        return _judged(context, at_start, at_start)
     if init == "file" and given is not None:
-        proposed = PoseCandidates(given[None], score(given), ())
-        accepted = proposed.score >= at_start.score
-        record = InitRecord(init, accepted, proposed.score, at_start.score)
-        return InitialPoses(proposed if accepted else at_start, record)
-
-    records: list[StageRecord] = []
-    warnings: list[str] = []
-    proposals = skull_poses = np.zeros((0, 4, 4))
-    by_skull = False
-    if init in ("skull", "auto") and scene.skull is not None:
-        asked = start if given is None else given
-        # By default a run that came subtracted is nothing to warn of.
-        told = warnings if init == "skull" else []
-        skull_poses, clear = _skull_poses(scene.skull, asked, report, records, told, should_stop)
-        by_skull = len(skull_poses) > 0 and (init == "skull" or clear)
-        if init == "skull" and not len(skull_poses):
-            warnings[-1] = within(warnings[-1], after=" The search was used instead.")
-    if by_skull:
-        proposals = skull_poses
-    elif init in ("network", "auto"):
-        begin = time.perf_counter()
-        report("Network", 0.0)
-        try:
-            proposals = network_poses(scene, start if given is None else given, network_settings, seed)
-        except InputError as error:
-            warnings.extend(
-                within(problem, "The network was not asked: ", " The search was used instead.")
-                for problem in error.problems
-            )
-        else:
-            scores = scene_znccs(scene, proposals, saturation_mm, seed)
-            best = float(scores.max())
-            records.append(
-                StageRecord(
-                    "Network",
-                    "ZNCC of the vessels",
-                    best,
-                    (float(scores[0]), best),
-                    time.perf_counter() - begin,
-                    len(proposals),
-                )
-            )
-            proposals = proposals[np.argsort(-scores, kind="stable")]
-            kept = int((scores >= at_start.score).sum())
-            if init == "network" and not kept:
-                return InitialPoses(at_start, InitRecord(init, False, best, at_start.score), records=tuple(records))
-            proposals = proposals[:kept]
-        report("Network", 1.0)
-    begin = time.perf_counter()
-    common = (scene.points, scene.views)
-    if by_skull or (init == "network" and len(proposals)):
-        name, levels = "Skull, refined" if by_skull else "Network, refined", search_settings.levels
-        found = refine_poses(
-            proposals,
-            *common,
-            levels,
-            saturation_mm,
-            seed=seed,
-            on_progress=lambda done, value: report(name, done, value),
-            should_stop=should_stop,
-        )
+        return _judged(context, _candidate(context, given), at_start)
+    asked = start if given is None else given
+    skull = _ask_skull(context, asked)
+    network = _Proposal() if skull.decides else _ask_network(context, asked, at_start.score)
+    records, warnings = (*skull.records, *network.records), (*skull.warnings, *network.warnings)
+    if init == "network" and network.records and not len(network.poses):
+        context.expect(Step.REFINE_COARSE)
+        return InitialPoses(at_start, InitRecord(init, False, network.score, at_start.score), records=records)
+    if skull.decides or network.decides:
+        found, record = _refine_proposal(context, skull if skull.decides else network)
     else:
-        name, levels = "Search", search_settings.levels
-        found = search(
-            *common,
-            start,
-            scene.centre_cta_mm,
-            search_settings,
-            also=proposals,
-            seed=seed,
-            on_progress=lambda done, value: report(name, done, value),
-            should_stop=should_stop,
-        )
-    if init == "auto" and len(skull_poses) and not by_skull and scene.skull is not None:
-        refined = refine_poses(skull_poses, *common, levels, saturation_mm, seed=seed, should_stop=should_stop)
-        found = _agreed(scene, scene.skull, np.concatenate([found.poses, refined.poses]), found, saturation_mm, seed)
-    records.append(level_record(name, found, time.perf_counter() - begin, levels))
-    proposed = replace(found, score=score(found.cta_to_carm))
-    accepted = proposed.score >= at_start.score
-    record = InitRecord(init, accepted, proposed.score, at_start.score)
-    return InitialPoses(
-        proposed if accepted else at_start, record, accepted, tuple(records), tuple(warnings), skull_poses
+        found, record = _search(context, start, skull, network)
+    judged = _judged(context, replace(found, score=context.score(found.cta_to_carm)), at_start)
+    return replace(
+        judged,
+        refined=judged.init.accepted,
+        records=(*records, record),
+        warnings=warnings,
+        skull_poses=skull.poses,
     )
 
 
-def _skull_poses(
-    skull: Skull,
-    start: np.ndarray,
-    report: Progress,
-    records: list[StageRecord],
-    warnings: list[str],
-    should_stop: ShouldStop | None,
-) -> tuple[np.ndarray, bool]:
-    """Poses (K, 4, 4) of the skull and whether it fits clearly; none, and a warning, where it cannot be seen."""
-    begin = time.perf_counter()
-    report("Skull", 0.0)
-    try:
-        found = skull.find(start, should_stop)
-    except InputError as error:
-        warnings.extend(within(problem, "The skull was not asked: ") for problem in error.problems)
-        return np.zeros((0, 4, 4)), False
-    finally:
-        report("Skull", 1.0)
-    seconds = time.perf_counter() - begin
-    records.append(StageRecord("Skull", "gradient correlation", found.score, found.scores, seconds, len(found.scores)))
-    return found.poses, found.clear
-
-
-def _agreed(
-    scene: Scene, skull: Skull, poses: np.ndarray, found: PoseCandidates, saturation_mm: float, seed: int
+def refine_levels(
+    context: Context, poses: np.ndarray, levels: tuple[Level, ...], step: Step | None = None
 ) -> PoseCandidates:
-    """Of poses (K, 4, 4), those near the one on which vessels and skull together agree best.
-
-    The scores are added as they are: where the skull fits nowhere it has little to say.
-    """
-    together = scene_znccs(scene, poses, saturation_mm, seed) + skull.scores(poses)
-    order = np.argsort(-together, kind="stable")
-    near = mpe_mm(scene.views[0].carm, poses, poses[order[0]], scene.centre_cta_mm) < _NEAR_MM
-    return replace(found, poses=poses[order[near[order]]])
+    """Second-order refinement of poses (K, 4, 4) on the vessels, reported as `step` if there is one."""
+    return refine_poses(
+        poses,
+        context.scene.points,
+        context.scene.views,
+        levels,
+        context.saturation_mm,
+        seed=context.settings.seed,
+        on_progress=context.progress.of(step) if step else None,
+        should_stop=context.should_stop,
+    )
 
 
 def level_record(name: str, found: PoseCandidates, seconds: float, levels: tuple[Level, ...]) -> StageRecord:
     """Record of a search or refinement."""
     iterations = sum(level.iterations for level in levels)
     return StageRecord(name, "directed correlation", found.score, found.scores, seconds, iterations)
+
+
+def _candidate(context: Context, cta_to_carm: np.ndarray) -> PoseCandidates:
+    """A pose (4, 4) as it stands, with its score."""
+    return PoseCandidates(cta_to_carm[None], context.score(cta_to_carm), ())
+
+
+def _judged(context: Context, proposed: PoseCandidates, at_start: PoseCandidates) -> InitialPoses:
+    """A proposal is accepted unless the start scores higher (A eq. 12)."""
+    accepted = proposed.score >= at_start.score
+    record = InitRecord(context.settings.init, accepted, proposed.score, at_start.score)
+    return InitialPoses(proposed if accepted else at_start, record)
+
+
+def _ask_skull(context: Context, start: np.ndarray) -> _Proposal:
+    """Poses where the skull fits the mask frames, if init wants them; none, and a warning, where it cannot be seen."""
+    init, skull = context.settings.init, context.scene.skull
+    if init not in ("skull", "auto") or skull is None:
+        return _Proposal()
+    instead = (Step.SEARCH,) if init == "skull" else (Step.NETWORK, Step.SEARCH)
+
+    def tell(finer: bool, done: float) -> None:
+        if finer and not done:  # it was not clear: only now is it known that this and the search will take their time
+            context.expect(Step.SKULL_FINER, *(instead if init == "auto" else ()))
+        context.progress(Step.SKULL_FINER if finer else Step.SKULL, done)
+
+    begin = time.perf_counter()
+    try:
+        match = skull.find(start, context.should_stop, tell)
+    except InputError as error:
+        context.expect(*instead)
+        if init == "auto":  # a run that came subtracted is nothing to warn of where nobody asked for the skull
+            return _Proposal()
+        *others, last = (within(problem, "The skull was not asked: ") for problem in error.problems)
+        return _Proposal(warnings=(*others, within(last, after=" The search was used instead.")))
+    seconds = time.perf_counter() - begin
+    record = StageRecord("Skull", "gradient correlation", match.score, match.scores, seconds, len(match.scores))
+    return _Proposal(match.poses, match.score, init == "skull" or match.clear, Step.REFINE_SKULL, (record,))
+
+
+def _ask_network(context: Context, start: np.ndarray, score_at_start: float) -> _Proposal:
+    """The network's answers that are no worse than the start, if init wants them; none, and a warning, where it cannot be asked."""
+    init, settings = context.settings.init, context.settings
+    if init not in ("network", "auto"):
+        return _Proposal()
+    begin = time.perf_counter()
+    progress = context.progress.of(Step.NETWORK)
+    try:
+        poses = network_poses(context.scene, start, settings.network, settings.seed, progress)
+    except InputError as error:
+        context.expect(Step.SEARCH)
+        return _Proposal(
+            warnings=tuple(
+                within(problem, "The network was not asked: ", " The search was used instead.")
+                for problem in error.problems
+            )
+        )
+    scores = context.scores(poses)
+    best = float(scores.max())
+    record = StageRecord(
+        "Network",
+        "ZNCC of the vessels",
+        best,
+        (float(scores[0]), best),
+        time.perf_counter() - begin,
+        len(poses),
+    )
+    poses = poses[np.argsort(-scores, kind="stable")][: int((scores >= score_at_start).sum())]
+    progress(1.0)
+    return _Proposal(poses, best, init == "network" and len(poses) > 0, Step.REFINE_NETWORK, (record,))
+
+
+def _refine_proposal(context: Context, proposal: _Proposal) -> tuple[PoseCandidates, StageRecord]:
+    """The levels of the search from the proposed poses alone."""
+    begin, levels = time.perf_counter(), context.settings.search.levels
+    found = refine_levels(context, proposal.poses, levels, proposal.step)
+    name = "Skull, refined" if proposal.step is Step.REFINE_SKULL else "Network, refined"
+    return found, level_record(name, found, time.perf_counter() - begin, levels)
+
+
+def _search(
+    context: Context, start: np.ndarray, skull: _Proposal, network: _Proposal
+) -> tuple[PoseCandidates, StageRecord]:
+    """Search about `start` (4, 4), with the network's answers; where the skull has some too, it has a say in the best."""
+    begin, scene, settings = time.perf_counter(), context.scene, context.settings
+    context.progress(Step.SEARCH, 0.0)
+    found = search(
+        scene.points,
+        scene.views,
+        start,
+        scene.centre_cta_mm,
+        settings.search,
+        also=network.poses,
+        seed=settings.seed,
+        on_progress=context.progress.of(Step.SEARCH),
+        should_stop=context.should_stop,
+    )
+    if len(skull.poses):
+        refined = refine_levels(context, skull.poses, settings.search.levels)
+        found = _agreed(context, np.concatenate([found.poses, refined.poses]), found)
+    return found, level_record("Search", found, time.perf_counter() - begin, settings.search.levels)
+
+
+def _agreed(context: Context, poses: np.ndarray, found: PoseCandidates) -> PoseCandidates:
+    """Of poses (K, 4, 4), those near the one on which vessels and skull together agree best.
+
+    The scores are added as they are: where the skull fits nowhere it has little to say.
+    """
+    scene = context.scene
+    assert scene.skull is not None  # it gave poses
+    together = context.scores(poses) + scene.skull.scores(poses)
+    order = np.argsort(-together, kind="stable")
+    near = mpe_mm(scene.views[0].carm, poses, poses[order[0]], scene.centre_cta_mm) < _SAME_ANSWER_MM
+    return replace(found, poses=poses[order[near[order]]])

@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import platform
-import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.progress import Progress, say_nothing
+from DeepIterRegLib.common.progress import Progress, ShouldStop
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.calibration import Corrected, correct_views
 from DeepIterRegLib.registration.confidence import MaskedView, assess, check_inputs, with_skull
-from DeepIterRegLib.registration.initial import InitialPoses, level_record
-from DeepIterRegLib.registration.initial import initial_pose as find_initial_pose
+from DeepIterRegLib.registration.context import Clock, Context
+from DeepIterRegLib.registration.initial import InitialPoses, initial_poses, level_record, refine_levels
 from DeepIterRegLib.registration.papers.stages import run_stage
-from DeepIterRegLib.registration.result import Registration, StageRecord
+from DeepIterRegLib.registration.result import Confidence, Registration, StageRecord, ViewRecord
 from DeepIterRegLib.registration.result_warnings import (
     NO_MATCH,
     SKULL_ONLY,
@@ -31,21 +31,19 @@ from DeepIterRegLib.registration.result_warnings import (
     view_records,
     warnings_of_corrections,
 )
-from DeepIterRegLib.registration.scene import Scene, make_scene, scene_zncc
-from DeepIterRegLib.registration.settings import (
-    RegistrationSettings,
-    ShouldStop,
-)
+from DeepIterRegLib.registration.scene import Scene, make_scene
+from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.skull import Skull
+from DeepIterRegLib.registration.steps import Step, expected, registration_steps
 from DeepIterRegLib.registration.vessels.alignment import joint_equations
 from DeepIterRegLib.registration.vessels.least_squares import maximise, move
-from DeepIterRegLib.registration.vessels.search import Level, PoseCandidates, refine_poses
+from DeepIterRegLib.registration.vessels.search import Level, PoseCandidates
 from DeepIterRegLib.registration.vessels.targets import REFINE, make_targets
 from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
 
-# The last stage with the skull: grid and points of the vessels, steps.
-_SKULL_ROWS, _SKULL_POINTS, _SKULL_SIGMA_PX, _SKULL_ITERATIONS = 256, 30000, 1.0, 12
+# The last stage, of vessels and skull together: the grid and points of the levels before it, in as many steps as both take.
+_SKULL_LEVEL = Level(rows=256, points=30000, sigma_px=1.0, iterations=12, keep=1, measure=REFINE)
 _WITH_SKULL = "ZNCC and gradient correlation"
 
 
@@ -74,7 +72,7 @@ def register(
     initial_pose : (4, 4)
         ``cta_to_carm``; needed with init `file`; with `search`, `network` and `auto` it takes the radiological pose's place.
     on_progress
-        See `Progress`.
+        Told each step; see `Progress`.
     on_warning
         Told what is wrong with the inputs before time is spent on them; the result's warnings repeat it.
     should_stop
@@ -90,89 +88,48 @@ def register(
         `should_stop` said so.
     """
     settings = settings or RegistrationSettings()
-    report = on_progress or say_nothing
-    clock = _Clock()
+    progress = on_progress or Progress()
+    clock = Clock()
     runs = (angiograms,) if isinstance(angiograms, Angiogram) else tuple(angiograms)
-    masks = (dsa_masks,) if isinstance(dsa_masks, DsaMasks) else dsa_masks
-    if not runs:
-        raise InputError("No DSA was given: give at least one.")
-    if masks is not None and len(masks) != len(runs):
-        raise InputError(f"There are {len(runs)} DSAs but masks of {len(masks)}: give the masks of each, or of none.")
-    if settings.init == "file" and initial_pose is None:
-        raise InputError("Init is `file` but no initial pose was given: give a pose file.")
+    given_masks = (dsa_masks,) if isinstance(dsa_masks, DsaMasks) else dsa_masks
+    _refuse_what_does_not_fit(runs, given_masks, settings, initial_pose)
+    progress.expect(_expected(settings, runs, cta_mask is None, given_masks is None))
     if cta_mask is None:
-        report("Segment CTA", 0.0)
-        cta_mask = segment_vessels(cta)
-        clock.stop("segment_cta")
-    if masks is None:
-        report("Segment DSA", 0.0)
-        masks = tuple(segment_dsa(run) for run in runs)
-        clock.stop("segment_dsa")
+        progress(Step.SEGMENT_CTA, 0.0)
+        cta_mask = segment_vessels(cta, on_progress=progress.of(Step.SEGMENT_CTA))
+        clock.stop(Step.SEGMENT_CTA.key)
+    masks = tuple(given_masks or _segmented(runs, progress, clock))
+    progress(Step.CHECK_INPUTS, 0.0)
     scene = replace(make_scene(cta_mask, runs, masks, cta.centre_mm), skull=Skull(cta, runs))
     doubts = check_inputs(cta_mask, list(zip(runs, masks, strict=True)))
     for doubt in doubts:
         if on_warning is not None:
             on_warning(doubt)
-    clock.stop("check_inputs")
+    clock.stop(Step.CHECK_INPUTS.key)
+    context = Context(scene, settings, progress, should_stop, clock)
     radiological = pose.radiological(cta.centre_mm)
     start = radiological if initial_pose is None or settings.init == "file" else initial_pose
-    found, started, records = _start_and_refine(scene, start, initial_pose, settings, clock, report, should_stop)
-    current = found.cta_to_carm
-    for number, stage in enumerate(settings.stages, 1):
-        name = f"Stage {number}: {'vessel mask' if stage.image == 'mask' else 'MinIP'}"
-        current, record = run_stage(
-            name, stage, current, cta_mask, cta.centre_mm, masks, runs, settings, report, should_stop
-        )
-        records.append(record)
-        clock.stop(f"stage_{number}")
-    corrected: Corrected | None = None
-    if settings.refine_geometry or (settings.between_runs and len(runs) > 1):
-        report("Correct views", 0.0)
-        corrected = correct_views(
-            scene.points,
-            scene.views,
-            current,
-            settings.refine_geometry,
-            settings.between_runs,
-            settings.search.saturation_mm,
-            seed=settings.seed,
-            should_stop=should_stop,
-        )
-        current, scene = corrected.cta_to_carm, replace(scene, views=corrected.views)
-        clock.stop("correct_views")
-        report("Correct views", 1.0)
-    views = view_records(scene, current, corrected, settings)
-    score = float(np.mean([view.score for view in views]))
-    skull = skull_agreements(scene, current)
-    refuse_no_match(score, skull)
-    report("Confidence", 0.0)
-    shown = [MaskedView(v.channels, v.valid, v.carm, m) for v, m in zip(scene.views, masks, strict=True)]
-    confidence = assess(scene.points, shown, current, cta.centre_mm, seed=settings.seed)
-    if skull:
-        worst = max(skull.values(), key=lambda agreement: agreement.distance_mm)
-        confidence = with_skull(confidence, worst.score, worst.best_score, worst.distance_mm)
-    clock.stop("confidence")
-    report("Confidence", 1.0)
+    initial, found = _find(context, start, initial_pose)
+    found = _first_order_stages(context, found, runs)
+    corrected = _correct_views(context, found.cta_to_carm)
+    if corrected is not None:
+        context = replace(context, scene=replace(scene, views=corrected.views))
+        found = replace(found, cta_to_carm=corrected.cta_to_carm)
+    judged = _judge(context, found.cta_to_carm, corrected, runs)
+    warnings = result_warnings(runs, judged.views, initial.init, found.cta_to_carm, radiological, settings)
     return Registration(
-        cta_to_carm=current,
-        carm=views[0].carm,
+        cta_to_carm=found.cta_to_carm,
+        carm=judged.views[0].carm,
         centre_cta_mm=cta.centre_mm,
-        score=views[0].score,
-        views=views,
-        init=started.init,
-        stages=tuple(records),
+        score=judged.views[0].score,
+        views=judged.views,
+        init=initial.init,
+        stages=found.records,
         seconds=clock.seconds(),
-        warnings=(
-            *doubts,
-            *started.warnings,
-            *result_warnings(runs, views, started.init, current, radiological, settings),
-            *((SKULL_ONLY,) if not score > NO_MATCH else ()),
-            *skull_warnings(skull, len(runs)),
-            *warnings_of_corrections(views, corrected),
-        ),
+        warnings=(*doubts, *initial.warnings, *warnings, *judged.warnings),
         settings=asdict(settings),
         versions=_versions(),
-        confidence=confidence,
+        confidence=judged.confidence,
     )
 
 
@@ -188,89 +145,95 @@ def find_pose(
     RegistrationError
         No pose explains the image.
     """
-    found, _, _ = _start_and_refine(scene, start, start, settings, _Clock(), say_nothing, should_stop)
-    current = found.cta_to_carm
-    score = scene_zncc(scene, current, settings.search.saturation_mm, settings.seed)
-    refuse_no_match(score, skull_agreements(scene, current))
-    return current
+    context = Context(scene, settings, should_stop=should_stop)
+    _, found = _find(context, start, start)
+    refuse_no_match(context.score(found.cta_to_carm), skull_agreements(scene, found.cta_to_carm))
+    return found.cta_to_carm
 
 
-def _start_and_refine(
-    scene: Scene,
-    start: np.ndarray,
-    given: np.ndarray | None,
+# -- before the pose -----------------------------------------------------------------------------------
+
+
+def _refuse_what_does_not_fit(
+    runs: Sequence[Angiogram],
+    masks: Sequence[DsaMasks] | None,
     settings: RegistrationSettings,
-    clock: _Clock,
-    report: Progress,
-    should_stop: ShouldStop | None,
-) -> tuple[PoseCandidates, InitialPoses, list[StageRecord]]:
-    """Initial pose and second-order refinement."""
-    started = find_initial_pose(
-        scene,
-        start,
-        given,
-        settings.init,
-        settings.search,
-        settings.network,
-        settings.seed,
-        report,
-        should_stop,
+    initial_pose: np.ndarray | None,
+) -> None:
+    if not runs:
+        raise InputError("No DSA was given: give at least one.")
+    if masks is not None and len(masks) != len(runs):
+        raise InputError(f"There are {len(runs)} DSAs but masks of {len(masks)}: give the masks of each, or of none.")
+    if settings.init == "file" and initial_pose is None:
+        raise InputError("Init is `file` but no initial pose was given: give a pose file.")
+
+
+def _expected(
+    settings: RegistrationSettings, runs: Sequence[Angiogram], segment_cta: bool, segment_dsa: bool
+) -> dict[Enum, float]:
+    """Seconds of the steps to come; what is segmented beforehand is not among them."""
+    skull_shown = any(run.unsubtracted is not None for run in runs)
+    segmented = [step for step, wanted in ((Step.SEGMENT_CTA, segment_cta), (Step.SEGMENT_DSA, segment_dsa)) if wanted]
+    return {
+        **expected(*segmented, views=len(runs)),
+        **registration_steps(settings, len(runs), skull_shown=skull_shown),
+    }
+
+
+def _segmented(runs: Sequence[Angiogram], progress: Progress, clock: Clock) -> list[DsaMasks]:
+    masks = []
+    for number, run in enumerate(runs):
+        progress(Step.SEGMENT_DSA, number / len(runs))
+        masks.append(segment_dsa(run))
+    clock.stop(Step.SEGMENT_DSA.key)
+    return masks
+
+
+# -- the pose ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A pose (4, 4) and the stages that led to it."""
+
+    cta_to_carm: np.ndarray
+    records: tuple[StageRecord, ...]
+
+
+def _find(context: Context, start: np.ndarray, given: np.ndarray | None) -> tuple[InitialPoses, _Found]:
+    """Initial poses about `start` (4, 4), then second-order refinement: of vessels, and of vessels and skull together."""
+    settings = context.settings
+    initial = initial_poses(context, start, given)
+    found, records = initial.found, list(initial.records)
+    context.clock.stop("initial_pose")
+    levels_of = (
+        (Step.REFINE_COARSE, "MinIP, coarse", () if initial.refined else settings.near_levels),
+        (Step.REFINE, "MinIP", settings.levels),
     )
-    found, records = started.found, list(started.records)
-    clock.stop("initial_pose")
-    if settings.near_levels and not started.refined:
-        found = _refine("MinIP, coarse", scene, found, settings.near_levels, settings, report, should_stop)
-        records.append(level_record("MinIP, coarse", found, clock.stop("refine_minip_coarse"), settings.near_levels))
-    if settings.levels:
-        found = _refine("MinIP", scene, found, settings.levels, settings, report, should_stop)
-        records.append(level_record("MinIP", found, clock.stop("refine_minip"), settings.levels))
-    if settings.skull_weight > 0 and len(started.skull_poses):
-        report("Vessels and skull", 0.0)
-        poses = np.concatenate([found.poses, started.skull_poses])
-        found, trace = refine_with_skull(scene, poses, settings.skull_weight, settings, should_stop)
-        seconds = clock.stop("refine_skull")
+    for step, name, levels in levels_of:
+        if levels:
+            context.progress(step, 0.0)
+            found = refine_levels(context, found.poses, levels, step)
+            records.append(level_record(name, found, context.clock.stop(step.key), levels))
+    if settings.skull_weight > 0 and len(initial.skull_poses):
+        context.progress(Step.REFINE_WITH_SKULL, 0.0)
+        found = refine_with_skull(context, np.concatenate([found.poses, initial.skull_poses]))
+        seconds = context.clock.stop(Step.REFINE_WITH_SKULL.key)
+        trace = found.scores
         records.append(StageRecord("Vessels and skull", _WITH_SKULL, found.score, trace, seconds, len(trace) - 1))
-        report("Vessels and skull", 1.0, found.score)
-    return found, started, records
+        context.progress(Step.REFINE_WITH_SKULL, 1.0, found.score)
+    return initial, _Found(found.cta_to_carm, tuple(records))
 
 
-def _refine(
-    name: str,
-    scene: Scene,
-    start: PoseCandidates,
-    levels: tuple[Level, ...],
-    settings: RegistrationSettings,
-    report: Progress,
-    should_stop: ShouldStop | None,
-) -> PoseCandidates:
-    """Second-order refinement of the poses kept so far."""
-    report(name, 0.0)
-    return refine_poses(
-        start.poses,
-        scene.points,
-        scene.views,
-        levels,
-        settings.search.saturation_mm,
-        seed=settings.seed,
-        on_progress=lambda done, score: report(name, done, score),
-        should_stop=should_stop,
-    )
-
-
-def refine_with_skull(
-    scene: Scene,
-    poses: np.ndarray,
-    weight: float,
-    settings: RegistrationSettings,
-    should_stop: ShouldStop | None = None,
-) -> tuple[PoseCandidates, tuple[float, ...]]:
-    """The best of poses (K, 4, 4) after refining on vessels and skull together, and the best score after each step.
+def refine_with_skull(context: Context, poses: np.ndarray) -> PoseCandidates:
+    """The best of poses (K, 4, 4) after refining on vessels and skull together; `scores` has the best one after each step.
 
     Few vessels leave a pose loose, a skull seldom does; the skull alone knows nothing of what moved since the mask frame.
     """
-    points = scene.points.subset(_SKULL_POINTS, np.random.default_rng(settings.seed))
-    targets = make_targets(scene.views, _SKULL_ROWS, _SKULL_SIGMA_PX, REFINE)
-    carm, saturation_mm = targets[0].carm, settings.search.saturation_mm
+    scene, weight = context.scene, context.settings.skull_weight
+    points = scene.points.subset(_SKULL_LEVEL.points, np.random.default_rng(context.settings.seed))
+    targets = make_targets(scene.views, _SKULL_LEVEL.rows, _SKULL_LEVEL.sigma_px, _SKULL_LEVEL.measure)
+    carm, saturation_mm = targets[0].carm, context.saturation_mm
     skull = scene.skull.equations(points.origin_mm, carm) if scene.skull else None
     assert skull is not None  # it gave poses
 
@@ -282,11 +245,85 @@ def refine_with_skull(
         together,
         lambda at, twists: move(at, twists, points, carm),
         poses,
-        iterations=_SKULL_ITERATIONS,
-        should_stop=should_stop,
+        iterations=_SKULL_LEVEL.iterations,
+        should_stop=context.should_stop,
     )
     order = np.argsort(-scores, kind="stable")
-    return PoseCandidates(poses[order], float(scores[order[0]]), tuple(trace)), tuple(trace)
+    return PoseCandidates(poses[order], float(scores[order[0]]), tuple(trace))
+
+
+def _first_order_stages(context: Context, found: _Found, runs: Sequence[Angiogram]) -> _Found:
+    """The papers' stages, where the settings have some."""
+    for number, stage in enumerate(context.settings.stages, 1):
+        name = f"Stage {number}: {'vessel mask' if stage.image == 'mask' else 'MinIP'}"
+        pose_found, record = run_stage(context, name, stage, found.cta_to_carm, runs)
+        found = _Found(pose_found, (*found.records, record))
+        context.clock.stop(f"stage_{number}")
+    return found
+
+
+# -- after it ------------------------------------------------------------------------------------------
+
+
+def _correct_views(context: Context, cta_to_carm: np.ndarray) -> Corrected | None:
+    """Small corrections of the C-arms and the pose (4, 4); None where the settings want none."""
+    settings, scene = context.settings, context.scene
+    if not settings.corrects_views(len(scene.views)):
+        return None
+    context.progress(Step.CORRECT_VIEWS, 0.0)
+    corrected = correct_views(
+        scene.points,
+        scene.views,
+        cta_to_carm,
+        settings.refine_geometry,
+        settings.between_runs,
+        context.saturation_mm,
+        seed=settings.seed,
+        should_stop=context.should_stop,
+    )
+    context.clock.stop(Step.CORRECT_VIEWS.key)
+    return corrected
+
+
+@dataclass(frozen=True)
+class _Judgement:
+    """What a reader is told of a pose."""
+
+    views: tuple[ViewRecord, ...]
+    confidence: Confidence
+    warnings: tuple[str, ...]
+
+
+def _judge(
+    context: Context, cta_to_carm: np.ndarray, corrected: Corrected | None, runs: Sequence[Angiogram]
+) -> _Judgement:
+    """Each view's score, the confidence and the warnings of a pose (4, 4).
+
+    Raises
+    ------
+    RegistrationError
+        Nothing speaks for it.
+    """
+    context.progress(Step.CONFIDENCE, 0.0)
+    scene = context.scene
+    views = view_records(scene, cta_to_carm, corrected, context.settings)
+    score = float(np.mean([view.score for view in views]))
+    skull = skull_agreements(scene, cta_to_carm)
+    refuse_no_match(score, skull)
+    context.progress(Step.CONFIDENCE, 0.4)
+    shown = [MaskedView(v.channels, v.valid, v.carm, m) for v, m in zip(scene.views, scene.dsa_masks, strict=True)]
+    confidence = assess(scene.points, shown, cta_to_carm, scene.centre_cta_mm, seed=context.settings.seed)
+    if skull:
+        worst = max(skull.values(), key=lambda agreement: agreement.distance_mm)
+        confidence = with_skull(confidence, worst.score, worst.best_score, worst.distance_mm)
+    context.clock.stop(Step.CONFIDENCE.key)
+    context.progress(Step.CONFIDENCE, 1.0)
+    warnings = (
+        *((SKULL_ONLY,) if not score > NO_MATCH else ()),
+        *skull_warnings(skull, len(runs)),
+        *warnings_of_corrections(views, corrected),
+    )
+    return _Judgement(views, confidence, warnings)
 
 
 def _versions() -> dict[str, str]:
@@ -297,20 +334,3 @@ def _versions() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-class _Clock:
-    """Wall time by part; `stop` gives the part since the last stop a name."""
-
-    def __init__(self) -> None:
-        self._begin = self._last = time.perf_counter()
-        self._parts: dict[str, float] = {}
-
-    def stop(self, name: str) -> float:
-        now = time.perf_counter()
-        self._parts[name] = now - self._last
-        self._last = now
-        return self._parts[name]
-
-    def seconds(self) -> dict[str, float]:
-        return {**self._parts, "total": time.perf_counter() - self._begin}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
@@ -91,9 +90,6 @@ PAPER_A_STAGE_1 = RefineSettings(
     optimiser="adam", rotation_rate_rad=1e-2, translation_rate_mm=1.0, iterations=2000, patience=None
 )
 PAPER_A_STAGE_2 = replace(PAPER_A_STAGE_1, rotation_rate_rad=1e-4, translation_rate_mm=0.04)
-
-
-ShouldStop = Callable[[], bool]
 
 
 @dataclass(frozen=True)
@@ -225,6 +221,10 @@ class RegistrationSettings:
                 seed=seed,
             )
         raise InputError(f"There is no preset {name!r}: give default or paper.")
+
+    def corrects_views(self, views: int) -> bool:
+        """Whether anything is corrected once the pose of so many views is found."""
+        return self.refine_geometry is not None or (self.between_runs is not None and views > 1)
 
     def torch_device(self) -> torch.device:
         """The device meant by `auto`: CUDA where there is one."""

@@ -13,31 +13,6 @@ MOST = 400  # points of a stage; beyond, every other one goes
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
 
 
-# Where each step ends on the bar; seconds of the demo, roughly. Steps of the paper preset take the part of "MinIP".
-_STEPS = {
-    "Read poses": (0.0, 0.01),
-    "Read DSA": (0.01, 0.04),
-    "Read CTA": (0.04, 0.06),
-    "Segment CTA": (0.06, 0.3),
-    "Segment veins": (0.3, 0.5),
-    "Segment DSA": (0.3, 0.4),
-    "Skull": (0.4, 0.41),
-    "Skull, refined": (0.42, 0.85),
-    "Network": (0.4, 0.42),
-    "Network, refined": (0.42, 0.85),
-    "Search": (0.42, 0.85),
-    "MinIP, coarse": (0.4, 0.85),
-    "Confidence": (0.93, 0.95),
-    "Project": (0.95, 1.0),
-}
-
-
-def overallProgress(step: str, done: float) -> float:
-    """Fraction of a whole registration, 0..1, from that of one step."""
-    low, high = _STEPS.get(step, (0.85, 0.95))
-    return low + (high - low) * done
-
-
 class ScorePlot:
     """Dots for each stage, one stage behind the other; scores of different stages cannot be compared, so each has a colour and a name."""
 

@@ -18,7 +18,7 @@ from DeepIterRegLib.results.report.images import RED
 from DeepIterRegSlicer.nodes.transforms import RESULT
 from DeepIterRegSlicer.nodes.volumes import imageOf, voxelsOf
 from DeepIterRegSlicer.scene.display import fillHue, showVessels, windowed
-from DeepIterRegSlicer.scene.prepare import ShownOutcome, ShownView
+from DeepIterRegSlicer.scene.prepare import SceneView, ShownOutcome
 from DeepIterRegSlicer.scene.results import (
     AUTOMATIC_REFERENCE,
     FIRST_FRAME,
@@ -106,7 +106,7 @@ def _namesOfView(number: int) -> dict[str, tuple[str, str]]:
     }
 
 
-def _fillView(made: dict[str, Node], view: ShownView, tint: Node) -> None:
+def _fillView(made: dict[str, Node], view: SceneView, tint: Node) -> None:
     carm = view.angiogram.carm
     _fillFrames(made["frames"], view)
     fillProjection(made["projection"], view.projection, carm, tint)
@@ -158,7 +158,7 @@ def _place(node: Node, image: np.ndarray, carm: CArm) -> None:
     node.SetAndObserveImageData(imageOf(stood.voxels))
 
 
-def _fillFrames(node: Node, view: ShownView) -> None:
+def _fillFrames(node: Node, view: SceneView) -> None:
     run = view.angiogram
     with slicer.util.NodeModify(node):  # or the browser of an earlier run would follow every frame
         node.RemoveAllDataNodes()
@@ -173,7 +173,7 @@ def _fillFrames(node: Node, view: ShownView) -> None:
             node.UpdateDataNodeAtValue(frame, f"{time_s:.6g}", True)
 
 
-def _fillBrowser(browser: Node, frames: Node, view: ShownView) -> Node:
+def _fillBrowser(browser: Node, frames: Node, view: SceneView) -> Node:
     frame = browser.GetProxyNode(frames)
     with slicer.util.NodeModify(browser):
         browser.SetAndObserveMasterSequenceNodeID(frames.GetID())
@@ -186,7 +186,7 @@ def _fillBrowser(browser: Node, frames: Node, view: ShownView) -> Node:
     return frame
 
 
-def _fillMinip(node: Node, view: ShownView) -> None:
+def _fillMinip(node: Node, view: SceneView) -> None:
     _place(node, view.minip.copy(), view.angiogram.carm)  # a copy: `showMinip` writes into it
     node.SetAttribute(FIRST_FRAME, "0")
     node.SetAttribute(LAST_FRAME, str(len(view.angiogram.frames) - 1))

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 import slicer
 
+from DeepIterRegLib.common.progress import Progress, ShouldStop
 from DeepIterRegLib.registration.manual import LiveScore
+from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.rendering.live import LiveProjector
 from DeepIterRegSlicer.nodes.volumes import voxelsOf
 from DeepIterRegSlicer.scene import results
@@ -58,12 +60,13 @@ def liveJob(views: Sequence[results.RegistrationNodes]) -> Callable[..., tuple[L
         for record, view in zip(registration.views, views, strict=False)
     ]
 
-    def make(onProgress: Any, shouldStop: Any) -> tuple[LiveView, ...]:
+    def make(progress: Progress, shouldStop: ShouldStop) -> tuple[LiveView, ...]:
+        progress.expect(expected(Step.PREPARE_VIEWS))
         made = []
         for number, (carm, contrast) in enumerate(parts, 1):
             projector = LiveProjector(vessels, carm, draft_ms=_DRAFT_MS / len(parts))
             projector.draft(registration.cta_to_carm)  # compiled now
-            onProgress("Score", (number - 0.5) / len(parts))
+            progress(Step.PREPARE_VIEWS, (number - 0.5) / len(parts))
             score = None if contrast is None else LiveScore(vessels, contrast, carm, saturation_mm, seed)
             if score is not None:
                 score(registration.cta_to_carm)

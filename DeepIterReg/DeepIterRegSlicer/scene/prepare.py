@@ -22,7 +22,7 @@ _SLAB = 24  # slices of the mask per piece of surface: VTK keeps Python's lock, 
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownView:
+class SceneView:
     """What the scene needs of one view.
 
     Attributes
@@ -50,7 +50,7 @@ class ShownView:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ShownOutcome(ShownView, Outcome):
+class ShownOutcome(SceneView, Outcome):
     """An outcome with what takes too long for the main thread; it is also its own first view.
 
     Attributes
@@ -65,7 +65,7 @@ class ShownOutcome(ShownView, Outcome):
 
     surface: vtk.vtkPolyData
     labels: Volume
-    furtherViews: tuple[ShownView, ...] = ()
+    furtherViews: tuple[SceneView, ...] = ()
 
 
 def prepareToShow(outcome: Outcome) -> ShownOutcome:
@@ -74,21 +74,21 @@ def prepareToShow(outcome: Outcome) -> ShownOutcome:
     labels = _box(outcome.vessels)
     runs = ((outcome.angiogram, outcome.dsa_masks), *outcome.further)
     first, *further = (
-        _shownView(*run, view.carm, outcome.vessels, registration.cta_to_carm)
+        _sceneView(*run, view.carm, outcome.vessels, registration.cta_to_carm)
         for run, view in zip(runs, registration.views, strict=True)
     )
     held = {field.name: getattr(outcome, field.name) for field in fields(Outcome)}
     return ShownOutcome(
-        **{**held, **{field.name: getattr(first, field.name) for field in fields(ShownView)}},
+        **{**held, **{field.name: getattr(first, field.name) for field in fields(SceneView)}},
         surface=_surface(labels),
         labels=labels,
         furtherViews=tuple(further),
     )
 
 
-def _shownView(run: Angiogram, masks: DsaMasks, carm: CArm, vessels: Volume, ctaToCarm: np.ndarray) -> ShownView:
+def _sceneView(run: Angiogram, masks: DsaMasks, carm: CArm, vessels: Volume, ctaToCarm: np.ndarray) -> SceneView:
     brightness = [float(frame[::4, ::4][run.valid[::4, ::4]].mean()) for frame in run.frames]
-    return ShownView(
+    return SceneView(
         angiogram=replace(run, carm=carm),
         projection=vessel_projection(vessels, carm, ctaToCarm),
         window=window_of(run),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +13,10 @@ from vtk.util import numpy_support
 
 from DeepIterRegLib.cases.case import Case
 from DeepIterRegLib.common.errors import Cancelled
+from DeepIterRegLib.common.progress import Progress, ShouldStop
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
 from DeepIterRegLib.segmentation.cta.veins import segment_veins
 from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
@@ -41,8 +42,8 @@ def run(
     case: Case,
     openingRadiusVoxels: int,
     minComponentVoxels: int,
-    onProgress: Callable[[str, float], None],
-    shouldStop: Callable[[], bool],
+    progress: Progress,
+    shouldStop: ShouldStop,
 ) -> Preview:
     """Segment both images of a case. Touches no node.
 
@@ -50,20 +51,25 @@ def run(
     :raises Cancelled: `shouldStop` said so.
     """
 
-    def step(name: str, done: float) -> None:
+    def report(step: Step, done: float) -> None:
         if shouldStop():
             raise Cancelled
-        onProgress(name, done)
+        progress(step, done)
 
-    step("Read CTA", 0.0)
+    progress.expect(expected(Step.READ_DSA, Step.READ_CTA, Step.SEGMENT_CTA, Step.SEGMENT_VEINS, Step.SEGMENT_DSA))
+    report(Step.READ_DSA, 0.0)
+    angiogram = case.angiogram()
+    report(Step.READ_CTA, 0.0)
     cta, _notes = prepare_cta(case.cta())
-    step("Segment CTA", 0.1)
-    vessels = segment_vessels(cta, case.cta_segmentation or CtaSegmentation())
-    step("Segment veins", 0.5)
+    report(Step.SEGMENT_CTA, 0.0)
+    vessels = segment_vessels(
+        cta, case.cta_segmentation or CtaSegmentation(), on_progress=lambda done: report(Step.SEGMENT_CTA, done)
+    )
+    report(Step.SEGMENT_VEINS, 0.0)
     veins = segment_veins(vessels, openingRadiusVoxels, minComponentVoxels)
-    step("Segment DSA", 0.7)
-    masks = segment_dsa(case.angiogram(), case.dsa_segmentation or DsaSegmentation())
-    step("Segment DSA", 1.0)
+    report(Step.SEGMENT_DSA, 0.0)
+    masks = segment_dsa(angiogram, case.dsa_segmentation or DsaSegmentation())
+    report(Step.SEGMENT_DSA, 1.0)
     return Preview(vessels, veins, masks.vessels)
 
 

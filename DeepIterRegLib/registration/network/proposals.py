@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -51,7 +52,13 @@ class NetworkInit:
             raise InputError("The network must be asked from at least one pose, at least once.")
 
 
-def network_poses(scene: Scene, start: np.ndarray, settings: NetworkInit, seed: int) -> np.ndarray:
+def network_poses(
+    scene: Scene,
+    start: np.ndarray,
+    settings: NetworkInit,
+    seed: int,
+    on_progress: Callable[[float], None] | None = None,
+) -> np.ndarray:
     """Poses (K, 4, 4) that the network leads to, asked with every view that shows veins; the first from `start` (4, 4) itself.
 
     Raises
@@ -73,19 +80,23 @@ def network_poses(scene: Scene, start: np.ndarray, settings: NetworkInit, seed: 
         raise InputError("The CTA's vessel mask has no large veins (nothing is left of it after opening by one voxel).")
     positions_mm = scene.cta_vessels.to_ras(veins)
     starts = _starts(start, scene.centre_cta_mm, settings, seed)
-    answers = [
-        predict(
-            _network(settings.weights),
-            positions_mm,
-            scene.cta_vessels.voxel_volume_mm3,
-            masks.veins,
-            view.valid,
-            view.carm,
-            starts,
-            settings.rounds,
+    answers: list[np.ndarray] = []
+    for view, masks in shown:
+        network = _network(settings.weights)
+        if on_progress is not None:  # reading the network takes about as long as a view
+            on_progress((1 + len(answers)) / (1 + len(shown)))
+        answers.append(
+            predict(
+                network,
+                positions_mm,
+                scene.cta_vessels.voxel_volume_mm3,
+                masks.veins,
+                view.valid,
+                view.carm,
+                starts,
+                settings.rounds,
+            )
         )
-        for view, masks in shown
-    ]
     return np.concatenate(answers)
 
 

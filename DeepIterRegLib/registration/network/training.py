@@ -24,7 +24,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
-from DeepIterRegLib.common.progress import Progress, say_nothing
+from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.network.config import TrainSettings
 from DeepIterRegLib.registration.network.curves import draw_curves
@@ -33,6 +33,7 @@ from DeepIterRegLib.registration.network.loss import image_loss, pose_loss, proj
 from DeepIterRegLib.registration.network.model import PoseNetwork, corrected
 from DeepIterRegLib.registration.network.samples import make_sample
 from DeepIterRegLib.registration.network.weights import load_network, save_network
+from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.rendering.splat import splat
 
 CHECKPOINT = "last.ckpt"
@@ -200,7 +201,7 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
     InputError
         Weights to start from that cannot be used, or a folder that holds a training with other settings.
     """
-    report = on_progress or say_nothing
+    report = on_progress or Progress()
     training = settings.training
     folder.mkdir(parents=True, exist_ok=True)
     _keep_settings(settings, folder)
@@ -282,21 +283,25 @@ def make_heads(settings: TrainSettings, folder: Path, report: Progress) -> None:
         from DeepIterRegLib.registration.network.patient_heads import head_of_patient
 
         if not head_file(folder, 0).exists():
-            report("Segment CTA", 0.0)
+            report.expect(expected(Step.SEGMENT_CTA))
+            report(Step.SEGMENT_CTA, 0.0)
             save_head(head_of_patient(Path(training.patient)), head_file(folder, 0))
+            report(Step.SEGMENT_CTA, 1.0)
         return
     wanted = [*range(training.heads), *range(JUDGING, JUDGING + judging_heads(training.heads))]
     missing = [number for number in wanted if not head_file(folder, number).exists()]
+    report.expect(expected(Step.MAKE_HEADS))
     jobs = max(1, training.workers)
     make: Callable[[int], None] = partial(_make_head, folder)
     if len(missing) < 4 or jobs == 1:
         for done, number in enumerate(missing):
-            report("Make heads", done / len(missing))
+            report(Step.MAKE_HEADS, done / len(missing))
             make(number)
-        return
-    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
-        for done, _ in enumerate(pool.map(make, missing)):
-            report("Make heads", done / len(missing))
+    else:
+        with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+            for done, _ in enumerate(pool.map(make, missing)):
+                report(Step.MAKE_HEADS, done / len(missing))
+    report(Step.MAKE_HEADS, 1.0)
 
 
 def _make_head(folder: Path, number: int) -> None:

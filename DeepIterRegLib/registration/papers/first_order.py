@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from DeepIterRegLib.common.errors import Cancelled
+from DeepIterRegLib.common.progress import ShouldStop
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.registration.settings import PAPER_A_STAGE_1, Optimiser, RefineSettings
 
@@ -55,7 +56,7 @@ def refine(
     centre_cta_mm: Any,
     settings: RefineSettings = RefineSettings(),
     on_iteration: Callable[[int, Tensor], None] | None = None,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> RefineResult:
     """Raise the scores of a batch of poses; each item is an optimisation of its own.
 

@@ -8,46 +8,35 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 
-from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.common.progress import ShouldStop
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.context import Context
 from DeepIterRegLib.registration.papers import similarity
 from DeepIterRegLib.registration.papers.first_order import RefineResult, refine
 from DeepIterRegLib.registration.result import StageRecord
-from DeepIterRegLib.registration.settings import (
-    IntensityStage,
-    RegistrationSettings,
-    ShouldStop,
-)
+from DeepIterRegLib.registration.settings import IntensityStage
+from DeepIterRegLib.registration.steps import Step
 from DeepIterRegLib.registration.vessels.targets import resize_area
 from DeepIterRegLib.rendering.splat import SplatProjector
 from DeepIterRegLib.segmentation.dsa import DsaMasks
 
 
 def run_stage(
-    name: str,
-    stage: IntensityStage,
-    start: np.ndarray,
-    cta_mask: Volume,
-    centre_cta_mm: np.ndarray,
-    masks: Sequence[DsaMasks],
-    angiograms: Sequence[Angiogram],
-    settings: RegistrationSettings,
-    report: Progress,
-    should_stop: ShouldStop | None,
+    context: Context, name: str, stage: IntensityStage, start: np.ndarray, angiograms: Sequence[Angiogram]
 ) -> tuple[np.ndarray, StageRecord]:
-    """One stage of A 4.3.4: DRR of the CTA's vessels against the DSA's mask or MinIP, first-order steps; mean of the views."""
-    begin = time.perf_counter()
-    result = intensity_stage(
+    """A stage as a step of a registration: the pose (4, 4) that `optimise_poses` finds from `start` (4, 4), and its record under a name."""
+    begin, scene, step = time.perf_counter(), context.scene, Step.of_stage(stage)
+    result = optimise_poses(
         stage,
         start[None],
-        cta_mask,
-        centre_cta_mm,
-        masks,
+        scene.cta_vessels,
+        scene.centre_cta_mm,
+        scene.dsa_masks,
         angiograms,
-        settings.torch_device(),
-        on_iteration=lambda n, best: report(name, (n + 1) / stage.optimisation.iterations, float(best[0])),
-        should_stop=should_stop,
+        context.settings.torch_device(),
+        on_iteration=lambda n, best: context.progress(step, (n + 1) / stage.optimisation.iterations, float(best[0])),
+        should_stop=context.should_stop,
     )
     trace = np.maximum.accumulate(result.trace[:, 0].cpu().numpy())
     record = StageRecord(
@@ -61,7 +50,7 @@ def run_stage(
     return result.pose[0].cpu().numpy(), record
 
 
-def intensity_stage(
+def optimise_poses(
     stage: IntensityStage,
     starts: np.ndarray,
     cta_mask: Volume,
@@ -72,7 +61,22 @@ def intensity_stage(
     on_iteration: Callable[[int, torch.Tensor], None] | None = None,
     should_stop: ShouldStop | None = None,
 ) -> RefineResult:
-    """One stage of A 4.3.4 from poses (B, 4, 4) at once: DRR of the CTA's vessels against each DSA's mask or MinIP; mean of the views."""
+    """One stage of A 4.3.4 from poses (B, 4, 4) at once: DRR of the CTA's vessels against each DSA's mask or MinIP; mean of the views.
+
+    Parameters
+    ----------
+    stage
+    starts : (B, 4, 4)
+        ``cta_to_carm``.
+    cta_mask
+        Vessels.
+    centre_cta_mm : (3,)
+        Point of the CTA about which poses turn.
+    masks, angiograms
+        Of each view.
+    on_iteration
+        Told the number of each iteration, from 0, and the best scores (B,) so far.
+    """
     scores = [
         _intensity_score(stage, cta_mask, found, run, device) for found, run in zip(masks, angiograms, strict=True)
     ]

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache, cached_property
+from functools import cache, cached_property, partial
 
 import numba
 import numpy as np
 from scipy import ndimage
 
 from DeepIterRegLib.common.errors import Cancelled, InputError
+from DeepIterRegLib.common.progress import ShouldStop
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
@@ -42,7 +43,6 @@ from DeepIterRegLib.registration.vessels.search import (
 from DeepIterRegLib.registration.vessels.targets import gaussian_taps, resize_area
 from DeepIterRegLib.rendering.splat import pixel_intrinsics
 
-ShouldStop = Callable[[], bool]
 # See `SkullMatch.clear`, and for the score `SkullAgreement.fits`. Of 149 views of development phantoms whose skulls differ between CTA
 # and run, 141 were clear at the first look (none wrong, gradient correlation 0.39 to 0.70, best pose elsewhere 0.3 to 0.9 of it), and
 # wrong ones had up to 0.33, or up to 0.42 with another pose as good. Reversed in depth (`pose.depth_reversed`) wrong ones have up to
@@ -199,10 +199,16 @@ class Skull:
         runs = enumerate(self.angiograms, 1)
         return {number: _Shown(run, self.settings.knee) for number, run in runs if run.unsubtracted is not None}
 
-    def find(self, start: np.ndarray, should_stop: ShouldStop | None = None) -> SkullMatch:
+    def find(
+        self,
+        start: np.ndarray,
+        should_stop: ShouldStop | None = None,
+        on_progress: Callable[[bool, float], None] | None = None,
+    ) -> SkullMatch:
         """Best poses of the skull in a box about `start` (4, 4), searched in each run that has a mask frame; best first.
 
-        Where it is clear in no run, it is looked for again with a finer grid.
+        Where it is clear in no run, it is looked for again with a finer grid. `on_progress` is told whether this is the finer look,
+        and how much of the look is done, from 0 to 1.
 
         Raises
         ------
@@ -210,12 +216,12 @@ class Skull:
             No run has a mask frame, or the CTA no bone.
         Cancelled
         """
-        found = [self._find(shown, start, self.settings, should_stop) for shown in self._shown.values()]
+        found = self._look(start, self.settings, should_stop, partial(on_progress, False) if on_progress else None)
         if not found:
             mask_frame(self.angiograms[0])
         if not any(one.clear for one in found):
-            finer = self.settings.finer()
-            again = [self._find(shown, start, finer, should_stop) for shown in self._shown.values()]
+            told = partial(on_progress, True) if on_progress else None
+            again = self._look(start, self.settings.finer(), should_stop, told)
             found = [max(pair, key=_clear_first) for pair in zip(found, again, strict=True)]
         found.sort(key=_clear_first, reverse=True)
         return replace(found[0], poses=np.concatenate([one.poses for one in found]))
@@ -294,8 +300,33 @@ class Skull:
             should_stop=should_stop,
         )
 
+    def _look(
+        self,
+        start: np.ndarray,
+        settings: SkullSettings,
+        should_stop: ShouldStop | None,
+        on_progress: Callable[[float], None] | None,
+    ) -> list[SkullMatch]:
+        """`find` once, in each run that has a mask frame."""
+        matches: list[SkullMatch] = []
+
+        def tell(done: float) -> None:
+            if on_progress is not None:
+                on_progress((len(matches) + done) / len(self._shown))
+
+        for shown in self._shown.values():
+            tell(0.0)
+            matches.append(self._find(shown, start, settings, should_stop, tell))
+            tell(0.0)
+        return matches
+
     def _find(
-        self, shown: _Shown, start: np.ndarray, settings: SkullSettings, should_stop: ShouldStop | None
+        self,
+        shown: _Shown,
+        start: np.ndarray,
+        settings: SkullSettings,
+        should_stop: ShouldStop | None,
+        on_progress: Callable[[float], None],
     ) -> SkullMatch:
         """`find` in one run, once."""
         centre = self.cta.centre_mm
@@ -310,7 +341,9 @@ class Skull:
         points, target = self._points(coarse.spacing_mm), shown.target(coarse)
         poses, scores = _exhaustive(points, target, start, centre, box, settings.knee, should_stop)
         trace, runner_up = [float(scores[0])], 0.0
-        for level in settings.levels:
+        for number, level in enumerate(settings.levels):
+            # The exhaustive pass takes about as long as all levels.
+            on_progress(0.5 + 0.5 * number / len(settings.levels))
             target, equations, before = shown.target(level), self._equations(shown, level), poses
             poses, scores, _ = self._climb(equations, target.carm, before, level.iterations, should_stop)
             outside = ~in_box(poses, start, centre, box)

@@ -21,6 +21,7 @@ from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.registration.result import Registration, content_hash
+from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.results.export import cameras, film
 from DeepIterRegLib.results.report.images import RED, opacity
 from DeepIterRegLib.results.report.outputs import carm_of_view, read_registration
@@ -87,9 +88,10 @@ def export_result(job: ExportJob, path: Path, on_progress: Progress) -> list[str
         values = CAMERAS[job.to](carm, registration.cta_to_carm)
         path.write_text(json.dumps(values, indent=2, allow_nan=False) + "\n", encoding="utf-8")
         return []
-    on_progress("Read DSA", 0.0)
+    on_progress.expect(expected(Step.READ_DSA, Step.DRAW))
+    on_progress(Step.READ_DSA, 0.0)
     run, notes = _registered_run(job, registration, carm)
-    on_progress("Draw", 0.0)
+    on_progress(Step.DRAW, 0.0)
     overlay = _overlay(job, registration, carm)
     if job.to == "mp4":
         film.write_mp4(path, run, overlay)
@@ -97,7 +99,7 @@ def export_result(job: ExportJob, path: Path, on_progress: Progress) -> list[str
         film.write_gif(path, run, overlay)
     else:
         notes += _write_dicom(job, registration, run, overlay, path)
-    on_progress("Draw", 1.0)
+    on_progress(Step.DRAW, 1.0)
     return notes
 
 

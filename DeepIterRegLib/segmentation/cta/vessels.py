@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy import ndimage
@@ -30,7 +31,9 @@ from DeepIterRegLib.segmentation.cta.tubes import (
 )
 
 
-def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) -> Volume:
+def segment_vessels(
+    cta: Volume, settings: CtaSegmentation = CtaSegmentation(), on_progress: Callable[[float], None] | None = None
+) -> Volume:
     """Contrast-filled arteries and veins of the head (method.md, 3).
 
     Inside the brain's cavity and away from bone everything bright is a vessel; beside bone a bright voxel must also look
@@ -42,6 +45,9 @@ def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) 
     ----------
     cta : Volume
         HU, any spacing and orientation.
+    settings
+    on_progress
+        Told the fraction done.
 
     Returns
     -------
@@ -53,6 +59,7 @@ def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) 
     InputError
         No head, values that are not HU, or no contrast.
     """
+    tell = on_progress or (lambda done: None)  # the fractions are of the seconds on a phantom
     source, cta = cta, cta.with_voxels(as_int16(cta.voxels))
     grid = head_grid(cta, settings)
     hu = resample_trilinear(cta.voxels, grid.to_source, grid.shape)
@@ -60,10 +67,13 @@ def segment_vessels(cta: Volume, settings: CtaSegmentation = CtaSegmentation()) 
     brain_hu, vessel_hu = brain_and_vessel_hu(hu, enclosed)
     vein_hu, artery_hu = vein_and_artery_hu(hu, enclosed, brain_hu, vessel_hu)
     bone_hu = min(settings.bone_hu, max(400.0, 1.3 * artery_hu))
+    tell(0.25)
     mask = _vessel_mask(hu, zone, brain_hu, vessel_hu, artery_hu, bone_hu, grid.spacing_mm, settings)
+    tell(0.7)
     upper, lower = _brain_and_neck_pieces(mask, zone, enclosed, 10 * settings.min_component_mm3 / grid.spacing_mm**3)
     for level_hu in (artery_hu, vein_hu):
         mask |= bridges(hu, upper, lower, brain_hu, level_hu, grid.spacing_mm)
+    tell(0.87)
     deep = mask & np.repeat(np.repeat(np.repeat(enclosed, POOL, 0), POOL, 1), POOL, 2)
     deep_ml, all_ml = (float(m.sum()) * grid.spacing_mm**3 / 1000 for m in (deep, mask))
     if deep_ml < 0.7 or all_ml < 2:

@@ -24,6 +24,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.common.workers import run_items
+from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.results.report.page import page_environment, page_style
 from DeepIterRegLib.studies.experiments.objects import Item, Study
 
@@ -162,6 +163,7 @@ def run_experiment(
     size = n or (experiment.small_n if study.small else experiment.n)
     _check_folder(out)
     items = experiment.items(study, size)
+    report.expect(expected(Step.RUN_EXPERIMENT))
     results = run_items(
         experiment.work,
         items,
@@ -170,7 +172,7 @@ def run_experiment(
         key=_key(name, study),
         workers=workers,
         scheduler=scheduler,
-        on_progress=lambda done, total: report(name, done / max(1, total)),
+        on_progress=lambda done, total: report(Step.RUN_EXPERIMENT, done / max(1, total)),
     )
     done = [(item, result) for item, result in zip(items, results, strict=True) if "error" not in result]
     failed = [(item, result["error"]) for item, result in zip(items, results, strict=True) if "error" in result]

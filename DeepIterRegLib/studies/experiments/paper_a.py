@@ -14,7 +14,7 @@ from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.geometry.mpe import SUCCESS_MM
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.network.proposals import NetworkInit, network_poses
-from DeepIterRegLib.registration.papers.stages import intensity_stage
+from DeepIterRegLib.registration.papers.stages import optimise_poses
 from DeepIterRegLib.registration.pipeline import find_pose
 from DeepIterRegLib.registration.scene import scene_znccs
 from DeepIterRegLib.registration.settings import PAPER_A_STAGE_1, PAPER_A_STAGE_2, IntensityStage, RegistrationSettings
@@ -67,7 +67,7 @@ def descend(
     pixel_mm = of.carm.rows / stage.rows * of.carm.pixel_spacing_mm[0] / of.carm.magnification
     thinned = coarsened(_floats(of.vessels if mask is None else mask), pixel_mm)
     masks = replace(of.masks, vessels=getattr(of.masks, drawn))
-    return intensity_stage(stage, starts, thinned, of.cta.centre_mm, [masks], [of.angiogram])
+    return optimise_poses(stage, starts, thinned, of.cta.centre_mm, [masks], [of.angiogram])
 
 
 def _floats(mask: Volume) -> Volume:

@@ -19,6 +19,7 @@ from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.dicom import GeometryOptions, read_angiogram
 from DeepIterRegLib.images.files import load_volume, save_volume
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.results.report import images
 from DeepIterRegLib.studies.reader_study.cases import OVERLAY, PROJECTION, PatientCase
 from DeepIterRegLib.studies.reader_study.pages import Pictures, write_reading_page
@@ -84,8 +85,9 @@ def write_study(
     for name in names:
         (folder / name / IMAGES).mkdir(parents=True)
     problems: list[str] = []
+    progress.expect(expected(Step.DRAW_PICTURES))
     for number, case in enumerate(cases):
-        progress("Pictures", number / len(cases))
+        progress(Step.DRAW_PICTURES, number / len(cases))
         try:
             shown = _Shown(case)
         except InputError as error:
@@ -96,7 +98,7 @@ def write_study(
             listed[name] |= shown.write(folder / name / IMAGES, mine, rngs[name], pictures[name])
     if problems:
         raise InputError(problems)
-    progress("Pictures", 1.0)
+    progress(Step.DRAW_PICTURES, 1.0)
     for name in names:
         comparisons = [{"id": d.comparison, **listed[name][d.comparison]} for d in drawn[name]]
         token = _tokens(rngs[name], 1)[0]
