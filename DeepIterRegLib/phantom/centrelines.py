@@ -111,6 +111,15 @@ class Sketch:
         self.segment.extend([self.segments.index(segment)] * len(points))
         return np.arange(first, len(self.points))
 
+    def nodes(self, segment: str) -> np.ndarray:
+        """Indices (M,) of a segment's nodes, in the order of laying."""
+        number = self.segments.index(segment)
+        return np.flatnonzero(np.array(self.segment) == number)
+
+    def last(self, segment: str) -> int:
+        """The node of a segment that was laid last."""
+        return int(self.nodes(segment)[-1])
+
     def finished(self) -> Centrelines:
         return Centrelines(
             np.array(self.points, dtype=np.float64),
