@@ -47,7 +47,7 @@ class Painter:
         low_mm: ArrayLike | None = None,
         high_mm: ArrayLike | None = None,
     ) -> None:
-        """Half axes (3,) about a centre (3,), cut to the box between two corners (3,); its surface displaced by about `noise_mm`."""
+        """Half axes (3,) about a centre (3,), canonical frame, cut to the box between two corners (3,); its surface displaced by about `noise_mm`."""
         low = np.full(3, -_NOWHERE_MM) if low_mm is None else np.array(low_mm, dtype=np.float64)
         high = np.full(3, _NOWHERE_MM) if high_mm is None else np.array(high_mm, dtype=np.float64)
         centre, axes = np.array(centre_mm, dtype=np.float64), np.array(axes_mm, dtype=np.float64)
@@ -73,7 +73,7 @@ def textured(hu: np.ndarray, origin_mm: np.ndarray, spacing_mm: float, rng: np.r
 
 
 def even(hu: np.ndarray, origin_mm: np.ndarray, spacing_mm: float) -> Painter:
-    """For things of metal and plastic; otherwise as `textured`."""
+    """For things of metal and plastic on a grid (x, y, z) float32 whose first element lies at (3,)."""
     flat = np.zeros(np.array(hu.shape) // _GRAIN_STEP + 1, np.float32)
     return Painter(hu, origin_mm, spacing_mm, flat, flat)
 
