@@ -47,7 +47,10 @@ class Painter:
         low_mm: ArrayLike | None = None,
         high_mm: ArrayLike | None = None,
     ) -> None:
-        """Half axes (3,) about a centre (3,), canonical frame, cut to the box between two corners (3,); its surface displaced by about `noise_mm`."""
+        """Half axes (3,) about a centre (3,), cut to the box between two corners (3,), in the frame of the grid.
+
+        Its surface is displaced by about `noise_mm`.
+        """
         low = np.full(3, -_NOWHERE_MM) if low_mm is None else np.array(low_mm, dtype=np.float64)
         high = np.full(3, _NOWHERE_MM) if high_mm is None else np.array(high_mm, dtype=np.float64)
         centre, axes = np.array(centre_mm, dtype=np.float64), np.array(axes_mm, dtype=np.float64)

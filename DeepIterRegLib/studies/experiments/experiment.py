@@ -75,8 +75,12 @@ class Experiment:
 
     Attributes
     ----------
-    title, source
-        What is asked; where in which paper.
+    title
+        What is asked.
+    paper
+        Who wrote it, its title, where and when: of `papers`.
+    source
+        Where in the paper.
     protocol
         What is done here, in sentences, with what differs from the paper.
     unit, n, small_n
@@ -90,6 +94,7 @@ class Experiment:
     """
 
     title: str
+    paper: str
     source: str
     protocol: str
     unit: str
@@ -215,6 +220,7 @@ def _write(
         "experiment": name,
         "title": experiment.title,
         "source": experiment.source,
+        "paper": experiment.paper,
         **about,
         "comparison": [dict(zip(("measure", "paper", "here"), row, strict=True)) for row in summary.comparison],
         "figures": _finite(summary.figures),
