@@ -9,7 +9,7 @@ from scipy import ndimage
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.phantom.centrelines import Centrelines
-from DeepIterRegLib.phantom.head import SPACING_MM, Head
+from DeepIterRegLib.phantom.head import AIR_HU, SPACING_MM, Head
 from DeepIterRegLib.phantom.raster import draw_tubes
 from DeepIterRegLib.phantom.settings import CtaSettings
 
@@ -21,21 +21,41 @@ ORIENTATIONS = (
     ((0, -1, 0), (0, 0, 1), (1, 0, 0)),
 )
 ORIENTATION_WEIGHTS = (0.6, 0.2, 0.1, 0.1)
+_OFF_CENTRE_MM, _ROLL_DEG, _OBLIQUE_SHARE = (
+    4,
+    3,
+    0.5,
+)  # deviations of the field from the head's middle and axes; how many are oblique
+_HEAD_MIDDLE_Y_MM = -12.0
+_UNENHANCED_HU = 50  # blood without contrast; enhancement is counted from there
+_NOISE_VOXELS = 128  # along each side of a block of noise, which is repeated
+_NOISE_MASK = _NOISE_VOXELS - 1  # of the bits of an index that tell the place in the block: 128 is a power of 2
+_GRAIN_VOXELS, _SLOW_VOXELS, _SLOW_SHARE = (
+    0.8,
+    2.5,
+    0.8,
+)  # sigmas: reconstruction blurs noise, and takes most of its slow part away
+_LOW_HU, _HIGH_HU = -1024.0, 3071.0  # what 12 bits hold
 
 
 def make_grid(
     head_to_cta: np.ndarray, rng: np.random.Generator, settings: CtaSettings
 ) -> tuple[np.ndarray, tuple[int, int, int]]:
-    """Affine (4, 4) and shape (k, j, i) of a scan of a head placed by `head_to_cta`; half the scans are a little oblique."""
+    """Affine (4, 4) and shape (k, j, i) of a scan of a head placed by `head_to_cta` (4, 4); half the scans are a little oblique."""
     in_plane, slice_mm = rng.uniform(*settings.in_plane_spacing_mm), rng.uniform(*settings.slice_spacing_mm)
     field, bottom, top = (
         rng.uniform(*settings.field_mm),
         rng.uniform(*settings.bottom_mm),
         rng.uniform(*settings.top_mm),
     )
-    shift, roll = rng.normal(0, 4, 3), np.radians(rng.normal(0, 3, 3)) * (rng.random() < 0.5)
+    shift = rng.normal(0, _OFF_CENTRE_MM, 3)
+    roll = np.radians(rng.normal(0, _ROLL_DEG, 3)) * (rng.random() < _OBLIQUE_SHARE)
     directions = np.array(ORIENTATIONS[rng.choice(len(ORIENTATIONS), p=ORIENTATION_WEIGHTS)], dtype=np.float64)
-    centre = pose.transform(head_to_cta, np.array([[0.0, -12.0, (bottom + top) / 2]]))[0] + shift * [1, 1, 0]
+    centre = pose.transform(head_to_cta, np.array([[0.0, _HEAD_MIDDLE_Y_MM, (bottom + top) / 2]]))[0] + shift * [
+        1,
+        1,
+        0,
+    ]
     extent = np.array([field, field, top - bottom])
     spacing = np.array([in_plane, in_plane, slice_mm])
     along = np.argmax(np.abs(directions), axis=1)  # RAS axis of i, j, k
@@ -67,7 +87,7 @@ def _compose(
             y = to_index[1, 1] * j + to_index[1, 2] * k + to_index[1, 3]
             z = to_index[2, 1] * j + to_index[2, 2] * k + to_index[2, 3]
             for i in range(ni):
-                value = np.float32(-1000.0)
+                value = np.float32(AIR_HU)
                 if 0 <= x < sx - 1 and 0 <= y < sy - 1 and 0 <= z < sz - 1:
                     a, b, c = int(x), int(y), int(z)
                     fx, fy, fz = np.float32(x - a), np.float32(y - b), np.float32(z - c)
@@ -83,18 +103,18 @@ def _compose(
                     value += np.float32(veins[k, j, i] / 255.0) * (np.float32(vein_hu) - value)
                 if arteries[k, j, i] > 0:
                     value += np.float32(arteries[k, j, i] / 255.0) * (np.float32(artery_hu) - value)
-                value += np.float32(noise_hu) * noise[k & 127, j & 127, i & 127]
-                out[k, j, i] = np.int16(min(3071.0, max(-1024.0, value)))
+                value += np.float32(noise_hu) * noise[k & _NOISE_MASK, j & _NOISE_MASK, i & _NOISE_MASK]
+                out[k, j, i] = np.int16(min(_HIGH_HU, max(_LOW_HU, value)))
                 x += to_index[0, 0]
                 y += to_index[1, 0]
                 z += to_index[2, 0]
 
 
 def _ct_noise(rng: np.random.Generator) -> np.ndarray:
-    """A periodic block (128, 128, 128) of deviation 1: smoothed, without its slowest parts, as reconstruction leaves it."""
-    white = rng.standard_normal((128, 128, 128), dtype=np.float32)
-    fine = ndimage.gaussian_filter(white, 0.8, mode="wrap", truncate=3)
-    fine -= 0.8 * ndimage.gaussian_filter(white, 2.5, mode="wrap", truncate=2)
+    """A periodic block (k, j, i) of deviation 1: smoothed, without its slowest parts, as reconstruction leaves it."""
+    white = rng.standard_normal((_NOISE_VOXELS,) * 3, dtype=np.float32)
+    fine = ndimage.gaussian_filter(white, _GRAIN_VOXELS, mode="wrap", truncate=3)
+    fine -= _SLOW_SHARE * ndimage.gaussian_filter(white, _SLOW_VOXELS, mode="wrap", truncate=2)
     return fine / fine.std()
 
 
@@ -110,13 +130,26 @@ def make_cta(
 ) -> tuple[Volume, Volume, Volume]:
     """CTA (int16 HU) and the truth masks of arteries and veins (bool) on its grid.
 
-    `vessels` are in the CTA's frame; `enhancement` (N,) 0..1 weakens nodes beyond an occlusion.
+    Parameters
+    ----------
+    vessels
+        In the CTA's frame.
+    head
+    head_to_cta : (4, 4)
+        Canonical frame to RAS mm of the CTA.
+    affine : (4, 4)
+        Voxel index (i, j, k) to RAS mm.
+    shape
+        (k, j, i).
+    enhancement : (N,)
+        0..1, of each node: weaker beyond an occlusion.
+    rng, settings
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     to_index = np.linalg.inv(affine)
     blur = rng.uniform(*settings.resolution_mm)
     artery_hu = rng.uniform(*settings.artery_hu)
-    vein_hu = 50 + rng.uniform(*settings.vein_fraction) * (artery_hu - 50)
+    vein_hu = _UNENHANCED_HU + rng.uniform(*settings.vein_fraction) * (artery_hu - _UNENHANCED_HU)
     drawn = []
     for chosen in (~vessels.vein, vessels.vein):
         n = np.flatnonzero(chosen & (vessels.parent >= 0))

@@ -21,7 +21,19 @@ from DeepIterRegLib.phantom.head import SPACING_MM, Head, make_head
 from DeepIterRegLib.phantom.run import BITS_STORED, Run, make_run
 from DeepIterRegLib.phantom.settings import HeadSettings, Injection, Occlusion, PhantomSettings, SkullSettings, View
 from DeepIterRegLib.phantom.skull import head_in_run, head_in_scan
-from DeepIterRegLib.phantom.xray import attenuation_per_mm, tube_chords, tubes
+from DeepIterRegLib.phantom.tubes import tube_chords, tubes
+from DeepIterRegLib.phantom.xray import attenuation_per_mm
+
+# What an occlusion may be in each circulation; what a setting asks for elsewhere becomes P2 or M1.
+_POSTERIOR_OCCLUSIONS, _ANTERIOR_OCCLUSIONS = ("none", "P2", "basilar"), ("none", "M1", "M2", "A2")
+_CLOT_PLACE, _CLOT_MM = (0.2, 0.8), (5, 15)  # share of the segment before it; length, as clots in stroke have
+_CLOT_ENHANCEMENT = 0.08  # what CTA shows of a clot: next to nothing
+_COLLATERAL_ENHANCEMENT = (0.3, 0.95)  # CTA is late enough for collaterals to fill what lies beyond
+_CRANIAL_DEG = (0, 15)  # AP views look under the skull base: the tube is tilted so that the orbits cover little
+_LATERAL_DEG = (-90.0, 90.0)
+_SEEN_SHARE = 0.9  # of the injected arteries of the head: an operator takes a field that shows so much
+_COARSEST_PX_MM = 0.5  # detectors are read out at least as finely
+_CLEAN_CONTRAST = 0.01  # of a clean image, for each mm of vessel
 
 
 @dataclass(frozen=True)
@@ -66,7 +78,7 @@ class Patient:
 
     @cached_property
     def vessels(self) -> Volume:
-        """Truth mask of arteries and veins."""
+        """Truth mask of arteries and veins (bool), on the CTA's grid."""
         return self.cta.with_voxels(self.arteries.voxels | self.veins.voxels)
 
 
@@ -223,12 +235,12 @@ def _occlude(
     none = np.zeros(len(vessels.parent), dtype=bool)
     full = np.ones(len(vessels.parent))
     if injection == "vertebrobasilar":
-        occlusion = occlusion if occlusion in ("none", "P2", "basilar") else "P2"
+        occlusion = occlusion if occlusion in _POSTERIOR_OCCLUSIONS else "P2"
         names = ["basilar"] if occlusion == "basilar" else [f"{side}_{occlusion}" for side in ("left", "right")]
     else:
-        occlusion = occlusion if occlusion in ("none", "M1", "M2", "A2") else "M1"
+        occlusion = occlusion if occlusion in _ANTERIOR_OCCLUSIONS else "M1"
         names = [f"{injection.split('_')[0]}_{occlusion}"]
-    position, clot_mm, collateral = rng.uniform(0.2, 0.8), rng.uniform(5, 15), rng.uniform(0.3, 0.95)
+    position, clot_mm, collateral = (rng.uniform(*each) for each in (_CLOT_PLACE, _CLOT_MM, _COLLATERAL_ENHANCEMENT))
     candidates = np.flatnonzero(vessels.named(names[int(rng.integers(len(names)))]))
     if occlusion == "none" or injection == "everything" or not len(candidates):
         return "none", none, full
@@ -236,7 +248,7 @@ def _occlude(
     occluded = vessels.downstream(node)
     distance = vessels.from_root(vessels.length_mm)
     full[occluded] = collateral
-    full[occluded & (distance < distance[node] + clot_mm)] = 0.08
+    full[occluded & (distance < distance[node] + clot_mm)] = _CLOT_ENHANCEMENT
     return occlusion, occluded, full
 
 
@@ -253,9 +265,9 @@ def _choose_view(
     primary, secondary, side = (
         rng.uniform(-view.angle_deg, view.angle_deg),
         rng.uniform(-view.angle_deg, view.angle_deg),
-        rng.choice([-90.0, 90.0]),
+        rng.choice(_LATERAL_DEG),
     )
-    cranial = rng.uniform(0, 15)
+    cranial = rng.uniform(*_CRANIAL_DEG)
     primary, secondary = (primary, secondary + cranial) if kind == "ap" else (side + primary, secondary)
     sid, sod = rng.uniform(*view.sid_mm), rng.uniform(*view.sod_mm)
     wanted_columns = int(rng.choice(view.matrices))
@@ -270,7 +282,7 @@ def _choose_view(
     ]
 
     def carm(field: tuple[float, float]) -> CArm:
-        columns = wanted_columns if field[1] / wanted_columns <= 0.5 else max(view.matrices)
+        columns = wanted_columns if field[1] / wanted_columns <= _COARSEST_PX_MM else max(view.matrices)
         spacing = field[1] / columns
         return CArm.from_angles(
             primary,
@@ -287,7 +299,7 @@ def _choose_view(
         return float(np.mean(np.all((px >= 0) & (px <= [candidate.columns - 1, candidate.rows - 1]), axis=1)))
 
     fields = [carm(f) for f in view.field_mm]
-    fitting = [c for c in fields if seen(c) >= 0.9]
+    fitting = [c for c in fields if seen(c) >= _SEEN_SHARE]
     chance = rng.random()
     return (
         fitting[int(chance * len(fitting))]
@@ -307,7 +319,7 @@ def clean_images(patient: Patient) -> Angiogram:
     shapes = tubes(patient.centrelines, inside)
     carm = patient.carm
     depth = tube_chords(shapes, carm, patient.cta_to_carm).image(
-        np.full(len(shapes.node), 0.01), carm.rows, carm.columns
+        np.full(len(shapes.node), _CLEAN_CONTRAST), carm.rows, carm.columns
     )
     return Angiogram(-depth[None], carm, np.zeros(1), np.ones(depth.shape, dtype=bool))
 

@@ -6,17 +6,21 @@ import numpy as np
 from numba import njit
 from scipy.special import i0e
 
-# Table of a blurred disc: row = radius / blur, column = distance / blur, both in steps of 1 / STEPS.
+# Table of a blurred disc: row = radius / blur, column = distance / blur, both in steps of 1 / STEPS, interpolated to better than 1 %.
 STEPS = 8
-RADII = 8
-DISTANCES = 12
+RADII = 8  # from there the edge is as good as straight
+DISTANCES = 12  # from there nothing is left of the smaller discs
+_FINE = 64  # steps of the integral for one of the blur: a multiple of STEPS
+_LOGISTIC = 1.702  # slope with which the logistic function is nearest to the normal one's integral (to 0.01)
+_REACH_BLURS = 2.6  # beyond the edge: there less than a hundredth of the contrast is left
+_CONNECTED = 0.71  # of the largest spacing: half of a face's diagonal, so that a tube as thin still meets a voxel centre in each layer
 
 
 def _blurred_disc_table() -> np.ndarray:
     """Disc of radius a convolved with a 2D normal of deviation 1, at distance d: integral of r exp(-(r^2+d^2)/2) I0(rd)."""
     radius = np.arange(RADII * STEPS + 1) / STEPS
     distance = np.arange(DISTANCES * STEPS + 1) / STEPS
-    fine = np.linspace(0, RADII, 64 * RADII + 1)
+    fine = np.linspace(0, RADII, _FINE * RADII + 1)
     integrand = fine[:, None] * np.exp(-0.5 * (fine[:, None] - distance) ** 2) * i0e(fine[:, None] * distance)
     step = fine[1] - fine[0]
     cumulative = np.vstack([np.zeros(len(distance)), np.cumsum((integrand[1:] + integrand[:-1]) * step / 2, axis=0)])
@@ -30,7 +34,7 @@ _TABLE = _blurred_disc_table()
 def _disc(table: np.ndarray, a: float, d: float) -> float:
     """Blurred disc of radius a at distance d, both in units of the blur."""
     if a >= RADII:  # large against the blur: the edge is straight
-        x = 1.702 * (a - d)
+        x = _LOGISTIC * (a - d)
         return 1.0 / (1.0 + np.exp(-x)) if x > -30 else 0.0
     fa, fd = a * STEPS, d * STEPS
     ia, jd = int(fa), int(fd)
@@ -61,7 +65,7 @@ def _draw(
     nk, nj, ni = coverage.shape
     for n in range(len(ends)):
         largest = max(end_radius[n], start_radius[n])
-        reach = max(largest, mask_floor) + 2.6 * blur
+        reach = max(largest, mask_floor) + _REACH_BLURS * blur
         low = np.empty(3, np.int64)
         high = np.empty(3, np.int64)
         size = (ni, nj, nk)
@@ -105,7 +109,7 @@ def draw_tubes(
     shape: tuple[int, int, int],
     blur_mm: float,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tubes on a voxel grid.
+    """M tubes on a voxel grid.
 
     Parameters
     ----------
@@ -126,7 +130,7 @@ def draw_tubes(
     -------
     coverage, mask : (k, j, i) uint8
         Coverage 0..255. Mask 1 where the voxel centre lies inside a tube; tubes thinner than a voxel are
-        widened to 0.71 of the largest spacing so that they stay connected.
+        widened so that they stay connected.
     """
     to_mm = np.diag(spacing_mm) @ ras_to_index[:3, :3]
     shift = ras_to_index[:3, 3] * spacing_mm
@@ -140,7 +144,7 @@ def draw_tubes(
         np.asarray(strength, np.float64),
         np.asarray(spacing_mm, np.float64),
         blur_mm,
-        0.71 * float(spacing_mm.max()),
+        _CONNECTED * float(spacing_mm.max()),
         _TABLE,
         coverage,
         mask,

@@ -6,11 +6,17 @@ import numpy as np
 from scipy import ndimage
 
 from DeepIterRegLib.geometry import pose
-from DeepIterRegLib.phantom.head import AIR_HU, LOW_MM, SPACING_MM, Head, blend_ellipsoid, blend_rod
+from DeepIterRegLib.phantom.head import AIR_HU, LOW_MM, SPACING_MM, Head
+from DeepIterRegLib.phantom.painting import even
 from DeepIterRegLib.phantom.settings import SkullSettings
 
 _HINGE_MM = np.array([0.0, -6.0, -34.0])  # between the condyles; the jaw turns about x
-_UNUSED = np.zeros((1, 1, 1), np.float32)
+_JAW_END_Z = -30.0  # all of the jaw lies under the skull base
+_JAW_EDGE_MM = 3.0  # sigma of the soft transition from what turns to what stays: skin and muscle stretch
+# HU above this count as bone: contrast-filled vessels are not in this head.
+_SOFT_END_HU = 100
+_DENSITY_GAIN = (0.92, 1.08)  # scanners differ by some per cent in the HU of bone (tube voltage, hardening correction)
+_PLATE_HU, _WIRE_HU, _WIRE_RADIUS_MM = 150.0, 6000.0, 0.7  # carbon fibre; metal, beyond what a CT stores
 
 
 def head_in_run(head: Head, seed: int, settings: SkullSettings) -> Head:
@@ -28,20 +34,21 @@ def head_in_scan(head: Head, seed: int, settings: SkullSettings) -> Head:
     if settings.scan_blur_mm <= 0:
         return head
     hu = ndimage.gaussian_filter(head.hu, settings.scan_blur_mm / SPACING_MM, truncate=3.0)
-    gain = rng.uniform(0.92, 1.08)
-    return Head(np.where(hu > 100, 100 + gain * (hu - 100), hu).astype(np.float32), head.origin_mm)
+    gain = rng.uniform(*_DENSITY_GAIN)
+    denser = np.where(hu > _SOFT_END_HU, _SOFT_END_HU + gain * (hu - _SOFT_END_HU), hu)
+    return Head(denser.astype(np.float32), head.origin_mm)
 
 
 def opened_jaw(head: Head, angle_deg: float) -> Head:
     """The mandible, and what is around it, turned down about the axis through its condyles."""
-    below = int((-30.0 - LOW_MM[2]) / SPACING_MM)  # all of the jaw lies under the skull base
+    below = int((_JAW_END_Z - LOW_MM[2]) / SPACING_MM)
     part = head.hu[:, :, :below]
     grid = (
         np.stack(np.meshgrid(*(np.arange(count) * SPACING_MM for count in part.shape), indexing="ij"), axis=-1) + LOW_MM
     )
     x, y, z = np.moveaxis(grid, -1, 0)
-    jaw = ((z < -86) | ((np.abs(x) > 40) & (z < -38))) & (y > -20)
-    share = ndimage.gaussian_filter(jaw.astype(np.float32), 3.0)
+    jaw = ((z < -86) | ((np.abs(x) > 40) & (z < -38))) & (y > -20)  # body below the upper teeth, rami beside them
+    share = ndimage.gaussian_filter(jaw.astype(np.float32), _JAW_EDGE_MM)
     turn = pose.so3_exp(np.radians([-angle_deg, 0.0, 0.0]))
     opened = (grid - _HINGE_MM) @ turn  # inverse turn: where the opened jaw's voxels come from
     source = grid + share[..., None] * (opened + _HINGE_MM - grid)
@@ -56,12 +63,11 @@ def with_headrest(head: Head, rng: np.random.Generator) -> Head:
     things = np.full(head.hu.shape, AIR_HU, np.float32)
     tilt = rng.uniform(-8, 8)
     low, high = np.array([-75.0 + tilt, -115.5, -150.0]), np.array([75.0 + tilt, -112.5, rng.uniform(20, 80)])
-    middle = (low + high) / 2
-    blend_ellipsoid(things, LOW_MM, SPACING_MM, middle, np.full(3, 1e3), 150.0, _UNUSED, 0.0, low, high)
-    even = np.zeros(np.array(things.shape) // 2 + 1, np.float32)
+    painter = even(things, LOW_MM, SPACING_MM)
+    painter.box(low, high, _PLATE_HU)
     for _ in range(2):
         side = rng.choice([-1.0, 1.0])
         start = np.array([side * rng.uniform(60, 88), rng.uniform(-110, 60), rng.uniform(-150, -60)])
         end = start + np.array([0, rng.uniform(-60, 60), rng.uniform(60, 160)])
-        blend_rod(things, LOW_MM, SPACING_MM, start, end, 0.7, 6000.0, even, 0.0)
+        painter.rod(start, end, _WIRE_RADIUS_MM, _WIRE_HU)
     return Head(np.maximum(head.hu, things), head.origin_mm)

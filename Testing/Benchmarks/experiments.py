@@ -12,6 +12,8 @@ from typing import Any
 
 from benchmarking import commit, table
 
+from DeepIterRegLib.studies.experiments.papers import PAPER_A, PAPER_B
+
 ROOT = Path(__file__).resolve().parents[2]
 RESULTS = Path(__file__).parent / "results" / "experiments"
 SMALL_FILES = ("summary.json", "*.png")  # the rest, records and tables of every pose, stays in the work folder
@@ -34,8 +36,10 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=ROOT / "out" / "experiments", help="folder of records and pages")
     parser.add_argument("--page", action="store_true", help="run nothing, only write the page of what is there")
     known, passed = parser.parse_known_args()
+    # A small trial's figures mean nothing: they never replace the published ones.
+    results = known.work / "page" if "--small" in passed else RESULTS
     if known.page:
-        print(f"Written: {write_page(RESULTS)}")
+        print(f"Written: {write_page(results)}")
         return 0
     failed = []
     for name in known.only:
@@ -53,7 +57,7 @@ def main() -> int:
         if subprocess.run(command, cwd=ROOT).returncode:
             failed.append(name)
             continue
-        target = RESULTS / name
+        target = results / name
         target.mkdir(parents=True, exist_ok=True)
         for pattern in SMALL_FILES:
             for file in (known.work / name).glob(pattern):
@@ -61,7 +65,7 @@ def main() -> int:
         values = json.loads((target / "summary.json").read_text(encoding="utf-8"))
         text = json.dumps({**values, "commit": at}, indent=2, allow_nan=False)
         (target / "summary.json").write_text(text + "\n", encoding="utf-8")
-        write_page(RESULTS)
+        write_page(results)
     if failed:
         print(f"Failed: {', '.join(failed)}")
     return len(failed)
@@ -74,6 +78,7 @@ def write_page(results: Path) -> Path:
     parts = [
         "# Experiments of both papers",
         "Written by `python Testing/Benchmarks/experiments.py --page`, from each `summary.json`.",
+        f"- {PAPER_A}\n- {PAPER_B}",
     ]
     if missing:
         parts.append(f"Nothing on record yet of {', '.join(f'`{name}`' for name in missing)}.")

@@ -128,7 +128,7 @@ def images(case: Case, carm: Any, truth: np.ndarray) -> tuple[np.ndarray, np.nda
 def angiogram(case: Case, carm: Any, truth: np.ndarray) -> Any:
     """A run: arteries early, veins late, noise; contrast negative, log intensity."""
     from DeepIterRegLib.images.angiogram import Angiogram
-    from DeepIterRegLib.phantom.run import gamma_variate
+    from DeepIterRegLib.phantom.filling import gamma_variate
 
     arteries, veins = images(case, carm, truth)
     times_s = np.arange(0, DURATION_S, 1 / FRAMES_PER_S)

@@ -52,7 +52,7 @@ def test_library_is_free_of_slicer(path: Path) -> None:
 OPTIONAL = {
     "images/dicom/derived.py": "dicom",
     "studies/experiments/experiment.py": "plots",
-    "studies/experiments/paper_b.py": "bench",
+    "studies/experiments/paper_b/drr_time.py": "bench",
     "studies/experiments/plots.py": "plots",
     "common/workers.py": "cluster",
     "results/export/cameras.py": "roadmap",

@@ -9,7 +9,7 @@ import numpy as np
 
 from DeepIterRegLib.phantom.anatomy import head_vessels
 from DeepIterRegLib.phantom.centrelines import EXTERNAL, Centrelines
-from DeepIterRegLib.phantom.run import fill
+from DeepIterRegLib.phantom.filling import fill
 from DeepIterRegLib.phantom.settings import Injection, RunSettings
 
 INJECTIONS: tuple[Injection, ...] = ("left_ica", "right_ica", "vertebrobasilar")

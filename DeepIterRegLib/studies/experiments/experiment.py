@@ -77,8 +77,12 @@ class Experiment:
 
     Attributes
     ----------
-    title, source
-        What is asked; where in which paper.
+    title
+        What is asked.
+    paper
+        Who wrote it, its title, where and when: of `papers`.
+    source
+        Where in the paper.
     protocol
         What is done here, in sentences, with what differs from the paper.
     unit, n, small_n
@@ -92,6 +96,7 @@ class Experiment:
     """
 
     title: str
+    paper: str
     source: str
     protocol: str
     unit: str
@@ -222,6 +227,7 @@ def _write(
         "experiment": name,
         "title": experiment.title,
         "source": experiment.source,
+        "paper": experiment.paper,
         **about,
         "comparison": [dict(zip(("measure", "paper", "here"), row, strict=True)) for row in summary.comparison],
         "figures": _finite(summary.figures),

@@ -23,7 +23,8 @@ from DeepIterRegLib.phantom.head import LOW_MM, SPACING_MM, make_head
 from DeepIterRegLib.phantom.raster import draw_tubes
 from DeepIterRegLib.phantom.settings import CtaSettings, RunSettings, SkullSettings, ViewSettings
 from DeepIterRegLib.phantom.skull import head_in_run, head_in_scan, opened_jaw
-from DeepIterRegLib.phantom.xray import chord_mm, line_integrals, tube_chords, tubes
+from DeepIterRegLib.phantom.tubes import chord_mm, tube_chords, tubes
+from DeepIterRegLib.phantom.xray import line_integrals
 
 SMALL = PhantomSettings(
     cta=CtaSettings(in_plane_spacing_mm=(1.0, 1.0), slice_spacing_mm=(1.0, 1.2)),

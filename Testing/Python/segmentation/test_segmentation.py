@@ -425,7 +425,7 @@ def test_phantom_patient(tmp_path):
     from DeepIterRegLib.images.dicom import GeometryOptions, read_angiogram
     from DeepIterRegLib.phantom.patient import make_patient, write_patient
     from DeepIterRegLib.phantom.settings import CtaSettings, PhantomSettings, RunSettings, ViewSettings
-    from DeepIterRegLib.phantom.xray import tube_chords, tubes
+    from DeepIterRegLib.phantom.tubes import tube_chords, tubes
 
     settings = PhantomSettings(
         cta=CtaSettings(in_plane_spacing_mm=(0.75, 0.75), slice_spacing_mm=(0.8, 0.8)),

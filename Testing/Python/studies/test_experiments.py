@@ -15,10 +15,12 @@ from DeepIterRegLib.cli import app
 from DeepIterRegLib.cli.experiments import Name
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.images.volume import Volume
-from DeepIterRegLib.studies.experiments import metrics, paper_a
+from DeepIterRegLib.studies.experiments import metrics
 from DeepIterRegLib.studies.experiments.experiments import EXPERIMENTS
 from DeepIterRegLib.studies.experiments.objects import Study, away_from, block_mean
-from DeepIterRegLib.studies.experiments.paper_b import basin_width
+from DeepIterRegLib.studies.experiments.paper_a.pipeline import pipeline_summary
+from DeepIterRegLib.studies.experiments.paper_a.stages import REFUSED
+from DeepIterRegLib.studies.experiments.paper_b.landscape import basin_width
 
 CARM = CArm.from_angles(0, 0, sid_mm=1000, sod_mm=750, rows=100, columns=100, pixel_spacing_mm=(2.0, 2.0))
 POINTS = np.random.default_rng(0).uniform(-50, 50, (200, 3))
@@ -112,9 +114,9 @@ def test_a_refused_registration_counts_as_failed_and_its_error_in_no_mean() -> N
     measures = ("mpe_mm", "mpe_px", "mtre_mm", "mrpd_mm", "double_geodesic_mm")
     done = [
         ({"subject": {"phantom": n}, "way": "auto"}, {"before": dict.fromkeys(measures, 60.0), "auto": after})
-        for n, after in enumerate((dict.fromkeys(measures, 1.0), dict.fromkeys(measures, paper_a.REFUSED)))
+        for n, after in enumerate((dict.fromkeys(measures, 1.0), dict.fromkeys(measures, REFUSED)))
     ]
-    figures = paper_a.pipeline_summary(Study(0), done).figures["auto"]
+    figures = pipeline_summary(Study(0), done).figures["auto"]
     assert (figures["n"], figures["below_5_mm"], figures["refused"]) == (2, 1, 1)
     assert figures["after_mm"] == figures["mean_mm_of_successes"] == 1.0
 

