@@ -57,11 +57,10 @@ class Centreline:
 
 def centreline(contrast: np.ndarray, vessels: np.ndarray, valid: np.ndarray, carm: CArm, rows: int = 384) -> Centreline:
     """Centreline of the vessels (row, column) bool, whose `contrast` (row, column) weighs 0..1."""
-    columns = max(2, round(rows * carm.columns * carm.pixel_spacing_mm[1] / (carm.rows * carm.pixel_spacing_mm[0])))
-    small = carm.resampled(rows, columns)
-    image = resize_area(contrast, rows, columns)
-    inside = resize_area(valid, rows, columns) >= 0.5
-    mask = (resize_area(vessels, rows, columns) >= 0.5) & inside
+    small = carm.working_grid(rows)
+    image = resize_area(contrast, rows, small.columns)
+    inside = resize_area(valid, rows, small.columns) >= 0.5
+    mask = (resize_area(vessels, rows, small.columns) >= 0.5) & inside
     pixel_mm = float(np.mean(small.pixel_spacing_mm))
     channels = vessel_channels(image, inside)
     index = np.argwhere(skeletonize(mask))

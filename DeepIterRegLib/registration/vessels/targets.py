@@ -126,7 +126,8 @@ def make_target(
 
     The blurred images count only where at least half of the coarse pixel is valid.
     """
-    columns = max(2, round(rows * carm.columns * carm.pixel_spacing_mm[1] / (carm.rows * carm.pixel_spacing_mm[0])))
+    coarse = carm.working_grid(rows)
+    columns = coarse.columns
     coarse_valid = resize_area(valid.astype(np.float32), rows, columns) >= 0.5
     taps = gaussian_taps(sigma_px)
     full = np.concatenate([taps[:0:-1], taps])
@@ -140,7 +141,7 @@ def make_target(
     return Target(
         image.astype(np.float32),
         coarse_valid.astype(np.float32),
-        carm.resampled(rows, columns),
+        coarse,
         taps,
         measure,
     )

@@ -402,6 +402,18 @@ def test_other_grids_see_the_same_area():
     assert half.resampled(40, 56).pixel_spacing_mm == pytest.approx(carm.pixel_spacing_mm)
 
 
+@pytest.mark.parametrize("spacing_mm", [(0.3, 0.3), (0.2, 0.3), (0.62, 0.31)])
+def test_working_grids_have_square_pixels_whatever_the_detectors_are(spacing_mm):
+    carm = view(rows=1024, columns=800, pixel_spacing_mm=spacing_mm)
+    for rows in (96, 384):
+        grid = carm.working_grid(rows)
+        assert grid.rows == rows
+        row_mm, column_mm = grid.pixel_spacing_mm
+        assert column_mm == pytest.approx(row_mm, rel=0.5 / grid.columns)
+        assert grid.rows * row_mm == pytest.approx(carm.rows * spacing_mm[0])
+        assert grid.columns * column_mm == pytest.approx(carm.columns * spacing_mm[1])
+
+
 def test_json_round_trip():
     carm = view().mirrored()
     assert CArm.from_dict(json.loads(json.dumps(carm.to_dict()))) == carm
