@@ -10,13 +10,12 @@ from skimage.morphology import skeletonize
 
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.vessels.points import Points
-from DeepIterRegLib.registration.vessels.targets import resize_area, vessel_channels
+from DeepIterRegLib.registration.vessels.targets import SATURATION_MM, resize_area, vessel_channels
 
 REACH_MM = 12.0  # of a profile to either side, on the detector
 STEP_MM = 0.5
 NEAR_MM = 2.0  # a DSA vessel so near to a CTA vessel is explained by it
 _MAX_SAMPLES = 4000
-_SATURATION_MM = 5.0
 
 
 @dataclass(frozen=True)
@@ -100,7 +99,7 @@ def shadow(points: Points, cta_to_carm: np.ndarray, carm: CArm) -> np.ndarray:
         image += np.bincount(flat + dr * carm.columns + dc, part * weight, minlength=size)
     scale = carm.magnification**2 / (carm.pixel_spacing_mm[0] * carm.pixel_spacing_mm[1])
     path = ndimage.gaussian_filter((image * scale).reshape(carm.rows, carm.columns), 0.8)
-    return np.asarray(path / (path + _SATURATION_MM), dtype=np.float32)
+    return np.asarray(path / (path + SATURATION_MM), dtype=np.float32)
 
 
 def profile_features(line: Centreline, image: np.ndarray) -> dict[str, float]:
