@@ -295,6 +295,11 @@ class CArm:
             principal_point_px=((cx + 0.5) / fc - 0.5, (cy + 0.5) / fr - 0.5),
         )
 
+    def working_grid(self, rows: int) -> CArm:
+        """The same detector area on `rows` rows of about square pixels, whatever the shape of the detector's own."""
+        row_mm, column_mm = self.pixel_spacing_mm
+        return self.resampled(rows, max(2, round(rows * self.columns * column_mm / (self.rows * row_mm))))
+
     def cropped(self, first_row: int, first_column: int, rows: int, columns: int) -> CArm:
         """A window of the detector, as a view of its own (also used for patches)."""
         cx, cy = self.principal_point_px

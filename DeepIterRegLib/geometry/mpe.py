@@ -19,21 +19,26 @@ def cube_corners(centre_mm: Array, side_mm: float = CUBE_SIDE_MM) -> Array:
     return like(corners, centre_mm) + centre_mm
 
 
-def mpe_px(carm: CArm, pose: Array, reference: Array, centre_cta_mm: Array) -> Array:
-    """MPE (...) in px of the grid of `carm` between poses (..., 4, 4) and a reference (A eq. 13)."""
-    return _mean_distance(carm, pose, reference, centre_cta_mm, (1.0, 1.0))
-
-
 def mpe_mm(carm: CArm, pose: Array, reference: Array, centre_cta_mm: Array) -> Array:
-    """MPE (...) in mm on the detector, px times pixel spacing; below 5 mm counts as registered."""
-    row_spacing, column_spacing = carm.pixel_spacing_mm
-    return _mean_distance(carm, pose, reference, centre_cta_mm, (column_spacing, row_spacing))
+    """Mean projection error between poses and a reference: over a cube's corners, how far apart both put them (A eq. 13).
 
+    Paper A gives it in px of one detector; in mm on the detector it compares over detectors.
 
-def _mean_distance(
-    carm: CArm, pose: Array, reference: Array, centre_cta_mm: Array, scale: tuple[float, float]
-) -> Array:
+    Parameters
+    ----------
+    carm
+        The view.
+    pose, reference : (..., 4, 4)
+        ``cta_to_carm``; leading axes broadcast.
+    centre_cta_mm : (3,)
+        Of the cube, RAS mm of the CTA: the head's centre.
+
+    Returns
+    -------
+    (...) mm on the detector; below `SUCCESS_MM` counts as registered. Not-a-number where a corner lies behind the source.
+    """
+    row_mm, column_mm = carm.pixel_spacing_mm
     corners = cube_corners(like(centre_cta_mm, pose))
     xp = namespace(pose)
-    difference = (carm.project(corners, pose) - carm.project(corners, like(reference, pose))) * like(scale, pose)
-    return xp.mean(xp.sqrt(xp.sum(difference**2, axis=-1)), axis=-1)
+    apart_px = carm.project(corners, pose) - carm.project(corners, like(reference, pose))
+    return xp.mean(xp.sqrt(xp.sum((apart_px * like((column_mm, row_mm), pose)) ** 2, axis=-1)), axis=-1)

@@ -165,15 +165,6 @@ def se3_log(pose: Array) -> Array:
     return xp.concat([rotation_vector, (left_inverse @ pose[..., :3, 3:])[..., 0]], axis=-1)
 
 
-def quaternion_to_rotation(quaternion: Array) -> Array:
-    """Rotations (..., 3, 3) from quaternions (..., 4) in the order x, y, z, w (as ITK and SciPy); any length but 0."""
-    quaternion = to_float(quaternion)
-    xp = namespace(quaternion)
-    q = quaternion / xp.sqrt(xp.sum(quaternion**2, axis=-1))[..., None]
-    v, w = skew(q[..., :3]), q[..., 3][..., None, None]
-    return like([[1.0, 0, 0], [0, 1.0, 0], [0, 0, 1.0]], q) + 2 * w * v + 2 * (v @ v)
-
-
 def rotation_to_quaternion(rotation: Array) -> Array:
     """Unit quaternions (..., 4), x, y, z, w with w >= 0, from rotations (..., 3, 3).
 

@@ -11,7 +11,7 @@ from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.scene import ACCEPTANCE_POINTS, ACCEPTANCE_ROWS, ACCEPTANCE_SIGMA_PX
 from DeepIterRegLib.registration.vessels.alignment import zncc
 from DeepIterRegLib.registration.vessels.points import Points, vessel_points
-from DeepIterRegLib.registration.vessels.targets import FIND, Target, make_target, vessel_channels
+from DeepIterRegLib.registration.vessels.targets import FIND, SATURATION_MM, Target, make_target, vessel_channels
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,7 @@ class LiveScore:
     """
 
     def __init__(
-        self, vessels: Volume, contrast: np.ndarray, carm: CArm, saturation_mm: float = 5.0, seed: int = 0
+        self, vessels: Volume, contrast: np.ndarray, carm: CArm, saturation_mm: float = SATURATION_MM, seed: int = 0
     ) -> None:
         valid = contrast >= 0
         self._target: Target = make_target(

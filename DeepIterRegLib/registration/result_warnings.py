@@ -8,7 +8,8 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError, RegistrationError
 from DeepIterRegLib.common.messages import within
-from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
+from DeepIterRegLib.geometry import SUCCESS_MM, pose
+from DeepIterRegLib.geometry.view_names import view_direction
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.registration.calibration import Corrected
 from DeepIterRegLib.registration.result import InitRecord, ViewRecord
@@ -58,12 +59,6 @@ def view_records(
         name = f"DSA {number} ({view_direction(view.carm)})"
         records.append(ViewRecord(name, view.carm, float(score), (u, v, beam), changes=change))
     return tuple(records)
-
-
-def view_direction(carm: CArm) -> str:
-    """`AP`, `lateral` or `oblique`, by the larger part of the beam."""
-    across, along, _ = np.abs(carm.beam_axis)
-    return "AP" if along > 2 * across else "lateral" if across > 2 * along else "oblique"
 
 
 def warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected | None) -> tuple[str, ...]:

@@ -308,7 +308,7 @@ def batches(volume: Any, small: bool) -> list[list[str]]:
     from DeepIterRegLib.geometry import pose
     from DeepIterRegLib.registration.vessels.alignment import normal_equations
     from DeepIterRegLib.registration.vessels.points import vessel_points
-    from DeepIterRegLib.registration.vessels.targets import FIND, make_target, vessel_channels
+    from DeepIterRegLib.registration.vessels.targets import FIND, SATURATION_MM, make_target, vessel_channels
     from DeepIterRegLib.rendering.splat import SplatProjector
 
     rows, n_points, n_poses, sigma_px = 64, 2000, 8 if small else 512, 0.8
@@ -335,7 +335,7 @@ def batches(volume: Any, small: bool) -> list[list[str]]:
         (image * image).sum().backward()
 
     def newton_all() -> None:
-        normal_equations(points, poses, target, 5.0)
+        normal_equations(points, poses, target, SATURATION_MM)
 
     flops_per_s, bytes_per_s = _matrix_flops(), _copy_bytes()
     taps = len(target.taps) - 1

@@ -12,6 +12,7 @@ import slicer
 from DeepIterRegLib.common.progress import Progress, ShouldStop
 from DeepIterRegLib.registration.manual import LiveScore
 from DeepIterRegLib.registration.steps import Step, expected
+from DeepIterRegLib.registration.vessels.targets import SATURATION_MM
 from DeepIterRegLib.rendering.live import LiveProjector
 from DeepIterRegSlicer.nodes.volumes import voxelsOf
 from DeepIterRegSlicer.scene import results
@@ -54,7 +55,7 @@ def liveJob(views: Sequence[results.RegistrationNodes]) -> Callable[..., tuple[L
     """A job for `Worker` that makes ready, away from any node, what live updates of the views (`results.viewsOf`) need."""
     registration, vessels = results.registrationOf(views[0]), results.vesselsOf(views[0])
     search = registration.settings.get("search", {})
-    saturation_mm, seed = search.get("saturation_mm", 5.0), registration.settings.get("seed", 0)
+    saturation_mm, seed = search.get("saturation_mm", SATURATION_MM), registration.settings.get("seed", 0)
     parts = [
         (record.carm, None if view.contrast is None else voxelsOf(view.contrast.GetImageData())[0].copy())
         for record, view in zip(registration.views, views, strict=False)

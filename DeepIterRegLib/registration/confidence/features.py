@@ -25,10 +25,9 @@ from DeepIterRegLib.registration.vessels.alignment import levenberg_marquardt, n
 from DeepIterRegLib.registration.vessels.least_squares import move
 from DeepIterRegLib.registration.vessels.points import Points
 from DeepIterRegLib.registration.vessels.search import SearchSettings, exhaustive
-from DeepIterRegLib.registration.vessels.targets import FIND, REFINE, Measure, View, make_target
+from DeepIterRegLib.registration.vessels.targets import FIND, REFINE, SATURATION_MM, Measure, View, make_target
 from DeepIterRegLib.segmentation.dsa import DsaMasks
 
-SATURATION_MM = 5.0
 CONTROLS = 64
 AXES = ("turn_u", "turn_v", "turn_depth", "shift_u", "shift_v", "shift_depth")
 AXIS_NAMES = {

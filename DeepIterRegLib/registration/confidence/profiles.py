@@ -10,13 +10,12 @@ from skimage.morphology import skeletonize
 
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.vessels.points import Points
-from DeepIterRegLib.registration.vessels.targets import resize_area, vessel_channels
+from DeepIterRegLib.registration.vessels.targets import SATURATION_MM, resize_area, vessel_channels
 
 REACH_MM = 12.0  # of a profile to either side, on the detector
 STEP_MM = 0.5
 NEAR_MM = 2.0  # a DSA vessel so near to a CTA vessel is explained by it
 _MAX_SAMPLES = 4000
-_SATURATION_MM = 5.0
 
 
 @dataclass(frozen=True)
@@ -57,11 +56,10 @@ class Centreline:
 
 def centreline(contrast: np.ndarray, vessels: np.ndarray, valid: np.ndarray, carm: CArm, rows: int = 384) -> Centreline:
     """Centreline of the vessels (row, column) bool, whose `contrast` (row, column) weighs 0..1."""
-    columns = max(2, round(rows * carm.columns * carm.pixel_spacing_mm[1] / (carm.rows * carm.pixel_spacing_mm[0])))
-    small = carm.resampled(rows, columns)
-    image = resize_area(contrast, rows, columns)
-    inside = resize_area(valid, rows, columns) >= 0.5
-    mask = (resize_area(vessels, rows, columns) >= 0.5) & inside
+    small = carm.working_grid(rows)
+    image = resize_area(contrast, rows, small.columns)
+    inside = resize_area(valid, rows, small.columns) >= 0.5
+    mask = (resize_area(vessels, rows, small.columns) >= 0.5) & inside
     pixel_mm = float(np.mean(small.pixel_spacing_mm))
     channels = vessel_channels(image, inside)
     index = np.argwhere(skeletonize(mask))
@@ -101,7 +99,7 @@ def shadow(points: Points, cta_to_carm: np.ndarray, carm: CArm) -> np.ndarray:
         image += np.bincount(flat + dr * carm.columns + dc, part * weight, minlength=size)
     scale = carm.magnification**2 / (carm.pixel_spacing_mm[0] * carm.pixel_spacing_mm[1])
     path = ndimage.gaussian_filter((image * scale).reshape(carm.rows, carm.columns), 0.8)
-    return np.asarray(path / (path + _SATURATION_MM), dtype=np.float32)
+    return np.asarray(path / (path + SATURATION_MM), dtype=np.float32)
 
 
 def profile_features(line: Centreline, image: np.ndarray) -> dict[str, float]:

@@ -136,14 +136,3 @@ def negative_l2(moving: Tensor, fixed: Tensor, valid: Tensor | None = None) -> T
     """
     moving, fixed = _paired(moving, fixed, valid)
     return -((moving - fixed) ** 2).mean(dim=1)
-
-
-def dice(moving: Tensor, fixed: Tensor, valid: Tensor | None = None) -> Tensor:
-    """Soft Dice (B,) of masks with values 0 to 1: 2 sum(m f) / (sum(m^2) + sum(f^2)); 1 where both are empty.
-
-    Squares below, so that for grey masks, too, equality is the maximum; for binary masks it is plain Dice. Shapes as `zncc`.
-    """
-    moving, fixed = _paired(moving, fixed, valid)
-    total = (moving**2).sum(dim=1) + (fixed**2).sum(dim=1)
-    empty = total <= 0
-    return torch.where(empty, 1.0, 2 * (moving * fixed).sum(dim=1) / torch.where(empty, 1.0, total))

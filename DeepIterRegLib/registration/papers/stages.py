@@ -98,11 +98,10 @@ def _intensity_score(
     stage: IntensityStage, cta_mask: Volume, masks: DsaMasks, angiogram: Angiogram, device: torch.device | str
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Similarity (B,) of one run with the vessels projected at poses (B, 4, 4)."""
-    columns = round(stage.rows * angiogram.carm.columns / angiogram.carm.rows)
-    carm = angiogram.carm.resampled(stage.rows, columns)
+    carm = angiogram.carm.working_grid(stage.rows)
     image = masks.vessels.astype(np.float32) if stage.image == "mask" else -masks.minip
-    fixed = torch.from_numpy(resize_area(image, stage.rows, columns)).to(device)
-    valid = torch.from_numpy(resize_area(angiogram.valid, stage.rows, columns) >= 0.5).to(device)
+    fixed = torch.from_numpy(resize_area(image, carm.rows, carm.columns)).to(device)
+    valid = torch.from_numpy(resize_area(angiogram.valid, carm.rows, carm.columns) >= 0.5).to(device)
     if stage.renderer == "siddon":
         from DeepIterRegLib.rendering.raycast import RaycastProjector
 

@@ -407,7 +407,8 @@ def make_bone_target(
     shadow: np.ndarray, valid: np.ndarray, carm: CArm, rows: int, sigma_px: float, knee: float
 ) -> SkullTarget:
     """Target of a mask frame (r, c) on a grid of `rows` rows; shutters' edges are kept away from."""
-    columns = max(2, round(rows * carm.columns * carm.pixel_spacing_mm[1] / (carm.rows * carm.pixel_spacing_mm[0])))
+    coarse = carm.working_grid(rows)
+    columns = coarse.columns
     seen = resize_area(valid.astype(np.float32), rows, columns)
     taps = gaussian_taps(sigma_px)
     full = np.concatenate([taps[:0:-1], taps])
@@ -430,7 +431,7 @@ def make_bone_target(
     return SkullTarget(
         np.ascontiguousarray(gradient, dtype=np.float32),
         np.ascontiguousarray(inside, dtype=np.float32),
-        carm.resampled(rows, columns),
+        coarse,
         taps,
     )
 

@@ -21,7 +21,7 @@ from DeepIterRegLib.registration.vessels import kernels as alignment_kernels
 from DeepIterRegLib.registration.vessels.alignment import levenberg_marquardt, splat_oriented
 from DeepIterRegLib.registration.vessels.least_squares import camera_matrices
 from DeepIterRegLib.registration.vessels.points import Points
-from DeepIterRegLib.registration.vessels.targets import FIND, Measure, Target, View, make_targets
+from DeepIterRegLib.registration.vessels.targets import FIND, SATURATION_MM, Measure, Target, View, make_targets
 
 PEAKS = 2  # shifts kept of each rotation
 # How far another view's peak may lie from the line on which the head moves along the beam of the view that proposed a pose.
@@ -76,7 +76,7 @@ class SearchSettings:
         Level(192, 16000, 0.9, 6, 8),
         Level(256, 30000, 1.0, 8, 8),
     )
-    saturation_mm: float = 5.0
+    saturation_mm: float = SATURATION_MM
 
     def __post_init__(self) -> None:
         problems = []

@@ -37,6 +37,10 @@ class Measure:
         return float(np.sqrt(self.direction_weight))
 
 
+# Path through vessels, mm, at which the moving image has fallen to half of linear: about the width of a carotid, so
+# that a sinus or a bundle counts hardly more than one. Of 40 development phantoms 37 were found at 5 mm, 35 at 20 mm.
+SATURATION_MM = 5.0
+
 FIND = Measure(16.0, 0.5)  # tells poses apart
 REFINE = Measure(1.0, 1.0)  # ZNCC, unbiased near the truth
 
@@ -126,7 +130,8 @@ def make_target(
 
     The blurred images count only where at least half of the coarse pixel is valid.
     """
-    columns = max(2, round(rows * carm.columns * carm.pixel_spacing_mm[1] / (carm.rows * carm.pixel_spacing_mm[0])))
+    coarse = carm.working_grid(rows)
+    columns = coarse.columns
     coarse_valid = resize_area(valid.astype(np.float32), rows, columns) >= 0.5
     taps = gaussian_taps(sigma_px)
     full = np.concatenate([taps[:0:-1], taps])
@@ -140,7 +145,7 @@ def make_target(
     return Target(
         image.astype(np.float32),
         coarse_valid.astype(np.float32),
-        carm.resampled(rows, columns),
+        coarse,
         taps,
         measure,
     )

@@ -14,7 +14,8 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
+from DeepIterRegLib.geometry import SUCCESS_MM, pose
+from DeepIterRegLib.geometry.view_names import angle_words, edge_letters, view_direction
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.registration.result import Registration, StageRecord, ViewRecord, percent
 from DeepIterRegLib.results.report import images
@@ -147,7 +148,7 @@ def _view_values(view: ShownView, views: int) -> dict[str, Any]:
     return {
         "record": view.record,
         "carm": carm,
-        "kind": view_name(carm),
+        "direction": view_direction(carm),
         "angles": angle_words(carm),
         "notes": view_notes(view, views),
         "frame_count": len(angiogram.frames),
@@ -194,34 +195,6 @@ def offset_from(start: np.ndarray, end: np.ndarray, centre_cta_mm: np.ndarray) -
     centre = np.asarray(centre_cta_mm, dtype=np.float64)[None]
     shift = pose.transform(np.asarray(end), centre)[0] - pose.transform(np.asarray(start), centre)[0]
     return np.asarray(pose.rotation_to_euler_deg(rotation)), shift
-
-
-def angle_words(carm: CArm) -> str:
-    """Angles as said in the angio suite, for example "LAO 90.0°, CRA 0.0°"."""
-    primary, secondary = carm.primary_angle_deg, carm.secondary_angle_deg
-    first = "LAO" if primary >= 0 else "RAO"
-    second = "CRA" if secondary >= 0 else "CAU"
-    return f"{first} {abs(primary):.1f}°, {second} {abs(secondary):.1f}°"
-
-
-def view_name(carm: CArm) -> str:
-    """Lateral, AP or oblique, by the primary angle."""
-    primary = abs(carm.primary_angle_deg)
-    if primary <= 20 or primary >= 160:
-        return "AP view"
-    return "Lateral view" if 70 <= primary <= 110 else "Oblique view"
-
-
-def edge_letters(carm: CArm) -> dict[str, str]:
-    """Patient directions at the picture's edges: R/L, A/P, S/I of the larger components."""
-
-    def letters(axis: np.ndarray) -> str:
-        order = np.argsort(-np.abs(axis))
-        named = [("RL", "AP", "SI")[i][0 if axis[i] > 0 else 1] for i in order if abs(axis[i]) > 0.35]
-        return "".join(named)
-
-    u, v = np.array(carm.column_axis), np.array(carm.row_axis)
-    return {"left": letters(-u), "right": letters(u), "top": letters(-v), "bottom": letters(v)}
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, str]:

@@ -13,7 +13,6 @@ from scipy import ndimage, stats
 
 from DeepIterRegLib.registration.papers.similarity import (
     MI_BINS,
-    dice,
     gradient_correlation,
     mutual_information,
     ncc,
@@ -22,7 +21,7 @@ from DeepIterRegLib.registration.papers.similarity import (
 )
 
 Similarity = Callable[..., torch.Tensor]
-ALL = [ncc, zncc, gradient_correlation, mutual_information, negative_l2, dice]
+ALL = [ncc, zncc, gradient_correlation, mutual_information, negative_l2]
 AFFINE_INVARIANT = [zncc, gradient_correlation, mutual_information]
 
 
@@ -116,11 +115,10 @@ def test_mutual_information_of_independent_images_is_near_zero_and_of_a_function
     assert inverted > folded
 
 
-def test_negative_l2_and_dice_by_hand():
+def test_negative_l2_by_hand():
     moving = torch.tensor([[[1.0, 0.0], [1.0, 1.0]], [[0.5, 0.0], [0.0, 0.0]]])
     fixed = torch.tensor([[1.0, 1.0], [0.0, 1.0]])
     assert negative_l2(moving, fixed).tolist() == pytest.approx([-2 / 4, -(0.25 + 2) / 4])
-    assert dice(moving, fixed).tolist() == pytest.approx([2 * 2 / (3 + 3), 2 * 0.5 / (0.25 + 3)])
 
 
 # -- properties ------------------------------------------------------------------------------------
@@ -188,7 +186,7 @@ def test_only_valid_pixels_count(similarity, pair):
 def test_constant_images_have_a_defined_score_and_gradient(similarity, dtype, value, pair):
     fixed = pair[1].to(dtype)
     constant = torch.full((2, 9, 11), value, dtype=dtype, requires_grad=True)
-    neutral = similarity not in (negative_l2, dice)
+    neutral = similarity is not negative_l2
     for other in (fixed, torch.full((9, 11), value, dtype=dtype)):
         score = similarity(constant, other)
         (gradient,) = torch.autograd.grad(score.sum(), constant)
@@ -200,13 +198,6 @@ def test_constant_images_have_a_defined_score_and_gradient(similarity, dtype, va
     moving = fixed[None].clone().requires_grad_()
     score = similarity(moving, torch.full((9, 11), value, dtype=dtype))
     assert torch.isfinite(torch.autograd.grad(score.sum(), moving)[0]).all()
-
-
-def test_two_empty_masks_agree():
-    empty = torch.zeros(1, 4, 4, requires_grad=True)
-    score = dice(empty, torch.zeros(4, 4))
-    assert score.item() == 1
-    assert (torch.autograd.grad(score.sum(), empty)[0] == 0).all()
 
 
 @pytest.mark.parametrize("similarity", ALL)

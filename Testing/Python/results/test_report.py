@@ -18,12 +18,13 @@ from programs import BROWSER
 import helix
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.geometry.view_names import view_direction
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.result import Confidence, Registration, StageRecord
 from DeepIterRegLib.results.report import REGISTRATION_FILES, detector_image, vessel_projection, write_registration
 from DeepIterRegLib.results.report.curves import bars_svg, curve_svg, level_names
-from DeepIterRegLib.results.report.page import angle_words, edge_letters, flat, offset_from, words
+from DeepIterRegLib.results.report.page import flat, offset_from, words
 
 FRAMES = 6
 
@@ -115,21 +116,6 @@ def test_offsets_are_those_that_were_applied(case: tuple[Registration, Angiogram
     assert shift == pytest.approx(helix.SHIFT_MM)
 
 
-@pytest.mark.parametrize(
-    ("angles", "expected", "said"),
-    [
-        ((0, 0), {"left": "R", "right": "L", "top": "S", "bottom": "I"}, "LAO 0.0°, CRA 0.0°"),
-        ((90, 0), {"left": "A", "right": "P", "top": "S", "bottom": "I"}, "LAO 90.0°, CRA 0.0°"),
-        ((-28.5, 21.9), {"left": "RP", "right": "LA", "top": "S", "bottom": "I"}, "RAO 28.5°, CRA 21.9°"),
-    ],
-)
-def test_edges_carry_the_patients_directions(angles: tuple[float, float], expected: dict[str, str], said: str) -> None:
-    """AP has the patient's left on the right, a left lateral has the face on the left, and GE's header says LA at the right."""
-    carm = CArm.from_angles(*angles, sid_mm=1200, sod_mm=750, rows=8, columns=8, pixel_spacing_mm=(1, 1))
-    assert edge_letters(carm) == expected
-    assert angle_words(carm) == said
-
-
 def test_nested_settings_become_one_table() -> None:
     assert flat({"a": 1, "b": {"c": [1, 2]}, "s": [{"x": 3}]}) == {"a": "1", "b.c": "1, 2", "s[0].x": "3"}
     assert words("segment_cta") == "Segment CTA"
@@ -201,6 +187,16 @@ def test_page_is_self_contained_and_says_what_it_must(folder: Path) -> None:
     assert "picture &amp; more &lt;/script&gt;" in page
     assert "assumed &lt;regular&gt;" in page
     assert len(page) < 6_000_000
+
+
+@pytest.mark.parametrize("lao_deg", [21, 26, 27])
+def test_page_and_result_call_a_view_alike(lao_deg: float, tmp_path: Path) -> None:
+    carm = CArm.from_angles(lao_deg, 0, sid_mm=1200, sod_mm=750, rows=40, columns=48, pixel_spacing_mm=(5.0, 5.0))
+    registration, angiogram, vessels = helix.registered(carm, np.array([1.0]))
+    write_registration(tmp_path, registration, angiogram, vessels)
+    said = re.search(rf"(\w+) view, LAO {lao_deg}", (tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert said is not None
+    assert said.group(1).lower() == view_direction(carm).lower()  # as `ViewRecord.name` has it
 
 
 def test_confidence_is_said_with_its_reasons(
