@@ -124,6 +124,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         from DeepIterRegSlicer.panel.geometry_form import GeometryForm
         from DeepIterRegSlicer.panel.manual_form import ManualForm
+        from DeepIterRegSlicer.panel.options_form import addMissingRows
         from DeepIterRegSlicer.panel.results_form import ResultsForm
         from DeepIterRegSlicer.panel.study_form import StudyForm
         from DeepIterRegSlicer.panel.viewer_form import ViewerForm
@@ -131,6 +132,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         uiWidget = slicer.util.loadUI(resourcePath("UI/DeepIterReg.ui"))
         self.layout.addWidget(uiWidget)
         self.ui = slicer.util.childWidgetVariables(uiWidget)
+        addMissingRows(self.ui)
         for selector in (self.ui.resultSelector, self.ui.secondResultSelector):
             selector.addAttribute("vtkMRMLLinearTransformNode", RESULT)
         uiWidget.setMRMLScene(slicer.mrmlScene)

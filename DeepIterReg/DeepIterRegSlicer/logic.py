@@ -9,6 +9,7 @@ From the console::
 
 from __future__ import annotations
 
+import enum
 import gc
 import importlib
 import threading
@@ -16,18 +17,18 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
-from DeepIterRegLib.common.options import OPTIONS
+from DeepIterRegLib.common.option import options_of
+from DeepIterRegLib.common.options import GeometryOptions, Refinement, Search, Segmentation
 from DeepIterRegLib.common.user_input import frame_numbers
 from DeepIterRegSlicer import wording
 
 # The library's third-party packages may not be installed yet: they are imported where they are used.
 if TYPE_CHECKING:
     from DeepIterRegLib.cases.case import Case, Outcome
-    from DeepIterRegLib.common.options import Device, GeometryOptions, NamedInit, Preset, SubtractionMode
     from DeepIterRegLib.common.progress import Progress, ShouldStop
     from DeepIterRegLib.images.angiogram import Angiogram
     from DeepIterRegSlicer.nodes.angiograms import CArmValue
@@ -35,33 +36,21 @@ if TYPE_CHECKING:
     from DeepIterRegSlicer.scene.results import RegistrationNodes
 
     # What the library knows, and what comes from nodes.
-    Init = NamedInit | Literal["transform", "landmarks"]
-
-Node = Any  # a vtkMRMLNode
+    Node = Any  # a vtkMRMLNode
 
 
-@dataclass(frozen=True)
-class RegistrationOptions:
-    """All that a person chooses besides CTA and DSA.
+@dataclass(frozen=True, kw_only=True)
+class RegistrationOptions(Segmentation, Search, Refinement):
+    """All that a person chooses besides CTA and DSA; options that are no nodes have the names of the command line and the tables.
 
     Attributes
     ----------
+    init
+        Besides the named starts: `transform` needs `initialTransform`, `landmarks` both lists of points.
     geometry
         C-arm values that override the DICOM's; None leaves them.
-    maskFrames
+    mask_frames
         Frames without contrast that are subtracted, from 1; None as the file says, else as found.
-    subtraction
-        Whether frames are subtracted.
-    firstFrame, lastFrame
-        Frames of the run that are used, from 1, both included; 0 is the last.
-    contrastHu
-        A vessel of the CTA is at least this much brighter than brain.
-    init
-        Where to start; None for the preset's own. `transform` needs `initialTransform`, `landmarks` both lists of points.
-    weights
-        File of the network's weights (.safetensors); empty for those that ship.
-    preset, device, seed, refineGeometry, betweenRuns
-        As on the command line.
     dsa2, geometry2
         Another run of the head as it lay, and what overrides its DICOM's C-arm values: both runs determine the pose.
     vessels, veins
@@ -74,21 +63,10 @@ class RegistrationOptions:
         Markups with the same points in the same order: on the CTA, and on the DSA as shown.
     """
 
-    geometry: GeometryOptions | None = None
-    maskFrames: tuple[int, ...] | None = None
-    subtraction: SubtractionMode = "auto"
-    firstFrame: int = 1
-    lastFrame: int = 0
-    contrastHu: float = OPTIONS["contrast_hu"].default
-    init: NamedInit | Literal["transform", "landmarks"] | None = None
-    weights: str = ""
-    preset: Preset = "default"
-    device: Device = "auto"
-    seed: int = 0
-    refineGeometry: bool = False
-    betweenRuns: bool = False
+    geometry: GeometryOptions = GeometryOptions()
+    mask_frames: tuple[int, ...] | None = None
     dsa2: Node = None
-    geometry2: GeometryOptions | None = None
+    geometry2: GeometryOptions = GeometryOptions()
     vessels: Node = None
     veins: Node = None
     dsaMask: Node = None
@@ -99,31 +77,26 @@ class RegistrationOptions:
 
 
 def optionsOf(
-    parameters: Any, geometry: GeometryOptions | None = None, geometry2: GeometryOptions | None = None
+    parameters: Any, geometry: GeometryOptions = GeometryOptions(), geometry2: GeometryOptions = GeometryOptions()
 ) -> RegistrationOptions:
     """What the panel's parameter node says.
 
     :raises InputError: mask frames that are not numbers.
     """
     p = parameters
+    chosen: dict[str, Any] = {}
+    for name, option in options_of(Segmentation, Search, Refinement).items():
+        value = getattr(p, option.parameter)
+        value = value.value if isinstance(value, enum.Enum) else value
+        chosen[name] = (value.strip() or None) if isinstance(value, str) else value
     with wording.panelWords():
-        maskFrames = frame_numbers(p.maskFrames.strip() or None, "mask_frames")
+        frames = frame_numbers(p.maskFrames.strip() or None, "mask_frames")
     return RegistrationOptions(
+        **chosen,
         geometry=geometry,
+        mask_frames=None if frames is None else tuple(frame + 1 for frame in frames),
         dsa2=p.dsa2,
         geometry2=geometry2,
-        maskFrames=None if maskFrames is None else tuple(frame + 1 for frame in maskFrames),
-        subtraction=p.subtraction.value,
-        firstFrame=p.firstFrame,
-        lastFrame=p.lastFrame,
-        contrastHu=p.contrastHu,
-        init=p.init.value,
-        weights=p.networkWeights.strip(),
-        preset=p.preset.value,
-        device=p.device.value,
-        seed=p.seed,
-        refineGeometry=p.refineGeometry,
-        betweenRuns=p.betweenRuns,
         vessels=p.vessels,
         veins=p.veins,
         dsaMask=p.dsaMask,
@@ -215,7 +188,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         cta = problems.of(lambda: volumes.ctaSource(ctaNode))
         two = options.dsa2 is not None
         run = problems.of(
-            lambda: angiograms.runSource(dsaNode, options.geometry or angiograms.AS_IN_FILE, _subtraction(options)),
+            lambda: angiograms.runSource(dsaNode, options.geometry, _subtraction(options)),
             "DSA 1: " if two else "",
         )
         angiogram, carm = run if run is not None else (None, None)
@@ -235,25 +208,18 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         elif options.init == "landmarks" and carm is not None and cta is not None:
             lists = (options.ctaLandmarks, options.dsaLandmarks)
             poses["landmarks"] = problems.of(lambda: landmarks.landmarkSource(*lists, ctaNode, dsaNode, carm))
-        ctaSettings = problems.of(lambda: CtaSegmentation(contrast_hu=options.contrastHu))
-        last = options.lastFrame - 1 if options.lastFrame else None
-        dsaSettings = problems.of(lambda: DsaSegmentation(first_frame=options.firstFrame - 1, last_frame=last))
+        problems.of(lambda: (CtaSegmentation.of(options), DsaSegmentation.of(options)))
         problems.raiseAll()
+        chosen = {name: getattr(options, name) for name in options_of(Segmentation, Search, Refinement)}
+        if options.init in ("transform", "landmarks"):
+            chosen["init"] = None
         return Case(
             cta=cta,
             angiogram=cast("Callable[[], Angiogram]", angiogram),
-            init=None if options.init == "transform" or options.init == "landmarks" else options.init,
-            weights=options.weights,
-            preset=options.preset,
-            device=options.device,
-            seed=options.seed,
-            refine_geometry=options.refineGeometry,
-            between_runs=options.betweenRuns,
-            cta_segmentation=ctaSettings,
-            dsa_segmentation=dsaSettings,
             further=() if second is None else (FurtherView(cast("Callable[[], Angiogram]", second[0])),),
             **masks,
             **poses,
+            **chosen,
         )
 
     def run(
@@ -303,8 +269,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
         if (frames.sequenceOf(options.dsa2) or options.dsa2) is (frames.sequenceOf(dsaNode) or dsaNode):
             raise InputError(f"{options.dsa2.GetName()} is the first DSA too; choose another run, or none.")
-        geometry = options.geometry2 or angiograms.AS_IN_FILE
-        return angiograms.runSource(options.dsa2, geometry, _subtraction(options))
+        return angiograms.runSource(options.dsa2, options.geometry2, _subtraction(options))
 
     def _initialTransform(self, options: RegistrationOptions) -> Callable[[], Any]:
         from DeepIterRegLib.common.errors import InputError
@@ -319,7 +284,7 @@ def _subtraction(options: RegistrationOptions) -> Any:
     """The library's settings of what is done with the frames."""
     from DeepIterRegLib.images.subtraction import SubtractionSettings
 
-    frames = None if options.maskFrames is None else tuple(frame - 1 for frame in options.maskFrames)
+    frames = None if options.mask_frames is None else tuple(frame - 1 for frame in options.mask_frames)
     return SubtractionSettings(mask_frames=frames, mode=options.subtraction)
 
 

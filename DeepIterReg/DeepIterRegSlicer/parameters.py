@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import enum
-from typing import Annotated
+import math
+from typing import Annotated, Any
 
 from slicer import (
     vtkMRMLLabelMapVolumeNode,
@@ -17,6 +18,9 @@ from slicer import (
 )
 from slicer.i18n import tr as _
 from slicer.parameterNodeWrapper import Minimum, WithinRange, parameterNodeWrapper
+
+from DeepIterRegLib.common.option import Option
+from DeepIterRegLib.common.options import OPTIONS
 
 LEFT, RIGHT = "Red", "Yellow"  # slice views: of the registration shown, and of a second one beside it
 
@@ -104,9 +108,39 @@ class View(enum.Enum):
         return {"first": _("First DSA"), "second": _("Second DSA")}[self.value]
 
 
+def withDeclaredOptions(cls: type) -> type:
+    """Add a field for each declared option that the class does not name: its type, range and default as they are declared."""
+    for option in OPTIONS.values():
+        name = option.parameter
+        if name and name not in cls.__annotations__ and option.kind != "start":
+            cls.__annotations__[name], default = _field(option)
+            setattr(cls, name, default)
+    return cls
+
+
+def _field(option: Option) -> tuple[Any, Any]:
+    """Annotation and default of the field for an option."""
+    limits = [] if option.low == -math.inf else [Minimum(option.low)]
+    if option.high < math.inf:
+        limits = [WithinRange(option.low, option.high)]
+    match option.kind:
+        case "yes or no":
+            return bool, option.default
+        case "number":
+            return Annotated[(float, *limits)] if limits else float, float(option.default)
+        case "whole number":
+            return Annotated[(int, *limits)] if limits else int, int(option.default)
+        case "choice":
+            words = enum.Enum(option.name, {word: word for word in option.choices})  # type: ignore[misc]
+            return words, words(option.default)
+        case _:
+            return str, option.default or ""
+
+
 @parameterNodeWrapper
+@withDeclaredOptions
 class DeepIterRegParameterNode:
-    """What the panel keeps in the scene. Frames count from 1; `lastFrame` 0 is the run's last."""
+    """What the panel keeps in the scene; the options' own fields (`common.options`, `parameter`) come with `withDeclaredOptions`."""
 
     cta: vtkMRMLScalarVolumeNode
     dsa: vtkMRMLScalarVolumeNode | vtkMRMLSequenceNode | None
@@ -116,25 +150,17 @@ class DeepIterRegParameterNode:
     dsaMask: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
     reference: vtkMRMLLinearTransformNode
 
-    contrastHu: Annotated[float, WithinRange(20, 200)] = 45.0
     openingRadiusVoxels: Annotated[int, WithinRange(0, 10)] = 1
     minComponentVoxels: Annotated[int, WithinRange(0, 100000)] = 1000
-    firstFrame: Annotated[int, WithinRange(1, 9999)] = 1
-    lastFrame: Annotated[int, WithinRange(0, 9999)] = 0
-    maskFrames: str = ""
     subtraction: Subtraction = Subtraction.auto
 
     init: Init = Init.auto
-    networkWeights: str = ""
     initialTransform: vtkMRMLLinearTransformNode
     ctaLandmarks: vtkMRMLMarkupsFiducialNode
     dsaLandmarks: vtkMRMLMarkupsFiducialNode
 
     preset: Preset = Preset.default
     device: Device = Device.auto
-    seed: Annotated[int, Minimum(0)] = 0
-    refineGeometry: bool = False
-    betweenRuns: bool = False
 
     result: vtkMRMLLinearTransformNode
     view: View = View.first

@@ -17,7 +17,8 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import Cancelled, InputError
 from DeepIterRegLib.common.messages import within
-from DeepIterRegLib.common.options import Device, NamedInit
+from DeepIterRegLib.common.option import part_of
+from DeepIterRegLib.common.options import Refinement, Search, Segmentation
 from DeepIterRegLib.common.progress import Progress, ShouldStop
 from DeepIterRegLib.geometry import CArm, mpe_mm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
@@ -37,7 +38,7 @@ from DeepIterRegLib.results.report.outputs import MAX_VIEWS
 if TYPE_CHECKING:
     from DeepIterRegLib.registration.settings import RegistrationSettings
     from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
-    from DeepIterRegLib.segmentation.dsa import DsaMasks, DsaSegmentation
+    from DeepIterRegLib.segmentation.dsa import DsaMasks
 
 VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
 
@@ -51,8 +52,8 @@ class FurtherView:
 
 
 @dataclass(frozen=True)
-class Case:
-    """One registration, whatever its parts come from: files, or nodes of a scene.
+class Case(Segmentation, Search, Refinement):
+    """One registration, whatever its parts come from: files, or nodes of a scene. What was chosen for options comes with it.
 
     A part is a function without arguments that gives it, so that everything wrong with all parts is said at once, and so
     that the slow reading happens where `register_case` runs.
@@ -64,9 +65,7 @@ class Case:
     angiogram
         Subtracted, with its C-arm.
     init
-        `radiological`, `search`, `network`, `auto`, or None for the preset's; an `initial_pose` replaces it.
-    preset, device, seed, weights, refine_geometry, between_runs
-        As `RegistrationSettings.preset` takes them.
+        A named start, or None for the preset's; an `initial_pose` replaces it.
     cta_vessels, cta_veins
         Masks supplied by a person. Vessels replace the segmentation; veins are added to it.
     dsa_vessels : (row, column)
@@ -76,8 +75,6 @@ class Case:
     landmarks
         Pairs of points: they give the initial pose where neither `init` nor `initial_pose` is given, and are measured at
         the result.
-    cta_segmentation, dsa_segmentation
-        Settings; None for the defaults.
     segment_cta
         In place of `segment_vessels`, from somebody who keeps its result.
     further
@@ -86,23 +83,14 @@ class Case:
 
     cta: Callable[[], Volume]
     angiogram: Callable[[], Angiogram]
-    init: NamedInit | None = None
-    preset: str = "default"
-    device: Device = "auto"
-    seed: int = 0
-    weights: str = ""
     cta_vessels: Callable[[], Volume] | None = None
     cta_veins: Callable[[], Volume] | None = None
     dsa_vessels: Callable[[], np.ndarray] | None = None
     initial_pose: Callable[[], np.ndarray] | None = None
     reference: Callable[[], np.ndarray] | None = None
     landmarks: Callable[[], Landmarks | PlacedLandmarks] | None = None
-    cta_segmentation: CtaSegmentation | None = None
-    dsa_segmentation: DsaSegmentation | None = None
     segment_cta: Callable[[Volume, CtaSegmentation], Volume] | None = None
     further: tuple[FurtherView, ...] = ()
-    refine_geometry: bool = False
-    between_runs: bool = False
 
 
 @dataclass(frozen=True)
@@ -259,15 +247,8 @@ def _by_landmarks(case: Case) -> bool:
 def _settings(case: Case) -> RegistrationSettings:
     from DeepIterRegLib.registration.settings import RegistrationSettings
 
-    return RegistrationSettings.preset(
-        case.preset,
-        init="file" if case.initial_pose or _by_landmarks(case) else case.init,
-        device=case.device,
-        seed=case.seed,
-        weights=case.weights,
-        refine_geometry=case.refine_geometry,
-        between_runs=case.between_runs,
-    )
+    init = "file" if case.initial_pose or _by_landmarks(case) else case.init
+    return RegistrationSettings.of(part_of(case, Search, init=init), part_of(case, Refinement))
 
 
 def _placed(case: Case, start: _Start, carm: CArm) -> _Start:
@@ -338,7 +319,7 @@ def _cta_vessels(case: Case, cta: Volume, supplied: list[Volume], on_progress: P
     from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 
     segment = case.segment_cta or partial(segment_vessels, on_progress=on_progress.of(Step.SEGMENT_CTA))
-    found = [] if case.cta_vessels else [segment(cta, case.cta_segmentation or CtaSegmentation())]
+    found = [] if case.cta_vessels else [segment(cta, CtaSegmentation.of(case))]
     return _union([*found, *supplied])
 
 
@@ -349,7 +330,7 @@ def _dsa_masks(case: Case, runs: list[tuple[Angiogram, np.ndarray | None]], on_p
     """
     from DeepIterRegLib.segmentation.dsa import DsaSegmentation, segment_dsa
 
-    first, masks = case.dsa_segmentation or DsaSegmentation(), []
+    first, masks = DsaSegmentation.of(case), []
     whole = DsaSegmentation()
     others = replace(first, first_frame=whole.first_frame, last_frame=whole.last_frame)
     for number, (angiogram, supplied) in enumerate(runs):

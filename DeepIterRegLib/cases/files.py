@@ -7,18 +7,18 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from DeepIterRegLib.cases.case import VOLUME_SUFFIXES, Case, FurtherView, register_case
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.option import part_of
 from DeepIterRegLib.common.options import (
     LANDMARKS,
     NAMED_INITS,
     Inputs,
-    NamedInit,
     Refinement,
     Run,
     Search,
@@ -70,9 +70,6 @@ def register_files(
 
 def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
     """The case whose parts are read from the files of a job when `register_case` asks for them, or come from `ctas`."""
-    from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
-    from DeepIterRegLib.segmentation.dsa import DsaSegmentation
-
     if job.init == LANDMARKS and job.landmarks is None:
         raise InputError(Message("The start is landmarks, but there are none", give=("landmarks",)))
     if job.dsa_landmarks is not None and job.landmarks is None:
@@ -94,19 +91,12 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
         )
 
     first = view(job)
+    chosen = {**vars(part_of(job, Segmentation)), **vars(part_of(job, Search)), **vars(part_of(job, Refinement))}
+    chosen["init"] = None if from_file else init
     return Case(
         cta=partial(ctas.volume if ctas else load_volume, job.cta),
         segment_cta=partial(ctas.vessels, job.cta) if ctas else None,
         angiogram=first.angiogram,
-        init=None if from_file else cast(NamedInit | None, init),
-        preset=job.preset,
-        device=job.device,
-        seed=job.seed,
-        weights=str(job.weights or ""),
-        cta_segmentation=CtaSegmentation(contrast_hu=job.contrast_hu),
-        dsa_segmentation=DsaSegmentation(
-            first_frame=job.first_frame - 1, last_frame=job.last_frame - 1 if job.last_frame else None
-        ),
         cta_vessels=partial(load_volume, job.cta_mask) if job.cta_mask else None,
         cta_veins=partial(load_volume, job.cta_vein_mask) if job.cta_vein_mask else None,
         dsa_vessels=first.dsa_vessels,
@@ -114,8 +104,7 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
         reference=partial(read_pose, job.reference) if job.reference else None,
         landmarks=partial(_read_landmarks, job.landmarks, job.dsa_landmarks, job.dsa) if job.landmarks else None,
         further=tuple(view(run) for run in job.further),
-        refine_geometry=job.refine_geometry,
-        between_runs=job.between_runs,
+        **chosen,
     )
 
 

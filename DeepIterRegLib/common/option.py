@@ -9,7 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
@@ -88,6 +88,14 @@ def options_of(*groups: type) -> dict[str, Option]:
     """The options declared by the fields of dataclasses, by id, in their order."""
     found = (member.metadata.get("option") for group in groups for member in fields(group))
     return {option.name: option for option in found if option is not None}
+
+
+Group = TypeVar("Group")
+
+
+def part_of(whole: Any, group: type[Group], **others: Any) -> Group:
+    """The group's fields as `whole`, which has fields of the same names, holds them; `others` replace some."""
+    return group(**{**{member.name: getattr(whole, member.name) for member in fields(group)}, **others})  # type: ignore[arg-type]
 
 
 def value_of(option: Option, text: str, folder: Path, at: str = "") -> Any:

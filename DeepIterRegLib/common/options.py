@@ -163,6 +163,25 @@ class Inputs:
         ),
         Path(),
     )
+    cta_mask: Path | None = declared(
+        Option(
+            "cta_mask",
+            "file",
+            "Vessels of the CTA, on its grid.",
+            unset=SEGMENTED_HERE,
+            panel="CTA vessels",
+            parameter="vessels",
+        )
+    )
+    cta_vein_mask: Path | None = declared(
+        Option(
+            "cta_vein_mask",
+            "file",
+            "Veins of the CTA, added to its vessels.",
+            panel="CTA veins",
+            parameter="veins",
+        )
+    )
     landmarks: Path | None = declared(
         Option(
             "landmarks",
@@ -235,27 +254,8 @@ class Run:
 
 @dataclass(frozen=True, kw_only=True)
 class Segmentation:
-    """How the vessels of both are found."""
+    """How the vessels of both are found. Values only, as in the groups below: a console takes them by the same names."""
 
-    cta_mask: Path | None = declared(
-        Option(
-            "cta_mask",
-            "file",
-            "Vessels of the CTA, on its grid.",
-            unset=SEGMENTED_HERE,
-            panel="CTA vessels",
-            parameter="vessels",
-        )
-    )
-    cta_vein_mask: Path | None = declared(
-        Option(
-            "cta_vein_mask",
-            "file",
-            "Veins of the CTA, added to its vessels.",
-            panel="CTA veins",
-            parameter="veins",
-        )
-    )
     contrast_hu: float = declared(
         Option(
             "contrast_hu",

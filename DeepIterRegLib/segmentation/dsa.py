@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.options import Segmentation
 from DeepIterRegLib.images.angiogram import Angiogram
 
 
@@ -50,6 +51,11 @@ class DsaSegmentation:
     min_area_mm2: float = 12.0
     background_mm: float = 20.0
     min_vein_delay_s: float = 1.5
+
+    @classmethod
+    def of(cls, chosen: Segmentation) -> DsaSegmentation:
+        """What a person's choices stand for, whose frames count from 1; 0 is the last."""
+        return cls(first_frame=chosen.first_frame - 1, last_frame=chosen.last_frame - 1 if chosen.last_frame else None)
 
     def __post_init__(self) -> None:
         problems: list[str] = []

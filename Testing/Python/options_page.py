@@ -1,13 +1,15 @@
-"""Writes the page of options from their declarations: make docs."""
+"""Writes what is made from the declarations of options, the page and the panel's labels: make docs."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from DeepIterRegLib.common.option import Option, options_of
-from DeepIterRegLib.common.options import GROUPS
+from DeepIterRegLib.common.options import GROUPS, OPTIONS
 
-PAGE = Path(__file__).resolve().parents[2] / "Resources" / "Docs" / "options.md"
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = ROOT / "Resources" / "Docs" / "options.md"
+LABELS = ROOT / "DeepIterReg" / "DeepIterRegSlicer" / "option_labels.py"
 HEAD = """# Options of a registration
 
 This page is made by `make docs` from the declarations in `DeepIterRegLib/common/options.py`.
@@ -43,6 +45,18 @@ def _default(option: Option) -> str:
     return {True: "yes", False: "no"}[option.default] if isinstance(option.default, bool) else f"{option.default}"
 
 
+def labels() -> str:
+    """The module of labels as it should be: each as a literal, which is how translators' tools find it."""
+    lines = [f'        "{option.name}": _("{option.panel}"),\n' for option in OPTIONS.values() if option.panel]
+    return (
+        '"""The panel\'s label of each option; made by `make docs` from their declarations, so that they can be translated."""\n\n'
+        "from slicer.i18n import tr as _\n\n\n"
+        'def labels() -> dict[str, str]:\n    """By the option\'s id."""\n'
+        f"    return {{\n{''.join(lines)}    }}\n"
+    )
+
+
 if __name__ == "__main__":
+    LABELS.write_text(labels(), encoding="utf-8")
     PAGE.write_text(page(), encoding="utf-8")
-    print(f"Written: {PAGE}")
+    print(f"Written: {PAGE} and {LABELS}")

@@ -62,13 +62,11 @@ def run(
     report(Step.READ_CTA, 0.0)
     cta, _notes = prepare_cta(case.cta())
     report(Step.SEGMENT_CTA, 0.0)
-    vessels = segment_vessels(
-        cta, case.cta_segmentation or CtaSegmentation(), on_progress=lambda done: report(Step.SEGMENT_CTA, done)
-    )
+    vessels = segment_vessels(cta, CtaSegmentation.of(case), on_progress=lambda done: report(Step.SEGMENT_CTA, done))
     report(Step.SEGMENT_VEINS, 0.0)
     veins = segment_veins(vessels, openingRadiusVoxels, minComponentVoxels)
     report(Step.SEGMENT_DSA, 0.0)
-    masks = segment_dsa(angiogram, case.dsa_segmentation or DsaSegmentation())
+    masks = segment_dsa(angiogram, DsaSegmentation.of(case))
     report(Step.SEGMENT_DSA, 1.0)
     return Preview(vessels, veins, masks.vessels)
 

@@ -42,7 +42,7 @@ _WHAT_ELSE = {
 
 def read_angiogram(
     path: str | Path,
-    options: GeometryOptions = GeometryOptions(),  # noqa: B008
+    options: GeometryOptions = GeometryOptions(),
     subtraction: SubtractionSettings = SubtractionSettings(),  # noqa: B008
 ) -> Angiogram:
     """Read a DSA run: an XA DICOM file, or PNG / TIFF with all geometry in `options`.

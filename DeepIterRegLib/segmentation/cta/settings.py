@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.options import OPTIONS
+from DeepIterRegLib.common.options import OPTIONS, Segmentation
 
 
 @dataclass(frozen=True)
@@ -57,6 +57,11 @@ class CtaSegmentation:
     min_openness: float = 0.45
     min_roundness: float = 0.3
     min_component_mm3: float = 40.0
+
+    @classmethod
+    def of(cls, chosen: Segmentation) -> CtaSegmentation:
+        """What a person's choices stand for."""
+        return cls(contrast_hu=chosen.contrast_hu)
 
     def __post_init__(self) -> None:
         problems = []

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import inspect
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer
-from options_page import PAGE, page
+from options_page import LABELS, PAGE, labels, page
 
-from DeepIterRegLib.cases.case import Case
 from DeepIterRegLib.cases.files import RegisterJob
 from DeepIterRegLib.cases.table import COLUMNS, read_cases
 from DeepIterRegLib.cli import app
@@ -110,14 +108,11 @@ def field_of(job: RegisterJob, name: str) -> Any:
     raise AssertionError(name)
 
 
-@pytest.mark.parametrize("name", [n for n in options_of(Search, Refinement)])
-def test_settings_and_cases_take_it_by_the_same_name_and_default(name: str) -> None:
-    parameters = inspect.signature(RegistrationSettings.preset).parameters
-    takes = parameters["name" if name == "preset" else name]
-    if name != "preset":
-        assert (takes.default or None) == (OPTIONS[name].default or None)
-    (held,) = [member for member in fields(Case) if member.name == name]
-    assert (held.default or None) == (OPTIONS[name].default or None)
+@pytest.mark.parametrize("name", options_of(Search, Refinement))
+def test_settings_take_it_by_the_same_name_and_default(name: str) -> None:
+    usual = RegistrationSettings.preset("default")
+    chosen = {name: OPTIONS[name].default} if name != "preset" else {}
+    assert RegistrationSettings.preset(OPTIONS["preset"].default, **chosen) == usual
 
 
 def test_earlier_spelling_is_still_read(tmp_path: Path) -> None:
@@ -163,6 +158,7 @@ def test_every_group_is_frozen_and_declares_what_it_holds() -> None:
 def test_the_page_of_options_is_made_from_the_declarations() -> None:
     """After a change: make docs."""
     assert PAGE.read_text(encoding="utf-8") == page()
+    assert LABELS.read_text(encoding="utf-8") == labels()
 
 
 def test_geometry_says_which_value_is_not_finite() -> None:
