@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,6 +13,9 @@ import standin
 
 standin.installSlicer()
 
+import panels  # noqa: E402
+import scenes  # noqa: E402
+
 
 @pytest.fixture
 def scene() -> Iterator[Any]:
@@ -18,3 +23,51 @@ def scene() -> Iterator[Any]:
     standin.slotErrors.clear()
     yield standin.newScene()
     assert not standin.slotErrors
+
+
+@pytest.fixture
+def views(scene: Any) -> None:
+    """Slicer's slice views, which a panel opened afterwards finds."""
+    standin.install()
+    standin.openViews()  # not handed on: the views must go before the scene's logics do, when a test reopens a scene
+
+
+@pytest.fixture
+def panel(scene: Any) -> Iterator[SimpleNamespace]:
+    """The module's panel, entered, in an empty scene; without views, unless `views` was asked for before."""
+    standin.install()
+    standin.answers.clear()
+    standin.messages.clear()
+    panel = panels.opened()
+    yield panel
+    panels.close(panel)
+
+
+@pytest.fixture
+def case(panel: SimpleNamespace, patient_folder: Path) -> SimpleNamespace:
+    """The panel with a small patient's CTA and its run, loaded as a person does; refined from the radiological pose, the fastest way."""
+    from DeepIterRegLib.images.files import load_volume
+
+    volume = load_volume(patient_folder / "cta.nii.gz")
+    panel.p.cta = scenes.addVolume(volume.voxels, volume.affine)
+    panel.p.init = panel.python.Init.radiological
+    standin.answers["getOpenFileName"] = str(patient_folder / "dsa.dcm")
+    panel.ui.loadXaButton.click()
+    assert panel.ui.applyButton.text == "Apply"
+    return panel
+
+
+@pytest.fixture(scope="session")
+def outcome() -> Any:
+    """A registration of the helix, ready to be shown."""
+    from DeepIterRegSlicer.scene.prepare import prepareToShow
+
+    return prepareToShow(scenes.helixOutcome())
+
+
+@pytest.fixture
+def shown(views: None, panel: SimpleNamespace, outcome: Any) -> SimpleNamespace:
+    """The panel with slice views and a registration, chosen by a person."""
+    panel.nodes = panels.addResult(outcome)
+    panel.ui.resultSelector.setCurrentNode(panel.nodes.ctaToCarm)
+    return panel

@@ -21,6 +21,8 @@ Green here means "not known to be wrong", not "seen in Slicer".
 
 from __future__ import annotations
 
+from typing import Any
+
 from .application import (
     answers,
     hidePackages,
@@ -34,6 +36,7 @@ from .application import (
 from .modules import loadModule
 
 __all__ = [
+    "activeTimers",
     "answers",
     "hidePackages",
     "install",
@@ -54,6 +57,13 @@ def install() -> None:
     from .pythonqt import installQt
 
     installQt()
+
+
+def activeTimers() -> list[Any]:
+    """Every `qt.QTimer` of the module that is running, whoever holds it."""
+    from .pythonqt import activeTimers
+
+    return activeTimers()
 
 
 def processEvents(seconds: float = 0.0) -> None:

@@ -331,6 +331,12 @@ def processEvents(seconds: float) -> None:
         time.sleep(0.002)
 
 
+def activeTimers() -> list[Any]:
+    """Timers that something is connected to, and that run."""
+    timers = [sender for sender, *_ in _connections if isinstance(sender, QtCore.QTimer)]
+    return [timer for timer in timers if timer.active]
+
+
 def topLevelWidgets() -> tuple[Any, ...]:
     return tuple(QtWidgets.QApplication.topLevelWidgets())
 
