@@ -212,6 +212,7 @@ def _find(context: Context, start: np.ndarray, given: np.ndarray | None) -> tupl
     )
     for step, name, levels in levels_of:
         if levels:
+            context.expect(step)  # the coarse one may come unforeseen, where a proposal was refused
             context.progress(step, 0.0)
             found = refine_levels(context, found.poses, levels, step)
             records.append(level_record(name, found, context.clock.stop(step.key), levels))
