@@ -11,7 +11,11 @@ from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.scene import ACCEPTANCE_POINTS, ACCEPTANCE_ROWS, ACCEPTANCE_SIGMA_PX
 from DeepIterRegLib.registration.vessels.alignment import zncc
 from DeepIterRegLib.registration.vessels.points import Points, vessel_points
+from DeepIterRegLib.registration.vessels.search import SearchSettings
 from DeepIterRegLib.registration.vessels.targets import FIND, Target, make_target, vessel_channels
+
+# Half the width of a usual detector turns the head by about 30 deg: as far as the search looks.
+TILT_DEG_PER_MM = 0.2
 
 
 @dataclass(frozen=True)
@@ -74,7 +78,7 @@ def turned_in_picture(
     return Offset(turn_deg=(0.0, 0.0, float((turn + 180) % 360 - 180)))
 
 
-def tilted(carm: CArm, first_mm: np.ndarray, last_mm: np.ndarray, deg_per_mm: float = 0.2) -> Offset:
+def tilted(carm: CArm, first_mm: np.ndarray, last_mm: np.ndarray, deg_per_mm: float = TILT_DEG_PER_MM) -> Offset:
     """Turn of the head whose side at the detector follows a pointer, as one turns a ball; positions as in `dragged`."""
     right, down, _ = carm.axes @ (np.asarray(last_mm) - np.asarray(first_mm))
     return Offset(turn_deg=(-float(down) * deg_per_mm, float(right) * deg_per_mm, 0.0))
@@ -131,7 +135,12 @@ class LiveScore:
     """
 
     def __init__(
-        self, vessels: Volume, contrast: np.ndarray, carm: CArm, saturation_mm: float = 5.0, seed: int = 0
+        self,
+        vessels: Volume,
+        contrast: np.ndarray,
+        carm: CArm,
+        saturation_mm: float = SearchSettings.saturation_mm,
+        seed: int = 0,
     ) -> None:
         valid = contrast >= 0
         self._target: Target = make_target(

@@ -9,7 +9,7 @@ import numpy as np
 from DeepIterRegLib.common.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import SUCCESS_MM, CArm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
-from DeepIterRegLib.registration.calibration import Corrected
+from DeepIterRegLib.registration.calibration import LIMIT, Corrected
 from DeepIterRegLib.registration.result import InitRecord, ViewRecord
 from DeepIterRegLib.registration.scene import Scene, view_znccs
 from DeepIterRegLib.registration.settings import RegistrationSettings
@@ -20,9 +20,14 @@ from DeepIterRegLib.registration.vessels.targets import REFINE, make_targets
 # On the phantoms 95 % of random poses score below 0.05 to 0.15, by patient, and right poses 0.28 to 0.62: below this ZNCC
 # nothing was matched. What a search finds with another patient's DSA scores 0.23 to 0.50: that no score can tell.
 NO_MATCH = 0.15
-# Resolution at which `ViewRecord.axis_error_mm` is found, and the error above which a reader is told.
+# Resolution at which `ViewRecord.axis_error_mm` is found: that of the refinement's first level.
 _ERROR_ROWS, _ERROR_POINTS, _ERROR_SIGMA_PX = 256, 30000, 1.0
-_POORLY_DETERMINED_MM = 2.5
+# A reader is told of a larger one: two of them use up what counts as a success.
+_POORLY_DETERMINED_MM = SUCCESS_MM / 2
+# Of turns drawn from a box of Euler angles 99 % have an angle below so many of its half widths: a larger one lies outside.
+_BOX_ANGLE = 1.6
+# A beam is along an axis if its part there is so many times the other: within 27 deg of it.
+_ALONG_AN_AXIS = 2.0
 SKULL_ONLY = (
     "The vessels hardly match, only the skull does: check that the masks show vessels, "
     "and that the CTA's mask has those of the DSA."
@@ -62,7 +67,9 @@ def view_records(
 def view_direction(carm: CArm) -> str:
     """`AP`, `lateral` or `oblique`, by the larger part of the beam."""
     across, along, _ = np.abs(carm.beam_axis)
-    return "AP" if along > 2 * across else "lateral" if across > 2 * along else "oblique"
+    if along > _ALONG_AN_AXIS * across:
+        return "AP"
+    return "lateral" if across > _ALONG_AN_AXIS * along else "oblique"
 
 
 def warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected | None) -> tuple[str, ...]:
@@ -77,7 +84,7 @@ def warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected | 
         if names:
             listed = ", ".join(name.replace("_", " ") for name in names)
             warnings.append(
-                f"{view.name} would fit better with more than 3 standard deviations of correction ({listed}), which is refused: "
+                f"{view.name} would fit better with more than {LIMIT:g} standard deviations of correction ({listed}), which is refused: "
                 "check the geometry with `deepiterreg info`."
             )
     return tuple(warnings)
@@ -116,7 +123,7 @@ def result_warnings(
         )
     offset = found @ pose.inverse(radiological)
     angle = float(np.degrees(pose.rotation_angle(offset[:3, :3])))
-    if settings.init in ("search", "auto") and angle > 1.6 * settings.search.rotation_deg:
+    if settings.init in ("search", "auto") and angle > _BOX_ANGLE * settings.search.rotation_deg:
         warnings.append(
             f"The head is turned by {angle:.0f} deg from the radiological pose, outside the search box: check the overlay."
         )
