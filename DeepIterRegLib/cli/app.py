@@ -177,30 +177,32 @@ STEP_WORDS: dict[Enum, str] = {
 
 @contextmanager
 def progress(quiet: bool) -> Iterator[Progress]:
-    """A bar on stderr for the whole job, with the words for the step."""
+    """A line on stderr for each step: its name and time, and a bar of how much of the whole job was done when it ended."""
     if quiet:
         yield Progress(lambda event: _raise_if_interrupted())
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
+    from rich.progress import BarColumn, TaskID, TaskProgressColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Lines
 
+    tasks: dict[Enum, TaskID] = {}
     columns = (TextColumn("{task.description:<20}"), BarColumn(bar_width=32), TaskProgressColumn(), TimeElapsedColumn())
-    bars = Bars(*columns, console=Console(stderr=True))
+    lines = Lines(*columns, console=Console(stderr=True))
 
     def show(event: ProgressEvent) -> None:
         _raise_if_interrupted()
-        words = STEP_WORDS[event.step]
-        if not bars.tasks:  # the first step: a fault before it is told without a bar
-            bars.start()
-            bars.add_task(words, total=1.0)
-        bars.update(bars.tasks[0].id, description=words, completed=event.overall)
+        lines.start()
+        if event.step not in tasks:
+            if tasks:
+                lines.stop_task([*tasks.values()][-1])
+            tasks[event.step] = lines.add_task(STEP_WORDS[event.step], total=1.0)
+        lines.update(tasks[event.step], completed=event.overall)
 
     try:
         yield Progress(show)
     finally:
-        if bars.tasks:
-            bars.stop()
+        if tasks:
+            lines.stop()
 
 
 def _show_version(wanted: bool) -> None:

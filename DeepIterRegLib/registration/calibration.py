@@ -7,13 +7,14 @@ C-arm alone, since a head that moved is seen as by a C-arm that moved the other 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import optimize
 
 from DeepIterRegLib.common.errors import Cancelled, InputError
+from DeepIterRegLib.common.progress import ShouldStop
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.registration.vessels.alignment import normal_equations, pose_covariances, zncc
 from DeepIterRegLib.registration.vessels.least_squares import move, twist_between
@@ -21,11 +22,16 @@ from DeepIterRegLib.registration.vessels.points import Points
 from DeepIterRegLib.registration.vessels.targets import REFINE, Target, View, make_targets
 
 LIMIT = 3.0  # no correction goes further than so many standard deviations of what is expected
+_AT_LIMIT = LIMIT - 0.01  # a correction beyond this would go further if it might
+# Resolution: that of the search's last level but one.
 _ROWS, _POINTS, _SIGMA_PX = 192, 16000, 0.9
 # Fewer than `alignment.SAMPLES`: what the head moves within the runs must not be taken for a wrong header.
 _SAMPLES = 300.0
 _STEP = 0.05  # of the finite differences, in standard deviations
-_ITERATIONS = 30
+_ITERATIONS = 30  # of L-BFGS at most
+_TOLERANCE = 1e-6  # it ends when the loss falls by less, relatively
+# Scores are taken to lie in this range: the likelihood grows beyond all bounds towards 1, and below 0 nothing fits.
+_FIT_RANGE = (0.0, 0.95)
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ def correct_views(
     saturation_mm: float,
     *,
     seed: int = 0,
-    should_stop: Callable[[], bool] | None = None,
+    should_stop: ShouldStop | None = None,
 ) -> Corrected:
     """Correct the views' C-arms, and the pose (4, 4) with them.
 
@@ -128,7 +134,7 @@ def correct_views(
 
             carm = changed(k, part)
             score, gradient, _ = normal_equations(drawn, at, _seen_by(targets[k], carm), saturation_mm)
-            fit = float(np.clip(score[0], 0, 0.95))
+            fit = float(np.clip(score[0], *_FIT_RANGE))
             slope = _SAMPLES * fit / (1 - fit**2)
             value += 0.5 * _SAMPLES * np.log(1 - fit**2)
             of_pose -= slope * gradient[0] @ twist_between(carms[0], carm)
@@ -141,7 +147,7 @@ def correct_views(
 
     start = np.zeros(len(bounds))
     found = optimize.minimize(
-        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _ITERATIONS, "ftol": 1e-6}
+        loss, start, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": _ITERATIONS, "ftol": _TOLERANCE}
     )
     at, parts = split(found.x)
     return Corrected(
@@ -152,7 +158,7 @@ def correct_views(
             for part, one in zip(parts, expected, strict=True)
         ),
         tuple(
-            tuple(name for x, name in zip(part, one, strict=True) if abs(x) > LIMIT - 0.01)
+            tuple(name for x, name in zip(part, one, strict=True) if abs(x) > _AT_LIMIT)
             for part, one in zip(parts, expected, strict=True)
         ),
     )
@@ -191,6 +197,7 @@ def _turned(carm: CArm, primary_deg: float, secondary_deg: float) -> CArm:
     """A C-arm turned about the isocentre by so much on each of its angles; the image's axes go with it."""
 
     def axes(primary: float, secondary: float) -> np.ndarray:
+        # Distances and pixels do not change the axes.
         return CArm.from_angles(
             primary, secondary, sid_mm=1200, sod_mm=750, rows=2, columns=2, pixel_spacing_mm=(1.0, 1.0)
         ).axes

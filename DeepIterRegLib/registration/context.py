@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -59,10 +59,6 @@ class Context:
     def saturation_mm(self) -> float:
         """Of vessels, in every score (see `vessels.alignment.normal_equations`)."""
         return self.settings.search.saturation_mm
-
-    def with_scene(self, scene: Scene) -> Context:
-        """The same registration after the scene was corrected."""
-        return replace(self, scene=scene)
 
     def scores(self, poses: np.ndarray) -> np.ndarray:
         """ZNCC (K,) of vessels and directions at poses (K, 4, 4), mean of the views, as it is reported."""

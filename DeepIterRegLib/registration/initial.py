@@ -91,7 +91,6 @@ def initial_poses(context: Context, start: np.ndarray, given: np.ndarray | None)
     network = _Proposal() if skull.decides else _ask_network(context, asked, at_start.score)
     records, warnings = (*skull.records, *network.records), (*skull.warnings, *network.warnings)
     if init == "network" and network.records and not len(network.poses):
-        context.expect(Step.REFINE_COARSE)
         return InitialPoses(at_start, InitRecord(init, False, network.score, at_start.score), records=records)
     if skull.decides or network.decides:
         found, record = _refine_proposal(context, skull if skull.decides else network)
@@ -202,6 +201,7 @@ def _ask_network(context: Context, start: np.ndarray, score_at_start: float) -> 
 def _refine_proposal(context: Context, proposal: _Proposal) -> tuple[PoseCandidates, StageRecord]:
     """The levels of the search from the proposed poses alone."""
     begin, levels = time.perf_counter(), context.settings.search.levels
+    context.progress(proposal.step, 0.0)
     found = refine_levels(context, proposal.poses, levels, proposal.step)
     name = "Skull, refined" if proposal.step is Step.REFINE_SKULL else "Network, refined"
     return found, level_record(name, found, time.perf_counter() - begin, levels)

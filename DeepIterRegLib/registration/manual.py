@@ -13,6 +13,9 @@ from DeepIterRegLib.registration.vessels.alignment import zncc
 from DeepIterRegLib.registration.vessels.points import Points, vessel_points
 from DeepIterRegLib.registration.vessels.targets import FIND, SATURATION_MM, Target, make_target, vessel_channels
 
+# Half the width of a usual detector turns the head by about 30 deg: as far as the search looks.
+TILT_DEG_PER_MM = 0.2
+
 
 @dataclass(frozen=True)
 class Offset:
@@ -74,7 +77,7 @@ def turned_in_picture(
     return Offset(turn_deg=(0.0, 0.0, float((turn + 180) % 360 - 180)))
 
 
-def tilted(carm: CArm, first_mm: np.ndarray, last_mm: np.ndarray, deg_per_mm: float = 0.2) -> Offset:
+def tilted(carm: CArm, first_mm: np.ndarray, last_mm: np.ndarray, deg_per_mm: float = TILT_DEG_PER_MM) -> Offset:
     """Turn of the head whose side at the detector follows a pointer, as one turns a ball; positions as in `dragged`."""
     right, down, _ = carm.axes @ (np.asarray(last_mm) - np.asarray(first_mm))
     return Offset(turn_deg=(-float(down) * deg_per_mm, float(right) * deg_per_mm, 0.0))

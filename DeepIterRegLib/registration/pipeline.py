@@ -94,14 +94,11 @@ def register(
     given_masks = (dsa_masks,) if isinstance(dsa_masks, DsaMasks) else dsa_masks
     _refuse_what_does_not_fit(runs, given_masks, settings, initial_pose)
     progress.expect(_expected(settings, runs, cta_mask is None, given_masks is None))
-    if cta_mask is None:
-        progress(Step.SEGMENT_CTA, 0.0)
-        cta_mask = segment_vessels(cta, on_progress=progress.of(Step.SEGMENT_CTA))
-        clock.stop(Step.SEGMENT_CTA.key)
-    masks = tuple(given_masks or _segmented(runs, progress, clock))
+    vessels = cta_mask or _cta_vessels(cta, progress, clock)
+    masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
     progress(Step.CHECK_INPUTS, 0.0)
-    scene = replace(make_scene(cta_mask, runs, masks, cta.centre_mm), skull=Skull(cta, runs))
-    doubts = check_inputs(cta_mask, list(zip(runs, masks, strict=True)))
+    scene = replace(make_scene(vessels, runs, masks, cta.centre_mm), skull=Skull(cta, runs))
+    doubts = check_inputs(vessels, list(zip(runs, masks, strict=True)))
     for doubt in doubts:
         if on_warning is not None:
             on_warning(doubt)
@@ -111,10 +108,7 @@ def register(
     start = radiological if initial_pose is None or settings.init == "file" else initial_pose
     initial, found = _find(context, start, initial_pose)
     found = _first_order_stages(context, found, runs)
-    corrected = _correct_views(context, found.cta_to_carm)
-    if corrected is not None:
-        context = replace(context, scene=replace(scene, views=corrected.views))
-        found = replace(found, cta_to_carm=corrected.cta_to_carm)
+    context, found, corrected = _correct_views(context, found)
     judged = _judge(context, found.cta_to_carm, corrected, runs)
     warnings = result_warnings(runs, judged.views, initial.init, found.cta_to_carm, radiological, settings)
     return Registration(
@@ -180,7 +174,14 @@ def _expected(
     }
 
 
-def _segmented(runs: Sequence[Angiogram], progress: Progress, clock: Clock) -> list[DsaMasks]:
+def _cta_vessels(cta: Volume, progress: Progress, clock: Clock) -> Volume:
+    progress(Step.SEGMENT_CTA, 0.0)
+    vessels = segment_vessels(cta, on_progress=progress.of(Step.SEGMENT_CTA))
+    clock.stop(Step.SEGMENT_CTA.key)
+    return vessels
+
+
+def _dsa_masks(runs: Sequence[Angiogram], progress: Progress, clock: Clock) -> list[DsaMasks]:
     masks = []
     for number, run in enumerate(runs):
         progress(Step.SEGMENT_DSA, number / len(runs))
@@ -212,6 +213,7 @@ def _find(context: Context, start: np.ndarray, given: np.ndarray | None) -> tupl
     )
     for step, name, levels in levels_of:
         if levels:
+            context.expect(step)  # the coarse one may come unforeseen, where a proposal was refused
             context.progress(step, 0.0)
             found = refine_levels(context, found.poses, levels, step)
             records.append(level_record(name, found, context.clock.stop(step.key), levels))
@@ -265,16 +267,16 @@ def _first_order_stages(context: Context, found: _Found, runs: Sequence[Angiogra
 # -- after it ------------------------------------------------------------------------------------------
 
 
-def _correct_views(context: Context, cta_to_carm: np.ndarray) -> Corrected | None:
-    """Small corrections of the C-arms and the pose (4, 4); None where the settings want none."""
+def _correct_views(context: Context, found: _Found) -> tuple[Context, _Found, Corrected | None]:
+    """Scene and pose after small corrections of the C-arms, and what they were; None where the settings want none."""
     settings, scene = context.settings, context.scene
     if not settings.corrects_views(len(scene.views)):
-        return None
+        return context, found, None
     context.progress(Step.CORRECT_VIEWS, 0.0)
     corrected = correct_views(
         scene.points,
         scene.views,
-        cta_to_carm,
+        found.cta_to_carm,
         settings.refine_geometry,
         settings.between_runs,
         context.saturation_mm,
@@ -282,7 +284,8 @@ def _correct_views(context: Context, cta_to_carm: np.ndarray) -> Corrected | Non
         should_stop=context.should_stop,
     )
     context.clock.stop(Step.CORRECT_VIEWS.key)
-    return corrected
+    context = replace(context, scene=replace(scene, views=corrected.views))
+    return context, replace(found, cta_to_carm=corrected.cta_to_carm), corrected
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.geometry import SUCCESS_MM, pose
 from DeepIterRegLib.geometry.view_names import view_direction
 from DeepIterRegLib.images.angiogram import Angiogram
-from DeepIterRegLib.registration.calibration import Corrected
+from DeepIterRegLib.registration.calibration import LIMIT, Corrected
 from DeepIterRegLib.registration.result import InitRecord, ViewRecord
 from DeepIterRegLib.registration.scene import Scene, view_znccs
 from DeepIterRegLib.registration.settings import RegistrationSettings
@@ -22,9 +22,12 @@ from DeepIterRegLib.registration.vessels.targets import REFINE, make_targets
 # On the phantoms 95 % of random poses score below 0.05 to 0.15, by patient, and right poses 0.28 to 0.62: below this ZNCC
 # nothing was matched. What a search finds with another patient's DSA scores 0.23 to 0.50: that no score can tell.
 NO_MATCH = 0.15
-# Resolution at which `ViewRecord.axis_error_mm` is found, and the error above which a reader is told.
+# Resolution at which `ViewRecord.axis_error_mm` is found: that of the refinement's first level.
 _ERROR_ROWS, _ERROR_POINTS, _ERROR_SIGMA_PX = 256, 30000, 1.0
-_POORLY_DETERMINED_MM = 2.5
+# A reader is told of a larger one: two of them use up what counts as a success.
+_POORLY_DETERMINED_MM = SUCCESS_MM / 2
+# Of turns drawn from a box of Euler angles 99 % have an angle below so many of its half widths: a larger one lies outside.
+_BOX_ANGLE = 1.6
 SKULL_ONLY = (
     "The vessels hardly match, only the skull does: check that the masks show vessels, "
     "and that the CTA's mask has those of the DSA."
@@ -73,7 +76,7 @@ def warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected | 
         if names:
             listed = ", ".join(name.replace("_", " ") for name in names)
             warnings.append(
-                f"{view.name} would fit better with more than 3 standard deviations of correction ({listed}), which is refused: "
+                f"{view.name} would fit better with more than {LIMIT:g} standard deviations of correction ({listed}), which is refused: "
                 "check the geometry."
             )
     return tuple(warnings)
@@ -112,7 +115,7 @@ def result_warnings(
         )
     offset = found @ pose.inverse(radiological)
     angle = float(np.degrees(pose.rotation_angle(offset[:3, :3])))
-    if settings.init in ("search", "auto") and angle > 1.6 * settings.search.rotation_deg:
+    if settings.init in ("search", "auto") and angle > _BOX_ANGLE * settings.search.rotation_deg:
         warnings.append(
             f"The head is turned by {angle:.0f} deg from the radiological pose, outside the search box: check the overlay."
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,11 +17,11 @@ from DeepIterRegLib.registration.vessels.points import Points, vessel_points
 from DeepIterRegLib.registration.vessels.targets import FIND, View, make_targets, vessel_channels
 from DeepIterRegLib.segmentation.dsa import DsaMasks
 
-if TYPE_CHECKING:
-    pass
-
-# Resolution at which a proposed pose is compared with the radiological one (A eq. 12).
+# Resolution of the score that is reported, and by which a proposed pose is compared with the radiological one (A eq. 12): a pixel is
+# 2 to 3 mm of a usual detector, so that a pose some mm off still has a score.
 ACCEPTANCE_ROWS, ACCEPTANCE_POINTS, ACCEPTANCE_SIGMA_PX = 128, 6000, 1.0
+# The contrast of large vessels: brighter than all but so much of the valid image. It becomes sqrt(1/2) in `contrast_image`.
+_FULL_CONTRAST_QUANTILE = 0.97
 
 
 @dataclass(frozen=True)
@@ -37,19 +36,14 @@ class Scene:
     skull: Skull | None = None
 
 
-def scene_zncc(scene: Scene, cta_to_carm: np.ndarray, saturation_mm: float, seed: int) -> float:
-    """ZNCC of vessels and directions at a pose (4, 4), as it is reported: mean of the views."""
-    return float(scene_znccs(scene, cta_to_carm[None], saturation_mm, seed)[0])
-
-
 def scene_znccs(scene: Scene, poses: np.ndarray, saturation_mm: float, seed: int) -> np.ndarray:
-    """`scene_zncc` (K,) of poses (K, 4, 4)."""
+    """ZNCC (K,) of vessels and directions at poses (K, 4, 4), as it is reported: mean of the views."""
     mean: np.ndarray = view_znccs(scene, poses, saturation_mm, seed).mean(axis=0)
     return mean
 
 
 def view_znccs(scene: Scene, poses: np.ndarray, saturation_mm: float, seed: int) -> np.ndarray:
-    """`scene_zncc` (V, K) of each view at poses (K, 4, 4)."""
+    """`scene_znccs` (V, K) of each view."""
     targets = make_targets(scene.views, ACCEPTANCE_ROWS, ACCEPTANCE_SIGMA_PX, FIND)
     drawn = scene.points.subset(ACCEPTANCE_POINTS, np.random.default_rng(seed))
     return np.stack([zncc(drawn, poses, target, saturation_mm) for target in targets])
@@ -81,9 +75,9 @@ def make_scene(
 def contrast_image(masks: DsaMasks, valid: np.ndarray) -> np.ndarray:
     """Contrast of the MinIP inside the vessel mask (row, column), 0..1, compressed so that branches count beside trunks.
 
-    Half of the contrast's 97th percentile over all valid pixels becomes 0.58, the percentile itself 0.71.
+    The contrast's 97th percentile over all valid pixels becomes 0.71, half of it 0.58.
     """
     contrast = np.maximum(-masks.minip, 0)
-    half = max(float(np.quantile(contrast[valid], 0.97)), 1e-9)
-    image: np.ndarray = np.sqrt(contrast / (contrast + half)) * masks.vessels
+    full = max(float(np.quantile(contrast[valid], _FULL_CONTRAST_QUANTILE)), 1e-9)  # 0 where no contrast is seen at all
+    image: np.ndarray = np.sqrt(contrast / (contrast + full)) * masks.vessels
     return image

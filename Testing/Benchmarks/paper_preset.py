@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from enum import Enum
 from typing import Any
 
 import benchmarking
@@ -15,9 +16,11 @@ import numpy as np
 import robustness
 from benchmarking import table
 
-from DeepIterRegLib.common.progress import Progress, say_nothing
+from DeepIterRegLib.common.progress import Progress, ProgressEvent
+from DeepIterRegLib.registration.steps import Step
 
 MEASURED = 8  # iterations of each stage
+STAGES: dict[Enum, str] = {Step.MASK_STAGE: "Stage 1: vessel mask", Step.MINIP_STAGE: "Stage 2: MinIP"}
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -43,10 +46,10 @@ def main(argv: list[str] | None = None) -> None:
     default = robustness.registration_settings(options.small)
     before_mb = memory.resident_mb()
     if not options.small:
-        run(default, say_nothing)  # compiles
+        run(default, Progress())  # compiles
     memory.reset_peak()
     begin = time.perf_counter()
-    found = run(default, say_nothing)
+    found = run(default, Progress())
     default_s, default_mb = time.perf_counter() - begin, memory.peak_mb() - before_mb
     default_mpe = float(mpe_mm(angiogram.carm, found.cta_to_carm, truth, cta.centre_mm))
 
@@ -98,19 +101,20 @@ def stage_lines(
     short = tuple(
         replace(stage, optimisation=replace(stage.optimisation, iterations=n + 1)) for stage in settings.stages
     )
-    times: dict[str, list[float]] = {}
+    times: dict[Enum, list[float]] = {step: [] for step in STAGES}
 
-    def note(name: str, done: float, score: float | None = None, /) -> None:
-        if name.startswith("Stage"):
-            times.setdefault(name, []).append(time.perf_counter())
+    def note(event: ProgressEvent) -> None:
+        if event.step in times and event.done > 0:
+            times[event.step].append(time.perf_counter())
 
     memory.reset_peak()
     # A few iterations from the radiological pose need not arrive anywhere.
     with contextlib.suppress(RegistrationError):
-        run(replace(settings, stages=short), note)
+        run(replace(settings, stages=short), Progress(note))
     peak_mb = memory.peak_mb() - before_mb
     lines, total = [], 0.0
-    for (name, marks), iterations in zip(times.items(), published, strict=True):
+    for (step, marks), iterations in zip(times.items(), published, strict=True):
+        name = STAGES[step]
         each = float(np.median(np.diff(marks)))
         total += each * iterations
         lines.append(

@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,10 @@ import scenes
 import standin
 from DeepIterRegLib.cases.files import RegisterJob, register_files
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
-from DeepIterRegLib.common.progress import say_nothing
+from DeepIterRegLib.common.progress import Progress, ProgressEvent, ShouldStop
 from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.geometry.pose_files import read_pose, write_tfm
+from DeepIterRegLib.registration.steps import Step
 from DeepIterRegSlicer.logic import WARMED_UP, DeepIterRegLogic, RegistrationOptions
 from DeepIterRegSlicer.nodes import frames, volumes
 from DeepIterRegSlicer.scene import results
@@ -103,19 +103,23 @@ def test_panel_batch_and_command_line_find_the_same_pose(
 ) -> None:
     logic = DeepIterRegLogic()
     reference = scenes.addTransform(read_pose(patient_folder / "truth.tfm"))
-    steps: list[str] = []
+    events: list[ProgressEvent] = []
     options = quick(patient_folder, referenceTransform=reference, seed=3)
-    outcome = logic.run(logic.prepare(*patient, options), lambda step, done, score=None: steps.append(step))
+    outcome = logic.run(logic.prepare(*patient, options), Progress(events.append))
     registration = outcome.registration
     assert errorOf(registration, patient_folder) < 5
     assert registration.mpe_mm_to_reference == pytest.approx(errorOf(registration, patient_folder), abs=1e-6)
-    assert {"Read DSA", "Read CTA", "Segment CTA", "Segment DSA", "MinIP", "Project"} <= set(steps)
+    steps = {event.step for event in events}
+    assert {Step.READ_DSA, Step.READ_CTA, Step.SEGMENT_CTA, Step.SEGMENT_DSA, Step.REFINE, Step.PREPARE_VIEWS} <= steps
+    overall = [event.overall for event in events]
+    assert overall == sorted(overall)
+    assert (overall[0], overall[-1]) == (0.0, 1.0)
 
     start = tmp_path / "start.tfm"
     write_tfm(start, nearTruth(patient_folder))
     job = RegisterJob(cta=patient_folder / "cta.nii.gz", dsa=patient_folder / "dsa.dcm", init=str(start), seed=3)
     (tmp_path / "out").mkdir()
-    by_files = register_files(job, tmp_path / "out", say_nothing)
+    by_files = register_files(job, tmp_path / "out", Progress())
     assert by_files.input_hashes["dsa"] == registration.input_hashes["dsa"]
     apart = mpe_mm(registration.carm, registration.cta_to_carm, by_files.cta_to_carm, registration.centre_cta_mm)
     assert float(apart) < 0.01
@@ -166,19 +170,19 @@ def test_run_touches_no_node(patient: tuple[Any, Any], patient_folder: Path, mon
     assert slicer.mrmlScene.GetMTime() == changed
 
 
-@pytest.mark.parametrize("step", ["Read DSA", "Segment CTA", "MinIP"])
-def test_cancel_at_any_step_leaves_the_scene_alone(patient: tuple[Any, Any], patient_folder: Path, step: str) -> None:
+@pytest.mark.parametrize("step", [Step.READ_DSA, Step.SEGMENT_CTA, Step.REFINE])
+def test_cancel_at_any_step_leaves_the_scene_alone(patient: tuple[Any, Any], patient_folder: Path, step: Step) -> None:
     logic = DeepIterRegLogic()
     case = logic.prepare(*patient, quick(patient_folder))
     before = nodesByName()
     stop = threading.Event()
 
-    def tell(name: str, done: float, score: float | None = None) -> None:
-        if name == step:
+    def tell(event: ProgressEvent) -> None:
+        if event.step is step:
             stop.set()
 
     with pytest.raises(Cancelled):
-        logic.run(case, tell, stop.is_set)
+        logic.run(case, Progress(tell), stop.is_set)
     assert nodesByName() == before
 
 
@@ -187,13 +191,13 @@ def test_worker_cancels_a_search(patient: tuple[Any, Any]) -> None:
     case = logic.prepare(*patient, RegistrationOptions(init="search"))
     reached = threading.Event()
 
-    def job(tell: Callable[[str, float], None], stop: Callable[[], bool]) -> Any:
-        def report(step: str, done: float, score: float | None = None) -> None:
-            if step == "Search":
+    def job(progress: Progress, stop: ShouldStop) -> Any:
+        def report(event: ProgressEvent) -> None:
+            if event.step is Step.SEARCH:
                 reached.set()
-            tell(step, done)
+            progress(event.step, event.done)
 
-        return logic.run(case, report, stop)
+        return logic.run(case, Progress(report), stop)
 
     worker = Worker(job)
     while worker.running and not reached.wait(0.1):

@@ -398,9 +398,9 @@ def test_all_problems_at_once(scene: Any) -> None:
     labels = scenes.addVolume(np.zeros((4, 5, 6), np.uint8), className="vtkMRMLLabelMapVolumeNode")
     options = RegistrationOptions(
         init="transform",
-        contrastHu=3.0,
-        firstFrame=4,
-        lastFrame=2,
+        contrast_hu=3.0,
+        first_frame=5,
+        last_frame=3,
         referenceTransform=scenes.addTransform(np.diag([2.0, 1, 1, 1])),
     )
     text = problemsOf(lambda: DeepIterRegLogic().prepare(labels, None, options))

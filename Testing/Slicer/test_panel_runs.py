@@ -141,28 +141,28 @@ class Job:
     def __call__(
         self,
         case: Any,
-        onProgress: Callable[..., None],
+        progress: Any,
         shouldStop: Callable[[], bool],
         onWarning: Callable[[str], None],
     ) -> Any:
         assert not self.started.is_set(), "one job at a time"
         try:
-            self.wait(onProgress, shouldStop, onWarning)
+            self.wait(progress, shouldStop, onWarning)
         finally:
             self.ended.set()
 
-    def wait(
-        self, onProgress: Callable[..., None], shouldStop: Callable[[], bool], onWarning: Callable[[str], None]
-    ) -> None:
+    def wait(self, progress: Any, shouldStop: Callable[[], bool], onWarning: Callable[[str], None]) -> None:
         from DeepIterRegLib.common.errors import Cancelled, RegistrationError
+        from DeepIterRegLib.registration.steps import Step, expected
 
+        progress.expect(expected(Step.SEARCH, Step.CONFIDENCE))
         onWarning("The head moved in the run.")
         onWarning("The run shows no veins.")
         self.started.set()
         for score in (0.1, 0.3, 0.2):
-            onProgress("Search", 0.5, score)
+            progress(Step.SEARCH, 0.5, score)
         while not self.go.wait(0.005):
-            onProgress("Search", 0.5)
+            progress(Step.SEARCH, 0.5)
             if shouldStop():
                 raise Cancelled
         raise RegistrationError("No pose was found.")

@@ -21,7 +21,7 @@ import standin
 from DeepIterRegLib.cases.case import Outcome, register_case
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.progress import say_nothing
+from DeepIterRegLib.common.progress import Progress
 from DeepIterRegSlicer import dependencies, logic, sample_data, selftest
 from DeepIterRegSlicer.scene import fill as fillNodes
 from DeepIterRegSlicer.scene import prepare as prepared
@@ -68,7 +68,7 @@ def outcome(patient_folder: Path) -> Outcome:
     job = RegisterJob(
         cta=patient_folder / "cta.nii.gz", dsa=patient_folder / "dsa.dcm", init=str(truth), reference=truth
     )
-    return register_case(case_of_files(job), say_nothing)
+    return register_case(case_of_files(job), Progress())
 
 
 def nothing_wrong(right: Outcome, monkeypatch: pytest.MonkeyPatch) -> Outcome:

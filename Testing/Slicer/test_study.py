@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from DeepIterRegLib.common.progress import say_nothing
+from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.geometry.pose_files import read_pose
 from DeepIterRegLib.images.dicom import read_angiogram
@@ -53,7 +53,7 @@ def made(patient_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     (work / "table.csv").write_text("\n".join(rows), encoding="utf-8")
     study = work / "study"
     study.mkdir()
-    write_study(study, read_cases(work / "table.csv"), 1, 4, say_nothing)
+    write_study(study, read_cases(work / "table.csv"), 1, 4, Progress())
     return study
 
 

@@ -6,27 +6,33 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from enum import Enum
 
 import pytest
 
 from DeepIterRegLib.common.errors import Cancelled, InputError
-from DeepIterRegSlicer.worker import Failed, Finished, Progress, Worker
+from DeepIterRegLib.common.progress import Progress, ProgressEvent, ShouldStop
+from DeepIterRegSlicer.worker import Failed, Finished, Worker
 
-Tell = Callable[[str, float], None]
-Stop = Callable[[], bool]
+
+class Work(Enum):
+    ONE = "one"
+    TWO = "two"
+    THREE = "three"
 
 
 def test_progress_comes_in_order_and_the_end_last() -> None:
-    def job(tell: Tell, stop: Stop) -> int:
-        for step in ("one", "two", "three"):
-            tell(step, 0.0)
-            tell(step, 1.0)
+    def job(progress: Progress, stop: ShouldStop) -> int:
+        progress.expect({Work.ONE: 1.0, Work.TWO: 2.0, Work.THREE: 1.0})
+        for step in Work:
+            progress(step, 0.0)
+            progress(step, 1.0)
         return 42
 
     worker = Worker(job)
     assert worker.wait(10)
-    assert worker.events() == [Progress("one", 1.0), Progress("two", 1.0), Progress("three", 1.0), Finished(42)]
+    told = [ProgressEvent(Work.ONE, 1.0, 0.25), ProgressEvent(Work.TWO, 1.0, 0.75), ProgressEvent(Work.THREE, 1.0, 1.0)]
+    assert worker.events() == [*told, Finished(42)]
     assert worker.events() == []
     assert not worker.running
 
@@ -34,8 +40,9 @@ def test_progress_comes_in_order_and_the_end_last() -> None:
 def test_events_never_waits_and_the_job_runs_beside() -> None:
     go = threading.Event()
 
-    def job(tell: Tell, stop: Stop) -> str:
-        tell("wait", 0.5)
+    def job(progress: Progress, stop: ShouldStop) -> str:
+        progress.expect({Work.ONE: 1.0})
+        progress(Work.ONE, 0.5)
         assert threading.current_thread() is not threading.main_thread()
         go.wait(10)
         return "done"
@@ -45,7 +52,7 @@ def test_events_never_waits_and_the_job_runs_beside() -> None:
     seen: list[object] = []
     while not seen and time.perf_counter() - start < 5:
         seen += worker.events()
-    assert seen == [Progress("wait", 0.5)]
+    assert seen == [ProgressEvent(Work.ONE, 0.5, 0.5)]
     waits = []
     for _ in range(20):  # a call that waited would do so each time, a busy machine does not
         start = time.perf_counter()
@@ -60,7 +67,7 @@ def test_events_never_waits_and_the_job_runs_beside() -> None:
 
 
 def test_cancel_is_seen_by_the_job_that_asks() -> None:
-    def job(tell: Tell, stop: Stop) -> None:
+    def job(progress: Progress, stop: ShouldStop) -> None:
         while not stop():
             time.sleep(0.001)
         raise Cancelled
@@ -79,9 +86,9 @@ def test_cancel_is_seen_by_the_job_that_asks() -> None:
 def test_cancel_ends_a_job_that_only_tells_its_progress() -> None:
     started = threading.Event()
 
-    def job(tell: Tell, stop: Stop) -> None:
+    def job(progress: Progress, stop: ShouldStop) -> None:
         while True:
-            tell("turn", 0.5)
+            progress(Work.ONE, 0.5)
             started.set()
             time.sleep(0.001)
 
@@ -98,14 +105,14 @@ def test_cancel_ends_a_job_that_only_tells_its_progress() -> None:
     "error", [InputError(["One.", "Two."]), ZeroDivisionError("a bug"), MemoryError(), SystemExit(3)]
 )
 def test_every_error_is_handed_over_with_its_traceback(error: BaseException, capfd: pytest.CaptureFixture[str]) -> None:
-    def job(tell: Tell, stop: Stop) -> None:
-        tell("start", 0.0)
+    def job(progress: Progress, stop: ShouldStop) -> None:
+        progress(Work.ONE, 0.0)
         raise error
 
     worker = Worker(job)
     assert worker.wait(10)
     progress, end = worker.events()
-    assert progress == Progress("start", 0.0)
+    assert progress == ProgressEvent(Work.ONE, 0.0, 0.0)
     assert isinstance(end, Failed)
     assert end.error is error
     assert not end.cancelled

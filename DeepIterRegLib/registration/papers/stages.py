@@ -27,6 +27,7 @@ def run_stage(
 ) -> tuple[np.ndarray, StageRecord]:
     """A stage as a step of a registration: the pose (4, 4) that `optimise_poses` finds from `start` (4, 4), and its record under a name."""
     begin, scene, step = time.perf_counter(), context.scene, Step.of_stage(stage)
+    context.progress(step, 0.0)
     result = optimise_poses(
         stage,
         start[None],

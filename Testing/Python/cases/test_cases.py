@@ -13,6 +13,7 @@ import pytest
 from DeepIterRegLib.cases.case import Case, register_case
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files
 from DeepIterRegLib.common.errors import Cancelled, InputError
+from DeepIterRegLib.common.progress import Progress, ProgressEvent
 from DeepIterRegLib.geometry import mpe_mm
 from DeepIterRegLib.geometry.pose_files import read_pose
 from DeepIterRegLib.images.dicom import GeometryOptions, read_angiogram
@@ -20,8 +21,8 @@ from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.landmarks import read_landmarks
 from DeepIterRegLib.registration.result import Registration
+from DeepIterRegLib.registration.steps import Step
 from DeepIterRegLib.results.report.outputs import write_registration
-from DeepIterRegLib.segmentation.dsa import DsaSegmentation
 
 
 def case(folder: Path, **parts: object) -> Case:
@@ -37,12 +38,9 @@ def case(folder: Path, **parts: object) -> Case:
 
 
 def test_outcome_holds_what_was_registered(patient_folder: Path) -> None:
-    steps: list[tuple[str, float]] = []
-    settings = DsaSegmentation(first_frame=1)
+    events: list[ProgressEvent] = []
     veins = partial(load_volume, patient_folder / "veins.nii.gz")
-    outcome = register_case(
-        case(patient_folder, cta_veins=veins, dsa_segmentation=settings), lambda *step: steps.append(step)
-    )
+    outcome = register_case(case(patient_folder, cta_veins=veins, first_frame=2), Progress(events.append))
     found = outcome.registration
     assert found.mpe_mm_to_reference is not None
     assert found.mpe_mm_to_reference < 5
@@ -53,8 +51,9 @@ def test_outcome_holds_what_was_registered(patient_folder: Path) -> None:
     both = load_volume(patient_folder / "arteries.nii.gz").voxels | veins().voxels
     np.testing.assert_array_equal(outcome.vessels.voxels, both != 0)
     assert outcome.angiogram.frames.shape[1:] == outcome.dsa_masks.vessels.shape
-    assert ("Read DSA", 0.0) in steps
-    assert ("Read DSA", 1.0) in steps
+    steps = [(event.step, event.done) for event in events]
+    assert (Step.READ_DSA, 0.0) in steps
+    assert (Step.READ_DSA, 1.0) in steps
     assert {"read_poses", "read_dsa", "read_cta", "segment_cta", "segment_dsa", "total"} <= set(found.seconds)
     assert found.seconds["total"] >= sum(v for k, v in found.seconds.items() if k != "total") - 1e-6
 
@@ -71,20 +70,18 @@ def test_all_parts_are_read_before_anything_is_refused(patient_folder: Path) -> 
 
     broken = case(patient_folder, cta=no_cta, dsa_vessels=no_mask, reference=no_pose)
     with pytest.raises(InputError) as caught:
-        register_case(broken, lambda *step: None)
+        register_case(broken, Progress())
     assert caught.value.problems == ("No pose.", "No mask.", "No CTA.")
 
 
-@pytest.mark.parametrize("step", ["Read DSA", "Segment DSA", "MinIP"])
-def test_cancel_at_any_step(patient_folder: Path, step: str) -> None:
-    reached: list[str] = []
-
-    def tell(name: str, done: float, score: float | None = None) -> None:
-        reached.append(name)
-
+@pytest.mark.parametrize("step", [Step.READ_DSA, Step.SEGMENT_DSA, Step.REFINE])
+def test_cancel_at_any_step(patient_folder: Path, step: Step) -> None:
+    reached: list[ProgressEvent] = []
     with pytest.raises(Cancelled):
-        register_case(case(patient_folder), tell, lambda: step in reached)
-    assert reached[-1] == step
+        register_case(
+            case(patient_folder), Progress(reached.append), lambda: any(event.step is step for event in reached)
+        )
+    assert reached[-1].step is step
 
 
 def test_a_fault_of_ours_is_not_taken_for_bad_input(patient_folder: Path) -> None:
@@ -92,7 +89,7 @@ def test_a_fault_of_ours_is_not_taken_for_bad_input(patient_folder: Path) -> Non
         raise ZeroDivisionError("a bug")
 
     with pytest.raises(ZeroDivisionError):
-        register_case(case(patient_folder, cta=fault), lambda *step: None)
+        register_case(case(patient_folder, cta=fault), Progress())
 
 
 def landmark_table(folder: Path, path: Path) -> Path:
@@ -112,9 +109,7 @@ def test_landmarks_are_the_start_and_each_is_measured(patient_folder: Path, tmp_
     table = landmark_table(patient_folder, tmp_path / "points.csv")
     veins = partial(load_volume, patient_folder / "veins.nii.gz")
     read = partial(read_landmarks, table)
-    outcome = register_case(
-        case(patient_folder, initial_pose=None, cta_veins=veins, landmarks=read), lambda *step: None
-    )
+    outcome = register_case(case(patient_folder, initial_pose=None, cta_veins=veins, landmarks=read), Progress())
     found = outcome.registration
     assert found.init.method == "file"
     assert found.mpe_mm_to_reference is not None
@@ -132,8 +127,8 @@ def test_landmarks_are_the_start_and_each_is_measured(patient_folder: Path, tmp_
 
 def test_landmarks_beside_another_start_only_check(patient_folder: Path, tmp_path: Path) -> None:
     table = partial(read_landmarks, landmark_table(patient_folder, tmp_path / "points.csv"))
-    plain = register_case(case(patient_folder), lambda *step: None).registration
-    checked = register_case(case(patient_folder, landmarks=table), lambda *step: None).registration
+    plain = register_case(case(patient_folder), Progress()).registration
+    checked = register_case(case(patient_folder, landmarks=table), Progress()).registration
     np.testing.assert_array_equal(checked.cta_to_carm, plain.cta_to_carm)
     assert len(checked.landmarks) == 8
     assert not plain.landmarks

@@ -8,12 +8,14 @@ import torch
 from vessel_tree import vessel_tree
 
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.common.progress import Progress, ProgressEvent
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.pipeline import register
 from DeepIterRegLib.registration.result import Registration
 from DeepIterRegLib.registration.settings import RegistrationSettings
+from DeepIterRegLib.registration.steps import Step
 from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
 from DeepIterRegLib.rendering.splat import SplatProjector
 from DeepIterRegLib.segmentation.dsa import DsaMasks
@@ -86,7 +88,7 @@ def test_radiological_start_corrects_a_small_offset():
 def test_search_finds_a_large_offset_and_repeats_itself():
     truth = truth_at([16, -15, 14], [-18, 17, 15])
     angiogram, masks = run_at(truth)
-    steps: list[str] = []
+    events: list[ProgressEvent] = []
     settings = small(RegistrationSettings.preset("default", seed=3))
     found = register(
         CTA,
@@ -94,11 +96,11 @@ def test_search_finds_a_large_offset_and_repeats_itself():
         settings,
         cta_mask=MASK,
         dsa_masks=masks,
-        on_progress=lambda name, done, score=None: steps.append(name),
+        on_progress=Progress(events.append),
     )
     assert error_mm(found, truth) < 0.5
     assert found.score > found.init.score_radiological
-    assert {"Search", "MinIP"} <= set(steps)
+    assert {Step.SEARCH, Step.REFINE} <= {event.step for event in events}
     again = register(CTA, angiogram, settings, cta_mask=MASK, dsa_masks=masks)
     np.testing.assert_array_equal(found.cta_to_carm, again.cta_to_carm)
 

@@ -1,0 +1,161 @@
+"""Progress of real registrations: from every start, with one and two views, the bar only goes on, in order, and ends full."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_initial import fixed_answer
+
+from DeepIterRegLib.common.progress import Progress, ProgressEvent
+from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.dicom import read_angiogram
+from DeepIterRegLib.images.files import load_volume
+from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.network.proposals import NetworkInit
+from DeepIterRegLib.registration.pipeline import register
+from DeepIterRegLib.registration.settings import RegistrationSettings
+from DeepIterRegLib.registration.steps import Step
+from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
+from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
+
+AFTER_THE_SKULL = (Step.REFINE, Step.REFINE_WITH_SKULL, Step.CONFIDENCE)
+# Init, what is seen in the mask frames, and the steps that the registration takes after it has checked its inputs.
+STARTS = {
+    "radiological": ("radiological", "skull", (Step.REFINE_COARSE, Step.REFINE, Step.CONFIDENCE)),
+    "file": ("file", "skull", (Step.REFINE_COARSE, Step.REFINE, Step.CONFIDENCE)),
+    "search": ("search", "skull", (Step.SEARCH, Step.REFINE, Step.CONFIDENCE)),
+    "network": ("network", "skull", (Step.NETWORK, Step.REFINE_NETWORK, Step.REFINE, Step.CONFIDENCE)),
+    "skull": ("skull", "skull", (Step.SKULL, Step.REFINE_SKULL, *AFTER_THE_SKULL)),
+    # Where noise leads is refused for the start, which is the truth there.
+    "skull, not clear": (
+        "skull",
+        "noise",
+        (Step.SKULL, Step.SKULL_FINER, Step.REFINE_SKULL, Step.REFINE_COARSE, *AFTER_THE_SKULL),
+    ),
+    "skull, not shown": ("skull", "nothing", (Step.SEARCH, Step.REFINE, Step.CONFIDENCE)),
+    "auto": ("auto", "skull", (Step.SKULL, Step.REFINE_SKULL, *AFTER_THE_SKULL)),
+    "auto, not clear": ("auto", "noise", (Step.SKULL, Step.SKULL_FINER, Step.NETWORK, Step.SEARCH, *AFTER_THE_SKULL)),
+    "auto, not shown": ("auto", "nothing", (Step.NETWORK, Step.SEARCH, Step.REFINE, Step.CONFIDENCE)),
+}
+
+
+@dataclass(frozen=True)
+class Inputs:
+    cta: Volume
+    vessels: Volume
+    runs: tuple[Angiogram, ...]
+    masks: tuple[DsaMasks, ...]
+    truth: np.ndarray
+
+
+@pytest.fixture(scope="module")
+def inputs(patient_folder: Path) -> Inputs:
+    runs = tuple(read_angiogram(patient_folder / name) for name in ("dsa.dcm", "dsa2.dcm"))
+    arteries, veins = (load_volume(patient_folder / f"{name}.nii.gz") for name in ("arteries", "veins"))
+    return Inputs(
+        load_volume(patient_folder / "cta.nii.gz"),
+        arteries.with_voxels((arteries.voxels != 0) | (veins.voxels != 0)),
+        runs,
+        tuple(segment_dsa(run) for run in runs),
+        read_pose(patient_folder / "truth.tfm"),
+    )
+
+
+def small(settings: RegistrationSettings) -> RegistrationSettings:
+    box = SearchSettings(rotation_deg=10, translation_mm=10, levels=(Level(64, 2000, 0.9, 4, 4),))
+    return replace(settings, search=box, levels=(Level(128, 8000, 1.0, 4, 1),))
+
+
+def with_mask_frames(runs: Sequence[Angiogram], shown: str) -> list[Angiogram]:
+    """The runs; or with noise where the first one's mask frame shows the skull, and no other; or with no mask frame."""
+    if shown == "skull":
+        return list(runs)
+    first, *others = (replace(run, unsubtracted=None) for run in runs)
+    if shown == "noise":
+        frame = runs[0].unsubtracted
+        assert frame is not None
+        first = replace(first, unsubtracted=np.random.default_rng(0).normal(size=frame.shape).astype(frame.dtype))
+    return [first, *others]
+
+
+def check(events: Sequence[ProgressEvent]) -> tuple[Step, ...]:
+    """The steps in the order in which they came. The bar never goes back, each step has a part of it, and at the end it is full."""
+    overall = [event.overall for event in events]
+    assert overall == sorted(overall)
+    assert overall[0] == 0.0
+    assert overall[-1] == 1.0
+    begins = {event.step: event.overall for event in reversed(events)}
+    steps = list(dict.fromkeys(event.step for event in events))
+    assert [event.step for event in events] == sorted((event.step for event in events), key=list(Step).index)
+    for step, after in pairwise(steps):
+        assert begins[after] > begins[step], step
+    assert begins[steps[-1]] < 1.0
+    return tuple(steps)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("views", [1, 2])
+@pytest.mark.parametrize("start", STARTS)
+def test_every_start(start: str, views: int, inputs: Inputs) -> None:
+    init, shown, wanted = STARTS[start]
+    events: list[ProgressEvent] = []
+    register(
+        inputs.cta,
+        with_mask_frames(inputs.runs[:views], shown),
+        small(RegistrationSettings.preset("default", init=init)),  # type: ignore[arg-type]
+        cta_mask=inputs.vessels,
+        dsa_masks=inputs.masks[:views],
+        initial_pose=inputs.truth if init == "file" or start == "skull, not clear" else None,
+        on_progress=Progress(events.append),
+    )
+    assert check(events) == (Step.CHECK_INPUTS, *wanted)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_the_papers_stages(views: int, inputs: Inputs) -> None:
+    paper = RegistrationSettings.preset("paper")
+    stages = tuple(replace(s, rows=32, optimisation=replace(s.optimisation, iterations=6)) for s in paper.stages)
+    events: list[ProgressEvent] = []
+    register(
+        inputs.cta,
+        inputs.runs[:views],
+        replace(paper, init="file", stages=stages),
+        cta_mask=inputs.vessels,
+        dsa_masks=inputs.masks[:views],
+        initial_pose=inputs.truth,
+        on_progress=Progress(events.append),
+    )
+    assert check(events) == (Step.CHECK_INPUTS, Step.MASK_STAGE, Step.MINIP_STAGE, Step.CONFIDENCE)
+    reported = [event.done for event in events if event.step is Step.MASK_STAGE]
+    assert reported == pytest.approx(np.arange(7) / 6)
+
+
+def test_views_that_are_corrected_and_masks_that_are_made(inputs: Inputs) -> None:
+    settings = small(RegistrationSettings.preset("default", init="file", refine_geometry=True))
+    events: list[ProgressEvent] = []
+    register(inputs.cta, inputs.runs, settings, initial_pose=inputs.truth, on_progress=Progress(events.append))
+    segmented = (Step.SEGMENT_CTA, Step.SEGMENT_DSA, Step.CHECK_INPUTS)
+    assert check(events) == (*segmented, Step.REFINE_COARSE, Step.REFINE, Step.CORRECT_VIEWS, Step.CONFIDENCE)
+
+
+def test_a_network_whose_answers_are_refused(inputs: Inputs, tmp_path: Path) -> None:
+    """It is only then known that neither its answers nor a search are refined."""
+    weights = fixed_answer(tmp_path / "away.safetensors", 10, 10)
+    settings = small(RegistrationSettings(init="network", network=NetworkInit(weights, starts=2, rounds=1)))
+    events: list[ProgressEvent] = []
+    register(
+        inputs.cta,
+        inputs.runs[0],
+        settings,
+        cta_mask=inputs.vessels,
+        dsa_masks=inputs.masks[0],
+        initial_pose=inputs.truth,
+        on_progress=Progress(events.append),
+    )
+    refined = (Step.REFINE_COARSE, Step.REFINE, Step.CONFIDENCE)
+    assert check(events) == (Step.CHECK_INPUTS, Step.NETWORK, *refined)
