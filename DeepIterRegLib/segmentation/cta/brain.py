@@ -8,112 +8,153 @@ import numpy as np
 from numba import njit, prange
 from scipy import ndimage
 
-from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.messages import Message
-from DeepIterRegLib.segmentation.cta.grid import POOL, no_head_reason
+from DeepIterRegLib.images.cta_checks import MIN_BRAIN_CM3, no_brain, require_hu
+from DeepIterRegLib.segmentation.cta.grid import HIGHEST_HU, POOL
 from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
+
+# Kinds of coarse cells.
+CAVITY, DEEP, RIM, NECK = 1, 2, 3, 4
+
+# "Measured" below: on phantoms 0 and 11, whose vessels are known.
+_FREE_HU, _FREE_BONE = (
+    -20,
+    0.1,
+)  # a free cell is neither air nor fat, and at most a tenth of it is bone: brain, vessels, muscle
+# A ball of this radius fits into the brain's cavity, but neither through the foramen magnum (half width about 15 mm) nor into orbit or
+# sinus. Measured: the largest piece at 17 mm is brain alone (470 and 550 mL), at 11 mm it still reaches down the neck.
+_CORE_MM = 17
+_INNER_MM, _REACH_MM = 4, 40  # closes the gaps of the skull base; ends the flood that leaves by the foramen magnum
+_SOFT_HU = 140  # marrow, sinuses and the largest arteries are brighter
+_TO_BONE_MM = 5  # from what is `_INNER_MM` away from bone back to it, with a cell to spare
+_RIM_HU, _RIM_BONE = -200, 0.95  # no air cells of the mastoid, nothing that is all bone
+_NECK_HU = -100  # fat of the neck belongs to it, air does not
+_NECK_LEVEL = 0.25  # of the core's height, from its lower end: below it soft tissue outside the cavity is neck
+_SPINE_BONE = 0.3  # of a cell beside the spinal canal
+_HOLE_STEPS = 2  # cells that close over the largest arteries
+_TOP_PERCENT = 99.95  # the brightest half mL of a litre: arteries wide enough not to be dimmed by partial volume
+_EVEN_HU, _BRIGHTEST_HU = 100, 800  # above brain: no grey matter; a vessel, not bone or metal
+_UNEVEN = 0.5  # of the contrast, between the darkest and the brightest of 27 voxels: an edge has more
+_MIN_EVEN = 50  # voxels, fewer than a cm of a wide vessel
+_VEIN_SHARE, _ARTERY_SHARE = 0.5, 0.98  # most of what is even lies in veins; arteries are brighter
 
 
 def brain_cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -> tuple[np.ndarray, np.ndarray]:
     """Where the brain is, in coarse cells (`POOL` working voxels).
 
+    Parameters
+    ----------
+    hu : (z, y, x) int16
+        On the working grid: axes along RAS, isotropic.
+    spacing_mm, settings
+
     Returns
     -------
-    kind : uint8
-        0 elsewhere, 1 the brain's cavity, 2 the part of it away from bone, 3 its rim, where sinuses, bone and marrow mix,
-        4 soft tissue of the neck.
-    enclosed : bool
+    kind : (Z, Y, X) uint8
+        Of each coarse cell: 0 elsewhere, `CAVITY` the brain's cavity, `DEEP` the part of it away from bone, `RIM` its rim, where
+        sinuses, bone and marrow mix, `NECK` soft tissue of the neck.
+    enclosed : (Z, Y, X) bool
         The part away from bone with its large arteries.
+
+    Raises
+    ------
+    InputError
+        No cavity as large as a brain, by the measure of `cta_checks`.
     """
     mean, bone_fraction = _pool(hu, settings.bone_hu)
     cell = POOL * spacing_mm
-    free = (mean > -20) & (bone_fraction <= 0.1)
+    free = (mean > _FREE_HU) & (bone_fraction <= _FREE_BONE)
     depth = ndimage.distance_transform_edt(np.pad(free, 1), sampling=cell)[1:-1, 1:-1, 1:-1]
-    core = _largest_component(depth > 17)
-    # 4 mm closes the gaps of the skull base; 40 mm reach ends the flood that leaves by the foramen magnum
-    inner = depth > 4
+    core = _largest_component(depth > _CORE_MM)
+    inner = depth > _INNER_MM
     faces, edges = ndimage.generate_binary_structure(3, 1), ndimage.generate_binary_structure(3, 2)
     cavity = core
-    for _ in range(round(40 / cell)):
+    for _ in range(round(_REACH_MM / cell)):
         cavity = ndimage.binary_dilation(cavity, faces, mask=inner)
-    soft = free & (mean < 140)  # marrow, sinuses and the largest arteries are brighter
-    cavity = ndimage.binary_dilation(cavity, edges, iterations=math.ceil(5 / cell), mask=soft)
-    volume_ml = cavity.sum() * cell**3 / 1000
-    if volume_ml < 300:
-        tissue = float(np.median(mean[mean > -300])) if (mean > -300).any() else math.nan
-        found = f"the largest space inside bone has {volume_ml:.0f} mL (a skull has 1000 mL and more; tissue is at {tissue:.0f} HU)"
-        raise InputError(no_head_reason(found))
-    kind = cavity.astype(np.uint8)
-    kind[
-        ndimage.binary_dilation(cavity, edges, iterations=math.ceil(settings.rim_mm / cell))
-        & ~cavity
-        & (mean > -200)
-        & (bone_fraction < 0.95)
-    ] = 3
+    soft = free & (mean < _SOFT_HU)
+    cavity = ndimage.binary_dilation(cavity, edges, iterations=math.ceil(_TO_BONE_MM / cell), mask=soft)
+    volume_cm3 = cavity.sum() * cell**3 / 1000
+    if volume_cm3 < MIN_BRAIN_CM3:
+        raise no_brain(volume_cm3)
+    kind = np.where(cavity, CAVITY, 0).astype(np.uint8)
+    around = ndimage.binary_dilation(cavity, edges, iterations=math.ceil(settings.rim_mm / cell)) & ~cavity
+    kind[around & (mean > _RIM_HU) & (bone_fraction < _RIM_BONE)] = RIM
     depth = ndimage.distance_transform_edt(np.pad(soft, 1), sampling=cell)[1:-1, 1:-1, 1:-1]
     deep = cavity & (depth > settings.near_bone_mm)
-    kind[deep] = 2
-    # below the brain, in soft tissue: the arteries and veins of the neck
-    levels = np.flatnonzero(core.any(axis=(1, 2)))
-    neck = (kind == 0) & (mean > -100) & (bone_fraction == 0)
-    neck[levels[0] + round(0.25 * len(levels)) :] = False
-    # the spinal canal's rim is neck too: there the vertebral arteries run beside bone
-    spine = (kind == 3) & (mean > -100) & (bone_fraction < 0.3)
-    spine[max(0, levels[0] - round(17 / cell)) :] = False
-    kind[neck | spine] = 4
+    kind[deep] = DEEP
+    kind[_neck(mean, bone_fraction, kind, core, cell)] = NECK
     # large arteries make holes in the deep part; filled, it tells how bright they are
-    enclosed = ndimage.binary_closing(deep, edges, iterations=2) & ~ndimage.binary_dilation(bone_fraction > 0, edges)
-    return kind, enclosed
+    closed = ndimage.binary_closing(deep, edges, iterations=_HOLE_STEPS)
+    return kind, closed & ~ndimage.binary_dilation(bone_fraction > 0, edges)
+
+
+def _neck(
+    mean: np.ndarray, bone_fraction: np.ndarray, kind: np.ndarray, core: np.ndarray, cell_mm: float
+) -> np.ndarray:
+    """Coarse cells (Z, Y, X) bool below the brain, in soft tissue: the arteries and veins of the neck."""
+    levels = np.flatnonzero(core.any(axis=(1, 2)))
+    neck = (kind == 0) & (mean > _NECK_HU) & (bone_fraction == 0)
+    neck[levels[0] + round(_NECK_LEVEL * len(levels)) :] = False
+    # the spinal canal's rim is neck too: there the vertebral arteries run beside bone
+    spine = (kind == RIM) & (mean > _NECK_HU) & (bone_fraction < _SPINE_BONE)
+    spine[max(0, levels[0] - round(_CORE_MM / cell_mm)) :] = False
+    return np.asarray(neck | spine)
 
 
 @njit(parallel=True, cache=True, nogil=True)
 def _pool(hu, bone_hu):  # type: ignore[no-untyped-def]
-    """Mean and share of bone in cells of 4 x 4 x 4 voxels."""
-    nz, ny, nx = hu.shape[0] // 4, hu.shape[1] // 4, hu.shape[2] // 4
+    """Mean (Z, Y, X) and share of bone in coarse cells of HU (z, y, x)."""
+    nz, ny, nx = hu.shape[0] // POOL, hu.shape[1] // POOL, hu.shape[2] // POOL
     mean = np.empty((nz, ny, nx), dtype=np.float32)
     bone = np.empty((nz, ny, nx), dtype=np.float32)
     for z in prange(nz):
         for y in range(ny):
             for x in range(nx):
                 total, count = 0.0, 0
-                for a in range(4):
-                    for b in range(4):
-                        for c in range(4):
-                            v = hu[4 * z + a, 4 * y + b, 4 * x + c]
+                for a in range(POOL):
+                    for b in range(POOL):
+                        for c in range(POOL):
+                            v = hu[POOL * z + a, POOL * y + b, POOL * x + c]
                             total += v
                             if v >= bone_hu:
                                 count += 1
-                mean[z, y, x] = total / 64
-                bone[z, y, x] = count / 64
+                mean[z, y, x] = total / POOL**3
+                bone[z, y, x] = count / POOL**3
     return mean, bone
 
 
 def brain_and_vessel_hu(hu: np.ndarray, deep: np.ndarray) -> tuple[float, float]:
-    """Median of the brain, and HU of its well-filled vessels (the top few mL)."""
+    """Median of the brain, and HU of its well-filled vessels (the brightest half mL).
+
+    Parameters
+    ----------
+    hu : (z, y, x) int16
+        On the working grid.
+    deep : (Z, Y, X) bool
+        Coarse cells of the brain away from bone.
+
+    Raises
+    ------
+    InputError
+        There are none, or values that are not HU.
+    """
     z, y, x = (n // POOL for n in hu.shape)
     cells = hu.reshape(z, POOL, y, POOL, x, POOL).transpose(0, 2, 4, 1, 3, 5)[deep]
     if not cells.size:
-        raise InputError(no_head_reason("nothing lies deep inside the skull"))
-    brain = float(np.median(cells))
-    if not -30 <= brain <= 120:
-        raise InputError(
-            Message(
-                f"The inside of the skull is at {brain:.0f} in the CTA; brain is at 20 to 60 HU. The values are not HU "
-                "(an offset of 1024 is common)",
-                advice="Export the series with its rescale intercept, or use a vessel mask.",
-                give=("cta_mask",),
-            )
-        )
-    return brain, float(np.percentile(cells, 99.95))
+        raise no_brain(0.0)
+    brain_hu = float(np.median(cells))
+    require_hu(brain_hu)
+    return brain_hu, float(np.percentile(cells, _TOP_PERCENT))
 
 
 def vein_and_artery_hu(hu: np.ndarray, enclosed: np.ndarray, brain_hu: float, vessel_hu: float) -> tuple[float, float]:
-    """HU of large veins and arteries, seen where a vessel of the brain is wide enough to be even; `vessel_hu` where none is."""
+    """HU of large veins and arteries, seen where a vessel of the brain is wide enough to be even; `vessel_hu` where none is.
+
+    `hu` (z, y, x) int16 is on the working grid, `enclosed` (Z, Y, X) bool of coarse cells.
+    """
     counts = np.cumsum(_even_hu(hu, enclosed, np.float32(brain_hu)).sum(axis=0))
-    if counts[-1] < 50:
+    if counts[-1] < _MIN_EVEN:
         return vessel_hu, vessel_hu
-    # most of what is even lies in veins; arteries are brighter
-    vein_hu, artery_hu = np.searchsorted(counts, np.array([0.5, 0.98]) * counts[-1])
+    vein_hu, artery_hu = np.searchsorted(counts, np.array([_VEIN_SHARE, _ARTERY_SHARE]) * counts[-1])
     return float(vein_hu), max(vessel_hu, float(artery_hu))
 
 
@@ -121,12 +162,12 @@ def vein_and_artery_hu(hu: np.ndarray, enclosed: np.ndarray, brain_hu: float, ve
 def _even_hu(hu, enclosed, brain_hu):  # type: ignore[no-untyped-def]
     """Histogram (z, HU) of the means of 3 x 3 x 3 voxels deep in the brain that are bright and alike."""
     nz, ny, nx = hu.shape
-    counts = np.zeros((nz, 1000), dtype=np.int64)
+    counts = np.zeros((nz, HIGHEST_HU + 1), dtype=np.int64)
     for z in prange(1, nz - 1):
         for y in range(1, ny - 1):
             for x in range(1, nx - 1):
                 v = hu[z, y, x]
-                if v < brain_hu + 100 or v > 800 or not enclosed[z // 4, y // 4, x // 4]:
+                if v < brain_hu + _EVEN_HU or v > _BRIGHTEST_HU or not enclosed[z // POOL, y // POOL, x // POOL]:
                     continue
                 total, low, high = 0.0, v, v
                 for a in range(z - 1, z + 2):
@@ -135,7 +176,7 @@ def _even_hu(hu, enclosed, brain_hu):  # type: ignore[no-untyped-def]
                             w = hu[a, b, c]
                             total += w
                             low, high = min(low, w), max(high, w)
-                if low > brain_hu + 100 and high - low < 0.5 * (total / 27 - brain_hu):
+                if low > brain_hu + _EVEN_HU and high - low < _UNEVEN * (total / 27 - brain_hu):
                     counts[z, int(total / 27)] += 1
     return counts
 

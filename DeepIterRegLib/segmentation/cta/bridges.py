@@ -12,11 +12,15 @@ from scipy import ndimage
 _UNEVEN = 0.12  # of the contrast: deviation within 3 x 3 x 3 voxels that costs as much as the step itself
 _OFF_LEVEL = 0.15  # of the contrast: difference to the vessel's HU that costs as much
 _MAX_COST = 1.8  # mean cost of a bridge per mm; the middle of a vessel has 1.1 to 1.6
-_SHORTEST_MM = 4.0
-_LONGEST_MM = 90.0
+_DEAREST = 30.0  # cost of a step: so that single voxels of a plaque can be crossed
+# Share of the contrast: darker is partial volume with brain or fat; brighter, of a voxel, is bone. What is filled around a path stays
+# nearer to the vessel's level than what a path may cross.
+_DARKEST, _BRIGHTEST, _BRIGHTEST_FILLED = 0.6, 1.5, 1.35
+_SHORTEST_MM = 4.0  # less is a gap within one vessel, which the fill closes
+_LONGEST_MM = 90.0  # through the skull base, with all bends of the siphon
 _REACH_MM = 60.0  # the skull base is searched this far around the vessels of the neck
 _END_MM = 6.0  # ends nearer to one another belong to one vessel
-_RADIUS_MM = 3.0
+_RADIUS_MM = 3.0  # of the widest vessel that is filled around a path: a carotid in its canal has 2.5
 
 
 def bridges(
@@ -55,7 +59,7 @@ def bridges(
         centre.ravel()[path] = True
     # what is as bright as the vessel, joined to a path and near it
     contrast = vessel_hu - brain_hu
-    low, high = brain_hu + 0.6 * contrast, brain_hu + 1.35 * contrast
+    low, high = brain_hu + _DARKEST * contrast, brain_hu + _BRIGHTEST_FILLED * contrast
     out[box] = grown(centre, hu, np.float32(low), np.float32(high), round(_RADIUS_MM / spacing_mm))
     return out
 
@@ -97,7 +101,7 @@ def _trace(parent: np.ndarray, end: int) -> np.ndarray:
 
 @njit(cache=True, nogil=True)
 def grown(mask, image, low, high, steps):  # type: ignore[no-untyped-def]
-    """A mask lengthened by `steps` face neighbours, as far as `image` lies in low..high."""
+    """A mask (z, y, x) bool, lengthened by `steps` face neighbours as far as `image` (z, y, x) lies in low..high."""
     nz, ny, nx = mask.shape
     out = mask.copy()
     front = [(0, 0, 0)]
@@ -126,7 +130,7 @@ def _cost(hu, brain_hu, vessel_hu):  # type: ignore[no-untyped-def]
     """Cost of a step, 1 in a vessel; 0 where none can be."""
     nz, ny, nx = hu.shape
     contrast = vessel_hu - brain_hu
-    low, high = brain_hu + 0.6 * contrast, brain_hu + 1.5 * contrast
+    low, high = brain_hu + _DARKEST * contrast, brain_hu + _BRIGHTEST * contrast
     out = np.zeros((nz, ny, nx), dtype=np.float32)
     for z in prange(1, nz - 1):
         for y in range(1, ny - 1):
@@ -144,7 +148,7 @@ def _cost(hu, brain_hu, vessel_hu):  # type: ignore[no-untyped-def]
                 mean = total / 27
                 uneven = math.sqrt(max(squares / 27 - mean * mean, 0.0)) / (_UNEVEN * contrast)
                 off = (0.5 * (mean + v) - vessel_hu) / (_OFF_LEVEL * contrast)
-                out[z, y, x] = min(1 + uneven * uneven + off * off, 30.0)
+                out[z, y, x] = min(1 + uneven * uneven + off * off, _DEAREST)
     return out
 
 

@@ -13,12 +13,14 @@ from DeepIterRegLib.common.options import OPTIONS, Segmentation
 class CtaSegmentation:
     """Settings of `segment_vessels`.
 
+    "Measured" is on phantoms 0 and 11, whose vessels are known.
+
     Attributes
     ----------
     working_spacing_mm
-        Isotropic RAS grid on which vessels are found; the mask is then drawn on the CTA's own grid.
+        Isotropic RAS grid on which vessels are found; the mask is then drawn on the CTA's own grid. About the width of a small artery.
     extent_below_vertex_mm
-        How much of the patient below the top of the head is looked at.
+        How much of the patient below the top of the head is looked at: head and upper neck.
     bone_hu
         At or above this is bone; lowered to 1.3 times the brightest vessels deep in the brain (not below 400), as thin bone is dim.
     contrast_hu
@@ -32,9 +34,11 @@ class CtaSegmentation:
     near_bone_mm
         Within this distance of bone a bright voxel must also be open to the brain.
     min_openness
-        Share of directions, from a bright voxel beside bone, in which brain follows; marrow, shut in by bone, has less.
+        Share of directions, from a bright voxel beside bone, in which brain follows; marrow, shut in by bone, has less. Measured: of the
+        vessels' voxels in the cavity 95 % have more, in the rim three quarters of the others' have none.
     min_roundness
-        Tube filter over contrast, beside bone: a tube has about 0.5, an edge or sheet of bone about 0.
+        Tube filter over contrast, beside bone: a tube has about 0.5, an edge or sheet of bone about 0. Measured: of the vessels' voxels in
+        the cavity nine tenths have 0.28 and more.
     rim_mm
         How far into the wall of the brain's cavity sinuses are looked for.
     fill_mm

@@ -7,32 +7,54 @@ import math
 import numpy as np
 from numba import njit, prange
 
+from DeepIterRegLib.segmentation.cta.brain import CAVITY, DEEP, NECK
+from DeepIterRegLib.segmentation.cta.grid import POOL
+
+_NOTABLE_HU = (
+    60  # above brain: only what is so bright can be a vessel, and only there a rim of bone would look like one
+)
+_RIM_REACH = 2  # voxels around one that are looked at for bone and air
+_BONE_RIM2, _AIR_RIM2 = (
+    3,
+    7,
+)  # squared distances in voxels up to which partial volume and blur of bone, and of air, reach
+_AIR_HU = -200  # air cells of the skull base, even if half filled with bone
+_NO_BLUR_PX = 0.2  # a smaller sigma changes nothing
+_FLAT = 1e-6  # of the Hessian: all three eigenvalues alike
+_LEAST_CONTRAST_HU = 20.0  # by which curvature is divided: darker voxels are no candidates
+_RISE_HU = 80  # over the voxel one looks from: what is brighter ends the vessel, as bone does
+_FAT_HU = -50  # below it a way ends in fat or air, not in brain
+
 
 @njit(parallel=True, cache=True, nogil=True)
 def painted_as_brain(hu, zone, brain_hu, bone_hu):  # type: ignore[no-untyped-def]
-    """Float copy in which bone, air and fat with their rims, and all that is outside, look like brain: only vessels stand out."""
+    """Float32 copy (z, y, x) in which bone, air and fat with their rims, and all that is outside, look like brain.
+
+    So only vessels stand out, and the tube filter does not answer to edges of bone. `hu` (z, y, x) int16 is on the working grid, `zone`
+    (Z, Y, X) gives the kind of its coarse cells.
+    """
     nz, ny, nx = hu.shape
     out = np.empty((nz, ny, nx), dtype=np.float32)
     for z in prange(nz):
         for y in range(ny):
             for x in range(nx):
                 v = hu[z, y, x]
-                painted = v < brain_hu or v >= bone_hu or not zone[z // 4, y // 4, x // 4]
-                if not painted and v > brain_hu + 60:
-                    for a in range(max(z - 2, 0), min(z + 3, nz)):
-                        for b in range(max(y - 2, 0), min(y + 3, ny)):
-                            for c in range(max(x - 2, 0), min(x + 3, nx)):
+                painted = v < brain_hu or v >= bone_hu or not zone[z // POOL, y // POOL, x // POOL]
+                if not painted and v > brain_hu + _NOTABLE_HU:
+                    for a in range(max(z - _RIM_REACH, 0), min(z + _RIM_REACH + 1, nz)):
+                        for b in range(max(y - _RIM_REACH, 0), min(y + _RIM_REACH + 1, ny)):
+                            for c in range(max(x - _RIM_REACH, 0), min(x + _RIM_REACH + 1, nx)):
                                 far = (a - z) ** 2 + (b - y) ** 2 + (c - x) ** 2
                                 w = hu[a, b, c]
-                                if (w >= bone_hu and far < 3) or (w < -200 and far < 7):
+                                if (w >= bone_hu and far < _BONE_RIM2) or (w < _AIR_HU and far < _AIR_RIM2):
                                     painted = True
                 out[z, y, x] = brain_hu if painted else v
     return out
 
 
 def gaussian_blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
-    """Separable Gaussian, in parallel (scipy's runs on one core)."""
-    if sigma_px < 0.2:
+    """An image (z, y, x) float32 under a separable Gaussian, in parallel (scipy's runs on one core); edges are repeated."""
+    if sigma_px < _NO_BLUR_PX:
         return image
     radius = math.ceil(3 * sigma_px)
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_px) ** 2).astype(np.float32)
@@ -80,14 +102,14 @@ def _convolve(image, kernel):  # type: ignore[no-untyped-def]
 
 @njit(parallel=True, cache=True, nogil=True)
 def bright_voxels(smooth, hu, zone, threshold, bone_hu):  # type: ignore[no-untyped-def]
-    """Indices (n, 3) of bright voxels and the kind (n,) of their coarse cell."""
+    """Indices (n, 3), z, y, x, of bright voxels of the working grid (z, y, x) and the kind (n,) of their coarse cell (Z, Y, X)."""
     nz, ny, nx = smooth.shape
     counts = np.zeros(nz + 1, dtype=np.int64)
     for z in prange(nz):
         n = 0
         for y in range(ny):
             for x in range(nx):
-                if zone[z // 4, y // 4, x // 4] and smooth[z, y, x] > threshold and hu[z, y, x] < bone_hu:
+                if zone[z // POOL, y // POOL, x // POOL] and smooth[z, y, x] > threshold and hu[z, y, x] < bone_hu:
                     n += 1
         counts[z + 1] = n
     starts = np.cumsum(counts)
@@ -97,16 +119,20 @@ def bright_voxels(smooth, hu, zone, threshold, bone_hu):  # type: ignore[no-unty
         n = starts[z]
         for y in range(ny):
             for x in range(nx):
-                if zone[z // 4, y // 4, x // 4] and smooth[z, y, x] > threshold and hu[z, y, x] < bone_hu:
+                if zone[z // POOL, y // POOL, x // POOL] and smooth[z, y, x] > threshold and hu[z, y, x] < bone_hu:
                     indices[n, 0], indices[n, 1], indices[n, 2] = z, y, x
-                    kinds[n] = zone[z // 4, y // 4, x // 4]
+                    kinds[n] = zone[z // POOL, y // POOL, x // POOL]
                     n += 1
     return indices, kinds
 
 
 @njit(parallel=True, cache=True, nogil=True, fastmath=True)
 def tube_response(smooth, indices, scale, brain_hu, response):  # type: ignore[no-untyped-def]
-    """Maximum of `response` and minus the second eigenvalue (the weaker curvature across a tube) times scale; sheets give 0."""
+    """Raise `response` (n,) to minus the second eigenvalue (the weaker curvature across a tube) times scale; sheets give 0.
+
+    Returns that over the contrast (n,): how round a voxel's surroundings are. `smooth` (z, y, x) float32 is at one scale, `indices`
+    (n, 3) are z, y, x; `scale` is sigma in voxels, squared, which makes scales comparable (Lindeberg 1998).
+    """
     nz, ny, nx = smooth.shape
     roundness = np.zeros(len(indices), dtype=np.float32)
     for n in prange(len(indices)):
@@ -124,7 +150,7 @@ def tube_response(smooth, indices, scale, brain_hu, response):  # type: ignore[n
         q = (zz + yy + xx) / 3
         p2 = (zz - q) ** 2 + (yy - q) ** 2 + (xx - q) ** 2 + 2 * (zy * zy + zx * zx + yx * yx)
         p = math.sqrt(p2 / 6)
-        if p < 1e-6:
+        if p < _FLAT:
             continue
         a, b, c, d, e, f = (zz - q) / p, (yy - q) / p, (xx - q) / p, zy / p, zx / p, yx / p
         half = (a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e)) / 2
@@ -133,7 +159,7 @@ def tube_response(smooth, indices, scale, brain_hu, response):  # type: ignore[n
         smallest = q + 2 * p * math.cos(angle + 2 * math.pi / 3)
         middle = 3 * q - largest - smallest
         response[n] = max(response[n], -middle * scale)
-        roundness[n] = max(-middle * scale / max(smooth[z, y, x] - brain_hu, 20.0), 0.0)
+        roundness[n] = max(-middle * scale / max(smooth[z, y, x] - brain_hu, _LEAST_CONTRAST_HU), 0.0)
     return roundness
 
 
@@ -142,19 +168,21 @@ _DIRECTIONS = np.array([d for d in np.ndindex(3, 3, 3) if d != (1, 1, 1)], dtype
 
 @njit(parallel=True, cache=True, nogil=True)
 def open_directions(hu, indices, zone, soft_hu, artery_hu, bone_hu, reach, openness):  # type: ignore[no-untyped-def]
-    """Share of 26 directions in which the bright region around a voxel ends in brain, rather than in bone, air or fat.
+    """Share (n,) of 26 directions in which the bright region around a voxel ends in brain, rather than in bone, air or fat.
 
-    Marrow is shut in by bone; a sinus has bone on one side and brain on the other.
+    Marrow is shut in by bone; a sinus has bone on one side and brain on the other. Written to `openness` (n,) float32; voxels deep in
+    the brain keep what is there. `hu` (z, y, x) int16 is on the working grid, `indices` (n, 3) are z, y, x, `zone` (Z, Y, X) gives the
+    kind of coarse cells, `reach` is how many voxels are looked along.
     """
     nz, ny, nx = hu.shape
     for n in prange(len(indices)):
         z, y, x = indices[n]
-        here = zone[z // 4, y // 4, x // 4]
-        if here == 2:
+        here = zone[z // POOL, y // POOL, x // POOL]
+        if here == DEEP:
             continue
         hits = 0
-        limit = hu[z, y, x] + 80
-        if here == 4:  # veins and arteries of the neck lie side by side
+        limit = hu[z, y, x] + _RISE_HU
+        if here == NECK:  # veins and arteries of the neck lie side by side
             limit = max(limit, artery_hu)
         limit = min(limit, bone_hu)
         for d in range(26):
@@ -168,8 +196,8 @@ def open_directions(hu, indices, zone, soft_hu, artery_hu, bone_hu, reach, openn
                 if v >= limit:
                     break
                 if v < soft_hu:
-                    there = zone[a // 4, b // 4, c // 4]
-                    if v > -50 and (0 < there < 3 or (there == 4 and here == 4)):
+                    there = zone[a // POOL, b // POOL, c // POOL]
+                    if v > _FAT_HU and (there in (CAVITY, DEEP) or (there == NECK and here == NECK)):
                         hits += 1
                     break
         openness[n] = hits / 26

@@ -118,9 +118,14 @@ def test_ct_without_contrast_is_refused(head):
         segment_vessels(cta.with_voxels(plain))
 
 
-def test_offset_hu_is_refused(head):
-    with pytest.raises(InputError, match="`cta_mask`"):
-        segment_vessels(head["cta"].with_voxels(head["cta"].voxels + 1024))
+def test_offset_of_1024_does_not_matter(head):
+    stored = head["cta"].with_voxels((head["cta"].voxels.astype(np.int32) + 1024).astype(np.uint16))
+    assert np.array_equal(segment_vessels(stored).voxels, segment_vessels(head["cta"]).voxels)
+
+
+def test_values_that_are_no_hu_are_refused(head):
+    with pytest.raises(InputError, match=r"inside of the skull is at 1[0-9]{2} .*`cta_mask`"):
+        segment_vessels(head["cta"].with_voxels(head["cta"].voxels + 90))
 
 
 @pytest.mark.parametrize("kind", ["constant", "air", "water", "nan"])
