@@ -17,12 +17,11 @@ from DeepIterRegSlicer import wording
 from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions, optionsOf
 from DeepIterRegSlicer.option_labels import labels
 from DeepIterRegSlicer.panel.geometry_form import FIELDS
+from DeepIterRegSlicer.panel.options_form import addMissingRows
 from DeepIterRegSlicer.parameters import DeepIterRegParameterNode
 
 UI = Path(__file__).resolve().parents[2] / "Resources/UI/DeepIterReg.ui"
 WIDGETS = {widget.get("name", ""): widget for widget in ElementTree.parse(UI).iter("widget")}
-# Options whose widget is not in the panel's file: `options_form` adds them.
-ROWS_ADDED: tuple[str, ...] = ()
 SHOWN = [option for option in OPTIONS.values() if option.panel]
 standin.install()
 
@@ -44,9 +43,10 @@ def text_of(widget: ElementTree.Element, name: str) -> str:
 
 @pytest.mark.parametrize("option", SHOWN, ids=lambda option: option.name)
 def test_panel_has_the_option_with_its_label(option: Any) -> None:
+    panelFile = loaded()
     assert labels()[option.name] == option.panel
     if not any(text_of(widget, "text") == option.panel + ":" for widget in WIDGETS.values()):
-        assert option.parameter in ROWS_ADDED  # by options_form, with that label
+        assert option.parameter in addMissingRows(panelFile[1])  # with that label
     elif option.parameter:
         held = [name for name, widget in WIDGETS.items() if text_of(widget, "SlicerParameterName") == option.parameter]
         assert len(held) == 1
@@ -105,15 +105,21 @@ def test_panel_words() -> None:
 def test_an_option_without_a_widget_gets_a_row() -> None:
     """As for an option that was just declared: its widget is taken out of the panel's file here."""
     import qt
-    import slicer
 
-    from DeepIterRegSlicer.panel.options_form import addMissingRows
-
-    widget = slicer.util.loadUI(str(UI))
-    ui = slicer.util.childWidgetVariables(widget)
+    _widget, ui = loaded()
+    other, untouched = loaded()
+    usual = addMissingRows(untouched)
     for name in ("refineGeometryCheckBox", "contrastSlider", "subtractionComboBox"):
         getattr(ui, name).setProperty("SlicerParameterName", "")
-    assert addMissingRows(ui) == ["contrastHu", "subtraction", "refineGeometry"]
+    assert set(addMissingRows(ui)) == {"contrastHu", "subtraction", "refineGeometry", *usual}
     assert isinstance(ui.refineGeometryWidget, qt.QCheckBox)
     assert ui.contrastHuWidget.property("SlicerParameterName") == "contrastHu"
     assert addMissingRows(ui) == []
+
+
+def loaded() -> tuple[Any, Any]:
+    """The panel's file as a widget (to be held while it is looked at) and the widgets in it by name."""
+    import slicer
+
+    widget = slicer.util.loadUI(str(UI))
+    return widget, slicer.util.childWidgetVariables(widget)
