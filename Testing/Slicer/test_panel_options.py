@@ -17,7 +17,6 @@ from DeepIterRegSlicer import wording
 from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions, optionsOf
 from DeepIterRegSlicer.option_labels import labels
 from DeepIterRegSlicer.panel.geometry_form import FIELDS
-from DeepIterRegSlicer.panel.options_form import addMissingRows
 from DeepIterRegSlicer.parameters import DeepIterRegParameterNode
 
 UI = Path(__file__).resolve().parents[2] / "Resources/UI/DeepIterReg.ui"
@@ -43,6 +42,8 @@ def text_of(widget: ElementTree.Element, name: str) -> str:
 
 @pytest.mark.parametrize("option", SHOWN, ids=lambda option: option.name)
 def test_panel_has_the_option_with_its_label(option: Any) -> None:
+    from DeepIterRegSlicer.panel.options_form import addMissingRows
+
     panelFile = loaded()
     assert labels()[option.name] == option.panel
     if not any(text_of(widget, "text") == option.panel + ":" for widget in WIDGETS.values()):
@@ -106,8 +107,10 @@ def test_an_option_without_a_widget_gets_a_row() -> None:
     """As for an option that was just declared: its widget is taken out of the panel's file here."""
     import qt
 
+    from DeepIterRegSlicer.panel.options_form import addMissingRows
+
     _widget, ui = loaded()
-    other, untouched = loaded()
+    _other, untouched = loaded()
     usual = addMissingRows(untouched)
     for name in ("refineGeometryCheckBox", "contrastSlider", "subtractionComboBox"):
         getattr(ui, name).setProperty("SlicerParameterName", "")
