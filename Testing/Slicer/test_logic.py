@@ -261,7 +261,7 @@ def test_nothing_matches_is_a_sentence_in_the_panels_words(
 
     # No score is that high.
     monkeypatch.setattr(DeepIterRegLib.registration.result_warnings, "NO_MATCH", 2.0)
-    monkeypatch.setattr(DeepIterRegLib.registration.skull.register, "_CLEAR_SCORE", 2.0)
+    monkeypatch.setattr(DeepIterRegLib.registration.skull.register, "CLEAR_SCORE", 2.0)
     logic = DeepIterRegLogic()
     with pytest.raises(
         RegistrationError, match=r"No pose of the CTA explains the DSA.*the segmentation's preview"

@@ -1,5 +1,6 @@
 """The skull as anchor: the CTA's bone registered to the unsubtracted mask frame, whatever is injected or occluded."""
 
-from DeepIterRegLib.registration.skull.register import Skull, SkullAgreement, SkullMatch, SkullSettings
+from DeepIterRegLib.registration.skull.register import Skull, SkullAgreement, SkullMatch
+from DeepIterRegLib.registration.skull.settings import SkullSettings
 
 __all__ = ["Skull", "SkullAgreement", "SkullMatch", "SkullSettings"]

@@ -7,6 +7,7 @@ direction; see `normal_equations`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numba
 import numpy as np
@@ -18,7 +19,16 @@ from DeepIterRegLib.registration.vessels.kernels import (
     oriented_images,
     products,
 )
-from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, camera_matrices, maximise, move, twist_between
+from DeepIterRegLib.registration.vessels.least_squares import (
+    LEVER_MM,
+    camera_matrices,
+    correlation_equations,
+    image_norms,
+    maximise,
+    mean_equations,
+    move,
+    twist_between,
+)
 from DeepIterRegLib.registration.vessels.points import Points
 from DeepIterRegLib.registration.vessels.targets import Target
 from DeepIterRegLib.rendering.splat import pixel_intrinsics
@@ -51,29 +61,20 @@ def normal_equations(
         With respect to the twist of `move`.
     """
     gram, cross = _inner_products(points, poses, target, saturation_mm)
-    norm = np.sqrt(np.maximum(gram[:, 0, 0], 1e-20))
     power = target.measure.norm_power
-    scale = norm**-power
-    score = cross[:, 0] * scale
-    along = gram[:, 0, 1:] / norm[:, None]  # <unit image, derivative>
-    gradient = scale[:, None] * cross[:, 1:] - (power * score / norm)[:, None] * along
-    fit = np.maximum(score, 0)[:, None, None]
-    matrix = fit * (gram[:, 1:, 1:] - along[:, :, None] * along[:, None, :]) / norm[:, None, None] ** 2
-    return score, gradient, matrix
+    scale = image_norms(gram) ** -power
+    return correlation_equations(gram, scale[:, None] * cross, power)
 
 
 def joint_equations(
     points: Points, poses: np.ndarray, targets: Sequence[Target], saturation_mm: float
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """`normal_equations` of the mean of the views' scores, with respect to the twist of `move` with the first view's C-arm."""
-    first, *others = targets
-    score, gradient, matrix = normal_equations(points, poses, first, saturation_mm)
-    for other in others:
-        s, g, m = normal_equations(points, poses, other, saturation_mm)
-        to_other = twist_between(first.carm, other.carm)
-        score, gradient, matrix = score + s, gradient + g @ to_other, matrix + to_other.T @ m @ to_other
-    n = len(targets)
-    return score / n, gradient / n, matrix / n
+    terms = []
+    for n, target in enumerate(targets):
+        to_view = np.eye(6) if n == 0 else twist_between(targets[0].carm, target.carm)
+        terms.append((partial(normal_equations, points, target=target, saturation_mm=saturation_mm), to_view))
+    return mean_equations(terms)(poses)
 
 
 def pose_covariances(
@@ -98,7 +99,7 @@ def pose_covariances(
 def zncc(points: Points, poses: np.ndarray, target: Target, saturation_mm: float) -> np.ndarray:
     """Zero-mean normalised cross-correlation (B,) of the three channels, -1 to 1. Arguments as in `normal_equations`."""
     gram, cross = _inner_products(points, poses, target, saturation_mm)
-    value: np.ndarray = cross[:, 0] / np.sqrt(np.maximum(gram[:, 0, 0], 1e-20))
+    value: np.ndarray = cross[:, 0] / image_norms(gram)
     return value
 
 

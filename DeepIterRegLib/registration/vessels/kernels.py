@@ -359,7 +359,7 @@ def _box_sum(sums, box, k, j):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(parallel=True, **FAST)
-def summits(products, sums, box, size, norm_power, score, shift):  # type: ignore[no-untyped-def]
+def local_maxima(products, sums, box, size, norm_power, score, shift):  # type: ignore[no-untyped-def]
     """Strongest local maxima over shifts of the cross-correlation, divided by the norm to the power of `norm_power`.
 
     products (B, >= size, >= size): sums over the window of image x target, overwritten; sums as from `oriented_images`;

@@ -1,8 +1,12 @@
-"""Levenberg-Marquardt on SE(3), batched over poses, whatever gives the normal equations."""
+"""Levenberg-Marquardt on SE(3), batched over poses, and the normal equations of a correlation, which vessels and skull share.
+
+A score is raised, not a sum of squares lowered: the Gauss-Newton matrix belongs to the negative of the score, so that a step
+solves (matrix + damping) step = gradient.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -14,6 +18,59 @@ from DeepIterRegLib.registration.vessels.points import Points
 LEVER_MM = 60.0
 # Score (B,), its gradient (B, 6) and the Gauss-Newton matrix of its negative (B, 6, 6) at poses (B, 4, 4).
 Equations = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+
+# Square of the norm of an image in which nothing is: what it is divided by must not be 0.
+_NOTHING = 1e-20
+
+
+def image_norms(gram: np.ndarray) -> np.ndarray:
+    """Norms (B,) of images from their Gram matrices (B, 7, 7), in which the image comes before its six derivatives."""
+    norms: np.ndarray = np.sqrt(np.maximum(gram[:, 0, 0], _NOTHING))
+    return norms
+
+
+def correlation_equations(
+    gram: np.ndarray, shares: np.ndarray, norm_power: float = 1.0
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Score <image, target> / |image|^norm_power with its gradient and Gauss-Newton matrix, from inner products alone.
+
+    With a target of unit norm and `norm_power` 1 the score is their normalised cross-correlation. The matrix leaves out the
+    image's second derivatives and takes the part of a derivative along the image away: it changes the norm, not the match.
+
+    Parameters
+    ----------
+    gram : (B, 7, 7)
+        Inner products of the image and its derivatives to the six parameters of a twist, image first.
+    shares : (B, 7)
+        Inner products of the same with the target, divided by |image|^norm_power.
+    norm_power
+
+    Returns
+    -------
+    score (B,), gradient (B, 6), matrix (B, 6, 6)
+    """
+    norm = image_norms(gram)
+    score = shares[:, 0]
+    along = gram[:, 0, 1:] / norm[:, None]  # <unit image, derivative>
+    gradient = shares[:, 1:] - (norm_power * score / norm)[:, None] * along
+    # An image that matches worse than nothing has no optimum nearby: a matrix of 0 makes the step follow the gradient.
+    fit = np.maximum(score, 0)[:, None, None]
+    matrix = fit * (gram[:, 1:, 1:] - along[:, :, None] * along[:, None, :]) / norm[:, None, None] ** 2
+    return score, gradient, matrix
+
+
+def mean_equations(terms: Sequence[tuple[Equations, np.ndarray]]) -> Equations:
+    """Equations of the mean of scores, each by twists of its own; a term is such equations and the matrix (6, 6) to its twists."""
+
+    def equations(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        score, gradient, matrix = np.zeros(len(poses)), np.zeros((len(poses), 6)), np.zeros((len(poses), 6, 6))
+        for term, to_term in terms:
+            s, g, m = term(poses)
+            score, gradient, matrix = score + s, gradient + g @ to_term, matrix + to_term.T @ m @ to_term
+        return score / len(terms), gradient / len(terms), matrix / len(terms)
+
+    return equations
 
 
 def twist_between(carm: CArm, other: CArm) -> np.ndarray:

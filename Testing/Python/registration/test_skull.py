@@ -23,8 +23,9 @@ from DeepIterRegLib.registration.pipeline import register
 from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.skull import Skull, SkullSettings
 from DeepIterRegLib.registration.skull import register as find
+from DeepIterRegLib.registration.skull.gradient_correlation import gradient_equations
 from DeepIterRegLib.registration.skull.points import about, skull_points
-from DeepIterRegLib.registration.skull.register import _equations, make_bone_target, mask_frame
+from DeepIterRegLib.registration.skull.targets import make_skull_target, mask_frame
 from DeepIterRegLib.registration.vessels.least_squares import move
 from DeepIterRegLib.segmentation.dsa import DsaMasks
 
@@ -61,11 +62,11 @@ def truth(patient: Patient) -> np.ndarray:
 
 def test_gradient_by_finite_differences(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:
     points = about(skull_points(patient.cta, 4.0), patient.cta.centre_mm)
-    target = make_bone_target(mask_frame(angiogram), angiogram.valid, angiogram.carm, 64, 1.5, 5.0)
+    target = make_skull_target(mask_frame(angiogram), angiogram.valid, angiogram.carm, 64, 1.5, 5.0)
     at = pose.offset_about(
         truth, patient.cta.centre_mm, pose.so3_exp(np.array([0.02, -0.03, 0.01])), np.array([2, -1, 3])
     )
-    equations = _equations(points, target, 5.0)
+    equations = gradient_equations(points, target, 5.0)
     _, gradient, matrix = equations(at[None])
     step = 0.3  # mm; splatting is piecewise linear, so not too small
     for i in range(6):
@@ -96,7 +97,7 @@ def test_where_the_grid_shows_only_the_reverse_the_skull_is_found(
     truth = np.asarray(run.motion[run.mask_frames[-1]] @ lateral.cta_to_carm)
     reverse = pose.depth_reversed(truth, centre, np.array(run.carm.source_mm))
     assert mpe_mm(run.carm, reverse, truth, centre) > 20
-    monkeypatch.setattr(find, "_exhaustive", lambda *_: (reverse[None], np.zeros(1)))
+    monkeypatch.setattr(find, "exhaustive", lambda *_: (reverse[None], np.zeros(1)))
     found = Skull(patient.cta, (angiogram,)).find(pose.radiological(centre))
     assert mpe_mm(run.carm, found.poses[0], truth, centre) < 3
 
@@ -105,13 +106,13 @@ def test_where_no_fit_is_clear_the_skull_is_looked_for_again(
     patient: Patient, angiogram: Angiogram, truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start, centre, steps_deg = pose.radiological(patient.cta.centre_mm), patient.cta.centre_mm, []
-    search = find._exhaustive
+    search = find.exhaustive
 
     def blind_at_first(*given: Any) -> tuple[np.ndarray, np.ndarray]:
         steps_deg.append(given[4].rotation_step_deg)
         return search(*given) if len(steps_deg) > 1 else (start[None], np.zeros(1))
 
-    monkeypatch.setattr(find, "_exhaustive", blind_at_first)
+    monkeypatch.setattr(find, "exhaustive", blind_at_first)
     found = Skull(patient.cta, (angiogram,), SETTINGS).find(start)
     assert mpe_mm(angiogram.carm, found.poses[0], truth, centre) < 3
     assert len(steps_deg) == 2
