@@ -18,12 +18,11 @@ import pytest
 import slicer
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from repository import ROOT
 
 import standin
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegSlicer import dependencies
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # Of Slicer 5.12.3 (its SuperBuild/External_python-*.cmake). VTK is built in and has no Python package.
 BUNDLED = {
@@ -360,9 +359,10 @@ module = standin.loadModule({str(ROOT / "DeepIterReg/DeepIterReg.py")!r})
 widget = module.widgetRepresentation().self()
 cta = slicer.util.addVolumeFromArray(numpy.zeros((4, 4, 4), numpy.int16), None, "CTA")
 dsa = slicer.util.addVolumeFromArray(numpy.zeros((1, 4, 4), numpy.int16), None, "DSA")
-widget._parameterNode.cta, widget._parameterNode.dsa = cta, dsa
+widget.ui.ctaSelector.setCurrentNode(cta)
+widget.ui.dsaSelector.setCurrentNode(dsa)
 standin.answers["messageBox"] = None
-widget._onApply()
+widget.ui.applyButton.click()
 print(json.dumps([standin.slotErrors, widget.ui.messageLabel.text]))
 """
     done = subprocess.run(

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from repository import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 CMAKE = Path(sys.executable).with_name("cmake")
 SHIPPED = Path("lib/Slicer-5.12/qt-scripted-modules")
 
@@ -248,22 +248,20 @@ def test_only_modules_lie_beside_the_module() -> None:
 
 
 def test_starting_slicer_loads_nothing_heavy(installed: Path) -> None:
-    """Slicer imports every module file when it starts: no third-party package but numpy and vtk, and in 0.3 s."""
+    """Slicer imports every module file when it starts: no third-party package but numpy and vtk, which it has."""
     code = """
-import json, sys, time
+import json, sys
 import standin
 standin.install()
 import numpy, vtk
 from vtk.util import numpy_support
-before, start = set(sys.modules), time.process_time()
+before = set(sys.modules)
 standin.loadModule("TREE/DeepIterReg.py")
-seconds = time.process_time() - start
 new = {name.partition(".")[0] for name in set(sys.modules) - before} - set(sys.stdlib_module_names)
-print(json.dumps([seconds, sorted(new)]))
+print(json.dumps(sorted(new)))
 """
-    seconds, new = in_installed_tree(installed, code)
+    new = in_installed_tree(installed, code)
     assert set(new) <= {"DeepIterReg", "DeepIterRegLib", "DeepIterRegSlicer", "standin", "SimpleITK"}
-    assert seconds < 0.3
 
 
 # -- what the catalogue is told ---------------------------------------------------------------------

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -16,95 +13,55 @@ pytest.importorskip("PySide6", reason="PySide6-Essentials is not installed: pip 
 
 import slicer
 
+import panels
 import scenes
 import standin
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.geometry.pose_files import read_pose
 from DeepIterRegLib.images.files import load_volume
-from DeepIterRegLib.phantom import PhantomSettings, make_patient, second_run, write_patient
-from DeepIterRegLib.phantom.settings import CtaSettings, ViewSettings
 from DeepIterRegLib.results.report.images import vessel_projection
+from panels import background, chooseAgain, finish, foreground, optionsAsked, sliceNode
 
 standin.install()
 
-MODULE = Path(__file__).parents[2] / "DeepIterReg" / "DeepIterReg.py"
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small patient with an AP and a lateral run."""
-    settings = PhantomSettings(
-        cta=CtaSettings(in_plane_spacing_mm=(1.0, 1.0), slice_spacing_mm=(1.0, 1.0)),
-        view=ViewSettings(matrices=(256,)),
-    )
-    patient = make_patient(1, settings)
-    made = tmp_path_factory.mktemp("two")
-    write_patient(patient, made, second_run(patient))
-    return made
-
 
 @pytest.fixture
-def panel(scene: Any, folder: Path) -> Iterator[SimpleNamespace]:
-    """The panel with views, CTA, both runs, masks of the CTA, and a start near the truth."""
-    standin.answers.clear()
-    standin.messages.clear()
-    standin.openViews()
-    representation = standin.loadModule(MODULE).widgetRepresentation()
-    representation.enter()
-    widget, python = representation.self(), sys.modules["DeepIterReg"]
-    cta, p = load_volume(folder / "cta.nii.gz"), widget._parameterNode
+def pair(views: None, panel: SimpleNamespace, patient_folder: Path) -> SimpleNamespace:
+    """The panel with views, CTA, an AP and a lateral run, masks of the CTA, and a start near the truth."""
+    cta, p = load_volume(patient_folder / "cta.nii.gz"), panel.p
     p.cta = scenes.addVolume(cta.voxels, cta.affine)
     for name in ("dsa", "dsa2"):
-        setattr(p, name, widget.logic.loadAngiogram(folder / f"{name}.dcm"))
+        setattr(p, name, panel.widget.logic.loadAngiogram(patient_folder / f"{name}.dcm"))
     for name, file in (("vessels", "arteries"), ("veins", "veins")):
-        mask = load_volume(folder / f"{file}.nii.gz")
+        mask = load_volume(patient_folder / f"{file}.nii.gz")
         node = scenes.addVolume(mask.voxels.astype(np.uint8), mask.affine, file, "vtkMRMLLabelMapVolumeNode")
         setattr(p, name, node)
-    truth = read_pose(folder / "truth.tfm")
+    truth = read_pose(patient_folder / "truth.tfm")
     off = np.asarray(pose.se3_exp(np.array([0.03, -0.04, 0.03, 3.0, -2.0, 3.0])))
-    p.init, p.initialTransform = python.Init.transform, scenes.addTransform(off @ truth)
+    p.init, p.initialTransform = panel.python.Init.transform, scenes.addTransform(off @ truth)
     p.reference = scenes.addTransform(truth, "truth")
-    yield SimpleNamespace(widget=widget, ui=widget.ui, p=p, python=python)
-    representation.self().cleanup()
-    representation.deleteLater()
-    standin.processEvents()
+    return panel
 
 
-def finish(panel: SimpleNamespace, seconds: float = 120) -> None:
-    end = time.perf_counter() + seconds
-    while panel.widget._worker is not None:
-        standin.processEvents(0.02)
-        assert time.perf_counter() < end, "the job does not end"
-
-
-def view(name: str) -> Any:
-    return slicer.mrmlScene.GetSingletonNode("Red", name)
-
-
-def look(ui: Any) -> tuple[Any, ...]:
-    """What the slice view shows, by name, and where it looks."""
-    composite = view("vtkMRMLSliceCompositeNode")
-    nodes = [
-        slicer.mrmlScene.GetNodeByID(i) for i in (composite.GetBackgroundVolumeID(), composite.GetForegroundVolumeID())
-    ]
-    matrix = slicer.util.arrayFromVTKMatrix(view("vtkMRMLSliceNode").GetSliceToRAS())
-    return nodes[0], nodes[1], matrix
+def look() -> tuple[Any, ...]:
+    """What the slice view shows behind and before, and where it looks."""
+    return background(), foreground(), slicer.util.arrayFromVTKMatrix(sliceNode().GetSliceToRAS())
 
 
 def test_both_views_are_registered_shown_saved_and_reopened(
-    panel: SimpleNamespace, folder: Path, tmp_path: Path
+    pair: SimpleNamespace, patient_folder: Path, tmp_path: Path
 ) -> None:
     from DeepIterRegSlicer.nodes import volumes
     from DeepIterRegSlicer.scene import results
 
-    ui, p = panel.ui, panel.p
+    ui, p = pair.ui, pair.p
     assert not ui.viewComboBox.enabled
     ui.applyButton.click()
-    finish(panel)
+    finish(pair)
     assert ui.messageLabel.text == ""
     nodes = results.nodesOf(p.result)
     registration = results.registrationOf(nodes)
-    truth = read_pose(folder / "truth.tfm")
+    truth = read_pose(patient_folder / "truth.tfm")
     assert len(registration.views) == 2
     for label, unit in ((ui.scoreValueLabel, ""), (ui.mpeValueLabel, " mm")):
         lines = label.text.split("\n")
@@ -129,16 +86,16 @@ def test_both_views_are_registered_shown_saved_and_reopened(
     held = [getattr(v, key) for v in (first, second) for key in results.OF_VIEW]
     assert len({tree.GetItemParent(tree.GetItemByDataNode(node)) for node in held}) == 1
 
-    assert look(ui)[:2] == (first.minip, first.projection)
+    assert look()[:2] == (first.minip, first.projection)
     p.minipFirst = 2.0
     assert ui.viewComboBox.enabled
     ui.viewComboBox.currentIndex = 1
-    background, foreground, matrix = look(ui)
+    background, foreground, matrix = look()
     assert (background, foreground) == (second.minip, second.projection)
     np.testing.assert_allclose(np.abs(matrix[:3, 2] @ registration.views[1].carm.axes[2]), 1, atol=1e-6)
     assert (p.minipFirst, p.minipLast) == (1, second.frames.GetNumberOfDataNodes()), "its own frames"
     p.minip, p.frame = False, 3.0
-    assert look(ui)[0] is second.frame
+    assert look()[0] is second.frame
     assert second.browser.GetSelectedItemNumber() == 2
     ui.show3dCheckBox.checked = False
     assert not any(v.frustum.GetDisplayNode().GetVisibility() for v in (first, second))
@@ -146,23 +103,19 @@ def test_both_views_are_registered_shown_saved_and_reopened(
     texts = (ui.scoreValueLabel.text, ui.mpeValueLabel.text)
     again = scenes.saveAndReopen(tmp_path)
     standin.openViews()
-    representation = standin.loadModule(MODULE).widgetRepresentation()
-    representation.enter()
-    reopened = representation.self()
+    reopened = panels.opened()
     (found,) = results.registrationsIn(again)
     _, second = results.viewsOf(found)
     assert (reopened.ui.scoreValueLabel.text, reopened.ui.mpeValueLabel.text) == texts
-    assert reopened._parameterNode.dsa2 is not None
+    assert reopened.p.dsa2 is not None
     assert reopened.ui.viewComboBox.currentIndex == 1
-    reopened._viewer.openOverlay(reopened._parameterNode)
-    assert look(reopened.ui)[:2] == (second.frame, second.projection)
-    assert results.inputsOf(found.ctaToCarm) == tuple(
-        getattr(reopened._parameterNode, n) for n in ("cta", "dsa", "dsa2")
-    )
-    reopened.cleanup()
+    chooseAgain(reopened)
+    assert look()[:2] == (second.frame, second.projection)
+    assert results.inputsOf(found.ctaToCarm) == tuple(getattr(reopened.p, n) for n in ("cta", "dsa", "dsa2"))
+    panels.close(reopened)
 
 
-def test_one_dsa_after_two_leaves_nothing_of_the_second(scene: Any, folder: Path) -> None:
+def test_one_dsa_after_two_leaves_nothing_of_the_second(scene: Any, patient_folder: Path) -> None:
     from dataclasses import replace
 
     from DeepIterRegLib.cases.case import Outcome
@@ -186,36 +139,36 @@ def test_one_dsa_after_two_leaves_nothing_of_the_second(scene: Any, folder: Path
     assert scene.GetNumberOfNodes() == count
 
 
-def test_cancelled_and_its_run_deleted(panel: SimpleNamespace) -> None:
+def test_cancelled_and_its_run_deleted(pair: SimpleNamespace) -> None:
     nodes = slicer.mrmlScene.GetNumberOfNodes()
-    panel.ui.applyButton.click()
+    pair.ui.applyButton.click()
     standin.processEvents(0.2)
-    panel.ui.applyButton.click()
-    finish(panel)
-    assert panel.ui.messageLabel.text == "Cancelled."
-    assert panel.p.result is None
+    pair.ui.applyButton.click()
+    finish(pair)
+    assert pair.ui.messageLabel.text == "Cancelled."
+    assert pair.p.result is None
     assert slicer.mrmlScene.GetNumberOfNodes() == nodes
-    panel.ui.applyButton.click()
-    slicer.mrmlScene.RemoveNode(panel.p.dsa2)
-    finish(panel)
-    assert "deleted while it ran" in panel.ui.messageLabel.text
-    assert panel.ui.applyButton.text == "Apply"
+    pair.ui.applyButton.click()
+    slicer.mrmlScene.RemoveNode(pair.p.dsa2)
+    finish(pair)
+    assert "deleted while it ran" in pair.ui.messageLabel.text
+    assert pair.ui.applyButton.text == "Apply"
 
 
-def test_each_dsa_has_its_own_geometry(panel: SimpleNamespace) -> None:
-    ui = panel.ui
+def test_each_dsa_has_its_own_geometry(pair: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    ui = pair.ui
     assert not ui.geometryOfComboBox.isHidden()
     shown = ui.primaryAngleEdit.text
     ui.geometryOfComboBox.currentIndex = 1
     assert ui.primaryAngleEdit.text != shown
     ui.sidEdit.text = "1111"
     ui.sidEdit.editingFinished.emit()
-    options = panel.widget._options()
+    options = optionsAsked(pair, monkeypatch)
     assert (options.geometry.sid_mm, options.geometry2.sid_mm) == (None, 1111)
-    panel.p.dsa2 = None
+    pair.p.dsa2 = None
     assert ui.geometryOfComboBox.isHidden()
     assert ui.primaryAngleEdit.text == shown
-    assert panel.widget._options().geometry2.sid_mm is None
+    assert optionsAsked(pair, monkeypatch).geometry2.sid_mm is None
 
 
 @pytest.mark.parametrize("which", ["DSA 1: ", "DSA 2: "])
@@ -223,19 +176,19 @@ def test_each_dsa_has_its_own_geometry(panel: SimpleNamespace) -> None:
     ("kind", "said"),
     [("colour", "in colour"), ("picture", "DistanceSourceToDetector"), ("same", "is the first DSA too")],
 )
-def test_what_is_wrong_says_with_which(panel: SimpleNamespace, which: str, kind: str, said: str) -> None:
+def test_what_is_wrong_says_with_which(pair: SimpleNamespace, which: str, kind: str, said: str) -> None:
     name = "dsa" if which == "DSA 1: " else "dsa2"
     if kind == "colour":
         node = scenes.addVolume(np.zeros((1, 8, 8, 3), np.uint8), name="shot", className="vtkMRMLVectorVolumeNode")
     elif kind == "picture":
         node = scenes.addVolume(np.full((1, 64, 64), 100, np.uint16), name="picture")
     else:
-        node, which = panel.p.dsa if name == "dsa2" else panel.p.dsa2, "DSA 2: "
-    setattr(panel.p, name, node)
-    panel.ui.applyButton.click()
-    finish(panel)
-    lines = panel.ui.messageLabel.text.split("\n")
+        node, which = pair.p.dsa if name == "dsa2" else pair.p.dsa2, "DSA 2: "
+    setattr(pair.p, name, node)
+    pair.ui.applyButton.click()
+    finish(pair)
+    lines = pair.ui.messageLabel.text.split("\n")
     assert any(said in line for line in lines), lines
     assert all(line.startswith(which) for line in lines), lines
-    assert panel.p.result is None
+    assert pair.p.result is None
     assert not standin.messages

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import json
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
@@ -366,34 +365,6 @@ def test_display_controls_do_what_they_say(scene: Any, sliceView: Any, outcome: 
     assert not view.node.GetSliceVisible()
     slice_view.setCarmVisible(nodes, True, view.node)
     assert view.node.GetSliceVisible()
-
-
-def test_display_acts_at_once(scene: Any, sliceView: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    """A change and its picture at 1024 x 1024, 24 frames: wanted below 50 ms (`Testing/Benchmarks/panel.py` measures that);
-    work of all threads, which other programs do not lengthen: four times that.
-    """
-    nodes, view = fill.show(prepareToShow(scenes.helixOutcome(1024, 24))), sliceView(1064, 1024)
-    slice_view.showOverlay(nodes, view.node, view.composite)
-    view.picture()
-    changes: dict[str, Callable[[int], None]] = {
-        "frame": lambda n: slice_view.showFrame(nodes, 3 * n, view.composite),
-        "MinIP": lambda n: slice_view.showMinip(nodes, n + 1, 23, view.composite),
-        "alpha": lambda n: view.composite.SetForegroundOpacity(0.2 + 0.1 * n),
-        "tint": lambda n: slice_view.setTint(nodes, n % 2 == 1),
-        "brightness": lambda n: slice_view.setBrightness(nodes, 1.2 + 0.2 * n),
-    }
-    work_ms = {}
-    for name, change in changes.items():
-        times = []
-        for n in range(5):
-            start = time.process_time()
-            change(n)
-            view.picture()
-            times.append(time.process_time() - start)
-        work_ms[name] = 1000 * float(np.median(times))
-    with capsys.disabled():
-        print("\n  change and picture, ms of work:", {name: round(value) for name, value in work_ms.items()})
-    assert max(work_ms.values()) < 200
 
 
 def test_registration_is_read_from_the_scene(scene: Any, outcome: ShownOutcome) -> None:

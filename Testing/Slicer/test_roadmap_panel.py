@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,16 +16,17 @@ pytest.importorskip("PySide6", reason="PySide6-Essentials is not installed: pip 
 import slicer
 import vtk
 
+import panels
 import scenes
 import standin
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.registration.manual import Offset, moved
 from DeepIterRegLib.registration.result import Confidence
 from DeepIterRegLib.results.report.images import vessel_projection
+from panels import chooseAgain, composite, foreground, openManual, pixels, untilOpacity
 
 standin.install()
 
-MODULE = Path(__file__).parents[2] / "DeepIterReg" / "DeepIterReg.py"
 BLUE = (0, 114, 255)
 UP = np.array([0.0, 0.0, 25.0])
 
@@ -40,22 +40,13 @@ def outcome() -> Any:
 
 
 @pytest.fixture
-def panel(scene: Any, outcome: Any) -> Iterator[SimpleNamespace]:
+def panel(views: None, panel: SimpleNamespace, outcome: Any) -> SimpleNamespace:
     """The panel with slice views and a registration of two views, chosen by a person."""
     from DeepIterRegSlicer.scene import fill
 
-    standin.openViews()
-    representation = standin.loadModule(MODULE).widgetRepresentation()
-    representation.enter()
-    widget = representation.self()
-    nodes = fill.show(outcome)
-    widget.ui.resultSelector.setCurrentNode(nodes.ctaToCarm)
-    yield SimpleNamespace(
-        representation=representation, widget=widget, ui=widget.ui, p=widget._parameterNode, nodes=nodes
-    )
-    representation.self().cleanup()
-    representation.deleteLater()
-    standin.processEvents()
+    panel.nodes = fill.show(outcome)
+    panel.ui.resultSelector.setCurrentNode(panel.nodes.ctaToCarm)
+    return panel
 
 
 def addBall(centre: np.ndarray, radius: float = 12.0, name: str = "ball") -> Any:
@@ -66,15 +57,6 @@ def add(panel: SimpleNamespace, node: Any) -> None:
     panel.ui.roadmapNodeSelector.setCurrentNode(node)
     assert panel.ui.roadmapAddButton.enabled
     panel.ui.roadmapAddButton.click()
-
-
-def foreground(view: str = "Red") -> Any:
-    composite = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceCompositeNode")
-    return slicer.mrmlScene.GetNodeByID(composite.GetForegroundVolumeID() or "")
-
-
-def pixels(node: Any) -> np.ndarray:
-    return np.array(slicer.util.arrayFromVolume(node)[0])
 
 
 def blue(node: Any) -> np.ndarray:
@@ -109,8 +91,7 @@ def test_an_item_is_shown_at_once_on_every_detector(panel: SimpleNamespace, outc
     centre = r.centre_cta_mm + np.array([10.0, -5.0, 8.0])
     add(panel, addBall(centre))
     assert foreground() is pictures(panel)[0], "the roadmap takes the place of the CTA's vessels"
-    composite = slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceCompositeNode")
-    assert composite.GetForegroundOpacity() == 1.0
+    assert composite().GetForegroundOpacity() == 1.0
     for picture, view in zip(pictures(panel), r.views, strict=True):
         assert shareAlike(blue(picture), seen(view.carm, r.cta_to_carm, centre, 12.0)) > 0.9, view.name
     assert ui.roadmapList.count == 1
@@ -118,7 +99,7 @@ def test_an_item_is_shown_at_once_on_every_detector(panel: SimpleNamespace, outc
     assert foreground() is pictures(panel)[1]
     ui.roadmapCheckBox.click()
     assert foreground().GetAttribute("DeepIterReg.View") == "2"
-    assert composite.GetForegroundOpacity() == pytest.approx(panel.p.opacity)
+    assert composite().GetForegroundOpacity() == pytest.approx(panel.p.opacity)
     ui.roadmapCheckBox.click()
     count = slicer.mrmlScene.GetNumberOfNodes()
     ui.roadmapRemoveButton.click()
@@ -223,19 +204,14 @@ def test_the_roadmap_follows_frame_pose_and_node(panel: SimpleNamespace, outcome
 
 
 def test_flicker_and_checkerboard_with_a_roadmap(panel: SimpleNamespace, outcome: Any) -> None:
-    import sys
-
-    Comparison = sys.modules["DeepIterReg"].Comparison
+    Comparison = panel.python.Comparison
     add(panel, addBall(outcome.registration.centre_cta_mm))
-    composite = slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceCompositeNode")
     panel.p.comparison = Comparison.checkerboard
     assert "checkerboard" in foreground().GetName()
     panel.p.comparison = Comparison.flicker
     assert foreground() is pictures(panel)[0]
-    panel.widget._viewer._onFlicker()
-    assert composite.GetForegroundOpacity() == 0
-    panel.widget._viewer._onFlicker()
-    assert composite.GetForegroundOpacity() == 1
+    untilOpacity(0.0)
+    untilOpacity(1.0)
 
 
 def test_a_rejected_result_shows_no_roadmap(panel: SimpleNamespace, outcome: Any) -> None:
@@ -267,22 +243,19 @@ def test_roadmap_in_a_saved_scene(panel: SimpleNamespace, outcome: Any, tmp_path
     before = [pixels(picture) for picture in pictures(panel)]
     scene = scenes.saveAndReopen(tmp_path)
     standin.openViews()
-    representation = standin.loadModule(MODULE).widgetRepresentation()
-    representation.enter()
-    widget = representation.self()
+    again = panels.opened()
     (nodes,) = results.registrationsIn(scene)
     items = roadmap.itemsOf(nodes)
     assert [item.style for item in items] == styles
     assert [item.name for item in items] == ["ball", "CTA vessels: Vessels"]
-    assert widget.ui.roadmapList.count == 2
-    widget._viewer.openOverlay(widget._parameterNode)
+    assert again.ui.roadmapList.count == 2
+    chooseAgain(again)
     assert foreground() is nodes.ctaToCarm.GetNodeReference("DeepIterReg.roadmap")
     assert np.abs(pixels(foreground()).astype(int) - before[0]).mean() < 0.5
     np.testing.assert_array_equal(pixels(nodes.ctaToCarm.GetNodeReference("DeepIterReg.roadmap2")), before[1])
-    widget.ui.roadmapList.currentRow = 0
-    assert widget.ui.roadmapOutlineCheckBox.checked
-    widget.cleanup()
-    representation.deleteLater()
+    again.ui.roadmapList.currentRow = 0
+    assert again.ui.roadmapOutlineCheckBox.checked
+    panels.close(again)
 
 
 def test_nothing_is_followed_once_the_panel_is_left(panel: SimpleNamespace, outcome: Any) -> None:
@@ -414,9 +387,7 @@ def test_a_manual_pose_moves_in_both_views(panel: SimpleNamespace, outcome: Any,
     from DeepIterRegSlicer.scene import manual, results
 
     ui, r = panel.ui, outcome.registration
-    ui.manualCollapsibleButton.collapsed = False
-    while panel.widget._manual._live is None:
-        standin.processEvents(0.02)
+    openManual(panel)
     ui.viewComboBox.currentIndex = 1
     ui.shiftRightSlider.value = 8.0
     node = results.manualOf(panel.nodes.ctaToCarm)

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import types
 import unittest
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,20 +17,20 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
+from repository import ROOT
 
 import standin
+from DeepIterRegLib import phantom
 from DeepIterRegLib.cases.case import Outcome, register_case
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.phantom import Patient
 from DeepIterRegSlicer import dependencies, logic, sample_data, selftest
-from DeepIterRegSlicer.scene import fill as fillNodes
 from DeepIterRegSlicer.scene import prepare as prepared
 
 os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
 standin.install()
-
-ROOT = Path(__file__).resolve().parents[2]
 
 # `slicer.testing.runUnitTest`: the tests of the module's file by unittest's loader.
 RUN = """
@@ -71,61 +72,60 @@ def outcome(patient_folder: Path) -> Outcome:
     return register_case(case_of_files(job), Progress())
 
 
-def nothing_wrong(right: Outcome, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    return right
+def nothing_wrong(nodes: Any) -> None:
+    """The scene as it should be."""
 
 
-def pose_off(right: Outcome, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    """Half a centimetre on the detector and more: only the truth tells, scene and record agree."""
-    return replace(right, registration=replace(right.registration, mpe_mm_to_reference=5.5))
+def transform_inverted(nodes: Any) -> None:
+    matrix = slicer.util.arrayFromTransformMatrix(nodes.ctaToCarm)
+    nodes.ctaToCarm.SetMatrixTransformToParent(slicer.util.vtkMatrixFromArray(np.linalg.inv(matrix)))
 
 
-def transform_inverted(right: Outcome, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    fill = fillNodes._fillTransform
-    inverted = np.linalg.inv(right.registration.cta_to_carm)
-    monkeypatch.setattr(fillNodes, "_fillTransform", lambda node, r: fill(node, replace(r, cta_to_carm=inverted)))
-    return right
-
-
-def images_shifted(right: Outcome, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    place = fillNodes._place
-
-    def shifted(node: Any, image: Any, carm: Any) -> None:
-        place(node, image, carm)
+def images_shifted(nodes: Any) -> None:
+    for node in (nodes.projection, nodes.minip, nodes.frame):
         node.SetOrigin(*(value + 0.1 for value in node.GetOrigin()))
 
-    monkeypatch.setattr(fillNodes, "_place", shifted)
-    return right
+
+def vessels_left_behind(nodes: Any) -> None:
+    nodes.vessels.SetAndObserveTransformNodeID(None)
 
 
-def vessels_left_behind(right: Outcome, monkeypatch: pytest.MonkeyPatch) -> Outcome:
-    fill = fillNodes._fillVessels
+@pytest.fixture
+def judge(patient_folder: Path, scene: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., unittest.TestResult]:
+    """The self-test with a registration that is given, on a scene that something has been done to."""
 
-    def loose(node: Any, *rest: Any) -> None:
-        fill(node, *rest)
-        node.SetAndObserveTransformNodeID(None)
+    def judged(outcome: Outcome, spoil: Callable[[Any], None]) -> unittest.TestResult:
+        show = logic.DeepIterRegLogic.show
 
-    monkeypatch.setattr(fillNodes, "_fillVessels", loose)
-    return right
+        def spoilt(self: Any, *arguments: Any) -> Any:
+            nodes = show(self, *arguments)
+            spoil(nodes)
+            return nodes
+
+        monkeypatch.setattr(logic.DeepIterRegLogic, "run", lambda self, case: prepared.prepareToShow(outcome))
+        monkeypatch.setattr(logic.DeepIterRegLogic, "show", spoilt)
+        monkeypatch.setattr(
+            selftest, "makeSmallPatient", lambda folder: shutil.copytree(patient_folder, folder, dirs_exist_ok=True)
+        )
+        result = unittest.TestResult()
+        selftest.DeepIterRegTest("test_registersAPatient").run(result)
+        assert result.errors == []
+        return result
+
+    return judged
 
 
 @pytest.mark.parametrize(
-    "fault",
-    [nothing_wrong, pose_off, transform_inverted, images_shifted, vessels_left_behind],
-    ids=lambda f: f.__name__,
+    "spoil", [nothing_wrong, transform_inverted, images_shifted, vessels_left_behind], ids=lambda f: f.__name__
 )
-def test_selftest_sees_what_is_wrong(
-    fault: Any, outcome: Outcome, patient_folder: Path, scene: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = fault(outcome, monkeypatch)
-    monkeypatch.setattr(logic.DeepIterRegLogic, "run", lambda self, case: prepared.prepareToShow(made))
-    monkeypatch.setattr(
-        selftest, "makeSmallPatient", lambda folder: shutil.copytree(patient_folder, folder, dirs_exist_ok=True)
-    )
-    result = unittest.TestResult()
-    selftest.DeepIterRegTest("test_registersAPatient").run(result)
-    assert result.errors == []
-    assert len(result.failures) == (fault is not nothing_wrong)
+def test_selftest_sees_what_is_wrong_in_the_scene(spoil: Any, outcome: Outcome, judge: Any) -> None:
+    assert len(judge(outcome, spoil).failures) == (spoil is not nothing_wrong)
+
+
+def test_selftest_sees_a_pose_that_is_off(outcome: Outcome, judge: Any) -> None:
+    """Half a centimetre on the detector and more: only the truth tells, scene and record agree."""
+    off = replace(outcome, registration=replace(outcome.registration, mpe_mm_to_reference=5.5))
+    assert len(judge(off, nothing_wrong).failures) == 1
 
 
 def test_selftest_without_the_packages_says_so() -> None:
@@ -176,8 +176,20 @@ def sources(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     return registered
 
 
+def cacheIn(scene: Any, folder: Path) -> None:
+    """Give the scene the cache of remote files that Slicer's has."""
+    remote = slicer.vtkMRMLRemoteIOLogic()
+    remote.SetMRMLScene(scene)
+    remote.AddDataIOToScene()
+    scene.GetCacheManager().SetRemoteCacheDirectory(str(folder))
+
+
 def test_sample_data_loads_what_registration_needs(
-    sources: list[dict[str, Any]], scene: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sources: list[dict[str, Any]],
+    small_patient: Patient,
+    scene: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The button makes the patient once, without a network, and loads it from Slicer's cache afterwards."""
     sample_data.register()
@@ -185,19 +197,16 @@ def test_sample_data_loads_what_registration_needs(
     assert Path(source["thumbnailFileName"]).is_file()
     made = []
 
-    def small(folder: Path) -> None:
-        made.append(folder)
-        selftest.makeSmallPatient(folder)
+    def small(seed: int) -> Patient:
+        made.append(seed)
+        return small_patient
 
-    monkeypatch.setattr(sample_data, "_makeDemoPatient", small)
-    remote = slicer.vtkMRMLRemoteIOLogic()  # Slicer has one
-    remote.SetMRMLScene(scene)
-    remote.AddDataIOToScene()
-    scene.GetCacheManager().SetRemoteCacheDirectory(str(tmp_path))
+    monkeypatch.setattr(phantom, "make_patient", small)
+    cacheIn(scene, tmp_path)
     monkeypatch.setattr("socket.socket.connect", lambda *_: pytest.fail("network"))
     source["customDownloader"](source)
     source["customDownloader"](source)
-    assert len(made) == 1
+    assert made == [sample_data.SEED]
     assert scene.GetNumberOfNodesByClass("vtkMRMLSequenceNode") == 2
     cta, truth = scene.GetFirstNodeByName("CTA"), scene.GetFirstNodeByName("true ctaToCarm")
     assert slicer.util.arrayFromVolume(cta).max() > 500
@@ -231,10 +240,10 @@ def test_patient_that_could_not_be_made_leaves_nothing(scene: Any, tmp_path: Pat
     assert scene.GetFirstNodeByName("CTA") is None
 
 
-def test_sample_data_asks_for_packages_first(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    asked = []
-    monkeypatch.setattr(dependencies, "ensure", lambda: asked.append(1))
-    monkeypatch.setattr(sample_data, "loadPatient", lambda folder, make: None)
-    monkeypatch.setattr(sample_data, "_cacheFolder", lambda: tmp_path)
+def test_sample_data_asks_for_packages_first(scene: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    cacheIn(scene, tmp_path)
+    called = []
+    monkeypatch.setattr(dependencies, "ensure", lambda: called.append("packages"))
+    monkeypatch.setattr(sample_data, "loadPatient", lambda folder, make: called.append("patient"))
     sample_data.loadDemoPatient()
-    assert asked == [1]
+    assert called == ["packages", "patient"]

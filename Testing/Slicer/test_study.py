@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import csv
 import shutil
-import sys
-from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -23,6 +21,7 @@ from DeepIterRegLib.results.report import write_registration
 from DeepIterRegLib.studies.reader_study.cases import read_cases
 from DeepIterRegLib.studies.reader_study.make import write_study
 from DeepIterRegLib.studies.reader_study.ranks import SCALE
+from DeepIterRegLib.studies.reader_study.reading import Comparison, Reading
 
 pytest.importorskip("PySide6", reason="PySide6-Essentials is not installed: pip install .[slicer]")
 
@@ -32,8 +31,6 @@ import standin
 
 standin.install()
 
-ROOT = Path(__file__).parents[2]
-MODULE = ROOT / "DeepIterReg" / "DeepIterReg.py"
 METHODS = ("zorblatt", "quuxify", "plughman")
 
 
@@ -65,20 +62,14 @@ def folder(made: Path, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def panel(scene: Any) -> Iterator[SimpleNamespace]:
-    """The module's panel, entered, with the two slice views of the layout side by side."""
-    standin.answers.clear()
+def study(scene: Any, request: pytest.FixtureRequest) -> SimpleNamespace:
+    """The panel with the two slice views of the layout side by side; `ui` the section's own controls."""
     for view in ("Red", "Yellow"):
         addView(view)
-    representation = standin.loadModule(MODULE).widgetRepresentation()
-    representation.enter()
-    widget = representation.self()
-    yield SimpleNamespace(
-        representation=representation, form=widget._study, ui=widget._study.ui, python=sys.modules["DeepIterReg"]
+    panel = request.getfixturevalue("panel")  # opened with the views there
+    return SimpleNamespace(
+        representation=panel.representation, ui=slicer.util.childWidgetVariables(panel.representation)
     )
-    representation.self().cleanup()
-    representation.deleteLater()
-    standin.processEvents()
 
 
 def addView(view: str) -> None:
@@ -96,23 +87,24 @@ def viewOf(view: str) -> tuple[Any, Any]:
     return scene.GetSingletonNode(view, "vtkMRMLSliceNode"), scene.GetSingletonNode(view, "vtkMRMLSliceCompositeNode")
 
 
-def openStudy(panel: SimpleNamespace, folder: Path) -> None:
+def openStudy(study: SimpleNamespace, folder: Path) -> list[Comparison]:
+    """As a reader does; what will be compared, in order."""
     standin.answers["getExistingDirectory"] = str(folder)
-    panel.ui.studyCollapsibleButton.collapsed = False
-    panel.ui.openStudyButton.click()
-    assert panel.ui.studyMessageLabel.text == ""
-    assert panel.form.reading is not None
+    study.ui.studyCollapsibleButton.collapsed = False
+    study.ui.openStudyButton.click()
+    assert study.ui.studyMessageLabel.text == ""
+    assert not study.ui.studyWidget.isHidden()
+    return Reading(folder).comparisons
 
 
 def voxels(nodeId: str) -> np.ndarray:
     return np.asarray(slicer.util.arrayFromVolume(slicer.mrmlScene.GetNodeByID(nodeId)))
 
 
-def test_both_sides_are_shown_where_the_study_says(panel: SimpleNamespace, folder: Path) -> None:
-    openStudy(panel, folder)
+def test_both_sides_are_shown_where_the_study_says(study: SimpleNamespace, folder: Path) -> None:
     kinds = set()
-    for comparison in panel.form.reading.comparisons:
-        assert panel.form.reading.current is comparison
+    for number, comparison in enumerate(openStudy(study, folder), 1):
+        assert study.ui.studyProgressLabel.text.startswith(f"Comparison {number} of 6")
         kinds.add(comparison.dsa is None)
         for view, path in (("Red", comparison.left), ("Yellow", comparison.right)):
             sliceNode, composite = viewOf(view)
@@ -128,7 +120,7 @@ def test_both_sides_are_shown_where_the_study_says(panel: SimpleNamespace, folde
                 shape = voxels(composite.GetForegroundVolumeID()).shape
             assert cornersInView(sliceNode, composite.GetBackgroundVolumeID(), shape)
             assert composite.GetLinkedControl()
-        panel.ui.rank3Button.click()
+        study.ui.rank3Button.click()
     assert kinds == {True, False}
 
 
@@ -152,91 +144,90 @@ def _matrix(node: Any) -> Any:
     return matrix
 
 
-def test_every_answer_is_on_disk_at_once(panel: SimpleNamespace, folder: Path) -> None:
-    openStudy(panel, folder)
-    asked = [c.id for c in panel.form.reading.comparisons]
-    panel.ui.studyCommentEdit.text = "sharp at the siphon"
-    panel.ui.rank2Button.click()
-    assert panel.ui.studyCommentEdit.text == ""
-    panel.ui.rank5Button.click()
-    assert panel.ui.studyProgressLabel.text == "Comparison 3 of 6, 2 answered"
-    panel.ui.studyBackButton.click()
-    panel.ui.studyBackButton.click()
-    assert not panel.ui.studyBackButton.enabled
-    assert panel.ui.rank2Button.checked
-    assert not panel.ui.rank5Button.checked
-    assert panel.ui.studyCommentEdit.text == "sharp at the siphon"
-    panel.ui.rank4Button.click()
+def test_every_answer_is_on_disk_at_once(study: SimpleNamespace, folder: Path) -> None:
+    asked = [comparison.id for comparison in openStudy(study, folder)]
+    study.ui.studyCommentEdit.text = "sharp at the siphon"
+    study.ui.rank2Button.click()
+    assert study.ui.studyCommentEdit.text == ""
+    study.ui.rank5Button.click()
+    assert study.ui.studyProgressLabel.text == "Comparison 3 of 6, 2 answered"
+    study.ui.studyBackButton.click()
+    study.ui.studyBackButton.click()
+    assert not study.ui.studyBackButton.enabled
+    assert study.ui.rank2Button.checked
+    assert not study.ui.rank5Button.checked
+    assert study.ui.studyCommentEdit.text == "sharp at the siphon"
+    study.ui.rank4Button.click()
     rows = list(csv.DictReader((folder / "ranks.csv").open(encoding="utf-8")))
     assert [(r["comparison"], r["rank"]) for r in rows] == [(asked[0], "2"), (asked[1], "5"), (asked[0], "4")]
     assert all(float(r["seconds"]) >= 0 for r in rows)
-    panel.ui.closeStudyButton.click()
-    assert panel.ui.studyWidget.isHidden()
-    openStudy(panel, folder)
-    assert panel.form.reading.current.id == asked[2]
-    assert not panel.ui.studyNextButton.enabled
+    study.ui.closeStudyButton.click()
+    assert study.ui.studyWidget.isHidden()
+    openStudy(study, folder)
+    assert study.ui.studyProgressLabel.text == "Comparison 3 of 6, 2 answered"
+    assert not study.ui.studyNextButton.enabled
     for _ in asked[2:]:
-        panel.ui.rank1Button.click()
-    assert "All are answered" in panel.ui.studyProgressLabel.text
-    assert panel.ui.rank1Button.checked  # the last stays shown, with its answer
+        study.ui.rank1Button.click()
+    assert "All are answered" in study.ui.studyProgressLabel.text
+    assert study.ui.rank1Button.checked  # the last stays shown, with its answer
 
 
-def test_keys_answer_and_stay_out_of_the_comment(panel: SimpleNamespace, folder: Path) -> None:
+def test_keys_answer_and_stay_out_of_the_comment(study: SimpleNamespace, folder: Path) -> None:
     from PySide6.QtCore import Qt
     from PySide6.QtTest import QTest
 
-    openStudy(panel, folder)
-    window = panel.representation
+    comparisons = openStudy(study, folder)
+    window = study.representation
     window.show()
     window.activateWindow()
     QTest.qWaitForWindowActive(window)
-    asked = [c.id for c in panel.form.reading.comparisons]
+    asked = [comparison.id for comparison in comparisons]
     QTest.keyClick(window, Qt.Key.Key_4)
     standin.processEvents(0.3)
-    assert panel.form.reading.answers[asked[0]].rank == 4
-    panel.ui.studyCommentEdit.setFocus()
-    QTest.keyClicks(panel.ui.studyCommentEdit, "2 veins")
+    assert Reading(folder).answers[asked[0]].rank == 4
+    study.ui.studyCommentEdit.setFocus()
+    QTest.keyClicks(study.ui.studyCommentEdit, "2 veins")
     standin.processEvents(0.3)
-    assert panel.ui.studyCommentEdit.text == "2 veins"
-    assert len(panel.form.reading.answers) == 1
-    panel.ui.closeStudyButton.click()
+    assert study.ui.studyCommentEdit.text == "2 veins"
+    assert len(Reading(folder).answers) == 1
+    study.ui.closeStudyButton.click()
     QTest.keyClick(window, Qt.Key.Key_1)
     standin.processEvents(0.2)
     rows = list(csv.DictReader((folder / "ranks.csv").open(encoding="utf-8")))
     assert [r["rank"] for r in rows] == ["4"]
 
 
-def test_the_words_are_the_scale(panel: SimpleNamespace) -> None:
+def test_the_words_are_the_scale(study: SimpleNamespace) -> None:
     for rank, words in SCALE.items():
-        button = getattr(panel.ui, f"rank{rank}Button")
+        button = getattr(study.ui, f"rank{rank}Button")
         assert button.text == f"{rank}   {words}"
         assert button.toolTip
-    assert panel.ui.studyWidget.isHidden()
+    assert study.ui.studyWidget.isHidden()
 
 
-def test_look_of_both_sides_alike(panel: SimpleNamespace, folder: Path) -> None:
-    openStudy(panel, folder)
-    while panel.form.reading.current.dsa is None:
-        assert not panel.ui.studyOpacitySlider.enabled
-        panel.ui.rank3Button.click()
-    panel.ui.studyOpacitySlider.value = 0.3
-    panel.ui.studyTintCheckBox.checked = False
+def test_look_of_both_sides_alike(study: SimpleNamespace, folder: Path) -> None:
+    openStudy(study, folder)
+    while Reading(folder).current.dsa is None:
+        assert not study.ui.studyOpacitySlider.enabled
+        study.ui.rank3Button.click()
+    study.ui.studyOpacitySlider.value = 0.3
+    study.ui.studyTintCheckBox.checked = False
     before = [displayOf(view).GetWindowLevelMax() for view in ("Red", "Yellow")]
-    panel.ui.studyBrightnessSlider.value = 2.0
+    study.ui.studyBrightnessSlider.value = 2.0
     for view, full in zip(("Red", "Yellow"), before, strict=True):
         composite = viewOf(view)[1]
         assert composite.GetForegroundOpacity() == pytest.approx(0.3)
         assert displayOf(view).GetWindowLevelMax() == pytest.approx(full / 2)
         assert displayOf(view).GetColorNode().GetName() == "Study white"
-    panel.ui.rank3Button.click()
-    assert panel.ui.studyOpacitySlider.value == pytest.approx(0.3)  # the reader's look stays
+    study.ui.rank3Button.click()
+    assert study.ui.studyOpacitySlider.value == pytest.approx(0.3)  # the reader's look stays
 
 
-def test_frames_behind_both_sides(panel: SimpleNamespace, folder: Path) -> None:
-    openStudy(panel, folder)
-    while panel.form.reading.current.dsa is None:
-        panel.ui.rank3Button.click()
-    run, ui = load_volume(panel.form.reading.current.dsa).voxels, panel.ui
+def test_frames_behind_both_sides(study: SimpleNamespace, folder: Path) -> None:
+    openStudy(study, folder)
+    while Reading(folder).current.dsa is None:
+        study.ui.rank3Button.click()
+    run, ui = load_volume(Reading(folder).current.dsa).voxels, study.ui
 
     def shown() -> np.ndarray:
         left, right = (voxels(viewOf(view)[1].GetBackgroundVolumeID())[0] for view in ("Red", "Yellow"))
@@ -261,37 +252,36 @@ def displayOf(view: str) -> Any:
 
 
 def test_nothing_in_the_scene_tells_the_method_and_nothing_stays(
-    panel: SimpleNamespace, folder: Path, tmp_path: Path
+    study: SimpleNamespace, folder: Path, tmp_path: Path
 ) -> None:
     before = slicer.mrmlScene.GetNumberOfNodes()
-    openStudy(panel, folder)
-    for _ in panel.form.reading.comparisons:
+    for _ in openStudy(study, folder):
         nodes = [slicer.mrmlScene.GetNthNode(n) for n in range(slicer.mrmlScene.GetNumberOfNodes())]
         text = "".join(f"{n.GetName()} {n.GetDescription()} {n}" for n in nodes).lower()
         assert "study left" in text
         assert not any(method in text for method in METHODS)
-        panel.ui.rank3Button.click()
+        study.ui.rank3Button.click()
     slicer.mrmlScene.SetURL(str(tmp_path / "scene.mrml"))
     slicer.mrmlScene.Commit()
     assert "Study" not in (tmp_path / "scene.mrml").read_text(encoding="utf-8")
-    panel.ui.closeStudyButton.click()
+    study.ui.closeStudyButton.click()
     left = [slicer.mrmlScene.GetNthNode(n) for n in range(before, slicer.mrmlScene.GetNumberOfNodes())]
     assert [node.GetClassName() for node in left] in ([], ["vtkMRMLSubjectHierarchyNode"])
 
 
-def test_a_scene_closed_meanwhile_and_a_wrong_folder(panel: SimpleNamespace, folder: Path, tmp_path: Path) -> None:
+def test_a_scene_closed_meanwhile_and_a_wrong_folder(study: SimpleNamespace, folder: Path, tmp_path: Path) -> None:
     standin.answers["getExistingDirectory"] = str(tmp_path)
-    panel.ui.openStudyButton.click()
-    assert "not a reader's folder" in panel.ui.studyMessageLabel.text
-    assert panel.form.reading is None
-    openStudy(panel, folder)
+    study.ui.openStudyButton.click()
+    assert "not a reader's folder" in study.ui.studyMessageLabel.text
+    assert study.ui.studyWidget.isHidden()
+    openStudy(study, folder)
     slicer.mrmlScene.Clear(0)
-    panel.ui.rank3Button.click()
-    assert len(panel.form.reading.answers) == 1
+    study.ui.rank3Button.click()
+    assert len(Reading(folder).answers) == 1
     (folder / "images").rename(folder / "gone")
-    panel.ui.rank3Button.click()
-    assert panel.ui.studyMessageLabel.text
-    assert len(panel.form.reading.answers) == 2  # the answer was given before the next image was looked for
+    study.ui.rank3Button.click()
+    assert study.ui.studyMessageLabel.text
+    assert len(Reading(folder).answers) == 2  # the answer was given before the next image was looked for
     standin.answers["getExistingDirectory"] = ""
-    panel.ui.openStudyButton.click()
-    assert panel.form.reading is not None  # cancelled: the study stays open
+    study.ui.openStudyButton.click()
+    assert not study.ui.studyWidget.isHidden()  # cancelled: the study stays open

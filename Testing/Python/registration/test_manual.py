@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -155,15 +153,3 @@ def test_the_score_is_the_registrations() -> None:
     assert score(found.cta_to_carm) == pytest.approx(found.score, abs=1e-5)
     worse = moved(found.cta_to_carm, found.centre_cta_mm, carm, Offset((5.0, 5.0, 5.0), (5.0, 5.0, 0.0)))
     assert score(worse) < found.score - 0.1
-
-
-def test_live_updates_are_fast_enough() -> None:
-    """Ten a second at 512 x 512 leaves 100 ms; a draft may take half of it even on a busy machine."""
-    live = LiveProjector(helix(), view())
-    cta_to_carm = pose.radiological(helix().centre_mm)
-    times = []
-    for _ in range(12):
-        begin = time.thread_time()
-        live.draft(cta_to_carm)
-        times.append(time.thread_time() - begin)
-    assert sorted(times)[6] < 0.05
