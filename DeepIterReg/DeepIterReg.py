@@ -50,10 +50,6 @@ from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions, optio
 from DeepIterRegSlicer.parameters import Comparison, DeepIterRegParameterNode, Init, View  # noqa: E402, F401
 from DeepIterRegSlicer.selftest import DeepIterRegTest  # noqa: E402, F401
 
-#
-# DeepIterReg
-#
-
 
 class DeepIterReg(ScriptedLoadableModule):
     """The module's metadata."""
@@ -80,11 +76,6 @@ def registerSampleData() -> None:
     from DeepIterRegSlicer import sample_data
 
     sample_data.register()
-
-
-#
-# DeepIterRegWidget
-#
 
 
 class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

@@ -45,7 +45,7 @@ _ON_DETECTOR_MM = 2.0  # off the plane at most
 
 @dataclass(frozen=True)
 class Item:
-    """A node, which of its parts (`mrml.partsOf`), and how it is drawn."""
+    """A node, which of its parts (`nodes.things.partsOf`), and how it is drawn."""
 
     node: Node
     part: str
@@ -162,7 +162,7 @@ def showLayer(nodes: RegistrationNodes, rgba: np.ndarray, background: Node = Non
 
 
 def showRoadmap(nodes: RegistrationNodes, things: Sequence[Thing], background: Node = None) -> Node:
-    """Draw things (`mrml.thingsOf`) over the angiogram at the pose that `ctaToCarm` has now; see `showLayer`."""
+    """Draw things (`nodes.things.thingsOf`) over the angiogram at the pose that `ctaToCarm` has now; see `showLayer`."""
     return showLayer(nodes, layerOf(nodes, things), background)
 
 
