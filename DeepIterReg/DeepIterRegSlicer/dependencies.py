@@ -16,6 +16,7 @@ import slicer
 from packaging.requirements import Requirement
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 
 Ask = Callable[[str, str], bool]  # a question and its details; True to go on
 
@@ -162,8 +163,11 @@ def ensure(ask: Ask = askUser) -> None:
     names = ", ".join(str(requirement) for requirement in needed)
     if app.testingEnabled() or not ask(_question(len(needed)), names.replace(", ", "\n")):
         raise InputError(
-            f"Python packages are missing: {names}. Start a registration in the module's panel and agree to install them, "
-            "or start register_cases.py with --install."
+            Message(
+                f"Python packages are missing: {names}",
+                advice="Start a registration in the module's panel and agree to install them.",
+                give=("install",),
+            )
         )
     if TORCH in needed:
         _installTorch()

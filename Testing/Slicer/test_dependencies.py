@@ -258,7 +258,7 @@ def test_what_is_not_installed_in_the_end_is_said(answer: bool, lacking: set[str
 
 def test_batch_installs_nothing_unless_told(lacking: set[str]) -> None:
     lacking.add("numba")
-    with pytest.raises(InputError, match="--install"):
+    with pytest.raises(InputError, match="Give `install`"):
         dependencies.ensure(dependencies.decline)
     assert standin.packagingCalls == []
 
