@@ -13,7 +13,8 @@ from typing import cast, get_args
 from DeepIterRegLib.cases.case import Device
 from DeepIterRegLib.cases.files import LANDMARKS, FurtherRun, RegisterJob
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.user_input import csv_lines, frame_numbers, matrix_file, numbers
+from DeepIterRegLib.common.tables import read_sheet
+from DeepIterRegLib.common.user_input import frame_numbers, matrix_file, numbers
 from DeepIterRegLib.images.dicom import GeometryOptions
 from DeepIterRegLib.images.subtraction import SubtractionMode
 from DeepIterRegLib.registration.result import NAMED_INITS
@@ -132,20 +133,16 @@ def read_cases(table: Path, device: Device = "auto") -> list[BatchCase]:
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str], list[str]]]:
     """Line number, filled cells and problems of each row that is not empty."""
-    reader = csv_lines(table, "Table", "give a CSV file with --cases")
-    header = [name.strip().lower() for name in next(reader, [])]
-    problems = _header_problems(header)
+    sheet = read_sheet(table, "Table", "a CSV file is needed")
+    problems = _header_problems(list(sheet.header))
     rows: list[tuple[int, dict[str, str], list[str]]] = []
-    for cells in reader:
-        filled = [cell.strip() for cell in cells]
-        if not any(filled):
-            continue
+    for row in sheet.rows:
         wrong = []
-        if any(filled[len(header) :]):
+        if row.surplus:
             wrong.append(
-                f"Row {reader.line_num} has {len(cells)} cells for {len(header)} columns: put cells with commas in quotes."
+                f"Row {row.line} has {row.count} cells for {len(sheet.header)} columns: put cells with commas in quotes."
             )
-        rows.append((reader.line_num, {name: cell for name, cell in zip(header, filled, strict=False) if cell}, wrong))
+        rows.append((row.line, {name: cell for name, cell in row.cells.items() if cell}, wrong))
     if not rows and not problems:
         problems.append(f"Table {table.name} has no case: it needs a row below the names of the columns.")
     if problems:
