@@ -15,7 +15,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Face, Message, within, word
 from DeepIterRegLib.common.option import value_of
 from DeepIterRegLib.common.options import EACH, OPTIONS, Device, GeometryOptions, Run
-from DeepIterRegLib.common.user_input import csv_lines
+from DeepIterRegLib.common.tables import read_sheet
 
 NAME = "name"  # of the case; what else stands in the table are the options, by their ids
 SECOND = "2"  # ends the columns of the second DSA
@@ -88,20 +88,16 @@ def read_cases(table: Path, device: Device = "auto") -> list[BatchCase]:
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str], list[str]]]:
     """Line number, filled cells and problems of each row that is not empty."""
-    reader = csv_lines(table, "Table", "a CSV file is needed")
-    header = [name.strip().lower() for name in next(reader, [])]
-    problems = _header_problems(header)
+    sheet = read_sheet(table, "Table", "a CSV file is needed")
+    problems = _header_problems(list(sheet.header))
     rows: list[tuple[int, dict[str, str], list[str]]] = []
-    for cells in reader:
-        filled = [cell.strip() for cell in cells]
-        if not any(filled):
-            continue
+    for row in sheet.rows:
         wrong = []
-        if any(filled[len(header) :]):
+        if row.surplus:
             wrong.append(
-                f"Row {reader.line_num} has {len(cells)} cells for {len(header)} columns: put cells with commas in quotes."
+                f"Row {row.line} has {row.count} cells for {len(sheet.header)} columns: put cells with commas in quotes."
             )
-        rows.append((reader.line_num, {name: cell for name, cell in zip(header, filled, strict=False) if cell}, wrong))
+        rows.append((row.line, {name: cell for name, cell in row.cells.items() if cell}, wrong))
     if not rows and not problems:
         problems.append(f"Table {table.name} has no case: it needs a row below the names of the columns.")
     if problems:

@@ -1,4 +1,4 @@
-"""CSV tables that people make: read with the line of each row, every mistake told at once; written whole."""
+"""CSV tables that people make: one reader for all, with the line of each row, every mistake told at once; written whole."""
 
 from __future__ import annotations
 
@@ -9,22 +9,89 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.user_input import csv_lines
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: the line of the file it ends on, and what stands under each column (stripped, "" where empty)."""
+    """One row.
+
+    Attributes
+    ----------
+    line
+        Of the file, on which the row ends.
+    cells
+        Column to what stands under it (stripped, "" where empty).
+    count
+        Of the row's cells.
+    surplus
+        Are some filled that have no column?
+    """
 
     line: int
     cells: Mapping[str, str]
+    count: int
+    surplus: bool
 
     def __getitem__(self, column: str) -> str:
         return self.cells.get(column, "")
 
 
-def read_table(table: Path, needed: Sequence[str]) -> tuple[list[Row], list[str]]:
-    """Rows that are not empty, of a UTF-8 CSV file with comma or semicolon; columns beyond `needed` are kept.
+@dataclass(frozen=True)
+class Sheet:
+    """A table as it stands in its file: names of the columns (stripped, in small letters), and the rows that are not empty."""
+
+    header: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def read_sheet(path: Path, what: str, wanted: str) -> Sheet:
+    """A UTF-8 CSV file with comma or semicolon, the names of the columns in its first line; what they mean is the caller's.
+
+    Parameters
+    ----------
+    path
+    what
+        How the message calls the file.
+    wanted
+        What is to be given if there is none, a clause.
+
+    Raises
+    ------
+    InputError
+        No such file, not text, or not CSV.
+    """
+    if not path.is_file():
+        raise InputError(f"{what} {path} does not exist: {wanted}.")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InputError(f"{what} {path.name} is not a UTF-8 text file: save it as CSV UTF-8.") from error
+    first = text.partition("\n")[0]
+    # Spreadsheets write semicolons where the comma is the decimal sign.
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
+    rows = []
+    try:
+        header = tuple(name.strip().lower() for name in next(reader, []))
+        for cells in reader:
+            filled = [cell.strip() for cell in cells]
+            if any(filled):
+                named = dict(zip(header, filled, strict=False))
+                rows.append(Row(reader.line_num, named, len(cells), any(filled[len(header) :])))
+    except csv.Error as error:
+        raise InputError(f"{path.name} line {reader.line_num} is not CSV: {error}.") from error
+    return Sheet(header, tuple(rows))
+
+
+def read_table(path: Path, needed: Sequence[str], what: str = "Table", wanted: str = "") -> tuple[list[Row], list[str]]:
+    """Rows of a table whose columns are known; columns beyond `needed` are kept.
+
+    Parameters
+    ----------
+    path
+    needed
+        Columns.
+    what, wanted
+        As `read_sheet`; by default a CSV file with these columns is wanted.
 
     Returns
     -------
@@ -35,39 +102,30 @@ def read_table(table: Path, needed: Sequence[str]) -> tuple[list[Row], list[str]
     Raises
     ------
     InputError
-        No such file, not text, columns missing or twice, no row at all.
+        As `read_sheet`; columns missing or twice, no row at all.
     """
-    reader = csv_lines(table, "Table", f"give a CSV file with the columns {','.join(needed)}")
-    try:
-        header = [name.strip().lower() for name in next(reader, [])]
-        missing = [name for name in needed if name not in header]
-        twice = sorted({name for name in header if name and header.count(name) > 1})
-        problems = []
-        if missing:
-            problems.append(
-                f"{table.name} line 1: column {', '.join(missing)} is missing; needed are {','.join(needed)}, "
-                f"there are {','.join(header) or 'none'}."
-            )
-        if twice:
-            problems.append(f"{table.name} line 1: column {', '.join(twice)} stands there twice.")
-        if problems:
-            raise InputError(problems)
-        rows = []
-        for cells in reader:
-            filled = [cell.strip() for cell in cells]
-            if not any(filled):
-                continue
-            if any(filled[len(header) :]):
-                problems.append(
-                    f"{table.name} line {reader.line_num} has {len(cells)} cells for {len(header)} columns: "
-                    "put cells with commas in quotes."
-                )
-            rows.append(Row(reader.line_num, dict(zip(header, filled, strict=False))))
-    except csv.Error as error:
-        raise InputError(f"{table.name} line {reader.line_num} is not CSV: {error}.") from error
-    if not rows:
-        raise InputError(f"{table.name} has no row below the names of the columns.")
-    return rows, problems
+    sheet = read_sheet(path, what, wanted or f"give a CSV file with the columns {','.join(needed)}")
+    header = sheet.header
+    missing = [name for name in needed if name not in header]
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    problems = []
+    if missing:
+        problems.append(
+            f"{path.name} line 1 lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; needed are {','.join(needed)}, "
+            f"there are {','.join(header) or 'none'}."
+        )
+    if twice:
+        problems.append(f"{path.name} line 1: column {', '.join(twice)} stands there twice.")
+    if problems:
+        raise InputError(problems)
+    if not sheet.rows:
+        raise InputError(f"{path.name} has no row below the names of the columns.")
+    problems = [
+        f"{path.name} line {row.line} has {row.count} cells for {len(header)} columns: put cells with commas in quotes."
+        for row in sheet.rows
+        if row.surplus
+    ]
+    return list(sheet.rows), problems
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:

@@ -1,12 +1,9 @@
-"""Numbers, matrices and tables as a person types them: options of the command line, CSV files."""
+"""Numbers and matrices as a person types them: options of the command line, cells of tables, text files."""
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
@@ -58,41 +55,6 @@ def frame_numbers(text: str | None, at: str) -> tuple[int, ...] | None:
     if not parts or not all(part.isdecimal() and int(part) >= 1 for part in parts):
         raise InputError(Message(f'"{text}" was typed; frame numbers from 1 separated by commas are needed', at=at))
     return tuple(int(part) - 1 for part in parts)
-
-
-class Lines(Protocol):
-    """What `csv.reader` makes: cells line by line, and the line of the file that the last ones ended on."""
-
-    line_num: int
-
-    def __iter__(self) -> Iterator[list[str]]: ...
-    def __next__(self) -> list[str]: ...
-
-
-def csv_lines(path: Path, what: str, wanted: str) -> Lines:
-    """Lines of a UTF-8 CSV file with comma or semicolon, the names of the columns first.
-
-    Parameters
-    ----------
-    path
-    what
-        How the message calls the file.
-    wanted
-        What is to be given if there is none, a clause.
-
-    Raises
-    ------
-    InputError
-        No such file, or not text.
-    """
-    if not path.is_file():
-        raise InputError(f"{what} {path} does not exist: {wanted}.")
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{what} {path.name} is not a UTF-8 text file: save it as CSV UTF-8.") from error
-    first = text.partition("\n")[0]
-    return csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
 
 
 def matrix_file(path: Path, at: str) -> np.ndarray:

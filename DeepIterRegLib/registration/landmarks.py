@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
-from DeepIterRegLib.common.user_input import csv_lines
-from DeepIterRegLib.geometry import CArm, lps_ras
+from DeepIterRegLib.common.tables import read_table
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.geometry.markup_files import read_markup_lists
 
 COLUMNS = ("x", "y", "z", "column", "row")
 FAR_MM = 5.0  # on the detector: beyond a click's error
@@ -135,29 +135,16 @@ def read_landmarks(
                 f"{path.name} has {len(labels)} points and {dsa_path.name} {len(others)}: the same are needed in the same order."
             )
         return PlacedLandmarks(labels, on_cta, on_dsa, loaded_spacing_mm)
-    reader = csv_lines(path, "The table of landmarks", "a CSV file is needed")
-    header = [name.strip().lower() for name in next(reader, [])]
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        raise InputError(
-            f"{path.name} lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}: landmarks need "
-            f"{', '.join(COLUMNS)} in the first line."
-        )
-    problems: list[str] = []
+    rows, problems = read_table(path, COLUMNS, "The table of landmarks", "a CSV file is needed")
     names: list[str] = []
     numbers: list[list[float]] = []
-    for line in reader:
-        cells = dict(zip(header, (cell.strip() for cell in line), strict=False))
-        if not any(cells.values()):
-            continue
-        values = [_number(cells.get(key, "")) for key in COLUMNS]
+    for row in rows:
+        values = [_number(row[key]) for key in COLUMNS]
         wrong = [key for key, value in zip(COLUMNS, values, strict=True) if value is None]
         if wrong:
-            problems.append(f"{path.name}, line {reader.line_num}: {', '.join(wrong)} must be a number.")
-        names.append(cells.get("name") or str(len(names) + 1))
+            problems.append(f"{path.name}, line {row.line}: {', '.join(wrong)} must be a number.")
+        names.append(row["name"] or str(len(names) + 1))
         numbers.append([value or 0.0 for value in values])
-    if not numbers and not problems:
-        problems.append(f"{path.name} holds no landmark below the names of its columns.")
     if problems:
         raise InputError(problems)
     table = np.array(numbers)
@@ -172,21 +159,15 @@ def read_point_list(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
     InputError
         Absent, something else, or without points.
     """
-    if not path.is_file():
-        raise InputError(f"The point list {path} does not exist: save the points in 3D Slicer as .mrk.json.")
-    try:
-        (values,) = json.loads(path.read_text(encoding="utf-8"))["markups"]
-        placed = [p for p in values["controlPoints"] if p.get("positionStatus", "defined") == "defined"]
-        points = np.array([p["position"] for p in placed], dtype=np.float64).reshape(-1, 3)
-        names = tuple(str(p.get("label") or n) for n, p in enumerate(placed, 1))
-        system = str(values.get("coordinateSystem", "LPS")).upper()
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{path.name} is not a point list of 3D Slicer (.mrk.json with one list).") from error
-    if system not in ("LPS", "RAS", "0", "1"):
-        raise InputError(f"{path.name} has the coordinate system {system}; LPS or RAS is needed.")
-    if len(points) == 0 or not np.isfinite(points).all():
-        raise InputError(f"{path.name} holds no points, or some that are not finite: place them again.")
-    return names, np.asarray(lps_ras(points)) if system in ("LPS", "0") else points
+    lists = read_markup_lists(path)
+    if len(lists) != 1:
+        raise InputError(
+            f"{path.name} is not a point list of 3D Slicer (.mrk.json with one list): it has {len(lists)}."
+        )
+    (found,) = lists
+    if not len(found.points_mm):
+        raise InputError(f"{path.name} holds no points: place them.")
+    return found.labels, found.points_mm
 
 
 def _number(text: str) -> float | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import numpy as np
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.geometry import lps_ras
+from DeepIterRegLib.geometry.markup_files import Markup, read_markup_lists
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
 from DeepIterRegLib.images.itk import affine_of
 from DeepIterRegLib.images.volume import Volume, is_mask
@@ -314,34 +314,26 @@ def read_markups(path: Path) -> list[Thing]:
     InputError
         Not a markups file, or without points.
     """
-    try:
-        listed = json.loads(path.read_text(encoding="utf-8"))["markups"]
-        things = [thing for n, values in enumerate(listed) if (thing := _markup(path, n, values)) is not None]
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"Item {path} is not a markups file of 3D Slicer (.mrk.json).") from error
+    lists = read_markup_lists(path)
+    things = [_thing_of(markup, n, path) for n, markup in enumerate(lists) if len(markup.points_mm)]
     if not things:
         raise InputError(f"Markups {path} hold no points.")
     return things
 
 
-def _markup(path: Path, n: int, values: dict[str, Any]) -> Thing | None:
-    defined = [p for p in values["controlPoints"] if p.get("positionStatus", "defined") == "defined"]
-    points = np.array([p["position"] for p in defined], dtype=np.float64).reshape(-1, 3)
-    if len(points) == 0:
-        return None
-    if str(values.get("coordinateSystem", "LPS")).upper() in ("LPS", "0"):
-        points = np.asarray(lps_ras(points))
-    kind = values.get("type", "Fiducial")
-    if kind in ("Curve", "ClosedCurve"):
-        paths = (smooth_curve(points, closed=kind == "ClosedCurve"),)
-    elif kind in ("Line", "Angle"):
-        paths = (points,)
+def _thing_of(markup: Markup, number: int, path: Path) -> Thing:
+    if markup.kind in ("Curve", "ClosedCurve"):
+        paths: tuple[np.ndarray, ...] = (smooth_curve(markup.points_mm, closed=markup.kind == "ClosedCurve"),)
+    elif markup.kind in ("Line", "Angle"):
+        paths = (markup.points_mm,)
     else:
-        paths = tuple(points[:, None])
-    chosen = values.get("display", {}).get("selectedColor")
-    colour = tuple(round(255 * float(part)) for part in chosen) if chosen else PALETTE[n % len(PALETTE)]
-    name = values.get("name") or (path.name.split(".")[0] if n == 0 else f"markup {n + 1}")
-    return Thing(name, Paths(paths), Style(colour=colour, opacity=1.0))  # type: ignore[arg-type]
+        paths = tuple(markup.points_mm[:, None])
+    colour = PALETTE[number % len(PALETTE)]
+    if markup.colour is not None:
+        red, green, blue = (round(255 * part) for part in markup.colour)
+        colour = (red, green, blue)
+    name = markup.name or (path.name.split(".")[0] if number == 0 else f"markup {number + 1}")
+    return Thing(name, Paths(paths), Style(colour=colour, opacity=1.0))
 
 
 def smooth_curve(points: np.ndarray, closed: bool = False, steps: int = 10) -> np.ndarray:

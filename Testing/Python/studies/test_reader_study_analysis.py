@@ -140,8 +140,8 @@ def test_every_wrong_row_is_told_with_its_line(tmp_path: Path) -> None:
     assert result.exit_code == EXIT_INPUT
     assert sorted(map(int, re.findall(r"line (\d+)", result.output))) == [2, 3, 5, 7, 7, 8]
     for bad, word in (
-        ("", "missing"),
-        ("reader,patient,left,right\nA,1,x,y\n", "rank is missing"),
+        ("", "lacks the columns reader, patient, left, right, rank"),
+        ("reader,patient,left,right\nA,1,x,y\n", "lacks the column rank"),
         ("reader,patient,left,right,rank\n", "no row"),
     ):
         with pytest.raises(InputError, match=word):
