@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import gc
 import json
 import os
 import re
@@ -10,6 +10,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import weakref
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import typer
+from case_tables import summary, write_table
 from repository import ROOT, pages, printed
 from typer.testing import CliRunner
 
@@ -44,23 +46,9 @@ def patient(patient_folder: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write_table(path: Path, *rows: dict[str, Any]) -> Path:
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, names)
-        writer.writeheader()
-        writer.writerows(rows)
-    return path
-
-
 def batch(*arguments: str | Path) -> tuple[int, str]:
     result = CliRunner().invoke(app, ["batch", *map(str, arguments)])
     return result.exit_code, result.output
-
-
-def summary(out: Path) -> list[dict[str, str]]:
-    with (out / SUMMARY).open(encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def test_workers_give_what_one_process_gives(patient: Path) -> None:
@@ -116,10 +104,12 @@ def test_cache_is_bounded_and_knows_changed_files_and_settings(tmp_path: Path, p
         shutil.copy2(patient_folder / "cta.nii.gz", path)
     first = cache.volume(paths[0])
     assert cache.volume(paths[0]) is first
-    assert cache.volume(paths[1]) is not first
+    second = weakref.ref(cache.volume(paths[1]))
+    assert second() is not first
     assert cache.volume(paths[0]) is first
     cache.volume(paths[2])  # the second, used longest ago, goes
-    assert len(cache._kept) == 2
+    gc.collect()
+    assert second() is None
     assert cache.volume(paths[0]) is first
     os.utime(paths[0], ns=(1, 1))
     assert cache.volume(paths[0]) is not first

@@ -12,7 +12,8 @@ import SimpleITK as sitk
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from test_dicom import TYPED, shared, written
+from repository import shared
+from xa_files import TYPED, written
 
 import DeepIterRegLib.images.dicom
 from DeepIterRegLib.common.errors import InputError

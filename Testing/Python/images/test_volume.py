@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import numpy as np
@@ -10,21 +9,13 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from repository import shared
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.images.cta_checks import check_cta, prepare_cta
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume, save_volume
 from DeepIterRegLib.images.volume import Volume
-
-SHARED = Path(os.environ.get("DEEPITERREG_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
-
-
-def shared(name: str) -> Path:
-    path = SHARED / name
-    if not path.exists():
-        pytest.skip(f"real data {name} is not here; set DEEPITERREG_SHARED_DATA")
-    return path
 
 
 def oblique(dtype: type = np.int16) -> Volume:

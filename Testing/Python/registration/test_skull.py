@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from repository import shared
 from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError, RegistrationError
@@ -29,7 +28,6 @@ from DeepIterRegLib.registration.skull.targets import make_skull_target, mask_fr
 from DeepIterRegLib.registration.vessels.least_squares import move
 from DeepIterRegLib.segmentation.dsa import DsaMasks
 
-SHARED = Path(os.environ.get("DEEPITERREG_SHARED_DATA", Path(__file__).parents[4] / "shared" / "data"))
 # The jaw opened, beam hardening, headrest and wires in the run only, another scanner's blur.
 PHANTOM = PhantomSettings(
     cta=CtaSettings(in_plane_spacing_mm=(1.0, 1.0), slice_spacing_mm=(1.0, 1.2)),
@@ -165,12 +163,9 @@ def test_what_has_no_skull_is_refused(patient: Patient, angiogram: Angiogram) ->
 
 def test_real_head_in_its_own_radiograph() -> None:
     """A real head CT ray cast, all tissue, scatter and noise: its bone alone finds the pose."""
-    path = SHARED / "head_ct" / "cranium.nrrd"
-    if not path.is_file():
-        pytest.skip("no shared data: head_ct/cranium.nrrd is absent")
+    head = load_volume(shared("head_ct/cranium.nrrd"))
     from DeepIterRegLib.phantom.xray import attenuation_per_mm, line_integrals
 
-    head = load_volume(path)
     carm = CArm.from_angles(90, 0, sid_mm=1150, sod_mm=750, rows=512, columns=512, pixel_spacing_mm=(0.7, 0.7))
     rng = np.random.default_rng(4)
     start = pose.radiological(head.centre_mm)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
+from repository import shared
 from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
@@ -22,8 +21,6 @@ from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
 from DeepIterRegLib.segmentation.cta.veins import segment_veins
 from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 from DeepIterRegLib.segmentation.dsa import DsaSegmentation, as_dsa_mask, segment_dsa
-
-SHARED_DATA = Path(os.environ.get("DEEPITERREG_SHARED_DATA", Path(__file__).resolve().parents[4] / "shared" / "data"))
 
 # -- CTA -----------------------------------------------------------------------------------------------
 
@@ -217,10 +214,7 @@ def test_vessel_is_followed_through_bone_and_not_through_marrow():
 
 def test_real_bone_gives_few_false_vessels():
     """Contrast painted into a real head CT: tubes in the brain are found, real bone and marrow hardly ever are."""
-    path = SHARED_DATA / "head_ct" / "cranium.nrrd"
-    if not path.exists():
-        pytest.skip(f"no real head CT at {path}")
-    ct = load_volume(path)
+    ct = load_volume(shared("head_ct/cranium.nrrd"))
     hu = ct.voxels.astype(np.float32)
     # millimetres about a point in the brain, whatever the file says of orientation
     k, j, i = np.meshgrid(np.arange(30, 90), np.arange(55, 175), np.arange(75, 182), indexing="ij")
