@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
+from functools import cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -149,13 +149,15 @@ def register_case(
     Cancelled
         `should_stop` said so.
     """
-    from DeepIterRegLib.registration.pipeline import register
-    from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
-
     views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
     steps, start = _Steps(on_progress, should_stop), _Start()
     runs: list[tuple[Angiogram, np.ndarray | None]] = []
     on_progress.expect(reading_steps(case))
+    with steps.step(Step.LOAD):
+        from DeepIterRegLib.registration.pipeline import register
+        from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
+
+        _load_compiler()
     with steps.step(Step.READ_POSES):
         start = _read_start(case)
         settings = _settings(case)
@@ -202,13 +204,21 @@ def register_case(
 
 def reading_steps(case: Case) -> dict[Enum, float]:
     """Seconds of the steps of `register_case` before its registration."""
-    steps = [Step.READ_POSES, Step.READ_DSA, Step.READ_CTA, Step.SEGMENT_DSA]
+    steps = [Step.LOAD, Step.READ_POSES, Step.READ_DSA, Step.READ_CTA, Step.SEGMENT_DSA]
     if case.cta_vessels is None:
         steps += [Step.SEGMENT_CTA]
     return expected(*steps, views=1 + len(case.further))
 
 
 # -- reading -------------------------------------------------------------------------------------------
+
+
+@cache
+def _load_compiler() -> None:
+    """What numba loads with the first function of a process, which else reading the DSA would wait for."""
+    import numba
+
+    numba.njit(lambda: None)()
 
 
 @dataclass(frozen=True)

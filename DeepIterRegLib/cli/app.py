@@ -142,6 +142,7 @@ def fail(code: int, *problems: str) -> None:
 STEP_WORDS: dict[Enum, str] = {
     Step.MAKE_PATIENT: "Make patient",
     Step.WRITE_PATIENT: "Write patient",
+    Step.LOAD: "Load",
     Step.READ_POSES: "Read poses",
     Step.READ_DSA: "Read DSA",
     Step.READ_CTA: "Read CTA",

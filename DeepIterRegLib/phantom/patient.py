@@ -105,7 +105,7 @@ def make_patient(
     occlusion = _pick(rng_case, settings.run.occlusions, settings.run.occlusion_weights)
     occlusion, occluded, enhancement = _occlude(vessels, injection, occlusion, rng_case)
 
-    tell(0.15)
+    tell(0.25)
     affine, shape = make_grid(head_to_cta, rng_cta, settings.cta)
     scanned = head_in_scan(head, seed, settings.skull)
     cta, arteries, veins = make_cta(vessels, scanned, head_to_cta, affine, shape, enhancement, rng_cta, settings.cta)
@@ -116,7 +116,7 @@ def make_patient(
     truth = pose.offset_about(pose.radiological(centre), centre, pose.euler_deg_to_rotation(offset_deg), offset_mm)
     carm = _choose_view(vessels, injection, truth, rng_view, settings)
 
-    tell(0.45)
+    tell(0.5)
     to_index = _to_head_index(head, head_to_cta)
     run = make_run(
         vessels,

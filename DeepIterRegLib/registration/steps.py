@@ -19,18 +19,19 @@ class Step(Enum):
     takes some of the steps, always in this order.
     """
 
-    MAKE_PATIENT = ("make_patient", 2.4, 2.6)
-    WRITE_PATIENT = ("write_patient", 1.3, 0.5)
-    READ_POSES = ("read_poses", 0.1, 0.0)
-    READ_DSA = ("read_dsa", 0.3, 1.0)
+    MAKE_PATIENT = ("make_patient", 3.5, 2.7)
+    WRITE_PATIENT = ("write_patient", 1.3, 0.4)
+    LOAD = ("load", 0.3, 0.0)
+    READ_POSES = ("read_poses", 0.02, 0.0)
+    READ_DSA = ("read_dsa", 0.2, 1.1)
     READ_CTA = ("read_cta", 0.6, 0.0)
     READ_VOLUME = ("read_volume", 0.6, 0.0)
     READ_ITEMS = ("read_items", 1.0, 0.0)
-    SEGMENT_CTA = ("segment_cta", 2.3, 0.0)
+    SEGMENT_CTA = ("segment_cta", 2.4, 0.0)
     SEGMENT_VEINS = ("segment_veins", 1.0, 0.0)
-    SEGMENT_DSA = ("segment_dsa", 0.0, 0.7)
+    SEGMENT_DSA = ("segment_dsa", 0.0, 0.8)
     CHECK_INPUTS = ("check_inputs", 0.1, 0.1)
-    SKULL = ("skull", 0.5, 1.5)
+    SKULL = ("skull", 0.5, 1.8)
     SKULL_FINER = ("skull_finer", 0.6, 4.2)
     NETWORK = ("network", 0.6, 0.2)
     SEARCH = ("search", 0.3, 3.1)
@@ -38,11 +39,11 @@ class Step(Enum):
     REFINE_NETWORK = ("refine_network_poses", 0.0, 1.2)
     REFINE_COARSE = ("refine_minip_coarse", 0.0, 0.15)
     REFINE = ("refine_minip", 0.0, 0.3)
-    REFINE_WITH_SKULL = ("refine_skull", 0.0, 0.4)
+    REFINE_WITH_SKULL = ("refine_skull", 0.0, 0.5)
     MASK_STAGE = ("mask_stage", 0.0, 0.7)  # an iteration
     MINIP_STAGE = ("minip_stage", 0.0, 0.7)  # an iteration
     CORRECT_VIEWS = ("correct_views", 0.0, 0.5)
-    CONFIDENCE = ("confidence", 0.2, 0.8)
+    CONFIDENCE = ("confidence", 0.4, 0.8)
     PROJECT = ("project", 1.0, 0.0)
     DRAW = ("draw", 1.0, 0.0)
     WRITE = ("write", 1.0, 0.0)
@@ -68,7 +69,10 @@ class Step(Enum):
 
 # What is set aside for a skull that is not clear (5 % of patients): a part of what that costs, so that the bar is not far off
 # either way. With init `auto` network and search then follow, so the part is smaller.
-_UNCLEAR_SHARE = {"auto": 0.2, "skull": 0.4}
+_UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.33}
+
+
+_OF_A_REGISTRATION = tuple(Step)[tuple(Step).index(Step.CHECK_INPUTS) : tuple(Step).index(Step.CONFIDENCE) + 1]
 
 
 def expected(*steps: Step, views: int = 1) -> dict[Enum, float]:
@@ -77,7 +81,7 @@ def expected(*steps: Step, views: int = 1) -> dict[Enum, float]:
 
 
 def registration_steps(settings: RegistrationSettings, views: int, *, skull_shown: bool = True) -> dict[Enum, float]:
-    """Seconds of the steps of `pipeline.register` after segmentation, as far as they can be known.
+    """Seconds of the steps of `pipeline.register` after segmentation, as far as they can be known; 0 for those left out.
 
     Parameters
     ----------
@@ -107,8 +111,9 @@ def registration_steps(settings: RegistrationSettings, views: int, *, skull_show
         Step.REFINE: not settings.levels,
         Step.REFINE_WITH_SKULL: not settings.skull_weight > 0,
     }
-    seconds = {**expected(*(step for step in steps if not left_out.get(step)), views=views), **seldom}
+    seconds: dict[Enum, float] = dict.fromkeys(_OF_A_REGISTRATION, 0.0)
+    seconds |= expected(*(step for step in steps if not left_out.get(step)), views=views) | seldom
     for stage in settings.stages:
         step = Step.of_stage(stage)
-        seconds[step] = seconds.get(step, 0.0) + step.seconds(views) * stage.optimisation.iterations
+        seconds[step] += step.seconds(views) * stage.optimisation.iterations
     return seconds

@@ -14,6 +14,7 @@ SCRIPTS = (
     "scaling",
     "end_to_end",
     "panel",
+    "progress",
     "paper_preset",
     "training",
     "real_vessels",

@@ -227,8 +227,7 @@ class Skull:
         poses, scores = exhaustive(points, target, start, centre, settings, should_stop)
         trace, runner_up = [float(scores[0])], 0.0
         for number, level in enumerate(settings.levels):
-            # The exhaustive pass takes about as long as all levels.
-            on_progress(0.5 + 0.5 * number / len(settings.levels))
+            on_progress((1 + number) / (1 + len(settings.levels)))  # the exhaustive pass takes about as long as a level
             target, equations, before = frame.target(level), self._equations(frame, level), poses
             poses, scores, _ = self._refine(equations, target.carm, before, level.iterations, should_stop)
             outside = ~in_box(poses, start, centre, settings)

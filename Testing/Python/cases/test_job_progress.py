@@ -15,7 +15,7 @@ from DeepIterRegLib.common.progress import Progress, ProgressEvent
 from DeepIterRegLib.images.dicom import GeometryOptions
 from DeepIterRegLib.registration.steps import Step
 
-READ = (Step.READ_POSES, Step.READ_DSA, Step.READ_CTA)
+READ = (Step.LOAD, Step.READ_POSES, Step.READ_DSA, Step.READ_CTA)
 SEGMENTED = (Step.SEGMENT_CTA, Step.SEGMENT_DSA, Step.CHECK_INPUTS)
 BY_SKULL = (Step.SKULL, Step.REFINE_SKULL, Step.REFINE, Step.REFINE_WITH_SKULL, Step.CONFIDENCE)
 
