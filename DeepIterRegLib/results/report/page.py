@@ -59,6 +59,11 @@ def page_environment(folder: Path) -> jinja2.Environment:
     )
 
 
+def page_style() -> Markup:
+    """The style sheet that all pages share."""
+    return Markup((_HERE / "style.css").read_text(encoding="utf-8"))
+
+
 def write_report(path: str | Path, registration: Registration, views: Sequence[ShownView]) -> None:
     """Write the page into an HTML file, with every view to choose from."""
     environment = page_environment(_HERE)
@@ -66,7 +71,7 @@ def write_report(path: str | Path, registration: Registration, views: Sequence[S
     data = {"views": [viewer_data(view, len(views)) for view in views], "tint": [int(c) for c in images.RED]}
     page = environment.get_template("page.html").render(
         **page_values(registration, views),
-        style=Markup((_HERE / "style.css").read_text(encoding="utf-8")),
+        style=page_style(),
         script=Markup((_HERE / "viewer.js").read_text(encoding="utf-8")),
         viewer=Markup(json.dumps(data).replace("<", "\\u003c")),
     )

@@ -23,6 +23,7 @@ from DeepIterRegLib.common.atomic_output import output_file
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.common.workers import run_items
+from DeepIterRegLib.results.report.page import page_environment, page_style
 from DeepIterRegLib.studies.experiments.objects import Item, Study
 
 if TYPE_CHECKING:
@@ -270,20 +271,17 @@ def _page(
     pictures: list[tuple[str, str]],
     problems: tuple[str, ...],
 ) -> str:
-    import jinja2
-    from markupsafe import Markup
-
-    here = Path(__file__).parent
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(here),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    style = (here.parent / "report" / "style.css").read_text(encoding="utf-8")
-    return environment.get_template("page.html").render(
-        experiment=experiment, summary=summary, about=about, pictures=pictures, problems=problems, style=Markup(style)
+    return (
+        page_environment(Path(__file__).parent)
+        .get_template("page.html")
+        .render(
+            experiment=experiment,
+            summary=summary,
+            about=about,
+            pictures=pictures,
+            problems=problems,
+            style=page_style(),
+        )
     )
 
 

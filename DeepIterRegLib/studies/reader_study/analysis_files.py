@@ -8,7 +8,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from DeepIterRegLib.common.tables import table_text
-from DeepIterRegLib.results.report.page import page_environment
+from DeepIterRegLib.results.report.page import page_environment, page_style
 from DeepIterRegLib.studies.reader_study.analysis import Analysis
 from DeepIterRegLib.studies.reader_study.plots import preference_svg, scores_svg
 from DeepIterRegLib.studies.reader_study.ranks import EQUAL, SCALE
@@ -44,7 +44,7 @@ def write_analysis(folder: Path, analysis: Analysis) -> None:
         analysis=analysis,
         equal=EQUAL,
         scale=SCALE,
-        style=Markup((_HERE.parent / "report" / "style.css").read_text(encoding="utf-8")),
+        style=page_style(),
         preference=Markup(preference_svg(analysis)),
         scores=Markup(scores_svg(analysis)),
     )

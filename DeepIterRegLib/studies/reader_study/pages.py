@@ -10,7 +10,7 @@ from typing import Any
 from markupsafe import Markup
 
 from DeepIterRegLib.results.report import images
-from DeepIterRegLib.results.report.page import page_environment
+from DeepIterRegLib.results.report.page import page_environment, page_style
 from DeepIterRegLib.studies.reader_study.ranks import SCALE
 
 _HERE = Path(__file__).parent
@@ -64,7 +64,7 @@ def write_reading_page(path: Path, study: str, reader: str, order: Sequence[str]
     page = environment.get_template("read.html").render(
         reader=reader,
         scale=SCALE,
-        style=Markup((_HERE.parent / "report" / "style.css").read_text(encoding="utf-8")),
+        style=page_style(),
         script=Markup((_HERE / "read.js").read_text(encoding="utf-8")),
         data=Markup(json.dumps(data).replace("<", "\\u003c")),
     )
