@@ -16,6 +16,7 @@ SCRIPTS = (
     "panel",
     "paper_preset",
     "training",
+    "docs",
     "real_vessels",
     "clean",
     "robustness",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -20,7 +19,6 @@ import slicer
 
 import DeepIterRegSlicer
 import scenes
-import standin
 from DeepIterRegLib.cases.files import RegisterJob, register_files
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.common.progress import say_nothing
@@ -30,9 +28,6 @@ from DeepIterRegSlicer.logic import WARMED_UP, DeepIterRegLogic, RegistrationOpt
 from DeepIterRegSlicer.nodes import frames, volumes
 from DeepIterRegSlicer.scene import results
 from DeepIterRegSlicer.worker import Failed, Finished, Worker
-
-README = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-(CONSOLE,) = (b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "from DeepIterReg import" in b)
 
 
 def loadCta(folder: Path) -> Any:
@@ -86,17 +81,6 @@ def nodesByName() -> list[str]:
 
 
 # -- the whole way ----------------------------------------------------------------------------------------------
-
-
-def test_three_lines_at_the_console(scene: Any, patient_folder: Path) -> None:
-    standin.install()
-    loadCta(patient_folder)
-    variables: dict[str, Any] = {"slicer": slicer}
-    assert "/data/run.dcm" in CONSOLE
-    exec(CONSOLE.replace("/data/run.dcm", str(patient_folder / "dsa.dcm")), variables)
-    nodes = variables["nodes"]
-    assert errorOf(results.registrationOf(nodes), patient_folder) < 5
-    assert all(getattr(nodes, field.name) is not None for field in fields(nodes))
 
 
 def test_panel_batch_and_command_line_find_the_same_pose(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -156,20 +155,6 @@ def test_a_3d_view_looks_from_the_source(scene: Any, outcome: ShownOutcome, mirr
     assert pixels == pytest.approx(carm.project(inCarm), abs=0.01)
     roadmap.lookFreely(cameraNode)
     assert cameraNode.GetCamera().GetUserTransform() is None
-
-
-def test_readme_s_console_runs_as_printed(scene: Any, outcome: ShownOutcome) -> None:
-    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text(encoding="utf-8")
-    (code,) = (b for b in re.findall(r"```python\n(.*?)```", readme, re.S) if "import mrml, results, roadmap" in b)
-    fill.show(outcome)
-    scenes.addBall(outcome.registration.centre_cta_mm).SetName("Penumbra")
-    scene.AddNewNodeByClass("vtkMRMLCameraNode")
-    names: dict[str, Any] = {"slicer": slicer}
-    exec(compile(code, "README.md", "exec"), names)
-    assert names["picture"].IsA("vtkMRMLVectorVolumeNode")
-    assert names["ray"].GetNumberOfControlPoints() == 2
-    assert names["vessel"].GetNumberOfControlPoints() == 1
-    assert names["camera"].GetCamera().GetUserTransform() is not None
 
 
 # -- files that Slicer writes ----------------------------------------------------------------------------------

@@ -181,22 +181,24 @@ def test_wrong_use(arguments: tuple[str, ...], said: str, patient: Path) -> None
     assert said in output
 
 
-def test_readme_example_is_a_table_and_options_that_exist(tmp_path: Path) -> None:
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (text,) = (block for block in re.findall(r"```csv\n(.*?)```", readme, re.S) if block.startswith("name,cta,dsa"))
+def test_page_s_example_is_a_table_and_options_that_exist(tmp_path: Path) -> None:
+    page = (ROOT / "Resources/Docs/many_patients.md").read_text(encoding="utf-8")
+    (text,) = (
+        block for block in re.findall(r"```csv cases\.csv\n(.*?)```", page, re.S) if block.startswith("name,cta,dsa")
+    )
     (tmp_path / "cases.csv").write_text(text)
     cases = read_cases(tmp_path / "cases.csv")
     assert [(case.name, case.problems) for case in cases] == [("patient1", ()), ("patient2", ())]
-    typed = re.findall(r"^deepiterreg batch (.*?)(?:#.*)?$", readme, re.M)
+    typed = re.findall(r"^deepiterreg batch (.*?)(?:#.*)?$", page, re.M)
     assert len(typed) == 3
     known = {name for parameter in typer.main.get_command(app).commands["batch"].params for name in parameter.opts}  # type: ignore[attr-defined]
     assert {word for line in typed for word in line.split() if word.startswith("-")} <= known
 
 
-def test_readme_cluster_starts_workers_of_one_thread() -> None:
+def test_page_s_cluster_starts_workers_of_one_thread() -> None:
     """The job that dask-jobqueue would hand to SLURM."""
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "SLURMCluster" in block)
+    page = (ROOT / "Resources/Docs/many_patients.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python[^\n]*\n(.*?)```", page, re.S) if "SLURMCluster" in block)
     (call,) = re.findall(r"cluster = (SLURMCluster\(.*?\n    \))", code, re.S)
     from dask_jobqueue import SLURMCluster
 

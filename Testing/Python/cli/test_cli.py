@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import re
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -200,13 +199,3 @@ def test_info(patient_folder: Path) -> None:
 
 def test_phantom_writes_only_what_overwrite_may_replace(patient_folder: Path) -> None:
     assert {p.name for p in patient_folder.iterdir()} <= set(PHANTOM_FILES)
-
-
-def test_readme_code_runs_as_printed(patient_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
-    (code,) = (block for block in re.findall(r"```python\n(.*?)```", readme, re.S) if "from DeepIterRegLib" in block)
-    for name in ("cta.nii.gz", "dsa.dcm"):
-        (tmp_path / name).symlink_to(patient_folder / name)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code, "README.md", "exec"), {})
-    assert sorted(p.name for p in (tmp_path / "result").iterdir()) == sorted(REGISTRATION_FILES)
