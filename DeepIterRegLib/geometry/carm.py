@@ -19,7 +19,7 @@ Vector = tuple[float, float, float]
 
 @dataclass(frozen=True)
 class CArm:
-    """One calibrated view (method.md, section 1). World: C-arm RAS mm, origin at the isocentre.
+    """One calibrated view (Resources/Docs/method.md, section 1). World: C-arm RAS mm, origin at the isocentre.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """Rigid poses and their charts.
 
 A pose is a homogeneous matrix (..., 4, 4) named by its frames: ``cta_to_carm`` maps RAS mm of the
-CTA to RAS mm of the C-arm frame, ``x_carm = M x_cta`` (method.md, section 1). Everything here is
+CTA to RAS mm of the C-arm frame, ``x_carm = M x_cta`` (Resources/Docs/method.md, section 1). Everything here is
 batched over leading axes and takes numpy or torch; the kind that comes in goes out.
 
 Angles are radians here; names that end in ``_deg`` are degrees.
@@ -43,7 +43,7 @@ def transform(pose: Array, points_mm: Array) -> Array:
 
 
 def radiological(centre_cta_mm: Array) -> Array:
-    """Radiological pose (..., 4, 4): the CTA's centre (..., 3) is put at the isocentre (method.md, 1)."""
+    """Radiological pose (..., 4, 4): the CTA's centre (..., 3) is put at the isocentre (Resources/Docs/method.md, section 1)."""
     return translation(-centre_cta_mm)
 
 

@@ -16,7 +16,7 @@ def write_tfm(path: str | Path, cta_to_carm: np.ndarray) -> None:
     """Write a pose (4, 4), RAS mm, so that Slicer shows the same matrix on load.
 
     ITK files hold the map of resampling, from fixed to moving, in LPS; Slicer therefore inverts on
-    reading (method.md, 1: the node moves the CTA into the C-arm frame).
+    reading (Resources/Docs/method.md, section 1: the node moves the CTA into the C-arm frame).
     """
     matrix_lps = lps_ras(pose.inverse(np.asarray(cta_to_carm, dtype=np.float64)))
     transform = sitk.AffineTransform(3)

@@ -85,5 +85,5 @@ class Angiogram:
             raise InputError(f"There are {self.frames.shape[0]} frames but {len(self.frame_times_s)} frame times.")
 
     def minip(self, first: int = 0, last: int | None = None) -> np.ndarray:
-        """Minimum intensity projection (row, column) over frames first..last, both included (method.md, 3)."""
+        """Minimum intensity projection (row, column) over frames first..last, both included (Resources/Docs/method.md, section 3)."""
         return self.frames[first : None if last is None else last + 1].min(axis=0)

@@ -85,7 +85,7 @@ class RefineSettings:
             raise InputError(problems)
 
 
-# Published settings. A 4.3.4 and method.md 5; neither paper stops early.
+# Published settings: A 4.3.4 (Resources/Docs/method.md, section 10); neither paper stops early.
 PAPER_A_STAGE_1 = RefineSettings(
     optimiser="adam", rotation_rate_rad=1e-2, translation_rate_mm=1.0, iterations=2000, patience=None
 )

@@ -102,7 +102,7 @@ class DsaMasks:
 
 
 def segment_dsa(angiogram: Angiogram, settings: DsaSegmentation = DsaSegmentation()) -> DsaMasks:
-    """MinIP, vessels, arteries and veins of a run (method.md, 3).
+    """MinIP, vessels, arteries and veins of a run (Resources/Docs/method.md, section 3).
 
     A vessel is a dark ridge of the MinIP that comes and goes. Residue of moved bone is dark beside white, or stays: it is held down.
 

@@ -17,6 +17,7 @@ SCRIPTS = (
     "progress",
     "paper_preset",
     "training",
+    "docs",
     "real_vessels",
     "clean",
     "robustness",

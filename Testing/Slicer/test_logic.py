@@ -15,11 +15,10 @@ from typing import Any
 import numpy as np
 import pytest
 import slicer
-from repository import ROOT, printed
+from repository import ROOT
 
 import DeepIterRegSlicer
 import scenes
-import standin
 from DeepIterRegLib.cases.files import RegisterJob, register_files
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.common.progress import Progress, ProgressEvent, ShouldStop
@@ -30,8 +29,6 @@ from DeepIterRegSlicer.logic import WARMED_UP, DeepIterRegLogic, RegistrationOpt
 from DeepIterRegSlicer.nodes import frames, volumes
 from DeepIterRegSlicer.scene import results
 from DeepIterRegSlicer.worker import Failed, Finished, Worker
-
-CONSOLE = printed("from DeepIterReg import")
 
 
 def loadCta(folder: Path) -> Any:
@@ -85,17 +82,6 @@ def nodesByName() -> list[str]:
 
 
 # -- the whole way ----------------------------------------------------------------------------------------------
-
-
-def test_three_lines_at_the_console(scene: Any, patient_folder: Path) -> None:
-    standin.install()
-    loadCta(patient_folder)
-    variables: dict[str, Any] = {"slicer": slicer}
-    assert "/data/run.dcm" in CONSOLE
-    exec(CONSOLE.replace("/data/run.dcm", str(patient_folder / "dsa.dcm")), variables)
-    nodes = variables["nodes"]
-    assert errorOf(results.registrationOf(nodes), patient_folder) < 5
-    assert all(getattr(nodes, field.name) is not None for field in fields(nodes))
 
 
 def test_panel_batch_and_command_line_find_the_same_pose(

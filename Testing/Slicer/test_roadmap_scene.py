@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import slicer
 import vtk
-from repository import printed
 from vtk.util import numpy_support
 
 import scenes
@@ -156,19 +155,6 @@ def test_a_3d_view_looks_from_the_source(scene: Any, outcome: ShownOutcome, mirr
     assert pixels == pytest.approx(carm.project(inCarm), abs=0.01)
     roadmap.lookFreely(cameraNode)
     assert cameraNode.GetCamera().GetUserTransform() is None
-
-
-def test_the_console_s_lines_run_as_printed(scene: Any, outcome: ShownOutcome) -> None:
-    code = printed("import results, roadmap")
-    fill.show(outcome)
-    scenes.addBall(outcome.registration.centre_cta_mm).SetName("Penumbra")
-    scene.AddNewNodeByClass("vtkMRMLCameraNode")
-    names: dict[str, Any] = {"slicer": slicer}
-    exec(compile(code, "pages", "exec"), names)
-    assert names["picture"].IsA("vtkMRMLVectorVolumeNode")
-    assert names["ray"].GetNumberOfControlPoints() == 2
-    assert names["vessel"].GetNumberOfControlPoints() == 1
-    assert names["camera"].GetCamera().GetUserTransform() is not None
 
 
 # -- files that Slicer writes ----------------------------------------------------------------------------------

@@ -77,7 +77,7 @@ class _Levels:
 def segment_vessels(
     cta: Volume, settings: CtaSegmentation = CtaSegmentation(), on_progress: Callable[[float], None] | None = None
 ) -> Volume:
-    """Contrast-filled arteries and veins of the head (method.md, 3).
+    """Contrast-filled arteries and veins of the head (Resources/Docs/method.md, section 3).
 
     Inside the brain's cavity and away from bone everything bright is a vessel; beside bone a bright voxel must also look
     like a tube (second eigenvalue of the Hessian, bone painted over first), so that shells of bone stay out. In the neck a

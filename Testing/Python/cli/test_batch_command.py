@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 import typer
 from case_tables import summary, write_table
-from repository import ROOT, pages, printed
+from repository import ROOT
 from typer.testing import CliRunner
 
 from DeepIterRegLib.cases import cta_cache
@@ -171,20 +171,24 @@ def test_wrong_use(arguments: tuple[str, ...], said: str, patient: Path) -> None
     assert said in output
 
 
-def test_readme_example_is_a_table_and_options_that_exist(tmp_path: Path) -> None:
-    text = printed("name,cta,dsa", "csv")
+def test_page_s_example_is_a_table_and_options_that_exist(tmp_path: Path) -> None:
+    page = (ROOT / "Resources/Docs/many_patients.md").read_text(encoding="utf-8")
+    (text,) = (
+        block for block in re.findall(r"```csv cases\.csv\n(.*?)```", page, re.S) if block.startswith("name,cta,dsa")
+    )
     (tmp_path / "cases.csv").write_text(text)
     cases = read_cases(tmp_path / "cases.csv")
     assert [(case.name, case.problems) for case in cases] == [("patient1", ()), ("patient2", ())]
-    typed = re.findall(r"^deepiterreg batch (.*?)(?:#.*)?$", pages(), re.M)
+    typed = re.findall(r"^deepiterreg batch (.*?)(?:#.*)?$", page, re.M)
     assert len(typed) == 3
     known = {name for parameter in typer.main.get_command(app).commands["batch"].params for name in parameter.opts}  # type: ignore[attr-defined]
     assert {word for line in typed for word in line.split() if word.startswith("-")} <= known
 
 
-def test_readme_cluster_starts_workers_of_one_thread() -> None:
+def test_page_s_cluster_starts_workers_of_one_thread() -> None:
     """The job that dask-jobqueue would hand to SLURM."""
-    code = printed("SLURMCluster")
+    page = (ROOT / "Resources/Docs/many_patients.md").read_text(encoding="utf-8")
+    (code,) = (block for block in re.findall(r"```python[^\n]*\n(.*?)```", page, re.S) if "SLURMCluster" in block)
     (call,) = re.findall(r"cluster = (SLURMCluster\(.*?\n    \))", code, re.S)
     from dask_jobqueue import SLURMCluster
 

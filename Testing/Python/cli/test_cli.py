@@ -16,7 +16,6 @@ import SimpleITK as sitk
 import torch
 from PIL import Image
 from programs import run
-from repository import printed
 
 from DeepIterRegLib import __version__
 from DeepIterRegLib.cases.demo import PHANTOM_FILES
@@ -200,12 +199,3 @@ def test_info(patient_folder: Path) -> None:
 
 def test_phantom_writes_only_what_overwrite_may_replace(patient_folder: Path) -> None:
     assert {p.name for p in patient_folder.iterdir()} <= set(PHANTOM_FILES)
-
-
-def test_readme_code_runs_as_printed(patient_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code = printed("from DeepIterRegLib.registration.pipeline import register")
-    for name in ("cta.nii.gz", "dsa.dcm"):
-        (tmp_path / name).symlink_to(patient_folder / name)
-    monkeypatch.chdir(tmp_path)
-    exec(compile(code, "pages", "exec"), {})
-    assert sorted(p.name for p in (tmp_path / "result").iterdir()) == sorted(REGISTRATION_FILES)

@@ -241,7 +241,7 @@ def test_manual_tool_follows_the_listing_of_paper_a():
 
 
 def test_real_ge_header():
-    r"""Angles -28.5 / 21.9 of a real run, PatientOrientation LA\FAR (method.md, 1)."""
+    r"""Angles -28.5 / 21.9 of a real run, PatientOrientation LA\FAR (Resources/Docs/method.md, section 1)."""
     carm = view()
     np.testing.assert_allclose(carm.column_axis, (-0.88, 0.48, 0.0), atol=0.005)
     np.testing.assert_allclose(carm.row_axis, (0.18, 0.33, -0.93), atol=0.005)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import subprocess
 from dataclasses import dataclass, replace
@@ -386,30 +385,3 @@ def test_another_cta_is_refused_and_a_name_keeps_its_letters(case: Case, tmp_pat
         if CHECKER is not None:
             done = subprocess.run([CHECKER, "-new", str(tmp_path / "d" / name)], capture_output=True, check=False)
             assert b"Error" not in done.stdout + done.stderr
-
-
-def test_readme_s_commands_run_as_printed(
-    case: Case, patient_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(case.result, tmp_path / "demo")
-    (tmp_path / "demo" / "patient").mkdir()
-    for file in ("arteries.nii.gz", "veins.nii.gz"):
-        (tmp_path / "demo" / "patient" / file).symlink_to(patient_folder / file)
-    (tmp_path / "demo" / "patient" / "dsa.dcm").symlink_to(case.dsa)
-    readme = (Path(__file__).resolve().parents[3] / "README.md").read_text(encoding="utf-8")
-    part = readme[readme.index("### Roadmap") : readme.index("### Many patients")]
-    commands = [
-        line.split()[1:]
-        for block in re.findall(r"```\n(.*?)```", part, re.S)
-        for line in block.splitlines()
-        if line.startswith("deepiterreg")
-    ]
-    assert {c[0] for c in commands} == {"project", "pick", "export"}
-    assert {c[3] for c in commands if c[0] == "export"} == {"dicom", *SUFFIXES}
-    monkeypatch.chdir(tmp_path)
-    for command in commands:
-        typed = ["120,120" if word == "450,700" else word for word in command]  # this run has 256 px
-        result = CliRunner().invoke(app, typed)
-        assert result.exit_code == 0, (command, result.output)
-        if "--out" in command:
-            assert (tmp_path / command[command.index("--out") + 1]).exists()

@@ -70,6 +70,31 @@ class ModuleManager:
         return vars(slicer.modules).get(name.lower())
 
 
+class CoreIOManager:
+    """`qSlicerCoreIOManager`, behind `slicer.util.loadVolume` and `saveScene`: volumes in, bundles of the scene out."""
+
+    def loadNodes(self, fileType: str, properties: dict[str, Any], loaded: Any, messages: Any) -> bool:
+        if fileType != "VolumeFile" or set(properties) - {"fileName", "name"}:
+            raise NotImplementedError(f"loadNodes({fileType!r}, {properties}) is more than the stand-in knows")
+        path = properties["fileName"]
+        name = properties.get("name", os.path.basename(path).partition(".")[0])
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
+        storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+        storage.SetFileName(path)
+        if not (os.path.isfile(path) and storage.ReadData(node)):
+            slicer.mrmlScene.RemoveNode(node)
+            return False
+        node.SetAndObserveStorageNodeID(storage.GetID())
+        loaded.AddItem(node)
+        return True
+
+    def saveNodes(self, fileType: str, properties: dict[str, Any], messages: Any) -> bool:
+        path = properties["fileName"]
+        if fileType != "SceneFile" or not path.endswith(".mrb"):
+            raise NotImplementedError(f"saveNodes({fileType!r}, {properties}) is more than the stand-in knows")
+        return bool(slicer.mrmlScene.WriteToMRB(path))
+
+
 class Application:
     """`slicer.app` of `Slicer --no-main-window`: no layout manager until `openViews`. Properties and methods as in Slicer."""
 
@@ -104,6 +129,9 @@ class Application:
 
     def applicationLogic(self) -> Any:
         return self.__dict__["_logic"]
+
+    def coreIOManager(self) -> CoreIOManager:
+        return CoreIOManager()
 
     def topLevelWidgets(self) -> tuple[Any, ...]:
         if "qt" not in sys.modules:
