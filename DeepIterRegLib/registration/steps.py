@@ -69,10 +69,9 @@ class Step(Enum):
 
 # What is set aside for a skull that is not clear (5 % of patients): a part of what that costs, so that the bar is not far off
 # either way. With init `auto` network and search then follow, so the part is smaller.
-_UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.33}
-
-
-_OF_A_REGISTRATION = tuple(Step)[tuple(Step).index(Step.CHECK_INPUTS) : tuple(Step).index(Step.CONFIDENCE) + 1]
+_UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.27}
+_ORDER = tuple(Step)
+_AFTER_SEGMENTATION = _ORDER[_ORDER.index(Step.CHECK_INPUTS) : _ORDER.index(Step.CONFIDENCE) + 1]
 
 
 def expected(*steps: Step, views: int = 1) -> dict[Enum, float]:
@@ -111,7 +110,7 @@ def registration_steps(settings: RegistrationSettings, views: int, *, skull_show
         Step.REFINE: not settings.levels,
         Step.REFINE_WITH_SKULL: not settings.skull_weight > 0,
     }
-    seconds: dict[Enum, float] = dict.fromkeys(_OF_A_REGISTRATION, 0.0)
+    seconds: dict[Enum, float] = dict.fromkeys(_AFTER_SEGMENTATION, 0.0)
     seconds |= expected(*(step for step in steps if not left_out.get(step)), views=views) | seldom
     for stage in settings.stages:
         step = Step.of_stage(stage)

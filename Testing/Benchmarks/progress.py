@@ -79,7 +79,7 @@ def timed(folder: str, start: str, views: int) -> dict[str, float]:
     return {
         "seconds": seconds,
         "end": float(bar[-1]),
-        "back": float(-np.diff(bar).min()),
+        "back": max(0.0, float(-np.diff(bar).min())),
         **judged(times / seconds, bar),
     }
 

@@ -36,6 +36,7 @@ import experiments
 import outcomes
 import panel
 import paper_preset
+import progress
 import real_vessels
 import renderer
 import robustness
@@ -240,6 +241,24 @@ def test_end_to_end_and_paper_preset_run(patient_folder: Path, tmp_path: Path, m
     paper_preset.main(["--small", "--limit", "1", "--results", str(tmp_path)])
     text = (tmp_path / "paper_preset.md").read_text()
     assert text.count("extrapolated") >= 6
+
+
+def test_how_a_bar_is_judged() -> None:
+    """One that stands for half of the time and then jumps to the end; one that keeps time in tenths."""
+    half = progress.judged(np.array([0.0, 0.5]), np.array([0.0, 1.0]))
+    assert half == pytest.approx({"off": 0.5, "still": 0.5})
+    tenths = np.arange(1, 11) / 10
+    assert progress.judged(tenths, tenths) == pytest.approx({"off": 0.1, "still": 0.1})
+    assert progress.judged(tenths, tenths / 2)["off"] == pytest.approx(0.55)  # never full
+
+
+def test_progress_runs(patient_folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(progress, "patient", lambda kind, fresh: (patient_folder, "1 x 1 x 1"))
+    progress.main(["--small", "--limit", "1", "--results", str(tmp_path)])
+    text = (tmp_path / "progress.md").read_text()
+    assert "longest standstill" in text
+    assert re.search(r"bar goes back +\| 0\.000 +\| 0 +\| reached", text)
+    assert re.search(r"bar at the end +\| 1\.000 +\| 1 +\| reached", text)
 
 
 @linux
