@@ -5,27 +5,33 @@ Nothing here knows DICOM; frames are (t, row, column).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numpy as np
-from scipy import fft, ndimage
+from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import SubtractionMode
-from DeepIterRegLib.images.resampling import displacements, resample, terms
+from DeepIterRegLib.images.motion import Motion, eroded, undo_motion
+from DeepIterRegLib.images.resampling import binned
 
-# Estimation works on images no larger than this: motion is smooth, and noise averages out.
-_ESTIMATION_SIZE_PX = 512
-_PATCH_PX, _PATCH_STRIDE_PX = 64, 48
-_LARGEST_LOCAL_SHIFT_PX = 8  # on the estimation grid, after the whole image has been shifted
-_STILL_PX = 0.03  # less motion than this is not worth resampling the frame
-_WORTHWHILE = 0.97  # interpolation alone smooths noise away; motion must leave clearly less
 _FLAT = 0.15  # background spread over range of values: subtracted runs lie well below, heads above
+# Frames, and px along a side, that tell the background and the range of values.
+_FRAMES_ASKED, _SIDE_ASKED, _SIDE_OF_RANGE = 9, 64, 256
+_TAILS = (0.02, 99.98)  # per cent: the range of values without dead pixels
+_SPREAD = (10, 90)  # per cent
+_BORDER_PX = 3  # of the visible image, whose edges are no vessels
+_CLEARER = 1.25  # times: how much farther one tail must reach to tell the polarity
+_MAX_MASKS = 4  # frames: more average no noise that is seen
+_MAD = 1.4826  # standard deviation over median of the sizes of normal deviates
+_NOISE_SIGMAS = 3  # from which a change counts
+_LIGHTER = 0.5  # of the darkening: a run that brightens so much began with contrast
+_ARRIVED = 0.05  # of the largest darkening
+_BRIGHT_PERCENT, _BRIGHT_FRAMES = 90, 24  # of each pixel over the run: nearly free of contrast, and not noise alone
+_SLOW = 40  # times along a side: sigma of the background of a single frame
+_BRIGHTEST_PERCENT = 99.9  # of the mask: the free beam, but for dead pixels
 
 
 @dataclass(frozen=True)
@@ -45,22 +51,6 @@ class SubtractionSettings:
     mask_frames: tuple[int, ...] | None = None
     remask: bool = True
     mode: SubtractionMode = "auto"
-
-
-class Motion(NamedTuple):
-    """Motion of the patient against the mask, frame by frame, px.
-
-    Attributes
-    ----------
-    undone : (t,)
-        Largest displacement undone in the visible image.
-    left : (t,)
-        Median over patches with clear edges of how far they still are from where the mask has them: what turning in space
-        and swallowing leave, and the estimate's own error (about 0.05 px without motion).
-    """
-
-    undone: np.ndarray
-    left: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -91,21 +81,24 @@ class Subtracted:
 
 
 def background_spread(values: np.ndarray, valid: np.ndarray) -> float:
-    """Spread of the background over the range of values, 0 to 1: small if the head's shadow is gone."""
-    some = values[_some(len(values), 9)]
-    factor = max(1, max(valid.shape) // 64)
-    inside = _binned(valid.astype(np.float32), factor) > 0.99
+    """Spread of the background over the range of values, 0 to 1: small if the head's shadow is gone.
+
+    `values` (t, row, column), `valid` (row, column) bool.
+    """
+    some = values[_some(len(values), _FRAMES_ASKED)]
+    factor = max(1, max(valid.shape) // _SIDE_ASKED)
+    inside = binned(valid.astype(np.float32), factor) > 0.99
     if not inside.any():
         return 1.0
-    background = np.median([_binned(frame, factor) for frame in some], axis=0)[inside]
-    step = max(1, max(valid.shape) // 256)
-    low, high = np.percentile(some[:, ::step, ::step][:, valid[::step, ::step]], [0.02, 99.98])
-    q10, q90 = np.percentile(background, [10, 90])
+    background = np.median([binned(frame, factor) for frame in some], axis=0)[inside]
+    step = max(1, max(valid.shape) // _SIDE_OF_RANGE)
+    low, high = np.percentile(some[:, ::step, ::step][:, valid[::step, ::step]], _TAILS)
+    q10, q90 = np.percentile(background, _SPREAD)
     return float((q90 - q10) / max(high - low, 1e-9))
 
 
 def looks_subtracted(values: np.ndarray, valid: np.ndarray) -> bool:
-    """Whether the background is flat, as only subtraction makes it."""
+    """Whether the background of values (t, row, column) is flat where `valid` (row, column), as only subtraction makes it."""
     return background_spread(values, valid) < _FLAT
 
 
@@ -116,8 +109,9 @@ def contrast_sign(differences: np.ndarray, valid: np.ndarray) -> int:
     ----------
     differences : (t, row, column)
         Background about 0.
+    valid : (row, column) bool
     """
-    inside = _eroded(valid, 3)
+    inside = eroded(valid, _BORDER_PX)
     if not inside.any():
         return 0
     smooth = [ndimage.gaussian_filter(frame, 1.0, truncate=3) for frame in differences]
@@ -125,32 +119,34 @@ def contrast_sign(differences: np.ndarray, valid: np.ndarray) -> int:
     # Vessels are the far tail; noise and motion make both tails alike.
     dark = float(np.median(low) - np.percentile(low, 1))
     light = float(np.percentile(high, 99) - np.median(high))
-    if dark > 1.25 * light:
+    if dark > _CLEARER * light:
         return -1
-    return 1 if light > 1.25 * dark else 0
+    return 1 if light > _CLEARER * dark else 0
 
 
-def choose_mask_frames(frames: np.ndarray, valid: np.ndarray, most: int = 4) -> tuple[int, ...] | None:
+def choose_mask_frames(frames: np.ndarray, valid: np.ndarray, most: int = _MAX_MASKS) -> tuple[int, ...] | None:
     """Frames before contrast arrives, at most `most`, the latest ones; None if contrast is there from the start.
 
     Parameters
     ----------
     frames : (t, row, column)
         Log intensity, or grey values; contrast darker.
+    valid : (row, column) bool
     """
     if len(frames) < 2:
         return None
+    # On blurred pixels far apart: contrast is wide and slow, and noise is not.
     small = ndimage.uniform_filter(frames[:, ::2, ::2], (0, 4, 4))[:, ::4, ::4]
     inside = valid[::2, ::2][::4, ::4]
     series = small[:, inside].astype(np.float64)
     series -= np.median(series, axis=1, keepdims=True)  # exposure varies from frame to frame
     change = series - series[0]
-    noise = 1.4826 * np.median(np.abs(np.diff(series, axis=0))) + 1e-9
-    darker = np.mean(np.clip(-change - 3 * noise, 0, None), axis=1)
-    lighter = np.mean(np.clip(change - 3 * noise, 0, None), axis=1)
-    if lighter.max() > 0.5 * darker.max():
+    noise = _MAD * np.median(np.abs(np.diff(series, axis=0))) + 1e-9
+    darker = np.mean(np.clip(-change - _NOISE_SIGMAS * noise, 0, None), axis=1)
+    lighter = np.mean(np.clip(change - _NOISE_SIGMAS * noise, 0, None), axis=1)
+    if lighter.max() > _LIGHTER * darker.max():
         return None
-    arrival = int(np.argmax(darker > 0.05 * darker.max()))
+    arrival = int(np.argmax(darker > _ARRIVED * darker.max()))
     before = max(arrival, 1)
     return tuple(range(max(0, before - most), before))
 
@@ -159,7 +155,7 @@ def choose_mask_frames(frames: np.ndarray, valid: np.ndarray, most: int = 4) -> 
 
 
 def to_log(values: np.ndarray, floor: float) -> np.ndarray:
-    """Natural logarithm of intensities; values under `floor` count as `floor`."""
+    """Natural logarithm, float32, of intensities (...); values under `floor` count as `floor`."""
     return np.log(np.maximum(values, np.float32(floor)), dtype=np.float32)
 
 
@@ -217,7 +213,7 @@ def subtract(
             undo_motion(masks, masks[-1].copy(), valid)
         mask = masks.mean(axis=0)
     else:
-        mask = np.percentile(frames[_some(count, 24)], 90, axis=0).astype(np.float32)
+        mask = np.percentile(frames[_some(count, _BRIGHT_FRAMES)], _BRIGHT_PERCENT, axis=0).astype(np.float32)
         chosen = ()
     unsubtracted = _shadow(mask, valid)
     motion = None
@@ -263,7 +259,7 @@ def _single(frames: np.ndarray, valid: np.ndarray) -> Subtracted:
     """One unsubtracted frame: only its slow background can go."""
     frame = frames[0]
     unsubtracted = _shadow(frame, valid)
-    sigma = max(frame.shape) / 40
+    sigma = max(frame.shape) / _SLOW
     weight = ndimage.gaussian_filter(valid.astype(np.float32), sigma)
     background = ndimage.gaussian_filter(np.where(valid, frame, 0).astype(np.float32), sigma) / np.maximum(weight, 1e-3)
     frames[0] = np.where(valid, frame - background, 0)
@@ -276,188 +272,10 @@ def _single(frames: np.ndarray, valid: np.ndarray) -> Subtracted:
 
 def _shadow(mask: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """Attenuation, bone bright, from 0 where the beam was strongest."""
-    brightest = np.percentile(mask[valid], 99.9) if valid.any() else 0.0
+    brightest = np.percentile(mask[valid], _BRIGHTEST_PERCENT) if valid.any() else 0.0
     return np.where(valid, np.maximum(brightest - mask, 0), 0).astype(np.float32)
 
 
 def _some(count: int, most: int) -> np.ndarray:
     """At most `most` indices spread over `count`."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int))
-
-
-# -- motion ------------------------------------------------------------------------------------------
-#
-# A motion is a smooth displacement: coefficients (2, 6), px of rows and of columns, over the terms of
-# `resampling.terms`. Patients turn in space, so bones at different depths shift differently: a plane image motion
-# cannot undo all of it, a second-order one comes near where the eye looks.
-
-
-def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> Motion:
-    """Bring every frame onto the mask, in place; so vessels of all frames and the mask's head agree.
-
-    A translation of the whole image by correlation, then affine and second-order motions fitted robustly to the
-    shifts of patches; of these the one is taken that leaves least of the bone behind, if it is clearly less.
-
-    Parameters
-    ----------
-    frames : (t, row, column) float32
-        Overwritten.
-    mask : (row, column)
-    valid : (row, column) bool
-    """
-    factor = max(1, -(-max(mask.shape) // _ESTIMATION_SIZE_PX))
-    seen = _binned(valid.astype(np.float32), factor) > 0.99
-    weight = ndimage.gaussian_filter(_eroded(seen, 8).astype(np.float32), 3)
-    reference = _texture(_binned(mask, factor), weight)
-
-    def field_of(frame: np.ndarray) -> tuple[np.ndarray, float]:
-        field, left = _estimate(reference, _texture(_binned(frame, factor), weight))
-        return factor * field, factor * left
-
-    # A shutter's black must not leak into the picture: interpolation reaches two pixels.
-    usable = valid if valid.all() else ndimage.distance_transform_cdt(valid, metric="chessboard") > 2
-    places = np.argwhere(valid[::16, ::16]) * 16
-
-    def undone(index: int) -> tuple[float, float]:
-        field, left = field_of(frames[index])
-        moved = float(np.abs(displacements(field, places, valid.shape)).max(initial=0))
-        if moved <= _STILL_PX:
-            return 0.0, left
-        resample(frames[index].copy(), field, usable, mask, frames[index])
-        return moved, left
-
-    with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-        motion, left = zip(*pool.map(undone, range(len(frames))), strict=True)
-    return Motion(np.array(motion), np.array(left))
-
-
-def _binned(image: np.ndarray, factor: int) -> np.ndarray:
-    """Means of blocks of `factor` x `factor` pixels."""
-    rows, columns = (n // factor * factor for n in image.shape)
-    parts = [image[i:rows:factor, j:columns:factor] for i in range(factor) for j in range(factor)]
-    total = parts[0].astype(np.float32)
-    for part in parts[1:]:
-        total += part
-    total /= factor * factor
-    return total
-
-
-def _eroded(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """`mask` without what lies within `pixels` of its outside or of the image's edge."""
-    return np.asarray(ndimage.distance_transform_cdt(np.pad(mask, 1), metric="chessboard")[1:-1, 1:-1] > pixels)
-
-
-def _texture(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Edges of bone, the strongest flattened so that none decides alone, times `weight` (0 outside the visible part)."""
-    band = ndimage.gaussian_filter(image, 1.0, truncate=3) - ndimage.gaussian_filter(image, 6.0, truncate=2.5)
-    inside = np.abs(band[::2, ::2][weight[::2, ::2] > 0.5])
-    scale = float(np.percentile(inside, 90)) if inside.size else 1.0
-    return (np.tanh(band / max(scale, 1e-9)) * weight).astype(np.float32)
-
-
-def _estimate(reference: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, float]:
-    """Motion (2, 6) that leads from positions in `reference` to those in `moving`, and what it leaves; px of the estimation grid."""
-    spectrum = fft.rfft2(reference).conj() * fft.rfft2(moving)
-    shift, _ = _peaks(fft.irfft2(spectrum, s=reference.shape)[None], max(reference.shape) // 8)
-    shifted = np.zeros((2, 6))
-    shifted[:, 0] = shift[0]
-    whole = np.rint(shift[0]).astype(int)
-    patches = _patches(reference, np.roll(moving, -whole, axis=(0, 1)))
-    patches = patches._replace(shifts=patches.shifts + whole)
-    candidates = [np.zeros((2, 6)), shifted, *_fit_patches(patches, whole, reference.shape)]
-    residues = [_residue(reference, moving, field) for field in candidates]
-    best = int(np.argmin(residues))
-    field = candidates[best] if residues[best] < _WORTHWHILE * residues[0] else candidates[0]
-    if not len(patches.places):
-        return field, 0.0
-    off = patches.shifts - displacements(field, patches.places, reference.shape)
-    return field, float(np.median(np.linalg.norm(off, axis=1)))
-
-
-class _Patches(NamedTuple):
-    """Patches with clear edges: centres and shifts (n, 2), row and column, px, and how clear each is (n,)."""
-
-    places: np.ndarray
-    shifts: np.ndarray
-    quality: np.ndarray
-
-
-def _patches(reference: np.ndarray, moving: np.ndarray) -> _Patches:
-    """Shifts of patches between images that are within `_LARGEST_LOCAL_SHIFT_PX` of each other."""
-    half = _PATCH_PX // 2
-    centres = [
-        np.arange(half, n - half + 1, _PATCH_STRIDE_PX) + (n - 2 * half) % _PATCH_STRIDE_PX // 2
-        for n in reference.shape
-    ]
-    places = np.array([(r, c) for r in centres[0] for c in centres[1]]).reshape(-1, 2)
-    if len(places) < 8:
-        return _Patches(places[:0], np.zeros((0, 2)), np.zeros(0))
-    window = (np.hanning(_PATCH_PX)[:, None] * np.hanning(_PATCH_PX)).astype(np.float32)
-    a, b = (
-        np.stack([image[r - half : r + half, c - half : c + half] for r, c in places]) * window
-        for image in (reference, moving)
-    )
-    energies = (a**2).sum(axis=(1, 2)), (b**2).sum(axis=(1, 2))
-    energy = np.sqrt(energies[0] * energies[1])
-    shifts, heights = _peaks(
-        fft.irfft2(fft.rfft2(a).conj() * fft.rfft2(b), s=(_PATCH_PX, _PATCH_PX)), _LARGEST_LOCAL_SHIFT_PX
-    )
-    quality = heights / np.maximum(energy, 1e-9)
-    clear = (quality > 0.4) & (energy > 0.1 * energy.max()) & (np.abs(shifts).max(axis=1) < _LARGEST_LOCAL_SHIFT_PX)
-    return _Patches(places[clear], shifts[clear], quality[clear])
-
-
-def _fit_patches(patches: _Patches, whole: np.ndarray, shape: tuple[int, ...]) -> list[np.ndarray]:
-    """Affine and second-order motions (2, 6) through the shifts of patches, which are near `whole` (2,); none if too few are clear.
-
-    Outliers are weighted down.
-    """
-    places, shifts, quality = patches.places, patches.shifts - whole, patches.quality
-    fields = []
-    for count in (3, 6):  # terms of an affine and of a second-order motion
-        if len(places) < 3 * count:
-            break
-        design = terms(places, shape)[:, :count]
-        weight = quality
-        solution = np.zeros((count, 2))
-        for _ in range(6):  # iteratively reweighted least squares, Cauchy weights
-            w = np.sqrt(weight)[:, None]
-            ridge = np.diag([0.0] + [0.1] * (count - 1))  # edges may line only one side of the image
-            solution = np.linalg.lstsq(
-                np.vstack([design * w, ridge]), np.vstack([shifts * w, np.zeros((count, 2))]), rcond=None
-            )[0]
-            error = np.linalg.norm(design @ solution - shifts, axis=1)
-            weight = quality / (1 + (error / 0.3) ** 2)
-        field = np.hstack([solution.T, np.zeros((2, 6 - count))])
-        field[:, 0] += whole
-        fields.append(field)
-    return fields
-
-
-def _peaks(correlations: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sub-pixel shifts (n, 2) and heights (n,) of the highest peaks within `reach` of no shift, by parabolas."""
-    n, rows, columns = correlations.shape
-    reach = min(reach, rows // 2 - 1, columns // 2 - 1)
-    take = np.arange(-reach - 1, reach + 2)
-    window = correlations[:, take[:, None] % rows, take[None, :] % columns]
-    inner = window[:, 1:-1, 1:-1].reshape(n, -1)
-    best = inner.argmax(axis=1)
-    r, c = best // (2 * reach + 1) + 1, best % (2 * reach + 1) + 1
-    i = np.arange(n)
-    top = window[i, r, c]
-
-    def vertex(before: np.ndarray, after: np.ndarray) -> np.ndarray:
-        curvature = before - 2 * top + after
-        return np.where(curvature < 0, 0.5 * (before - after) / np.minimum(curvature, -1e-12), 0.0).clip(-0.5, 0.5)
-
-    dr, dc = vertex(window[i, r - 1, c], window[i, r + 1, c]), vertex(window[i, r, c - 1], window[i, r, c + 1])
-    return np.column_stack([take[r] + dr, take[c] + dc]).astype(np.float64), top
-
-
-def _residue(reference: np.ndarray, moving: np.ndarray, field: np.ndarray) -> float:
-    """What is left of the reference's texture after subtracting the moved one; bounded, so that vessels count little."""
-    moved = moving
-    if field.any():
-        moved = np.empty_like(moving)
-        resample(moving, field, np.ones(moving.shape, dtype=bool), reference, moved)
-    return float(np.minimum(np.abs(moved - reference), 0.5).mean())

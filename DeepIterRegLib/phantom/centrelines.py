@@ -15,9 +15,8 @@ from scipy.spatial import cKDTree
 LEFT_ICA, RIGHT_ICA, VERTEBROBASILAR, EXTERNAL, VENOUS = range(5)
 TERRITORIES = ("left_ica", "right_ica", "vertebrobasilar", "external", "venous")
 
-MURRAY_EXPONENT = (
-    2.7  # parent radius to this power is the sum of the children's: cerebral arteries lie between 2.5 and 3
-)
+# Parent radius to this power is the sum of the children's: cerebral arteries lie between 2.5 and 3.
+MURRAY_EXPONENT = 2.7
 STEP_MM = 1.0  # between nodes: tubes as short as voxels are wide follow every bend
 
 # How laid-out vessels wind: a sine on each axis, none at the ends, where neighbours must meet.

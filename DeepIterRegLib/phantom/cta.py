@@ -21,20 +21,14 @@ ORIENTATIONS = (
     ((0, -1, 0), (0, 0, 1), (1, 0, 0)),
 )
 ORIENTATION_WEIGHTS = (0.6, 0.2, 0.1, 0.1)
-_OFF_CENTRE_MM, _ROLL_DEG, _OBLIQUE_SHARE = (
-    4,
-    3,
-    0.5,
-)  # deviations of the field from the head's middle and axes; how many are oblique
+# Deviations of the field from the head's middle and axes; how many are oblique.
+_OFF_CENTRE_MM, _ROLL_DEG, _OBLIQUE_SHARE = 4, 3, 0.5
 _HEAD_MIDDLE_Y_MM = -12.0
 _UNENHANCED_HU = 50  # blood without contrast; enhancement is counted from there
 _NOISE_VOXELS = 128  # along each side of a block of noise, which is repeated
 _NOISE_MASK = _NOISE_VOXELS - 1  # of the bits of an index that tell the place in the block: 128 is a power of 2
-_GRAIN_VOXELS, _SLOW_VOXELS, _SLOW_SHARE = (
-    0.8,
-    2.5,
-    0.8,
-)  # sigmas: reconstruction blurs noise, and takes most of its slow part away
+# Sigmas: reconstruction blurs noise, and takes most of its slow part away.
+_GRAIN_VOXELS, _SLOW_VOXELS, _SLOW_SHARE = 0.8, 2.5, 0.8
 _LOW_HU, _HIGH_HU = -1024.0, 3071.0  # what 12 bits hold
 
 

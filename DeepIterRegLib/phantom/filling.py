@@ -21,10 +21,8 @@ _BASILAR_DILUTION: Range = (0.5, 0.75)  # the other vertebral brings blood witho
 _COLLATERAL_SHARE, _COLLATERAL_STRENGTH, _COLLATERAL_SPREAD = 0.5, (0.1, 0.4), (0.3, 1.2)
 _COLLATERAL_DELAY_S: Range = (1.5, 3.0)
 _RISE_S, _COLLATERAL_RISE_S, _VEIN_RISE_S = (1.2, 2.0), 2.5, (2.2, 3.2)  # each bed on the way smears the bolus
-_TRANSIT_S, _TRANSIT_DEVIATION_S = (
-    (2.6, 3.8),
-    0.5,
-)  # from arterial to venous tips: veins show 3 to 5 s after the arteries
+# From arterial to venous tips: veins show 3 to 5 s after the arteries.
+_TRANSIT_S, _TRANSIT_DEVIATION_S = (2.6, 3.8), 0.5
 _DRAINED_TIPS = 4  # arterial tips around a venous one that it drains
 _SHARED_SAGITTAL: Range = (0.15, 0.4)  # of the sagittal sinus's flow, to the lesser transverse sinus
 _CLEAN_VEIN_STRENGTH = 0.3  # where everything is to be seen: at least this

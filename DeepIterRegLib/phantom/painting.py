@@ -10,10 +10,8 @@ from numpy.typing import ArrayLike
 from scipy import ndimage
 
 _NOWHERE_MM = 1e3  # edge of a box larger than any head
-_ROUGH_STEP, _GRAIN_STEP = (
-    4,
-    2,
-)  # voxels along the edge of a cell that shares one value: of a surface's noise, of bone's texture
+# Voxels along the edge of a cell that shares one value: of a surface's noise, of bone's texture.
+_ROUGH_STEP, _GRAIN_STEP = 4, 2
 _ROUGH_SIGMA, _GRAIN_SIGMA = 3.0, 1.0  # cells: skulls are uneven over some cm, trabecular bone over some mm
 
 

@@ -14,6 +14,25 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import Segmentation
 from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.segmentation.bolus import along_vessels, follow_bolus, late_vessels, noise_of
+from DeepIterRegLib.segmentation.ridges import gaussian_kernel, ridge_strength, separable
+
+_MIN_VALID = 0.01  # of the image: shutters that leave less are read wrongly
+_SAMPLE_PX = 8  # frames are one kind of number: every so many pixels tell whether they are finite
+_WHOLE = 0.999  # of a working pixel inside the valid image: half a shutter's edge would look like a vessel
+_EDGE_PX = 3  # working pixels along edges that no filter reaches wholly
+_EVEN = 1e-7  # of the largest value: rounding of an even image
+_MIN_MM2 = 60  # of vessels on the detector: less is a catheter or noise, a carotid alone has hundreds
+_MAX_FRAMES = 32  # that are told apart: a bolus is slow
+_FAINTEST = 0.006  # of the strongest hundredth
+_FLICKER_FRAMES = 5  # from so many on flicker of single frames is removed
+_LONG_FRAMES = 8  # in shorter runs the last frame alone may show the veins
+_BACKGROUND_CELLS, _BACKGROUND_SIGMA = 4, 1.5  # cells of background along its width, and their blur
+# Edge of a collimator: lines whose median is so many times that of what lies further inside, and of the image; how far it is looked for.
+_EDGE_OVER_INSIDE, _EDGE_OVER_TYPICAL, _EDGE_BAND, _EDGE_BEYOND_PX = 3, 2, 5, 4
+_STRONG_PX = 3  # that a piece needs: two may be noise
+_TOP = 99  # per cent: the strongest hundredth has visibility 1
+_HALF = 0.49  # of a full-size pixel: as half, but for rounding
 
 
 @dataclass(frozen=True)
@@ -117,7 +136,7 @@ def segment_dsa(angiogram: Angiogram, settings: DsaSegmentation = DsaSegmentatio
 
 
 def as_dsa_mask(mask: np.ndarray, angiogram: Angiogram) -> np.ndarray:
-    """A mask supplied by a person, checked against its run, as bool (row, column).
+    """A mask (row, column) supplied by a person, checked against its run, as bool (row, column); an axis of length 1 is left out.
 
     Raises
     ------
@@ -155,13 +174,13 @@ def _frame_range(angiogram: Angiogram, settings: DsaSegmentation) -> tuple[np.nd
                 give=("first_frame", "last_frame"),
             )
         )
-    if angiogram.valid.sum() < 0.01 * angiogram.valid.size:
+    if angiogram.valid.sum() < _MIN_VALID * angiogram.valid.size:
         raise InputError(
             "Shutters and collimator leave less than 1 % of the image; check the shutter tags, or crop the image."
         )
     frames = angiogram.frames[settings.first_frame : last + 1]
     times = np.asarray(angiogram.frame_times_s, dtype=np.float64)[settings.first_frame : last + 1]
-    if not np.isfinite(frames[:, ::8, ::8]).all():
+    if not np.isfinite(frames[:, ::_SAMPLE_PX, ::_SAMPLE_PX]).all():
         raise InputError("The DSA frames have pixels that are not finite numbers; export the run again.")
     return frames, times - times[0]
 
@@ -171,13 +190,13 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
     pixel_mm = float(np.mean(angiogram.carm.pixel_spacing_mm))
     factor = max(1, round(settings.working_pixel_mm / pixel_mm), math.ceil(max(minip.shape) / settings.working_px))
     working_mm = pixel_mm * factor
-    valid = _shrink(torch.from_numpy(angiogram.valid.astype(np.float32))[None], factor)[0] > 0.999
+    valid = _shrink(torch.from_numpy(angiogram.valid.astype(np.float32))[None], factor)[0] > _WHOLE
     images = _shrink(torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32)), factor)
     images, times_s = _at_most(images, times_s, _MAX_FRAMES)
     contrast = _contrast(images, valid, settings.background_mm / working_mm)
     valid = _inside_collimator(contrast, valid)
-    inside = torch.from_numpy(ndimage.binary_erosion(valid.numpy(), iterations=3, border_value=0))
-    if not bool(inside.any()) or float(contrast[:, inside].std()) <= 1e-7 * max(1.0, float(images.abs().max())):
+    inside = torch.from_numpy(ndimage.binary_erosion(valid.numpy(), iterations=_EDGE_PX, border_value=0))
+    if not bool(inside.any()) or float(contrast[:, inside].std()) <= _EVEN * max(1.0, float(images.abs().max())):
         raise InputError(
             Message(
                 "The DSA frames are constant: no vessel can be seen",
@@ -185,11 +204,11 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
                 give=("dsa_mask",),
             )
         )
-    noise = _noise(contrast, inside)
-    strength, trust, arrival_s = _bolus(contrast, images, inside, noise, times_s)
-    snr = _ridges(strength[None], settings.sigmas_px)[0] * trust / noise * inside
+    noise = noise_of(contrast, inside)
+    strength, trust, arrival_s = follow_bolus(contrast, images, inside, noise, times_s)
+    snr = ridge_strength(strength[None], settings.sigmas_px)[0] * trust / noise * inside
     vessels = _hysteresis(snr.numpy(), inside.numpy(), settings, settings.min_area_mm2 / working_mm**2)
-    if vessels.sum() * working_mm**2 < 60:
+    if vessels.sum() * working_mm**2 < _MIN_MM2:
         raise InputError(
             Message(
                 f"No vessels were found in the DSA: only {vessels.sum() * working_mm**2:.0f} mm2 of it look like contrast",
@@ -199,8 +218,8 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
         )
     vesselness = _visibility(snr.numpy(), vessels)
     if len(times_s) > 1:
-        arrival = _along_vessels(arrival_s.numpy(), strength.numpy(), vessels)
-        late = _late(arrival, vessels, settings.min_vein_delay_s)
+        arrival = along_vessels(arrival_s.numpy(), strength.numpy(), vessels)
+        late = late_vessels(arrival, vessels, settings.min_vein_delay_s)
         arteries, veins = vessels & ~late, vessels & late
     else:
         arrival = np.full(vessels.shape, np.nan, dtype=np.float32)
@@ -220,14 +239,14 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
 def _minip(frames: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """MinIP of the median of three successive frames, its median over the valid image taken away."""
     t = len(frames)
-    if t < 5:
+    if t < _FLICKER_FRAMES:
         lowest = frames.min(axis=0)
     else:
         lowest = frames[0].copy()
         for n in range(t - 2):
             a, b, c = frames[n], frames[n + 1], frames[n + 2]
             np.minimum(lowest, np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c)), out=lowest)
-        np.minimum(lowest, frames[-1], out=lowest) if t < 8 else None
+        np.minimum(lowest, frames[-1], out=lowest) if t < _LONG_FRAMES else None
     lowest = lowest.astype(np.float32)
     lowest -= np.median(lowest[valid])
     lowest[~valid] = 0
@@ -256,11 +275,11 @@ def _at_most(images: torch.Tensor, times_s: np.ndarray, most: int) -> tuple[torc
 
 def _contrast(frames: torch.Tensor, valid: torch.Tensor, background_px: float) -> torch.Tensor:
     """Contrast positive, with everything wider than vessels taken away frame by frame."""
-    step = max(1, round(background_px / 4))
+    step = max(1, round(background_px / _BACKGROUND_CELLS))
     weight = valid.to(frames.dtype)[None, None]
     images = -frames[:, None] * weight
     small = torch.cat([F.avg_pool2d(images, step, ceil_mode=True), F.avg_pool2d(weight, step, ceil_mode=True)])[:, 0]
-    small = _separable(small, _gaussian(1.5), _gaussian(1.5))
+    small = separable(small, gaussian_kernel(_BACKGROUND_SIGMA), gaussian_kernel(_BACKGROUND_SIGMA))
     background = small[:-1] / small[-1:].clamp(min=1e-3)
     rows, columns = frames.shape[-2:]
     grown = F.interpolate(background[:, None], scale_factor=step, mode="bilinear", align_corners=False)[
@@ -277,147 +296,17 @@ def _inside_collimator(contrast: torch.Tensor, valid: torch.Tensor) -> torch.Ten
     for axis in (0, 1):
         lines = size.masked_fill(~valid, torch.nan).nanmedian(dim=1 - axis).values.nan_to_num()
         count = len(lines)
-        band, beside = count // 5, max(6, count // 50)
+        band, beside = count // _EDGE_BAND, max(6, count // 50)
         for side in (0, 1):
             level = lines if side == 0 else lines.flip(0)
-            edge = (level[:band] > 3 * level[beside : band + beside]) & (level[:band] > 2 * typical)
+            edge = (level[:band] > _EDGE_OVER_INSIDE * level[beside : band + beside]) & (
+                level[:band] > _EDGE_OVER_TYPICAL * typical
+            )
             if bool(edge.any()):
-                cut = int(torch.nonzero(edge).max()) + 4
+                cut = int(torch.nonzero(edge).max()) + _EDGE_BEYOND_PX
                 span = slice(0, cut) if side == 0 else slice(count - cut, count)
                 kept[(span, slice(None)) if axis == 0 else (slice(None), span)] = False
     return kept
-
-
-def _noise(contrast: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """Standard deviation (row, column) of one pixel of one frame, from differences in time (in space for a single frame), locally."""
-    # a hundredth of a strong vessel is the least that counts; saturated air has no noise at all
-    least = max(0.01 * float(torch.quantile(contrast.amax(dim=0)[inside][::3], 0.995)), 1e-12)
-    if len(contrast) < 3:
-        sideways = (contrast[:, :, 1:] - contrast[:, :, :-1]).abs()[:, inside[:, 1:] & inside[:, :-1]]
-        return torch.full(inside.shape, max(least, float(sideways.median()) / (0.6745 * math.sqrt(2))))
-    step = max(1, len(contrast) // 12)
-    differences = (contrast[1::step] - contrast[:-1:step]).abs().median(dim=0).values
-    block = 16
-    rows, columns = differences.shape
-    cells = F.pad(differences[None, None], (0, -columns % block, 0, -rows % block), mode="replicate")
-    cells = (
-        F.unfold(cells, block, stride=block).median(dim=1).values.reshape(1, 1, -(-rows // block), -(-columns // block))
-    )
-    cells = F.avg_pool2d(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    local = F.interpolate(cells, scale_factor=block, mode="bilinear", align_corners=False)[0, 0, :rows, :columns] / (
-        0.6745 * math.sqrt(2)
-    )
-    return local.clamp(min=least)
-
-
-_MAX_FRAMES = 32
-_FAINTEST = 0.006  # of the strongest hundredth
-_TRUST_WITHOUT_COURSE = 1 / 15  # too few frames for a bolus: the ridge alone must rise above the noise
-_RISES_S = (1.2, 2.0, 3.2)
-
-
-def _bolus(
-    contrast: torch.Tensor, images: torch.Tensor, inside: torch.Tensor, noise: torch.Tensor, times_s: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """How strongly each pixel follows a bolus, whatever moved bone does.
-
-    Contrast only darkens, so courses of pixels that turn white are residue of motion. Residue is first order in the few motions of the
-    head: all of it shares their courses. The matched filter is therefore whitened by the covariance of the white pixels.
-
-    Returns
-    -------
-    strength : (row, column)
-        Output of the best of the filters, in units of contrast.
-    trust : (row, column)
-        0..1: share of the (whitened) course that the bolus explains, locally, to the fourth power.
-    arrival_s : (row, column)
-        Half rise of that bolus.
-    """
-    shape = contrast.shape[1:]
-    if len(contrast) < 6:
-        strength, frame = contrast.clamp(min=0).max(dim=0)
-        return strength, torch.full(shape, _TRUST_WITHOUT_COURSE), torch.from_numpy(times_s.astype(np.float32))[frame]
-    curves, half_rise_s = _bolus_curves(times_s)
-    whitening = _whitening(images, inside, noise)
-    matched = curves @ whitening.T
-    matched = matched / matched.norm(dim=1, keepdim=True)
-    courses = whitening @ contrast.reshape(len(contrast), -1)
-    strength, best = (matched @ courses).max(dim=0)
-    strength = strength.clamp(min=0)
-    energy = F.avg_pool2d(
-        torch.stack([strength**2, (courses**2).sum(dim=0)]).reshape(2, 1, *shape), 5, stride=1, padding=2
-    )[:, 0]
-    trust = (energy[0] / energy[1].clamp(min=1e-20)) ** 2
-    return strength.reshape(shape), trust, half_rise_s[best].reshape(shape)
-
-
-def _bolus_curves(times_s: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gamma variates (n, t) that reach at least half of their peak during the run, and their half rise (n,) in seconds."""
-    curves, half_rise_s = [], []
-    for rise in _RISES_S:
-        for arrival in np.arange(-2.0, times_s[-1], 0.5):
-            x = np.maximum((times_s - arrival) / rise, 0)
-            curve = x**2.5 * np.exp(2.5 * (1 - x))
-            if curve.max() >= 0.5:
-                curves.append(curve)
-                half_rise_s.append(arrival + 0.42 * rise)
-    return torch.from_numpy(np.array(curves, dtype=np.float32)), torch.from_numpy(
-        np.array(half_rise_s, dtype=np.float32)
-    )
-
-
-def _whitening(images: torch.Tensor, inside: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Square root (t, t) of the inverse of noise + residue covariance, in units of noise."""
-    pixels = images[:, inside]
-    pixels = pixels - pixels.median(dim=1, keepdim=True).values
-    highest, lowest = pixels.amax(dim=0), pixels.amin(dim=0)
-    sigma = noise[inside]
-    white = (highest > 5 * sigma) & (highest > -1.5 * lowest)
-    identity = torch.eye(len(images))
-    if int(white.sum()) < 300:
-        return identity
-    courses = pixels[:, white]
-    energy = (courses**2).sum(dim=0)
-    scaled = courses / energy.sqrt()
-    residue = scaled @ scaled.T / scaled.shape[1]
-    ratio = float(energy.median() / (sigma[white] ** 2).mean())
-    values, vectors = torch.linalg.eigh(identity + ratio * residue)
-    return vectors @ torch.diag(values.rsqrt()) @ vectors.T
-
-
-def _ridges(images: torch.Tensor, sigmas_px: tuple[float, ...]) -> torch.Tensor:
-    """Ridge strength (n, row, column) >= 0: the largest over the scales of minus the lowest Hessian eigenvalue times sigma squared.
-
-    Half of the other eigenvalue is taken away, so that blobs count less than lines.
-    """
-    best = torch.zeros_like(images)
-    for sigma in sigmas_px:
-        g, d1, d2 = _gaussian(sigma), _gaussian(sigma, 1), _gaussian(sigma, 2)
-        rr, cc, rc = _separable(images, d2, g), _separable(images, g, d2), _separable(images, d1, d1)
-        mean, spread = (rr + cc) / 2, torch.sqrt(((rr - cc) / 2) ** 2 + rc**2)
-        across, along = spread - mean, -(mean + spread)
-        best = torch.maximum(best, sigma**2 * (across - along.abs() / 2))
-    return best
-
-
-def _gaussian(sigma: float, order: int = 0) -> torch.Tensor:
-    radius = math.ceil(3.5 * sigma)
-    x = torch.arange(-radius, radius + 1, dtype=torch.float32)
-    g = torch.exp(-0.5 * (x / sigma) ** 2)
-    g = g / g.sum()
-    if order == 1:
-        return x / sigma**2 * g
-    if order == 2:
-        g2 = (x**2 / sigma**4 - 1 / sigma**2) * g
-        return g2 - g2.mean()
-    return g
-
-
-def _separable(images: torch.Tensor, down: torch.Tensor, along: torch.Tensor) -> torch.Tensor:
-    """Correlation (n, row, column) with one kernel down the columns and one along the rows; edges repeated."""
-    a, b = len(down) // 2, len(along) // 2
-    x = F.pad(images[:, None], (b, b, a, a), mode="replicate")
-    return F.conv2d(F.conv2d(x, down[None, None, :, None]), along[None, None, None, :])[:, 0]
 
 
 def _hysteresis(snr: np.ndarray, inside: np.ndarray, settings: DsaSegmentation, min_pixels: float) -> np.ndarray:
@@ -427,43 +316,15 @@ def _hysteresis(snr: np.ndarray, inside: np.ndarray, settings: DsaSegmentation, 
     labels, count = ndimage.label(weak, np.ones((3, 3)))
     size = np.bincount(labels.ravel(), minlength=count + 1)
     strong = np.bincount(labels.ravel(), weights=(snr > scale * settings.high_snr).ravel(), minlength=count + 1)
-    keep = (size >= max(min_pixels, 1)) & (strong >= 3)
+    keep = (size >= max(min_pixels, 1)) & (strong >= _STRONG_PX)
     keep[0] = False
     return keep[labels]
 
 
 def _visibility(snr: np.ndarray, vessels: np.ndarray) -> np.ndarray:
     """0..1: square root of the ridge's strength, 1 for the strongest hundredth."""
-    top = float(np.percentile(snr[vessels], 99))
+    top = float(np.percentile(snr[vessels], _TOP))
     return (np.sqrt(np.clip(snr / top, 0, 1)) * ndimage.binary_dilation(vessels)).astype(np.float32)
-
-
-# -- time ----------------------------------------------------------------------------------------------
-
-
-def _along_vessels(arrival_s: np.ndarray, strength: np.ndarray, vessels: np.ndarray) -> np.ndarray:
-    """Arrival evened out along vessels, strong pixels counting more; not-a-number off them."""
-    weight = strength**2 * vessels
-    mean = ndimage.uniform_filter(arrival_s * weight, 7) / np.maximum(ndimage.uniform_filter(weight, 7), 1e-20)
-    return np.where(vessels, mean, np.nan).astype(np.float32)
-
-
-def _late(arrival: np.ndarray, vessels: np.ndarray, min_delay_s: float) -> np.ndarray:
-    """Vessels of the later of two classes (Otsu), each at least a twentieth; none where the classes are not apart."""
-    values = arrival[vessels]
-    edges = np.linspace(values.min(), values.max() + 1e-6, 65)
-    counts, _ = np.histogram(values, edges)
-    centres = (edges[1:] + edges[:-1]) / 2
-    below = np.cumsum(counts)[:-1]
-    above = counts.sum() - below
-    mean_below = np.cumsum(counts * centres)[:-1] / np.maximum(below, 1)
-    mean_above = ((counts * centres).sum() - np.cumsum(counts * centres)[:-1]) / np.maximum(above, 1)
-    share = below / counts.sum()
-    between = below * above * (mean_above - mean_below) ** 2 * ((share >= 0.05) & (share <= 0.95))
-    best = int(np.argmax(between))
-    if mean_above[best] - mean_below[best] < min_delay_s:
-        return np.zeros_like(vessels)
-    return vessels & (np.nan_to_num(arrival) > edges[best + 1])
 
 
 # -- back to full size ---------------------------------------------------------------------------------
@@ -482,7 +343,7 @@ def _grow(image: np.ndarray, factor: int, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _grow_mask(mask: np.ndarray, factor: int, shape: tuple[int, ...]) -> np.ndarray:
-    return _grow(mask, factor, shape) > 0.49
+    return _grow(mask, factor, shape) > _HALF
 
 
 def _nearest(image: np.ndarray, known: np.ndarray, factor: int, shape: tuple[int, ...]) -> np.ndarray:

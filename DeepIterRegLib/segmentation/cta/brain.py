@@ -16,10 +16,8 @@ from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
 CAVITY, DEEP, RIM, NECK = 1, 2, 3, 4
 
 # "Measured" below: on phantoms 0 and 11, whose vessels are known.
-_FREE_HU, _FREE_BONE = (
-    -20,
-    0.1,
-)  # a free cell is neither air nor fat, and at most a tenth of it is bone: brain, vessels, muscle
+# A free cell is neither air nor fat, and at most a tenth of it is bone: brain, vessels, muscle.
+_FREE_HU, _FREE_BONE = -20, 0.1
 # A ball of this radius fits into the brain's cavity, but neither through the foramen magnum (half width about 15 mm) nor into orbit or
 # sinus. Measured: the largest piece at 17 mm is brain alone (470 and 550 mL), at 11 mm it still reaches down the neck.
 _CORE_MM = 17

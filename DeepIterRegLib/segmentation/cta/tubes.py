@@ -10,14 +10,11 @@ from numba import njit, prange
 from DeepIterRegLib.segmentation.cta.brain import CAVITY, DEEP, NECK
 from DeepIterRegLib.segmentation.cta.grid import POOL
 
-_NOTABLE_HU = (
-    60  # above brain: only what is so bright can be a vessel, and only there a rim of bone would look like one
-)
+# Above brain: only what is so bright can be a vessel, and only there a rim of bone would look like one.
+_NOTABLE_HU = 60
 _RIM_REACH = 2  # voxels around one that are looked at for bone and air
-_BONE_RIM2, _AIR_RIM2 = (
-    3,
-    7,
-)  # squared distances in voxels up to which partial volume and blur of bone, and of air, reach
+# Squared distances in voxels up to which partial volume and blur of bone, and of air, reach.
+_BONE_RIM2, _AIR_RIM2 = 3, 7
 _AIR_HU = -200  # air cells of the skull base, even if half filled with bone
 _NO_BLUR_PX = 0.2  # a smaller sigma changes nothing
 _FLAT = 1e-6  # of the Hessian: all three eigenvalues alike

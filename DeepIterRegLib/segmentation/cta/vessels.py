@@ -40,10 +40,8 @@ from DeepIterRegLib.segmentation.cta.tubes import (
 )
 
 # "Measured" below: on the candidate voxels of phantoms 0 and 11, whose vessels are known.
-_BONE_OVER_ARTERY, _THINNEST_BONE_HU = (
-    1.3,
-    400.0,
-)  # no artery is brighter than the first; thin bone is dimmed to the second
+# No artery is brighter than the first; thin bone is dimmed to the second.
+_BONE_OVER_ARTERY, _THINNEST_BONE_HU = 1.3, 400.0
 # Share of the vessels' contrast from which a voxel is as bright as a large vessel. Measured in the rim: vessels 0.68 (median; a quarter
 # is below 0.44), bone and marrow 0.33 (three quarters are below 0.54).
 _PLATEAU = 0.45
@@ -54,9 +52,8 @@ _LARGE = 10  # times the smallest piece: 0.4 mL, a few cm of a large vessel
 _SURE_DEEP = 0.02  # share of a piece in the deep part that proves it a vessel: bone's rims are never there
 _ROUNDER = 1.4  # times the roundness of a voxel, for the mean of a piece that never leaves bone's neighbourhood
 _NECK_PIECE = 0.1  # share of a piece in the neck from which it is judged as one
-_NECK_OPENNESS = (
-    0.7  # measured in the neck: nine tenths of the vessels' voxels have more, three quarters of the others' have less
-)
+# Measured in the neck: nine tenths of the vessels' voxels have more, three quarters of the others' have less.
+_NECK_OPENNESS = 0.7
 _WIDE = 0.3  # of the largest area: below it the cavity's narrow lower end leaks into the gaps of the skull base
 _MIN_DEEP_ML, _MIN_ML = 0.7, 2  # 5 and 10 mL are usual; a CT without contrast shows only falx and bone
 

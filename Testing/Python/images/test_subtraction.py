@@ -8,6 +8,7 @@ from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.angiogram import PatientMotion
+from DeepIterRegLib.images.motion import undo_motion
 from DeepIterRegLib.images.resampling import displacements, resample
 from DeepIterRegLib.images.subtraction import (
     SubtractionSettings,
@@ -17,7 +18,6 @@ from DeepIterRegLib.images.subtraction import (
     looks_subtracted,
     subtract,
     to_log,
-    undo_motion,
 )
 from DeepIterRegLib.phantom import PhantomSettings, make_patient
 from DeepIterRegLib.phantom.settings import CtaSettings, RunSettings, ViewSettings

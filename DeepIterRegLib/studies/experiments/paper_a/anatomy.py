@@ -23,9 +23,8 @@ from DeepIterRegLib.studies.experiments.paper_a.stages import (
 )
 from DeepIterRegLib.studies.experiments.papers import PAPER_A
 
-_HALF_CELL_MM = (
-    15.0  # vessels "removed at random" go by cubes of this side, so that whole pieces are missing, as in a bad mask
-)
+# Vessels "removed at random" go by cubes of this side, so that whole pieces are missing, as in a bad mask.
+_HALF_CELL_MM = 15.0
 _HALF_STREAM = 7  # tells the cubes' random numbers from those of the starts
 ANATOMIES = {
     "full": "all vessels",
