@@ -242,15 +242,14 @@ def test_mask_instead_of_a_cta(patient: tuple[Any, Any], patient_folder: Path) -
 def test_nothing_matches_is_a_sentence_in_the_panels_words(
     patient: tuple[Any, Any], patient_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import DeepIterRegLib.registration.pipeline
-    import DeepIterRegLib.registration.skull.register
+    from DeepIterRegLib.registration import result_warnings
+    from DeepIterRegLib.registration.skull.register import SkullAgreement
 
-    # No score is that high.
-    monkeypatch.setattr(DeepIterRegLib.registration.result_warnings, "NO_MATCH", 2.0)
-    monkeypatch.setattr(DeepIterRegLib.registration.skull.register, "CLEAR_SCORE", 2.0)
+    monkeypatch.setattr(result_warnings, "NO_MATCH", 2.0)  # no score is that high
+    monkeypatch.setattr(SkullAgreement, "fits", False)
     logic = DeepIterRegLogic()
     with pytest.raises(
-        RegistrationError, match=r"No pose of the CTA explains the DSA.*the segmentation's preview"
+        RegistrationError, match=r"No pose of the CTA explains the DSA.*Look at the vessels found in both"
     ) as caught:
         logic.run(logic.prepare(*patient, quickest(patient_folder)))
     assert "`deepiterreg" not in str(caught.value)

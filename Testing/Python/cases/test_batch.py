@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from DeepIterRegLib.cases.files import RegisterJob
 from DeepIterRegLib.cases.table import BatchCase, read_cases
 from DeepIterRegLib.common.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.registration.result import InitRecord, Registration
+from DeepIterRegLib.registration.result import Confidence, InitRecord, Registration
 from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES
 
 
@@ -206,6 +207,22 @@ def test_scene_that_cannot_be_written_leaves_no_folder(work: Work, tmp_path: Pat
     (result,) = run_cases(cases_in(tmp_path, "a"), out, no_scene, lambda line: None, lambda: False)
     assert result.status == "failed"
     assert [path.name for path in out.iterdir()] == ["summary.csv"]
+
+
+def test_summary_has_state_probability_and_error(work: Work, tmp_path: Path) -> None:
+    """None of them for a result of a version that did not judge, nor for a case that failed."""
+    without = work.outcome
+    sure = replace(without.registration, confidence=Confidence(0.98765, 0.8, "accepted", ()))
+    work.faults["a"] = lambda: setattr(work, "outcome", replace(without, registration=sure))
+    work.faults["b"] = lambda: setattr(work, "outcome", without)
+    work.faults["c"] = bad_input
+    lines = run(cases_in(tmp_path, "a", "b", "c"), tmp_path / "out")["lines"]
+    assert [(row["state"], row["probability"], row["expected_error_mm"]) for row in summary(tmp_path / "out")] == [
+        ("accepted", "0.9877", "0.80"),
+        ("", "", ""),
+        ("", "", ""),
+    ]
+    assert any("a: ACCEPTED, done in" in line for line in lines)
 
 
 def test_folder_of_somebody_else_is_not_touched(work: Work, tmp_path: Path) -> None:

@@ -6,8 +6,10 @@ import gzip
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -16,15 +18,18 @@ import SimpleITK as sitk
 import torch
 from PIL import Image
 from programs import run
+from typer.testing import CliRunner
 
 from DeepIterRegLib import __version__
+from DeepIterRegLib.cases import files
 from DeepIterRegLib.cases.demo import PHANTOM_FILES
 from DeepIterRegLib.cases.segment import CTA_MASK_FILES, DSA_MASK_FILES
-from DeepIterRegLib.geometry import mpe_mm, pose
+from DeepIterRegLib.cli import app
+from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.geometry.pose_files import read_pose
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.files import load_volume
-from DeepIterRegLib.registration.result import Registration
+from DeepIterRegLib.registration.result import Confidence, InitRecord, Registration
 from DeepIterRegLib.rendering.raycast import RaycastProjector, attenuation_per_mm
 from DeepIterRegLib.results.report import REGISTRATION_FILES
 
@@ -199,3 +204,30 @@ def test_info(patient_folder: Path) -> None:
 
 def test_phantom_writes_only_what_overwrite_may_replace(patient_folder: Path) -> None:
     assert {p.name for p in patient_folder.iterdir()} <= set(PHANTOM_FILES)
+
+
+def test_register_says_the_state_and_warns_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A doubtful result: what was said before the search is not said again."""
+    doubt = Confidence(0.03, 23.44, "rejected", ("One reason.", "Another."))
+    carm = CArm.from_angles(0, 0, sid_mm=1200, sod_mm=750, rows=8, columns=8, pixel_spacing_mm=(1.0, 1.0))
+    init, warnings = InitRecord("search", True, 0.4, 0.1), ("The DSA is cut.", "Later.")
+    found = Registration(np.eye(4), carm, np.zeros(3), 0.4, init, (), {}, warnings, {}, {}, confidence=doubt)
+
+    def register_files(job: Any, folder: Path, on_progress: Any, on_warning: Callable[[str], None]) -> Registration:
+        on_warning("The DSA is cut.")
+        return found
+
+    monkeypatch.setattr(files, "register_files", register_files)
+    for name in ("cta.nii", "run.dcm"):
+        (tmp_path / name).touch()
+    command = ["register", str(tmp_path / "cta.nii"), str(tmp_path / "run.dcm"), "--quiet", "--out"]
+    loud = CliRunner().invoke(app, [word for word in (*command, str(tmp_path / "loud")) if word != "--quiet"])
+    assert loud.exit_code == 0, loud.output
+    assert "REJECTED: 3 % likely to be right (within 5 mm), expected error 23.4 mm." in loud.stdout
+    assert loud.stdout.index("REJECTED") < loud.stdout.index("- One reason.") < loud.stdout.index("- Another.")
+    assert [line for line in loud.stderr.splitlines() if "Warning" in line] == [
+        "Warning: The DSA is cut.",
+        "Warning: Later.",
+    ]
+    told = CliRunner().invoke(app, [*command, str(tmp_path / "told"), "--json"])
+    assert json.loads(told.stdout)["confidence"]["state"] == "rejected"

@@ -394,30 +394,6 @@ def test_small_cta_mask_is_doubted() -> None:
     assert "vessel mask holds" in check_inputs(MASK.with_voxels(voxels), [(run_of(MASKS), MASKS)])[0]
 
 
-# -- where people see it ---------------------------------------------------------------------------------
-
-
-def a_registration(confidence: Confidence) -> Registration:
-    from DeepIterRegLib.registration.result import InitRecord
-
-    init = InitRecord("search", True, 0.4, 0.1)
-    warnings = ("The DSA is cut.", "Later.")
-    return Registration(np.eye(4), CARM, np.zeros(3), 0.4, init, (), {}, warnings, {}, {}, confidence=confidence)
-
-
-def test_command_line_says_the_state_and_warns_once(capsys: pytest.CaptureFixture[str]) -> None:
-    from DeepIterRegLib.cli.cases import _tell
-
-    doubt = Confidence(0.03, 23.44, "rejected", ("One reason.", "Another."))
-    _tell(a_registration(doubt), Path("out"), False, False, ["The DSA is cut."])
-    said = capsys.readouterr()
-    assert "REJECTED: 3 % likely to be right (within 5 mm), expected error 23.4 mm." in said.out
-    assert said.out.index("REJECTED") < said.out.index("- One reason.") < said.out.index("- Another.")
-    assert said.err.strip() == "Warning: Later."  # the other one was said before the search
-    _tell(a_registration(doubt), Path("out"), True, False)
-    assert json.loads(capsys.readouterr().out)["confidence"]["state"] == "rejected"
-
-
 def test_probabilities_are_never_certain() -> None:
     said = [Confidence(p, 1.0, "accepted", ()).summary for p in (1.0, 0.985, 0.004)]
     assert [text.split(" likely")[0] for text in said] == [
@@ -425,22 +401,3 @@ def test_probabilities_are_never_certain() -> None:
         "ACCEPTED: 98 %",
         "ACCEPTED: under 1 %",
     ]
-
-
-def test_batch_summary_has_state_probability_and_error(tmp_path: Path) -> None:
-    import csv
-
-    from DeepIterRegLib.cases import batch, table
-    from DeepIterRegLib.cases.files import RegisterJob
-
-    case = table.BatchCase("a", RegisterJob(cta=Path("cta.nii"), dsa=Path("run.dcm")))
-    sure = batch._result(case, a_registration(Confidence(0.98765, 0.8, "accepted", ())), 3.0)
-    old = batch._result(case, replace(a_registration(Confidence(0.5, 1, "accepted", ())), confidence=None), 3.0)
-    batch.write_summary(tmp_path, [sure, old, batch.CaseResult("c", "failed")])
-    rows = list(csv.DictReader((tmp_path / table.SUMMARY).open()))
-    assert [(r["state"], r["probability"], r["expected_error_mm"]) for r in rows] == [
-        ("accepted", "0.9877", "0.80"),
-        ("", "", ""),
-        ("", "", ""),
-    ]
-    assert batch._line(sure).startswith("ACCEPTED, done in 3.0 s")

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_pipeline import CTA, MASK, run_at, small, truth_at
+from tree_scene import CTA, MASK, run_at, small, truth_at
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import mpe_mm, pose

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -21,7 +20,6 @@ from DeepIterRegLib.phantom.settings import DIFFERENT_SKULL, CtaSettings, Offset
 from DeepIterRegLib.registration.pipeline import register
 from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.skull import Skull, SkullSettings
-from DeepIterRegLib.registration.skull import register as find
 from DeepIterRegLib.registration.skull.gradient_correlation import gradient_equations
 from DeepIterRegLib.registration.skull.points import about, skull_points
 from DeepIterRegLib.registration.skull.targets import make_skull_target, mask_frame
@@ -37,6 +35,9 @@ PHANTOM = PhantomSettings(
     skull=DIFFERENT_SKULL,
 )
 SETTINGS = SkullSettings(rotation_deg=22, translation_mm=25)
+# Grids of two turns an axis, those at the ends of the box; the finer grid of the latter has the middle too.
+EIGHT = SkullSettings(rotation_deg=40, rotation_step_deg=400, translation_mm=25)
+FAR = SkullSettings(rotation_deg=60, rotation_step_deg=120, translation_mm=25)
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +71,7 @@ def test_gradient_by_finite_differences(patient: Patient, angiogram: Angiogram, 
     for i in range(6):
         twist = np.zeros((1, 6))
         twist[0, i] = step
-        ahead, behind = (move(at[None], s * twist, points, target.carm) for s in (1, -1))
+        ahead, behind = (move(at[None], s * twist, points, angiogram.carm) for s in (1, -1))
         numeric = (equations(ahead)[0] - equations(behind)[0]) / (2 * step)
         assert gradient[0, i] == pytest.approx(numeric[0], abs=0.05 * np.abs(gradient).max())
     assert np.linalg.eigvalsh(matrix[0]).min() > 0
@@ -87,6 +88,7 @@ def test_skull_of_a_phantom_is_found(patient: Patient, angiogram: Angiogram, tru
 def test_where_the_grid_shows_only_the_reverse_the_skull_is_found(
     patient: Patient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A grid of eight rotations, one of them the head's reverse in depth, the others far off: the answer is on none of them."""
     lateral = second_run(patient, "lateral", seed=0)
     run, centre = lateral.run, patient.cta.centre_mm
     valid = run.frames.min(axis=0) > 0
@@ -95,26 +97,31 @@ def test_where_the_grid_shows_only_the_reverse_the_skull_is_found(
     truth = np.asarray(run.motion[run.mask_frames[-1]] @ lateral.cta_to_carm)
     reverse = pose.depth_reversed(truth, centre, np.array(run.carm.source_mm))
     assert mpe_mm(run.carm, reverse, truth, centre) > 20
-    monkeypatch.setattr(find, "exhaustive", lambda *_: (reverse[None], np.zeros(1)))
-    found = Skull(patient.cta, (angiogram,)).find(pose.radiological(centre))
-    assert mpe_mm(run.carm, found.poses[0], truth, centre) < 3
+    # The corner of the box from which the truth lies inwards.
+    inwards = pose.rotation_to_euler_deg(truth[:3, :3] @ reverse[:3, :3].T)
+    turn = pose.euler_deg_to_rotation(np.where(inwards > 0, -EIGHT.rotation_deg, EIGHT.rotation_deg))
+    start = pose.offset_about(reverse, centre, turn.T, np.zeros(3))
+    skull = Skull(patient.cta, (angiogram,), EIGHT)
+    assert mpe_mm(run.carm, skull.find(start).poses[0], truth, centre) < 3
+    monkeypatch.setattr(pose, "depth_reversed", lambda poses, *_: poses)
+    assert mpe_mm(run.carm, skull.find(start).poses[0], truth, centre) > 20, "it is the reverse that leads there"
 
 
 def test_where_no_fit_is_clear_the_skull_is_looked_for_again(
-    patient: Patient, angiogram: Angiogram, truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
+    patient: Patient, angiogram: Angiogram, truth: np.ndarray
 ) -> None:
-    start, centre, steps_deg = pose.radiological(patient.cta.centre_mm), patient.cta.centre_mm, []
-    search = find.exhaustive
+    """Eight rotations, all far off, and only the finer grid has the one in their middle."""
 
-    def blind_at_first(*given: Any) -> tuple[np.ndarray, np.ndarray]:
-        steps_deg.append(given[4].rotation_step_deg)
-        return search(*given) if len(steps_deg) > 1 else (start[None], np.zeros(1))
+    class Once(SkullSettings):
+        def finer(self) -> SkullSettings:
+            return self
 
-    monkeypatch.setattr(find, "exhaustive", blind_at_first)
-    found = Skull(patient.cta, (angiogram,), SETTINGS).find(start)
-    assert mpe_mm(angiogram.carm, found.poses[0], truth, centre) < 3
-    assert len(steps_deg) == 2
-    assert steps_deg[1] < 0.8 * steps_deg[0]
+    def off_mm(settings: SkullSettings) -> float:
+        match = Skull(patient.cta, (angiogram,), settings).find(truth)
+        return float(mpe_mm(angiogram.carm, match.poses[0], truth, patient.cta.centre_mm))
+
+    assert off_mm(FAR) < 3
+    assert off_mm(Once(**vars(FAR))) > 20
 
 
 def test_agreement_knows_a_wrong_pose(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:
