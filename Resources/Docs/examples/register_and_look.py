@@ -66,17 +66,16 @@ def main() -> None:
 def picture(result: Registration, dsa: Angiogram, vessels: Volume) -> Figure:
     """DSA, vessels at the radiological pose and as registered; below them scores and confidence."""
     figure = Figure(figsize=(13, 8), layout="constrained")
-    above, below = figure.subfigures(2, 1, height_ratios=(2, 1))
-    alone, before, after = above.subplots(1, 3)
-    draw_overlay(alone, dsa)
-    alone.set_title("DSA, MinIP")
-    draw_overlay(before, dsa, vessel_projection(vessels, result.carm, pose.radiological(result.centre_cta_mm)))
-    before.set_title(f"Radiological pose: score {result.init.score_radiological:.2f}")
-    draw_overlay(after, dsa, vessel_projection(vessels, result.carm, result.cta_to_carm))
-    after.set_title(f"Registered: score {result.score:.2f}")
-    scores, text = below.subplots(1, 2)
-    draw_scores(scores, result)
-    draw_confidence(text, result)
+    axes = figure.subplot_mosaic([["dsa", "before", "after"], ["scores", "trust", "trust"]], height_ratios=(2, 1))
+    draw_overlay(axes["dsa"], dsa)
+    axes["dsa"].set_title("DSA, MinIP")
+    start = pose.radiological(result.centre_cta_mm)
+    draw_overlay(axes["before"], dsa, vessel_projection(vessels, result.carm, start))
+    axes["before"].set_title(f"Radiological pose: score {result.init.score_radiological:.2f}")
+    draw_overlay(axes["after"], dsa, vessel_projection(vessels, result.carm, result.cta_to_carm))
+    axes["after"].set_title(f"Registered: score {result.score:.2f}")
+    draw_scores(axes["scores"], result)
+    draw_confidence(axes["trust"], result)
     return figure
 
 
@@ -114,7 +113,7 @@ def draw_confidence(axes: Axes, result: Registration) -> None:
     )
     lines = [f"Expected error {confidence.expected_error_mm:.1f} mm", *confidence.reasons, *result.warnings]
     axes.text(0.02, -0.5, confidence.state.upper(), color=colour, weight="bold", va="top")
-    axes.text(0.02, -0.95, "\n".join(textwrap.fill(line, 88) for line in lines), fontsize="small", va="top")
+    axes.text(0.02, -0.95, "\n".join(textwrap.fill(line, 110) for line in lines), fontsize="small", va="top")
 
 
 if __name__ == "__main__":
