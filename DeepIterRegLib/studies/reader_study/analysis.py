@@ -157,6 +157,7 @@ def analyse(answers: Sequence[Ranked]) -> Analysis:
         for pair in pairs
         if 0 < pair.wilcox.n_nonzero < FEW
     ]
+    # All readers' answers, not means over them: what is drawn is how each was given.
     counts = {}
     for first, second in itertools.combinations(methods, 2):
         found = Counter(a.score_for(first) for a in answers if {a.left, a.right} == {first, second})
