@@ -9,6 +9,7 @@ import numpy as np
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import CArm
 
+# Below the first nobody sees motion (a small artery is 1 mm wide); above the second bone stands out beside vessels.
 _STILL_MM, _MUCH_LEFT_MM = 0.3, 0.5
 
 

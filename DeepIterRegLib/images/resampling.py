@@ -31,6 +31,7 @@ def displacements(field: np.ndarray, places: np.ndarray, shape: tuple[int, ...])
     return np.asarray(terms(places, shape) @ field.T)
 
 
+# Cubic, not linear: linear interpolation blurs a frame by how far it was shifted, and bone blurred unlike its mask stays after subtraction.
 @numba.njit(cache=True, nogil=True, fastmath=True)
 def _catmull_rom(t):  # type: ignore[no-untyped-def]
     """Weights of the four neighbours at a share t, 0..1, of the way from the second to the third."""
@@ -59,6 +60,7 @@ def resample(image: np.ndarray, field: np.ndarray, usable: np.ndarray, fill: np.
     """
     rows, columns = image.shape
     half = max(rows, columns) / 2
+    # `displacements` written out: as arrays they would be six times the image.
     for r in range(rows):
         v = (r - (rows - 1) / 2) / half
         for c in range(columns):

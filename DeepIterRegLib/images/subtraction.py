@@ -154,11 +154,6 @@ def choose_mask_frames(frames: np.ndarray, valid: np.ndarray, most: int = _MAX_M
 # -- subtraction -------------------------------------------------------------------------------------
 
 
-def to_log(values: np.ndarray, floor: float) -> np.ndarray:
-    """Natural logarithm, float32, of intensities (...); values under `floor` count as `floor`."""
-    return np.log(np.maximum(values, np.float32(floor)), dtype=np.float32)
-
-
 def subtract(
     frames: np.ndarray,
     valid: np.ndarray,

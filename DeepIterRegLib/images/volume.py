@@ -71,7 +71,7 @@ class Volume:
         )
 
     def with_voxels(self, voxels: np.ndarray) -> Volume:
-        """Other voxels on the same grid."""
+        """Other voxels (k, j, i) on the same grid."""
         return Volume(voxels, self.affine)
 
 

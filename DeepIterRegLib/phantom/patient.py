@@ -106,6 +106,7 @@ def make_patient(
     occlusion, occluded, enhancement = _occlude(vessels, injection, occlusion, rng_case)
 
     tell(0.25)
+    # The scanner and the X-rays meet the same head; only `settings.skull` makes them differ.
     affine, shape = make_grid(head_to_cta, rng_cta, settings.cta)
     scanned = head_in_scan(head, seed, settings.skull)
     cta, arteries, veins = make_cta(vessels, scanned, head_to_cta, affine, shape, enhancement, rng_cta, settings.cta)
@@ -276,6 +277,7 @@ def _choose_view(
         if injection == "everything"
         else vessels.territory == TERRITORIES.index(injection)
     )
+    # What lies in the neck does not matter to the operator.
     neck = np.char.find(np.array(vessels.segments), "cervical") >= 0
     tree = vessels.points_mm[
         territory & ~neck[vessels.segment] & ~vessels.named("vertebral") & ~vessels.named("other_vertebral")

@@ -11,6 +11,7 @@ from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.phantom.centrelines import Centrelines
 
 _NEAREST_MM = 50  # from the source: nothing nearer is a patient
+_THICKER = 1.01  # times: of children as thick as one another the first continues its parent, whatever rounding says
 _MITRE = 1.5  # reach of a tube's shadow in radii: half as much again for mitred corners and oblique rays
 
 
@@ -70,6 +71,7 @@ def tubes(vessels: Centrelines, chosen: np.ndarray) -> Tubes:
     continues = has_parent & (main[parent] == np.arange(len(parent))) & (parent[parent] >= 0)
     start_normal = np.where(continues[:, None], axis + axis[parent], axis)
     end_normal = np.where((main >= 0)[:, None], axis + axis[main], axis)
+    # Contrast counts once where vessels overlap, as blood does.
     keep = has_parent & chosen & (length > 1e-6) & ~inside
     n = np.flatnonzero(keep)
     return Tubes(
@@ -93,7 +95,7 @@ def _topology(points: np.ndarray, parent: np.ndarray, radius: np.ndarray) -> tup
     main = np.full(count, -1, np.int64)
     for n in range(count):
         p = parent[n]
-        if p >= 0 and (main[p] < 0 or radius[n] > radius[main[p]] * 1.01):
+        if p >= 0 and (main[p] < 0 or radius[n] > radius[main[p]] * _THICKER):
             main[p] = n
     origin = np.full(count, -1, np.int64)
     inside = np.zeros(count, np.bool_)

@@ -142,7 +142,7 @@ def along_vessels(arrival_s: np.ndarray, strength: np.ndarray, vessels: np.ndarr
 
 
 def late_vessels(arrival: np.ndarray, vessels: np.ndarray, min_delay_s: float) -> np.ndarray:
-    """Vessels (row, column) bool of the later of two classes of arrival (Otsu 1979); none where the classes are not apart."""
+    """Vessels (row, column) bool of the later of two classes of arrival (row, column), s (Otsu 1979); none where they are not apart."""
     values = arrival[vessels]
     edges = np.linspace(values.min(), values.max() + 1e-6, _BINS + 1)
     counts, _ = np.histogram(values, edges)

@@ -385,7 +385,7 @@ def _storage_by_orientation(header: Header, upright: CArm, notes: list[str]) -> 
 
 
 def direction_of(code: str) -> np.ndarray | None:
-    """RAS unit vector of a PatientOrientation code such as LA or FAR: each further letter weighs half; None if no code."""
+    """RAS unit vector (3,) of a PatientOrientation code such as LA or FAR: each further letter weighs half; None if no code."""
     axes = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "H": (2, 1), "F": (2, -1)}
     vector = np.zeros(3)
     for place, letter in enumerate(code):

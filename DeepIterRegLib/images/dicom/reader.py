@@ -220,7 +220,10 @@ def subtraction_tags(header: Header, frames: int) -> SubtractionTags:
 
 
 def interpret(pixels: Pixels, valid: np.ndarray, tags: SubtractionTags, settings: SubtractionSettings) -> Subtracted:
-    """Contrast negative on a background of 0, whatever the file holds; `pixels.values` are overwritten."""
+    """Contrast negative on a background of 0, whatever the file holds; `pixels.values` are overwritten.
+
+    `valid` (row, column) bool: outside, nothing counts.
+    """
     values = pixels.values
     notes = list(tags.notes)
     flat = looks_subtracted(values, valid)

@@ -64,7 +64,7 @@ def _from_vector(steps: tuple[float, ...], frames: int, notes: list[str]) -> np.
 
 
 def stamped_times(header: Header, frames: int) -> np.ndarray | None:
-    """Times of enhanced objects, each frame's own."""
+    """Times (t,) of enhanced objects, each frame's own, s from the first; None where they have none."""
     for keyword in ("FrameReferenceDateTime", "FrameAcquisitionDateTime"):
         moments = [_moment(str(value)) for value in header.groups.get(keyword, [])]
         known = [moment for moment in moments if moment is not None]

@@ -42,6 +42,7 @@ def vein_voxels(
     """`segment_veins` from voxel to voxel, (N, 3) to (M, 3), k, j, i: the cost is the vessels', not the volume's."""
     if not len(vessel_voxels):
         return vessel_voxels
+    # Arrays are the box around the vessels, with room for the ball; the kernels visit only the vessels' own voxels.
     r = opening_radius_voxels
     ball = np.mgrid[-r : r + 1, -r : r + 1, -r : r + 1].reshape(3, -1).T
     ball = ball[(ball**2).sum(axis=1) <= r * r]
@@ -82,6 +83,7 @@ def _opened(voxels, ball, shape):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _components(voxels, shape):  # type: ignore[no-untyped-def]
     """Number (M,) of one voxel of the 26-connected component that each of the voxels (M, 3) belongs to; none at the border."""
+    # Union by the smaller number, with path halving.
     number = np.zeros(shape, dtype=np.int32)
     parent = np.arange(len(voxels))
     for v in range(len(voxels)):

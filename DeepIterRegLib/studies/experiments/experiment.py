@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 RECORD, PAGE, TABLE, VALUES = "records.jsonl", "report.html", "results.csv", "summary.json"
 Done = tuple[Item, dict[str, Any]]
+_DPI = 110  # 700 px across, as wide as the page
 
 
 @dataclass(frozen=True)
@@ -179,6 +180,7 @@ def run_experiment(
         scheduler=scheduler,
         on_progress=lambda done, total: report(Step.RUN_EXPERIMENT, done / max(1, total)),
     )
+    # One case that fails must not cost the others' hours: it is told, and left out.
     done = [(item, result) for item, result in zip(items, results, strict=True) if "error" not in result]
     failed = [(item, result["error"]) for item, result in zip(items, results, strict=True) if "error" in result]
     told = dict.fromkeys([*problems, *(f"{_item_name(item)}: {error}" for item, error in failed)])
@@ -190,6 +192,7 @@ def run_experiment(
 
 
 def _key(name: str, study: Study) -> str:
+    # What changes results beside the items: another version's records are not mixed with this one's.
     text = json.dumps([__version__, name, study.seed, study.small, [[case, stamp] for case, _, stamp in study.cases]])
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
@@ -238,9 +241,9 @@ def _write(
     pictures = []
     for plot, (title, drawing) in summary.plots.items():
         drawing.suptitle(title, fontsize=10)
-        for kind in ("svg", "png"):
+        for kind in ("svg", "png"):  # for a paper, and for the page, as a thousand curves are megabytes of SVG
             with output_file(out / f"{plot}.{kind}", (f".{kind}",), overwrite=True) as path:
-                drawing.savefig(path, dpi=110)
+                drawing.savefig(path, dpi=_DPI)
         encoded = base64.b64encode((out / f"{plot}.png").read_bytes()).decode("ascii")
         pictures.append((title, f"data:image/png;base64,{encoded}"))
     with output_file(out / PAGE, (".html",), overwrite=True) as path:

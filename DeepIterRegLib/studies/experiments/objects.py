@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 
 PX_ROWS = 256  # errors in px are of a grid of so many rows, about the papers' pixels
 _KEPT = 2  # subjects kept in memory: items of one subject stand together
+# Voxels of phantoms of which only the vessels' or the skull's outline counts, and of small trials; how far heads of those lie off.
+_OUTLINE_MM, _SMALL_MM, _SMALL_OFFSET = 1.0, 1.5, 8.0
+_SMALL_ROWS = 256
+_ROUNDING = 1e-6  # voxels that are just so wide count as not too wide
 
 Item = dict[str, Any]
 
@@ -181,7 +185,7 @@ def phantom_volumes(seed: int, small: bool) -> tuple[Volume, Volume]:
     from DeepIterRegLib.phantom import make_patient
     from DeepIterRegLib.phantom.settings import CtaSettings
 
-    spacing = (1.5, 1.5) if small else (1.0, 1.0)
+    spacing = (_SMALL_MM, _SMALL_MM) if small else (_OUTLINE_MM, _OUTLINE_MM)
     settings = replace(phantom_settings(True), cta=CtaSettings(in_plane_spacing_mm=spacing, slice_spacing_mm=spacing))
     patient = make_patient(seed, settings)
     return patient.cta, patient.vessels
@@ -207,9 +211,9 @@ def phantom_settings(small: bool) -> PhantomSettings:
     if not small:
         return PhantomSettings()
     return PhantomSettings(
-        cta=CtaSettings(in_plane_spacing_mm=(1.5, 1.5), slice_spacing_mm=(1.5, 1.5)),
-        view=ViewSettings(matrices=(256,)),
-        offset=OffsetSettings((8.0,) * 3, (8.0,) * 3),
+        cta=CtaSettings(in_plane_spacing_mm=(_SMALL_MM, _SMALL_MM), slice_spacing_mm=(_SMALL_MM, _SMALL_MM)),
+        view=ViewSettings(matrices=(_SMALL_ROWS,)),
+        offset=OffsetSettings((_SMALL_OFFSET,) * 3, (_SMALL_OFFSET,) * 3),
     )
 
 
@@ -259,8 +263,8 @@ def block_mean(volume: Volume, factors: Sequence[int]) -> Volume:
 
 def coarsened(volume: Volume, spacing_mm: float) -> Volume:
     """`block_mean` to about this spacing on every axis, not coarser."""
-    own = np.sqrt((volume.affine[:3, :3] ** 2).sum(axis=0))[::-1]
-    return block_mean(volume, [max(1, int(spacing_mm / s + 1e-6)) for s in own])
+    spacing = np.sqrt((volume.affine[:3, :3] ** 2).sum(axis=0))[::-1]
+    return block_mean(volume, [max(1, int(spacing_mm / s + _ROUNDING)) for s in spacing])
 
 
 def chest_ct() -> Volume:
@@ -300,12 +304,13 @@ def random_starts(
     seed: int,
     shrink: bool = False,
 ) -> np.ndarray:
-    """Starts (B, 4, 4), uniform on every axis; start number n is the same whatever else is drawn.
+    """Starts (B, 4, 4) about the truth (4, 4), uniform on every axis; start number n is the same whatever else is drawn.
 
-    With `shrink` each is drawn from a box of random size, so that near and far starts are about as many.
+    They differ by a turn about the head's centre (3,), RAS mm of the CTA, and a shift. With `shrink` each is drawn from a box of random
+    size, so that near and far starts are about as many.
     """
     drawn = [np.random.default_rng([seed, n]).uniform(-1, 1, 7) for n in indices]
-    offsets = np.array(drawn).reshape(-1, 7)
+    offsets = np.array(drawn).reshape(-1, 7)  # three turns, three shifts, the size of the box
     size = (offsets[:, 6:] + 1) / 2 if shrink else 1.0
     turn, shift = offsets[:, :3] * size * rotation_deg, offsets[:, 3:6] * size * translation_mm
     return away_from(truth, centre_cta_mm, turn, shift)

@@ -12,7 +12,14 @@ from DeepIterRegLib.geometry.mpe import SUCCESS_MM
 from DeepIterRegLib.studies.experiments.metrics import CaptureRange
 
 COLOURS = ("#1f77b4", "#ff7f0e", "#2ca02c", "#9467bd", "#7f7f7f", "#d62728", "#17becf")
-GOOD, BAD = "#1f77b4", "#d62728"
+BAD = "#d62728"
+# Errors are drawn no smaller and no larger: a logarithmic axis has no 0, and refused ones are not finite.
+_SHOWN_MM = 0.02, 400
+_MOST_PX = 150.0  # medians are drawn up to here
+_LIMITS_MM = (0, 10, 201)  # from, to, how many
+_MANY = 8  # curves of a group, from which they are drawn thin
+_CONTOURS = 12  # about: as many as are still told apart
+_LABEL_PT = 6.0
 
 
 def figure(
@@ -33,10 +40,10 @@ def before_after(
     unit: str = "mm",
     limit: float = SUCCESS_MM,
 ) -> Figure:
-    """MPE after against before, logarithmic; `labels` name the points of the last group (A Fig. 13)."""
+    """MPE (N,) after against (N,) before of each group, logarithmic; `labels` name the points of the last group (A Fig. 13)."""
     made, axes = figure()
     for (name, (before, after)), colour in zip(groups.items(), COLOURS, strict=False):
-        shown = np.clip(after, 0.02, 400)
+        shown = np.clip(after, *_SHOWN_MM)
         axes.plot(before, shown, "o", ms=4, alpha=0.75, color=colour, label=name, rasterized=True)
     axes.axhline(limit, color="0.6", lw=1)
     axes.set(xlabel=f"MPE before, {unit}", ylabel=f"MPE after, {unit}", yscale="log")
@@ -46,10 +53,11 @@ def before_after(
     return made
 
 
-def _name(made: Figure, axes: Any, points: np.ndarray, labels: Sequence[str], size: float = 6.0) -> None:
+def _name(made: Figure, axes: Any, points: np.ndarray, labels: Sequence[str], size: float = _LABEL_PT) -> None:
     """Write names beside points (N, 2), where they cover neither a point nor another name, further off if need be."""
     made.draw_without_rendering()  # settles where the axes lie
     at = axes.transData.transform(points) * 72 / made.dpi
+    # A name may hide no point and no other name: places further and further off are tried.
     taken = [(x - 2, y - 2, x + 2, y + 2) for x, y in at]
     for (x, y), point, text in zip(at, points, labels, strict=True):
         wide, high = 0.6 * size * len(text), size
@@ -79,9 +87,9 @@ def _overlap(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
 
 
 def success(errors_mm: Mapping[str, np.ndarray], label: str = "MPE") -> Figure:
-    """Share of registrations below each limit up to 10 mm."""
+    """Share of registrations, whose errors are (N,) in each group, below each limit up to 10 mm."""
     made, axes = figure(5.8, 4.6)
-    limits = np.linspace(0, 10, 201)
+    limits = np.linspace(*_LIMITS_MM)
     for (name, errors), colour in zip(errors_mm.items(), COLOURS, strict=False):
         share = [100 * float((np.asarray(errors) < limit).mean()) for limit in limits]
         axes.plot(limits, share, color=colour, label=name)
@@ -92,7 +100,7 @@ def success(errors_mm: Mapping[str, np.ndarray], label: str = "MPE") -> Figure:
 
 
 def capture(
-    ranges: Mapping[str, CaptureRange], limit: float, paper_px: Mapping[str, float], most: float = 150.0
+    ranges: Mapping[str, CaptureRange], limit: float, paper_px: Mapping[str, float], most: float = _MOST_PX
 ) -> Figure:
     """Median after against before, bins of equal count, with their 95 % bands, and the paper's ranges (A Fig. 8 and 12)."""
     made, axes = figure(6.6, 5.2)
@@ -123,7 +131,7 @@ def traces(
     """Curves (iterations, N) of each group over their iterations, in one colour each; many curves are drawn thin."""
     made, axes = figure()
     for (name, (steps, values)), colour in zip(groups.items(), COLOURS, strict=False):
-        many = values.shape[1] > 8
+        many = values.shape[1] > _MANY
         lines = axes.plot(
             steps, values, color=colour, lw=0.6 if many else 1.2, alpha=0.25 if many else 0.9, rasterized=many
         )
@@ -135,13 +143,16 @@ def traces(
 
 
 def landscapes(grids: Mapping[tuple[str, str], np.ndarray], ranges: Mapping[str, float], label: str) -> Figure:
-    """Loss over pairs of axes as contours: a triangle of panels; ranges (half widths, deg of turns, mm of shifts) by axis name."""
+    """Loss (steps, steps) over pairs of axes as contours: a triangle of panels.
+
+    `ranges` are half widths by axis name, deg of turns and mm of shifts.
+    """
     from matplotlib.ticker import MaxNLocator
 
     names = list(ranges)
     made = Figure(figsize=(10, 9.4), layout="constrained")
     axes = np.atleast_2d(made.subplots(len(names) - 1, len(names) - 1))
-    levels = MaxNLocator(12).tick_values(
+    levels = MaxNLocator(_CONTOURS).tick_values(
         min(float(grid.min()) for grid in grids.values()), max(float(grid.max()) for grid in grids.values())
     )
     for one in axes.ravel():

@@ -157,6 +157,7 @@ def analyse(answers: Sequence[Ranked]) -> Analysis:
         for pair in pairs
         if 0 < pair.wilcox.n_nonzero < FEW
     ]
+    # All readers' answers, not means over them: what is drawn is how each was given.
     counts = {}
     for first, second in itertools.combinations(methods, 2):
         found = Counter(a.score_for(first) for a in answers if {a.left, a.right} == {first, second})
@@ -205,6 +206,7 @@ def _tested(asked: Sequence[dict[Question, int]], methods: Sequence[str]) -> tup
     by_pair: dict[tuple[str, str], list[float]] = defaultdict(list)
     for (_, first, second, _), given in by_question.items():
         by_pair[first, second].append(sum(given) / len(given))
+    # Corrected for the pairs that were compared, not for all that could have been.
     pairs = [pair for pair in itertools.combinations(methods, 2) if pair in by_pair]
     wilcox = [signed_rank(by_pair[pair], "wilcox") for pair in pairs]
     corrected, exact_corrected = holm([w.p for w in wilcox]), holm([w.p_exact for w in wilcox])

@@ -16,6 +16,7 @@ from DeepIterRegLib.studies.reader_study.ranks import EQUAL
 
 COLUMNS = ("patient", "method", "folder")
 RESULT, PROJECTION, OVERLAY = "registration.json", "projection.nii.gz", "overlay.png"
+_SAME_MM = 1e-3  # of distances in files, which are written to more digits
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,6 @@ def _carm(folder: Path) -> CArm:
 def _same_view(one: CArm, other: CArm) -> bool:
     return (
         (one.rows, one.columns) == (other.rows, other.columns)
-        and math.isclose(one.sid_mm, other.sid_mm, abs_tol=1e-3)
-        and math.dist(one.source_mm, other.source_mm) < 1e-3
+        and math.isclose(one.sid_mm, other.sid_mm, abs_tol=_SAME_MM)
+        and math.dist(one.source_mm, other.source_mm) < _SAME_MM
     )

@@ -28,7 +28,9 @@ from DeepIterRegLib.studies.reader_study.reading import FORMAT, STUDY
 
 AUTHOR, KEY, PAGE, IMAGES = "author", "key.csv", "read.html", "images"
 KEY_COLUMNS = ("reader", "comparison", "patient", "left", "right")
+# Of the pages: pictures as large as two side by side fill a screen, frames smaller, as there are many.
 SIZE_PX, FRAME_SIZE_PX, MAX_FRAMES, QUALITY = 768, 512, 12, 75
+_TOKEN_BYTES = 5  # 10 hexadecimal digits: no two of a study alike by chance
 
 Entry = dict[str, str | None]  # of a comparison, in study.json: the files dsa, left, right
 
@@ -53,6 +55,7 @@ def draw(cases: Sequence[PatientCase], seed: int, reader: int) -> list[Drawn]:
 
     The same cases, seed and reader give the same comparisons.
     """
+    # A stream for each reader: one more reader changes nothing for the others.
     rng = np.random.default_rng([seed, reader])
     pairs = [(number, pair) for number, case in enumerate(cases) for pair in case.pairs]
     tokens = _tokens(rng, len(pairs))
@@ -189,5 +192,5 @@ def _tokens(rng: np.random.Generator, count: int) -> list[str]:
     """Different names that say nothing: 10 hexadecimal digits."""
     found: dict[str, None] = {}
     while len(found) < count:
-        found[rng.bytes(5).hex()] = None
+        found[rng.bytes(_TOKEN_BYTES).hex()] = None
     return list(found)

@@ -66,6 +66,7 @@ def write_reading_page(path: Path, study: str, reader: str, order: Sequence[str]
         scale=SCALE,
         style=page_style(),
         script=Markup((_HERE / "read.js").read_text(encoding="utf-8")),
+        # A name with </script> in it must not end the script.
         data=Markup(json.dumps(data).replace("<", "\\u003c")),
     )
     path.write_text(page, encoding="utf-8")

@@ -125,6 +125,7 @@ class Reading:
             raise InputError(f"Rank {rank} is none of 1, 2, 3, 4, 5.")
         comment = " ".join(comment.split())
         answer = Answer(self.reader, self.current.id, rank, comment, seconds)
+        # What is on disk counts, not what is in memory: the folder may have been answered elsewhere meanwhile.
         before = [a for _, a in read_answers(self._file)[0]] if self._file.exists() else []
         rows = ((a.reader, a.comparison, a.rank, a.comment, a.seconds) for a in (*before, answer))
         with output_file(self._file, (".csv",), overwrite=True) as path:

@@ -69,6 +69,7 @@ def _exact(ranks: np.ndarray, smaller: float) -> float:
     Mean ranks are multiples of a half, so doubled ranks are whole.
     """
     doubled = np.rint(2 * ranks).astype(int)
+    # chances[s]: that the ranks so far add up to s, each taking part or not with one chance in two.
     chances = np.zeros(doubled.sum() + 1)
     chances[0] = 1.0
     for rank in doubled:

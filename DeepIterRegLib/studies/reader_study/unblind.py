@@ -54,7 +54,7 @@ def unblind(study: Path, files: Sequence[Path] = ()) -> Unblinded:
                 problems.append(
                     f"{file.parent.name}/{file.name} line {line}: {answer.comparison} of {answer.reader} is not of this study."
                 )
-            answers[asked] = answer
+            answers[asked] = answer  # the later one counts
     if problems:
         raise InputError(problems)
     ranked = [

@@ -303,7 +303,7 @@ def test_confidence_round_trips_through_json() -> None:
 
 def test_wrong_patient_is_not_accepted() -> None:
     """Two phantoms: the run of one with the CTA of the other, at the best pose that a search finds."""
-    from DeepIterRegLib.images.subtraction import subtract, to_log
+    from DeepIterRegLib.images.subtraction import subtract
     from DeepIterRegLib.phantom import PhantomSettings, make_patient
     from DeepIterRegLib.phantom.settings import CtaSettings, RunSettings, ViewSettings
     from DeepIterRegLib.registration.vessels.search import refine_poses, search
@@ -317,7 +317,7 @@ def test_wrong_patient_is_not_accepted() -> None:
     run = (mine := make_patient(40, settings)).run
     other = make_patient(42, replace(settings, view=ViewSettings(matrices=(32,))))  # only its CTA is used
     valid = (run.frames > 0).all(axis=0)
-    frames = subtract(to_log(run.frames.astype(np.float32), 1.0), valid, mask_frames=run.mask_frames).frames
+    frames = subtract(np.log(np.maximum(run.frames.astype(np.float32), 1.0)), valid, mask_frames=run.mask_frames).frames
     masks = segment_dsa(Angiogram(frames, run.carm, run.frame_times_s, valid))
     view = MaskedView(vessel_channels(contrast_image(masks, valid), valid), valid, run.carm, masks)
     common = ((view,),)

@@ -13,7 +13,7 @@ from DeepIterRegLib.common.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.files import load_volume
-from DeepIterRegLib.images.subtraction import subtract, to_log
+from DeepIterRegLib.images.subtraction import subtract
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, second_run
 from DeepIterRegLib.phantom.settings import DIFFERENT_SKULL, CtaSettings, OffsetSettings, RunSettings, ViewSettings
@@ -49,7 +49,7 @@ def patient() -> Patient:
 def angiogram(patient: Patient) -> Angiogram:
     run = patient.run
     valid = run.frames.min(axis=0) > 0
-    result = subtract(to_log(run.frames.astype(np.float32), 0.5), valid, mask_frames=run.mask_frames)
+    result = subtract(np.log(np.maximum(run.frames.astype(np.float32), 0.5)), valid, mask_frames=run.mask_frames)
     return Angiogram(result.frames, run.carm, run.frame_times_s, valid, result.unsubtracted)
 
 
@@ -92,7 +92,7 @@ def test_where_the_grid_shows_only_the_reverse_the_skull_is_found(
     lateral = second_run(patient, "lateral", seed=0)
     run, centre = lateral.run, patient.cta.centre_mm
     valid = run.frames.min(axis=0) > 0
-    result = subtract(to_log(run.frames.astype(np.float32), 0.5), valid, mask_frames=run.mask_frames)
+    result = subtract(np.log(np.maximum(run.frames.astype(np.float32), 0.5)), valid, mask_frames=run.mask_frames)
     angiogram = Angiogram(result.frames, run.carm, run.frame_times_s, valid, result.unsubtracted)
     truth = np.asarray(run.motion[run.mask_frames[-1]] @ lateral.cta_to_carm)
     reverse = pose.depth_reversed(truth, centre, np.array(run.carm.source_mm))

@@ -46,7 +46,7 @@ def capture_work(study: Study, item: Item) -> dict[str, Any]:
     starts = patient_starts(study, of, item)
     begin = time.perf_counter()
     if item["way"] == "optimisation":
-        found = starts
+        found = starts  # all at once: the paper's optimisation is batched over poses
         for stage in paper_stages(study.small):
             found = descend(study, of, stage, found).pose.numpy()
         after = errors_of(of, found)
@@ -131,6 +131,7 @@ def summary_of_starts(
     """
     from DeepIterRegLib.studies.experiments import plots
 
+    # Every start counts, refused ones as infinitely wrong; only means leave them out.
     starts = {label: _starts(mine) for label, mine in groups.items()}
     ranges = {label: metrics.capture_range(s.before_px, s.after_px) for label, s in starts.items()}
     table = [_line(label, starts[label], ranges[label]) for label in groups]

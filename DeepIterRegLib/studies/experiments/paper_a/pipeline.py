@@ -63,6 +63,7 @@ def pipeline_work(study: Study, item: Item) -> dict[str, Any]:
         found = registered(of, our_settings(study, item["way"]), start)
         errors = dict.fromkeys(result["before"], REFUSED) if found is None else of.errors(found)
         return {**result, item["way"]: errors, "seconds": time.perf_counter() - begin}
+    # With the network the same stages follow; only where they start differs.
     suffix = ""
     if item["way"] == "paper_network":
         suffix = "n"
@@ -77,6 +78,7 @@ def pipeline_work(study: Study, item: Item) -> dict[str, Any]:
 
 def _asked(of: Subject, start: np.ndarray) -> tuple[np.ndarray, bool]:
     """The network's one answer, if it agrees with the run no worse than the start (A eq. 12)."""
+    # One answer, unrefined: paper A asks its network once.
     seen = of.scene
     try:
         answer = network_poses(seen, start, NetworkInit(starts=1, rounds=1), 0)[0]
@@ -108,6 +110,7 @@ def pipeline_summary(study: Study, done: list[Done]) -> Summary:
         f"The network's answer was kept (A eq. 12) for {sum(accepted)} of {len(accepted)}."
     )
     pairs = {PIPELINES[way]: (found.before_mm, found.after_mm) for way, found in ways.items()}
+    # The plot names the points of the last way alone: names of all would cover one another.
     labels = [name.removeprefix("phantom ") for name in list(ways.values())[-1].names] if ways else []
     return Summary(
         [(PIPELINES[way], PAPER_FIGURES.get(way, "-"), _sentence(found)) for way, found in ways.items()],
