@@ -33,18 +33,18 @@ import json, os, sys, time
 from pathlib import Path
 root, folder, first, two = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3] != "later", sys.argv[3] == "two"
 triangles = int(sys.argv[4])
-sys.path[:0] = [str(root), str(root / "Testing" / "Slicer")]
+sys.path[:0] = [str(root), str(root / "Testing" / "Slicer"), str(root / "Testing" / "Python")]
 import standin
 standin.install()
 begin = time.perf_counter()
 module = standin.loadModule(root / "DeepIterReg" / "DeepIterReg.py")
 seconds = {"import_s": time.perf_counter() - begin}
-import make_screenshots, qt, slicer
+import make_screenshots, panels, qt, slicer
 begin = time.perf_counter()
 panel = make_screenshots.openPanel(folder)
 seconds["open_s"] = time.perf_counter() - begin
 if two:
-    panel._parameterNode.dsa2 = panel.logic.loadAngiogram(folder / "dsa2.dcm")
+    panel.p.dsa2 = panel.widget.logic.loadAngiogram(folder / "dsa2.dcm")
 gaps, work, last = [], [], [time.perf_counter(), time.thread_time()]
 def tick():
     now, own = time.perf_counter(), time.thread_time()
@@ -62,7 +62,7 @@ def run():
     last[:] = begin, time.thread_time()
     timer.start()
     panel.ui.applyButton.click()
-    while panel._worker is not None:
+    while panels.isRunning(panel):
         standin.processEvents(0.002)
     standin.processEvents(0.002)  # Slicer's views render in an event of their own
     logic.UpdatePipeline()
@@ -84,20 +84,20 @@ values = {
     "frame": (5.0, 9.0), "showCArm": (False, True),
 }
 for name, pair in values.items():
-    panel._parameterNode.minip = name != "frame"
+    panel.p.minip = name != "frame"
     times = []
     for value in pair * 5:
         begin, own = time.perf_counter(), time.thread_time()
-        setattr(panel._parameterNode, name, value)
+        setattr(panel.p, name, value)
         logic.UpdatePipeline()
         logic.GetBlend().Update()
         times.append((1000 * (time.perf_counter() - begin), 1000 * (time.thread_time() - own)))
     display[name] = [max(column) for column in zip(*times)]
-panel._parameterNode.minip = True
+panel.p.minip = True
 mpe = panel.ui.mpeValueLabel.text
 begin = time.perf_counter()
 panel.ui.manualCollapsibleButton.collapsed = False
-while panel._manual._live is None:
+while not panel.ui.manualResetButton.enabled:
     standin.processEvents(0.005)
 manual = {"ready_s": time.perf_counter() - begin}
 times = []
@@ -111,16 +111,17 @@ for n in range(40):
     logic.GetBlend().Update()
     times.append((1000 * (time.perf_counter() - begin), 1000 * (time.thread_time() - own)))
 manual["update_ms"], manual["update_cpu_ms"] = zip(*times[2:])
-from DeepIterRegSlicer.scene import results
-nodes = results.nodesOf(panel._parameterNode.result)
+from DeepIterRegSlicer.scene import manual as manualScene, results
+nodes = results.nodesOf(panel.p.result)
 found = results.registrationOf(nodes)
 small = found.carm.resampled(512, 512)
 from DeepIterRegLib.rendering.live import LiveProjector
 live, times = LiveProjector(results.vesselsOf(nodes), small), []
+score = manualScene.liveJob(results.viewsOf(nodes))(lambda *step: None, lambda: False)[0].score
 for n in range(40):
     begin = time.perf_counter()
     live.draft(found.cta_to_carm)
-    panel._manual._live[0].score(found.cta_to_carm)
+    score(found.cta_to_carm)
     times.append(1000 * (time.perf_counter() - begin))
 manual["at_512_ms"] = times[2:]
 begin = time.perf_counter()

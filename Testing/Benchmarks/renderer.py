@@ -416,12 +416,14 @@ def joseph_work(volume: Any, rows: int) -> tuple[float, float]:
     carm = view(rows)
     ones = volume.with_voxels(np.ones(volume.voxels.shape, np.float32))
     project = RaycastProjector(ones, carm, "joseph")
-    pose = torch.as_tensor(pose_of(volume))[None]
-    first, last = project._chords(pose)
-    image = project(pose)[0].reshape(-1).numpy()
-    lengths_mm = np.linalg.norm((last - first).numpy() * volume.spacing_mm, axis=1)
+    image = project(torch.as_tensor(pose_of(volume))[None])[0].reshape(-1).numpy()
     # Of a volume of ones the integral is samples x distance of the planes along the ray.
-    samples = (image / lengths_mm * np.abs((last - first).numpy()).max(axis=1)).sum()
+    to_ijk = np.linalg.inv(pose_of(volume) @ volume.affine)[:3, :3]
+    columns, row_numbers = np.meshgrid(np.arange(rows), np.arange(rows))
+    ends = carm.pixel_positions(np.stack([columns.ravel(), row_numbers.ravel()], axis=1).astype(float))
+    rays_ijk = (ends - np.array(carm.source_mm)) @ to_ijk.T
+    step_mm = np.linalg.norm(rays_ijk * volume.spacing_mm, axis=1) / np.abs(rays_ijk).max(axis=1)
+    samples = (image / step_mm).sum()
     rays = rows * rows
     moved = min(volume.voxels.size, samples) * 4 + rays * (2 * 3 * 8 * 2 + 4 + 6 * 4 * 2)
     return float(samples) * 36, float(moved)

@@ -42,13 +42,10 @@ def main(argv: list[str] | None = None) -> None:
 
         def step(number: int) -> None:
             items = [samples[number * batch + n] for n in range(batch)]
-            images, start, truth, points, weights, distances = (
-                torch.stack(parts) for parts in zip(*items, strict=True)
-            )
+            together = tuple(torch.stack(parts) for parts in zip(*items, strict=True))
             with torch.autocast("cpu", torch.bfloat16):
-                predicted = training._predicted(images, start)
-                dice, apart_mm = training._losses(predicted, truth, points, weights, distances)
-            (dice + settings.training.pose_weight * apart_mm).backward()
+                loss = training.training_step(together, number)
+            loss.backward()
             optimiser.step()
             optimiser.zero_grad()
 

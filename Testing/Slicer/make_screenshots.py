@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[2]
-sys.path[:0] = [str(ROOT), str(ROOT / "DeepIterReg"), str(Path(__file__).parent)]
+sys.path[:0] = [str(ROOT), str(ROOT / "DeepIterReg"), str(Path(__file__).parent), str(ROOT / "Testing" / "Python")]
 
 import standin  # noqa: E402
 
@@ -29,6 +29,7 @@ import vtk  # noqa: E402
 from PIL import Image  # noqa: E402
 from vtk.util import numpy_support  # noqa: E402
 
+import panels  # noqa: E402
 import scenes  # noqa: E402
 
 SLICE_PX, TOOL_PX, VIEW_PX, PANEL_PX = (900, 900), (560, 560), (1400, 520), 470
@@ -76,13 +77,11 @@ def openPanel(folder: Path) -> Any:
         added = slicer.mrmlScene.AddNode(node)
         if added.IsA("vtkMRMLSliceNode"):
             added.SetDimensions(*SLICE_PX, 1)
-    representation = standin.loadModule(ROOT / "DeepIterReg" / "DeepIterReg.py").widgetRepresentation()
-    representation.enter()
-    representation.resize(PANEL_PX, 1)
-    panel = representation.self()
+    panel = panels.opened()
+    panel.representation.resize(PANEL_PX, 1)
     volume = load_volume(folder / "cta.nii.gz")
-    panel._parameterNode.cta = scenes.addVolume(volume.voxels, volume.affine, "CTA head")
-    panel._parameterNode.reference = scenes.addTransform(read_pose(folder / "truth.tfm"), "Truth")
+    panel.p.cta = scenes.addVolume(volume.voxels, volume.affine, "CTA head")
+    panel.p.reference = scenes.addTransform(read_pose(folder / "truth.tfm"), "Truth")
     standin.answers["getOpenFileName"] = str(folder / "dsa.dcm")
     panel.ui.loadXaButton.click()
     return panel
@@ -92,7 +91,7 @@ def runRegistration(panel: Any) -> Image.Image:
     """Apply; the panel as it looked late in the search."""
     panel.ui.applyButton.click()
     picture, begin = None, time.perf_counter()
-    while panel._worker is not None:
+    while panels.isRunning(panel):
         standin.processEvents(0.05)
         if picture is None and panel.ui.progressBar.value > 700:
             picture = grab(panel)
@@ -104,7 +103,7 @@ def runRegistration(panel: Any) -> Image.Image:
 
 def grab(panel: Any) -> Image.Image:
     """The whole panel, as long as it needs to be, at twice the pixels."""
-    widget = panel.parent
+    widget = panel.widget.parent
     widget.show()
     for _ in range(3):
         widget.resize(PANEL_PX, widget.sizeHint().height() if callable(widget.sizeHint) else widget.sizeHint.height())
@@ -144,9 +143,7 @@ def comparisons(panel: Any) -> dict[str, Image.Image]:
     ui.comparisonComboBox.currentIndex = 0
     for section in ("displayCollapsibleButton", "resultsCollapsibleButton"):
         getattr(ui, section).collapsed = True
-    ui.manualCollapsibleButton.collapsed = False
-    while panel._manual._live is None:
-        standin.processEvents(0.05)
+    panels.openManual(panel)
     ui.turnBeamSlider.value = 4.0
     ui.shiftRightSlider.value = 5.0
     standin.processEvents(1.0)
@@ -166,7 +163,7 @@ def tools(panel: Any) -> dict[str, Image.Image]:
 
     ui = panel.ui
     standin.openViews()
-    nodes = results.nodesOf(panel._parameterNode.result)
+    nodes = results.nodesOf(panel.p.result)
     found = results.registrationOf(nodes)
     centre = found.centre_cta_mm + np.array([32.0, 8.0, 42.0])
     region = scenes.addBall(centre, 22.0, (0.0, 0.6, 1.0), "Tissue at risk", 60)

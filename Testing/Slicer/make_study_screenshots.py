@@ -24,6 +24,8 @@ import standin  # isort: skip  # make_screenshots has put it on the path
 import qt  # type: ignore[import-not-found]
 import slicer
 
+import panels
+
 VIEW_PX, PANEL_PX, PAGE_PX = (640, 640), 400, (1400, 800)
 ANSWERED = 3  # comparisons before the one in the picture
 
@@ -68,15 +70,13 @@ def panel(folder: Path) -> Image.Image:
             added = slicer.mrmlScene.AddNode(node)
             if added.IsA("vtkMRMLSliceNode"):
                 added.SetDimensions(*VIEW_PX, 1)
-    representation = standin.loadModule(ROOT / "DeepIterReg" / "DeepIterReg.py").widgetRepresentation()
-    representation.enter()
-    form = representation.self()._study
-    form.ui.studyCollapsibleButton.collapsed = False
+    ui = slicer.util.childWidgetVariables(panels.opened().representation)
+    ui.studyCollapsibleButton.collapsed = False
     standin.answers["getExistingDirectory"] = str(folder)
-    form.ui.openStudyButton.click()
+    ui.openStudyButton.click()
     for _ in range(ANSWERED):
-        form.ui.rank3Button.click()
-    return sideBySide([grab(form.widget), sliceView("Red"), sliceView("Yellow")])
+        ui.rank3Button.click()
+    return sideBySide([grab(ui.studyCollapsibleButton), sliceView("Red"), sliceView("Yellow")])
 
 
 def grab(widget: Any) -> Image.Image:

@@ -9,7 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pytest
 import slicer
 from repository import ROOT
 from vtk.util import numpy_support
@@ -61,7 +60,7 @@ def edit(panel: SimpleNamespace, prefix: str, text: str) -> None:
     field.editingFinished.emit()
 
 
-def optionsAsked(panel: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> Any:
+def optionsAsked(panel: SimpleNamespace, monkeypatch: Any) -> Any:
     """The options that Apply hands to the logic, which here only looks at them."""
     asked = []
 
