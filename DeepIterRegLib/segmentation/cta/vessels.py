@@ -67,7 +67,7 @@ def segment_vessels(
     vein_hu, artery_hu = vein_and_artery_hu(hu, enclosed, brain_hu, vessel_hu)
     bone_hu = min(settings.bone_hu, max(400.0, 1.3 * artery_hu))
     tell(0.25)
-    mask = _vessel_mask(hu, zone, brain_hu, vessel_hu, artery_hu, bone_hu, grid.spacing_mm, settings)
+    mask = _vessel_mask(hu, zone, brain_hu, vessel_hu, artery_hu, bone_hu, grid.spacing_mm, settings, tell)
     tell(0.7)
     upper, lower = _brain_and_neck_pieces(mask, zone, enclosed, 10 * settings.min_component_mm3 / grid.spacing_mm**3)
     for level_hu in (artery_hu, vein_hu):
@@ -123,6 +123,7 @@ def _vessel_mask(
     bone_hu: float,
     spacing_mm: float,
     settings: CtaSegmentation,
+    tell: Callable[[float], None],
 ) -> np.ndarray:
     """Bool on the working grid."""
     painted = painted_as_brain(hu, zone, brain_hu, bone_hu)
@@ -138,6 +139,7 @@ def _vessel_mask(
             smooth, candidates, np.float32((sigma / spacing_mm) ** 2), np.float32(brain_hu), response
         )
         roundness = np.maximum(roundness, wide_roundness)
+    tell(0.5)
     openness = np.ones(len(candidates), dtype=np.float32)
     open_directions(
         hu,
