@@ -375,7 +375,7 @@ class Refinement:
         Option(
             "device",
             "choice",
-            "What computes; auto takes CUDA where there is one.",
+            "What the papers' stages and the projection of a CTA run on; auto takes CUDA where there is one. All else runs on the CPU.",
             choices=get_args(Device),
             panel="Device",
             parameter="device",

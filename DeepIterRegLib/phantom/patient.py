@@ -117,7 +117,7 @@ def make_patient(
     truth = pose.offset_about(pose.radiological(centre), centre, pose.euler_deg_to_rotation(offset_deg), offset_mm)
     carm = _choose_view(vessels, injection, truth, rng_view, settings)
 
-    tell(0.5)
+    tell(0.58)
     to_index = _to_head_index(head, head_to_cta)
     run = make_run(
         vessels,

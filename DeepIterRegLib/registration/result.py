@@ -154,7 +154,7 @@ class Registration:
     centre_cta_mm : (3,)
         Centre of the CTA's voxel grid, RAS mm.
     score
-        ZNCC of vessels and their directions, CTA against DSA, at the final pose, -1..1; phantoms registered have 0.26 to 0.63.
+        ZNCC of vessels and their directions, CTA against DSA, at the final pose, -1..1; right poses of phantoms have 0.26 to 0.63.
         Of the first view.
     views
         Every view, in the order given; `carm`, `score` and `mpe_mm_to_reference` are those of the first.

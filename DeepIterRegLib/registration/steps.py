@@ -43,11 +43,11 @@ class Step(Enum):
     MASK_STAGE = ("mask_stage", 0.0, 0.7)  # an iteration
     MINIP_STAGE = ("minip_stage", 0.0, 0.7)  # an iteration
     CORRECT_VIEWS = ("correct_views", 0.0, 0.5)
-    CONFIDENCE = ("confidence", 0.4, 0.8)
+    CONFIDENCE = ("confidence", 0.3, 0.8)
     PROJECT = ("project", 1.0, 0.0)
     DRAW = ("draw", 1.0, 0.0)
     WRITE = ("write", 1.0, 0.0)
-    WRITE_REPORT = ("write_report", 0.5, 0.5)
+    WRITE_REPORT = ("write_report", 0.4, 0.5)
     PREPARE_VIEWS = ("prepare_views", 0.5, 0.3)
     DRAW_PICTURES = ("draw_pictures", 1.0, 0.0)
     RUN_EXPERIMENT = ("run_experiment", 1.0, 0.0)
@@ -69,7 +69,7 @@ class Step(Enum):
 
 # What is set aside for a skull that is not clear (5 % of patients): a part of what that costs, so that the bar is not far off
 # either way. With init `auto` network and search then follow, so the part is smaller.
-_UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.27}
+_UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.25}
 _ORDER = tuple(Step)
 _AFTER_SEGMENTATION = _ORDER[_ORDER.index(Step.CHECK_INPUTS) : _ORDER.index(Step.CONFIDENCE) + 1]
 

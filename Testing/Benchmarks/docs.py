@@ -222,7 +222,7 @@ def run_typed(page: Path, folder: Path, slow: bool) -> list[tuple[str, float]]:
 def make_patient(folder: Path, small: bool) -> tuple[Path, Path]:
     """A phantom with two runs in `folder`, and what a quick registration of the first one writes: both folders."""
     from DeepIterRegLib.cases.files import RegisterJob, register_files
-    from DeepIterRegLib.common.progress import say_nothing
+    from DeepIterRegLib.common.progress import Progress
     from DeepIterRegLib.phantom import PhantomSettings, make_patient, second_run, write_patient
     from DeepIterRegLib.phantom.settings import CtaSettings, ViewSettings
 
@@ -236,7 +236,7 @@ def make_patient(folder: Path, small: bool) -> tuple[Path, Path]:
     phantom = make_patient(1, coarse if small else PhantomSettings())
     write_patient(phantom, patient, second_run(phantom))
     job = RegisterJob(cta=patient / "cta.nii.gz", dsa=patient / "dsa.dcm", init=str(patient / "truth.tfm"))
-    register_files(job, result, say_nothing)
+    register_files(job, result, Progress())
     return patient, result
 
 

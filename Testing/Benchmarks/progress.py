@@ -33,7 +33,7 @@ STARTS = {
     "radiological": {"init": "radiological"},
     "file": {"init": "FILE"},
     "landmarks": {"landmarks": True},
-    f"paper ({PAPER_ITERATIONS} iterations a stage)": {"preset": "paper"},
+    f"paper, from a file ({PAPER_ITERATIONS} iterations a stage)": {"preset": "paper", "init": "FILE"},
     # Which of two ways it will go is not known until the skull was looked for.
     "auto, skull not clear": {"mask_frame": "noise"},
     "skull, not clear": {"init": "skull", "mask_frame": "noise"},

@@ -24,7 +24,7 @@ from typer.testing import CliRunner
 import DeepIterRegLib
 from DeepIterRegLib.cases.files import RegisterJob, register_files
 from DeepIterRegLib.cli import app
-from DeepIterRegLib.common.progress import say_nothing
+from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.results.export.files import SUFFIXES
 from DeepIterRegLib.results.report import REGISTRATION_FILES, registration_files
 from DeepIterRegLib.results.report.outputs import MAX_VIEWS
@@ -218,7 +218,7 @@ def result(patient_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     job = RegisterJob(
         cta=patient_folder / "cta.nii.gz", dsa=patient_folder / "dsa.dcm", init=str(patient_folder / "truth.tfm")
     )
-    register_files(job, folder, say_nothing)
+    register_files(job, folder, Progress())
     return folder
 
 

@@ -141,7 +141,7 @@ def splat_oriented(
     images: np.ndarray,
     sums: np.ndarray,
 ) -> None:
-    """Call `alignment_kernels.oriented_images` as the target was made."""
+    """Call `kernels.oriented_images` as the target was made."""
     oriented_images(
         points.positions,
         points.tangents,
