@@ -110,11 +110,7 @@ def segment_vessels(
     bone_hu = min(settings.bone_hu, max(_THINNEST_BONE_HU, _BONE_OVER_ARTERY * artery_hu))
     levels = _Levels(brain_hu, vessel_hu, bone_hu)
     tell(0.25)
-<<<<<<< HEAD
-    mask = _vessel_mask(hu, zone, levels, grid.spacing_mm, settings)
-=======
-    mask = _vessel_mask(hu, zone, brain_hu, vessel_hu, artery_hu, bone_hu, grid.spacing_mm, settings, tell)
->>>>>>> w-progress
+    mask = _vessel_mask(hu, zone, levels, grid.spacing_mm, settings, tell)
     tell(0.7)
     min_voxels = _LARGE * settings.min_component_mm3 / grid.spacing_mm**3
     upper, lower = _brain_and_neck_pieces(mask, zone, enclosed, min_voxels)
@@ -190,11 +186,17 @@ class _Candidates:
 
 
 def _vessel_mask(
-    hu: np.ndarray, zone: np.ndarray, levels: _Levels, spacing_mm: float, settings: CtaSegmentation
+    hu: np.ndarray,
+    zone: np.ndarray,
+    levels: _Levels,
+    spacing_mm: float,
+    settings: CtaSegmentation,
+    tell: Callable[[float], None],
 ) -> np.ndarray:
     """Bool (z, y, x) on the working grid."""
     painted = painted_as_brain(hu, zone, levels.brain_hu, levels.bone_hu)
     found = _candidates(hu, painted, zone, levels, spacing_mm, settings)
+    tell(0.6)
     weak, strong = _likely(found, levels, settings)
     mask = np.zeros(hu.shape, dtype=bool)
     flat = np.ravel_multi_index(tuple(found.index[weak].T), hu.shape)
@@ -257,9 +259,7 @@ def _vessels_among(
     levels: _Levels,
     spacing_mm: float,
     settings: CtaSegmentation,
-    tell: Callable[[float], None],
 ) -> np.ndarray:
-<<<<<<< HEAD
     """Which pieces (count + 1,) are vessels; `piece` is the number of each weak candidate's, from 1."""
     size = np.bincount(piece, minlength=count + 1)
     seeds = np.bincount(piece, weights=strong[weak], minlength=count + 1)
@@ -267,60 +267,6 @@ def _vessels_among(
     def mean(values: np.ndarray) -> np.ndarray:
         return np.asarray(np.bincount(piece, weights=values[weak], minlength=count + 1) / np.maximum(size, 1))
 
-=======
-    """Bool on the working grid."""
-    painted = painted_as_brain(hu, zone, brain_hu, bone_hu)
-    smooth, sigma = gaussian_blur(painted, settings.smoothing_mm / spacing_mm), settings.smoothing_mm
-    smooth_hu = smooth
-    candidates, kinds = bright_voxels(smooth, hu, zone, brain_hu + settings.contrast_hu, bone_hu)
-    response = np.zeros(len(candidates), dtype=np.float32)
-    roundness = np.zeros(len(candidates), dtype=np.float32)
-    for next_sigma in settings.vesselness_sigmas_mm:
-        smooth = gaussian_blur(smooth, math.sqrt(next_sigma**2 - sigma**2) / spacing_mm)
-        sigma = next_sigma
-        wide_roundness = tube_response(
-            smooth, candidates, np.float32((sigma / spacing_mm) ** 2), np.float32(brain_hu), response
-        )
-        roundness = np.maximum(roundness, wide_roundness)
-    tell(0.5)
-    openness = np.ones(len(candidates), dtype=np.float32)
-    open_directions(
-        hu,
-        candidates,
-        zone,
-        brain_hu + settings.contrast_hu,
-        1.2 * vessel_hu,
-        bone_hu,
-        round(12 / spacing_mm),
-        openness,
-    )
-    level = smooth_hu[tuple(candidates.T)]
-    tube = (roundness >= settings.min_roundness) & (openness >= settings.min_openness)
-    # a sinus is as bright as a large vessel and round on the largest scale, and bone may hide most of it
-    plateau_hu = brain_hu + 0.45 * (vessel_hu - brain_hu)
-    sinus = (level >= plateau_hu) & (wide_roundness >= settings.min_roundness) & (openness >= settings.min_openness / 3)
-    in_neck = (level >= plateau_hu) & (openness >= settings.min_openness)
-    likely = np.where(kinds == 4, in_neck, (kinds == 2) | tube | sinus)
-    weak = likely & ((response > settings.vesselness_low_hu) | (kinds == 4))
-    strong = likely & (response > settings.vesselness_high_hu)
-    mask = np.zeros(hu.shape, dtype=bool)
-    flat = np.ravel_multi_index(tuple(candidates[weak].T), hu.shape)
-    mask.ravel()[flat] = True
-    labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
-    own = labels.ravel()[flat]
-    size = np.bincount(own, minlength=count + 1)
-    seeds = np.bincount(own, weights=strong[weak], minlength=count + 1)
-    mean = {
-        name: np.bincount(own, weights=values[weak], minlength=count + 1) / np.maximum(size, 1)
-        for name, values in {
-            "level": level,
-            "roundness": roundness,
-            "openness": openness,
-            "deep": kinds == 2,
-            "neck": kinds == 4,
-        }.items()
-    }
->>>>>>> w-progress
     mm3 = size * spacing_mm**3
     large = mm3 >= _LARGE * settings.min_component_mm3
     sure = mean(found.kind == DEEP) > _SURE_DEEP
