@@ -16,12 +16,12 @@ def namespace(*arrays: Array) -> Any:
 
 
 def like(values: Any, reference: Array) -> Array:
-    """`values` as an array of the kind, dtype and device of `reference`."""
+    """`values`, nested numbers or an array (...), as an array (...) of the kind, dtype and device of `reference`, whatever its shape."""
     xp = namespace(reference)
     return xp.asarray(values, dtype=reference.dtype, device=array_api_compat.device(reference))
 
 
 def to_float(array: Array) -> Array:
-    """Integers become floating point; floating arrays pass unchanged."""
+    """An array (...) as floating point (...): integers are converted, floating arrays pass unchanged."""
     xp = namespace(array)
     return array if xp.isdtype(array.dtype, "real floating") else xp.astype(array, xp.float64)

@@ -16,6 +16,14 @@ from DeepIterRegLib.geometry.pose import transform
 
 Vector = tuple[float, float, float]
 
+# A point nearer than this to the source's plane, mm, meets no pixel: dividing by its depth would give any number.
+_MIN_DEPTH_MM = 1e-6
+# A calibrated matrix may have a little skew and a spacing that is not quite the header's: calibrations are noisy. What is
+# beyond these belongs to another detector.
+_MAX_SKEW, _MAX_SPACING_DIFFERENCE = 1e-3, 0.02
+# Smallest determinant, relative to the norm cubed, of an invertible left part.
+_SINGULAR = 1e-12
+
 
 @dataclass(frozen=True)
 class CArm:
@@ -155,10 +163,11 @@ class CArm:
                 f"The projection matrix has shape {p.shape} or is not finite; 3 rows of 4 finite numbers are needed."
             )
         m = p[:, :3]
-        if abs(np.linalg.det(m)) < 1e-12 * np.linalg.norm(m) ** 3:
+        if abs(np.linalg.det(m)) < _SINGULAR * np.linalg.norm(m) ** 3:
             raise GeometryError(
                 "The left 3x3 part of the projection matrix is singular; a perspective matrix is needed."
             )
+        # Scaled so that the third coordinate is the depth in mm; the three rows of m are then K times the axes (RQ by hand).
         p = p / np.linalg.norm(m[2])
         p = p * (1.0 if p[2, 3] >= 0 else -1.0)  # the isocentre lies in front of the source
         m = p[:, :3]
@@ -172,7 +181,7 @@ class CArm:
         skew = float(along_u @ v)
         along_u = along_u - skew * v
         focal_u = float(np.linalg.norm(along_u))
-        if abs(skew) > 1e-3 * focal_u:
+        if abs(skew) > _MAX_SKEW * focal_u:
             raise GeometryError(
                 f"The projection matrix has a skew of {skew / focal_u:.4f}; detectors with rectangular pixels have 0."
             )
@@ -184,7 +193,7 @@ class CArm:
             assert pixel_spacing_mm is not None
             sid_mm = focal_u * pixel_spacing_mm[1]
         spacing = (sid_mm / focal_v, sid_mm / focal_u)
-        if pixel_spacing_mm is not None and not np.allclose(spacing, pixel_spacing_mm, rtol=0.02):
+        if pixel_spacing_mm is not None and not np.allclose(spacing, pixel_spacing_mm, rtol=_MAX_SPACING_DIFFERENCE):
             raise GeometryError(
                 f"The projection matrix and SID {sid_mm:g} mm give a pixel spacing of {spacing[0]:.4f} x {spacing[1]:.4f} mm, but "
                 f"{pixel_spacing_mm[0]:g} x {pixel_spacing_mm[1]:g} mm was given: correct one of them."
@@ -216,7 +225,7 @@ class CArm:
     @property
     def secondary_angle_deg(self) -> float:
         """Cranial positive, caudal negative."""
-        return math.degrees(math.asin(min(1.0, max(-1.0, self.beam_axis[2]))))
+        return math.degrees(math.asin(min(1.0, max(-1.0, self.beam_axis[2]))))  # rounding may leave more than 1
 
     @property
     def magnification(self) -> float:
@@ -260,7 +269,7 @@ class CArm:
         xp = namespace(points)
         p = like(self.projection_matrix, points)
         h = points @ p[:, :3].T + p[:, 3]
-        depth = xp.where(h[..., 2:] > 1e-6, h[..., 2:], like(math.nan, points))
+        depth = xp.where(h[..., 2:] > _MIN_DEPTH_MM, h[..., 2:], like(math.nan, points))
         return h[..., :2] / depth
 
     def pixel_positions(self, columns_rows: Array) -> Array:
@@ -301,7 +310,7 @@ class CArm:
         return self.resampled(rows, max(2, round(rows * self.columns * column_mm / (self.rows * row_mm))))
 
     def cropped(self, first_row: int, first_column: int, rows: int, columns: int) -> CArm:
-        """A window of the detector, as a view of its own (also used for patches)."""
+        """A window of the detector, as a view of its own; it may reach beyond the detector."""
         cx, cy = self.principal_point_px
         return replace(self, rows=rows, columns=columns, principal_point_px=(cx - first_column, cy - first_row))
 

@@ -9,12 +9,13 @@ import numpy as np
 from DeepIterRegLib.geometry.arrays import Array, like, namespace
 from DeepIterRegLib.geometry.carm import CArm
 
+# Paper A projects 8 evenly spaced points and does not say which: the corners of a cube about as large as what a run shows.
 CUBE_SIDE_MM = 100.0
 SUCCESS_MM = 5.0  # paper A: registered when the MPE is below
 
 
 def cube_corners(centre_mm: Array, side_mm: float = CUBE_SIDE_MM) -> Array:
-    """The 8 corners (8, 3) of a cube about `centre_mm` (3,)."""
+    """The 8 corners (8, 3) of a cube about `centre_mm` (3,), its edges along the axes; mm, in the frame of the centre."""
     corners = np.array(list(itertools.product((-0.5, 0.5), repeat=3))) * side_mm
     return like(corners, centre_mm) + centre_mm
 

@@ -104,10 +104,17 @@ def skew(vector: Array) -> Array:
     return xp.stack(rows, axis=-2)
 
 
+# Where the square of the angle is below this, closed forms of the charts lose digits and their gradients are 0 / 0; a few
+# terms of their series are exact enough there.
+_SMALL_SQUARED = 1e-4
+_SMALL_VECTOR_SQUARED = 1e-10  # the same for the vector part of a quaternion, of which fewer terms are taken
+_GIMBAL_COSINE = 1e-9  # of the middle Euler angle: below, only the sum of the other two is known
+
+
 def _exp_coefficients(angle_squared: Array) -> tuple[Array, Array, Array]:
     """sin(t)/t, (1-cos t)/t^2 and (t-sin t)/t^3, by series where t is small so that gradients stay finite."""
     xp = namespace(angle_squared)
-    small = angle_squared < 1e-4
+    small = angle_squared < _SMALL_SQUARED
     t2 = xp.where(small, like(1.0, angle_squared), angle_squared)
     t = xp.sqrt(t2)
     s = angle_squared
@@ -132,7 +139,7 @@ def so3_log(rotation: Array) -> Array:
     quaternion = rotation_to_quaternion(rotation)
     vector, w = quaternion[..., :3], quaternion[..., 3:]
     squared = xp.sum(vector**2, axis=-1)[..., None]
-    small = squared < 1e-10
+    small = squared < _SMALL_VECTOR_SQUARED
     norm = xp.sqrt(xp.where(small, like(1.0, rotation), squared))
     near_one = xp.where(small, w, like(1.0, rotation))  # at half a turn w is 0
     series = 2 / near_one * (1 - squared / (3 * near_one * near_one))
@@ -157,7 +164,7 @@ def se3_log(pose: Array) -> Array:
     rotation_vector = so3_log(pose[..., :3, :3])
     squared = xp.sum(rotation_vector**2, axis=-1)[..., None, None]
     a, b, _ = _exp_coefficients(squared)
-    small = squared < 1e-4
+    small = squared < _SMALL_SQUARED
     safe = xp.where(small, like(1.0, pose), squared)
     d = xp.where(small, 1 / 12 + squared / 720, (1 - a / (2 * b)) / safe)
     w = skew(rotation_vector)
@@ -212,7 +219,7 @@ def rotation_to_euler(rotation: Array) -> Array:
     xp = namespace(rotation)
     r = rotation
     cy = xp.sqrt(r[..., 0, 0] ** 2 + r[..., 1, 0] ** 2)
-    locked = cy < 1e-9
+    locked = cy < _GIMBAL_COSINE
     y = xp.atan2(-r[..., 2, 0], cy)
     x = xp.where(locked, xp.atan2(-r[..., 1, 2], r[..., 1, 1]), xp.atan2(r[..., 2, 1], r[..., 2, 2]))
     z = xp.where(locked, xp.zeros_like(cy), xp.atan2(r[..., 1, 0], r[..., 0, 0]))
@@ -220,12 +227,12 @@ def rotation_to_euler(rotation: Array) -> Array:
 
 
 def euler_deg_to_rotation(angles_deg: Array) -> Array:
-    """`euler_to_rotation` in degrees, as people see them."""
+    """`euler_to_rotation` of angles (..., 3) in degrees, as people see them: (..., 3, 3)."""
     return euler_to_rotation(to_float(angles_deg) * (math.pi / 180))
 
 
 def rotation_to_euler_deg(rotation: Array) -> Array:
-    """`rotation_to_euler` in degrees."""
+    """`rotation_to_euler` of rotations (..., 3, 3) in degrees: (..., 3)."""
     return rotation_to_euler(rotation) * (180 / math.pi)
 
 

@@ -11,6 +11,9 @@ import SimpleITK as sitk
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import lps_ras, pose
 
+# Files hold 6 or more digits; what differs from a rotation by more than this was scaled or sheared.
+_RIGID_TOLERANCE = 1e-3
+
 
 def write_tfm(path: str | Path, cta_to_carm: np.ndarray) -> None:
     """Write a pose (4, 4), RAS mm, so that Slicer shows the same matrix on load.
@@ -52,7 +55,7 @@ def as_rigid(matrix: np.ndarray, name: str) -> np.ndarray:
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise InputError(f"{name}: the pose is not a 4x4 matrix of finite numbers.")
     rotation = matrix[:3, :3]
-    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=1e-3) or np.linalg.det(rotation) < 0:
+    if not np.allclose(rotation @ rotation.T, np.eye(3), atol=_RIGID_TOLERANCE) or np.linalg.det(rotation) < 0:
         raise InputError(
             f"{name}: the matrix is not rigid (it scales, shears or mirrors); a pose only turns and shifts."
         )

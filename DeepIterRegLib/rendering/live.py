@@ -19,11 +19,13 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.rendering.splat import pixel_intrinsics
-from DeepIterRegLib.rendering.splat_kernels import FAST, MIN_DEPTH_MM, to_pixel
+from DeepIterRegLib.rendering.splat_kernels import FAST, MIN_DEPTH_MM, add_bilinear, line_integral, to_pixel
 
-_FEWEST = 20_000  # points of a draft; fewer no longer look like the vessels
+_MIN_DRAFT_POINTS = 20_000  # fewer no longer look like the vessels
+_FIRST_DRAFT_POINTS = 300_000  # before the machine's speed is known: about 3 ms
 _DRAFT_PX = 640  # drafts of larger images are made of larger pixels
 _PIECE = 1_000_000  # points of a sharp image between two looks at the clock, about 10 ms
+_MAX_WIDENING = 2.0  # of a drawn voxel's shadow, for those left out: wider, vessels look like clouds
 
 
 class LiveProjector:
@@ -59,7 +61,7 @@ class LiveProjector:
         parts = max(1, min(parts, int((max_points / len(indices)) ** (1 / 3))))
         steps = (np.arange(parts) + 0.5) / parts - 0.5
         self._offsets = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3) @ vessels.affine[:3, :3].T
-        self._draft_points = min(len(indices), 300_000)
+        self._draft_points = min(len(indices), _FIRST_DRAFT_POINTS)
         self._intrinsics = pixel_intrinsics(carm)
         self._image = np.zeros((carm.rows, carm.columns), dtype=np.float32)
         self._factor = math.ceil(max(carm.rows, carm.columns) / _DRAFT_PX)
@@ -75,16 +77,17 @@ class LiveProjector:
         weight = np.float32(self._voxel_mm3 * total / count)
         camera = self._camera(cta_to_carm, np.zeros(3))
         splat_into(self._coarse, self._points[:count], weight, camera, pixel_intrinsics(self._coarse_carm))
-        # Drawn voxels are further apart than all are.
-        width = max(1, round(self._shadow_px / self._factor * min(2.0, (total / count) ** (1 / 3))))
+        # Drawn voxels are further apart than all are, by the cube root of their share.
+        width = max(1, round(self._shadow_px / self._factor * min(_MAX_WIDENING, (total / count) ** (1 / 3))))
         coarse = self._coarse
         if width > 1:
             coarse = ndimage.uniform_filter(coarse, width, output=self._smooth, mode="constant")
         for down, right in np.ndindex(self._factor, self._factor):
             part = self._image[down :: self._factor, right :: self._factor]
             part[...] = coarse[: part.shape[0], : part.shape[1]]
+        # As many points as would have taken the time that a draft should take.
         took_ms = 1000 * (time.perf_counter() - begin)
-        self._draft_points = int(np.clip(count * self._draft_ms / took_ms, min(_FEWEST, total), total))
+        self._draft_points = int(np.clip(count * self._draft_ms / took_ms, min(_MIN_DRAFT_POINTS, total), total))
         return self._image
 
     def sharpen(self, cta_to_carm: np.ndarray) -> Iterator[np.ndarray | None]:
@@ -126,25 +129,14 @@ def _coarser(carm: CArm, factor: int) -> CArm:
 
 @nb.njit(**FAST)
 def splat_into(image, points, weight, camera, intrinsics):  # type: ignore[no-untyped-def]
-    """Add points (N, 3), all of one weight, mm^3, to an image (rows, columns); as `splat_kernels.splat_forward` for one pose."""
+    """Add points (N, 3), all of one weight, mm^3, to an image (rows, columns), for a camera (3, 4) and intrinsics (4,).
+
+    As `splat_kernels.splat_forward` for one pose, on the thread that calls.
+    """
     rows, columns = image.shape
     ff = intrinsics[0] * intrinsics[1]
     for i in range(points.shape[0]):
         x, y, z, iz, u, v = to_pixel(camera, intrinsics, points[i, 0], points[i, 1], points[i, 2])
         if z < MIN_DEPTH_MM or u <= -1 or v <= -1 or u >= columns or v >= rows:
             continue
-        a = weight * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
-        j = int(math.floor(u))
-        k = int(math.floor(v))
-        fj = u - j
-        fk = v - k
-        if k >= 0:
-            if j >= 0:
-                image[k, j] += a * (1 - fk) * (1 - fj)
-            if j + 1 < columns:
-                image[k, j + 1] += a * (1 - fk) * fj
-        if k + 1 < rows:
-            if j >= 0:
-                image[k + 1, j] += a * fk * (1 - fj)
-            if j + 1 < columns:
-                image[k + 1, j + 1] += a * fk * fj
+        add_bilinear(image, u, v, line_integral(weight, ff, x, y, z, iz))

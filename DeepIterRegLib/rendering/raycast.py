@@ -19,11 +19,15 @@ from DeepIterRegLib.rendering import raycast_kernels as kernels
 Integrate = Callable[[Tensor, Tensor], Tensor]
 WATER_PER_MM = 0.02  # linear attenuation of water at the 60 to 70 keV of an angiography tube
 
+_PARALLEL = (
+    1e-12  # in place of 0 along an axis that a ray does not cross: its planes are then very far away, not undefined
+)
+
 Method = Literal["siddon", "trilinear", "joseph"]
 
 
 def attenuation_per_mm(cta: Volume) -> Volume:
-    """Linear attenuation in 1/mm from HU, air and below 0: its line integrals are the log intensity of an X-ray."""
+    """Linear attenuation in 1/mm, voxels (k, j, i), from HU, air and below 0: its line integrals are the log intensity of an X-ray."""
     voxels = np.maximum(cta.voxels.astype(np.float32) / 1000 + 1, 0) * np.float32(WATER_PER_MM)
     return cta.with_voxels(voxels)
 
@@ -101,6 +105,7 @@ class RaycastProjector:
         self._ras_to_ijk = torch.as_tensor(np.linalg.inv(volume.affine), device=device)
 
     def __call__(self, cta_to_carm: Tensor) -> Tensor:
+        """Line integrals (B, rows, columns), value x mm, of poses (B, 4, 4)."""
         first, last = self._chords(cta_to_carm.to(self._directions))
         hit = self._may_hit(first.detach(), last.detach()).nonzero()[:, 0]
         values = self._values(first[hit], last[hit])
@@ -129,10 +134,12 @@ class RaycastProjector:
     def _may_hit(self, first: Tensor, last: Tensor) -> Tensor:
         """Lines (N,) that meet the box of the volume, half a voxel wider because interpolation reaches that far."""
         ray = last - first
-        ray = torch.where(ray == 0, 1e-12, ray)
+        ray = torch.where(ray == 0, _PARALLEL, ray)
         at_low = (self._middle_ijk - self._reach_ijk - first) / ray
         at_high = (self._middle_ijk + self._reach_ijk - first) / ray
         return torch.minimum(at_low, at_high).amax(dim=1) <= torch.maximum(at_low, at_high).amin(dim=1)
+
+    # One of the two below integrates: both take two points (N, 3) of each ray, in voxel indices i, j, k, to integrals (N,).
 
     def _joseph(self, volume: Volume, dtype: torch.dtype) -> Integrate:
         kind = torch.empty(0, dtype=dtype).numpy().dtype

@@ -12,15 +12,20 @@ import math
 import numba as nb
 
 FAST = {"cache": True, "fastmath": True, "nogil": True}
+_ALONG_PLANE = (
+    1e-9  # voxels a plane: a ray that changes by less stays where it starts, and dividing by it means nothing
+)
+_FAR = 1e6  # voxels: bounds that lie further away are none; they must fit an integer
 
 
 @nb.njit(**FAST)
 def _crossed(start, step, low, high, count):  # type: ignore[no-untyped-def]
     """The planes low..high at which 0 <= start + k step < count - 1."""
-    if abs(step) > 1e-9:
+    if abs(step) > _ALONG_PLANE:
         one, other = -start / step, (count - 1 - start) / step
         low = max(low, int(math.ceil(max(min(one, other), -1.0))))
-        high = min(high, int(math.floor(min(max(one, other), 1e6))))
+        high = min(high, int(math.floor(min(max(one, other), _FAR))))
+    # Rounding may leave the ends a plane off; reading beyond the volume must not happen.
     while low <= high and not (start + low * step >= 0 and start + low * step < count - 1):
         low += 1
     while low <= high and not (start + high * step >= 0 and start + high * step < count - 1):
@@ -33,7 +38,7 @@ def joseph(voxels, strides, counts, first, last, length_mm, values, slopes):  # 
     """Integrals (N,) of N lines, and where `slopes` has N rows their derivatives (N, 6) to `first` and `last`.
 
     voxels, flat, of a volume with a frame of one voxel of 0; its strides (3,) and counts (3,) along i, j, k; first, last
-    (N, 3), indices i, j, k of that volume, on the line at both sides of it.
+    (N, 3), indices i, j, k of that volume, on the line at both sides of it; length_mm from one to the other, the same for all.
     """
     with_slopes = slopes.shape[0] > 0
     kind = voxels.dtype.type

@@ -68,7 +68,7 @@ def splat(cameras: torch.Tensor, points: torch.Tensor, weights: torch.Tensor, ca
 
 
 def cameras_from_poses(cta_to_carm: torch.Tensor, carm: CArm, centre_cta_mm: np.ndarray) -> torch.Tensor:
-    """Matrices (B, 3, 4) from CTA mm about `centre_cta_mm` to camera mm (axes u, v, d, origin at the source)."""
+    """Matrices (B, 3, 4) of poses (B, 4, 4): CTA mm about `centre_cta_mm` (3,) to camera mm (axes u, v, d, origin at the source)."""
     axes = torch.as_tensor(carm.axes, dtype=cta_to_carm.dtype, device=cta_to_carm.device)
     source = torch.as_tensor(carm.source_mm, dtype=cta_to_carm.dtype, device=cta_to_carm.device)
     centre = torch.as_tensor(centre_cta_mm, dtype=cta_to_carm.dtype, device=cta_to_carm.device)
@@ -78,7 +78,7 @@ def cameras_from_poses(cta_to_carm: torch.Tensor, carm: CArm, centre_cta_mm: np.
 
 
 def pixel_intrinsics(carm: CArm) -> np.ndarray:
-    """(fu, fv, cx, cy) float32, in px."""
+    """Focal lengths and principal point as the kernels take them: (4,) float32 fu, fv, cx, cy in px."""
     k = carm.intrinsics
     return np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], dtype=np.float32)
 
@@ -88,6 +88,7 @@ class _CpuSplat(torch.autograd.Function):
     def forward(
         ctx: Any, cameras: torch.Tensor, points: torch.Tensor, weights: torch.Tensor, carm: CArm
     ) -> torch.Tensor:
+        # What is kept for the gradient is the input alone: the backward pass projects again, which costs less than a tape.
         ctx.save_for_backward(cameras, points, weights)
         ctx.carm = carm
         partial = np.zeros((len(cameras), _parts(len(cameras)), carm.rows, carm.columns), dtype=np.float32)
@@ -117,7 +118,10 @@ def _parts(n_poses: int) -> int:
 
 
 def splat_torch(points: torch.Tensor, weights: torch.Tensor, cameras: torch.Tensor, carm: CArm) -> torch.Tensor:
-    """The same images by torch operations, any device, differentiable by autograd: the GPU path."""
+    """The images of `splat` by torch operations, on any device and differentiable by autograd: the GPU path.
+
+    points (N, 3), weights (N,), cameras (B, 3, 4): images (B, rows, columns).
+    """
     fu, fv, cx, cy = (float(f) for f in pixel_intrinsics(carm))
     rows, columns = carm.rows, carm.columns
     xyz = points @ cameras[:, :, :3].transpose(1, 2) + cameras[:, None, :, 3]
@@ -128,7 +132,7 @@ def splat_torch(points: torch.Tensor, weights: torch.Tensor, cameras: torch.Tens
     a = torch.where(in_front, weights * (fu * fv) * torch.sqrt(x * x + y * y + z * z) / z**3, torch.zeros_like(z))
     j, k = torch.floor(u.detach()), torch.floor(v.detach())
     fj, fk = u - j, v - k
-    # A frame of one pixel takes what falls outside and is cut off at the end.
+    # Four scattered additions, one for each pixel around a point. A frame of one pixel takes what falls outside and is cut off at the end.
     image = torch.zeros(len(cameras), (rows + 2) * (columns + 2), dtype=a.dtype, device=a.device)
     for dk, wk in ((0, 1 - fk), (1, fk)):
         for dj, wj in ((0, 1 - fj), (1, fj)):

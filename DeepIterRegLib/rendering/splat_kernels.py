@@ -14,7 +14,9 @@ import numba as nb
 import numpy as np
 
 FAST = {"cache": True, "fastmath": True, "nogil": True}
-MIN_DEPTH_MM = np.float32(1.0)
+MIN_DEPTH_MM = np.float32(1.0)  # from the source: nearer points would fill the image, and behind it none is seen
+# What is called for every point is inlined by numba, not by LLVM: as fast as if it were written out, and with the same bits.
+INLINED = {"inline": "always", **FAST}
 
 
 @nb.njit(**FAST)
@@ -28,6 +30,55 @@ def to_pixel(c, intrinsics, px, py, pz):  # type: ignore[no-untyped-def]
     return x, y, z, iz, fu * x * iz + cx, fv * y * iz + cy
 
 
+@nb.njit(**INLINED)
+def line_integral(weight, ff, x, y, z, iz):  # type: ignore[no-untyped-def]
+    """What a point of `weight`, mm^3, at camera coordinates x, y, z, 1/z adds to the line integral where it meets the detector.
+
+    ff is the product of both focal lengths in px.
+    """
+    return weight * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
+
+
+@nb.njit(**INLINED)
+def add_bilinear(image, u, v, value):  # type: ignore[no-untyped-def]
+    """Share a value among the four pixels of image (rows, columns) around column u, row v; what falls outside is left out."""
+    rows, columns = image.shape
+    j = int(math.floor(u))
+    k = int(math.floor(v))
+    fj = u - j
+    fk = v - k
+    if k >= 0:
+        if j >= 0:
+            image[k, j] += value * (1 - fk) * (1 - fj)
+        if j + 1 < columns:
+            image[k, j + 1] += value * (1 - fk) * fj
+    if k + 1 < rows:
+        if j >= 0:
+            image[k + 1, j] += value * fk * (1 - fj)
+        if j + 1 < columns:
+            image[k + 1, j + 1] += value * fk * fj
+
+
+@nb.njit(**INLINED)
+def add_bilinear_slopes(image, u, v, value, by_u, by_v):  # type: ignore[no-untyped-def]
+    """Values (n,), of which the first is the point's and the others its derivatives, into image (rows, columns, n).
+
+    A derivative has two parts: that of the value, in `value`, and that of its place: by_u and by_v (n,) are the value times the
+    change of column and row. All four pixels must exist.
+    """
+    j = int(u)
+    k = int(v)
+    fj = u - j
+    fk = v - k
+    w00, w01, w10, w11 = (1 - fk) * (1 - fj), (1 - fk) * fj, fk * (1 - fj), fk * fj
+    p00, p01, p10, p11 = image[k, j], image[k, j + 1], image[k + 1, j], image[k + 1, j + 1]
+    for m in range(value.shape[0]):
+        p00[m] += value[m] * w00 - by_u[m] * (1 - fk) - by_v[m] * (1 - fj)
+        p01[m] += value[m] * w01 + by_u[m] * (1 - fk) - by_v[m] * fj
+        p10[m] += value[m] * w10 - by_u[m] * fk + by_v[m] * (1 - fj)
+        p11[m] += value[m] * w11 + by_u[m] * fk + by_v[m] * fj
+
+
 @nb.njit(parallel=True, **FAST)
 def splat_forward(points, weights, cameras, intrinsics, partial):  # type: ignore[no-untyped-def]
     """Splat N points for B poses into `partial`.
@@ -37,8 +88,7 @@ def splat_forward(points, weights, cameras, intrinsics, partial):  # type: ignor
     """
     n_poses, n_parts, rows, columns = partial.shape
     n = points.shape[0]
-    fu, fv = intrinsics[0], intrinsics[1]
-    ff = fu * fv
+    ff = intrinsics[0] * intrinsics[1]
     for job in nb.prange(n_poses * n_parts):
         b = job // n_parts
         part = job - b * n_parts
@@ -49,21 +99,7 @@ def splat_forward(points, weights, cameras, intrinsics, partial):  # type: ignor
             x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
             if z < MIN_DEPTH_MM or u <= -1 or v <= -1 or u >= columns or v >= rows:
                 continue
-            a = weights[i] * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
-            j = int(math.floor(u))
-            k = int(math.floor(v))
-            fj = u - j
-            fk = v - k
-            if k >= 0:
-                if j >= 0:
-                    image[k, j] += a * (1 - fk) * (1 - fj)
-                if j + 1 < columns:
-                    image[k, j + 1] += a * (1 - fk) * fj
-            if k + 1 < rows:
-                if j >= 0:
-                    image[k + 1, j] += a * fk * (1 - fj)
-                if j + 1 < columns:
-                    image[k + 1, j + 1] += a * fk * fj
+            add_bilinear(image, u, v, line_integral(weights[i], ff, x, y, z, iz))
 
 
 @nb.njit(parallel=True, **FAST)

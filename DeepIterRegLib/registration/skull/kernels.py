@@ -1,4 +1,4 @@
-"""CPU kernels of the bone anchor: gradients of the skull's shadow, alone or with their six pose derivatives in one pass."""
+"""CPU kernels of the skull: gradients of the skull's shadow, alone or with their six pose derivatives in one pass."""
 
 from __future__ import annotations
 
@@ -8,12 +8,21 @@ import numba as nb
 import numpy as np
 
 from DeepIterRegLib.registration.vessels.kernels import WIDTH, blur
-from DeepIterRegLib.rendering.splat_kernels import FAST, MIN_DEPTH_MM, to_pixel
+from DeepIterRegLib.rendering.splat_kernels import (
+    FAST,
+    MIN_DEPTH_MM,
+    add_bilinear,
+    add_bilinear_slopes,
+    line_integral,
+    to_pixel,
+)
+
+_NO_GRADIENT = np.float32(1e-12)  # shorter, and its direction is rounding
 
 
 @nb.njit(parallel=True, **FAST)
 def block_means(voxels, factors, low, high, out):  # type: ignore[no-untyped-def]
-    """Mean of min(voxels, high) - low, at least 0, over blocks of `factors` (3,) voxels (k, j, i); out (K, J, I) float32."""
+    """Mean of min(voxels, high) - low, at least 0, over blocks of `factors` (3,) voxels; voxels (k, j, i), out (K, J, I) float32."""
     fk, fj, fi = factors
     part = np.float32(1.0 / (fk * fj * fi))
     for k in nb.prange(out.shape[0]):
@@ -31,7 +40,11 @@ def block_means(voxels, factors, low, high, out):  # type: ignore[no-untyped-def
 
 @nb.njit(**FAST)
 def _splat_with_derivatives(points, weights, camera, centre, lever_mm, intrinsics, image):  # type: ignore[no-untyped-def]
-    """Splat into image (rows, columns, WIDTH): value, change per rotation about the camera axes through `centre` x lever, per mm."""
+    """Splat into image (rows, columns, WIDTH): value, change per rotation about the camera axes through `centre` x lever, per mm.
+
+    points (N, 3), weights (N,), camera (3, 4), centre (3,) camera mm; as the vessels' in `vessels.kernels`, but without
+    directions.
+    """
     rows, columns, _ = image.shape
     fu, fv = intrinsics[0], intrinsics[1]
     ff = fu * fv
@@ -57,15 +70,7 @@ def _splat_with_derivatives(points, weights, camera, centre, lever_mm, intrinsic
             du[m] = a * fu * iz * (sx[m] - x * iz * sz[m])
             dv[m] = a * fv * iz * (sy[m] - y * iz * sz[m])
             df[m] = ax * sx[m] + ay * sy[m] + az * sz[m]
-        j, k = int(u), int(v)
-        fj, fk = u - j, v - k
-        w00, w01, w10, w11 = (1 - fk) * (1 - fj), (1 - fk) * fj, fk * (1 - fj), fk * fj
-        p00, p01, p10, p11 = image[k, j], image[k, j + 1], image[k + 1, j], image[k + 1, j + 1]
-        for m in range(WIDTH):
-            p00[m] += df[m] * w00 - du[m] * (1 - fk) - dv[m] * (1 - fj)
-            p01[m] += df[m] * w01 + du[m] * (1 - fk) - dv[m] * fj
-            p10[m] += df[m] * w10 - du[m] * fk + dv[m] * (1 - fj)
-            p11[m] += df[m] * w11 + du[m] * fk + dv[m] * fj
+        add_bilinear_slopes(image, u, v, df, du, dv)
 
 
 @nb.njit(parallel=True, **FAST)
@@ -74,9 +79,10 @@ def gradient_products(  # type: ignore[no-untyped-def]
 ):
     """Inner products from which score, gradient and Gauss-Newton matrix follow.
 
-    cameras (B, 3, 4), centres (B, 3) camera mm, target (2, rows, columns) and valid (rows, columns) float32, work (T, 2, rows,
-    columns, WIDTH), out (B, 8, 7): rows 0-6 Gram matrix over the valid pixels of both components of the compressed gradient
-    and its derivatives, row 7 their products with the target.
+    points (N, 3), weights (N,), cameras (B, 3, 4), centres (B, 3) camera mm, intrinsics (4,), taps (radius + 1,), target (2,
+    rows, columns) and valid (rows, columns) float32, work (T, 2, rows, columns, WIDTH), out (B, 8, 7): rows 0-6 Gram matrix
+    over the valid pixels of both components of the compressed gradient and its derivatives, row 7 their products with the
+    target.
     """
     n_jobs = work.shape[0]
     rows, columns = valid.shape
@@ -99,13 +105,15 @@ def gradient_products(  # type: ignore[no-untyped-def]
                     left, right, up, down = image[k, j - 1], image[k, j + 1], image[k - 1, j], image[k + 1, j]
                     x, y = half * (right[0] - left[0]), half * (down[0] - up[0])
                     length = math.sqrt(x * x + y * y)
-                    if length < np.float32(1e-12):
+                    if length < _NO_GRADIENT:
                         continue
                     slope = 1 / (1 + length / knee)
-                    bend = slope * slope / (knee * length)
+                    curvature = (
+                        slope * slope / (knee * length)
+                    )  # minus the change of the slope with the length, over it
                     for m in range(WIDTH):
                         dx, dy = half * (right[m] - left[m]), half * (down[m] - up[m])
-                        along = (x * dx + y * dy) * bend
+                        along = (x * dx + y * dy) * curvature
                         d[0, m] = slope * dx - x * along
                         d[1, m] = slope * dy - y * along
                     d[0, 0], d[1, 0] = slope * x, slope * y
@@ -126,7 +134,10 @@ def gradient_products(  # type: ignore[no-untyped-def]
 
 @nb.njit(**FAST)
 def compressed_gradient(image, knee, across, down):  # type: ignore[no-untyped-def]
-    """Central differences of image (rows, columns) over columns and rows, shortened to length / (1 + length / knee); 0 at the rim."""
+    """Central differences of image (rows, columns) over columns and rows, shortened to length / (1 + length / knee).
+
+    across, down (rows, columns) are overwritten but for the rim, which stays.
+    """
     rows, columns = image.shape
     half = np.float32(0.5)
     for k in range(1, rows - 1):
@@ -140,12 +151,12 @@ def compressed_gradient(image, knee, across, down):  # type: ignore[no-untyped-d
 def gradient_images(points, weights, cameras, intrinsics, taps, knee, images, sums):  # type: ignore[no-untyped-def]
     """Compressed gradients of the blurred splat for B poses, with what their norms need.
 
+    points (N, 3), weights (N,), cameras (B, 3, 4), intrinsics (4,), taps (radius + 1,).
     images (B, 2, at least rows, at least columns), zero outside rows x columns, and sums (B, 2, rows + 1, columns + 1), the
     second running sums of squares, zero in the first row and column, are overwritten; the first of sums stays as it is.
     """
-    fu, fv = intrinsics[0], intrinsics[1]
-    ff = fu * fv
     rows, columns = sums.shape[2] - 1, sums.shape[3] - 1
+    ff = intrinsics[0] * intrinsics[1]
     for b in nb.prange(cameras.shape[0]):
         c = cameras[b]
         image, scratch = np.zeros((rows, columns), np.float32), np.empty((rows, columns), np.float32)
@@ -153,13 +164,7 @@ def gradient_images(points, weights, cameras, intrinsics, taps, knee, images, su
             x, y, z, iz, u, v = to_pixel(c, intrinsics, points[i, 0], points[i, 1], points[i, 2])
             if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
                 continue
-            a = weights[i] * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
-            j, k = int(u), int(v)
-            fj, fk = u - j, v - k
-            image[k, j] += a * (1 - fk) * (1 - fj)
-            image[k, j + 1] += a * (1 - fk) * fj
-            image[k + 1, j] += a * fk * (1 - fj)
-            image[k + 1, j + 1] += a * fk * fj
+            add_bilinear(image, u, v, line_integral(weights[i], ff, x, y, z, iz))
         blur(image, scratch, taps, 1)
         images[b] = 0
         across, down = images[b, 0], images[b, 1]

@@ -7,10 +7,22 @@ import math
 import numba as nb
 import numpy as np
 
-from DeepIterRegLib.rendering.splat_kernels import FAST, MIN_DEPTH_MM, to_pixel
+from DeepIterRegLib.rendering.splat_kernels import (
+    FAST,
+    MIN_DEPTH_MM,
+    add_bilinear,
+    add_bilinear_slopes,
+    line_integral,
+    to_pixel,
+)
 
 CHANNELS = 3  # amount of vessel, and it times cosine and sine of twice its angle
 WIDTH = 8  # of each channel: value, three rotations, three translations, one unused so that it fills a vector register
+_ROUND = 1e-12  # spread, mm2, below which points have no main axis: they are one point
+# Of the largest variance over all shifts, added to each: a window that holds next to nothing must not win by dividing by
+# next to nothing.
+_VARIANCE_FLOOR = np.float32(0.05)
+_PEAK_RADIUS_PX = 2  # a local maximum is the highest of 5 x 5 shifts: a match is blurred over about as many
 
 
 @nb.njit(parallel=True, **FAST)
@@ -44,7 +56,7 @@ def main_axes(spread, out):  # type: ignore[no-untyped-def]
         mean = (xx + yy + zz) / 3
         a, b, c = xx - mean, yy - mean, zz - mean
         size = math.sqrt((a * a + b * b + c * c + 2 * (xy * xy + xz * xz + yz * yz)) / 6)
-        if size < 1e-12:
+        if size < _ROUND:
             out[n] = 0
             continue
         determinant = a * (b * c - yz * yz) - xy * (xy * c - yz * xz) + xz * (xy * yz - b * xz)
@@ -77,7 +89,9 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
 ):
     """Splat into image (rows, columns, CHANNELS * WIDTH) values and their pose derivatives.
 
-    Of each channel 0 is the value, 1-3 its change per (rotation about the camera axes through `centre`) x lever, 4-6 per mm.
+    points, tangents (N, 3), weights (N,), camera (3, 4), centre (3,) camera mm. Derivatives ride along with the values
+    because each point is then projected once, not seven times, and no tape is kept. Of each channel 0 is the value, 1-3 its
+    change per (rotation about the camera axes through `centre`) x lever, 4-6 per mm.
     """
     rows, columns, _ = image.shape
     fu, fv = intrinsics[0], intrinsics[1]
@@ -103,6 +117,8 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
         ex = c[0, 0] * qx + c[0, 1] * qy + c[0, 2] * qz
         ey = c[1, 0] * qx + c[1, 1] * qy + c[1, 2] * qz
         ez = c[2, 0] * qx + c[2, 1] * qy + c[2, 2] * qz
+        # The tangent's shadow: how a small step along the vessel moves its point on the detector, as a direction. Its square,
+        # as of a complex number, has twice its angle, in which a vessel and its reverse are the same.
         steep = ez * iz
         gu, gv = ex - x * steep, ey - y * steep
         cosine = direction_weight * (gu * gu - gv * gv)
@@ -117,6 +133,7 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
         tx[3], ty[3] = -ey * il, ex * il
         ar = a / r2
         ax, ay, az = ar * x, ar * y, ar * z - 3 * a * iz
+        # By the product rule: where the point goes (du, dv), what it weighs (da), where its direction goes (d_gu, d_gv).
         for m in range(1, 7):
             du[m] = fu * iz * (sx[m] - x * iz * sz[m])
             dv[m] = fv * iz * (sy[m] - y * iz * sz[m])
@@ -131,17 +148,7 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
         for m in range(WIDTH):
             bu[m], bu[WIDTH + m], bu[2 * WIDTH + m] = a * du[m], a * cosine * du[m], a * sine * du[m]
             bv[m], bv[WIDTH + m], bv[2 * WIDTH + m] = a * dv[m], a * cosine * dv[m], a * sine * dv[m]
-        j = int(u)
-        k = int(v)
-        fj = u - j
-        fk = v - k
-        w00, w01, w10, w11 = (1 - fk) * (1 - fj), (1 - fk) * fj, fk * (1 - fj), fk * fj
-        p00, p01, p10, p11 = image[k, j], image[k, j + 1], image[k + 1, j], image[k + 1, j + 1]
-        for m in range(n):
-            p00[m] += df[m] * w00 - bu[m] * (1 - fk) - bv[m] * (1 - fj)
-            p01[m] += df[m] * w01 + bu[m] * (1 - fk) - bv[m] * fj
-            p10[m] += df[m] * w10 - bu[m] * fk + bv[m] * (1 - fj)
-            p11[m] += df[m] * w11 + bu[m] * fk + bv[m] * fj
+        add_bilinear_slopes(image, u, v, df, bu, bv)
 
 
 @nb.njit(**FAST)
@@ -165,9 +172,10 @@ def _weigh_three(taps, out, middle, a1, b1, a2, b2, a3, b3):  # type: ignore[no-
 
 @nb.njit(**FAST)
 def blur(image, scratch, taps, n):  # type: ignore[no-untyped-def]
-    """Separable symmetric filter over rows and columns of n values each; taps[0] is the centre. Zero outside.
+    """Separable symmetric filter over rows and columns of n values each; taps (radius + 1,), the centre first. Zero outside.
 
-    scratch (rows, columns * n) says how much of image (at least rows, at least columns * n), from the first on, is meant.
+    The n values of a pixel lie together, so that one pass filters an image with all of its derivatives. scratch (rows,
+    columns * n) says how much of image (at least rows, at least columns * n), from the first on, is meant.
     """
     rows, width = scratch.shape
     radius = taps.shape[0] - 1
@@ -212,7 +220,11 @@ def blur(image, scratch, taps, n):  # type: ignore[no-untyped-def]
 
 @nb.njit(**FAST)
 def _gram_of_row(image, target, valid, saturation_mm, gram, sums, cross):  # type: ignore[no-untyped-def]
-    """Add what one row of pixels (columns, CHANNELS * WIDTH) gives, saturated by channel 0, to the inner products."""
+    """Add what one row of pixels (columns, CHANNELS * WIDTH) gives, saturated by channel 0, to the inner products.
+
+    target (CHANNELS, columns), valid (columns,), gram (WIDTH, WIDTH), sums and cross (WIDTH,) float64. A row is summed in
+    float32, which vectorises twice as wide; its total is short enough to lose no digits that count.
+    """
     g = np.zeros((WIDTH, WIDTH), np.float32)
     s = np.zeros(WIDTH, np.float32)
     t = np.zeros(WIDTH, np.float32)
@@ -221,12 +233,12 @@ def _gram_of_row(image, target, valid, saturation_mm, gram, sums, cross):  # typ
         if valid[j] == 0 or p[0] == 0:
             continue
         slope = 1 / (1 + p[0] / saturation_mm)
-        bend = slope * slope / saturation_mm
+        curvature = slope * slope / saturation_mm  # minus the change of the slope with the value
         for n in range(CHANNELS - 1, -1, -1):  # channel 0 last: the others need it as it was
             q = p[n * WIDTH : (n + 1) * WIDTH]
             value = q[0]
             for m in range(1, WIDTH):
-                q[m] = q[m] * slope - value * bend * p[m]
+                q[m] = q[m] * slope - value * curvature * p[m]
             q[0] = value * slope
             for m in range(WIDTH - 1):
                 qm = q[m]
@@ -262,9 +274,11 @@ def products(  # type: ignore[no-untyped-def]
 ):
     """Inner products from which score, gradient and Gauss-Newton matrix follow.
 
-    cameras (B, 3, 4), centres (B, 3) camera mm, target (CHANNELS, rows, columns) and valid (rows, columns) float32, work
-    (T, 2, rows, columns, CHANNELS * WIDTH), out (B, 9, 7): rows 0-6 Gram matrix of image and derivatives over the valid
-    pixels of all channels, row 7 the sums of channel 0, row 8 the products with the target.
+    points, tangents (N, 3), weights (N,), cameras (B, 3, 4), centres (B, 3) camera mm, intrinsics (4,), taps (radius + 1,),
+    target (CHANNELS, rows, columns) and valid (rows, columns) float32, work (T, 2, rows, columns, CHANNELS * WIDTH), out (B,
+    9, 7): rows 0-6 Gram matrix of image and derivatives over the valid pixels of all channels, row 7 the sums of channel 0,
+    row 8 the products with the target. T is the number of threads: a thread takes every T-th pose, so that memory does not
+    grow with their number.
     """
     n_poses = cameras.shape[0]
     n_jobs = work.shape[0]
@@ -294,14 +308,13 @@ def oriented_images(  # type: ignore[no-untyped-def]
 ):
     """Blurred, saturated images of the points for B poses in three channels, with what their norms need.
 
-    Channel 0 is the line integral; 1 and 2 are it times the cosine and sine of twice the vessel's angle on the detector,
-    times `direction_weight`. images (B, 3, at least rows, at least columns), zero outside rows x columns, and sums
-    (B, 2, rows + 1, columns + 1), running sums of channel 0 and of the squares of all, zero in the first row and column,
-    are overwritten.
+    points, tangents (N, 3), weights (N,), cameras (B, 3, 4), intrinsics (4,), taps (radius + 1,). Channel 0 is the line
+    integral; 1 and 2 are it times the cosine and sine of twice the vessel's angle on the detector, times `direction_weight`.
+    images (B, 3, at least rows, at least columns), zero outside rows x columns, and sums (B, 2, rows + 1, columns + 1),
+    running sums of channel 0 and of the squares of all, zero in the first row and column, are overwritten.
     """
-    fu, fv = intrinsics[0], intrinsics[1]
-    ff = fu * fv
     rows, columns = sums.shape[2] - 1, sums.shape[3] - 1
+    ff = intrinsics[0] * intrinsics[1]
     for b in nb.prange(cameras.shape[0]):
         c = cameras[b]
         images[b] = 0
@@ -311,30 +324,16 @@ def oriented_images(  # type: ignore[no-untyped-def]
             x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
             if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
                 continue
-            a = weights[i] * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
+            a = line_integral(weights[i], ff, x, y, z, iz)
             tx, ty, tz = tangents[i, 0], tangents[i, 1], tangents[i, 2]
             dz = (c[2, 0] * tx + c[2, 1] * ty + c[2, 2] * tz) * iz
             du = c[0, 0] * tx + c[0, 1] * ty + c[0, 2] * tz - x * dz
             dv = c[1, 0] * tx + c[1, 1] * ty + c[1, 2] * tz - y * dz
             ac = a * direction_weight * (du * du - dv * dv)
             as_ = a * direction_weight * 2 * du * dv
-            j = int(u)
-            k = int(v)
-            fj = u - j
-            fk = v - k
-            w00, w01, w10, w11 = (1 - fk) * (1 - fj), (1 - fk) * fj, fk * (1 - fj), fk * fj
-            image[k, j] += a * w00
-            image[k, j + 1] += a * w01
-            image[k + 1, j] += a * w10
-            image[k + 1, j + 1] += a * w11
-            cosine[k, j] += ac * w00
-            cosine[k, j + 1] += ac * w01
-            cosine[k + 1, j] += ac * w10
-            cosine[k + 1, j + 1] += ac * w11
-            sine[k, j] += as_ * w00
-            sine[k, j + 1] += as_ * w01
-            sine[k + 1, j] += as_ * w10
-            sine[k + 1, j + 1] += as_ * w11
+            add_bilinear(image, u, v, a)
+            add_bilinear(cosine, u, v, ac)
+            add_bilinear(sine, u, v, as_)
         scratch = np.empty((rows, columns), np.float32)
         for n in range(3):
             blur(images[b, n], scratch, taps, 1)
@@ -354,6 +353,7 @@ def oriented_images(  # type: ignore[no-untyped-def]
 
 @nb.njit(**FAST)
 def _box_sum(sums, box, k, j):  # type: ignore[no-untyped-def]
+    """Sum over the box, shifted by k rows and j columns, from running sums (rows + 1, columns + 1)."""
     r0, r1, c0, c1 = box[0] + k, box[1] + k, box[2] + j, box[3] + j
     return sums[r1, c1] - sums[r0, c1] - sums[r1, c0] + sums[r0, c0]
 
@@ -377,13 +377,12 @@ def local_maxima(products, sums, box, size, norm_power, score, shift):  # type: 
                 mean = _box_sum(sums[b, 0], box, k, j)
                 variance[k, j] = _box_sum(sums[b, 1], box, k, j) - mean * mean / n_pixels
                 top = max(top, variance[k, j])
-        # A window that holds next to nothing must not win by dividing by next to nothing.
-        floor = np.float32(0.05) * top + np.float32(1e-20)
+        floor = _VARIANCE_FLOOR * top + np.float32(1e-20)
         for k in range(size):
             for j in range(size):
                 w[k, j] /= (max(variance[k, j], np.float32(0)) + floor) ** (norm_power / 2)
         for n in range(n_peaks):
-            score[b, n] = -2
+            score[b, n] = -2  # below any correlation
             shift[b, n, 0] = shift[b, n, 1] = size // 2
         for k in range(size):
             for j in range(size):
@@ -391,8 +390,8 @@ def local_maxima(products, sums, box, size, norm_power, score, shift):  # type: 
                 if s <= score[b, n_peaks - 1]:
                     continue
                 highest = True
-                for kk in range(max(0, k - 2), min(size, k + 3)):
-                    for jj in range(max(0, j - 2), min(size, j + 3)):
+                for kk in range(max(0, k - _PEAK_RADIUS_PX), min(size, k + _PEAK_RADIUS_PX + 1)):
+                    for jj in range(max(0, j - _PEAK_RADIUS_PX), min(size, j + _PEAK_RADIUS_PX + 1)):
                         if w[kk, jj] > s:
                             highest = False
                 if not highest:

@@ -1,7 +1,7 @@
 """Levenberg-Marquardt on SE(3), batched over poses, and the normal equations of a correlation, which vessels and skull share.
 
 A score is raised, not a sum of squares lowered: the Gauss-Newton matrix belongs to the negative of the score, so that a step
-solves (matrix + damping) step = gradient.
+solves (matrix + damping) step = gradient. See Resources/Docs/method.md, section 6.
 """
 
 from __future__ import annotations
@@ -16,6 +16,15 @@ from DeepIterRegLib.registration.vessels.points import Points
 
 # A turn by one radian moves the rim of the head by about this much: it makes angles and mm comparable.
 LEVER_MM = 60.0
+# Marquardt's damping, as a share of each axis's scale: where it begins, what divides it after a gain and multiplies it after a
+# loss, and its range. A pose that is damped more than that gains by no step: it has reached its optimum.
+DAMPING = 0.1
+_AFTER_GAIN, _AFTER_LOSS = 3, 4
+_MIN_DAMPING, _MAX_DAMPING = 1e-6, 1e4
+# Added to each axis's scale, of the mean of all: one view hardly sees depth, which by its own scale alone would run away.
+_SCALE_FLOOR = 0.1
+# Largest step, mm. Further away the images hardly overlap and the equations mean nothing.
+_MAX_STEP_MM = 25.0
 # Score (B,), its gradient (B, 6) and the Gauss-Newton matrix of its negative (B, 6, 6) at poses (B, 4, 4).
 Equations = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
@@ -74,7 +83,7 @@ def mean_equations(terms: Sequence[tuple[Equations, np.ndarray]]) -> Equations:
 
 
 def twist_between(carm: CArm, other: CArm) -> np.ndarray:
-    """Matrix (6, 6) from twists of `move` along the axes of one camera to those along another's that move the head alike.
+    """Matrix (6, 6) from twists of `move` along the axes of one C-arm to those along another's that move the head alike.
 
     Both turn about the points' origin, so rotations and shifts do not mix.
     """
@@ -86,7 +95,11 @@ def twist_between(carm: CArm, other: CArm) -> np.ndarray:
 
 
 def camera_matrices(poses: np.ndarray, origin_mm: np.ndarray, carm: CArm) -> tuple[np.ndarray, np.ndarray]:
-    """CTA mm about `origin_mm` to camera mm, (B, 3, 4), and the origin in camera mm, (B, 3); float32."""
+    """Cameras of poses (B, 4, 4): CTA mm about `origin_mm` (3,) to camera mm, (B, 3, 4), and the origin in it, (B, 3); float32.
+
+    Camera axes are u, v, d from the source. About the points' origin, because in float32 a scanner origin metres away
+    would cost pixels.
+    """
     rotation = carm.axes @ poses[:, :3, :3]
     centres = (poses[:, :3, :3] @ origin_mm + poses[:, :3, 3] - np.array(carm.source_mm)) @ carm.axes.T
     cameras = np.concatenate([rotation, centres[..., None]], axis=-1)
@@ -109,18 +122,37 @@ def maximise(
     poses: np.ndarray,
     *,
     iterations: int,
-    damping: float = 0.1,
+    damping: float = DAMPING,
     tolerance_mm: float = 0.0,
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Levenberg-Marquardt from many poses (B, 4, 4) at once; `moved` takes poses by twists (B, 6) as the equations mean them.
+    """Levenberg-Marquardt from many poses at once.
 
-    Damping falls by 3 after a gain and rises by 4 after a loss, per pose; a step that loses is undone, so
-    the score never falls.
+    A step that loses is undone, so the score never falls. Poses that have come to rest take no more time.
+
+    Parameters
+    ----------
+    equations
+    moved
+        Poses (B, 4, 4) and twists (B, 6) to poses (B, 4, 4), by twists as the equations mean them.
+    poses : (B, 4, 4)
+        ``cta_to_carm`` to start from.
+    iterations
+        Largest number of steps.
+    damping
+        At the start.
+    tolerance_mm
+        A pose that steps by less has come to rest.
+    should_stop
+        Asked before every step.
 
     Returns
     -------
     poses (B, 4, 4), score (B,), trace: best score of the batch after each iteration.
+
+    Raises
+    ------
+    Cancelled
     """
     poses = poses.copy()
     score, gradient, matrix = equations(poses)
@@ -139,16 +171,16 @@ def maximise(
         gained = s > score[index]
         won = index[gained]
         poses[won], score[won], gradient[won], matrix[won] = tried[gained], s[gained], g[gained], m[gained]
-        lam[index] = np.where(gained, np.maximum(lam[index] / 3, 1e-6), lam[index] * 4)
-        active[index] = (np.linalg.norm(step, axis=1) > tolerance_mm) & (lam[index] < 1e4)
+        lam[index] = np.where(gained, np.maximum(lam[index] / _AFTER_GAIN, _MIN_DAMPING), lam[index] * _AFTER_LOSS)
+        active[index] = (np.linalg.norm(step, axis=1) > tolerance_mm) & (lam[index] < _MAX_DAMPING)
         trace.append(float(score.max()))
     return poses, score, trace
 
 
 def _step(gradient: np.ndarray, matrix: np.ndarray, lam: np.ndarray) -> np.ndarray:
-    """Damped Newton steps (B, 6) with the diagonal as scale, floored by its mean so that depth stays tame."""
+    """Damped Newton steps (B, 6) for gradients (B, 6), matrices (B, 6, 6) and dampings (B,); the diagonal is the scale."""
     diagonal = np.einsum("bii->bi", matrix)
-    scale = diagonal + 0.1 * diagonal.mean(axis=1, keepdims=True) + 1e-12
+    scale = diagonal + _SCALE_FLOOR * diagonal.mean(axis=1, keepdims=True) + 1e-12
     damped = matrix + lam[:, None, None] * scale[:, :, None] * np.eye(6)
     step: np.ndarray = np.linalg.solve(damped, gradient[..., None])[..., 0]
-    return step * np.minimum(1.0, 25.0 / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9))
+    return step * np.minimum(1.0, _MAX_STEP_MM / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9))
