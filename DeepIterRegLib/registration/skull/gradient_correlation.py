@@ -8,16 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import numba
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import CArm, pose
-from DeepIterRegLib.registration.skull import kernels
+from DeepIterRegLib.registration import compute
 from DeepIterRegLib.registration.skull.settings import SkullSettings
 from DeepIterRegLib.registration.skull.targets import SkullTarget
 from DeepIterRegLib.registration.vessels.exhaustive import ShiftCorrelator, exhaustive_pass
-from DeepIterRegLib.registration.vessels.kernels import WIDTH
 from DeepIterRegLib.registration.vessels.least_squares import (
     LEVER_MM,
     Equations,
@@ -26,7 +24,6 @@ from DeepIterRegLib.registration.vessels.least_squares import (
     image_norms,
 )
 from DeepIterRegLib.registration.vessels.points import Points
-from DeepIterRegLib.rendering.splat import pixel_intrinsics
 
 _LINEAR = np.float32(1e9)  # a knee so far away that no gradient is shortened
 
@@ -51,23 +48,7 @@ def gradient_equations(points: Points, target: SkullTarget, knee: float) -> Equa
 
     def equations(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         cameras, centres = camera_matrices(poses, points.origin_mm, carm)
-        n_jobs = min(len(poses), numba.get_num_threads())
-        work = np.empty((n_jobs, 2, carm.rows, carm.columns, WIDTH), dtype=np.float32)
-        out = np.empty((len(poses), 8, 7))
-        kernels.gradient_products(
-            points.positions,
-            points.weights,
-            cameras,
-            centres,
-            np.float32(LEVER_MM),
-            pixel_intrinsics(carm),
-            target.image,
-            target.valid,
-            target.taps,
-            knee_mm,
-            work,
-            out,
-        )
+        out = compute.skull_products(points, cameras, centres, LEVER_MM, target, knee_mm)
         gram, cross = out[:, :7], out[:, 7]
         return correlation_equations(gram, cross / image_norms(gram)[:, None])
 
@@ -106,9 +87,7 @@ def exhaustive(
     knee_mm = _knee_mm(points, target.carm, target.taps, settings.knee)
 
     def draw(cameras: np.ndarray, view: CArm, images: np.ndarray, sums: np.ndarray) -> None:
-        kernels.gradient_images(
-            points.positions, points.weights, cameras, pixel_intrinsics(view), target.taps, knee_mm, images, sums
-        )
+        compute.draw_skull(points, cameras, view, target.taps, knee_mm, images, sums)
 
     correlate = ShiftCorrelator(target.image, target.valid, target.carm, settings.translation_mm, 1.0, draw)
     return exhaustive_pass(
@@ -121,7 +100,5 @@ def _knee_mm(points: Points, carm: CArm, taps: np.ndarray, knee: float) -> np.fl
     cameras, _ = camera_matrices(pose.radiological(points.origin_mm)[None], points.origin_mm, carm)
     images = np.zeros((1, 2, carm.rows, carm.columns), np.float32)
     sums = np.zeros((1, 2, carm.rows + 1, carm.columns + 1))
-    kernels.gradient_images(
-        points.positions, points.weights, cameras, pixel_intrinsics(carm), taps, _LINEAR, images, sums
-    )
+    compute.draw_skull(points, cameras, carm, taps, _LINEAR, images, sums)
     return np.float32(max(knee * float(np.hypot(images[0, 0], images[0, 1]).mean()), 1e-9))

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.volume import Volume
-from DeepIterRegLib.registration.skull.kernels import block_means
+from DeepIterRegLib.registration.compute import block_means
 from DeepIterRegLib.registration.vessels.points import Points
 
 # Contrast in arteries hardly exceeds the first; the second is dense bone: teeth and metal count no more than it does.

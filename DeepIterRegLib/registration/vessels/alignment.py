@@ -9,16 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-import numba
 import numpy as np
 
-from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.registration.vessels.kernels import (
-    CHANNELS,
-    WIDTH,
-    oriented_images,
-    products,
-)
+from DeepIterRegLib.registration import compute
 from DeepIterRegLib.registration.vessels.least_squares import (
     DAMPING,
     LEVER_MM,
@@ -32,7 +25,6 @@ from DeepIterRegLib.registration.vessels.least_squares import (
 )
 from DeepIterRegLib.registration.vessels.points import Points
 from DeepIterRegLib.registration.vessels.targets import Target
-from DeepIterRegLib.rendering.splat import pixel_intrinsics
 
 # For `pose_covariances`, so that errors over standard deviations have an RMS of about 1 on phantoms with one view and with
 # two: independent samples in an image, and how far a head that moves within its runs lies from where they show it. With 300
@@ -126,66 +118,9 @@ def _inner_products(
     """Gram matrices (B, 7, 7) of image and pose derivatives, the first channel of zero mean, and products with the target (B, 7)."""
     carm = target.carm
     cameras, centres = camera_matrices(poses, points.origin_mm, carm)
-    n_jobs = min(len(poses), numba.get_num_threads())
-    work = np.empty((n_jobs, 2, carm.rows, carm.columns, CHANNELS * WIDTH), dtype=np.float32)
-    out = np.empty((len(poses), 9, 7))
-    products(
-        points.positions,
-        points.tangents,
-        points.weights,
-        cameras,
-        centres,
-        np.float32(LEVER_MM),
-        pixel_intrinsics(carm),
-        np.float32(target.measure.direction_scale),
-        target.image,
-        target.valid,
-        target.taps,
-        np.float32(saturation_mm),
-        work,
-        out,
-    )
+    out = compute.vessel_products(points, cameras, centres, LEVER_MM, target, saturation_mm)
     gram = out[:, :7] - out[:, 7, :, None] * out[:, 7, None, :] / float(target.valid.sum())
     return gram, out[:, 8]
-
-
-def splat_oriented(
-    points: Points,
-    cameras: np.ndarray,
-    target: Target,
-    carm: CArm,
-    saturation_mm: float,
-    images: np.ndarray,
-    sums: np.ndarray,
-) -> None:
-    """Draw the vessels blurred, saturated and weighted as the target was made; see `kernels.oriented_images`.
-
-    Parameters
-    ----------
-    points
-    cameras : (B, 3, 4) float32
-        CTA mm about the points' origin to camera mm.
-    target
-    carm
-        The view whose grid is drawn on; it may be a wider window than the target's.
-    saturation_mm
-    images : (B, 3, at least rows, at least columns) float32
-        Overwritten.
-    sums : (B, 2, rows + 1, columns + 1)
-        Running sums of the images, overwritten but for the first row and column.
-    """
-    oriented_images(
-        points.positions,
-        points.tangents,
-        points.weights,
-        cameras,
-        pixel_intrinsics(carm),
-        target.taps,
-        np.float32(saturation_mm),
-        np.float32(target.measure.direction_scale),
-        images,
-        sums,
-    )
 
 
 def levenberg_marquardt(

@@ -10,12 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-from scipy.fft import next_fast_len
 
 from DeepIterRegLib.common.errors import Cancelled, InputError
 from DeepIterRegLib.geometry import CArm, pose
-from DeepIterRegLib.registration.vessels import kernels
+from DeepIterRegLib.registration import compute
 from DeepIterRegLib.registration.vessels.least_squares import camera_matrices
 
 # Shifts kept of each rotation: where two fit about as well, the better one is often chance.
@@ -24,7 +22,7 @@ PEAKS = 2
 _SPARE_SHARE, _SPARE = 1.25, 2.0
 
 # Draws images (B, channels, at least rows, at least columns), and their running sums (B, 2, rows + 1, columns + 1) as
-# `kernels.local_maxima` takes them, for cameras (B, 3, 4) of a view, which is the third argument's grid.
+# `compute.local_maxima` takes them, for cameras (B, 3, 4) of a view, which is the third argument's grid.
 Draw = Callable[[np.ndarray, CArm, np.ndarray, np.ndarray], None]
 
 
@@ -112,31 +110,6 @@ def turn_about_source(poses: np.ndarray, offset_mm: np.ndarray, carm: CArm) -> n
     return pose.matrix(rotation, source - rotation @ source) @ poses
 
 
-class FftCorrelation:
-    """Sum of products of a target with images in a wider window, for all shifts, by FFT.
-
-    Attributes
-    ----------
-    images : (batch, channels, rows, columns) float32
-        To be drawn into; as large as the transforms like it.
-    """
-
-    def __init__(self, target: np.ndarray, wide: CArm, batch: int) -> None:
-        """`target` (channels, rows, columns) on the grid of which `wide` is the window."""
-        self._shape = (next_fast_len(wide.rows, real=True), next_fast_len(wide.columns, real=True))
-        self._spectra = torch.fft.rfft2(torch.tensor(target), s=self._shape).conj().resolve_conj()
-        # Memory of torch's is aligned: its transforms round by address, and one seed must give the same bits.
-        self._memory = torch.zeros((batch, len(target), *self._shape))
-        self.images: np.ndarray = self._memory.numpy()
-
-    def products(self, count: int) -> np.ndarray:
-        """Products (count, rows, columns) with the first images, summed over the channels; the first index is no shift."""
-        spectra = torch.fft.rfft2(self._memory[:count])
-        spectra *= self._spectra
-        products: np.ndarray = torch.fft.irfft2(spectra.sum(dim=1), s=self._shape).numpy()
-        return products
-
-
 class ShiftCorrelator:
     """Normalised cross-correlation of a target with images drawn in a wider window, over all shifts.
 
@@ -166,7 +139,7 @@ class ShiftCorrelator:
         margin = int(np.ceil(reach_mm / step_mm))
         self.carm, self._margin, self._norm_power, self._draw = carm, margin, norm_power, draw
         self._wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
-        self._correlation = FftCorrelation(image, self._wide, self.batch)
+        self._correlation = compute.FftCorrelation(image, self._wide, self.batch)
         rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
         self._box = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
         self._sums = np.zeros((self.batch, 2, self._wide.rows + 1, self._wide.columns + 1))
@@ -178,7 +151,7 @@ class ShiftCorrelator:
         """
         products, sums = self._products(cameras)
         size = 2 * self._margin + 1
-        kernels.local_maxima(products, sums, self._box, size, self._norm_power, score, shift)
+        compute.local_maxima(products, sums, self._box, size, self._norm_power, score, shift)
         shift -= self._margin
 
     def maps(self, cameras: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -186,7 +159,7 @@ class ShiftCorrelator:
         products, sums = self._products(cameras)
         size, n = 2 * self._margin + 1, len(cameras)
         score, shift = np.full((n, 1), -np.inf, dtype=np.float32), np.empty((n, 1, 2), np.int64)
-        kernels.local_maxima(products, sums, self._box, size, self._norm_power, score, shift)
+        compute.local_maxima(products, sums, self._box, size, self._norm_power, score, shift)
         along = self._margin - np.arange(size)
         return products[:, :size, :size], np.stack(np.meshgrid(along, along), axis=-1)
 

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.volume import Volume
-from DeepIterRegLib.registration.vessels.kernels import main_axes
+from DeepIterRegLib.registration.compute import main_axes
 
 # With fewer voxels than this a mask holds a speck, no tree.
 _MIN_VOXELS = 100

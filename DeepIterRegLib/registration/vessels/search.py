@@ -16,7 +16,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from DeepIterRegLib.geometry import CArm, cube_corners, pose
-from DeepIterRegLib.registration.vessels.alignment import levenberg_marquardt, splat_oriented
+from DeepIterRegLib.registration import compute
+from DeepIterRegLib.registration.vessels.alignment import levenberg_marquardt
 from DeepIterRegLib.registration.vessels.exhaustive import SearchBox, ShiftCorrelator, exhaustive_pass, in_box
 from DeepIterRegLib.registration.vessels.least_squares import camera_matrices
 from DeepIterRegLib.registration.vessels.points import Points
@@ -330,7 +331,7 @@ def _correlator(points: Points, target: Target, settings: SearchSettings) -> Shi
     """Of a target with the vessels, drawn as it was made."""
 
     def draw(cameras: np.ndarray, view: CArm, images: np.ndarray, sums: np.ndarray) -> None:
-        splat_oriented(points, cameras, target, view, settings.saturation_mm, images, sums)
+        compute.draw_vessels(points, cameras, view, target, settings.saturation_mm, images, sums)
 
     power = target.measure.norm_power
     return ShiftCorrelator(target.image, target.valid, target.carm, settings.translation_mm, power, draw)

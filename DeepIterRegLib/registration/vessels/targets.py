@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 
 from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.registration.vessels.kernels import area_means
+from DeepIterRegLib.registration.compute import area_means
 
 # Directions vary slowly: no need to find them at full resolution.
 _DIRECTION_ROWS = 512

@@ -7,7 +7,7 @@ import math
 import numba as nb
 import numpy as np
 
-from DeepIterRegLib.registration.vessels.kernels import WIDTH, blur
+from DeepIterRegLib.registration.kernels.vessels import WIDTH, blur
 from DeepIterRegLib.rendering.splat_kernels import (
     FAST,
     MIN_DEPTH_MM,
@@ -42,7 +42,7 @@ def block_means(voxels, factors, low, high, out):  # type: ignore[no-untyped-def
 def _splat_with_derivatives(points, weights, camera, centre, lever_mm, intrinsics, image):  # type: ignore[no-untyped-def]
     """Splat into image (rows, columns, WIDTH): value, change per rotation about the camera axes through `centre` x lever, per mm.
 
-    points (N, 3), weights (N,), camera (3, 4), centre (3,) camera mm; as the vessels' in `vessels.kernels`, but without
+    points (N, 3), weights (N,), camera (3, 4), centre (3,) camera mm; as the vessels' in `kernels.vessels`, but without
     directions.
     """
     rows, columns, _ = image.shape

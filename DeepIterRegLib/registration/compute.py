@@ -1,0 +1,180 @@
+"""All that search and refinement ask of the hardware: the one seam behind which another backend would stand.
+
+Each function hides its kernel's buffers and their layout. Today there is one backend, numba's on the CPU (`registration.kernels`),
+and FFTs by torch. Points and targets are those of the vessels or the skull; cameras come from `least_squares.camera_matrices`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numba
+import numpy as np
+import torch
+from scipy.fft import next_fast_len
+
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.registration.kernels import skull, vessels
+from DeepIterRegLib.registration.kernels.skull import block_means
+from DeepIterRegLib.registration.kernels.vessels import area_means, local_maxima, main_axes
+from DeepIterRegLib.rendering.splat import pixel_intrinsics
+
+if TYPE_CHECKING:
+    from DeepIterRegLib.registration.skull.targets import SkullTarget
+    from DeepIterRegLib.registration.vessels.points import Points
+    from DeepIterRegLib.registration.vessels.targets import Target
+
+__all__ = [
+    "FftCorrelation",
+    "area_means",
+    "block_means",
+    "draw_skull",
+    "draw_vessels",
+    "local_maxima",
+    "main_axes",
+    "skull_products",
+    "vessel_products",
+]
+
+
+def vessel_products(
+    points: Points, cameras: np.ndarray, centres: np.ndarray, lever_mm: float, target: Target, saturation_mm: float
+) -> np.ndarray:
+    """Inner products (B, 9, 7) of the oriented image at cameras (B, 3, 4), its six pose derivatives, and the target.
+
+    Rows 0 to 6 are the Gram matrix over the valid pixels of all channels, row 7 the sums of the first channel, row 8 the
+    products with the target; centres (B, 3), camera mm, are what rotations turn about, in units of `lever_mm`.
+    """
+    carm = target.carm
+    # A thread takes every n-th pose, so that memory does not grow with their number.
+    n_jobs = min(len(cameras), numba.get_num_threads())
+    work = np.empty((n_jobs, 2, carm.rows, carm.columns, vessels.CHANNELS * vessels.WIDTH), dtype=np.float32)
+    out = np.empty((len(cameras), 9, 7))
+    vessels.products(
+        points.positions,
+        points.tangents,
+        points.weights,
+        cameras,
+        centres,
+        np.float32(lever_mm),
+        pixel_intrinsics(carm),
+        np.float32(target.measure.direction_scale),
+        target.image,
+        target.valid,
+        target.taps,
+        np.float32(saturation_mm),
+        work,
+        out,
+    )
+    return out
+
+
+def draw_vessels(
+    points: Points,
+    cameras: np.ndarray,
+    carm: CArm,
+    target: Target,
+    saturation_mm: float,
+    images: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    """Draw the vessels blurred, saturated and weighted as the target was made.
+
+    Parameters
+    ----------
+    points
+    cameras : (B, 3, 4) float32
+        CTA mm about the points' origin to camera mm.
+    carm
+        The view whose grid is drawn on; it may be a wider window than the target's.
+    target
+    saturation_mm
+    images : (B, 3, at least rows, at least columns) float32
+        Overwritten.
+    sums : (B, 2, rows + 1, columns + 1)
+        Running sums of the images, as `local_maxima` takes them; overwritten but for the first row and column.
+    """
+    vessels.oriented_images(
+        points.positions,
+        points.tangents,
+        points.weights,
+        cameras,
+        pixel_intrinsics(carm),
+        target.taps,
+        np.float32(saturation_mm),
+        np.float32(target.measure.direction_scale),
+        images,
+        sums,
+    )
+
+
+def skull_products(
+    points: Points, cameras: np.ndarray, centres: np.ndarray, lever_mm: float, target: SkullTarget, knee_mm: np.float32
+) -> np.ndarray:
+    """Inner products (B, 8, 7) of the skull's shortened gradients at cameras (B, 3, 4), their derivatives, and the target.
+
+    Rows 0 to 6 are the Gram matrix over the valid pixels of both components, row 7 the products with the target; else as
+    `vessel_products`.
+    """
+    carm = target.carm
+    n_jobs = min(len(cameras), numba.get_num_threads())
+    work = np.empty((n_jobs, 2, carm.rows, carm.columns, vessels.WIDTH), dtype=np.float32)
+    out = np.empty((len(cameras), 8, 7))
+    skull.gradient_products(
+        points.positions,
+        points.weights,
+        cameras,
+        centres,
+        np.float32(lever_mm),
+        pixel_intrinsics(carm),
+        target.image,
+        target.valid,
+        target.taps,
+        knee_mm,
+        work,
+        out,
+    )
+    return out
+
+
+def draw_skull(
+    points: Points,
+    cameras: np.ndarray,
+    carm: CArm,
+    taps: np.ndarray,
+    knee_mm: np.float32,
+    images: np.ndarray,
+    sums: np.ndarray,
+) -> None:
+    """Gradients (B, 2, at least rows, at least columns) of the skull's shadow at cameras (B, 3, 4), blurred by taps (radius + 1,).
+
+    `images` and their running `sums` (B, 2, rows + 1, columns + 1) are overwritten.
+    """
+    skull.gradient_images(
+        points.positions, points.weights, cameras, pixel_intrinsics(carm), taps, knee_mm, images, sums
+    )
+
+
+class FftCorrelation:
+    """Sum of products of a target with images in a wider window, for all shifts, by FFT.
+
+    Attributes
+    ----------
+    images : (batch, channels, rows, columns) float32
+        To be drawn into; as large as the transforms like it.
+    """
+
+    def __init__(self, target: np.ndarray, wide: CArm, batch: int) -> None:
+        """`target` (channels, rows, columns) on the grid of which `wide` is the window."""
+        self._shape = (next_fast_len(wide.rows, real=True), next_fast_len(wide.columns, real=True))
+        self._spectra = torch.fft.rfft2(torch.tensor(target), s=self._shape).conj().resolve_conj()
+        # Memory of torch's is aligned: its transforms round by address, and one seed must give the same bits.
+        self._memory = torch.zeros((batch, len(target), *self._shape))
+        self.images: np.ndarray = self._memory.numpy()
+
+    def products(self, count: int) -> np.ndarray:
+        """Products (count, rows, columns) with the first images, summed over the channels; the first index is no shift."""
+        spectra = torch.fft.rfft2(self._memory[:count])
+        spectra *= self._spectra
+        products: np.ndarray = torch.fft.irfft2(spectra.sum(dim=1), s=self._shape).numpy()
+        return products

@@ -1,0 +1,1 @@
+"""The CPU's kernels of search and refinement. Only `registration.compute` calls them."""
