@@ -226,7 +226,7 @@ def _confidence(values: dict[str, Any] | None) -> Confidence | None:
 
 
 def content_hash(*arrays: np.ndarray) -> str:
-    """What `Registration.input_hashes` keeps of an input, to know it again."""
+    """What `Registration.input_hashes` keeps of an input, arrays (...) of any shape, to know it again."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)

@@ -47,7 +47,7 @@ def refuse_no_match(score: float, skull: dict[int, SkullAgreement]) -> None:
 def view_records(
     scene: Scene, cta_to_carm: np.ndarray, corrected: Corrected | None, settings: RegistrationSettings
 ) -> tuple[ViewRecord, ...]:
-    """Score of each view, how well the pose is determined along its axes, and what was corrected."""
+    """Score of each view at a pose (4, 4), how well the pose is determined along its axes, and what was corrected."""
     saturation_mm = settings.search.saturation_mm
     scores = view_znccs(scene, cta_to_carm[None], saturation_mm, settings.seed)[:, 0]
     drawn = scene.points.subset(_ERROR_POINTS, np.random.default_rng(settings.seed))
@@ -90,7 +90,7 @@ def result_warnings(
     radiological: np.ndarray,
     settings: RegistrationSettings,
 ) -> tuple[str, ...]:
-    """What a reader of the result must know."""
+    """What a reader of the result must know; the poses `found` and `radiological` are (4, 4), ``cta_to_carm``."""
     several = len(views) > 1
     warnings = [
         within(note, f"{view.name}: " if several else "")
@@ -123,7 +123,7 @@ def result_warnings(
 
 
 def skull_agreements(scene: Scene, cta_to_carm: np.ndarray) -> dict[int, SkullAgreement]:
-    """What the skull says of a pose, by the number of each run whose mask frame shows it."""
+    """What the skull says of a pose (4, 4), by the number of each run whose mask frame shows it."""
     try:
         return scene.skull.agreements(cta_to_carm) if scene.skull else {}
     except InputError:  # no bone in the CTA: said where it was looked for

@@ -52,7 +52,7 @@ def view_znccs(scene: Scene, poses: np.ndarray, saturation_mm: float, seed: int)
 def make_scene(
     cta_vessels: Volume, angiograms: Sequence[Angiogram], masks: Sequence[DsaMasks], centre_cta_mm: np.ndarray
 ) -> Scene:
-    """What is registered: the vessels of the CTA, and those of each run.
+    """What is registered: the vessels of the CTA, and those of each run; `centre_cta_mm` (3,), RAS mm of the CTA.
 
     Raises
     ------

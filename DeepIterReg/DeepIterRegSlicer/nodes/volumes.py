@@ -141,7 +141,7 @@ def sampledOn(
     nearest: bool,
     outside: float,
 ) -> np.ndarray:
-    """Voxels at the places of another grid, which stands in the world; slab by slab."""
+    """Voxels (k, j, i) at the places of another grid, which stands in the world; slab by slab, on that grid (k, j, i)."""
     toVoxels = vtk.vtkTransform() if fromWorld is None else vtk.vtkGeneralTransform()
     toVoxels.PostMultiply()
     toVoxels.Concatenate(slicer.util.vtkMatrixFromArray(grid.affine))

@@ -34,7 +34,7 @@ def showFrom(display: Node, lowest: float) -> None:
 
 
 def showVessels(node: Node, image: np.ndarray) -> Node:
-    """Display node of a projection with these values, mm: bright from its thick vessels on, transparent where there is none."""
+    """Display node of a projection (row, column) with these values, mm: bright from its thick vessels on, transparent where there is none."""
     seen = image[image > 0]
     full = max(float(np.percentile(seen, 98)), 1e-3) if seen.size else 1.0
     node.SetAttribute(_FULL_MM, f"{full:.6g}")
@@ -58,7 +58,7 @@ def brighten(node: Node, brightness: float, projection: Node = None) -> None:
 
 
 def fillHue(table: Node, colour: np.ndarray) -> None:
-    """One hue, from dim to full: thin vessels stay visible beside thick ones."""
+    """One hue (red, green, blue, 0..1), from dim to full: thin vessels stay visible beside thick ones."""
     fillColours(table, _DIM * colour, colour)
 
 

@@ -28,7 +28,7 @@ _PICTURE_AXES = np.diag([1.0, -1.0, 1.0, 1.0])  # a picture without a place: col
 def showPair(comparison: Comparison) -> np.ndarray | None:
     """Both sides of a comparison in their slice views, whole and alike; as far as there are views.
 
-    :returns: the run for `showFrames`; None where the sides are finished overlays.
+    :returns: the run (t, row, column) for `showFrames`; None where the sides are finished overlays.
 
     Raises
     ------

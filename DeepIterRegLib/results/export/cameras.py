@@ -41,7 +41,7 @@ def opencv(carm: CArm, cta_to_carm: np.ndarray) -> dict[str, Any]:
 
 
 def diffdrr(carm: CArm, cta_to_carm: np.ndarray) -> dict[str, Any]:
-    """Pose and detector of DiffDRR, for a subject read with `orientation=None, center_volume=False`."""
+    """Pose and detector of DiffDRR for ``cta_to_carm`` (4, 4), and a subject read with `orientation=None, center_volume=False`."""
     u, v, d = carm.axes
     reverse = bool(np.linalg.det(carm.axes) > 0)
     camera = _world_to_camera(np.array([-u if reverse else u, -v, d]), carm, cta_to_carm)
@@ -67,7 +67,7 @@ def diffdrr(carm: CArm, cta_to_carm: np.ndarray) -> dict[str, Any]:
 
 
 def nanodrr(carm: CArm, cta_to_carm: np.ndarray) -> dict[str, Any]:
-    """`k_inv` and `rt_inv` of nanodrr, and its C-arm parameters."""
+    """`k_inv` and `rt_inv` of nanodrr for ``cta_to_carm`` (4, 4), and its C-arm parameters."""
     axes, sign = _right_handed(carm)
     row_mm, column_mm = carm.pixel_spacing_mm
     cx, cy = carm.principal_point_px
@@ -94,7 +94,7 @@ def nanodrr(carm: CArm, cta_to_carm: np.ndarray) -> dict[str, Any]:
 
 
 def vtk_camera(carm: CArm, cta_to_carm: np.ndarray | None = None) -> dict[str, Any]:
-    """A vtkCamera at the source, for a window of the detector's rows and columns; see `set_vtk_camera`.
+    """A vtkCamera at the source for ``cta_to_carm`` (4, 4), and a window of the detector's rows and columns; see `set_vtk_camera`.
 
     Without a pose the world is the C-arm's RAS, in which 3D Slicer shows a CTA that hangs under `ctaToCarm`.
     """

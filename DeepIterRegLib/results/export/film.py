@@ -33,14 +33,14 @@ def frame_seconds(run: Angiogram) -> np.ndarray:
 
 
 def write_gif(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
-    """Frames keep their own times."""
+    """The run with an overlay (row, column, RGBA) over each frame; frames keep their own times."""
     first, *others = (Image.fromarray(p).quantize(256, dither=Image.Dither.NONE) for p in pictures(run, overlay))
     durations_ms = [round(1000 * s) for s in frame_seconds(run)]
     first.save(path, format="GIF", save_all=True, append_images=others, duration=durations_ms, loop=0)
 
 
 def write_mp4(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
-    """H.264, one picture for each frame at the run's median rate; an odd last row or column is shown twice.
+    """H.264 of the run with an overlay (row, column, RGBA), a picture a frame at the run's median rate; an odd last row or column is shown twice.
 
     Raises
     ------
