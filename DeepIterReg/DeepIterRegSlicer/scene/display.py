@@ -34,7 +34,7 @@ def showFrom(display: Node, lowest: float) -> None:
 
 
 def showVessels(node: Node, image: np.ndarray) -> Node:
-    """Display node of a projection (row, column) with these values, mm: bright from its thick vessels on, transparent where there is none."""
+    """Display node of a projection (row, column), mm: bright from its thick vessels on, transparent where there is none."""
     seen = image[image > 0]
     full = max(float(np.percentile(seen, 98)), 1e-3) if seen.size else 1.0
     node.SetAttribute(_FULL_MM, f"{full:.6g}")

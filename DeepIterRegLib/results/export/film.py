@@ -40,7 +40,7 @@ def write_gif(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
 
 
 def write_mp4(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
-    """H.264 of the run with an overlay (row, column, RGBA), a picture a frame at the run's median rate; an odd last row or column is shown twice.
+    """H.264 of the run with an overlay (row, column, RGBA), at its median rate; an odd last row or column is shown twice.
 
     Raises
     ------

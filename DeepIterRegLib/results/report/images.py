@@ -75,7 +75,7 @@ def tinted(grey: np.ndarray, strength: np.ndarray) -> np.ndarray:
 def write_overlay(
     path: str | Path, angiogram: Angiogram, projection: np.ndarray, alpha: float = 0.75, stamp: str = ""
 ) -> None:
-    """Write a PNG at detector resolution: the DSA's MinIP in grey, the projected vessels (row, column), mm, in red, `stamp` across its top."""
+    """A PNG at detector resolution: the DSA's MinIP in grey, the projected vessels (row, column), mm, in red, `stamp` across its top."""
     grey = to_grey(angiogram.minip(), window_of(angiogram))
     picture = Image.fromarray(tinted(grey, alpha * opacity(projection)))
     if stamp:
