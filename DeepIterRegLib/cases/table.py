@@ -20,9 +20,9 @@ from DeepIterRegLib.common.tables import read_sheet
 NAME = "name"  # of the case; what else stands in the table are the options, by their ids
 SECOND = "2"  # ends the columns of the second DSA
 COLUMNS: dict[str, str] = {
-    NAME: "of the case and its folder: letters, digits, space, dot, dash, underscore",
+    NAME: "Name of the case and of its folder: letters, digits, space, dot, dash, underscore.",
     **{name: option.help for name, option in OPTIONS.items()},
-    f"dsa{SECOND}": "another view of the head as it lay, registered together with the first",
+    f"dsa{SECOND}": "Another view of the head as it lay, registered together with the first.",
     **{f"{name}{SECOND}": f"{OPTIONS[name].help} Of the second DSA." for name in EACH},
 }
 REQUIRED = (NAME, "cta", "dsa")
@@ -142,15 +142,15 @@ class _Row:
         job = RegisterJob(**values, geometry=self._geometry(), further=further)
         for column in REQUIRED[1:]:
             if column not in self._cells:
-                self._add(Message(f"It is empty. What belongs there: {COLUMNS[column]}", at=column))
+                self._add(Message("It is empty", at=column, advice=COLUMNS[column]))
         return BatchCase(self._name(), job, self._paths(), line=self._line)
 
     def _name(self) -> str:
         name = self._cells.get(NAME, "")
         if not name:
-            self._add(Message(f"It is empty. What belongs there: {COLUMNS[NAME]}", at=NAME))
+            self._add(Message("It is empty", at=NAME, advice=COLUMNS[NAME]))
         elif not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9_-])?", name) or name.lower() == SUMMARY:
-            self._add(Message(f'"{name}" cannot be the name of a folder: {COLUMNS[NAME]}', at=NAME))
+            self._add(Message(f'"{name}" cannot be the name of a folder', at=NAME, advice=COLUMNS[NAME]))
         return name
 
     def _geometry(self, ending: str = "") -> GeometryOptions:

@@ -111,7 +111,8 @@ def demo(out: Path) -> Callable[[Progress], Any]:
 def registration(folder: Path, start: str, views: int, out: Path) -> Callable[[Progress], Any]:
     """`cases.files.register_files`, with other mask frames where the start wants them."""
     from DeepIterRegLib.cases.case import register_case
-    from DeepIterRegLib.cases.files import FurtherRun, RegisterJob, case_of_files
+    from DeepIterRegLib.cases.files import RegisterJob, case_of_files
+    from DeepIterRegLib.common.options import Run
     from DeepIterRegLib.registration import settings
     from DeepIterRegLib.registration.steps import Step, expected
     from DeepIterRegLib.results.report.outputs import write_registration
@@ -119,12 +120,12 @@ def registration(folder: Path, start: str, views: int, out: Path) -> Callable[[P
     chosen: dict[str, Any] = STARTS[start]
     init = chosen.get("init")
     job = RegisterJob(
-        folder / "cta.nii.gz",
-        folder / "dsa.dcm",
+        cta=folder / "cta.nii.gz",
+        dsa=folder / "dsa.dcm",
         init=str(folder / "truth.tfm") if init == "FILE" else init,
         preset=chosen.get("preset", "default"),
         landmarks=landmarks(folder, out) if chosen.get("landmarks") else None,
-        further=(FurtherRun(folder / "dsa2.dcm"),) if views == 2 else (),
+        further=(Run(dsa=folder / "dsa2.dcm"),) if views == 2 else (),
     )
     settings.PAPER_A_STAGE_1 = replace(settings.PAPER_A_STAGE_1, iterations=PAPER_ITERATIONS)
     settings.PAPER_A_STAGE_2 = replace(settings.PAPER_A_STAGE_2, iterations=PAPER_ITERATIONS)

@@ -18,7 +18,7 @@ TYPED = GeometryOptions(
     primary_angle_deg=90, secondary_angle_deg=0, sid_mm=1100, sod_mm=720, pixel_spacing_mm=(0.3, 0.3)
 )
 ROWS, COLUMNS = 48, 64
-ALL_FIVE = ["--primary-angle", "--secondary-angle", "--sid", "--sod", "--pixel-spacing"]
+ALL_FIVE = ["`primary_angle`", "`secondary_angle`", "`sid`", "`sod`", "`pixel_spacing`"]
 
 Change = Callable[[Dataset], None]
 

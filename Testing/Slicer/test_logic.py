@@ -226,7 +226,7 @@ def test_everything_wrong_with_the_voxels_is_said_at_once_in_the_panels_words(
     with pytest.raises(InputError) as caught:
         logic.run(case)
     text = "\n".join(caught.value.problems)
-    for part in ("All voxels of the CTA have the value 40", "All pixels of all frames", "seed"):
+    for part in ("All voxels of the CTA have the value 40", "All pixels of all frames", '"Seed": -1'):
         assert part in text
     assert "--" not in text
 
@@ -235,7 +235,7 @@ def test_mask_instead_of_a_cta(patient: tuple[Any, Any], patient_folder: Path) -
     cta = loadLabels(patient_folder / "arteries.nii.gz")
     plain = scenes.addVolume(slicer.util.arrayFromVolume(cta), volumes.ijkToRas(cta), "arteries as a volume")
     logic = DeepIterRegLogic()
-    with pytest.raises(InputError, match=r"these are not CT numbers.*give it with the vessel segmentation of the CTA"):
+    with pytest.raises(InputError, match=r'these are not CT numbers.*Set "CTA vessels"'):
         logic.run(logic.prepare(plain, patient[1], quick(patient_folder)))
 
 

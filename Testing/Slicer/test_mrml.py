@@ -363,7 +363,7 @@ def test_where_each_value_comes_from(scene: Any, tmp_path: Path) -> None:
     assert (values["secondary_angle_deg"].value, values["secondary_angle_deg"].source) == (5.0, "typed")
     assert values["sod_mm"].value is None
     assert "DistanceSourceToPatient (0018,1111)" in values["sod_mm"].problem
-    assert "give the source to isocentre distance" in values["sod_mm"].problem
+    assert 'Set "Source to isocentre".' in values["sod_mm"].problem
 
 
 def test_what_is_no_angiogram_is_refused_in_a_sentence(scene: Any, tmp_path: Path) -> None:
@@ -404,7 +404,7 @@ def test_all_problems_at_once(scene: Any) -> None:
         referenceTransform=scenes.addTransform(np.diag([2.0, 1, 1, 1])),
     )
     text = problemsOf(lambda: DeepIterRegLogic().prepare(labels, None, options))
-    for part in ("label map", "No DSA", "No initial transform", "not rigid", "contrast_hu", "not a range"):
+    for part in ("label map", "No DSA", "No initial transform", "not rigid", "contrast_hu", "are no range"):
         assert part in text
 
 

@@ -169,7 +169,7 @@ def _look_up_one(header: Header | None, name: str, options: GeometryOptions, loo
             at = OPTION_OF[name]
             lookup.problems[name] = Message(f"{_shown(given)} is outside {low:g} to {high:g}", at=at, give=(at,))
             return
-    seen = f"{source.tag} is absent or empty" if header is not None else "there is no DICOM header"
+    seen = f"{source.tag} is absent or empty"
     if refused:
         seen = "; ".join(refused) + f", outside {low:g} to {high:g}"
     lookup.problems[name] = Message(f"No {source.label}: {seen}", give=(OPTION_OF[name],))

@@ -19,6 +19,7 @@ from DeepIterRegLib.cases.case import Outcome
 from DeepIterRegLib.cases.files import RegisterJob
 from DeepIterRegLib.cases.table import BatchCase, read_cases
 from DeepIterRegLib.common.errors import Cancelled, InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.result import Confidence, InitRecord, Registration
 from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES
@@ -138,7 +139,7 @@ def test_other_working_folder_is_the_same_case(work: Work, tmp_path: Path, monke
 
 
 def bad_input() -> None:
-    raise InputError(["One thing is wrong: give --sid.", "Another too."])
+    raise InputError([Message("One thing is wrong", give=("sid",)), "Another too."])
 
 
 def fault() -> None:
@@ -159,7 +160,7 @@ def test_bad_case_is_reported_and_the_rest_go_on(trouble: Callable[[], None], wo
     assert "Doe" not in (out / "summary.csv").read_text() + "".join(results["lines"])
     message = summary(out)[1]["message"]
     if trouble is bad_input:
-        assert message == "One thing is wrong: give column sid. Another too."
+        assert message == "One thing is wrong. Fill column sid. Another too."
     assert message
     assert work.done == ["a", "b", "c"]
     work.faults.clear()

@@ -8,9 +8,10 @@ import pytest
 from test_cases import landmark_table
 
 from DeepIterRegLib.cases.demo import run_demo
-from DeepIterRegLib.cases.files import FurtherRun, RegisterJob, register_files
+from DeepIterRegLib.cases.files import RegisterJob, register_files
 from DeepIterRegLib.cases.project import project_file, roadmap_file
 from DeepIterRegLib.cases.segment import segment_cta_file, segment_dsa_file
+from DeepIterRegLib.common.options import Run
 from DeepIterRegLib.common.progress import Progress, ProgressEvent
 from DeepIterRegLib.images.dicom import GeometryOptions
 from DeepIterRegLib.registration.steps import Step
@@ -34,10 +35,10 @@ def check(events: list[ProgressEvent], *steps: Step) -> None:
 @pytest.mark.parametrize("views", [1, 2])
 def test_registration_from_landmarks(views: int, patient_folder: Path, tmp_path: Path) -> None:
     job = RegisterJob(
-        patient_folder / "cta.nii.gz",
-        patient_folder / "dsa.dcm",
+        cta=patient_folder / "cta.nii.gz",
+        dsa=patient_folder / "dsa.dcm",
         landmarks=landmark_table(patient_folder, tmp_path / "points.csv"),
-        further=(FurtherRun(patient_folder / "dsa2.dcm"),) if views == 2 else (),
+        further=(Run(dsa=patient_folder / "dsa2.dcm"),) if views == 2 else (),
     )
     events: list[ProgressEvent] = []
     register_files(job, tmp_path, Progress(events.append))

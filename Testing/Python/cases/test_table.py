@@ -70,17 +70,17 @@ ONE,a,b,,,,,,,,
     problems = problems_of(text, tmp_path)
     for row, column in [
         (2, name)
-        for name in ("sid", "pixel_spacing", "mask_frames", "preset", "seed", "subtraction", "projection_matrix")
+        for name in ("sid", "sod", "pixel_spacing", "mask_frames", "preset", "seed", "subtraction", "projection_matrix")
     ] + [(3, "name"), (3, "dsa"), (4, "name"), (5, "name")]:
         assert [p for p in problems if p.startswith(f"Row {row}, column {column}")], (row, column, problems)
     assert any("quick" in p and "default, paper" in p for p in problems)
     assert any('"ONE" stands in row 2' in p for p in problems)
-    assert len(problems) == 11
+    assert len(problems) == 12
 
 
 def test_typed_geometry_that_is_no_number_is_named_by_its_column(tmp_path: Path) -> None:
     (problem,) = problems_of("name,cta,dsa,sod\none,a,b,inf\n", tmp_path)
-    assert problem == "Row 2: column sod needs finite numbers, not inf."
+    assert problem == "Row 2, column sod: inf is not finite."
 
 
 @pytest.mark.parametrize(

@@ -316,7 +316,7 @@ with output_folder({str(out)!r}, ["dsa.dcm"]) as folder:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, preexec_fn=_limited_files, check=False
     )
-    assert "InputError: Output" in done.stderr
+    assert "InputError: `out`: " in done.stderr
     assert "File too large" in done.stderr.splitlines()[-1]
     assert nothing_left(out)
 

@@ -381,4 +381,4 @@ def test_roadmap_over_the_dsa(patient_folder: Path, tmp_path: Path) -> None:
     text = run(*command, "--frame", "99", "--out", tmp_path / "no.png", code=2)
     assert "the DSA has" in text
     assert not (tmp_path / "no.png").exists()
-    assert "either a volume" in run("project", "--out", tmp_path / "no.png", code=2)
+    assert "Either a volume" in run("project", "--out", tmp_path / "no.png", code=2)
