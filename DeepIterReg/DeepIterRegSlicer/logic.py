@@ -208,7 +208,8 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         elif options.init == "landmarks" and carm is not None and cta is not None:
             lists = (options.ctaLandmarks, options.dsaLandmarks)
             poses["landmarks"] = problems.of(lambda: landmarks.landmarkSource(*lists, ctaNode, dsaNode, carm))
-        problems.of(lambda: (CtaSegmentation.of(options), DsaSegmentation.of(options)))
+        for settings in (CtaSegmentation, DsaSegmentation):
+            problems.of(partial(settings.of, options))
         problems.raiseAll()
         chosen = {name: getattr(options, name) for name in options_of(Segmentation, Search, Refinement)}
         if options.init in ("transform", "landmarks"):
