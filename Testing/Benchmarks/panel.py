@@ -115,9 +115,10 @@ from DeepIterRegSlicer.scene import manual as manualScene, results
 nodes = results.nodesOf(panel.p.result)
 found = results.registrationOf(nodes)
 small = found.carm.resampled(512, 512)
+from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.rendering.live import LiveProjector
 live, times = LiveProjector(results.vesselsOf(nodes), small), []
-score = manualScene.liveJob(results.viewsOf(nodes))(lambda *step: None, lambda: False)[0].score
+score = manualScene.liveJob(results.viewsOf(nodes))(Progress(), lambda: False)[0].score
 for n in range(40):
     begin = time.perf_counter()
     live.draft(found.cta_to_carm)

@@ -188,9 +188,9 @@ def _write(options: benchmarking.Options, measured: list[dict[str, Any]], sizes:
         ["furthest from the time passed", f"{off:.2f}", f"{TARGET_OFF:.2f}", verdict(off <= TARGET_OFF)],
         [
             "the same, skull not clear",
-            f"{worst('off', others):.2f}",
+            f"{worst('off', others):.2f}" if others else "",
             f"{TARGET_OFF:.2f}",
-            verdict(worst("off", others) <= TARGET_OFF),
+            verdict(worst("off", others) <= TARGET_OFF) if others else "not measured",
         ],
     ]
     rows = [
