@@ -19,6 +19,7 @@ TYPED = GeometryOptions(
 )
 ROWS, COLUMNS = 48, 64
 ALL_FIVE = ["`primary_angle`", "`secondary_angle`", "`sid`", "`sod`", "`pixel_spacing`"]
+CT_CLASS = "1.2.840.10008.5.1.4.1.1.2"
 
 Change = Callable[[Dataset], None]
 

@@ -3,26 +3,39 @@
 from __future__ import annotations
 
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import pydicom
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.images.dicom.open_file import DAMAGE, NotDicom, open_dataset
+
+_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")  # the standard, part 5, section 6.2: code string
 
 
 def tag_name(keyword: str) -> str:
     """`Keyword (gggg,eeee)`, as messages name tags."""
     tag = tag_for_keyword(keyword)
     return keyword if tag is None else f"{keyword} {Tag(tag)}".replace(", ", ",")
+
+
+def coded(value: object) -> str:
+    """A coded value (VR CS) for a message: what the standard allows of it, else only that it is no code.
+
+    A damaged length lets a value swallow what follows it, a name for instance.
+    """
+    text = str(value or "").strip()
+    if not text:
+        return "empty"
+    return text if _CODE.fullmatch(text) else "unreadable"
 
 
 @dataclass(frozen=True)
@@ -92,22 +105,14 @@ def open_header(path: str | Path) -> Header:
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the one DICOM file of the run.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            dataset = pydicom.dcmread(path)
-    except InvalidDicomError:
-        raise InputError(
-            f"{path} is not a DICOM file (no DICM prefix); give an XA file, or a PNG or TIFF with typed-in geometry."
-        ) from None
-    except (EOFError, OSError, ValueError, KeyError, AttributeError, NotImplementedError, TypeError) as error:
-        raise InputError(
-            f"{path} is damaged or cut short and cannot be read as DICOM ({_first_line(error)}); copy it again."
-        ) from error
-    except Exception as error:
-        if type(error).__module__ in ("zlib", "struct"):
-            raise InputError(f"{path} is damaged or cut short ({_first_line(error)}); copy it again.") from error
-        raise
-    return Header(dataset, functional_groups(dataset))
+        dataset = open_dataset(path)
+        return Header(dataset, functional_groups(dataset))
+    except NotDicom as error:
+        raise InputError(f"{error} Give an XA file, or a PNG or TIFF with typed-in geometry.") from None
+    except DAMAGE as error:  # found where an element is looked at, not before
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is damaged and cannot be read as DICOM; copy it again.") from error
 
 
 def functional_groups(dataset: Dataset) -> dict[str, list[Any]]:
@@ -160,7 +165,3 @@ def _number(part: Any) -> float:
         return float(part)
     except (TypeError, ValueError):
         return math.nan
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

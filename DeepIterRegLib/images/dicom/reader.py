@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
@@ -13,8 +14,9 @@ from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.angiogram import Angiogram, PatientMotion
 from DeepIterRegLib.images.dicom.geometry_tags import read_carm, spacing_in_file_mm
-from DeepIterRegLib.images.dicom.header import Header, open_header, tag_name
+from DeepIterRegLib.images.dicom.header import Header, coded, open_header, tag_name
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
+from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.pixels import Pixels, check_decodable, decode, is_lossy, meaning_of
 from DeepIterRegLib.images.dicom.shutters import constant_border, read_valid
 from DeepIterRegLib.images.dicom.times import ASSUMED_INTERVAL_S, read_times
@@ -27,17 +29,6 @@ from DeepIterRegLib.images.subtraction import (
     looks_subtracted,
     subtract,
 )
-
-_WHAT_ELSE = {
-    "CT": "a CT",
-    "MR": "an MR image",
-    "RF": "radiofluoroscopy",
-    "US": "ultrasound",
-    "DX": "a plain radiograph",
-    "CR": "a plain radiograph",
-    "OT": "of another kind",
-    "SEG": "a segmentation",
-}
 
 
 def read_angiogram(
@@ -149,18 +140,16 @@ def _angiogram(
 
 
 def check_xa(header: Header, path: Path) -> None:
-    """Raise InputError if the file is not of modality XA, saying what it is."""
-    modality = str(header.dataset.get("Modality", "") or "")
-    if modality == "XA":
+    """Raise InputError if the file is no angiography run, saying what it is."""
+    dataset = header.dataset
+    kind = kind_of(dataset)
+    if kind is Kind.RUN:
         return
-    known = getattr(header.dataset.get("SOPClassUID"), "name", "")
-    what = _WHAT_ELSE.get(modality, "something else")
-    kind = (
-        f"{what} ({tag_name('Modality')} {modality}, {known})"
-        if modality
-        else f"of no stated modality ({known or 'no SOP class'})"
+    stated = f"{tag_name('Modality')} {coded(dataset.get('Modality'))}"
+    known = UID(str(dataset.get("SOPClassUID", "") or "")).name if kind is not Kind.OTHER else ""
+    raise InputError(
+        f"{path} is {kind.value} ({stated}{', ' + known if known else ''}); the DSA must be an angiography run of modality XA."
     )
-    raise InputError(f"{path} is {kind}; the DSA must be an angiography run of modality XA.")
 
 
 class SubtractionTags(NamedTuple):

@@ -16,6 +16,7 @@ from repository import shared
 from xa_files import (
     ALL_FIVE,
     COLUMNS,
+    CT_CLASS,
     ROWS,
     TYPED,
     carm,
@@ -271,5 +272,6 @@ def test_describe_tells_what_is_there_and_what_is_missing(tmp_path: Path) -> Non
     assert "cannot be used" not in full
     bare = describe(written(tmp_path / "bare.dcm", strip_geometry))
     assert [next(o for o in ALL_FIVE if o in text) for text in bare["missing"]] == ALL_FIVE
-    assert describe(written(tmp_path / "rf.dcm", retag(Modality="RF")))["cannot be used"]
+    assert describe(written(tmp_path / "ct.dcm", retag(SOPClassUID=CT_CLASS)))["cannot be used"]
+    assert describe(written(tmp_path / "rf.dcm", retag(Modality="RF")))["missing"] == []  # the class says what it is
     assert describe(written(tmp_path / "cut.dcm", cut))["cannot be used"]

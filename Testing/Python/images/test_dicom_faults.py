@@ -45,12 +45,15 @@ def undecodable(ds: Dataset) -> None:
     ds["PixelData"].is_undefined_length = True
 
 
+RADIOFLUOROSCOPY = "1.2.840.10008.5.1.4.1.1.12.2"
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (retag(Modality="CT", SOPClassUID=CTImageStorage), r"is a CT \(Modality \(0008,0060\) CT, CT Image Storage\)"),
-        (retag(Modality="RF"), "radiofluoroscopy"),
-        (retag(Modality=""), "no stated modality"),
+        (retag(Modality="CT", SOPClassUID=CTImageStorage), r"is a slice of a CT \(Modality \(0008,0060\) CT, CT Image"),
+        (retag(Modality="RF", SOPClassUID=RADIOFLUOROSCOPY), "radiofluoroscopy"),
+        (retag(Modality="", SOPClassUID=None), r"Modality \(0008,0060\) empty"),
         (retag(NumberOfFrames=0), r"NumberOfFrames \(0028,0008\) is 0: the file holds no frames"),
         (colour, "in colour"),
         (cut, "cut short"),
@@ -96,6 +99,11 @@ def test_a_file_cut_anywhere_is_refused(tmp_path: Path, syntax: str, part: float
 def test_real_radiofluoroscopy_is_refused() -> None:
     with pytest.raises(InputError, match="radiofluoroscopy"):
         read_angiogram(shared("xa/not_xa_rf.dcm"), TYPED)
+
+
+@pytest.mark.parametrize("modality", ["RF", "OT", ""])
+def test_the_class_says_that_a_run_is_one_whatever_its_modality(modality: str, tmp_path: Path) -> None:
+    assert read_angiogram(written(tmp_path / "run.dcm", retag(Modality=modality))).frames.shape == (5, ROWS, COLUMNS)
 
 
 def test_secondary_capture_of_modality_xa_is_read(tmp_path: Path) -> None:

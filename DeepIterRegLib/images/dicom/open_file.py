@@ -1,0 +1,92 @@
+"""Open DICOM files, with the standard's first 132 bytes or without; faults in one sentence that quotes nothing of the header."""
+
+from __future__ import annotations
+
+import struct
+import warnings
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.errors import InvalidDicomError
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+
+from DeepIterRegLib.common.errors import InputError
+
+_PREAMBLE_BYTES, _PREFIX = 128, b"DICM"
+_FIRST_GROUPS = (2, 8)  # of a file without preamble: its meta information, or at once the group that every image has
+# What pydicom and the decoders under it raise at damaged headers; a programming error is none of them.
+DAMAGE = (
+    EOFError,
+    OSError,
+    ValueError,
+    KeyError,
+    IndexError,
+    AttributeError,
+    NotImplementedError,
+    TypeError,
+    OverflowError,
+    struct.error,
+    zlib.error,
+)
+
+
+class NotDicom(InputError):
+    """The file is whole or not, but no DICOM."""
+
+
+def open_dataset(path: Path, tags: Sequence[str] | None = None) -> FileDataset:
+    """The dataset of a file; with `tags`, those alone and no pixels.
+
+    Without a transfer syntax in the file it gets the one in which the header was readable.
+
+    Raises
+    ------
+    NotDicom
+        No DICOM file.
+    InputError
+        Empty, damaged or cut short. The sentence quotes nothing of the file: pydicom's own quote raw bytes, names among them.
+    """
+    try:
+        has_prefix = _has_prefix(path)
+        if has_prefix is None:
+            raise NotDicom(f"{path} is not a DICOM file (no DICM prefix).")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            if tags is None:
+                dataset = pydicom.dcmread(path, force=not has_prefix)
+            else:
+                dataset = pydicom.dcmread(path, force=not has_prefix, specific_tags=list(tags), stop_before_pixels=True)
+    except InvalidDicomError:
+        raise NotDicom(f"{path} is not a DICOM file.") from None
+    except DAMAGE as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} is damaged or cut short and cannot be read as DICOM; copy it again.") from error
+    _settle_syntax(dataset)
+    return dataset
+
+
+def _has_prefix(path: Path) -> bool | None:
+    """Whether the standard's first bytes are there; None where what is there is no DICOM at all."""
+    with path.open("rb") as file:
+        start = file.read(_PREAMBLE_BYTES + len(_PREFIX))
+    if start[_PREAMBLE_BYTES:] == _PREFIX:
+        return True
+    if len(start) < 8:
+        return None
+    group, element, length = struct.unpack("<HHI", start[:8])
+    explicit = start[4:6].isalpha() and start[4:6].isupper()
+    looks_so = group in _FIRST_GROUPS and element < 0x100 and (explicit or length < path.stat().st_size)
+    return False if looks_so else None
+
+
+def _settle_syntax(dataset: FileDataset) -> None:
+    if getattr(dataset, "file_meta", None) is None:
+        dataset.file_meta = FileMetaDataset()
+    if "TransferSyntaxUID" not in dataset.file_meta:
+        implicit, little = dataset.original_encoding
+        explicit = ExplicitVRLittleEndian if little else ExplicitVRBigEndian
+        dataset.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian if implicit else explicit
