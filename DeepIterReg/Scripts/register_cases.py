@@ -119,7 +119,7 @@ def writeScene(outcome: Outcome, job: RegisterJob, path: Path) -> None:
 
     slicer.mrmlScene.Clear(0)
     nodes = fill.show(prepareToShow(outcome))
-    cta, _ = prepare_cta(load_volume(job.cta))
+    cta = prepare_cta(load_volume(job.cta))
     volume = slicer.util.addVolumeFromArray(cta.voxels, cta.affine, "CTA")
     resultNodes.placeUnder(nodes.ctaToCarm, volume)
     written = slicer.mrmlScene.WriteToMRB(str(path))

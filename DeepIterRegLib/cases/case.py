@@ -170,8 +170,11 @@ def register_case(
             if number == 1:
                 start = _placed(case, start, runs[0][0].carm)
     with steps.step(Step.READ_CTA):
-        cta, cta_notes = prepare_cta(case.cta())
-        supplied = [as_cta_mask(read(), cta) for read in (case.cta_vessels, case.cta_veins) if read]
+        whole = case.cta()
+        cta_hash = content_hash(whole.voxels, whole.affine)
+        supplied = [as_cta_mask(read(), whole) for read in (case.cta_vessels, case.cta_veins) if read]
+        cta = prepare_cta(whole, case.head_centre)
+        del whole  # of a scan from the arch to the vertex the head is a third: the rest need not stay in memory
     steps.raise_problems()
     with steps.step(Step.SEGMENT_CTA):
         vessels = _cta_vessels(case, cta, supplied, on_progress)
@@ -191,10 +194,10 @@ def register_case(
         should_stop=should_stop,
     )
     registration = replace(
-        _measured(registration, start, cta_notes),
+        _measured(registration, start, cta.notes),
         seconds=steps.seconds_with(registration.seconds),
         input_hashes={
-            "cta": content_hash(cta.voxels, cta.affine),
+            "cta": cta_hash,
             **{f"dsa{n if n > 1 else ''}": content_hash(angiogram.frames) for n, angiogram in enumerate(angiograms, 1)},
         },
     )
@@ -330,7 +333,7 @@ def _cta_vessels(case: Case, cta: Volume, supplied: list[Volume], on_progress: P
 
     segment = case.segment_cta or partial(segment_vessels, on_progress=on_progress.of(Step.SEGMENT_CTA))
     found = [] if case.cta_vessels else [segment(cta, CtaSegmentation.of(case))]
-    return _union([*found, *supplied])
+    return _union([*(mask.on_grid_of(supplied[0]) if supplied else mask for mask in found), *supplied])
 
 
 def _dsa_masks(case: Case, runs: list[tuple[Angiogram, np.ndarray | None]], on_progress: Progress) -> list[DsaMasks]:

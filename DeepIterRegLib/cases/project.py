@@ -15,6 +15,7 @@ from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.pose import radiological
 from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.dicom import GeometryOptions, read_angiogram
 from DeepIterRegLib.images.files import load_volume, save_volume
@@ -43,7 +44,7 @@ def project_file(
     on_progress.expect(expected(Step.READ_VOLUME, Step.PROJECT, Step.WRITE))
     on_progress(Step.READ_VOLUME, 0.0)
     volume = load_volume(volume_path)
-    cta_to_carm = radiological(volume.centre_mm) if cta_to_carm is None else cta_to_carm
+    cta_to_carm = radiological(_centre_mm(volume)) if cta_to_carm is None else cta_to_carm
     on_progress(Step.PROJECT, 0.0)
     if is_mask(volume):
         image = vessel_projection(volume.with_voxels(volume.voxels != 0), carm, cta_to_carm)
@@ -61,6 +62,16 @@ def project_file(
     else:
         save_volume(detector_image(image, carm), path)
     on_progress(Step.WRITE, 1.0)
+
+
+def _centre_mm(volume: Volume) -> np.ndarray:
+    """The head's centre (3,), RAS mm, in a CTA; of a mask, or where there is no head, the grid's."""
+    if is_mask(volume):
+        return volume.centre_mm
+    try:
+        return prepare_cta(volume).centre_mm
+    except InputError:
+        return volume.centre_mm
 
 
 def roadmap_file(

@@ -44,12 +44,13 @@ def segment_cta_file(
 
     on_progress.expect(expected(Step.READ_CTA, Step.SEGMENT_CTA, Step.SEGMENT_VEINS, Step.WRITE))
     on_progress(Step.READ_CTA, 0.0)
-    cta, _ = prepare_cta(load_volume(path))
+    whole = load_volume(path)
+    cta = prepare_cta(whole)
     on_progress(Step.SEGMENT_CTA, 0.0)
     vessels = (
-        as_cta_mask(load_volume(vessel_mask), cta)
+        as_cta_mask(load_volume(vessel_mask), whole)
         if vessel_mask
-        else segment_vessels(cta, on_progress=on_progress.of(Step.SEGMENT_CTA))
+        else segment_vessels(cta, on_progress=on_progress.of(Step.SEGMENT_CTA)).on_grid_of(whole)
     )
     on_progress(Step.SEGMENT_VEINS, 0.0)
     veins = segment_veins(vessels, opening_radius_voxels, min_component_voxels)

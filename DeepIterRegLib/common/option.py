@@ -16,7 +16,17 @@ from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.user_input import frame_numbers, matrix_file, numbers
 
 Kind = Literal[
-    "file", "number", "whole number", "numbers", "frames", "text", "choice", "yes or no", "matrix file", "start"
+    "file",
+    "number",
+    "whole number",
+    "numbers",
+    "point",
+    "frames",
+    "text",
+    "choice",
+    "yes or no",
+    "matrix file",
+    "start",
 ]
 
 
@@ -131,6 +141,8 @@ def value_of(option: Option, text: str, folder: Path, at: str = "") -> Any:
         case "numbers":
             found = numbers(text, at, option.counts)
             return (found[0], found[-1])
+        case "point":
+            return tuple(numbers(text, at, (3,)))
         case "frames":
             return frame_numbers(text, at)
         case "yes or no":

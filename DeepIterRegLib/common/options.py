@@ -324,6 +324,17 @@ class Search:
             parameter="init",
         )
     )
+    head_centre: tuple[float, float, float] | None = declared(
+        Option(
+            "head_centre",
+            "point",
+            "Middle of the head in the CTA, right, anterior, superior: the circle of Willis, about which the search turns.",
+            unit="mm",
+            metavar="R,A,S",
+            unset="found in the CTA",
+            not_in_panel="Crop Volume cuts the head out instead",
+        )
+    )
     weights: Path | None = declared(
         Option(
             "weights",

@@ -55,10 +55,15 @@ class Volume:
         return float(abs(np.linalg.det(self.affine[:3, :3])))
 
     @property
-    def centre_mm(self) -> np.ndarray:
-        """Centre (3,) of the voxel grid, RAS mm: what the radiological pose puts at the isocentre."""
+    def grid_centre_mm(self) -> np.ndarray:
+        """Middle (3,) of the voxel grid, RAS mm."""
         k, j, i = self.voxels.shape
         return self.affine[:3, :3] @ ((np.array([i, j, k]) - 1) / 2) + self.affine[:3, 3]
+
+    @property
+    def centre_mm(self) -> np.ndarray:
+        """What the radiological pose puts at the isocentre (3,), RAS mm: the grid's middle, where no head was looked for."""
+        return self.grid_centre_mm
 
     def to_ras(self, indices_kji: np.ndarray) -> np.ndarray:
         """RAS mm (N, 3) of voxel indices (N, 3) given in array order k, j, i."""
@@ -69,6 +74,15 @@ class Volume:
         return self.voxels.shape == other.voxels.shape and bool(
             np.allclose(self.affine, other.affine, atol=0.01 * float(self.spacing_mm.min()), rtol=0)
         )
+
+    def on_grid_of(self, whole: Volume) -> Volume:
+        """A part of `whole`, cut out by whole voxels, laid in its place; the rest is 0."""
+        voxels = np.zeros(whole.voxels.shape, dtype=self.voxels.dtype)
+        offset = np.linalg.solve(whole.affine[:3, :3], self.affine[:3, 3] - whole.affine[:3, 3])
+        i, j, k = np.rint(offset).astype(int)
+        nk, nj, ni = self.voxels.shape
+        voxels[k : k + nk, j : j + nj, i : i + ni] = self.voxels
+        return whole.with_voxels(voxels)
 
     def with_voxels(self, voxels: np.ndarray) -> Volume:
         """Other voxels (k, j, i) on the same grid."""

@@ -14,6 +14,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.progress import Progress, ShouldStop
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.calibration import Corrected, correct_views
 from DeepIterRegLib.registration.confidence import MaskedView, assess, check_inputs, with_skull
@@ -64,7 +65,8 @@ def register(
     Parameters
     ----------
     cta
-        In HU; only its grid is used where `cta_mask` is given.
+        As `prepare_cta` gives it, which knows the head's centre. Another volume is prepared here; where `cta_mask` is given it is taken
+        as it is, in HU, its grid's middle for the head's.
     angiograms
         Subtracted, contrast negative. Several are views of one head that lies still in one C-arm frame, and determine one pose.
     cta_mask, dsa_masks
@@ -94,7 +96,10 @@ def register(
     given_masks = (dsa_masks,) if isinstance(dsa_masks, DsaMasks) else dsa_masks
     _refuse_what_does_not_fit(runs, given_masks, settings, initial_pose)
     progress.expect(_expected(settings, runs, cta_mask is None, given_masks is None))
-    vessels = cta_mask or _cta_vessels(cta, progress, clock)
+    vessels = cta_mask
+    if vessels is None:
+        cta = prepare_cta(cta)
+        vessels = _cta_vessels(cta, progress, clock)
     masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
     progress(Step.CHECK_INPUTS, 0.0)
     scene = replace(make_scene(vessels, runs, masks, cta.centre_mm), skull=Skull(cta, runs))

@@ -101,7 +101,7 @@ class RaycastProjector:
         source = torch.tensor(carm.source_mm, dtype=torch.float64)
         self._source_mm = source.to(device)
         self._directions = torch.nn.functional.normalize(pixels - source, dim=1).to(device)
-        self._centre_mm = torch.as_tensor(volume.centre_mm, device=device)
+        self._centre_mm = torch.as_tensor(volume.grid_centre_mm, device=device)
         self._ras_to_ijk = torch.as_tensor(np.linalg.inv(volume.affine), device=device)
 
     def __call__(self, cta_to_carm: Tensor) -> Tensor:

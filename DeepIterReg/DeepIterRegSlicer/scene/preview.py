@@ -60,7 +60,7 @@ def run(
     report(Step.READ_DSA, 0.0)
     angiogram = case.angiogram()
     report(Step.READ_CTA, 0.0)
-    cta, _notes = prepare_cta(case.cta())
+    cta = prepare_cta(case.cta())
     report(Step.SEGMENT_CTA, 0.0)
     vessels = segment_vessels(cta, CtaSegmentation.of(case), on_progress=lambda done: report(Step.SEGMENT_CTA, done))
     report(Step.SEGMENT_VEINS, 0.0)

@@ -32,7 +32,7 @@ def head_of_patient(path: Path) -> HeadPoints:
         Absent, unreadable, not a head, or empty.
     """
     volume = load_volume(path)
-    mask = volume.with_voxels(volume.voxels != 0) if is_mask(volume) else segment_vessels(prepare_cta(volume)[0])
+    mask = volume.with_voxels(volume.voxels != 0) if is_mask(volume) else segment_vessels(prepare_cta(volume))
     voxels = mask.set_voxels
     if len(voxels) < 1000:
         raise InputError(

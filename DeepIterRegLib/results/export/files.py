@@ -17,7 +17,6 @@ from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.pose_files import write_tfm
 from DeepIterRegLib.images.angiogram import Angiogram
-from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.registration.result import Registration, content_hash
@@ -184,7 +183,7 @@ def _checked_cta(job: ExportJob, registration: Registration, path: Path) -> list
                 f"{path} is no folder; only DICOM slices hold the frame of reference and can be referred to", at="cta"
             )
         )
-    cta, _ = prepare_cta(load_volume(path))
+    cta = load_volume(path)
     return _checked(job, registration, "cta", "cta", path, "", cta.voxels, cta.affine)
 
 

@@ -23,13 +23,6 @@ _UNREACHED = 32767  # a limit that no int16 HU reaches
 _TOP_REACH = 2  # working voxels around one in which its vessel is brightest: 1.4 mm, half the calibre of a carotid
 
 
-def as_int16(voxels: np.ndarray) -> np.ndarray:
-    """HU (k, j, i) as the kernels are compiled for: int16, contiguous, writable; no copy where they are."""
-    if voxels.dtype != np.int16:
-        voxels = np.clip(np.rint(voxels), -32768, 32767).astype(np.int16)
-    return np.require(voxels, requirements=["C", "W"])
-
-
 @dataclass(frozen=True)
 class WorkingGrid:
     """Isotropic, axes along RAS; index order z, y, x. `to_source` (3, 4) turns its x, y, z index into the CTA's i, j, k."""

@@ -24,7 +24,6 @@ from DeepIterRegLib.segmentation.cta.brain import (
 from DeepIterRegLib.segmentation.cta.bridges import bridges, grown
 from DeepIterRegLib.segmentation.cta.grid import (
     POOL,
-    as_int16,
     bounding_box,
     draw_on_source_grid,
     head_grid,
@@ -84,7 +83,7 @@ def segment_vessels(
     Parameters
     ----------
     cta : Volume
-        HU, or HU + 1024 as `cta_checks` tells it; any spacing and orientation.
+        As read, or as `cta_checks.prepare_cta` gives it; any spacing and orientation.
     settings
     on_progress
         Told the fraction done.
@@ -100,8 +99,7 @@ def segment_vessels(
         No head, values that are not HU, or no contrast.
     """
     tell = on_progress or (lambda done: None)  # the fractions are of the seconds on a phantom
-    source, cta = cta, prepare_cta(cta)[0]
-    cta = cta.with_voxels(as_int16(cta.voxels))
+    source, cta = cta, prepare_cta(cta)
     grid = head_grid(cta, settings)
     hu = resample_trilinear(cta.voxels, grid.to_source, grid.shape)
     zone, enclosed = brain_cavity(hu, grid.spacing_mm, settings)
@@ -118,7 +116,8 @@ def segment_vessels(
         mask |= bridges(hu, upper, lower, brain_hu, level_hu, grid.spacing_mm)
     tell(0.87)
     _refuse_without_contrast(mask, enclosed, levels, grid.spacing_mm)
-    return source.with_voxels(draw_on_source_grid(cta, grid, hu, mask, brain_hu, bone_hu))
+    found = cta.with_voxels(draw_on_source_grid(cta, grid, hu, mask, brain_hu, bone_hu))
+    return found if source is cta else found.on_grid_of(source)
 
 
 def _refuse_without_contrast(mask: np.ndarray, enclosed: np.ndarray, levels: _Levels, spacing_mm: float) -> None:

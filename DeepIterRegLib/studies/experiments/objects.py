@@ -223,7 +223,7 @@ def _from_files(name: str, job: RegisterJob) -> Subject:
         raise InputError("Its column reference is empty: experiments need the true pose.")
     truth = case.reference()
     angiogram = case.angiogram()
-    cta, _ = prepare_cta(case.cta())
+    cta = prepare_cta(case.cta())
     vessels = as_cta_mask(case.cta_vessels(), cta) if case.cta_vessels else segment_vessels(cta)
     if case.cta_veins:
         veins = as_cta_mask(case.cta_veins(), cta)

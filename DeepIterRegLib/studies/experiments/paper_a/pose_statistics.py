@@ -53,7 +53,7 @@ def _reference(study: Study, name: str) -> tuple[np.ndarray, np.ndarray]:
     case = case_of_files(next(job for known, job, _ in study.cases if known == name))
     if case.reference is None:
         raise InputError("Its column reference is empty: experiments need the true pose.")
-    return case.reference(), prepare_cta(case.cta())[0].centre_mm
+    return case.reference(), prepare_cta(case.cta()).centre_mm
 
 
 def statistics_summary(study: Study, done: list[Done]) -> Summary:
