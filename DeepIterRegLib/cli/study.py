@@ -55,6 +55,7 @@ def analyse(
 
     result = analysed(read_ranks(ranks))
     if out is not None:
+        # Written before anything is printed: a folder that cannot be made ends the command without half an answer.
         with output_folder(out, ANALYSIS_FILES, overwrite=overwrite) as folder:
             write_analysis(folder, result)
     if as_json:
@@ -123,7 +124,9 @@ def make(
     from DeepIterRegLib.studies.reader_study.make import AUTHOR, reader_names, write_study
 
     found = read_cases(cases)
+    # Drawn unless it is asked for: a fixed default would give every study the same sides, and a reader of two knows them.
     drawn_from = secrets.randbelow(2**32) if seed is None else seed
+    # No --overwrite: without the key that this study made, answers that come back can never be unblinded.
     with output_folder(out, (AUTHOR, *reader_names(readers))) as folder, progress(quiet) as report:
         counts = write_study(folder, found, readers, drawn_from, report)
     if quiet:
