@@ -72,6 +72,7 @@ def read_cases(table: Path, device: Device = "auto") -> list[BatchCase]:
         row = _Row(line, cells, table.absolute().parent)
         row.problems += problems
         case = row.case(device)
+        # In small letters: Windows and macOS would give "A" and "a" one folder.
         if first := seen.get(case.name.lower()):
             row.problems.append(
                 f'Row {line}, column name: "{case.name}" stands in row {first} already; names must differ.'
@@ -81,6 +82,7 @@ def read_cases(table: Path, device: Device = "auto") -> list[BatchCase]:
             named = not any(problem.startswith(f"Row {line}, column name") for problem in row.problems)
             case = replace(case, name=case.name if named else f"row {line}", problems=tuple(row.problems))
         cases.append(case)
+    # One row that can be used is enough to begin: the others are told and left out.
     if all(case.problems for case in cases):
         raise InputError(problem for case in cases for problem in case.problems)
     return cases
@@ -108,6 +110,7 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str], list[str]]]:
 def _header_problems(header: list[str]) -> list[str]:
     problems = []
     for number, name in enumerate(header, 1):
+        # Refused and not passed over: a misspelt column would leave its setting at the default in every case.
         if name not in COLUMNS:
             near = get_close_matches(name, COLUMNS, 1)
             hint = f"; {near[0]} is meant?" if near else f"; known are {', '.join(COLUMNS)}."
@@ -149,6 +152,8 @@ class _Row:
         name = self._cells.get(NAME, "")
         if not name:
             self._add(Message("It is empty", at=NAME, advice=COLUMNS[NAME]))
+        # The name becomes a folder: Windows drops a dot or space at its end, and a dot in front hides it. The summary
+        # stands beside it.
         elif not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9_-])?", name) or name.lower() == SUMMARY:
             self._add(Message(f'"{name}" cannot be the name of a folder', at=NAME, advice=COLUMNS[NAME]))
         return name
@@ -157,6 +162,7 @@ class _Row:
         values = self._values(GeometryOptions, ending)
         with self._gathered():
             return GeometryOptions(**values)
+        # Only where the values cannot be used: the rest of the row is still read, so that all its mistakes are told.
         return GeometryOptions()
 
     def _values(self, group: type, ending: str = "") -> dict[str, Any]:
@@ -176,6 +182,7 @@ class _Row:
             option = OPTIONS.get(column, OPTIONS.get(column.removesuffix(SECOND)))
             if option is None or option.kind not in ("file", "matrix file", "start"):
                 continue
+            # A start is a path unless it is one of the words.
             if option.kind != "start" or option.old_choices.get(text, text) not in option.choices:
                 paths[column] = self._folder / text
         return paths
