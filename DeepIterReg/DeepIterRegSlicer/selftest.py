@@ -45,6 +45,7 @@ class DeepIterRegTest(ScriptedLoadableModuleTest):
 
         registration = registrationOf(nodes)
         self.assertLess(registration.mpe_mm_to_reference, SUCCESS_MM)
+        # The scene against the result: a pose that was found and put in the wrong way round would show here.
         found = slicer.util.arrayFromTransformMatrix(nodes.ctaToCarm)
         self.assertLess(abs(found - registration.cta_to_carm).max(), 1e-6)
         self._checkImages(nodes, registration)
@@ -67,6 +68,7 @@ class DeepIterRegTest(ScriptedLoadableModuleTest):
         dsa = slicer.util.addVolumeFromArray(np.zeros((1, 64, 64), np.int16), np.eye(4), "DSA")
         with self.assertRaises(InputError) as caught:
             DeepIterRegLogic().register(cta, dsa)
+        # At once and not one after the other: this is what is tested.
         self.assertGreaterEqual(len(caught.exception.problems), 3, caught.exception)
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLLinearTransformNode"), 0)
 

@@ -43,6 +43,7 @@ class ResultsForm:
             getattr(ui, name).text = ""
         ui.showRejectedCheckBox.visible = ui.reasonsLabel.visible = False
         self._showLandmarks(())
+        # The curves of the job under way are drawn now.
         if not running:
             self.plot.clear()
         if not known:
@@ -55,6 +56,7 @@ class ResultsForm:
         scores = manual.scoresOf(nodes.ctaToCarm) if byHand else tuple(view.score for view in views)
         ui.scoreValueLabel.text = scoreText(scores, views)
         if byHand:
+            # The figures were of the pose that was found.
             ui.mpeValueLabel.text = ui.confidenceValueLabel.text = _("not measured: a manual pose")
         else:
             names = [f"{view.name}: " if len(views) > 1 else "" for view in views]
