@@ -59,7 +59,7 @@ def write_mp4(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
     pad = ((0, rows % 2), (0, columns % 2), (0, 0))
     size = (columns + columns % 2, rows + rows % 2)
     rate = 1 / float(np.median(frame_seconds(run)))
-    # H.264 halves the resolution of colour, so its sides must be even. The writer's usual multiple of 16 would resize it.
+    # H.264 halves the resolution of colour, so its sides must be even. The writer would resize to a multiple of 16.
     writer = write_frames(
         str(path), size, fps=rate, codec="libx264", quality=6, macro_block_size=2, ffmpeg_log_level="error"
     )
