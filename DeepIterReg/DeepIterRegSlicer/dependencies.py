@@ -220,7 +220,6 @@ def _installRest(needed: list[str]) -> None:
         slicer.packaging.pip_ensure(
             needed,
             skip_packages=skipped(),
-            # The one question was asked above.
             prompt_install=False,
             # A batch has nobody to answer the box.
             prompt_restart=slicer.util.mainWindow() is not None,

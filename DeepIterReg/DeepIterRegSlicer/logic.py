@@ -87,11 +87,9 @@ def optionsOf(
     chosen: dict[str, Any] = {}
     for name, option in options_of(Segmentation, Search, Refinement).items():
         value = getattr(p, option.parameter)
-        # A parameter node keeps choices as enumerations, the library as words.
         value = value.value if isinstance(value, enum.Enum) else value
         chosen[name] = (value.strip() or None) if isinstance(value, str) else value
     with wording.panelWords():
-        # An empty field is nothing typed, not a wrong number.
         frames = frame_numbers(p.maskFrames.strip() or None, "mask_frames")
     return RegistrationOptions(
         **chosen,

@@ -171,7 +171,6 @@ class DeepIterRegParameterNode:
     frame: Annotated[float, WithinRange(1, 9999)] = 1.0
     minip: bool = True
     minipFirst: Annotated[float, WithinRange(1, 9999)] = 1.0
-    # The end of any run: how long it is, is known only when it is shown.
     minipLast: Annotated[float, WithinRange(1, 9999)] = 9999.0
     opacity: Annotated[float, WithinRange(0, 1)] = 0.6
     tint: bool = True

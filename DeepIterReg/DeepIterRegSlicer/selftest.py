@@ -68,7 +68,6 @@ class DeepIterRegTest(ScriptedLoadableModuleTest):
         dsa = slicer.util.addVolumeFromArray(np.zeros((1, 64, 64), np.int16), np.eye(4), "DSA")
         with self.assertRaises(InputError) as caught:
             DeepIterRegLogic().register(cta, dsa)
-        # At once and not one after the other: this is what is tested.
         self.assertGreaterEqual(len(caught.exception.problems), 3, caught.exception)
         self.assertEqual(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLLinearTransformNode"), 0)
 

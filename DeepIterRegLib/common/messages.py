@@ -114,7 +114,6 @@ def _worded(found: str, at: str, advice: str, give: tuple[Remedy, ...], before: 
 
 def _request(give: tuple[Remedy, ...], face: Face) -> str:
     """The sentence that asks for any one of the options that the face has."""
-    # A person must not be sent to an option that is not there.
     offered = [remedy for remedy in give if face.name(remedy.option)]
     if not offered:
         return ""

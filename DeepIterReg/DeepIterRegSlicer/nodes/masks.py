@@ -105,7 +105,6 @@ def dsaMaskSource(node: Node, dsaNode: Node) -> Callable[[], np.ndarray]:
     volume = frameNodes(dsaNode)[0]
     shape = volume.GetImageData().GetDimensions()[::-1]
     affine = placementOf(dsaNode).matrix @ ijkToRas(volume) if dsaNode.IsA("vtkMRMLVolumeNode") else ijkToRas(volume)
-    # A grid without voxels of its own: only where it stands is asked.
     image = Volume(np.broadcast_to(np.zeros(1, np.uint8), (1, *shape[1:])), affine)
     mask = maskSource(node, lambda: image)
     return lambda: mask().voxels[0]

@@ -100,7 +100,6 @@ class PickForm(VTKObservationMixin):
 
         if self._points is None:
             source = self._vessels or self._nodes.vessels
-            # Other vessels were chosen: the changes of the old ones concern nobody.
             if self._watched is not None and self._watched is not source:
                 self.removeObservers(self._onVessels)
             self._watched = source

@@ -43,7 +43,6 @@ class ResultsForm:
             getattr(ui, name).text = ""
         ui.showRejectedCheckBox.visible = ui.reasonsLabel.visible = False
         self._showLandmarks(())
-        # The curves of the job under way are drawn now.
         if not running:
             self.plot.clear()
         if not known:

@@ -76,7 +76,6 @@ def splitViews() -> int | None:
         return None
     before = int(manager.layout)
     manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
-    # Pan and zoom of one side follow in the other, or the two could not be compared.
     link(True)
     return before
 

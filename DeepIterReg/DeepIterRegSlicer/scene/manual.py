@@ -66,7 +66,6 @@ def liveJob(views: Sequence[results.RegistrationNodes]) -> Callable[..., tuple[L
         progress.expect(expected(Step.PREPARE_VIEWS))
         made = []
         for number, (carm, contrast) in enumerate(parts, 1):
-            # The views share the time of one update.
             projector = LiveProjector(vessels, carm, draft_ms=_DRAFT_MS / len(parts))
             projector.draft(registration.cta_to_carm)  # compiled now
             progress(Step.PREPARE_VIEWS, (number - 0.5) / len(parts))
