@@ -82,7 +82,6 @@ def read_cases(table: Path, device: Device = "auto") -> list[BatchCase]:
             named = not any(problem.startswith(f"Row {line}, column name") for problem in row.problems)
             case = replace(case, name=case.name if named else f"row {line}", problems=tuple(row.problems))
         cases.append(case)
-    # One row that can be used is enough to begin: the others are told and left out.
     if all(case.problems for case in cases):
         raise InputError(problem for case in cases for problem in case.problems)
     return cases
@@ -182,7 +181,6 @@ class _Row:
             option = OPTIONS.get(column, OPTIONS.get(column.removesuffix(SECOND)))
             if option is None or option.kind not in ("file", "matrix file", "start"):
                 continue
-            # A start is a path unless it is one of the words.
             if option.kind != "start" or option.old_choices.get(text, text) not in option.choices:
                 paths[column] = self._folder / text
         return paths

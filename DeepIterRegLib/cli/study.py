@@ -55,7 +55,6 @@ def analyse(
 
     result = analysed(read_ranks(ranks))
     if out is not None:
-        # Written before anything is printed: a folder that cannot be made ends the command without half an answer.
         with output_folder(out, ANALYSIS_FILES, overwrite=overwrite) as folder:
             write_analysis(folder, result)
     if as_json:

@@ -107,7 +107,6 @@ class GeometryForm:
                 continue
             numbers = _numbers(text)
             if numbers is not None and len(numbers) == 1 and name == "pixel_spacing_mm":
-                # One number means square pixels.
                 numbers = numbers * 2
             if numbers is None or len(numbers) != count:
                 label = getattr(self._ui, prefix + "Label").text.rstrip(":")

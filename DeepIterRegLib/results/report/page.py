@@ -86,7 +86,6 @@ def viewer_data(view: ShownView, views: int = 1) -> dict[str, Any]:
     angiogram, carm = view.angiogram, view.record.carm
     count = len(angiogram.frames)
     shown = np.unique(np.linspace(0, count - 1, min(count, MAX_FRAMES)).round().astype(int))
-    # The bound is of the page, whatever the number of views.
     longest_px, pictures = _frame_pictures(angiogram, shown, MAX_FRAME_BYTES // views)
     overlays = {
         # PNG, as JPEG draws halos round thin vessels, and most of the picture is empty.
