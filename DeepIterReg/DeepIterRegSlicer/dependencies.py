@@ -20,6 +20,7 @@ from DeepIterRegLib.common.messages import Message
 
 Ask = Callable[[str, str], bool]  # a question and its details; True to go on
 
+# `slicer.packaging` came with 5.11, and 5.12 is the first release that has it.
 OLDEST_SLICER = (5, 12)
 TORCH = Requirement("torch>=2.6")
 
@@ -100,6 +101,7 @@ def skipped() -> list[str]:
 
 def missing() -> list[Requirement]:
     """What is not installed, or too old."""
+    # What pip has just installed is else not seen by this process.
     importlib.invalidate_caches()
     return [requirement for requirement in (TORCH, *requirements()) if not _installed(requirement)]
 
@@ -109,6 +111,7 @@ def _installed(requirement: Requirement) -> bool:
         version = importlib.metadata.version(requirement.name)
     except importlib.metadata.PackageNotFoundError:
         return False
+    # Without pre-releases a nightly build of torch would count as missing.
     return requirement.specifier.contains(version, prereleases=True)
 
 
@@ -190,12 +193,14 @@ def _question(count: int) -> str:
 
 def _installTorch() -> None:
     try:
+        # Never by pip: PyPI has one build of torch a system, and the extension picks that of the graphics card.
         import PyTorchUtils
     except ModuleNotFoundError as error:
         raise InputError(
             "DeepIterReg needs PyTorch, which comes with the PyTorch extension: "
             "install PyTorch in View, Extensions Manager, restart Slicer and try again."
         ) from error
+    # Not replaced here: a torch that was imported already stays in use until Slicer starts anew.
     if PyTorchUtils.PyTorchUtilsLogic.torchInstalled():
         raise InputError(
             f"PyTorch {importlib.metadata.version('torch')} is too old; {TORCH.specifier} is needed: "
@@ -216,6 +221,7 @@ def _installRest(needed: list[str]) -> None:
             needed,
             skip_packages=skipped(),
             prompt_install=False,
+            # A batch has nobody to answer the box.
             prompt_restart=slicer.util.mainWindow() is not None,
             requester="DeepIterReg",
         )

@@ -128,10 +128,12 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
                 # What was imported stays: garbage collection need not look through it again, a tenth of a second each time.
                 gc.freeze()
             except ModuleNotFoundError as error:
+                # A module of ours that is not found is a fault, and must not pass for a missing package.
                 if (error.name or "").startswith("DeepIterReg"):
                     raise
                 return  # a package that is missing is said, and offered, at first use
 
+        # A daemon: Slicer may be closed while torch is still being imported.
         thread = threading.Thread(target=load, name="DeepIterReg imports", daemon=True)
         thread.start()
         return thread
@@ -184,6 +186,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
                 f"CTA and DSA seem to be swapped: {ctaNode.GetName()} looks like an angiogram, {dsaNode.GetName()} like a CT. "
                 "Choose them the other way round."
             )
+            # At once: everything else that could be said would follow from this.
             problems.raiseAll()
         cta = problems.of(lambda: volumes.ctaSource(ctaNode))
         two = options.dsa2 is not None
@@ -208,10 +211,12 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         elif options.init == "landmarks" and carm is not None and cta is not None:
             lists = (options.ctaLandmarks, options.dsaLandmarks)
             poses["landmarks"] = problems.of(lambda: landmarks.landmarkSource(*lists, ctaNode, dsaNode, carm))
+        # Made only for what they refuse: a wrong threshold is told now and not after the images were read.
         for settings in (CtaSegmentation, DsaSegmentation):
             problems.of(partial(settings.of, options))
         problems.raiseAll()
         chosen = {name: getattr(options, name) for name in options_of(Segmentation, Search, Refinement)}
+        # The library has no such names: there a pose or landmarks stand in the case.
         if options.init in ("transform", "landmarks"):
             chosen["init"] = None
         return Case(
@@ -251,8 +256,10 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
                 case, progress, shouldStop, lambda text: onWarning(wording.worded((text,))[0]) if onWarning else None
             )
         progress(Step.PREPARE_VIEWS, 0.0)
+        # Here, in the job's thread: seconds for which the window would else stand still.
         shown = prepared.prepareToShow(outcome)
         progress(Step.PREPARE_VIEWS, 1.0)
+        # Worded before they are kept: the scene holds text, which no longer knows its options.
         warnings = wording.worded(outcome.registration.warnings)
         return replace(shown, registration=replace(outcome.registration, warnings=warnings))
 
@@ -268,6 +275,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         from DeepIterRegLib.common.errors import InputError
         from DeepIterRegSlicer.nodes import angiograms, frames
 
+        # By the sequence, as a run can be chosen by its sequence or by its proxy volume.
         if (frames.sequenceOf(options.dsa2) or options.dsa2) is (frames.sequenceOf(dsaNode) or dsaNode):
             raise InputError(f"{options.dsa2.GetName()} is the first DSA too; choose another run, or none.")
         return angiograms.runSource(options.dsa2, options.geometry2, _subtraction(options))

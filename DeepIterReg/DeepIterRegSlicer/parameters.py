@@ -113,6 +113,7 @@ def withDeclaredOptions(cls: type) -> type:
     for option in OPTIONS.values():
         name = option.parameter
         if name and name not in cls.__annotations__ and option.kind != "start":
+            # Before the wrapper sees the class: it reads annotations and defaults once, when it decorates.
             cls.__annotations__[name], default = _field(option)
             setattr(cls, name, default)
     return cls
@@ -143,6 +144,8 @@ class DeepIterRegParameterNode:
     """What the panel keeps in the scene; the options' own fields (`common.options`, `parameter`) come with `withDeclaredOptions`."""
 
     cta: vtkMRMLScalarVolumeNode
+    # `| None` belongs to a union of nodes: Slicer's wrapper asks for it there, while a single class may be None as it
+    # is.
     dsa: vtkMRMLScalarVolumeNode | vtkMRMLSequenceNode | None
     dsa2: vtkMRMLScalarVolumeNode | vtkMRMLSequenceNode | None
     vessels: vtkMRMLSegmentationNode | vtkMRMLLabelMapVolumeNode | None
@@ -164,6 +167,7 @@ class DeepIterRegParameterNode:
 
     result: vtkMRMLLinearTransformNode
     view: View = View.first
+    # Numbers of frames are floats, as the values of ctk's sliders are.
     frame: Annotated[float, WithinRange(1, 9999)] = 1.0
     minip: bool = True
     minipFirst: Annotated[float, WithinRange(1, 9999)] = 1.0

@@ -49,6 +49,7 @@ def loadDemoPatient() -> PatientNodes:
     from DeepIterRegSlicer import dependencies
 
     dependencies.ensure()
+    # The version belongs to the name: another release may draw another head from the same seed.
     return loadPatient(_cacheFolder() / f"DeepIterRegPhantom-{__version__}-{SEED}", _makeDemoPatient)
 
 
@@ -64,6 +65,7 @@ def loadPatient(folder: Path, make: MakePatient) -> PatientNodes:
     from DeepIterRegSlicer.logic import DeepIterRegLogic
 
     if not folder.is_dir():
+        # Whole or not at all: a patient whose making was interrupted must not be taken for finished.
         with output_folder(folder, PHANTOM_FILES) as scratch:
             make(scratch)
     scan = load_volume(folder / "cta.nii.gz")

@@ -45,6 +45,7 @@ class DeepIterRegTest(ScriptedLoadableModuleTest):
 
         registration = registrationOf(nodes)
         self.assertLess(registration.mpe_mm_to_reference, SUCCESS_MM)
+        # The scene against the result: a pose that was found and put in the wrong way round would show here.
         found = slicer.util.arrayFromTransformMatrix(nodes.ctaToCarm)
         self.assertLess(abs(found - registration.cta_to_carm).max(), 1e-6)
         self._checkImages(nodes, registration)

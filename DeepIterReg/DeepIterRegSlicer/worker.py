@@ -44,6 +44,7 @@ class Worker(Generic[T]):
     def __init__(self, job: Job[T]) -> None:
         self._events: queue.SimpleQueue[ProgressEvent | Finished[T] | Failed] = queue.SimpleQueue()
         self._stop = threading.Event()
+        # A daemon: a job that hangs must not keep Slicer from closing.
         self._thread = threading.Thread(target=self._run, args=(job,), name="DeepIterReg", daemon=True)
         self._thread.start()
 
@@ -57,6 +58,7 @@ class Worker(Generic[T]):
                 return news
             before = news[-1] if news else None
             if isinstance(event, ProgressEvent) and isinstance(before, ProgressEvent) and event.step == before.step:
+                # The plot shows every score; of the bar only the last place is seen.
                 news = news if before.score is not None else news[:-1]
             news.append(event)
 
@@ -81,11 +83,13 @@ class Worker(Generic[T]):
         end: Finished[T] | Failed
         try:
             end = Finished(job(Progress(self._tell), self._stop.is_set))
+        # BaseException: whatever ends the job, the panel must hear of it, or it waits for ever.
         except BaseException as error:
             end = Failed(error)
         self._events.put(end)
 
     def _tell(self, event: ProgressEvent) -> None:
         if self._stop.is_set():
+            # Work that only tells its progress, and never asks, is ended here.
             raise Cancelled
         self._events.put(event)

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str]) -> int:
     """Do what the arguments say; the exit code."""
+    # Slicer takes options for its own unless they stand behind `--`, which it may hand on.
     arguments = _parser().parse_args(argv[1:] if argv[:1] == ["--"] else argv)
     if not os.environ.get("DEEPITERREG_DEBUG"):
         warnings.simplefilter("ignore")
@@ -49,6 +50,7 @@ def main(argv: list[str]) -> int:
 
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
+        # Only a flag is set: an exception could strike while Slicer writes a scene.
         signal.signal(number, lambda number, frame: stop.set())
     try:
         return _register(arguments, stop)
@@ -87,6 +89,7 @@ def _register(arguments: argparse.Namespace, stop: threading.Event) -> int:
     from DeepIterRegSlicer import dependencies
 
     dependencies.ensure(dependencies.agree if arguments.install else dependencies.decline)
+    # Only now: these import packages that may have been installed a moment ago.
     from DeepIterRegLib.cases.batch import run_cases
     from DeepIterRegLib.cases.table import SUMMARY, missing_paths, read_cases
 
@@ -117,9 +120,11 @@ def writeScene(outcome: Outcome, job: RegisterJob, path: Path) -> None:
     from DeepIterRegSlicer.scene import results as resultNodes
     from DeepIterRegSlicer.scene.prepare import prepareToShow
 
+    # A scene for each case: nothing of the patient before may be saved with this one.
     slicer.mrmlScene.Clear(0)
     nodes = fill.show(prepareToShow(outcome))
     cta = prepare_cta(load_volume(job.cta))
+    # Not named by its file, as names of files may name patients.
     volume = slicer.util.addVolumeFromArray(cta.voxels, cta.affine, "CTA")
     resultNodes.placeUnder(nodes.ctaToCarm, volume)
     written = slicer.mrmlScene.WriteToMRB(str(path))
@@ -144,6 +149,7 @@ def _provideSlicer() -> None:
     application = slicer.vtkMRMLApplicationLogic()
     application.SetMRMLScene(slicer.mrmlScene)
     logics: dict[str, Any] = {"application": application}
+    # A bare scene makes no sequences, markups or segmentations: their logics register the node classes with it.
     for name, className in (
         ("colors", "vtkMRMLColorLogic"),
         ("sequences", "vtkSlicerSequencesLogic"),
@@ -158,6 +164,7 @@ def _provideSlicer() -> None:
         logics[name] = getattr(slicer, className)()
         logics[name].SetMRMLApplicationLogic(application)
         logics[name].SetMRMLScene(slicer.mrmlScene)
+    # The functions also hold the logics, which Python would else let go.
     slicer.modules = types.SimpleNamespace(
         **{name: types.SimpleNamespace(logic=lambda logic=logic: logic) for name, logic in logics.items()}
     )

@@ -37,6 +37,7 @@ from DeepIterRegLib.results.report.outputs import MAX_VIEWS, REGISTRATION_FILES,
 
 SCENE, RECORD = "scene.mrb", "case.json"
 CASE_FILES = (*REGISTRATION_FILES, SCENE, RECORD)
+# An earlier run of a case may have had more DSAs: its folder may be replaced all the same.
 MAY_BE_WRITTEN = (*registration_files(MAX_VIEWS), SCENE, RECORD)
 
 Status = Literal["done", "failed", "waiting"]
@@ -96,6 +97,7 @@ def run_cases(
         The summary cannot be written; no Dask, or no scheduler.
     """
     results = [CaseResult(case.name, "waiting") for case in cases]
+    # Written before the first case: a place that cannot be written is told now, not after hours.
     write_summary(out, results)
     heads = [f"[{number}/{len(cases)}] {case.name}: " for number, case in enumerate(cases, 1)]
     todo = []
@@ -108,6 +110,7 @@ def run_cases(
             tell(heads[n] + "done before")
         else:
             todo.append(n)
+    # Absolute, as workers of a scheduler have a working folder of their own.
     shared = _Shared(out.absolute(), write_scene, CtaCache())
     work = _work
     if workers == 1 and not scheduler:  # only here is it known when a case begins
@@ -118,6 +121,7 @@ def run_cases(
             return _work(shared, case)
 
     found = work_through(work, [cases[n] for n in todo], shared, workers, scheduler, should_stop)
+    # A stop is no failure: what is done stands in the summary, and the rest is "waiting".
     with suppress(Cancelled), closing(found):
         for index, result in found:
             n = todo[index]
@@ -167,6 +171,7 @@ def finished(case: BatchCase, out: Path, *, with_scene: bool) -> CaseResult | No
     folder = out / case.name
     try:
         record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        # A result of the command line has no scene, so Slicer's batch makes it again.
         needed = case_files(case, with_scene=with_scene)
         if record["fingerprint"] != fingerprint(case) or not all((folder / name).is_file() for name in needed):
             return None
@@ -190,6 +195,7 @@ def fingerprint(case: BatchCase) -> str:
         {name: None if value is None else str(value) for name, value in asdict(given).items()} for given in geometries
     ]
     inputs = {column: file_state(path) for column, path in case.paths.items()}
+    # The version belongs to it: another release may find another pose.
     text = json.dumps([__version__, settings, geometry, inputs], sort_keys=True, default=str)
     return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
 
@@ -200,6 +206,7 @@ def _attempt(case: BatchCase, shared: _Shared, should_stop: ShouldStop) -> CaseR
     out = shared.out
     try:
         _remove_leftovers(case.name, out)
+        # Taken before the work: a file that changes meanwhile makes the case undone, not done with old pixels.
         before = fingerprint(case)
         with output_folder(out / case.name, MAY_BE_WRITTEN, overwrite=True) as folder:
             outcome = register_case(case_of_files(case.job, shared.ctas), Progress(), should_stop)
@@ -216,18 +223,22 @@ def _attempt(case: BatchCase, shared: _Shared, should_stop: ShouldStop) -> CaseR
         problems = (str(error),)
     except MemoryError:
         problems = ("Not enough memory for this volume; resample it or close other programs.",)
+    # Not a result of the case: it stays "waiting" and is done by the next run.
     except Cancelled:
         raise
     except Exception as error:
         _log_fault(error)
+        # Its text is left out, as it may quote a header, and this line goes into the summary.
         problems = (f"Unexpected {type(error).__name__} (a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows where).",)
     if (out / case.name).exists():
+        # Nothing was written, but a person who looks into the folder would take it for the result of this run.
         problems = (*problems, "Its folder holds the result of an earlier run, with other inputs or settings.")
     return CaseResult(case.name, "failed", seconds=time.perf_counter() - started, message=_message(problems, case))
 
 
 def _remove_leftovers(name: str, out: Path) -> None:
     """What a killed process wrote of this case and could not clear away (see `output_folder`)."""
+    # By the eight letters that `tempfile` adds: case `a` must not clear away what a worker writes of case `a.b`.
     for folder in out.glob(".*.partial"):
         if re.fullmatch(rf"\.{re.escape(name)}\.[a-z0-9_]{{8}}\.partial", folder.name):
             shutil.rmtree(folder, ignore_errors=True)
@@ -257,6 +268,7 @@ def nameless(text: str, case: BatchCase) -> str:
     for column, path in case.paths.items():
         inside = {file.name: "a file" for file in path.rglob("*") if file.name in text} if path.is_dir() else {}
         shown |= inside | dict.fromkeys(map(str, (path, path.absolute(), path.resolve(), path.name)), f"<{column}>")
+    # Longest first: the path of a folder begins the paths of its files.
     for written in sorted(shown, key=len, reverse=True):
         if len(written) > 3 or re.search("[A-Za-z]", written):  # a folder named 1 must not hide every 1
             text = re.sub(rf"(?<!\w){re.escape(written)}(?!\w)", shown[written], text)

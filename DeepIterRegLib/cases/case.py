@@ -153,6 +153,7 @@ def register_case(
     steps, start = _Steps(on_progress, should_stop), _Start()
     runs: list[tuple[Angiogram, np.ndarray | None]] = []
     on_progress.expect(reading_steps(case))
+    # Imported here, as a step of its own: torch and the compiler take time that the bar would else hide.
     with steps.step(Step.LOAD):
         from DeepIterRegLib.registration.pipeline import register
         from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
@@ -167,6 +168,7 @@ def register_case(
     for number, view in enumerate(views, 1):
         with steps.step(Step.READ_DSA, number, len(views)):
             runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else ""))
+            # Points on the DSA are pixels only by its C-arm, so the start is complete only now.
             if number == 1:
                 start = _placed(case, start, runs[0][0].carm)
     with steps.step(Step.READ_CTA):
@@ -175,6 +177,7 @@ def register_case(
         supplied = [as_cta_mask(read(), whole) for read in (case.cta_vessels, case.cta_veins) if read]
         cta = prepare_cta(whole, case.head_centre)
         del whole  # of a scan from the arch to the vertex the head is a third: the rest need not stay in memory
+    # All is read before anything is refused: who mends one file hears of the other at the same time.
     steps.raise_problems()
     with steps.step(Step.SEGMENT_CTA):
         vessels = _cta_vessels(case, cta, supplied, on_progress)
@@ -196,6 +199,8 @@ def register_case(
     registration = replace(
         _measured(registration, start, cta.notes),
         seconds=steps.seconds_with(registration.seconds),
+        # Of what was registered, in HU and subtracted: exports know their DSA and CTA again by it, whatever their files
+        # are called.
         input_hashes={
             "cta": cta_hash,
             **{f"dsa{n if n > 1 else ''}": content_hash(angiogram.frames) for n, angiogram in enumerate(angiograms, 1)},
@@ -260,6 +265,7 @@ def _by_landmarks(case: Case) -> bool:
 def _settings(case: Case) -> RegistrationSettings:
     from DeepIterRegLib.registration.settings import RegistrationSettings
 
+    # To the pipeline landmarks are a pose that was given.
     init = "file" if case.initial_pose or _by_landmarks(case) else case.init
     return RegistrationSettings.of(part_of(case, Search, init=init), part_of(case, Refinement))
 
@@ -303,9 +309,11 @@ class _Steps:
         before = time.perf_counter()
         try:
             yield
+        # Only what a person can mend is gathered. A cancel or a fault of the code ends the work at once.
         except InputError as error:
             self._problems.extend(error.problems)
         self._seconds[step.key if number == 1 else f"{step.key}_{number}"] = time.perf_counter() - before
+        # Also told after a problem: the steps that follow are taken, and the bar must not stand.
         self._on_progress(step, number / count)
 
     def raise_problems(self) -> None:
@@ -345,6 +353,7 @@ def _dsa_masks(case: Case, runs: list[tuple[Angiogram, np.ndarray | None]], on_p
 
     first, masks = DsaSegmentation.of(case), []
     whole = DsaSegmentation()
+    # Frames are counted in each run for itself: the range of the first says nothing of another.
     others = replace(first, first_frame=whole.first_frame, last_frame=whole.last_frame)
     for number, (angiogram, supplied) in enumerate(runs):
         on_progress(Step.SEGMENT_DSA, number / len(runs))

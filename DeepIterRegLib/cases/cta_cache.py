@@ -19,6 +19,7 @@ FileState = list[tuple[str, int, int]]
 def file_state(path: Path) -> FileState:
     """Path, size and time of change in ns, of a file or of every file in a folder."""
     files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    # Not a hash of the content: to read hundreds of megabytes is what the cache saves.
     return [(str(f.absolute()), f.stat().st_size, f.stat().st_mtime_ns) for f in files if f.exists()]
 
 
@@ -39,6 +40,7 @@ class CtaCache:
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # A lock cannot be pickled, and the volumes would be sent to every worker.
         return CtaCache, (self._at_most,)
 
     def volume(self, path: Path) -> Volume:

@@ -58,6 +58,7 @@ def run_demo(seed: int, device: Device, folder: Path, on_progress: Progress) -> 
         device=device,
         seed=seed,
     )
+    # The files do not exist yet. A case reads nothing until it is asked, so its steps can be told now.
     on_progress.expect(
         {
             **expected(*_PHANTOM_STEPS, Step.WRITE_REPORT),

@@ -31,6 +31,7 @@ def describe_file(path: Path) -> dict[str, Any]:
 
 def describe_volume(volume: Volume) -> dict[str, Any]:
     """Grid, orientation and values of a volume."""
+    # About 64 slices: the range is for orientation, and a whole head would only take longer.
     values = volume.voxels[:: max(1, volume.voxels.shape[0] // 64)]
     mask = is_mask(volume)
     codes = "".join(
@@ -56,6 +57,7 @@ def _cta_notes(volume: Volume) -> list[str]:
     try:
         return list(check_cta(volume))
     except InputError as error:
+        # `info` is asked just when a file does not work: what `register` would refuse is a note here.
         return list(error.problems)
 
 

@@ -80,6 +80,7 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
                 give=("landmarks",),
             )
         )
+    # None, as `register_case` takes the landmarks only where no start is named.
     init = None if job.init == LANDMARKS else job.init
     from_file = init is not None and init not in NAMED_INITS
 
@@ -130,6 +131,7 @@ def read_image(path: Path) -> np.ndarray:
     if not path.is_file():
         raise InputError(f"DSA mask {path} does not exist: give an image file (PNG, TIFF, NIfTI, NRRD).")
     try:
+        # SimpleITK and not Pillow, as a mask may also be a NIfTI or NRRD of one slice.
         image: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
     except RuntimeError as error:
         raise InputError(f"DSA mask {path.name} cannot be read as an image: give PNG, TIFF, NIfTI or NRRD.") from error
@@ -138,4 +140,6 @@ def read_image(path: Path) -> np.ndarray:
 
 def is_angiogram(path: Path) -> bool:
     """Whether a file looks like a DSA rather than a volume: by what it is, not by its size."""
+    # DICOM files from an archive or a disc often have no ending at all, so only volumes are known by theirs. A folder
+    # is a CT series.
     return path.is_file() and not path.name.lower().endswith(VOLUME_SUFFIXES)

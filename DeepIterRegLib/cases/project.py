@@ -48,9 +48,11 @@ def project_file(
     on_progress(Step.PROJECT, 0.0)
     if is_mask(volume):
         image = vessel_projection(volume.with_voxels(volume.voxels != 0), carm, cta_to_carm)
+        # Dark on white, as a DSA shows vessels.
         shown = 1 - opacity(image)
     else:
         image = _ray_cast(volume, carm, cta_to_carm, device)
+        # What the detector would receive (Beer and Lambert): bone dark and air white, as in fluoroscopy.
         shown = np.exp(-image)
     on_progress(Step.WRITE, 0.0)
     if path.suffix == ".png":
@@ -104,6 +106,7 @@ def roadmap_file(
     run = read_angiogram(like, geometry) if like is not None else None
     if run is not None:
         carm = run.carm if size is None else run.carm.resampled(*size)
+    # A result's registration.json holds the C-arm too; a transform holds none.
     elif size is None and pose_path.suffix.lower() == ".json":
         carm = read_registration(pose_path).carm
     else:
@@ -119,6 +122,7 @@ def roadmap_file(
     on_progress(Step.DRAW, 0.0)
     drawn = layer(things, carm, cta_to_carm)
     grey = np.zeros((carm.rows, carm.columns), np.uint8) if run is None else grey_frame(run, frame)
+    # Things are drawn at the size that was asked for, and only the picture behind is resized: edges stay sharp.
     if grey.shape != (carm.rows, carm.columns):
         from PIL import Image
 
@@ -179,6 +183,7 @@ def _ray_cast(cta: Volume, carm: CArm, cta_to_carm: np.ndarray, device: Device) 
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    # The quick caster is compiled for the CPU; on CUDA DiffDRR casts.
     method: Method = "joseph" if device == "cpu" else "trilinear"
     projector = RaycastProjector(attenuation_per_mm(cta), carm, method, device=device)
     with torch.no_grad():

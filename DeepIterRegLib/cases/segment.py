@@ -56,6 +56,7 @@ def segment_cta_file(
     veins = segment_veins(vessels, opening_radius_voxels, min_component_voxels)
     on_progress(Step.WRITE, 0.0)
     for name, mask in zip(CTA_MASK_FILES, (vessels, veins), strict=True):
+        # NIfTI has no type for bool.
         save_volume(mask.with_voxels(mask.voxels.astype(np.uint8)), folder / name)
     on_progress(Step.WRITE, 1.0)
     return {"vessels": int(vessels.voxels.sum()), "veins": int(veins.voxels.sum())}

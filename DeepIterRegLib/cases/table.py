@@ -72,6 +72,7 @@ def read_cases(table: Path, device: Device = "auto") -> list[BatchCase]:
         row = _Row(line, cells, table.absolute().parent)
         row.problems += problems
         case = row.case(device)
+        # In small letters: Windows and macOS would give "A" and "a" one folder.
         if first := seen.get(case.name.lower()):
             row.problems.append(
                 f'Row {line}, column name: "{case.name}" stands in row {first} already; names must differ.'
@@ -108,6 +109,7 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str], list[str]]]:
 def _header_problems(header: list[str]) -> list[str]:
     problems = []
     for number, name in enumerate(header, 1):
+        # Refused and not passed over: a misspelt column would leave its setting at the default in every case.
         if name not in COLUMNS:
             near = get_close_matches(name, COLUMNS, 1)
             hint = f"; {near[0]} is meant?" if near else f"; known are {', '.join(COLUMNS)}."
@@ -149,6 +151,8 @@ class _Row:
         name = self._cells.get(NAME, "")
         if not name:
             self._add(Message("It is empty", at=NAME, advice=COLUMNS[NAME]))
+        # The name becomes a folder: Windows drops a dot or space at its end, and a dot in front hides it. The summary
+        # stands beside it.
         elif not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9_-])?", name) or name.lower() == SUMMARY:
             self._add(Message(f'"{name}" cannot be the name of a folder', at=NAME, advice=COLUMNS[NAME]))
         return name
@@ -157,6 +161,7 @@ class _Row:
         values = self._values(GeometryOptions, ending)
         with self._gathered():
             return GeometryOptions(**values)
+        # Only where the values cannot be used: the rest of the row is still read, so that all its mistakes are told.
         return GeometryOptions()
 
     def _values(self, group: type, ending: str = "") -> dict[str, Any]:

@@ -24,6 +24,7 @@ from DeepIterRegLib.common.progress import Progress, ProgressEvent
 from DeepIterRegLib.registration.steps import Step
 
 NOTICE = "Research use only. Not a medical device."
+# typer itself ends with 2 on wrong use, and shells give 130 (128 + SIGINT) for a program ended by Ctrl-C.
 EXIT_INTERNAL, EXIT_INPUT, EXIT_REGISTRATION, EXIT_CANCELLED = 1, 2, 3, 130
 
 P = ParamSpec("P")
@@ -32,6 +33,7 @@ app = typer.Typer(
     name="deepiterreg",
     no_args_is_help=True,
     add_completion=False,
+    # typer's own tracebacks can print local variables, and those may hold a header's values.
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -43,6 +45,7 @@ def main() -> None:
     """Entry point of the console script."""
     sys.unraisablehook = _print_unraisable
     signal.signal(signal.SIGINT, _on_signal)
+    # SIGTERM is what `kill` and cluster queues send. Without a handler it would leave the half-written folder behind.
     signal.signal(signal.SIGTERM, _on_signal)
     if not _debugging():
         warnings.simplefilter("ignore")
@@ -64,6 +67,7 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def _print_unraisable(lost: sys.UnraisableHookArgs) -> None:
+    # The flag ends the program anyway. A traceback here would read like a fault.
     if not isinstance(lost.exc_value, Interrupted):
         sys.__unraisablehook__(lost)
 
@@ -85,6 +89,7 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
             function(*args, **kwargs)
+        # `typer.Exit` is a RuntimeError: the last clause would report a wanted end as a fault.
         except typer.Exit:
             raise
         except InputError as error:
@@ -188,13 +193,16 @@ def progress(quiet: bool) -> Iterator[Progress]:
 
     tasks: dict[Enum, TaskID] = {}
     columns = (TextColumn("{task.description:<20}"), BarColumn(bar_width=32), TaskProgressColumn(), TimeElapsedColumn())
+    # stdout belongs to --json, so that its output can be piped.
     lines = Lines(*columns, console=Console(stderr=True))
 
     def show(event: ProgressEvent) -> None:
         _raise_if_interrupted()
+        # Begun with the first step: a mistake that is found before it is told without an empty display above.
         lines.start()
         if event.step not in tasks:
             if tasks:
+                # Stopped, or the time of a step that is over would go on counting.
                 lines.stop_task([*tasks.values()][-1])
             tasks[event.step] = lines.add_task(STEP_WORDS[event.step], total=1.0)
         lines.update(tasks[event.step], completed=event.overall)

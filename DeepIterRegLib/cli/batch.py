@@ -63,6 +63,7 @@ def batch(
             typer.echo(line)
 
     table = read_cases(cases, typed["device"].value)
+    # The case says it too, but that may be hours away.
     for sentence in missing_paths(table):
         typer.secho(f"Warning: {sentence}", err=True, fg=typer.colors.YELLOW)
     with asked_to_stop() as stop:
@@ -70,9 +71,11 @@ def batch(
     count = {status: sum(result.status == status for result in results) for status in ("done", "failed", "waiting")}
     tell(f"{count['done']} done, {count['failed']} failed, {count['waiting']} not reached: {out / SUMMARY}")
     tell(NOTICE)
+    # Stopped wins over failed: cases that were not reached make the count of failures say nothing.
     if stop.is_set():
         fail(EXIT_CANCELLED, "Stopped. What is done is kept: the same command goes on.")
     if wrong := [problem for case in table for problem in case.problems]:
         fail(EXIT_INPUT, *wrong)
     if count["failed"]:
+        # Each failed case was told in its own line, so there is nothing to say here.
         raise typer.Exit(EXIT_REGISTRATION)

@@ -40,6 +40,7 @@ class Kind(StrEnum):
     dsa = "dsa"
 
 
+# CTA and DSA have no name on the command line: their places tell them.
 OF_REGISTER = tuple(name for name in OPTIONS if name not in ("cta", "dsa"))
 OF_GEOMETRY = tuple(options_of(GeometryOptions))
 
@@ -85,8 +86,11 @@ def register(
 
     job = job_of(cta, dsa, typed)
     told: list[str] = []
+    # The folder comes first: a name that cannot be used is told at once, not after the registration. The names are
+    # those of the most views there can be, so that --overwrite may replace a result of more DSAs than this one.
     with output_folder(out, registration_files(MAX_VIEWS), overwrite=overwrite) as folder, progress(quiet) as report:
         registration = register_files(job, folder, report, lambda text: _warn(text, told))
+    # Told after the block, when the folder has its name: a script that reads this line finds the files.
     _tell(registration, out, as_json, quiet, told)
 
 
@@ -199,6 +203,7 @@ def project(
     wanted = numbers(size, "size", (2,))
     rows_columns = (int(wanted[0]), int(wanted[1])) if wanted else None
     geometry = GeometryOptions(**values_of(GeometryOptions, typed))
+    # Every file to write is checked before the first is read: both --out and --layer may be wrong.
     with ExitStack() as stack:
         if volume is not None:
             path = stack.enter_context(output_file(out, (".nii.gz", ".nii", ".png"), overwrite=overwrite))
@@ -265,6 +270,7 @@ def demo(
     from DeepIterRegLib.cases.demo import DEMO_FILES, run_demo
     from DeepIterRegLib.common.atomic_output import output_folder
 
+    # No --overwrite here: a folder that holds anything but an earlier demo is refused all the same.
     with output_folder(out, DEMO_FILES, overwrite=True) as folder, progress(quiet) as report:
         registration = run_demo(seed, typed["device"].value, folder, report)
     _tell(registration, out, as_json, quiet)
@@ -304,6 +310,7 @@ def train(
     """
     from DeepIterRegLib.registration.network.config import training_settings
 
+    # Read before the training is imported: a mistake in the settings is told without waiting for torch and Lightning.
     settings = training_settings(config, patient, weights, minutes)
     try:
         from DeepIterRegLib.registration.network.training import train as run_training
@@ -313,7 +320,9 @@ def train(
         ) from error
     try:
         with progress(quiet) as report:
+            # No `output_folder` around it: the next training goes on from what an interrupted one left in its folder.
             path = run_training(settings, out, report, quiet=quiet)
+    # The general answer, that nothing was written, would be wrong: the checkpoint stands.
     except (Interrupted, KeyboardInterrupt):
         fail(EXIT_CANCELLED, f"Stopped. The same command goes on from the last whole epoch in {out}.")
     if not quiet:
@@ -340,6 +349,7 @@ def info(
         return
     width = max(map(len, values)) + 2
     for name, value in values.items():
+        # Sentences get a line each; a list of numbers (size, spacing) stays one value.
         lines = value if isinstance(value, (list, tuple)) and any(isinstance(item, str) for item in value) else [value]
         for i, line in enumerate(lines):
             shown = "-" if line is None or line == [] else word(line, FACE) if isinstance(line, str) else line
@@ -355,6 +365,7 @@ def _warn(text: str, told: list[str]) -> None:
 def _tell(registration: Registration, out: Path, as_json: bool, quiet: bool, told: Sequence[str] = ()) -> None:
     """The result on stdout; warnings told already are not repeated."""
     if as_json:
+        # The warnings are not printed: they stand in the JSON.
         typer.echo(json.dumps({**registration.to_json_dict(), "folder": str(out)}, indent=2))
         return
     for warning in registration.warnings:

@@ -76,6 +76,7 @@ def experiment(
     from DeepIterRegLib.studies.experiments.experiment import PAGE, run_experiment, study_of
     from DeepIterRegLib.studies.experiments.experiments import EXPERIMENTS
 
+    # Before hours of work, not at its end, where the plots are drawn.
     _check_matplotlib()
     study, problems = study_of(cases, seed, small)
     for problem in problems:
@@ -95,6 +96,7 @@ def experiment(
             )
     except (Interrupted, KeyboardInterrupt, Cancelled):
         fail(EXIT_CANCELLED, f"Stopped. The same command goes on with what is in {out}.")
+    # Those before were told when the table was read.
     for problem in outcome.problems[len(problems) :]:
         typer.secho(f"Left out: {word(problem, FACE)}", err=True, fg=typer.colors.YELLOW)
     if as_json:
@@ -104,6 +106,7 @@ def experiment(
             typer.echo(f"{measure}\n  paper: {paper}\n  here:  {here}")
         typer.echo(f"Report: {(out / PAGE).absolute()}")
         typer.echo(NOTICE)
+    # As `batch` ends: a script sees that rows were left out.
     if cases is not None and outcome.problems:
         raise typer.Exit(EXIT_INPUT)
 
@@ -111,5 +114,6 @@ def experiment(
 def _check_matplotlib() -> None:
     from importlib.util import find_spec
 
+    # Looked for, as the import would take time that only the end of the work needs.
     if find_spec("matplotlib") is None:
         raise InputError("Plots need the package matplotlib: install it with pip install 'deepiterreg[plots]'.")

@@ -94,8 +94,10 @@ def export(
         dsa=dsa,
         cta=cta,
         identify=identify,
+        # People count from 1, as the DICOM standard counts frames; arrays from 0.
         frame=None if frame is None else frame - 1,
         items=tuple(item or ()),
+        # A result keeps no pixels: the run is subtracted again, and must be so as it was.
         mask_frames=values_of(Run, typed).get("mask_frames"),
         subtraction=typed["subtraction"].value,
         check=not no_check,

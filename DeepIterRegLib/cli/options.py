@@ -50,13 +50,16 @@ def takes(*names: str, each: bool = False) -> Callable[[Command], Command]:
     """
 
     def decorate(function: Command) -> Command:
+        # `eval_str`, as annotations are text in files with the `__future__` import, and typer needs the types.
         own = [p for p in inspect.signature(function, eval_str=True).parameters.values() if p.kind != p.VAR_KEYWORD]
         section = {name: title for title, group in GROUPS.items() for name in options_of(group)}
         added = [_parameter(OPTIONS[name], section[name], each) for name in names]
         parameters = [*own, *added]
         function.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
+            # Python lets no parameter without a default follow one with it, unless they are keywords.
             [p.replace(kind=p.KEYWORD_ONLY) for p in parameters]
         )
+        # typer takes the types from here, and all else from the signature.
         function.__annotations__ = {p.name: p.annotation for p in parameters}
         return function
 
@@ -71,9 +74,11 @@ def _parameter(option: Option, section: str, each: bool) -> inspect.Parameter:
     if metavar := option.metavar or ("FILE" if "file" in option.kind else option.unit.upper()):
         more["metavar"] = metavar
     if option.kind in ("number", "whole number"):
+        # An infinite bound would stand in the help.
         more |= {key: bound for key, bound in (("min", option.low), ("max", option.high)) if abs(bound) < float("inf")}
     kind, default = _type(option), option.default
     if repeated:
+        # None and not the default: `_for_each` must see whether anything was typed.
         kind, default = list[kind] | None, None  # type: ignore[valid-type]
     elif option.kind == "choice":
         default = kind(default)
@@ -108,7 +113,9 @@ def values_of(group: type, typed: dict[str, Any]) -> dict[str, Any]:
         if option is None or (given := typed.get(option.name)) is None:
             continue
         try:
+            # Of these kinds the parser has made values, and has checked their range.
             parsed = option.kind in ("number", "whole number", "yes or no")
+            # Relative paths are meant from where the person stands, as in any command.
             values[member.name] = given if parsed else value_of(option, str(given), Path())
         except InputError as error:
             problems += error.problems
@@ -135,8 +142,10 @@ def job_of(cta: Path, dsas: list[Path], typed: dict[str, Any]) -> RegisterJob:
                 Run(dsa=dsa, geometry=GeometryOptions(**values_of(GeometryOptions, own)), **values_of(Run, own))
             )
         except InputError as error:
+            # What was typed once for all DSAs is wrong for each of them, and told once.
             problems += [problem for problem in error.problems if number == 1 or problem not in problems]
     try:
+        # Gathered after the runs and not instead of them: all that is wrong is said at once.
         common = values_of(RegisterJob, {name: value for name, value in typed.items() if not OPTIONS[name].each})
     except InputError as error:
         problems += error.problems

@@ -49,6 +49,7 @@ def pick(
         return ", ".join(f"{value:.{digits}f}" for value in values)
 
     typer.echo(f"Source (RAS mm)      {words(answer['source_cta_mm'], 2)}")
+    # A metre from the source the fifth digit is a hundredth of a millimetre, as fine as the points are given.
     typer.echo(f"Direction            {words(answer['direction_cta'], 5)}")
     if "nearest" in answer:
         nearest = answer["nearest"]

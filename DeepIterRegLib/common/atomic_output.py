@@ -44,6 +44,7 @@ def output_folder(path: str | Path, names: Collection[str], *, overwrite: bool =
         yield scratch
         for file in scratch.rglob("*"):
             if file.parent == scratch and file.name not in names:
+                # A fault of the code: a later --overwrite would refuse a folder with a name that it does not know.
                 raise RuntimeError(f"{file.name} is not among the declared output names")
             _flush(file)
         _publish(scratch, target)
@@ -80,8 +81,10 @@ def _scratch_beside(target: Path) -> Iterator[Path]:
     scratch: Path | None = None
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        # Beside the target and not in /tmp: a rename is whole only within one file system.
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
         yield scratch
+    # BaseException, as Ctrl-C is one too.
     except BaseException as error:
         if scratch is not None:
             shutil.rmtree(scratch, ignore_errors=True)
@@ -118,12 +121,15 @@ def _flush(file: Path) -> None:
 
 
 def _publish(scratch: Path, target: Path) -> None:
+    # `mkdtemp` makes folders that only their owner can open; others get what they are used to. The mask can only be
+    # read by setting it.
     mask = os.umask(0)
     os.umask(mask)
     scratch.chmod(0o777 & ~mask)
     if not target.exists():
         scratch.rename(target)
         return
+    # No rename replaces a folder that is not empty: the old one steps aside first, and comes back if that fails.
     old = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".old", dir=target.parent))
     try:
         os.replace(target, old / target.name)
@@ -157,6 +163,7 @@ def _disk_problem(error: OSError, target: Path) -> str | None:
             at="out",
             advice="Free some space, or give another name. Nothing is left behind.",
         )
+    # It may be any file, one that was read too: only what names the output is blamed on it.
     if cause.filename is None:
         return None
     named = Path(os.path.abspath(cause.filename))

@@ -77,6 +77,7 @@ class Message(str):
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
+        # By its parts: pickle's own way makes it of its text, which may get another full stop.
         return _remade, (self.found, self.at, self.advice, self.give, self.before, self.after)
 
 

@@ -91,6 +91,7 @@ class Option:
 
 def declared(option: Option, default: Any = None) -> Any:
     """A field of a frozen dataclass that holds what was chosen for an option."""
+    # The default stands once, at the field: two of them would part some day.
     return field(default=default, metadata={"option": replace(option, default=default)})
 
 
@@ -135,11 +136,13 @@ def value_of(option: Option, text: str, folder: Path, at: str = "") -> Any:
         case "number":
             return in_range(option, numbers(text, at, (1,))[0], at)
         case "whole number":
+            # `int` would also take "1_0", " 7" and "-3".
             if not text.isdecimal():
                 raise InputError(Message(f'"{_short(text)}" is not a whole number from {max(option.low, 0):g}', at=at))
             return in_range(option, int(text), at)
         case "numbers":
             found = numbers(text, at, option.counts)
+            # One number stands for both.
             return (found[0], found[-1])
         case "point":
             return tuple(numbers(text, at, (3,)))
@@ -151,6 +154,7 @@ def value_of(option: Option, text: str, folder: Path, at: str = "") -> Any:
             return choice(option.old_choices.get(text, text), option.choices, at)
         case "start":
             known = option.old_choices.get(text, text)
+            # What is no known word is a file. That it is not there is told where it is read.
             return known if known in option.choices else str(folder / text)
         case "text":
             return text
@@ -177,10 +181,12 @@ def in_range(option: Option, value: float, at: str = "") -> Any:
     InputError
         It is not.
     """
+    # Written so that not-a-number is out of every range.
     if not option.low <= value <= option.high:
         raise InputError(Message(f"{value:g} is not in the range {option.range_words}", at=at or option.name))
     return value
 
 
 def _short(text: str) -> str:
+    # A cell may hold a paragraph that was pasted into the wrong column.
     return text if len(text) <= 40 else text[:37] + "..."

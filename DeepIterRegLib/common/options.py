@@ -53,6 +53,7 @@ class GeometryOptions:
 
     primary_angle_deg: float | None = declared(
         Option(
+            # Two views differ in this angle, so one value cannot be meant for both.
             "primary_angle",
             "number",
             "Angle of the C-arm. LAO positive, RAO negative.",
@@ -135,6 +136,7 @@ class GeometryOptions:
     def __post_init__(self) -> None:
         problems = [
             Message(f"{value} is not finite", at=member.metadata["option"].name)
+            # `float` reads "nan" and "inf" without complaint.
             for member in fields(self)
             if (value := getattr(self, member.name)) is not None and not all(map(math.isfinite, _parts(value)))
         ]

@@ -65,8 +65,10 @@ class Progress:
             if other is step:
                 break
             self._done[other] = 1.0
+        # A step may report less than before, and the bar must not go back.
         self._done[step] = max(self._done.get(step, 0.0), min(done, 1.0))
         if before_s > 0:
+            # A product and not a sum: whatever is expected anew, what is left of the bar only shrinks.
             self._rest *= self._seconds_left() / before_s
         if self._listener is not None:
             self._listener(ProgressEvent(step, done, 1.0 - self._rest, score))

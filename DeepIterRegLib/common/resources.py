@@ -11,9 +11,11 @@ def models_folder() -> Path:
     beside = Path(__file__).resolve().parents[2] / "Resources" / "Models"
     if beside.is_dir():
         return beside
+    # Asked of the installer, as it decides where data files go: below the prefix of an environment, or of a user.
     for file in metadata.files("deepiterreg") or ():
         if file.parts[-3:-1] == ("deepiterreg", "Models"):
             return Path(str(file.locate())).resolve().parent
+    # Not there either: whoever opens a file in it says where it was looked for.
     return beside
 
 

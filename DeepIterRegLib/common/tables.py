@@ -63,6 +63,7 @@ def read_sheet(path: Path, what: str, wanted: str) -> Sheet:
     if not path.is_file():
         raise InputError(f"{what} {path} does not exist: {wanted}.")
     try:
+        # Excel begins its UTF-8 with a mark, which would else belong to the name of the first column.
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise InputError(f"{what} {path.name} is not a UTF-8 text file: save it as CSV UTF-8.") from error
@@ -74,8 +75,11 @@ def read_sheet(path: Path, what: str, wanted: str) -> Sheet:
         header = tuple(name.strip().lower() for name in next(reader, []))
         for cells in reader:
             filled = [cell.strip() for cell in cells]
+            # Spreadsheets write rows of commas where cells were once filled.
             if any(filled):
+                # A row may end before its last, empty cells.
                 named = dict(zip(header, filled, strict=False))
+                # Surplus only if filled: commas at the end of a row are no mistake.
                 rows.append(Row(reader.line_num, named, len(cells), any(filled[len(header) :])))
     except csv.Error as error:
         raise InputError(f"{path.name} line {reader.line_num} is not CSV: {error}.") from error
@@ -131,6 +135,8 @@ def read_table(path: Path, needed: Sequence[str], what: str = "Table", wanted: s
 def table_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A CSV file's text; None is an empty cell."""
     buffer = io.StringIO(newline="")
+    # A file that is opened as text turns "\n" into the system's own end of a line; of csv's "\r\n" Windows would make
+    # "\r\r\n".
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(header)
     writer.writerows(["" if value is None else value for value in row] for row in rows)

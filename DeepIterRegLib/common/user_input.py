@@ -52,6 +52,7 @@ def frame_numbers(text: str | None, at: str) -> tuple[int, ...] | None:
     if text is None:
         return None
     parts = text.replace(",", " ").split()
+    # `isdecimal` and not `isdigit`, which takes "²" too; `int` does not.
     if not parts or not all(part.isdecimal() and int(part) >= 1 for part in parts):
         raise InputError(Message(f'"{text}" was typed; frame numbers from 1 separated by commas are needed', at=at))
     return tuple(int(part) - 1 for part in parts)

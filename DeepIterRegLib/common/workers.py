@@ -94,6 +94,7 @@ def run_items(
     tell = on_progress or (lambda done, total: None)
     texts = [_text(item) for item in items]
     known = _read_record(record, key)
+    # Items are compared as text: a dict has no hash, and the record holds text anyway.
     pending = [text for text in dict.fromkeys(texts) if text not in known]
     errors: dict[str, str] = {}
     done = sum(text in known for text in texts)
@@ -109,7 +110,10 @@ def run_items(
                 text = pending[index]
                 line = _line(key, text, result)
                 file.write(line + "\n")
+                # At once: a process that is killed between two items must not take the finished one with it.
                 file.flush()
+                # Read back from its line: results of this run and of the record are then alike (lists for tuples, text
+                # for keys).
                 values = json.loads(line)
                 if "result" in values:
                     known[text] = values["result"]
@@ -157,6 +161,7 @@ def stopping() -> bool:
     return _STOPPING.get()()
 
 
+# Of each thread: a worker of a scheduler may have items of two runs at the same time.
 _STOPPING: ContextVar[ShouldStop] = ContextVar("stopping", default=lambda: False)
 
 
@@ -196,6 +201,7 @@ def _line(key: str, item_text: str, result: Any) -> str:
 def _read_record(path: Path, key: str) -> dict[str, Any]:
     """Text of the item to result, of every item that is done."""
     results: dict[str, Any] = {}
+    # A line that was cut short may end in the middle of a letter.
     for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if path.exists() else []:
         try:
             values = json.loads(line)
@@ -238,8 +244,11 @@ def _on_cluster(
     with ExitStack() as opened:
         client = opened.enter_context(_connected(scheduler) if scheduler else _local_cluster(min(workers, len(items))))
         token = uuid.uuid4().hex
+        # A plugin and not `scatter`: a worker that is killed and restarted gets it again. This `dumps` falls back on
+        # cloudpickle, so that functions of a script can be sent.
         client.register_plugin(_plugin(token, dumps((work, shared)), own=not scheduler), name=token)
         finished: queue.SimpleQueue[int] = queue.SimpleQueue()
+        # Keys of this run alone: a scheduler that lives for days must not answer with the result of an earlier one.
         futures = [client.submit(_task, token, item, key=f"{token}-{n}", pure=False) for n, item in enumerate(items)]
 
         def end() -> None:
@@ -265,6 +274,7 @@ def _on_cluster(
                 if client.status != "running":
                     raise _lost(scheduler) from error
                 result = Failed(f"{type(error).__name__}: {' '.join(str(error).split())}")
+            # The scheduler need not hold what is handed on.
             futures[index].release()
             yield index, result
 
@@ -274,6 +284,7 @@ def _next(finished: queue.SimpleQueue[int], should_stop: ShouldStop, client: Any
         if should_stop():
             raise Cancelled
         try:
+            # Not for ever: a person who asks to stop must be heard while nothing finishes.
             return finished.get(timeout=POLL_S)
         except queue.Empty:
             if client.status not in ("running", "connecting"):
@@ -320,12 +331,16 @@ def _local_cluster(workers: int) -> Iterator[Any]:
         with (
             distributed.LocalCluster(
                 n_workers=workers,
+                # The work has threads of its own, as many as its share of the cores.
                 threads_per_worker=1,
                 processes=True,
                 host="127.0.0.1",
+                # On a shared computer anybody can connect to the loopback address. Without the keys of this run nobody
+                # can send it work.
                 security=True,
                 memory_limit=0,  # the work is not Dask's to measure
                 dashboard_address=None,
+                # Without a page the scheduler still listens for one: here on loopback, and on any free port.
                 scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
                 silence_logs=quiet,
                 env=numba,
@@ -348,6 +363,7 @@ def _environment() -> Iterator[None]:
 
 
 def _cores() -> int:
+    # A job of a queue, or a container, may use fewer cores than the machine has.
     return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
@@ -362,6 +378,7 @@ class _Run:
     def opened(self) -> tuple[Work, Any]:
         from distributed.protocol.pickle import loads
 
+        # Unpickling imports torch for seconds, and the thread that answers the scheduler must not wait for it.
         with self._lock:
             if self._pickled is not None:
                 self._parts = loads(self._pickled)
@@ -404,6 +421,7 @@ def _task(token: str, item: Any) -> Any:
         raise Cancelled
     before = _STOPPING.set(lambda: run.stopped)
     try:
+        # Opened inside `_attempt`: work that cannot be imported on a worker is then told as the item's failure.
         return _attempt(lambda _, item: run.opened()[0](run.opened()[1], item), None, item)
     finally:
         _STOPPING.reset(before)

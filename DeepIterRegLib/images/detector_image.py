@@ -19,6 +19,7 @@ def detector_affine(carm: CArm) -> np.ndarray:
     affine = np.eye(4)
     affine[:3, 0] = np.array(carm.column_axis) * column_spacing
     affine[:3, 1] = np.array(carm.row_axis) * row_spacing
+    # Not the beam: of a mirrored image it would make a left-handed volume.
     affine[:3, 2] = np.cross(carm.column_axis, carm.row_axis)
     affine[:3, 3] = carm.pixel_positions(np.zeros((1, 2)))[0]
     return affine

@@ -45,6 +45,7 @@ def load_volume(path: str | Path) -> Volume:
         image = sitk.ReadImage(str(path))
     except RuntimeError as error:
         raise InputError(f"{path} cannot be read as a volume: {itk_reason(error)}.") from error
+    # Some programs write one volume as a series of one.
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
@@ -113,6 +114,7 @@ def _write_nifti(volume: Volume, path: Path) -> None:
 
     image = nibabel.Nifti1Image(volume.voxels.transpose(2, 1, 0), volume.affine)
     image.header.set_xyzt_units("mm")
+    # Both forms, as some readers look at the one only and some at the other.
     image.set_sform(volume.affine, code=1)
     image.set_qform(volume.affine, code=1)
     nibabel.save(image, path)

@@ -205,6 +205,7 @@ def subtract(
     if chosen:
         masks = frames[list(chosen)]
         if settings.remask and len(chosen) > 1:
+            # Onto the latest: it is nearest in time to the contrast.
             undo_motion(masks, masks[-1].copy(), valid)
         mask = masks.mean(axis=0)
     else:
@@ -218,6 +219,7 @@ def subtract(
         mask = ndimage.shift(mask, mask_shift_px, order=1, mode="nearest")
     for frame in frames:
         frame -= mask
+        # Exposure varies from frame to frame.
         frame -= np.median(frame[::2, ::2][valid[::2, ::2]])
         frame[~valid] = 0
     return Subtracted(frames, unsubtracted, tuple(int(m) for m in chosen), motion, tuple(notes))

@@ -106,6 +106,7 @@ def correct_views(
         {**(slack.deviations() if slack else {}), **(between_runs.deviations() if between_runs and k else {})}
         for k in range(len(views))
     ]
+    # Drawn once: other points at each evaluation would make the loss jump, and L-BFGS fail.
     drawn = points.subset(_POINTS, np.random.default_rng(seed))
     targets = make_targets(views, _ROWS, _SIGMA_PX, REFINE)
     carms = [view.carm for view in views]
@@ -138,9 +139,11 @@ def correct_views(
             slope = _SAMPLES * fit / (1 - fit**2)
             value += 0.5 * _SAMPLES * np.log(1 - fit**2)
             of_pose -= slope * gradient[0] @ twist_between(carms[0], carm)
+            # By differences: the kernels know derivatives by the pose alone, not by SID or principal point.
             steps = _STEP * np.eye(len(part))
             of_changes.append([-slope * (score_of(part + s) - score_of(part - s)) / (2 * _STEP) for s in steps])
         prior = x[6:]
+        # The normal priors, as corrections are counted in standard deviations (Resources/Docs/method.md, section 11).
         return value + 0.5 * float(prior @ prior), np.concatenate(
             [spread.T @ of_pose, np.concatenate(of_changes) + prior]
         )

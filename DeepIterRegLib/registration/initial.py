@@ -88,8 +88,10 @@ def initial_poses(context: Context, start: np.ndarray, given: np.ndarray | None)
         return _judged(context, _candidate(context, given), at_start)
     asked = start if given is None else given
     skull = _ask_skull(context, asked)
+    # Where the skull decides, network and search are left out, which take longer than it.
     network = _Proposal() if skull.decides else _ask_network(context, asked, at_start.score)
     records, warnings = (*skull.records, *network.records), (*skull.warnings, *network.warnings)
+    # It was asked, and all that it answered is worse than the start (A eq. 12). A search was not asked for.
     if init == "network" and network.records and not len(network.poses):
         return InitialPoses(at_start, InitRecord(init, False, network.score, at_start.score), records=records)
     if skull.decides or network.decides:
@@ -224,6 +226,7 @@ def _search(
         on_progress=context.progress.of(Step.SEARCH),
         should_stop=context.should_stop,
     )
+    # An unclear skull does not choose alone: its poses compete with those of the vessels.
     if len(skull.poses):
         refined = refine_levels(context, skull.poses, settings.search.levels)
         found = _agreed(context, np.concatenate([found.poses, refined.poses]), found)

@@ -196,5 +196,6 @@ def landmark_warnings(errors: tuple[LandmarkError, ...]) -> tuple[str, ...]:
         f"Landmark {error.name} lies {error.error_mm:.1f} mm ({error.error_px:.0f} px) on the detector from where the result "
         "puts it: the pose or this landmark is wrong."
         for error in errors
+        # Written so that a point behind the source, whose error is not-a-number, is told too.
         if not error.error_mm <= FAR_MM
     )

@@ -73,6 +73,7 @@ def turned_in_picture(
     for position in (first_mm, last_mm):
         right, down, _ = carm.axes @ (np.asarray(position) - middle)
         angles.append(np.arctan2(down, right))
+    # Angles jump by a whole turn to the left of the centre: below, the shorter way is taken.
     turn = np.degrees(angles[1] - angles[0])
     return Offset(turn_deg=(0.0, 0.0, float((turn + 180) % 360 - 180)))
 

@@ -102,6 +102,7 @@ def register(
         vessels = _cta_vessels(cta, progress, clock)
     masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
     progress(Step.CHECK_INPUTS, 0.0)
+    # The skull costs nothing here: it makes its points when it is first asked.
     scene = replace(make_scene(vessels, runs, masks, cta.centre_mm), skull=Skull(cta, runs))
     doubts = check_inputs(vessels, list(zip(runs, masks, strict=True)))
     for doubt in doubts:
@@ -110,9 +111,12 @@ def register(
     clock.stop(Step.CHECK_INPUTS.key)
     context = Context(scene, settings, progress, should_stop, clock)
     radiological = pose.radiological(cta.centre_mm)
+    # A pose from a file is judged against the radiological one (A eq. 12). For a search a given pose is the middle of
+    # the box.
     start = radiological if initial_pose is None or settings.init == "file" else initial_pose
     initial, found = _find(context, start, initial_pose)
     found = _first_order_stages(context, found, runs)
+    # Before the judgement: scores and confidence are those of the C-arms that are reported.
     context, found, corrected = _correct_views(context, found)
     judged = _judge(context, found.cta_to_carm, corrected, runs)
     warnings = result_warnings(runs, judged.views, initial.init, found.cta_to_carm, radiological, settings)
@@ -317,6 +321,7 @@ def _judge(
     views = view_records(scene, cta_to_carm, corrected, context.settings)
     score = float(np.mean([view.score for view in views]))
     skull = skull_agreements(scene, cta_to_carm)
+    # Before the confidence, which would judge a pose that nothing speaks for.
     refuse_no_match(score, skull)
     context.progress(Step.CONFIDENCE, 0.4)
     shown = [MaskedView(v.channels, v.valid, v.carm, m) for v, m in zip(scene.views, scene.dsa_masks, strict=True)]

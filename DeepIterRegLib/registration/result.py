@@ -183,6 +183,7 @@ class Registration:
     confidence: Confidence | None = None
 
     def __post_init__(self) -> None:
+        # Files of versions before several views have none: their one view is made of what they say of it.
         first, *further = self.views or (ViewRecord("DSA 1", self.carm, self.score),)
         first = replace(first, carm=self.carm, score=self.score, mpe_mm_to_reference=self.mpe_mm_to_reference)
         object.__setattr__(self, "views", (first, *further))
@@ -207,6 +208,7 @@ class Registration:
             carm=CArm.from_dict(values["carm"]),
             centre_cta_mm=np.array(values["centre_cta_mm"], dtype=np.float64),
             score=float(values["score"]),
+            # `get` for what files of earlier versions do not have; old names of starts are read too.
             views=tuple(ViewRecord.from_json_dict(view) for view in values.get("views", ())),
             init=InitRecord(**{**values["init"], "method": OLD_INITS.get(method := values["init"]["method"], method)}),
             stages=tuple(StageRecord(**{**s, "scores": tuple(s["scores"])}) for s in values["stages"]),

@@ -205,6 +205,7 @@ class RegistrationSettings:
                 name="paper",
                 init=init or "radiological",  # type: ignore[arg-type]
                 network=NetworkInit(weights),
+                # The papers' descent alone: neither second-order levels nor the skull.
                 levels=(),
                 near_levels=(),
                 skull_weight=0.0,

@@ -54,6 +54,7 @@ class Step(Enum):
     MAKE_HEADS = ("make_heads", 1.0, 0.0)
 
     def __init__(self, key: str, once_s: float, view_s: float) -> None:
+        # The key also tells steps of equal seconds apart: members of an Enum with equal values are one.
         self.key = key
         self._once_s, self._view_s = once_s, view_s
 

@@ -50,9 +50,11 @@ def fileBehind(node: Node) -> Path | None:
     first = node if sequence is None else sequence.GetNthDataNode(0)
     paths = []
     database = getattr(slicer, "dicomDatabase", None)
+    # The stock plugin keeps of the header only this identifier: angles and spacing must be read from the file again.
     for uid in ((first.GetAttribute("DICOM.instanceUIDs") if first is not None else None) or "").split():
         paths.append(database.fileForInstance(uid) if database is not None else "")
     for held in (first, node):
+        # Without a database, as in a volume that was opened directly, the storage node may know the file.
         storage = held.GetStorageNode() if held is not None and held.IsA("vtkMRMLStorableNode") else None
         paths.append((storage.GetFileName() if storage is not None else None) or "")
     for text in paths:
@@ -84,7 +86,9 @@ def headerOf(node: Node) -> Header | None:
             header = open_header(path)
         except InputError:
             return None  # not DICOM: an image with nothing to say
+        # By its name alone: the folder may name the patient, and the message is shown.
         check_xa(header, Path(path.name))
+        # Kept with the node: a saved scene may be opened where neither file nor database is.
         text = copy_header(header)
         carrier.SetAttribute(HEADER, text)
     return copied_header(text)
@@ -144,6 +148,7 @@ def runSource(
     rows, columns = views[0].shape[1:]
     if header is None:
         problems = []
+        # A stack of slices with typed geometry is a run that was loaded as a volume; without, most likely the CTA.
         if sequenceOf(node) is None and len(views[0]) > 1 and not _typed(geometry):
             problems.append(
                 f"DSA {node.GetName()} is a volume of {len(views[0])} slices without an angiogram's DICOM values: "
@@ -155,6 +160,7 @@ def runSource(
 
     def angiogram() -> Angiogram:
         values = np.concatenate(views)
+        # ITK applies the rescaling and picks a type; the reader wants what the file stores.
         values = values if stored else stored_from_itk(values, header)
         return angiogram_of_stored(values, header, geometry, subtraction)
 
@@ -171,6 +177,7 @@ def _carmOrProblems(
     try:
         carm, _ = read_carm(header, rows, columns, geometry)
     except InputError as error:
+        # The likely mistake alone: the tags that a CTA lacks would hide it.
         raise InputError(problems or error.problems) from error
     if problems:
         raise InputError(problems)
@@ -201,4 +208,5 @@ def _looksLikeCt(node: Node) -> bool:
     image = node.GetImageData() if node.IsA("vtkMRMLScalarVolumeNode") else None
     if image is None or sequenceOf(node) is not None or node.GetAttribute(HEADER) is not None:
         return False
+    # Below -200 HU there is air, which is around every head.
     return image.GetDimensions()[2] >= 20 and image.GetScalarRange()[0] < -200

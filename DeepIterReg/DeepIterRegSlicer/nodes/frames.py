@@ -17,6 +17,7 @@ def sequenceOf(node: Node) -> Node:
         return None
     browsers = scene.GetNodesByClass("vtkMRMLSequenceBrowserNode")
     for n in range(browsers.GetNumberOfItems()):
+        # A proxy does not know its sequence, so each browser is asked.
         sequence = browsers.GetItemAsObject(n).GetSequenceNode(node)
         if sequence is not None:
             return sequence

@@ -36,6 +36,7 @@ def landmarkSource(
     if missing:
         raise InputError(missing)
     shownAt = np.eye(4)
+    # Points are placed where the CTA is seen. Under an earlier result that is not where it was scanned.
     if (result := resultTransformAbove(ctaNode)) is not None:
         matrix = vtk.vtkMatrix4x4()
         result.GetMatrixTransformToWorld(matrix)

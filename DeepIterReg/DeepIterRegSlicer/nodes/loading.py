@@ -47,6 +47,7 @@ def _intoScene(
     frames: np.ndarray, index: np.ndarray, unit: str, spacing: tuple[float, float], attributes: dict[str, str]
 ) -> Node:
     scene = slicer.mrmlScene
+    # Not the name of the file or the series: either may name the patient.
     name = scene.GenerateUniqueName("DSA")
     if len(frames) == 1:
         volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
@@ -86,6 +87,7 @@ def _fill(volume: Node, frame: np.ndarray, spacing: tuple[float, float]) -> None
 
 
 def _window(volume: Node, frames: np.ndarray) -> None:
+    # A sample, as this runs on the main thread.
     some = frames[:: max(1, len(frames) // 8), ::4, ::4]
     low, high = (float(v) for v in np.percentile(some, (0.5, 99.5)))
     volume.CreateDefaultDisplayNodes()

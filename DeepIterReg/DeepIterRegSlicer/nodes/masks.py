@@ -52,6 +52,7 @@ def _onGrid(layer: Layer, matrix: np.ndarray, nonlinear: vtk.vtkAbstractTransfor
     affine = matrix @ layer.affine
     voxels = layer.voxels
     here = (voxels != 0 if layer.label is None else voxels == layer.label).view(np.uint8)
+    # Most masks are drawn on the CTA itself, and are taken to the voxel.
     if nonlinear is None and Volume(here, affine).same_grid(grid):
         return here.view(bool)
     return sampledOn(here, affine, nonlinear, grid, nearest=True, outside=0).view(bool)
@@ -91,6 +92,7 @@ def segmentLayers(node: Node) -> dict[str, Layer]:
         matrix, extent = vtk.vtkMatrix4x4(), image.GetExtent()
         image.GetImageToWorldMatrix(matrix)
         affine = slicer.util.arrayFromVTKMatrix(matrix)
+        # Segments are stored as the box around their voxels: the extent says where it begins.
         affine[:3, 3] += affine[:3, :3] @ np.array(extent[::2])
         layers[segmentId] = Layer(voxelsOf(image), affine, segment.GetLabelValue())
     if not layers:

@@ -83,6 +83,7 @@ def thingsOf(node: Node, parts: Sequence[str] | None = None) -> list[Thing]:
         colours = display.GetColorNode() if display is not None else None
         return [_labelThing(node, replace(layer, label=int(label)), colours, len(labels) == 1) for label in wanted]
     if node.IsA("vtkMRMLModelNode"):
+        # 0.7 as other things have, so that the angiogram shows through an opaque model.
         style = Style() if display is None else Style(_rgb(display.GetColor()), 0.7 * display.GetOpacity())
         return [Thing(name, _modelShape(node), style)]
     if node.IsA("vtkMRMLMarkupsNode"):
@@ -132,6 +133,7 @@ def _modelShape(node: Node) -> Surface | Paths:
 def _markupPaths(node: Node, points: np.ndarray) -> tuple[np.ndarray, ...]:
     """World: a curve as Slicer draws it, a line from end to end, or single points."""
     if node.IsA("vtkMRMLMarkupsCurveNode"):
+        # The drawn curve and not its control points: Slicer interpolates in several ways.
         curve = node.GetCurvePointsWorld()
         if curve is not None and curve.GetNumberOfPoints() > 1:
             return (numpy_support.vtk_to_numpy(curve.GetData()).astype(np.float64),)

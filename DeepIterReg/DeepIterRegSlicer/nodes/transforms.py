@@ -54,6 +54,7 @@ def placementOf(node: Node) -> Placement:
         return Placement(slicer.util.arrayFromVTKMatrix(matrix))
     fromWorld, copy = vtk.vtkGeneralTransform(), vtk.vtkGeneralTransform()
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(top, parent, fromWorld)
+    # A thread reads it while the node may change.
     copy.DeepCopy(fromWorld)
     return Placement(np.eye(4), copy)
 
@@ -69,6 +70,7 @@ def poseSource(node: Node) -> Callable[[], np.ndarray]:
     matrix = vtk.vtkMatrix4x4()
     if not node.IsTransformToWorldLinear() or not node.GetMatrixTransformToWorld(matrix):
         raise InputError(f"Transform {node.GetName()} is not linear; a rigid transform from CTA to C-arm is needed.")
+    # Checked now: a scaled or sheared transform would otherwise only show in a result that fits nowhere.
     pose = as_rigid(slicer.util.arrayFromVTKMatrix(matrix), f"Transform {node.GetName()}")
     return lambda: pose
 

@@ -42,6 +42,7 @@ def imageOf(voxels: np.ndarray, origin: tuple[float, float, float] = (0, 0, 0)) 
     image = vtk.vtkImageData()
     image.SetDimensions(*voxels.shape[::-1])
     image.SetOrigin(*origin)
+    # VTK has no bool; the bytes are the same.
     plain = voxels.view(np.uint8) if voxels.dtype == bool else voxels
     image.GetPointData().SetScalars(numpy_support.numpy_to_vtk(np.ascontiguousarray(plain).ravel(), deep=False))
     return image
@@ -107,6 +108,7 @@ def ctaSource(node: Node) -> Callable[[], Volume]:
 
 
 def _volume(voxels: np.ndarray, affine: np.ndarray) -> Volume:
+    # HU need no more digits, and half the memory is saved.
     return Volume(voxels.astype(np.float32) if voxels.dtype == np.float64 else voxels, affine)
 
 
@@ -115,12 +117,14 @@ def _regularGrid(node: Node, affine: np.ndarray) -> Volume:
     size = np.array(node.GetImageData().GetDimensions())
     toWorld, parent, top = vtk.vtkGeneralTransform(), node.GetParentTransformNode(), resultTransformAbove(node)
     slicer.vtkMRMLTransformNode.GetTransformBetweenNodes(parent, top, toWorld)
+    # Nine points along each axis, as a bent box may bulge between its corners.
     steps = np.stack(np.meshgrid(*[np.linspace(-0.5, n - 0.5, 9) for n in size], indexing="ij"), axis=-1).reshape(-1, 3)
     world = np.array([toWorld.TransformPoint(p) for p in steps @ affine[:3, :3].T + affine[:3, 3]])
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     along = np.linalg.solve(axes, world.T).T
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     count = np.ceil((along.max(axis=0) - along.min(axis=0)) / spacing).astype(int)
+    # Four times the volume: a tilted gantry needs less, a transform gone wrong would fill the memory.
     if not np.isfinite(along).all() or np.prod(count.astype(float)) > 4 * np.prod(size.astype(float)):
         raise InputError(
             f"CTA {node.GetName()} is bent by transform {parent.GetName()} so far that it cannot be put on a regular grid; "

@@ -39,6 +39,7 @@ class GeometryForm:
     def choose(self, dsa: Any, dsa2: Any) -> Any:
         """The DSA whose geometry a person wants to see: the first, or the second where there is one."""
         if dsa2 is None and self._ui.geometryOfComboBox.currentIndex != 0:
+            # The second DSA was taken away while its geometry was shown.
             self._ui.geometryOfComboBox.currentIndex = 0
         for name in ("geometryOfComboBox", "geometryOfLabel"):
             getattr(self._ui, name).visible = dsa2 is not None
@@ -55,6 +56,7 @@ class GeometryForm:
         from DeepIterRegSlicer import wording
         from DeepIterRegSlicer.nodes import angiograms, frames
 
+        # With the sequence, as the attributes of its proxy change with every frame.
         self._carrier = frames.sequenceOf(dsaNode) or dsaNode
         try:
             values = angiograms.cArmOf(dsaNode, self.options(dsaNode))
@@ -139,6 +141,7 @@ class GeometryForm:
         from DeepIterRegSlicer.nodes import angiograms
 
         text = self._edit(FIELDS[name][0]).text.strip()
+        # The file's own value is nothing typed: else the panel would say "typed" whenever a field was only left.
         if text == _text(name, angiograms.cArmOf(self._dsa)[name].value):
             text = ""
         if text == self._typed(name):
@@ -173,6 +176,7 @@ def _text(name: str, value: float | tuple[float, ...] | None) -> str:
 
 def _numbers(text: str) -> tuple[float, ...] | None:
     try:
+        # Semicolons, as people write where the comma is the decimal sign.
         return tuple(float(part) for part in text.replace(";", ",").split(","))
     except ValueError:
         return None

@@ -65,6 +65,8 @@ class ManualForm:
         usable = nodes is not None and all(
             getattr(nodes, n) is not None for n in ("registration", "vessels", "projection")
         )
+        # Between a registration and its manual pose everything made ready stays: only another registration needs its
+        # own.
         if not usable or self._nodes is None or not self._isOfSame(nodes):
             self.stop()
             self._history = self._live = None
@@ -130,6 +132,7 @@ class ManualForm:
             held.RemoveObserver(tag)
         self._observed = None
         if node is not None:
+            # Not only the sliders move it: the module Transforms, a script and undo do so too.
             event = slicer.vtkMRMLTransformNode.TransformModifiedEvent
             self._observed = (node, node.AddObserver(event, self._onPose))
 
@@ -161,6 +164,7 @@ class ManualForm:
             values = [*offset.turn_deg, *offset.shift_mm]
         for name, value in zip((*TURNS, *SHIFTS), values, strict=True):
             slider = getattr(self._ui, name)
+            # The sliders follow the transform. Told as movements, they would move it again.
             slider.blockSignals(True)
             slider.value = value
             slider.blockSignals(False)
@@ -227,6 +231,7 @@ class ManualForm:
         if self._history is None:
             self._history = History()
         made = results.manualOf(self._nodes.ctaToCarm)
+        # To begin anew from the automatic pose overwrites the manual one, which would be lost.
         if made is not None and made is not self._nodes.ctaToCarm:
             self._history.add(manual.poseOf(made))
         self._history.add(self._pose())
@@ -265,6 +270,7 @@ class ManualForm:
     def _write(self, view: Any, image: Any) -> None:
         from DeepIterRegSlicer.scene import slice_view
 
+        # The node may have been deleted while its image was made.
         if view.projection.GetScene() is not None:
             slice_view.setProjection(view, image)
 
@@ -346,6 +352,7 @@ class ManualForm:
             self._drag = manual.SliceDrag(interactor, widget.mrmlSliceNode(), self._onPress, self._onMove)
 
     def _onPress(self) -> None:
+        # Each drag is a movement of its own for undo.
         self._dragFrom, self._moving = self._pose(), False
 
     def _onMove(self, first: Any, last: Any, kind: str) -> None:
@@ -359,4 +366,5 @@ class ManualForm:
         else:
             follow = turned_in_picture if kind == "turn" else dragged
             offset = follow(begin, centre, carm, first, last)
+        # From where the drag began, so that rounding of many small steps does not add up.
         self._move(moved(begin, centre, carm, offset))

@@ -18,6 +18,7 @@ def addMissingRows(ui: Any) -> list[str]:
     :param ui: the panel's widgets; the new ones join them under `<parameter>Widget`.
     :return: the fields that got a row.
     """
+    # By this property Slicer's parameter node finds its widgets, those of the file and these.
     present = {widget.property("SlicerParameterName") for widget in vars(ui).values()}
     known, added = labels(), []
     for option in OPTIONS.values():

@@ -124,6 +124,7 @@ class PickForm(VTKObservationMixin):
         if text is None:
             text = _("Press the arrow, then click on the angiogram in the slice view.")
         self._ui.pickResultValueLabel.text = text
+        # Where nothing is asked, no ray of an earlier question may stand.
         if not self._placed() or self._hidden:
             roadmap.clearPick(self._nodes)
 
@@ -131,6 +132,7 @@ class PickForm(VTKObservationMixin):
         from DeepIterRegSlicer.scene import results, roadmap
 
         if self._hidden:
+            # A ray through a wrong pose leads to a wrong vessel.
             raise InputError(_("The result is rejected: tick Show anyway in the section Results to pick all the same."))
         try:
             placed = roadmap.placedPixel(self._nodes, self._point)

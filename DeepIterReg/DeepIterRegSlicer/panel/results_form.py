@@ -55,6 +55,7 @@ class ResultsForm:
         scores = manual.scoresOf(nodes.ctaToCarm) if byHand else tuple(view.score for view in views)
         ui.scoreValueLabel.text = scoreText(scores, views)
         if byHand:
+            # The figures were of the pose that was found.
             ui.mpeValueLabel.text = ui.confidenceValueLabel.text = _("not measured: a manual pose")
         else:
             names = [f"{view.name}: " if len(views) > 1 else "" for view in views]

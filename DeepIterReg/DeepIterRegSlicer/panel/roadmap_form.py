@@ -71,6 +71,7 @@ class RoadmapForm(VTKObservationMixin):
         """The volume that shows the items of a registration over a frame (or MinIP) of a view; None if the view shows none now."""
         from DeepIterRegSlicer.scene import results, roadmap
 
+        # Drawing takes longer than a movement may: meanwhile the plain projection is shown, which follows at once.
         items = [] if self._moving else roadmap.itemsOf(nodes)
         if not items or background is None:
             return None
@@ -135,6 +136,7 @@ class RoadmapForm(VTKObservationMixin):
         self._timer.start(REST_MS)
 
     def _onBackground(self, caller: Any, event: Any) -> None:
+        # A window that is dragged tells of every step: the first starts the clock, and the rest wait for it.
         if not self._timer.active:
             self._timer.start(FOLLOW_MS)
 
@@ -145,6 +147,7 @@ class RoadmapForm(VTKObservationMixin):
     def _onNodeRemoved(self, caller: Any, event: Any) -> None:
         from DeepIterRegSlicer.scene import roadmap
 
+        # When a scene closes, its nodes go one by one, and there is nothing left to keep the items with.
         if self._nodes.ctaToCarm.GetScene() is not None and self._ui.roadmapList.count != len(
             roadmap.itemsOf(self._nodes)
         ):

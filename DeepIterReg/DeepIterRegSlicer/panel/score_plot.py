@@ -30,6 +30,7 @@ class ScorePlot:
         scores = self._stages.setdefault(stage, [])
         scores.append(score)
         if len(scores) > MOST:
+            # The first and the last stay: where the stage began, and where it is.
             del scores[1:-1:2]
         self._new = True
 
@@ -46,6 +47,7 @@ class ScorePlot:
         self._label.visible = bool(self._stages)
         if not self._stages:
             return
+        # Of the parent, as the label is as wide as the picture that it holds and would never become narrower.
         width = max(int(self._label.parent().width) - 24, 240)
         pixmap = qt.QPixmap(width, HEIGHT_PX)
         pixmap.fill(qt.QColor("white"))

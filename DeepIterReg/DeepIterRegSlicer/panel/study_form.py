@@ -71,6 +71,7 @@ class StudyForm:
         from DeepIterRegLib.studies.reader_study.reading import Reading
 
         reading = Reading(Path(folder))
+        # Only when the new folder could be read: a wrong one leaves the reader where they were.
         self.close()
         self.reading = reading
         self._sideBySide()

@@ -141,6 +141,7 @@ class ViewerForm:
         hidden = self._isHidden(nodes, parameters)
         if composite is not None:
             self._updateForeground(nodes, view, composite, parameters, hidden)
+        # There is one 3D view, which shows what the left view does.
         if view == LEFT and self._changed("pose", view, (nodes.ctaToCarm, hidden)):
             self._showPose(nodes, hidden)
         if view == LEFT and self._changed("carm", view, parameters.showCArm):
@@ -162,6 +163,7 @@ class ViewerForm:
             colour = _rgb(parameters.tintColour) if parameters.tint else comparison.DARK
             made = _Board((parameters.tileMm, colour, parameters.brightness))
         elif parameters.showRoadmap:
+            # A change of the frame behind is a change too: the picture of a roadmap holds it.
             made = ("roadmap", self._roadmap.version, self._shown.get(("frames", view)))
         if self._changed("foreground", view, made):
             node = None if hidden else nodes.projection
@@ -172,6 +174,7 @@ class ViewerForm:
                 node = self._roadmap.picture(nodes, frame) or node
             composite.SetForegroundVolumeID(None if node is None else node.GetID())
             self._opaque[view] = node is not None and node is not nodes.projection
+        # Not while flicker has it dark: the overlay would flash up.
         if self._changed("opacity", view, (parameters.opacity, self._opaque[view])) and not self._dark:
             composite.SetForegroundOpacity(self._opacity(view))
 
@@ -237,6 +240,7 @@ class ViewerForm:
         before, self._dsa = self._dsa, chosen
         if before is not None and before != chosen:
             first, last = slice_view.minipRange(chosen)
+            # Told once: three changes would draw the view three times.
             with slicer.util.NodeModify(parameters.parameterNode):
                 self._setParameter("minipFirst", first + 1.0)
                 self._setParameter("minipLast", last + 1.0)
@@ -263,6 +267,7 @@ class ViewerForm:
         if parameters.comparison is not Comparison.flicker:
             self._stopFlicker()
             return
+        # Half the period: the overlay goes, and comes back.
         self._flicker.setInterval(round(500 / parameters.flickerHz))
         if not self._flicker.active:
             self._flicker.start()

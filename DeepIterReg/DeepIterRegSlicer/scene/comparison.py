@@ -40,6 +40,7 @@ def showCheckerboard(
     board = hiddenNode("vtkMRMLScalarVolumeNode", BOARD, view, f"DeepIterReg checkerboard {view}")
     table = hiddenNode("vtkMRMLColorTableNode", BOARD, view, f"DeepIterReg checkerboard colours {view}")
     projection = voxelsOf(nodes.projection.GetImageData())
+    # -1 for the tiles of the run: below what is shown, so that the run behind is seen.
     image = np.where(_tiles(nodes.projection, tileMm), projection, np.float32(-1))
     held = board.GetImageData()
     if held is not None and held.GetDimensions() == nodes.projection.GetImageData().GetDimensions():

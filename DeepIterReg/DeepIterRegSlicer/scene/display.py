@@ -17,6 +17,7 @@ def windowed(node: Node, low: float, high: float) -> Node:
     display = node.GetDisplayNode()
     if display is None:
         display = node.GetScene().AddNewNodeByClass("vtkMRMLScalarVolumeDisplayNode")
+        # A display without its volume would stay behind in a saved scene.
         display.SetSaveWithScene(node.GetSaveWithScene())
         display.AutoWindowLevelOff()
         display.SetDefaultColorMap()

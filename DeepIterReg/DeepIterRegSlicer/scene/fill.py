@@ -54,6 +54,7 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
     }
     oldViews = [] if old is None else viewsOf(old)[1:]
     further = []
+    # In one batch: selectors and views would else follow every single node.
     scene.StartState(slicer.vtkMRMLScene.BatchProcessState)
     try:
         made = {key: _reused(old, key, scene) or _added(scene, *names[key]) for key in names}
@@ -81,6 +82,8 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
     nodes = RegistrationNodes(**made)
     for field in fields(nodes):
         node = getattr(nodes, field.name)
+        # References lead from the transform to all else: a reopened scene finds the registration again by them,
+        # whatever its nodes are called.
         if node is not nodes.ctaToCarm:
             nodes.ctaToCarm.SetNodeReferenceID(REFERENCE_PREFIX + field.name, node.GetID())
     putInFolder([*(getattr(nodes, field.name) for field in fields(nodes)), *series], nodes.ctaToCarm)
@@ -120,6 +123,7 @@ def _remove(view: RegistrationNodes, scene: Node) -> None:
     """Take the nodes of a further view out of the scene."""
     number, manual = viewNumber(view), manualOf(view.ctaToCarm)
     byHand = None if manual is None else manual.GetNodeReference(f"{REFERENCE_PREFIX}projection{number}")
+    # The references first: one that leads to a removed node would be taken for a view that is there.
     for key in OF_VIEW:
         view.ctaToCarm.RemoveNodeReferenceIDs(f"{REFERENCE_PREFIX}{key}{number}")
     if manual is not None:
@@ -133,6 +137,7 @@ def _remove(view: RegistrationNodes, scene: Node) -> None:
 
 def _reused(old: RegistrationNodes | None, key: str, scene: Node) -> Node:
     node = getattr(old, key, None)
+    # A node that was deleted, or is of a closed scene, still exists for Python.
     return node if node is not None and node.GetScene() is scene else None
 
 
@@ -204,6 +209,7 @@ def _fillVessels(node: Node, outcome: ShownOutcome, ctaToCarm: Node) -> None:
     segmentation = node.GetSegmentation()
     segmentation.RemoveAllSegments()
     labels = slicer.vtkOrientedImageData()
+    # Labels and surface were made in the job's thread. To convert one into the other here would hold the window up.
     labels.ShallowCopy(imageOf(outcome.labels.voxels))
     labels.SetImageToWorldMatrix(slicer.util.vtkMatrixFromArray(outcome.labels.affine))
     segment = slicer.vtkSegment()
@@ -222,6 +228,7 @@ def _fillCarm(points: Node, frustum: Node, carm: CArm) -> None:
     points.RemoveAllControlPoints()
     points.AddControlPoint(vtk.vtkVector3d(*carm.source_mm), "Source")
     points.AddControlPoint(vtk.vtkVector3d(0.0, 0.0, 0.0), "Isocentre")
+    # Source and isocentre are where the C-arm had them: a drag by accident would move only the picture.
     points.SetLocked(True)
     points.CreateDefaultDisplayNodes()
     points.GetDisplayNode().SetVisibility2D(False)
@@ -236,6 +243,7 @@ def _fillCarm(points: Node, frustum: Node, carm: CArm) -> None:
 
 def _frustum(carm: CArm) -> vtk.vtkPolyData:
     """Lines from the source to the detector's corners, round the detector, and along the beam to its middle."""
+    # Pixel 0 is a centre, so the image begins half a pixel before it.
     right, bottom = carm.columns - 0.5, carm.rows - 0.5
     corners = np.array([[-0.5, -0.5], [right, -0.5], [right, bottom], [-0.5, bottom], carm.principal_point_px])
     positions = np.vstack([carm.source_mm, carm.pixel_positions(corners)])
@@ -261,6 +269,7 @@ def _fillScores(table: Node, chart: Node, registration: Registration) -> list[No
     longest = max((len(stage.scores) for stage in registration.stages), default=0)
     columns = {"Step": np.arange(1.0, longest + 1)}
     for stage in registration.stages:
+        # A table has columns of one length, and a plot leaves out what is not-a-number.
         columns[stage.name] = np.concatenate([stage.scores, np.full(longest - len(stage.scores), np.nan)])
     for name, values in columns.items():
         array = numpy_support.numpy_to_vtk(np.ascontiguousarray(values, dtype=np.float64), deep=True)
@@ -295,6 +304,7 @@ def putInFolder(nodes: list[Node], transform: Node) -> None:
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(transform.GetScene())
     held = tree.GetItemByDataNode(transform)
     folder = tree.GetItemParent(held) if held else 0
+    # Also where a person dragged the transform out of its folder: the top of the scene is everybody's.
     if not folder or folder == tree.GetSceneItemID():
         folder = tree.CreateFolderItem(tree.GetSceneItemID(), tree.GenerateUniqueItemName(NAME))
     for node in nodes:

@@ -57,6 +57,7 @@ def liveJob(views: Sequence[results.RegistrationNodes]) -> Callable[..., tuple[L
     search = registration.settings.get("search", {})
     saturation_mm, seed = search.get("saturation_mm", SATURATION_MM), registration.settings.get("seed", 0)
     parts = [
+        # Copied here: the thread may not touch a node.
         (record.carm, None if view.contrast is None else voxelsOf(view.contrast.GetImageData())[0].copy())
         for record, view in zip(registration.views, views, strict=False)
     ]
@@ -70,6 +71,7 @@ def liveJob(views: Sequence[results.RegistrationNodes]) -> Callable[..., tuple[L
             progress(Step.PREPARE_VIEWS, (number - 0.5) / len(parts))
             score = None if contrast is None else LiveScore(vessels, contrast, carm, saturation_mm, seed)
             if score is not None:
+                # Also for the compiler's sake: the first movement of a slider must not wait for it.
                 score(registration.cta_to_carm)
             made.append(LiveView(projector, score))
         return tuple(made)

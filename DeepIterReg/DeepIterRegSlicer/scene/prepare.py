@@ -87,6 +87,7 @@ def prepareToShow(outcome: Outcome) -> ShownOutcome:
 
 
 def _sceneView(run: Angiogram, masks: DsaMasks, carm: CArm, vessels: Volume, ctaToCarm: np.ndarray) -> SceneView:
+    # The darkest frame, as contrast is dark; every fourth pixel is enough to tell it.
     brightness = [float(frame[::4, ::4][run.valid[::4, ::4]].mean()) for frame in run.frames]
     return SceneView(
         angiogram=replace(run, carm=carm),
@@ -101,6 +102,7 @@ def _sceneView(run: Angiogram, masks: DsaMasks, carm: CArm, vessels: Volume, cta
 def _box(mask: Volume) -> Volume:
     """The mask without its empty margins but for one voxel."""
     low, high = mask.set_voxels.min(axis=0), mask.set_voxels.max(axis=0)
+    # The margin closes the surface at the side of the box.
     cuts = [slice(max(0, first - 1), last + 2) for first, last in zip(low, high, strict=True)]
     affine = mask.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ np.array([cut.start for cut in cuts[::-1]])
@@ -109,11 +111,13 @@ def _box(mask: Volume) -> Volume:
 
 def _surface(mask: Volume) -> vtk.vtkPolyData:
     """Smooth surface of a mask, RAS mm; piece by piece, and without VTK's slow filters, which would hold Python's lock."""
+    # Half the resolution does for a 3D view, and is an eighth of the voxels.
     coarse = _halved(mask) if mask.spacing_mm.max() < 0.75 else Volume(mask.voxels.astype(np.float32), mask.affine)
     soft = ndimage.gaussian_filter(np.pad(coarse.voxels, 2), 0.55)
     append = vtk.vtkAppendPolyData()
     for first in range(0, len(soft) - 1, _SLAB):
         flying = vtk.vtkFlyingEdges3D()
+        # Slabs share a slice, or the surface would have gaps between them.
         flying.SetInputData(imageOf(soft[first : first + _SLAB + 1], origin=(0, 0, first)))
         flying.SetValue(0, 0.2)  # a vessel one voxel wide is still there
         flying.ComputeNormalsOff()
@@ -127,6 +131,7 @@ def _surface(mask: Volume) -> vtk.vtkPolyData:
     ijk = numpy_support.vtk_to_numpy(surface.GetPoints().GetData()).astype(np.float64)
     steps = np.eye(3)[:, None] * 0.5
     inwards = np.stack([_at(soft, ijk + step) - _at(soft, ijk - step) for step in steps], axis=1)
+    # From the voxels, as VTK's own filter for normals would hold the lock.
     normals = -inwards @ np.linalg.inv(coarse.affine[:3, :3])
     normals /= np.maximum(np.linalg.norm(normals, axis=1, keepdims=True), 1e-9)
     points = vtk.vtkPoints()

@@ -52,6 +52,7 @@ def run(
     """
 
     def report(step: Step, done: float) -> None:
+        # The segmentation only tells its progress, so it is asked here.
         if shouldStop():
             raise Cancelled
         progress(step, done)
@@ -89,6 +90,7 @@ def show(preview: Preview, ctaNode: Node, dsaNode: Node) -> tuple[Node, Node]:
         segment.AddRepresentation(name, image)
         segmentation.GetSegmentation().AddSegment(segment, label)
     labels = _node("vtkMRMLLabelMapVolumeNode", _("Preview of the DSA's vessels"))
+    # On the DSA as it was loaded: there is no pose yet that would say where the detector stood.
     labels.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(ijkToRas(frameNodes(dsaNode)[0])))
     labels.SetAndObserveImageData(_image(preview.dsaVessels[None]))
     labels.CreateDefaultDisplayNodes()

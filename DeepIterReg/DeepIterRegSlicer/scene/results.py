@@ -142,6 +142,7 @@ def manualOf(ctaToCarm: Node) -> Node:
 
 def keepInputs(nodes: RegistrationNodes, inputs: tuple[Node, ...]) -> None:
     """Remember which CTA, DSA and, where there was one, second DSA were registered."""
+    # An earlier result in the same nodes may have had a second DSA.
     nodes.ctaToCarm.RemoveNodeReferenceIDs(_INPUTS[2])
     for name, node in zip(_INPUTS, inputs, strict=False):
         nodes.ctaToCarm.SetNodeReferenceID(name, node.GetID())
@@ -164,6 +165,7 @@ def replaceable(ctaToCarm: Node, inputs: tuple[Node, ...]) -> RegistrationNodes 
 
 def isRejected(nodes: RegistrationNodes) -> bool:
     """Whether a registration says of itself that it is wrong; of a manual pose it says nothing."""
+    # The confidence was of the pose that was found, and the hand has left it.
     if isManual(nodes.ctaToCarm):
         return False
     confidence = json.loads(nodes.registration.GetText()).get("confidence")
@@ -195,6 +197,7 @@ def registrationOf(nodes: RegistrationNodes) -> Registration:
 
 def placeUnder(ctaToCarm: Node, node: Node) -> None:
     """Hang a CTA (or a mask of it), with the transforms it already has, under `ctaToCarm`; an earlier result is replaced."""
+    # The topmost of its own transforms is hung up: a tilted gantry's correction must stay between CTA and pose.
     while node.GetParentTransformNode() is not None and not isResultTransform(node.GetParentTransformNode()):
         node = node.GetParentTransformNode()
     node.SetAndObserveTransformNodeID(ctaToCarm.GetID())

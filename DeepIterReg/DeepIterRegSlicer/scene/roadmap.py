@@ -81,6 +81,7 @@ def newItems(nodes: RegistrationNodes, node: Node) -> list[tuple[Item, Thing]]:
     """
     found = []
     for part, thing in zip(thingNodes.partsOf(node), thingNodes.thingsOf(node), strict=True):
+        # A whole tree in one brightness is a tangle; a clot or a catheter keeps its own colour.
         style = replace(thing.style, shaded=node is nodes.vessels)
         found.append((Item(node, part, style), replace(thing, style=style)))
     return found
@@ -100,6 +101,7 @@ def itemsOf(nodes: RegistrationNodes) -> list[Item]:
 
 def keepItems(nodes: RegistrationNodes, items: Sequence[Item]) -> None:
     """Keep the items of a registration with the scene; without any, its pictures go."""
+    # With the transform that was found, so that a pose moved by hand shows the same items.
     held = results.automaticOf(nodes.ctaToCarm)
     for n in range(len(json.loads(held.GetAttribute(_ITEMS) or "[]"))):
         held.RemoveNodeReferenceIDs(f"{_ITEM}{n}")
@@ -198,6 +200,7 @@ def placedPixel(nodes: RegistrationNodes, point: Node) -> tuple[RegistrationNode
     for view in results.viewsOf(nodes):
         carm = results.carmOf(view)
         pixel = carm.project(position[None])[0]
+        # Views share one space: a point is of the view on whose detector it lies.
         if abs(carm.beyond_detector_mm(position)) <= _ON_DETECTOR_MM and carm.contains(pixel):
             return view, float(pixel[0]), float(pixel[1])
     raise InputError("The point does not lie on the angiogram: place it on the image in the slice view.")
@@ -239,6 +242,7 @@ def showPick(nodes: RegistrationNodes, column: float, row: float, found: Nearest
     ends = np.array([carm.source_mm, carm.pixel_positions(np.array([[column, row]], dtype=np.float64))[0]])
     _setPoints(line, ends, ["Source", f"Pixel {column:.0f}, {row:.0f}"])
     line.GetDisplayNode().SetPropertiesLabelVisibility(False)  # its length tells nothing
+    # Markups stand in the world, which is the C-arm's frame, not the CTA's.
     at = np.asarray(transform(_poseOf(nodes), found.point_mm[None]))
     vessel = _held(automatic, _VESSEL, "vtkMRMLMarkupsFiducialNode", "Picked vessel")
     _setPoints(vessel, at, [f"{found.distance_mm:.1f} mm from the ray, {found.depth_mm:.0f} mm from the source"])
@@ -281,6 +285,7 @@ def lookFreely(cameraNode: Node) -> None:
     camera = cameraNode.GetCamera()
     camera.SetUserTransform(None)
     camera.SetWindowCenter(0, 0)
+    # VTK's own default.
     camera.SetViewAngle(30)
     cameraNode.Modified()
 

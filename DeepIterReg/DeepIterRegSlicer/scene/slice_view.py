@@ -17,6 +17,7 @@ def showOverlay(nodes: RegistrationNodes, sliceNode: Node, compositeNode: Node, 
     """A slice view that looks at the detector as the angiogram is stored: run behind, projection in front."""
     compositeNode.SetBackgroundVolumeID(nodes.minip.GetID())
     compositeNode.SetForegroundVolumeID(nodes.projection.GetID())
+    # A label map of something else would lie over the run.
     compositeNode.SetLabelVolumeID(None)
     compositeNode.SetForegroundOpacity(opacity)
     lookAtDetector(carmOf(nodes), sliceNode)
@@ -41,6 +42,7 @@ def showMinip(nodes: RegistrationNodes, first: int, last: int, compositeNode: No
     if (nodes.minip.GetAttribute(FIRST_FRAME), nodes.minip.GetAttribute(LAST_FRAME)) != asked:
         image = voxelsOf(nodes.minip.GetImageData())
         frames = [voxelsOf(nodes.frames.GetNthDataNode(n).GetImageData()) for n in range(first, last + 1)]
+        # Into the image that is shown, and only when the range is another: sliders ask for this many times a second.
         np.copyto(image, frames[0])
         for frame in frames[1:]:
             np.minimum(image, frame, out=image)
@@ -61,6 +63,7 @@ def setTint(nodes: RegistrationNodes, coloured: bool, colour: tuple[float, float
     brightest = [0.0] * 4
     if coloured and nodes.tint is not None:
         nodes.tint.GetColor(255, brightest)
+    # Not for the same colour again: every view that shows the table would follow.
     if coloured and nodes.tint is not None and not np.allclose(brightest[:3], colour, atol=1e-3):
         fillVesselHue(nodes.tint, np.array(colour))
         if nodes.vessels is not None and nodes.vessels.GetSegmentation().GetNumberOfSegments():

@@ -43,6 +43,7 @@ def showPair(comparison: Comparison) -> np.ndarray | None:
         volume = load_volume(comparison.dsa)
         run = volume.voxels
         dsa = _fillVolume("DSA", Volume(run[:1], volume.affine))
+        # The study holds pictures of 8 bits, in the window of the run, so that every reader sees the same.
         windowed(dsa, 0.0, 255.0)
         for side in VIEWS:
             behind[side] = dsa

@@ -78,6 +78,7 @@ def read_ct_folder(folder: Path) -> Volume:
     """
     best, *others = ct_series(folder)
     notes = []
+    # One or two slices are a localiser.
     rivals = [s for s in others if len(s.files) > 2]
     if rivals:
         listed = "; ".join(s.words for s in rivals)

@@ -198,6 +198,7 @@ def write_spatial_registration(path: Path, study: Study, cta_to_carm: np.ndarray
 
 def _registered(frame_uid: str, matrix: np.ndarray, images: Sequence[Instance], code: str, meaning: str) -> Dataset:
     inner = Dataset()
+    # Shortened where needed: a decimal string has at most 16 characters (PS3.5 6.2).
     inner.FrameOfReferenceTransformationMatrix = [DS(float(value), auto_format=True) for value in matrix.ravel()]
     inner.FrameOfReferenceTransformationMatrixType = "RIGID"
     outer = Dataset()

@@ -107,6 +107,7 @@ def _describe_pixels(header: Header, values: dict[str, Any], notes: list[str], r
         times, time_notes = read_times(header, len(pixels.values))
         valid, valid_notes = read_valid(header, pixels.values, is_lossy(header))
         values["pixel values"] = _range(pixels.values)
+        # Motion is left out, as nothing that is said here depends on it.
         result = interpret(pixels, valid, subtraction_tags(header, len(times)), SubtractionSettings(remask=False))
     except InputError as error:
         refused += error.problems

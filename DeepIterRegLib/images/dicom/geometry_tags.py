@@ -166,6 +166,7 @@ def _look_up_one(header: Header | None, name: str, options: GeometryOptions, loo
             return
         refused.append(f"{candidate.source} is {_shown(candidate.value)}")
         if typed:
+            # The file does not step in for a typed value: who typed it must hear that it cannot be.
             at = OPTION_OF[name]
             lookup.problems[name] = Message(f"{_shown(given)} is outside {low:g} to {high:g}", at=at, give=(at,))
             return
@@ -178,6 +179,7 @@ def _look_up_one(header: Header | None, name: str, options: GeometryOptions, loo
 def _candidates(header: Header, name: str, lookup: Lookup) -> Iterator[GeometryValue]:
     """Values in order of trust, sensible or not."""
     magnification = header.number(_MAGNIFICATION)
+    # The patient lies between source and detector, so the image is larger than life.
     if magnification is not None and not 1 < magnification < 5:
         magnification = None
     known = {key: found.value for key, found in lookup.found.items()}

@@ -30,12 +30,14 @@ def read_image_frames(path: Path) -> tuple[np.ndarray, float]:
             from PIL import Image
 
             with Image.open(path) as image:
+                # A palette image holds places in its palette, not grey values.
                 array = np.asarray(image.convert("RGB") if image.mode == "P" else image)
     except (OSError, ValueError, SyntaxError, KeyError, RuntimeError) as error:
         raise InputError(f"{path} cannot be read as an image ({str(error).splitlines()[0]}).") from error
     if array.ndim >= 3 and array.shape[-1] in (2, 3, 4) and min(array.shape[:2]) > 4:
         grey = array[..., 0]
         colours = array[..., : min(array.shape[-1], 3)] if array.shape[-1] > 2 else array[..., :1]
+        # Grey images are often saved with three equal colours: those are taken.
         if (colours != grey[..., None]).any():
             raise InputError(f"{path} is in colour; give a grey image of the angiogram.")
         array = grey

@@ -171,6 +171,7 @@ def meaning_of(stored: np.ndarray, header: Header) -> Pixels:
         values = _look_up(stored, to_linear[0])
         ends = _look_up(ends.astype(np.int64), to_linear[0]).astype(np.float64)
         relation = "LIN"
+    # The sum shows every value that is not finite, without a mask as large as the run.
     if not np.isfinite(values[:, ::8, ::8]).all() or not np.isfinite(values.sum(dtype=np.float64)):
         raise InputError(
             "Pixel values are not finite numbers; check RescaleSlope (0028,1053) and RescaleIntercept (0028,1052)."
@@ -259,7 +260,9 @@ def _look_up(stored: np.ndarray, item: Dataset) -> np.ndarray:
     count, first, bits = (int(n) for n in item.LUTDescriptor)
     data = item.LUTData
     if isinstance(data, bytes):
+        # A count of 0 stands for 65536 (PS3.3 C.11.1.1.1).
         data = np.frombuffer(data, dtype=np.uint8 if bits <= 8 and len(data) == (count or 65536) else "<u2")
     table = np.asarray(data).astype(np.float32)
+    # Signed where the pixels are, but it may have been read as unsigned.
     first = first - 65536 if first > 32767 and stored.min() < 0 else first
     return table[np.clip(stored.astype(np.int64) - first, 0, len(table) - 1)]

@@ -218,6 +218,7 @@ def interpret(pixels: Pixels, valid: np.ndarray, tags: SubtractionTags, settings
     flat = looks_subtracted(values, valid)
     if settings.mode == "as_is":
         already = True
+    # Who names mask frames wants them subtracted, whatever tags say.
     elif settings.mode == "subtract" or settings.mask_frames is not None:
         already = False
     elif tags.already:
@@ -273,6 +274,7 @@ def _as_log(
         np.subtract(np.float32(pixels.full_scale), values, out=values)
     if not pixels.linear:
         return values
+    # A pixel without signal has no logarithm: it counts as half of a stored unit.
     np.maximum(values, np.float32(0.5 * pixels.step), out=values)
     np.log(values, out=values)
     return values

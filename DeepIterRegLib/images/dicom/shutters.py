@@ -28,6 +28,7 @@ def read_valid(header: Header, values: np.ndarray, lossy: bool) -> tuple[np.ndar
             )
         else:
             valid &= mask
+    # Lossy compression lets the image ripple into its border.
     border = constant_border(values, 0.02 if lossy else 0.0) & valid
     if border.mean() > 0.005 and (valid & ~border).mean() >= _SMALLEST_VISIBLE:
         valid &= ~border

@@ -59,6 +59,7 @@ def features(
     """
     found = []
     for n, view in enumerate(views):
+        # About the radiological pose and not the one found: it must be able to come to another answer.
         others = rivals(points, view, centre_cta_mm, seed + n)
         found.append(view_features(points, view, cta_to_carm, centre_cta_mm, others, seed + n))
     return {name: pooled(name, [values[name] for values in found]) for name in found[0]} | {"views": float(len(views))}
@@ -265,6 +266,7 @@ def _content_features(points: Points, view: MaskedView, line: Centreline) -> dic
     valid, masks = view.valid, view.masks
     length_mm = len(line.index) * line.pixel_mm / view.carm.magnification
     return {
+        # Logarithms, as the model is linear and these go over decades.
         "content_length": float(np.log10(max(length_mm, 1.0))),
         "content_contrast": float(np.log10(np.clip(contrast_to_noise(masks, valid), 0.1, 1e3))),
         "content_veins": float(masks.veins.sum() / max(masks.vessels.sum(), 1)),

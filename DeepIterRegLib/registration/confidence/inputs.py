@@ -54,6 +54,7 @@ def _run_warnings(angiogram: Angiogram, masks: DsaMasks) -> list[str]:
             f"shows motion: the head moved by up to {moved_mm:.1f} mm, of which {left_mm:.1f} mm could not be undone; choose frames or "
             "mask frames taken while the head lay still, if there are."
         )
+    # Not beside motion: what moved leaves residue, and the cause is the better advice.
     elif (residue := _residue(angiogram)) > MAX_RESIDUE:
         found.append(
             Message(

@@ -93,6 +93,7 @@ class ConfidenceModel:
         """Probability that the MPE is below 5 mm, and the expected MPE in mm."""
         x = np.array([[features[name] for name in self.names]])
         odds = self.slope * float(self.right(x)[0]) + self.intercept
+        # Bounded, as `exp` overflows; at 30 nothing is left to tell from certainty.
         probability = 1 / (1 + math.exp(-min(max(odds, -30.0), 30.0)))
         return probability, float(np.exp(self.error(x)[0]))
 

@@ -191,6 +191,7 @@ def _values(kind: type, given: dict[str, Any], table: str, origin: str) -> dict[
 def _fits(value: Any, wanted: Any) -> bool:
     arguments = getattr(wanted, "__args__", ())
     if wanted in (int, float, str):
+        # For Python true is a whole number, for who writes a TOML file it is none.
         return isinstance(value, wanted) and not isinstance(value, bool)
     if getattr(wanted, "__origin__", None) is tuple:
         return isinstance(value, tuple) and len(value) == len(arguments) and all(isinstance(v, float) for v in value)

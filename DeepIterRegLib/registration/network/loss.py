@@ -22,6 +22,7 @@ def dice_loss(moving: Tensor, fixed: Tensor) -> Tensor:
 
 def double_geodesic(correction: Tensor, lever_mm: float) -> Tensor:
     """A eq. 10, in mm: turn times `lever_mm` and shift, added as squares; (B,) of what is left to correct (B, 6)."""
+    # The millionth: at 0, where a good answer lies, a root has no finite slope.
     return torch.sqrt((correction[:, :3] * lever_mm).square().sum(dim=1) + correction[:, 3:].square().sum(dim=1) + 1e-6)
 
 

@@ -73,12 +73,14 @@ class PoseNetwork(nn.Module):
             nn.init.zeros_(layer.bias)
         self.rotation_scale: Tensor
         self.translation_scale: Tensor
+        # Not kept with the weights: they follow from the settings on the card.
         self.register_buffer("rotation_scale", torch.tensor(settings.rotation_deg) * (math.pi / 180), persistent=False)
         self.register_buffer("translation_scale", torch.tensor(settings.translation_mm), persistent=False)
 
     def forward(self, images: Tensor) -> Tensor:
         """Corrections (B, 6), see `corrected`, from images (B, 2, rows, rows): CTA at the pose, DSA; see `view`."""
         features = self.dropout(torch.relu(self.hidden(self.backbone(images))))
+        # Back to 32 bits first: bf16 would round a correction of 70 mm to a quarter of a millimetre.
         rotation = torch.tanh(self.rotation(features).float()) * self.rotation_scale
         translation = torch.tanh(self.translation(features).float()) * self.translation_scale
         return torch.cat([rotation, translation], dim=1)

@@ -93,6 +93,7 @@ class Training(lightning.LightningModule):
 
     def val_dataloader(self) -> DataLoader[Item]:
         training = self.settings.training
+        # A patient is one head: there it is judged by other samples of it.
         judging = range(JUDGING, JUDGING + judging_heads(training.heads)) if not training.patient else range(1)
         return self._loader(judging, 0 if not training.patient else JUDGING, training.judged)
 
@@ -178,6 +179,7 @@ def _view(sid_mm: float, sod_mm: float, rows: int, pixel_mm: float) -> CArm:
 def _one_thread(worker: int) -> None:
     import numba
 
+    # The processes share the cores with the training itself.
     torch.set_num_threads(1)
     numba.set_num_threads(1)
 
@@ -223,6 +225,7 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
         max_epochs=training.epochs,
         max_time=timedelta(minutes=training.minutes) if training.minutes else None,
         gradient_clip_val=training.clip,
+        # An epoch has samples of its own, which `train_dataloader` numbers by it.
         reload_dataloaders_every_n_epochs=1,
         callbacks=callbacks,
         logger=CSVLogger(folder, "logs"),
@@ -238,6 +241,7 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
     trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None)
     weights = folder / WEIGHTS
     if trainer.is_global_zero:
+        # A checkpoint is a pickle, which could run code: only numbers are taken from it.
         chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(chosen["state_dict"])
         facts = {
@@ -255,6 +259,7 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
 def _keep_settings(settings: TrainSettings, folder: Path) -> None:
     """Write the settings, or compare them with those the folder's training began with. Time limits may differ."""
     path = folder / "settings.json"
+    # Through JSON, as tuples come back from the file as lists.
     now = json.loads(json.dumps(asdict(settings)))
     if path.exists() and (folder / CHECKPOINT).exists():
         then = json.loads(path.read_text(encoding="utf-8"))

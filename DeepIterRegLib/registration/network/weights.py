@@ -30,6 +30,7 @@ def save_network(network: PoseNetwork, path: Path, facts: dict[str, Any]) -> Non
     card = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), **facts}
     path.with_suffix(".part").write_bytes(content)
     path.with_suffix(".part").rename(path)
+    # Last: weights whose card is missing, or has another hash, are refused, so no half-written pair is loaded.
     card_of(path).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 

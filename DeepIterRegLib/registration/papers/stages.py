@@ -100,6 +100,7 @@ def _intensity_score(
 ) -> Callable[[torch.Tensor], torch.Tensor]:
     """Similarity (B,) of one run with the vessels projected at poses (B, 4, 4)."""
     carm = angiogram.carm.working_grid(stage.rows)
+    # Turned round: in a DRR vessels are bright, in the MinIP dark.
     image = masks.vessels.astype(np.float32) if stage.image == "mask" else -masks.minip
     fixed = torch.from_numpy(resize_area(image, carm.rows, carm.columns)).to(device)
     valid = torch.from_numpy(resize_area(angiogram.valid, carm.rows, carm.columns) >= 0.5).to(device)

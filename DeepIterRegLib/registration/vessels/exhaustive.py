@@ -159,6 +159,7 @@ class ShiftCorrelator:
         products, sums = self._products(cameras)
         size, n = 2 * self._margin + 1, len(cameras)
         score, shift = np.full((n, 1), -np.inf, dtype=np.float32), np.empty((n, 1, 2), np.int64)
+        # Not for the maxima: on its way it divides the products by the norms, in place.
         compute.local_maxima(products, sums, self._box, size, self._norm_power, score, shift)
         along = self._margin - np.arange(size)
         return products[:, :size, :size], np.stack(np.meshgrid(along, along), axis=-1)

@@ -188,6 +188,7 @@ def refine_poses(
 
     Arguments as in `search`. Poses (K, 4, 4) that are not `allowed` (K,) are dropped after each level, unless all are.
     """
+    # One generator through all levels: each draws other points, and one seed gives the same bits.
     rng = np.random.default_rng(seed)
     trace = []
     for n, level in enumerate(levels):

@@ -73,6 +73,7 @@ def nanodrr(carm: CArm, cta_to_carm: np.ndarray) -> dict[str, Any]:
     cx, cy = carm.principal_point_px
     k = carm.intrinsics
     k[0, 0] *= sign
+    # Its pixels are counted from the corner of the first, ours from its centre.
     k[:2, 2] += 0.5
     return {
         "convention": "nanodrr: DRR(k_inv, sdd, height, width)(subject, rt_inv), each with a leading batch axis",
@@ -113,6 +114,7 @@ def vtk_camera(carm: CArm, cta_to_carm: np.ndarray | None = None) -> dict[str, A
         "position": at[0].tolist(),
         "focal_point": at[1].tolist(),
         "view_up": (to_world[:3, :3] @ -v).tolist(),
+        # VTK's view angle is that of the height.
         "view_angle_deg": 2 * math.degrees(math.atan(carm.rows * row_mm / 2 / carm.sid_mm)),
         "window_center": [
             -((2 * cx + 1) / carm.columns - 1) / stretch,
@@ -131,6 +133,7 @@ def set_vtk_camera(camera: Any, values: dict[str, Any]) -> None:
     from vtkmodules.vtkCommonTransforms import vtkTransform
 
     camera.ParallelProjectionOff()
+    # A camera that somebody used before may count the angle by the width.
     camera.UseHorizontalViewAngleOff()
     camera.SetPosition(values["position"])
     camera.SetFocalPoint(values["focal_point"])

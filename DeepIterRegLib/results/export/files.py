@@ -108,6 +108,7 @@ def _registered_run(job: ExportJob, registration: Registration, carm: CArm) -> t
         raise InputError(
             Message(f"An export to {job.to} needs the run's pixels, which a result does not keep", give=("dsa",))
         )
+    # The result's own C-arm, with what was typed or corrected: the header may lack it, and nobody has to type it again.
     geometry = GeometryOptions(
         projection_matrix=carm.projection_matrix, sid_mm=carm.sid_mm, pixel_spacing_mm=carm.pixel_spacing_mm
     )
@@ -120,6 +121,7 @@ def _registered_run(job: ExportJob, registration: Registration, carm: CArm) -> t
     otherwise = (
         "It may have been subtracted in another way: mask frames and subtraction must be those of its registration."
     )
+    # As `register_case` names the hashes: dsa, dsa2, ...
     key = "dsa" if job.view == 0 else f"dsa{job.view + 1}"
     notes = _checked(job, registration, key, "dsa", job.dsa, otherwise, run.frames)
     return replace(run, carm=carm), notes
@@ -153,7 +155,9 @@ def _write_dicom(
     count = len(run.frames)
     if job.frame is not None and not 0 <= job.frame < count:
         raise InputError(f"Frame {job.frame + 1} is asked for, but the DSA has {count}.")
+    # Before anything is written: the wrong patient's frame of reference would place this one's vessels.
     notes = [] if job.cta is None else _checked_cta(job, registration, job.cta)
+    # Identifiers come from the result: the same export twice gives the same objects, and no two results share one.
     salt = json.dumps(registration.to_json_dict(), sort_keys=True)
     study = derived.read_study(job.dsa, job.cta, salt, job.identify)
     derived.write_spatial_registration(folder / DICOM_FILES[0], study, registration.cta_to_carm)
@@ -171,6 +175,7 @@ def _write_dicom(
                     give=("cta",),
                 )
             )
+    # Headers can be left out, pixels not: only a person sees whether a name stands in them.
     if study.burned_in == "YES" and not job.identify:
         notes.append("The DSA says that its pixels name the patient: look at the overlay before it leaves.")
     return notes
@@ -208,6 +213,8 @@ def _checked(
         return [Message(f"The result does not say what was registered, so {path} could not be checked", at=option)]
     if kept == content_hash(*arrays):
         return []
+    # A hash differs by a single bit: another release, or another processor, may subtract with other rounding. So there
+    # is a way past it.
     if job.check:
         raise InputError(
             Message(

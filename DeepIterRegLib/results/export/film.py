@@ -14,6 +14,7 @@ from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.results.report.images import to_grey, window_of
 from DeepIterRegLib.results.roadmap.draw import burn_notice, over
 
+# GIF counts in hundredths of a second, and browsers take 0 and 1 of them for 10.
 SHORTEST_S, LONGEST_S = 0.02, 2.0  # a frame's time on screen
 
 
@@ -34,6 +35,7 @@ def frame_seconds(run: Angiogram) -> np.ndarray:
 
 def write_gif(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
     """The run with an overlay (row, column, RGBA) over each frame; frames keep their own times."""
+    # Without dither, which draws noise on even grey and makes the file larger.
     first, *others = (Image.fromarray(p).quantize(256, dither=Image.Dither.NONE) for p in pictures(run, overlay))
     durations_ms = [round(1000 * s) for s in frame_seconds(run)]
     first.save(path, format="GIF", save_all=True, append_images=others, duration=durations_ms, loop=0)
@@ -57,6 +59,7 @@ def write_mp4(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
     pad = ((0, rows % 2), (0, columns % 2), (0, 0))
     size = (columns + columns % 2, rows + rows % 2)
     rate = 1 / float(np.median(frame_seconds(run)))
+    # H.264 halves the resolution of colour, so its sides must be even. The writer would resize to a multiple of 16.
     writer = write_frames(
         str(path), size, fps=rate, codec="libx264", quality=6, macro_block_size=2, ffmpeg_log_level="error"
     )

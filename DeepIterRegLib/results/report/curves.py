@@ -23,6 +23,7 @@ def level_names(stage: StageRecord, settings: Mapping[str, Any]) -> list[str]:
     settings
         Of the registration, as in `Registration.settings`.
     """
+    # Stages that step record every step; stages by levels record a score a level.
     if len(stage.scores) >= stage.iterations:
         return []
     if stage.name == "Network":
@@ -67,9 +68,12 @@ def curve_svg(scores: Sequence[float], label: str) -> str:
         return ""
     low, high = min(finite), max(finite)
     middle = (low + high) / 2
+    # A trace that stands still is a line in the middle, not its rounding blown up to the full height.
     half = max((high - low) / 2, 1e-4 * max(1.0, abs(middle)))
     points = [(i, s) for i, s in enumerate(scores) if s in finite]
+    # The drawing is 320 wide: more points only make the page larger.
     thinned = points[:: max(1, len(points) // 400)]
+    # The last score is the result, so it is always drawn.
     if thinned[-1] != points[-1]:
         thinned.append(points[-1])
     last = max(1, len(scores) - 1)

@@ -28,6 +28,7 @@ def vessel_projection(vessels: Volume, carm: CArm, cta_to_carm: np.ndarray, max_
     """
     points = vessels.set_voxels
     parts = math.ceil(float(vessels.spacing_mm.max()) * carm.magnification / min(carm.pixel_spacing_mm))
+    # The cube root, as a voxel is split along three axes.
     parts = max(1, min(parts, int((max_points / max(1, len(points))) ** (1 / 3))))
     steps = (np.arange(parts) + 0.5) / parts - 0.5
     # Moving every voxel by the same part of its size is moving the head: one projector, a pose per part.
@@ -36,6 +37,7 @@ def vessel_projection(vessels: Volume, carm: CArm, cta_to_carm: np.ndarray, max_
     weights = np.full(len(points), vessels.voxel_volume_mm3 / parts**3, dtype=np.float32)
     projector = SplatProjector(vessels.to_ras(points), weights, carm)
     image = np.zeros((carm.rows, carm.columns), dtype=np.float32)
+    # Four at a time: each pose is an image of the whole detector.
     for some in poses.split(4):
         image += projector(some).sum(dim=0).numpy()
     return image
@@ -44,11 +46,14 @@ def vessel_projection(vessels: Volume, carm: CArm, cta_to_carm: np.ndarray, max_
 def window_of(angiogram: Angiogram) -> tuple[float, float]:
     """Grey values shown as black and white, common to all frames: robust to outliers and shutters."""
     every = max(1, max(angiogram.valid.shape) // 256)
+    # Without the shutter, whose black or white would set the window.
     frames = angiogram.frames[:, ::every, ::every][:, angiogram.valid[::every, ::every]]
     if frames.size == 0:
         return (-1.0, 1.0)
+    # Black is the contrast at its densest: a vessel that is full in two of fifty frames would else be cut off.
     low = float(np.percentile(frames.min(axis=0), 1.0))
     high = float(np.percentile(frames, 99.0))
+    # An even image would divide by nothing.
     return (low, high) if high > low else (low - 1.0, low + 1.0)
 
 
@@ -63,6 +68,7 @@ def opacity(projection: np.ndarray) -> np.ndarray:
     inside = projection[projection > 0]
     if inside.size == 0:
         return np.zeros_like(projection, dtype=np.float32)
+    # Not the largest value: one vessel seen along its course would dim all others.
     return np.sqrt(np.clip(projection / max(float(np.percentile(inside, 98)), 1e-6), 0, 1)).astype(np.float32)
 
 
@@ -93,6 +99,7 @@ def shrunk(image: np.ndarray, longest_px: int) -> np.ndarray:
     if factor <= 1:
         return image
     size = (max(1, round(columns / factor)), max(1, round(rows / factor)))
+    # By area: picking pixels would drop vessels one pixel wide.
     return np.asarray(Image.fromarray(image.astype(np.float32)).resize(size, Image.Resampling.BOX))
 
 

@@ -45,10 +45,13 @@ def write_registration(
         The CTA's vessel mask that was registered.
     """
     runs = (angiograms,) if isinstance(angiograms, Angiogram) else tuple(angiograms)
+    # Shown beside the result, so that a reader sees what the registration changed (A 3.1.1).
     start = pose.radiological(np.asarray(registration.centre_cta_mm, dtype=np.float64))
+    # JSON has no NaN: Python would write one that other readers refuse.
     text = json.dumps(registration.to_json_dict(), indent=2, allow_nan=False)
     (folder / "registration.json").write_text(text + "\n", encoding="utf-8")
     write_tfm(folder / "ctaToCarm.tfm", registration.cta_to_carm)
+    # The picture is passed on without the report, so it must say this itself.
     stamp = "REJECTED: do not rely on this overlay" if is_rejected(registration) else ""
     shown = []
     for number, (view, run) in enumerate(zip(registration.views, runs, strict=True), 1):

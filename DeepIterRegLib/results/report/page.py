@@ -21,6 +21,7 @@ from DeepIterRegLib.registration.result import Registration, StageRecord, ViewRe
 from DeepIterRegLib.results.report import images
 from DeepIterRegLib.results.report.curves import bars_svg, curve_svg, level_names
 
+# The page holds its pictures: with these bounds that of a long, noisy run stays below 6 MB.
 MAX_FRAMES = 48
 MAX_FRAME_BYTES = 4_500_000
 FRAME_QUALITIES = ((512, 82), (512, 60), (384, 60), (256, 50))  # longest side in px, JPEG quality
@@ -74,6 +75,7 @@ def write_report(path: str | Path, registration: Registration, views: Sequence[S
         **page_values(registration, views),
         style=page_style(),
         script=Markup((_HERE / "viewer.js").read_text(encoding="utf-8")),
+        # A "<" in the data could end the script that holds it.
         viewer=Markup(json.dumps(data).replace("<", "\\u003c")),
     )
     Path(path).write_text(page, encoding="utf-8")
@@ -86,6 +88,7 @@ def viewer_data(view: ShownView, views: int = 1) -> dict[str, Any]:
     shown = np.unique(np.linspace(0, count - 1, min(count, MAX_FRAMES)).round().astype(int))
     longest_px, pictures = _frame_pictures(angiogram, shown, MAX_FRAME_BYTES // views)
     overlays = {
+        # PNG, as JPEG draws halos round thin vessels, and most of the picture is empty.
         name: images.png_url((255 * images.shrunk(images.opacity(p), longest_px)).astype(np.uint8))
         for name, p in (("registered", view.projection), ("radiological", view.radiological_projection))
     }
@@ -107,6 +110,7 @@ def _frame_pictures(angiogram: Angiogram, shown: np.ndarray, most_bytes: int) ->
     for longest_px, quality in FRAME_QUALITIES:
         greys = (images.to_grey(images.shrunk(angiogram.frames[t], longest_px), window) for t in shown)
         pictures = [images.jpeg_url(grey, quality) for grey in greys]
+        # Base64 is what the page holds: the length of the text counts, a third more than the JPEG.
         if sum(map(len, pictures)) <= most_bytes:
             break
     return longest_px, pictures
@@ -125,6 +129,7 @@ def page_values(registration: Registration, views: Sequence[ShownView]) -> dict[
         "hidden": is_rejected(registration),
         "init": registration.init,
         "stages": [_stage(s, registration.settings) for s in registration.stages],
+        # What was assumed while a run was read stands beside its view.
         "warnings": [w for w in registration.warnings if w not in notes],
         "landmarks": registration.landmarks,
         "success_mm": SUCCESS_MM,

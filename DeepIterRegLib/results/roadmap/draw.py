@@ -24,6 +24,7 @@ def layer(things: Sequence[Thing], carm: CArm, cta_to_carm: np.ndarray) -> np.nd
     All shaded things share one range of depth, so that their brightness compares.
     """
     drawn = [depth_image(t.shape, carm, cta_to_carm, t.style.width_px, 2.5 * t.style.width_px) for t in things]
+    # Of what is shaded alone: a catheter in one colour must not take up the range of the vessels.
     near, far = _depth_range([d for t, d in zip(things, drawn, strict=True) if t.style.shaded])
     picture = np.zeros((carm.rows, carm.columns, 4), dtype=np.float32)
     for thing, depths in zip(things, drawn, strict=True):
@@ -63,6 +64,7 @@ def burn_notice(picture: np.ndarray, caption: str = "") -> np.ndarray:
 
 def write_png(path: Path, picture: np.ndarray) -> None:
     """A picture (row, column, 3 or 4) uint8; what stands on a background says what it may be used for."""
+    # A layer is laid over something else, and its notice would stand in the way.
     Image.fromarray(burn_notice(picture) if picture.shape[2] == 3 else picture).save(path, format="PNG")
 
 
@@ -73,4 +75,5 @@ def _depth_range(depths: Sequence[np.ndarray]) -> tuple[float, float]:
     if not seen:
         return 0.0, 1.0
     low = min(float(values.min()) for values in seen)
+    # A millimetre, as the shading divides by the range.
     return low, max(low + 1.0, *(float(values.max()) for values in seen))

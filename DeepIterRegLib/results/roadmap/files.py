@@ -85,6 +85,7 @@ def parse_item(text: str) -> Item:
         else:
             problems.append(f'Item {text}: "{word}" is no colour (red, #ffcc00), and no other part of {ITEM}.')
     try:
+        # Only to check opacity and width, together with what else is wrong with the item.
         Style(**item.style)
     except InputError as error:
         problems += [within(problem, f"Item {text}: ") for problem in error.problems]
@@ -117,6 +118,7 @@ def _colour(text: str) -> Colour | None:
     from PIL import ImageColor
 
     try:
+        # Without alpha, which #rrggbbaa has: opacity is a part of its own.
         return ImageColor.getrgb(text)[:3]
     except ValueError:
         return None
@@ -172,6 +174,7 @@ def _segments(path: Path) -> list[Thing]:
     if path.name.lower().endswith((".seg.nrrd", ".seg.nhdr")):
         return read_segmentation(path)
     volume = load_volume(path)
+    # Many programs write masks as floats.
     if volume.voxels.dtype.kind == "f":
         if not np.isfinite(volume.voxels).all() or (volume.voxels != np.rint(volume.voxels)).any():
             raise InputError(f"Item {path} holds grey values, not labels: give a mask or a label map.")
@@ -179,6 +182,7 @@ def _segments(path: Path) -> list[Thing]:
     labels = _labels(volume.voxels)
     if labels.size == 0:
         raise InputError(f"Item {path} is empty: no voxel is set.")
+    # A grey volume would become a surface for each of its values.
     if labels.size > 100 or labels[0] < 0:
         raise InputError(
             f"Item {path} holds {labels.size} different values from {labels[0]} to {labels[-1]}, as a CT does: give a mask or a label map."
@@ -213,6 +217,7 @@ def read_segmentation(path: Path) -> list[Thing]:
     except RuntimeError as error:
         raise InputError(f"Segmentation {path} cannot be read as NRRD.") from error
     affine, values = affine_of(image), sitk.GetArrayFromImage(image)
+    # Segments that overlap lie in layers, which a NRRD holds as components.
     layers = values[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else values
     keys = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
     things = []
@@ -262,6 +267,7 @@ def read_model(path: Path, lps: bool | None = None) -> Surface | Paths:
         vtkObject.SetGlobalWarningDisplay(shout)
     triangulate = vtkTriangleFilter()
     triangulate.SetInputData(reader.GetOutput())
+    # Loose vertices would stand among lines and triangles as cells of one point.
     triangulate.PassVertsOff()
     triangulate.Update()
     mesh = triangulate.GetOutput()
@@ -295,6 +301,7 @@ def _model_reader(path: Path) -> Any:
 
 def _says(path: Path, reader: Any) -> bool:
     """Whether a model is LPS: by the SPACE that Slicer writes into headers and comments, else yes."""
+    # The header alone: the same letters may occur by chance in binary data.
     head = path.read_bytes()[:4096]
     found = re.search(rb"SPACE\s*=\s*(RAS|LPS)", head)
     if found is None and path.suffix.lower() == ".vtp":
@@ -369,6 +376,7 @@ def read_swc(path: Path, lps: bool | None = None) -> Paths:
     strangers = sorted({int(p) for p in parents if p >= 0} - set(row))
     if strangers:
         raise InputError(f"Centreline {path} names parents that it does not have: {strangers[:5]}.")
+    # A negative parent marks a root (SWC). A file of roots alone is drawn as dots.
     pairs = [[row[int(p)], n] for n, p in enumerate(parents) if p >= 0] or [[n] for n in range(len(table))]
     return Paths(tuple(points[pair] for pair in pairs), tuple(radii[pair] for pair in pairs))
 

@@ -10,6 +10,8 @@ import math
 
 import numba as nb
 
+# No fastmath in the two that draw: it takes for granted that no value is not-a-number, and points behind the source
+# are.
 FAST = {"cache": True, "nogil": True}
 
 
@@ -27,6 +29,7 @@ def draw_triangles(vertices, triangles, depths, buckets):  # type: ignore[no-unt
             a, b, c = triangles[t, 0], triangles[t, 1], triangles[t, 2]
             ya, yb, yc = vertices[a, 1], vertices[b, 1], vertices[c, 1]
             low, high = min(ya, yb, yc), max(ya, yb, yc)
+            # Written so that a triangle with not-a-number is left out.
             if not (high >= first and low <= last):
                 continue
             xa, xb, xc = vertices[a, 0], vertices[b, 0], vertices[c, 0]
@@ -48,6 +51,7 @@ def draw_triangles(vertices, triangles, depths, buckets):  # type: ignore[no-unt
                         x0, y0, x1, y1 = xb, yb, xc, yc
                     else:
                         x0, y0, x1, y1 = xc, yc, xa, ya
+                    # An edge along the row has no one place where the row crosses it.
                     if y0 == y1:
                         if y0 == row:
                             enter, leave = min(enter, x0, x1), max(leave, x0, x1)
@@ -91,6 +95,8 @@ def draw_capsules(ends, depths, buckets):  # type: ignore[no-untyped-def]
                     r = ra + s * (rb - ra)
                     if ox * ox + oy * oy > r * r:
                         continue
+                    # Not the mean of the depths: lengths on the detector shrink with distance, so only their inverse
+                    # goes evenly.
                     depth = 1 / ((1 - s) / za + s / zb)
                     if depth > depths[row, column]:
                         depths[row, column] = depth

@@ -43,6 +43,7 @@ def nearest_vessel(points_mm: np.ndarray, beam: Ray) -> Nearest:
     """
     points = np.asarray(points_mm, dtype=np.float64).reshape(-1, 3)
     depth = (points - beam.source_mm) @ beam.direction
+    # A ray begins at the source; a straight line would also find what is behind it.
     points, depth = points[depth > 0], depth[depth > 0]
     if len(points) == 0:
         raise InputError("There is no vessel in front of the source: is this the mask of the CTA that was registered?")

@@ -93,6 +93,7 @@ def depth_image(
 ) -> np.ndarray:
     """Depth (row, column) float32, mm from the source along the beam, of what is nearest to the detector; 0 where nothing is."""
     depths = np.zeros((carm.rows, carm.columns), dtype=np.float32)
+    # More than threads: things lie in some rows and not in others, and a thread that is done takes the next.
     buckets = 4 * numba.get_num_threads()
     if isinstance(shape, Surface):
         draw_triangles(_on_detector(shape.points, carm, cta_to_carm), _indices(shape.triangles), depths, buckets)
@@ -106,6 +107,7 @@ def depth_image(
 def surface_of_mask(mask: Volume) -> Surface:
     """The outer faces of a mask's voxels, two triangles each: exactly what the mask covers, no more and no less."""
     box, first = _box(mask.voxels)
+    # A margin, so that every voxel has its six neighbours and a step never leads into another row.
     padded = np.pad(box, 1)
     flat, shape = padded.ravel(), np.array(padded.shape)
     here = np.flatnonzero(flat)
@@ -163,8 +165,10 @@ def _capsules(paths: Paths, carm: CArm, cta_to_carm: np.ndarray, line_px: float,
         at = _on_detector(points, carm, cta_to_carm)
         radii = np.full(len(at), (dot_px if len(at) == 1 else line_px) / 2)
         if paths.radii_mm:
+            # A thin vessel would be less than a pixel wide and vanish.
             radii = np.maximum(radii, paths.radii_mm[n] * carm.sid_mm / (at[:, 2] * spacing))
         ends = np.column_stack([at, radii])
         pieces.append(np.stack([ends, ends] if len(at) == 1 else [ends[:-1], ends[1:]], axis=1))
     ends = np.concatenate(pieces)
+    # A piece that goes behind the source has no picture.
     return np.ascontiguousarray(ends[np.isfinite(ends).all(axis=(1, 2))])

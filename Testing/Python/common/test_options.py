@@ -64,6 +64,8 @@ def typed_and_held(option: Option) -> tuple[str, Any]:
             return "55", 55.0
         case "numbers":
             return "3,4", (3.0, 4.0)
+        case "point":
+            return "3,-4,5", (3.0, -4.0, 5.0)
         case "frames":
             return "1,3", (0, 2)
     raise AssertionError(option.kind)
