@@ -258,6 +258,17 @@ class Run:
 class Segmentation:
     """How the vessels of both are found. Values only, as in the groups below: a console takes them by the same names."""
 
+    head_centre: tuple[float, float, float] | None = declared(
+        Option(
+            "head_centre",
+            "point",
+            "Middle of the head in the CTA, right, anterior, superior: the circle of Willis, about which the search turns.",
+            unit="mm",
+            metavar="R,A,S",
+            unset="found in the CTA",
+            not_in_panel="Crop Volume cuts the head out instead",
+        )
+    )
     contrast_hu: float = declared(
         Option(
             "contrast_hu",
@@ -324,17 +335,6 @@ class Search:
             unset="auto (preset paper: radiological)",
             panel="Start from",
             parameter="init",
-        )
-    )
-    head_centre: tuple[float, float, float] | None = declared(
-        Option(
-            "head_centre",
-            "point",
-            "Middle of the head in the CTA, right, anterior, superior: the circle of Willis, about which the search turns.",
-            unit="mm",
-            metavar="R,A,S",
-            unset="found in the CTA",
-            not_in_panel="Crop Volume cuts the head out instead",
         )
     )
     weights: Path | None = declared(

@@ -16,6 +16,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from pydicom.uid import MRImageStorage, UltrasoundImageStorage
 from typer.testing import CliRunner
 
 from DeepIterRegLib.cli import EXIT_CANCELLED, EXIT_INPUT, app
@@ -115,7 +116,9 @@ def test_zero_frames(cta: Path, dsa: Path, out: Path, tmp_path: Path) -> None:
 
 
 def test_other_modality(cta: Path, dsa: Path, out: Path, tmp_path: Path) -> None:
-    file = edited_dsa(dsa, tmp_path / "us.dcm", lambda ds: setattr(ds, "Modality", "US"))
+    file = edited_dsa(
+        dsa, tmp_path / "us.dcm", lambda ds: ds.update({"Modality": "US", "SOPClassUID": UltrasoundImageStorage})
+    )
     (problem,) = refused("register", cta, file, "--out", out)
     assert "US" in problem
     assert "XA" in problem
@@ -230,7 +233,7 @@ def test_dsa_mask_of_another_size_or_empty(cta: Path, dsa: Path, out: Path, tmp_
 
 def test_problems_of_both_files_come_together(dsa: Path, out: Path, tmp_path: Path) -> None:
     (tmp_path / "cta.nii.gz").write_bytes(b"no volume")
-    file = edited_dsa(dsa, tmp_path / "mr.dcm", lambda ds: setattr(ds, "Modality", "MR"))
+    file = edited_dsa(dsa, tmp_path / "mr.dcm", lambda ds: ds.update({"Modality": "MR", "SOPClassUID": MRImageStorage}))
     problems = refused("register", tmp_path / "cta.nii.gz", file, "--out", out, "--init", tmp_path / "none.tfm")
     assert {word for word in ("cta.nii.gz", "MR", "none.tfm") if any(word in p for p in problems)} == {
         "cta.nii.gz",

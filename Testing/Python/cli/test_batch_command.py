@@ -113,7 +113,7 @@ def test_cache_is_bounded_and_knows_changed_files_and_settings(tmp_path: Path, p
     assert cache.volume(paths[0]) is first
     os.utime(paths[0], ns=(1, 1))
     assert cache.volume(paths[0]) is not first
-    cta, _ = prepare_cta(load_volume(paths[2]))
+    cta = prepare_cta(load_volume(paths[2]))
     vessels = cache.vessels(paths[2], cta, CtaSegmentation())
     assert cache.vessels(paths[2], cta, CtaSegmentation()) is vessels
     assert cache.vessels(paths[2], cta, CtaSegmentation(working_spacing_mm=2.0)) is not vessels

@@ -27,6 +27,7 @@ from DeepIterRegLib.cases.segment import CTA_MASK_FILES, DSA_MASK_FILES
 from DeepIterRegLib.cli import app
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.registration.result import Confidence, InitRecord, Registration
@@ -90,7 +91,7 @@ def test_register_says_the_error_to_the_reference(registered: Run, patient_folde
     r = registered.registration
     truth = read_pose(patient_folder / "truth.tfm")
     assert r.mpe_mm_to_reference == pytest.approx(float(mpe_mm(r.carm, r.cta_to_carm, truth, r.centre_cta_mm)))
-    assert r.centre_cta_mm == pytest.approx(load_volume(patient_folder / "cta.nii.gz").centre_mm)
+    assert r.centre_cta_mm == pytest.approx(prepare_cta(load_volume(patient_folder / "cta.nii.gz")).centre_mm)
 
 
 def test_register_finds_the_head(registered: Run) -> None:
@@ -185,7 +186,7 @@ def test_project_a_mask_and_a_cta(patient_folder: Path, tmp_path: Path) -> None:
     carm = read_angiogram(patient_folder / "dsa.dcm").carm.from_angles(
         90, 0, sid_mm=1200, sod_mm=750, rows=32, columns=40, pixel_spacing_mm=(8, 8)
     )
-    radiological = torch.as_tensor(pose.radiological(volume.centre_mm))[None]
+    radiological = torch.as_tensor(pose.radiological(prepare_cta(volume).centre_mm))[None]
     expected = RaycastProjector(attenuation_per_mm(volume), carm, "joseph")(radiological)[0].numpy()
     assert image == pytest.approx(expected, abs=1e-4)
     assert image.max() > 2  # a head takes most of the rays

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from head_phantom import head
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from repository import shared
@@ -221,38 +222,18 @@ def test_damaged_slice_is_named_as_such(tmp_path: Path) -> None:
 # -- is it a head? -----------------------------------------------------------------------------------
 
 
-def head(spacing_mm: float = 2.0) -> Volume:
-    """Skull, brain, face with sinuses, neck with an airway: RAS axes, feet first."""
-    z, y, x = (np.indices((130, 110, 90)) * spacing_mm).astype(np.float32)
-    x, y, z = x - 90, y - 110, z - 170  # middle of the skull at z 0, vault at 75
-    hu = np.full(x.shape, -1000, np.float32)
-    neck = (np.hypot(x, y + 10) < 60) & (z < -20)
-    face = (np.abs(x) < 60) & (np.abs(y - 45) < 45) & (z < -20) & (z > -110)
-    hu[neck | face] = 50
-    skull = (x / 75) ** 2 + (y / 92) ** 2 + (z / 75) ** 2
-    hu[skull < 1] = 1000
-    hu[(x / 67) ** 2 + (y / 84) ** 2 + (z / 67) ** 2 < 1] = 35
-    hu[np.hypot(x, y + 25) < 14] = np.where(z < -75, 700, hu)[np.hypot(x, y + 25) < 14]  # spine
-    air = (np.hypot(x, y - 20) < 10) & (z < -60)
-    sinus = (np.hypot(np.abs(x) - 30, y - 60) < 14) & (z < -30) & (z > -70)
-    hu[air | sinus] = -1000
-    affine = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
-    affine[:3, 3] = (-90, -110, -170)
-    noise = np.random.default_rng(0).normal(0, 10, hu.shape)
-    return Volume((hu + noise).astype(np.int16), affine)
-
-
-def test_a_head_passes_without_notes_or_copies() -> None:
+def test_a_head_passes_without_notes_and_is_prepared_once() -> None:
     volume = head()
-    same, notes = prepare_cta(volume)
-    assert notes == ()
-    assert same is volume
+    prepared = prepare_cta(volume)
+    assert prepared.notes == ()
+    assert prepare_cta(prepared) is prepared
 
 
 def test_offset_of_1024_is_undone() -> None:
     volume = head()
     stored = volume.with_voxels((volume.voxels + 1024).clip(0).astype(np.uint16))
-    again, notes = prepare_cta(stored)
+    again = prepare_cta(stored)
+    notes = again.notes
     assert abs(float(np.median(again.voxels)) - float(np.median(volume.voxels))) < 30
     assert again.voxels.min() == -1024
     assert len(notes) == 1
@@ -312,7 +293,8 @@ def test_what_is_no_head_cta(change, message: str) -> None:  # type: ignore[no-u
     ],
 )
 def test_real_cts(name: str, shifted: bool, said: list[str]) -> None:
-    volume, notes = prepare_cta(load_volume(shared(f"head_ct/{name}")))
+    volume = prepare_cta(load_volume(shared(f"head_ct/{name}")))
+    notes = volume.notes
     assert any("HU + 1024" in note for note in notes) == shifted
     assert [word for word in ("upside down", "back to front") if any(word in note for note in notes)] == said
     assert any("neither position nor orientation" in note for note in notes)
