@@ -107,7 +107,7 @@ def make(row: str, seed: int, small: bool) -> Made:
     views = [second_run(patient, view, seed=n) for n, view in enumerate(rng.permutation(["ap", "lateral"]))]
     with tempfile.TemporaryDirectory() as folder:
         write_patient(views[0], folder, views[1])
-        cta, _ = prepare_cta(load_volume(Path(folder, "cta.nii.gz")))
+        cta = prepare_cta(load_volume(Path(folder, "cta.nii.gz")))
         first, second = (read_angiogram(Path(folder, name)) for name in ("dsa.dcm", "dsa2.dcm"))
     # Frames are supplied to the mask frame before subtraction: there the head stands in what is shown and registered.
     at_mask = [view.run.motion[view.run.mask_frames[0]] @ view.cta_to_carm for view in views]

@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> None:
     from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
     from DeepIterRegLib.segmentation.dsa import segment_dsa
 
-    cta, _ = prepare_cta(load_volume(folder / "cta.nii.gz"))
+    cta = prepare_cta(load_volume(folder / "cta.nii.gz"))
     angiogram = read_angiogram(folder / "dsa.dcm")
     vessels, masks, truth = segment_vessels(cta), segment_dsa(angiogram), read_pose(folder / "truth.tfm")
 

@@ -57,7 +57,7 @@ def run_case(case: Case) -> Result:
     patient = make_patient(case["seed"], phantom_settings(small))
     with tempfile.TemporaryDirectory() as folder:
         write_patient(patient, folder)
-        cta, _ = prepare_cta(load_volume(Path(folder, "cta.nii.gz")))
+        cta = prepare_cta(load_volume(Path(folder, "cta.nii.gz")))
         angiogram = read_angiogram(Path(folder, "dsa.dcm"))
     run, truth, carm = patient.run, patient.cta_to_carm, patient.carm
     result = outcomes.register_and_judge(cta, angiogram, registration_settings(small), truth)

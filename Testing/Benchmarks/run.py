@@ -21,6 +21,7 @@ SCRIPTS = (
     "real_vessels",
     "clean",
     "robustness",
+    "fields",
     "network",
     "ablation",
 )

@@ -39,7 +39,7 @@ def patient(small: bool) -> dict[str, Any]:
 
     with tempfile.TemporaryDirectory() as folder:
         write_patient(make_patient(PATIENT_SEED, robustness.phantom_settings(small)), folder)
-        cta, _ = prepare_cta(load_volume(Path(folder, "cta.nii.gz")))
+        cta = prepare_cta(load_volume(Path(folder, "cta.nii.gz")))
         angiogram = read_angiogram(Path(folder, "dsa.dcm"))
     settings = robustness.registration_settings(small)
     return {

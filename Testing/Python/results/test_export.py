@@ -22,7 +22,6 @@ from DeepIterRegLib.cli import app
 from DeepIterRegLib.geometry import lps_ras
 from DeepIterRegLib.geometry.pose_files import read_pose
 from DeepIterRegLib.images.angiogram import Angiogram
-from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.dicom.derived import IDENTITY
 from DeepIterRegLib.images.files import load_volume
@@ -84,7 +83,7 @@ def case(patient_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Case
     ds.ReferringPhysicianName, ds.InstitutionName, ds.OperatorsName = "REFERSON^DOC", CLINIC, "OPERATSON^X"
     ds.save_as(work / "dsa.dcm")
     write_ct(work / "cta", patient_folder / "cta.nii.gz", generate_uid())
-    cta, _ = prepare_cta(load_volume(work / "cta"))
+    cta = load_volume(work / "cta")
     run, found = read_angiogram(work / "dsa.dcm"), read_pose(patient_folder / "truth.tfm")
     hashes = {"cta": content_hash(cta.voxels, cta.affine), "dsa": content_hash(run.frames)}
     init = InitRecord("file", True, 0.5, 0.1)
