@@ -40,8 +40,6 @@ if TYPE_CHECKING:
     from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
     from DeepIterRegLib.segmentation.dsa import DsaMasks
 
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
-
 
 @dataclass(frozen=True)
 class FurtherView:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from DeepIterRegLib.cases.case import VOLUME_SUFFIXES, Case, FurtherView, register_case
+from DeepIterRegLib.cases.case import Case, FurtherView, register_case
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.option import part_of
@@ -27,7 +27,7 @@ from DeepIterRegLib.common.options import (
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry.pose_files import read_pose
 from DeepIterRegLib.images.dicom import SubtractionSettings, loaded_spacing_mm, read_angiogram
-from DeepIterRegLib.images.files import load_volume
+from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
 from DeepIterRegLib.registration.landmarks import (
     Landmarks,
     PlacedLandmarks,

@@ -3,20 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from DeepIterRegLib.common.options import SubtractionMode
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.images.files import load_volume, save_volume
 from DeepIterRegLib.registration.steps import Step, expected
-
-if TYPE_CHECKING:
-    pass
-from DeepIterRegLib.common.options import SubtractionMode
 
 CTA_MASK_FILES = ("vessels.nii.gz", "veins.nii.gz")
 DSA_MASK_FILES = (

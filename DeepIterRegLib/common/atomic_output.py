@@ -116,7 +116,7 @@ def _check_folder(target: Path, names: Collection[str], overwrite: bool) -> None
 def _flush(file: Path) -> None:
     """Bytes reach the disk before the file gets its name; a full disk may show only here."""
     if file.is_file():
-        with file.open("rb") as handle:
+        with file.open("rb+") as handle:  # Windows flushes only what may be written
             os.fsync(handle.fileno())
 
 

@@ -104,7 +104,7 @@ def result_warnings(
             for view in views
             if not view.score > NO_MATCH
         )
-    worst = max(max(view.axis_error_mm or (0.0,)) for view in views)
+    worst = max((view.axis_error_mm or (0.0,))[-1] for view in views)
     if worst > _POORLY_DETERMINED_MM:
         more = "views from sides further apart fix" if several else "a second view from another side fixes"
         warnings.append(f"How far along the beam the head lies is known only to about {worst:.0f} mm: {more} it.")

@@ -144,9 +144,7 @@ class ManualForm:
             getattr(ui, name).enabled = ready
         views = slicer.app.layoutManager() is not None
         ui.manualDragButton.enabled = ready and views
-        history = self._history
-        ui.manualUndoButton.enabled = bool(ready and history is not None and history.can_undo)
-        ui.manualRedoButton.enabled = bool(ready and history is not None and history.can_redo)
+        self._showButtons()
         if not shown:
             ui.manualScoreValueLabel.text = ""
         elif self._live is None:
@@ -264,8 +262,9 @@ class ManualForm:
 
     def _showButtons(self) -> None:
         history = self._history
-        self._ui.manualUndoButton.enabled = history is not None and history.can_undo
-        self._ui.manualRedoButton.enabled = history is not None and history.can_redo
+        ready = self._nodes is not None and self._live is not None and not self._busy
+        self._ui.manualUndoButton.enabled = bool(ready and history is not None and history.can_undo)
+        self._ui.manualRedoButton.enabled = bool(ready and history is not None and history.can_redo)
 
     def _write(self, view: Any, image: Any) -> None:
         from DeepIterRegSlicer.scene import slice_view
