@@ -86,6 +86,8 @@ def optionsOf(
     p = parameters
     chosen: dict[str, Any] = {}
     for name, option in options_of(Segmentation, Search, Refinement).items():
+        if not option.parameter:
+            continue  # the panel lacks it, for a reason that its declaration gives
         value = getattr(p, option.parameter)
         value = value.value if isinstance(value, enum.Enum) else value
         chosen[name] = (value.strip() or None) if isinstance(value, str) else value
