@@ -40,7 +40,7 @@ AXIS_NAMES = {
 }
 AMOUNT = Measure(0.0, 1.0)
 # An independent, coarser search over the same box as the default one.
-_RIVALS = SearchSettings(rotation_step_deg=10.0, rows=72, points=2000, candidates=24)
+_RIVALS = SearchSettings(translation_mm=40.0, rotation_step_deg=10.0, rows=72, points=2000, candidates=24)
 
 
 @dataclass(frozen=True)
