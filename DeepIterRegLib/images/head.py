@@ -151,13 +151,16 @@ def cropped(volume: Volume, low_mm: np.ndarray, high_mm: np.ndarray) -> Volume:
 
 def coarse_ct(volume: Volume) -> CoarseCt:
     """A CT at about 3 mm; of a file in HU + 1024 the same values."""
-    k, j, i = np.maximum(1, np.floor(COARSE_MM / volume.spacing_mm[::-1])).astype(int)
-    slices = volume.voxels[::k]
+    steps = np.maximum(1, np.floor(COARSE_MM / volume.spacing_mm[::-1])).astype(int)
+    first = np.where(np.array(volume.voxels.shape) > 2 * steps, volume.first_of_every(steps), 0)
+    k, j, i = steps
+    slices = volume.voxels[first[0] :: k, first[1] :, first[2] :]
     rows, columns = slices.shape[1] // j * j, slices.shape[2] // i * i
     hu = slices[:, :rows:j, :columns:i].astype(np.float32)
     blocks = slices[:, :rows, :columns].reshape(len(slices), rows // j, j, columns // i, i)
     peak = blocks.max(axis=(2, 4)).astype(np.float32)
     affine = volume.affine @ np.diag([i, j, k, 1.0])
+    affine[:3, 3] += volume.affine[:3, :3] @ first[::-1]
     return _towards_ras(hu, peak, affine)
 
 

@@ -75,6 +75,14 @@ class Volume:
             np.allclose(self.affine, other.affine, atol=0.01 * float(self.spacing_mm.min()), rtol=0)
         )
 
+    def first_of_every(self, steps_kji: np.ndarray) -> np.ndarray:
+        """First voxel (k, j, i) of a coarser grid of every so many voxels, counted from the origin of RAS.
+
+        So a head has the same coarse voxels in whatever part of its scan it is cut out.
+        """
+        origin_kji = np.rint(np.linalg.solve(self.affine[:3, :3], -self.affine[:3, 3])).astype(int)[::-1]
+        return np.asarray(origin_kji % steps_kji)
+
     def on_grid_of(self, whole: Volume) -> Volume:
         """A part of `whole`, cut out by whole voxels, laid in its place; the rest is 0."""
         voxels = np.zeros(whole.voxels.shape, dtype=self.voxels.dtype)

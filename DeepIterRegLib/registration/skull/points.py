@@ -32,12 +32,13 @@ def skull_points(cta: Volume, spacing_mm: float) -> Points:
     """
     spacing = np.linalg.norm(cta.affine[:3, :3], axis=0)[::-1]  # k, j, i
     factors = np.maximum(np.round(spacing_mm / spacing), 1).astype(np.int64)
-    shape = np.array(cta.voxels.shape) // factors
+    start = cta.first_of_every(factors)
+    shape = (np.array(cta.voxels.shape) - start) // factors
     if shape.min() < 2:
         raise InputError("The CTA is too thin for its bone to be used.")
     density = np.empty(tuple(shape), np.float32)
     block_means(
-        np.ascontiguousarray(cta.voxels),
+        np.ascontiguousarray(cta.voxels[start[0] :, start[1] :, start[2] :]),
         (int(factors[0]), int(factors[1]), int(factors[2])),
         np.float32(LOWEST_HU),
         np.float32(HIGHEST_HU),
@@ -52,7 +53,7 @@ def skull_points(cta: Volume, spacing_mm: float) -> Points:
         raise InputError(
             f"The CTA has next to no bone ({len(blocks)} blocks of {spacing_mm:g} mm above {LOWEST_HU:g} HU)."
         )
-    positions = cta.to_ras(blocks * factors + (factors - 1) / 2)
+    positions = cta.to_ras(start + blocks * factors + (factors - 1) / 2)
     weights = density[tuple(blocks.T)] / 1000 * cta.voxel_volume_mm3 * float(factors.prod())
     origin = np.average(positions, axis=0, weights=weights)
     centred = (positions - origin).astype(np.float32)

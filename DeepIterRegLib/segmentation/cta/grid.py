@@ -33,6 +33,8 @@ class WorkingGrid:
 
 
 def _grid(cta: Volume, low_mm: np.ndarray, high_mm: np.ndarray, spacing_mm: float, multiple: int) -> WorkingGrid:
+    # Counted from the origin of RAS, so that the same head has the same grid in whatever part of its scan it is cut out.
+    low_mm = np.floor(low_mm / (spacing_mm * multiple)) * spacing_mm * multiple
     size = np.ceil((high_mm - low_mm) / spacing_mm / multiple).astype(int) * multiple
     own = np.diag([spacing_mm, spacing_mm, spacing_mm, 1.0])
     own[:3, 3] = low_mm
@@ -69,8 +71,9 @@ def head_grid(cta: Volume, settings: CtaSegmentation) -> WorkingGrid:
     if skull_cm3 < MIN_BONE_CM3:
         raise no_skull(skull_cm3)
     box = bounding_box(skull, margin=2)
-    first = np.array([s.start for s in box])[::-1] * spacing + low
-    last = np.array([s.stop - 1 for s in box])[::-1] * spacing + low
+    corner = np.floor(low / spacing) * spacing  # of `whole`
+    first = np.array([s.start for s in box])[::-1] * spacing + corner
+    last = np.array([s.stop - 1 for s in box])[::-1] * spacing + corner
     return _grid(cta, np.maximum(first, low), np.minimum(last, high), settings.working_spacing_mm, POOL)
 
 

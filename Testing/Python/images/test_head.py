@@ -120,3 +120,11 @@ def test_floats_and_other_types_become_the_same_hu() -> None:
         again = prepare_cta(WHOLE.with_voxels(WHOLE.voxels.astype(dtype)))
         assert again.voxels.dtype == np.int16
         assert np.array_equal(again.voxels, usual.voxels)
+
+
+def test_a_field_that_holds_the_whole_head_gives_the_same_voxels() -> None:
+    air = {name: prepare_cta(FIELDS[name]) for name in ("air below", "air above and beside")}
+    chest = prepare_cta(FIELDS["chest and shoulders"])
+    assert chest.centre_mm == pytest.approx(air["air below"].centre_mm, abs=0.5)
+    for prepared in air.values():
+        assert np.array_equal(prepared.centre_mm, prepare_cta(WHOLE).centre_mm)
