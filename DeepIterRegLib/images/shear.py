@@ -49,7 +49,7 @@ def upright(volume: Volume, outside: float = AIR_HU, nearest: bool = False) -> V
     out = np.empty(shape, native.dtype)
     taken = nearest or volume.voxels.dtype == bool
     _resample(native, matrix, offset, out.dtype.type(outside), taken, out.dtype.kind in "iu", out)
-    return Volume(out.view(bool) if volume.voxels.dtype == bool else out, affine, volume.notes)
+    return Volume(out.view(bool) if volume.voxels.dtype == bool else out, affine, volume.notes, volume.values)
 
 
 def _plan(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple[int, ...], np.ndarray, np.ndarray]:

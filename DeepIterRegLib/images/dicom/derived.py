@@ -26,7 +26,7 @@ from DeepIterRegLib import __version__
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.geometry import CArm, lps_ras
-from DeepIterRegLib.images.dicom.ct_series import ct_series
+from DeepIterRegLib.images.dicom.ct_series import chosen_series
 from DeepIterRegLib.images.dicom.header import open_header
 from DeepIterRegLib.images.dicom.reader import check_xa
 from DeepIterRegLib.images.dicom.writer import orientation_code
@@ -154,7 +154,7 @@ def read_study(dsa: Path, cta: Path | None, salt: str, identify: bool) -> Study:
 def _ct_instances(folder: Path) -> tuple[tuple[Instance, ...], str]:
     tags = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"]
     found, frames = [], set()
-    for path in ct_series(folder)[0].files:
+    for path in chosen_series(folder).files:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ds = pydicom.dcmread(path, specific_tags=tags, stop_before_pixels=True)
