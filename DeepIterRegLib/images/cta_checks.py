@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.images.angiographic import looks_angiographic, prepare_angiographic
 from DeepIterRegLib.images.volume import Volume
 
 AIR_HU = -1000
@@ -61,7 +62,7 @@ def check_cta(volume: Volume) -> tuple[str, ...]:
 
 
 def prepare_cta(volume: Volume) -> tuple[Volume, tuple[str, ...]]:
-    """The CTA in HU, and notes.
+    """The CTA in HU, and notes; or an angiogram in 3D whose values are no HU, as it is.
 
     Voxels are copied only if they must be shifted by 1024 HU.
 
@@ -70,6 +71,17 @@ def prepare_cta(volume: Volume) -> tuple[Volume, tuple[str, ...]]:
     InputError
         Not finite, constant, not CT numbers, too small, or without a skull.
     """
+    if volume.values != "HU":
+        return prepare_angiographic(volume)
+    try:
+        return _prepare_hu(volume)
+    except InputError:
+        if not looks_angiographic(volume):
+            raise
+    return prepare_angiographic(volume)
+
+
+def _prepare_hu(volume: Volume) -> tuple[Volume, tuple[str, ...]]:
     notes = list(volume.notes)
     _refuse_senseless(volume)
     coarse = _coarse(volume)

@@ -97,7 +97,9 @@ def register(
     vessels = cta_mask or _cta_vessels(cta, progress, clock)
     masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
     progress(Step.CHECK_INPUTS, 0.0)
-    scene = replace(make_scene(vessels, runs, masks, cta.centre_mm), skull=Skull(cta, runs))
+    scene = make_scene(vessels, runs, masks, cta.centre_mm)
+    if cta.values == "HU":  # else bone cannot be told
+        scene = replace(scene, skull=Skull(cta, runs))
     doubts = check_inputs(vessels, list(zip(runs, masks, strict=True)))
     for doubt in doubts:
         if on_warning is not None:

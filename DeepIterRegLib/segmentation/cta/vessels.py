@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -13,6 +13,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.segmentation.cta.angiographic import segment_by_brightness
 from DeepIterRegLib.segmentation.cta.brain import (
     CAVITY,
     DEEP,
@@ -101,6 +102,8 @@ def segment_vessels(
     """
     tell = on_progress or (lambda done: None)  # the fractions are of the seconds on a phantom
     source, cta = cta, prepare_cta(cta)[0]
+    if cta.values != "HU":
+        return _without_hu(cta, settings, on_progress)
     cta = cta.with_voxels(as_int16(cta.voxels))
     grid = head_grid(cta, settings)
     hu = resample_trilinear(cta.voxels, grid.to_source, grid.shape)
@@ -119,6 +122,17 @@ def segment_vessels(
     tell(0.87)
     _refuse_without_contrast(mask, enclosed, levels, grid.spacing_mm)
     return source.with_voxels(draw_on_source_grid(cta, grid, hu, mask, brain_hu, bone_hu))
+
+
+def _without_hu(cta: Volume, settings: CtaSegmentation, on_progress: Callable[[float], None] | None) -> Volume:
+    """Vessels of an angiogram that says it is not in HU: as of a CTA where its values are as good as HU, else by brightness."""
+    try:
+        prepared = prepare_cta(replace(cta, values="HU"))[0]
+        if prepared.values == "HU":
+            return segment_vessels(prepared, settings, on_progress)
+    except InputError:  # no skull, no brain, no HU
+        pass
+    return segment_by_brightness(cta, settings.min_component_mm3)
 
 
 def _refuse_without_contrast(mask: np.ndarray, enclosed: np.ndarray, levels: _Levels, spacing_mm: float) -> None:
