@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from DeepIterRegLib.common.errors import Cancelled, InputError
+from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, keep_notes
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.common.option import part_of
 from DeepIterRegLib.common.options import Refinement, Search, Segmentation
@@ -148,7 +148,25 @@ def register_case(
         No pose found.
     Cancelled
         `should_stop` said so.
+
+    The first two carry what was read and assumed until then: `errors.notes_of`.
     """
+    said: list[str] = []
+    try:
+        return _register(case, on_progress, should_stop, on_warning, said)
+    except (InputError, RegistrationError) as error:
+        keep_notes(error, said)
+        raise
+
+
+def _register(
+    case: Case,
+    on_progress: Progress,
+    should_stop: ShouldStop | None,
+    on_warning: Callable[[str], None] | None,
+    said: list[str],
+) -> Outcome:
+    """As `register_case`; `said` gets the notes of the inputs as they are read."""
     views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
     steps, start = _Steps(on_progress, should_stop), _Start()
     runs: list[tuple[Angiogram, np.ndarray | None]] = []
@@ -167,10 +185,14 @@ def register_case(
     for number, view in enumerate(views, 1):
         with steps.step(Step.READ_DSA, number, len(views)):
             runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else ""))
+            said += runs[-1][0].notes
             if number == 1:
                 start = _placed(case, start, runs[0][0].carm)
     with steps.step(Step.READ_CTA):
-        cta, cta_notes = prepare_cta(case.cta())
+        source = case.cta()
+        said += source.notes  # also where it turns out to be no head
+        cta, cta_notes = prepare_cta(source)
+        said += [note for note in cta_notes if note not in source.notes]
         supplied = [as_cta_mask(read(), cta) for read in (case.cta_vessels, case.cta_veins) if read]
     steps.raise_problems()
     with steps.step(Step.SEGMENT_CTA):

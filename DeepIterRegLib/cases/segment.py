@@ -31,6 +31,8 @@ DSA_MASK_FILES = (
 
 def segment_cta_file(
     path: Path,
+    series: str | None,
+    phase: int | None,
     vessel_mask: Path | None,
     opening_radius_voxels: int,
     min_component_voxels: int,
@@ -44,7 +46,7 @@ def segment_cta_file(
 
     on_progress.expect(expected(Step.READ_CTA, Step.SEGMENT_CTA, Step.SEGMENT_VEINS, Step.WRITE))
     on_progress(Step.READ_CTA, 0.0)
-    cta, _ = prepare_cta(load_volume(path))
+    cta, _ = prepare_cta(load_volume(path, series, phase))
     on_progress(Step.SEGMENT_CTA, 0.0)
     vessels = (
         as_cta_mask(load_volume(vessel_mask), cta)

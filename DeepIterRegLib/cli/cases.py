@@ -92,7 +92,7 @@ def register(
 
 @app.command()
 @command
-@takes("cta_mask", "mask_frames", "subtraction", *OF_GEOMETRY)
+@takes("series", "phase", "cta_mask", "mask_frames", "subtraction", *OF_GEOMETRY)
 def segment(
     file: Annotated[Path, typer.Argument(help="A CTA (volume) or a DSA (XA file).", show_default=False)],
     out: OutFolder,
@@ -130,7 +130,9 @@ def segment(
             run, how = values_of(Run, typed), values_of(Segmentation, typed)
             counts = segment_dsa_file(file, geometry, run.get("mask_frames"), how["subtraction"], folder, report)
         else:
-            counts = segment_cta_file(file, typed["cta_mask"], opening_radius, min_component, folder, report)
+            counts = segment_cta_file(
+                file, typed["series"], typed["phase"], typed["cta_mask"], opening_radius, min_component, folder, report
+            )
     if as_json:
         typer.echo(json.dumps({"folder": str(out), "set": counts}, indent=2))
     elif not quiet:

@@ -58,6 +58,8 @@ class ExportJob:
     to: str
     dsa: Path | None = None
     cta: Path | None = None
+    series: str | None = None
+    phase: int | None = None
     identify: bool = False
     frame: int | None = None
     items: tuple[str, ...] = ()
@@ -156,7 +158,7 @@ def _write_dicom(
         raise InputError(f"Frame {job.frame + 1} is asked for, but the DSA has {count}.")
     notes = [] if job.cta is None else _checked_cta(job, registration, job.cta)
     salt = json.dumps(registration.to_json_dict(), sort_keys=True)
-    study = derived.read_study(job.dsa, job.cta, salt, job.identify)
+    study = derived.read_study(job.dsa, job.cta, salt, job.identify, job.series or "", job.phase)
     derived.write_spatial_registration(folder / DICOM_FILES[0], study, registration.cta_to_carm)
     shown = range(count) if job.frame is None else [job.frame]
     words = "MinIP of the run" if job.frame is None else f"Frame {job.frame + 1} of the run"
@@ -184,7 +186,7 @@ def _checked_cta(job: ExportJob, registration: Registration, path: Path) -> list
                 f"{path} is no folder; only DICOM slices hold the frame of reference and can be referred to", at="cta"
             )
         )
-    cta, _ = prepare_cta(load_volume(path))
+    cta, _ = prepare_cta(load_volume(path, job.series, job.phase))
     return _checked(job, registration, "cta", "cta", path, "", cta.voxels, cta.affine)
 
 
