@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, keep_notes
+from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, keep_notes, notes_of
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.common.option import part_of
 from DeepIterRegLib.common.options import Refinement, Search, Segmentation
@@ -168,7 +168,7 @@ def _register(
 ) -> Outcome:
     """As `register_case`; `said` gets the notes of the inputs as they are read."""
     views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
-    steps, start = _Steps(on_progress, should_stop), _Start()
+    steps, start = _Steps(on_progress, should_stop, said), _Start()
     runs: list[tuple[Angiogram, np.ndarray | None]] = []
     on_progress.expect(reading_steps(case))
     with steps.step(Step.LOAD):
@@ -308,8 +308,8 @@ def _read_view(view: FurtherView, name: str) -> tuple[Angiogram, np.ndarray | No
 class _Steps:
     """Steps of a job: announced, timed and cancellable. What is wrong with each is kept until `raise_problems` says it all."""
 
-    def __init__(self, on_progress: Progress, should_stop: ShouldStop | None) -> None:
-        self._on_progress, self._should_stop = on_progress, should_stop
+    def __init__(self, on_progress: Progress, should_stop: ShouldStop | None, said: list[str]) -> None:
+        self._on_progress, self._should_stop, self._said = on_progress, should_stop, said
         self._started = time.perf_counter()
         self._seconds: dict[str, float] = {}
         self._problems: list[str] = []
@@ -324,6 +324,7 @@ class _Steps:
             yield
         except InputError as error:
             self._problems.extend(error.problems)
+            self._said.extend(notes_of(error))
         self._seconds[step.key if number == 1 else f"{step.key}_{number}"] = time.perf_counter() - before
         self._on_progress(step, number / count)
 

@@ -324,11 +324,13 @@ def train(
 
 @app.command()
 @command
+@takes("series", "phase")
 def info(
-    file: Annotated[Path, typer.Argument(help="DSA file, or CTA (file or DICOM folder).", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="Any file, or a DICOM folder.", show_default=False)],
     as_json: Json = False,
+    **typed: Any,
 ) -> None:
-    """Show what is read from a file, and what is missing.
+    """Show what a file or folder is, how it would be used, what is read from it, and what is missing.
 
     [bold]Example[/]
 
@@ -336,7 +338,7 @@ def info(
     """
     from DeepIterRegLib.cases.describe import describe_file
 
-    values = describe_file(file)
+    values = describe_file(file, typed["series"], typed["phase"])
     if as_json:
         typer.echo(json.dumps(values, indent=2, default=str))
         return

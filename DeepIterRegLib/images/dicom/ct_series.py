@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.errors import InputError, keep_notes
+from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.dicom.ct_choice import Choice, choose, said_of
 from DeepIterRegLib.images.dicom.ct_pixels import read_voxels
 from DeepIterRegLib.images.dicom.ct_planes import Scan, files_below, scan_files
 from DeepIterRegLib.images.dicom.ct_stacks import Series, affine_of, stacks_of
-from DeepIterRegLib.images.dicom.dicomdir import files_of_dicomdir
+from DeepIterRegLib.images.dicom.dicomdir import files_of_dicomdir, is_dicomdir
 from DeepIterRegLib.images.dicom.header import tag_name
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import open_dataset
@@ -20,6 +22,12 @@ from DeepIterRegLib.images.shear import shear_deg, upright
 from DeepIterRegLib.images.volume import Values, Volume
 
 _ROUNDING_PX = 1.0  # a lean that shifts the last slice by less against the first is rounding
+_WHAT = {
+    Kind.CT: "CT, a file a slice",
+    Kind.ENHANCED_CT: "enhanced CT, all slices in one file",
+    Kind.ROTATIONAL_VOLUME: "3D volume of a rotational run (X-Ray 3D Angiographic)",
+    Kind.MR: "MR",
+}
 _NOT_HU = {
     Kind.ROTATIONAL_VOLUME: "The CTA is a 3D volume of a rotational run (X-Ray 3D Angiographic): its grey values are not HU. "
     "Vessels are taken by their brightness, and the skull is not used.",
@@ -81,16 +89,62 @@ def chosen_series(folder: Path, series: str = "", phase: int | None = None) -> S
     return _choice(scan, series, phase, str(folder))[0].taken.series
 
 
-def survey(files: Sequence[Path], series: str, phase: int | None, shown: str) -> tuple[Scan, Choice]:
-    """What lies in files, and what would be read; raises as `read_ct_folder` where nothing can be chosen."""
+def number_of_frames(path: Path) -> int:
+    """Of a DICOM file."""
+    return int(open_dataset(path, ["NumberOfFrames"]).get("NumberOfFrames") or 1)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies in a folder: in words what is read of it, empty if nothing is, and a line for each series."""
+
+    what: str
+    series: tuple[str, ...]
+
+
+def list_series(path: Path, series: str = "", phase: int | None = None) -> Listing:
+    """Each series in a folder, a DICOMDIR, a .zip or a file: what it is, and whether it would be read or why not.
+
+    Raises
+    ------
+    InputError
+        Nothing there is DICOM, or nothing is as it was asked for.
+    """
+    if is_zip(path):
+        with unpacked(path) as folder:
+            return _listed(files_below(folder), series, phase, str(path))
+    files = files_below(path) if path.is_dir() else files_of_dicomdir(path) if is_dicomdir(path) else [path]
+    return _listed(files, series, phase, str(path))
+
+
+def _listed(files: Sequence[Path], series: str, phase: int | None, shown: str) -> Listing:
     scan = scan_files(files)
-    return scan, _choice(scan, series, phase, shown)[0]
+    others = [f"left out: {len(uids)} x {kind}" for kind, uids in scan.passed_over.items()]
+    if not scan.planes:
+        if others and not (scan.unplaced or scan.unreadable):
+            return Listing("", tuple(others))
+        raise _nothing(scan, shown)
+    choice, _ = _choice(scan, series, phase, shown)
+    lines = [
+        f"read: {choice.taken.series.words}",
+        *(f"left out: {other.series.words}: {other.why}" for other in choice.others),
+        *others,
+    ]
+    return Listing(_WHAT[choice.taken.series.head.kind], tuple(lines))
 
 
 def _read(files: Sequence[Path], series: str, phase: int | None, shown: str, scan: Scan | None = None) -> Volume:
     scan = scan or scan_files(files)
     choice, notes = _choice(scan, series, phase, shown)
-    taken = choice.taken.series
+    try:
+        return _volume(scan, choice.taken.series, notes, shown)
+    except InputError as error:
+        keep_notes(error, notes)
+        raise
+
+
+def _volume(scan: Scan, taken: Series, notes: list[str], shown: str) -> Volume:
+    """The voxels of a stack and where they stand; `notes` go with them, and grow."""
     if taken.repeated:
         notes.append(f"{taken.repeated} copies of slices ({tag_name('SOPInstanceUID')}) were left out.")
     _refuse_unreadable(scan, taken, shown)
