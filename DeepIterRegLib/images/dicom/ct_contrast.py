@@ -17,7 +17,8 @@ _BONE_HU, _AIR_OF_HU, _OFFSET = 300, -200, 1024
 _BETWEEN_MM = 2.5  # slices that run along the patient
 _SMALLEST_MM = 60.0  # of a head
 _GAP_MM = 4.0  # half the width of an opening of the skull that still counts as closed
-_INWARD_MM = 10.0  # from the skull's inside: sinuses and partial volume of bone are nearer
+_INWARD_MM = 6.0  # further in than that: sinuses and partial volume of bone are nearer
+_WIDE_MM = 10.0  # half the width of what may be a brain
 _HIGH = 0.6  # of the largest area: slices above the skull base, where no bone lies inside
 _TAIL_PERCENT = 0.3  # vessels fill about a hundredth of the brain, calcifications far less than a thousandth
 CONTRAST_HU = (
@@ -95,12 +96,11 @@ def _inside(bone: np.ndarray, spacing_mm: np.ndarray) -> np.ndarray:
     if not bone.any():
         return bone
     ring = ndimage.distance_transform_edt(~bone, sampling=spacing_mm) <= _GAP_MM
-    filled = np.pad(ndimage.binary_fill_holes(ring), 1)
-    held = filled & ~np.pad(ring, 1)
+    held = np.pad(ndimage.binary_fill_holes(ring) & ~ring, 1)
     # What is too narrow to hold a brain is orbit, sinus, jaw.
-    deep = ndimage.distance_transform_edt(held, sampling=spacing_mm) > _INWARD_MM
-    if not deep.any():
-        return deep[1:-1, 1:-1]
-    near = ndimage.distance_transform_edt(~deep, sampling=spacing_mm) <= _INWARD_MM + _GAP_MM
-    inward = ndimage.distance_transform_edt(filled, sampling=spacing_mm) > _GAP_MM + _INWARD_MM
-    return np.asarray((near & inward)[1:-1, 1:-1])
+    wide = ndimage.distance_transform_edt(held, sampling=spacing_mm) > _WIDE_MM
+    if not wide.any():
+        return wide[1:-1, 1:-1]
+    brain = held & (ndimage.distance_transform_edt(~wide, sampling=spacing_mm) <= _WIDE_MM + _GAP_MM)
+    brain = ndimage.binary_fill_holes(brain)
+    return np.asarray((ndimage.distance_transform_edt(brain, sampling=spacing_mm) > _INWARD_MM)[1:-1, 1:-1])

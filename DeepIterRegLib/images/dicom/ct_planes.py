@@ -244,7 +244,10 @@ def scan_files(files: Iterable[Path]) -> Scan:
         planes += found
         if found:
             continue
-        if kind in (Kind.CT, Kind.ENHANCED_CT):
+        tomogram = kind in (Kind.CT, Kind.ENHANCED_CT)
+        if place is None and (tomogram or not _text(ds, "SeriesInstanceUID")):  # it ends in the middle of its header
+            strange.append(path)
+        elif tomogram:
             unplaced.append((path, _text(ds, "SeriesInstanceUID")))
         elif "MediaStorageDirectory" not in UID(_text(ds, "SOPClassUID")).keyword:
             others.setdefault(_called(kind, ds), set()).add(_text(ds, "SeriesInstanceUID"))

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
+from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -43,6 +43,7 @@ DAMAGE = (
     OverflowError,
     struct.error,
     zlib.error,
+    BytesLengthException,
 )
 
 
