@@ -11,6 +11,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.images.dicom.ct_contrast import NOTHING, Look, look
 from DeepIterRegLib.images.dicom.ct_stacks import FEWEST, Series
+from DeepIterRegLib.images.dicom.header import tag_name
 from DeepIterRegLib.images.dicom.kinds import Kind
 
 _CT = (Kind.CT, Kind.ENHANCED_CT)
@@ -60,13 +61,22 @@ def choose(stacks: Sequence[Series], wanted: str, phase: int | None, where: str)
     Raises
     ------
     InputError
-        None is a volume; `wanted` or `phase` names none, or several.
+        None is a volume; several patients; `wanted` or `phase` names none, or several.
     """
     allowed = _wanted(stacks, wanted, where) if wanted else [s for s in stacks if _passed_over(s) == ""]
     if not allowed:
         allowed = [s for s in stacks if _passed_over(s) == _FEW]
     if not allowed:
         raise _no_volume(stacks, where)
+    patients = {s.planes[0].patient for s in allowed if s.planes[0].patient}
+    if len(patients) > 1:
+        raise InputError(
+            Message(
+                f"{where} holds scans of {len(patients)} patients ({tag_name('PatientID')} differs)",
+                advice="Give the folder of one patient, or say which series is meant.",
+                give=("series",),
+            )
+        )
     allowed = _of_phase(allowed, phase, where) if phase is not None else allowed
     candidates = [s for s in allowed if len(s.planes) >= FEWEST] or allowed
     best_kind = min(_kind_rank(s) for s in candidates)

@@ -165,8 +165,8 @@ class Plane:
         From stored values to HU.
     keys
         What may tell its phase from others: keyword to a number.
-    description
-        Free text: to be compared with, never to be shown. `words` is what may be shown of it.
+    description, patient
+        Free text, and whose slice it is: to be compared with, never to be shown. `words` is what may be shown of the description.
     contrast
         A tag says that contrast was given.
     """
@@ -185,6 +185,7 @@ class Plane:
     contrast: bool
     body_part: str = field(repr=False)
     description: str = field(repr=False)
+    patient: str = field(repr=False)
     words: str = ""
     keys: Mapping[str, float] = field(default_factory=dict)
 
@@ -319,6 +320,7 @@ def _planes(path: Path, ds: FileDataset, place: PixelBytes | None, kind: Kind) -
                 contrast=_contrast(values),
                 body_part=values.text("BodyPartExamined").upper(),
                 description=description,
+                patient=_text(ds, "PatientID") or _text(ds, "PatientName"),
                 words=known_words(description, names),
                 keys=_phase_keys(values),
             )

@@ -237,6 +237,13 @@ def test_contrast_tags_decide_where_pixels_cannot(tmp_path: Path, sop_class: str
     assert "Iomeprol" not in volume.notes[0]
 
 
+def test_two_patients_in_a_folder_are_never_mixed(tmp_path: Path) -> None:
+    write_slices(tmp_path / "a", SMALL, 1)
+    write_slices(tmp_path / "b", SMALL, 2, change=lambda ds, k: setattr(ds, "PatientID", "SECRET78"))
+    assert "scans of 2 patients" in problems(tmp_path)
+    np.testing.assert_array_equal(load_volume(tmp_path, "2").voxels, SMALL)
+
+
 # -- phases --------------------------------------------------------------------------------------------
 
 
