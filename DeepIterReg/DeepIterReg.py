@@ -347,11 +347,12 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _guarded(self, action: Any) -> None:
         """Do it; a person's mistake is a sentence in the panel, a fault of ours a box with its traceback."""
         from DeepIterRegLib.common.errors import InputError, RegistrationError
+        from DeepIterRegSlicer import wording
 
         try:
             action()
         except (InputError, RegistrationError) as error:
-            self._say(getattr(error, "problems", (str(error),)))
+            self._say(wording.said(error))
         except Exception as error:
             self._fault(error)
 
@@ -425,13 +426,14 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _showFailure(self, error: BaseException | None) -> None:
         from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
+        from DeepIterRegSlicer import wording
 
         if error is None or isinstance(error, Cancelled):
             gone = any(node.GetScene() is not slicer.mrmlScene for node in self._jobNodes)
             why = _("The CTA or the DSA was deleted while it ran; it was cancelled.") if gone else _("Cancelled.")
             self._say([why])
         elif isinstance(error, (InputError, RegistrationError)):
-            self._say(getattr(error, "problems", (str(error),)))
+            self._say(wording.said(error))
         elif isinstance(error, MemoryError):
             self._say(
                 [_("Not enough memory for this CTA: crop or resample it (Crop Volume), or close other programs.")]

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from slicer.i18n import tr as _
 
-from DeepIterRegLib.common.errors import InputError, RegistrationError
+from DeepIterRegLib.common.errors import InputError, RegistrationError, keep_notes, notes_of
 from DeepIterRegLib.common.messages import Face, word
 from DeepIterRegSlicer.option_labels import labels
 
@@ -34,6 +34,16 @@ def panelWords() -> Iterator[None]:
     try:
         yield
     except InputError as error:
-        raise InputError(worded(error.problems)) from error
+        raise _noted(InputError(worded(error.problems)), error) from error
     except RegistrationError as error:
-        raise RegistrationError(*worded(error.args)) from error
+        raise _noted(RegistrationError(*worded(error.args)), error) from error
+
+
+def said(error: Exception) -> tuple[str, ...]:
+    """What is wrong, then what was noted of the inputs before it was found."""
+    return (*getattr(error, "problems", (str(error),)), *notes_of(error))
+
+
+def _noted(error: Exception, source: Exception) -> Exception:
+    keep_notes(error, worded(notes_of(source)))
+    return error

@@ -27,7 +27,7 @@ from DeepIterRegLib.cases.cta_cache import CtaCache, file_state
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files
 from DeepIterRegLib.cases.table import FACE, SUMMARY, BatchCase
 from DeepIterRegLib.common.atomic_output import output_file, output_folder
-from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, notes_of
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.common.progress import Progress, ShouldStop
@@ -218,9 +218,9 @@ def _attempt(case: BatchCase, shared: _Shared, should_stop: ShouldStop) -> CaseR
             (folder / RECORD).write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
         return _result(case, outcome.registration, seconds)
     except InputError as error:
-        problems = error.problems
+        problems = (*error.problems, *notes_of(error))
     except RegistrationError as error:
-        problems = (str(error),)
+        problems = (str(error), *notes_of(error))
     except MemoryError:
         problems = ("Not enough memory for this volume; resample it or close other programs.",)
     # Not a result of the case: it stays "waiting" and is done by the next run.

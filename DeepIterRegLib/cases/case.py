@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from DeepIterRegLib.common.errors import Cancelled, InputError
+from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, keep_notes, notes_of
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.common.option import part_of
 from DeepIterRegLib.common.options import Refinement, Search, Segmentation
@@ -146,9 +146,27 @@ def register_case(
         No pose found.
     Cancelled
         `should_stop` said so.
+
+    The first two carry what was read and assumed until then: `errors.notes_of`.
     """
+    said: list[str] = []
+    try:
+        return _register(case, on_progress, should_stop, on_warning, said)
+    except (InputError, RegistrationError) as error:
+        keep_notes(error, said)
+        raise
+
+
+def _register(
+    case: Case,
+    on_progress: Progress,
+    should_stop: ShouldStop | None,
+    on_warning: Callable[[str], None] | None,
+    said: list[str],
+) -> Outcome:
+    """As `register_case`; `said` gets the notes of the inputs as they are read."""
     views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
-    steps, start = _Steps(on_progress, should_stop), _Start()
+    steps, start = _Steps(on_progress, should_stop, said), _Start()
     runs: list[tuple[Angiogram, np.ndarray | None]] = []
     on_progress.expect(reading_steps(case))
     # Imported here, as a step of its own: torch and the compiler take time that the bar would else hide.
@@ -166,14 +184,17 @@ def register_case(
     for number, view in enumerate(views, 1):
         with steps.step(Step.READ_DSA, number, len(views)):
             runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else ""))
+            said += runs[-1][0].notes
             # Points on the DSA are pixels only by its C-arm, so the start is complete only now.
             if number == 1:
                 start = _placed(case, start, runs[0][0].carm)
     with steps.step(Step.READ_CTA):
         whole = case.cta()
+        said += whole.notes  # also where it turns out to be no head
         cta_hash = content_hash(whole.voxels, whole.affine)
         supplied = [as_cta_mask(read(), whole) for read in (case.cta_vessels, case.cta_veins) if read]
         cta = prepare_cta(whole, case.head_centre)
+        said += [note for note in cta.notes if note not in whole.notes]
         del whole  # of a scan from the arch to the vertex the head is a third: the rest need not stay in memory
     # All is read before anything is refused: who mends one file hears of the other at the same time.
     steps.raise_problems()
@@ -293,8 +314,8 @@ def _read_view(view: FurtherView, name: str) -> tuple[Angiogram, np.ndarray | No
 class _Steps:
     """Steps of a job: announced, timed and cancellable. What is wrong with each is kept until `raise_problems` says it all."""
 
-    def __init__(self, on_progress: Progress, should_stop: ShouldStop | None) -> None:
-        self._on_progress, self._should_stop = on_progress, should_stop
+    def __init__(self, on_progress: Progress, should_stop: ShouldStop | None, said: list[str]) -> None:
+        self._on_progress, self._should_stop, self._said = on_progress, should_stop, said
         self._started = time.perf_counter()
         self._seconds: dict[str, float] = {}
         self._problems: list[str] = []
@@ -310,6 +331,7 @@ class _Steps:
         # Only what a person can mend is gathered. A cancel or a fault of the code ends the work at once.
         except InputError as error:
             self._problems.extend(error.problems)
+            self._said.extend(notes_of(error))
         self._seconds[step.key if number == 1 else f"{step.key}_{number}"] = time.perf_counter() - before
         # Also told after a problem: the steps that follow are taken, and the bar must not stand.
         self._on_progress(step, number / count)

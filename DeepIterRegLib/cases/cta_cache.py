@@ -43,19 +43,21 @@ class CtaCache:
         # A lock cannot be pickled, and the volumes would be sent to every worker.
         return CtaCache, (self._at_most,)
 
-    def volume(self, path: Path) -> Volume:
+    def volume(self, path: Path, series: str | None = None, phase: int | None = None) -> Volume:
         """As `load_volume`."""
-        kept: Volume = self._of(path, "volume", lambda: load_volume(path))
+        kept: Volume = self._of(path, series, phase, "volume", lambda: load_volume(path, series, phase))
         return kept
 
-    def vessels(self, path: Path, cta: Volume, settings: CtaSegmentation) -> Volume:
-        """As `segment_vessels` of `cta`, which is what `path` holds, in HU."""
-        kept: Volume = self._of(path, repr(settings), lambda: segment_vessels(cta, settings))
+    def vessels(
+        self, path: Path, series: str | None, phase: int | None, cta: Volume, settings: CtaSegmentation
+    ) -> Volume:
+        """As `segment_vessels` of `cta`, which is what `path` holds in this series and phase, in HU."""
+        kept: Volume = self._of(path, series, phase, repr(settings), lambda: segment_vessels(cta, settings))
         return kept
 
-    def _of(self, path: Path, name: str, make: Callable[[], Any]) -> Any:
+    def _of(self, path: Path, series: str | None, phase: int | None, name: str, make: Callable[[], Any]) -> Any:
         with self._lock:  # who comes second waits and finds it made
-            key = repr(file_state(path))
+            key = repr((file_state(path), series, phase))
             parts = self._kept.setdefault(key, {})
             self._kept.move_to_end(key)
             while len(self._kept) > self._at_most:

@@ -1,32 +1,112 @@
-"""What is read from a file, and what is missing."""
+"""What a file or folder is, what is read from it, what is missing, and how this program would use it."""
 
 from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from DeepIterRegLib.cases.files import is_angiogram
+from DeepIterRegLib.cases.other_files import describe_other
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.images.cta_checks import check_cta
-from DeepIterRegLib.images.files import load_volume
+from DeepIterRegLib.images.archive import is_zip, unpacked
+from DeepIterRegLib.images.cta_checks import prepare_cta
+from DeepIterRegLib.images.dicom import describe
+from DeepIterRegLib.images.dicom.ct_files import VOLUME_FILES
+from DeepIterRegLib.images.dicom.ct_series import list_series, number_of_frames
+from DeepIterRegLib.images.dicom.dicomdir import is_dicomdir
+from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
+from DeepIterRegLib.images.dicom.open_file import open_dataset
+from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
 from DeepIterRegLib.images.volume import Volume, is_mask
 
-if TYPE_CHECKING:
-    pass
-from DeepIterRegLib.cases.files import is_angiogram
+USED = "used as"
+NOTHING = "nothing"
+_OF_ITSELF, _WHAT = "kind", "what it is"
 
 
-def describe_file(path: Path) -> dict[str, Any]:
-    """What is read from a file, and what is missing, by plain names; no patient identity."""
+def describe_file(path: Path, series: str | None = None, phase: int | None = None) -> dict[str, Any]:
+    """What a file or folder is and how it would be used, then what is read from it, by plain names; no patient identity.
+
+    Parameters
+    ----------
+    path
+    series, phase
+        Of a folder, as `load_volume` takes them.
+
+    Raises
+    ------
+    InputError
+        Absent, damaged, or of no kind that is known.
+    """
     if not path.exists():
         raise InputError(f"{path} does not exist.")
+    if path.is_dir() or is_dicomdir(path) or is_zip(path):
+        return _describe_many(path, series, phase)
     if is_angiogram(path):
-        from DeepIterRegLib.images.dicom import describe
+        return describe_other(path) or _describe_dicom(path)
+    if not path.name.lower().endswith(VOLUME_SUFFIXES):
+        return _describe_slices(path, series, phase)
+    volume = load_volume(path, series, phase)
+    return {**_use_of(volume), **describe_volume(volume)}
 
+
+def _describe_slices(path: Path, series: str | None, phase: int | None) -> dict[str, Any]:
+    """A DICOM file with slices: one, or all of a volume."""
+    if number_of_frames(path) < 2:
+        kind = kind_of(open_dataset(path, ["SOPClassUID", "Modality"]))
+        return {_OF_ITSELF: kind.value, USED: "nothing alone: give the folder that holds all slices"}
+    what = list_series(path, series or "", phase).what
+    volume = load_volume(path, series, phase)
+    described = describe_volume(volume)
+    return {**_use_of(volume), _WHAT: what, **described}
+
+
+def _describe_many(path: Path, series: str | None, phase: int | None) -> dict[str, Any]:
+    """A folder, a DICOMDIR, a .zip: every series in it, and the volume that would be read."""
+    if _holds_volume_file(path):
+        volume = load_volume(path, series, phase)
+        return {**_use_of(volume), **describe_volume(volume)}
+    listing = list_series(path, series or "", phase)
+    if not listing.what:
+        return {_OF_ITSELF: "DICOM without a CT", USED: NOTHING, "series": list(listing.series)}
+    volume = load_volume(path, series, phase)
+    described = describe_volume(volume)
+    return {**_use_of(volume), _WHAT: listing.what, "series": list(listing.series), **described}
+
+
+def _holds_volume_file(path: Path) -> bool:
+    if not is_zip(path):
+        return False
+    with unpacked(path) as folder:
+        return any(file.name.lower().endswith(VOLUME_FILES) for file in folder.rglob("*"))
+
+
+def _describe_dicom(path: Path) -> dict[str, Any]:
+    """One DICOM file that is no whole volume, or an image file."""
+    try:
+        kind = kind_of(open_dataset(path, ["SOPClassUID", "Modality"]))
+    except InputError:
         return describe(path)
-    return describe_volume(load_volume(path))
+    if kind is Kind.SEGMENTATION:
+        return {_OF_ITSELF: kind.value, USED: "vessels of the CTA"}
+    if kind in (Kind.REPORT, Kind.VIDEO, Kind.ULTRASOUND):
+        return {_OF_ITSELF: kind.value, USED: NOTHING}
+    found = describe(path)
+    usable = found[_OF_ITSELF] == "angiogram" and "cannot be used" not in found
+    return {_OF_ITSELF: found[_OF_ITSELF], _WHAT: kind.value, USED: "DSA" if usable else NOTHING, **found}
+
+
+def _use_of(volume: Volume) -> dict[str, str]:
+    if is_mask(volume):
+        return {_OF_ITSELF: "mask", USED: "vessels of the CTA"}
+    prepared, _ = _prepared(volume)
+    if prepared is None:
+        return {_OF_ITSELF: "volume", USED: f"{NOTHING}, see the notes"}
+    what = "CT of a head" if prepared.values == "HU" else "angiogram in 3D, not in HU"
+    return {_OF_ITSELF: "volume", USED: "CTA", _WHAT: what}
 
 
 def describe_volume(volume: Volume) -> dict[str, Any]:
@@ -34,31 +114,34 @@ def describe_volume(volume: Volume) -> dict[str, Any]:
     # About 64 slices: the range is for orientation, and a whole head would only take longer.
     values = volume.voxels[:: max(1, volume.voxels.shape[0] // 64)]
     mask = is_mask(volume)
+    prepared, notes = (volume, list(volume.notes)) if mask else _prepared(volume)
+    unit = "" if mask else " (HU)" if (prepared or volume).values == "HU" else " (not HU)"
     codes = "".join(
         ("RL", "AP", "SI")[int(np.argmax(np.abs(axis)))][0 if axis[int(np.argmax(np.abs(axis)))] > 0 else 1]
         for axis in volume.affine[:3, :3].T
     )
     k, j, i = volume.voxels.shape
     return {
-        "kind": "mask" if mask else "volume",
+        _OF_ITSELF: "mask" if mask else "volume",
         "size (i, j, k)": [i, j, k],
         "spacing (mm)": [round(float(s), 4) for s in volume.spacing_mm],
         "axes run towards": codes,
         "centre (RAS mm)": [round(float(c), 2) for c in volume.centre_mm],
         "extent (mm)": [round(n * float(s), 1) for n, s in zip((i, j, k), volume.spacing_mm, strict=True)],
-        "values": f"{_short(float(np.nanmin(values)))} to {_short(float(np.nanmax(values)))}"
-        + ("" if mask else " (HU)"),
+        "values": f"{_short(float(np.nanmin(values)))} to {_short(float(np.nanmax(values)))}{unit}",
         **({"voxels set": int(np.count_nonzero(volume.voxels))} if mask else {}),
-        "notes": list(volume.notes) if mask else _cta_notes(volume),
+        "notes": notes,
     }
 
 
-def _cta_notes(volume: Volume) -> list[str]:
+def _prepared(volume: Volume) -> tuple[Volume | None, list[str]]:
+    """The volume as a registration would take it, or None, and what is said of it."""
     try:
-        return list(check_cta(volume))
+        prepared = prepare_cta(volume)
     except InputError as error:
         # `info` is asked just when a file does not work: what `register` would refuse is a note here.
-        return list(error.problems)
+        return None, [*volume.notes, *error.problems]
+    return prepared, list(prepared.notes)
 
 
 def _short(value: float) -> str:

@@ -26,7 +26,12 @@ from DeepIterRegLib.common.options import (
 )
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.images.archive import is_zip
 from DeepIterRegLib.images.dicom import SubtractionSettings, loaded_spacing_mm, read_angiogram
+from DeepIterRegLib.images.dicom.ct_planes import VOLUMES
+from DeepIterRegLib.images.dicom.dicomdir import is_dicomdir
+from DeepIterRegLib.images.dicom.kinds import kind_of
+from DeepIterRegLib.images.dicom.open_file import open_dataset
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
 from DeepIterRegLib.registration.landmarks import (
     Landmarks,
@@ -95,8 +100,8 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
     chosen = {**vars(part_of(job, Segmentation)), **vars(part_of(job, Search)), **vars(part_of(job, Refinement))}
     chosen["init"] = None if from_file else init
     return Case(
-        cta=partial(ctas.volume if ctas else load_volume, job.cta),
-        segment_cta=partial(ctas.vessels, job.cta) if ctas else None,
+        cta=partial(ctas.volume if ctas else load_volume, job.cta, job.series, job.phase),
+        segment_cta=partial(ctas.vessels, job.cta, job.series, job.phase) if ctas else None,
         angiogram=first.angiogram,
         cta_vessels=partial(load_volume, job.cta_mask) if job.cta_mask else None,
         cta_veins=partial(load_volume, job.cta_vein_mask) if job.cta_vein_mask else None,
@@ -140,6 +145,9 @@ def read_image(path: Path) -> np.ndarray:
 
 def is_angiogram(path: Path) -> bool:
     """Whether a file looks like a DSA rather than a volume: by what it is, not by its size."""
-    # DICOM files from an archive or a disc often have no ending at all, so only volumes are known by theirs. A folder
-    # is a CT series.
-    return path.is_file() and not path.name.lower().endswith(VOLUME_SUFFIXES)
+    if not path.is_file() or path.name.lower().endswith(VOLUME_SUFFIXES) or is_dicomdir(path) or is_zip(path):
+        return False
+    try:
+        return kind_of(open_dataset(path, ["SOPClassUID", "Modality"])) not in VOLUMES
+    except InputError:  # an image, or something that the reader of runs will tell
+        return True

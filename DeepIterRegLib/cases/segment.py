@@ -27,6 +27,8 @@ DSA_MASK_FILES = (
 
 def segment_cta_file(
     path: Path,
+    series: str | None,
+    phase: int | None,
     vessel_mask: Path | None,
     opening_radius_voxels: int,
     min_component_voxels: int,
@@ -40,7 +42,7 @@ def segment_cta_file(
 
     on_progress.expect(expected(Step.READ_CTA, Step.SEGMENT_CTA, Step.SEGMENT_VEINS, Step.WRITE))
     on_progress(Step.READ_CTA, 0.0)
-    whole = load_volume(path)
+    whole = load_volume(path, series, phase)
     cta = prepare_cta(whole)
     on_progress(Step.SEGMENT_CTA, 0.0)
     vessels = (

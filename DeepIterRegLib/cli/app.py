@@ -9,7 +9,7 @@ import signal
 import sys
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
 from types import FrameType
@@ -18,7 +18,7 @@ from typing import Annotated, Any, ParamSpec
 import typer
 
 from DeepIterRegLib import __version__
-from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, notes_of
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.progress import Progress, ProgressEvent
 from DeepIterRegLib.registration.steps import Step
@@ -93,9 +93,9 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
         except typer.Exit:
             raise
         except InputError as error:
-            fail(EXIT_INPUT, *error.problems)
+            fail(EXIT_INPUT, *error.problems, notes=notes_of(error))
         except RegistrationError as error:
-            fail(EXIT_REGISTRATION, *error.args)
+            fail(EXIT_REGISTRATION, *error.args, notes=notes_of(error))
         except (Interrupted, KeyboardInterrupt, Cancelled):
             fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
         except MemoryError:
@@ -135,10 +135,12 @@ def asked_to_stop() -> Iterator[threading.Event]:
             signal.signal(number, handler)
 
 
-def fail(code: int, *problems: str) -> None:
-    """Say each problem on stderr and leave with the exit code."""
+def fail(code: int, *problems: str, notes: Iterable[str] = ()) -> None:
+    """Say each problem on stderr, after what was noted of the inputs, and leave with the exit code."""
     from DeepIterRegLib.cli.options import FACE
 
+    for note in notes:
+        typer.secho(f"Note: {' '.join(word(note, FACE).split())}", err=True, fg=typer.colors.YELLOW)
     for problem in problems:
         typer.secho(f"Error: {' '.join(word(problem, FACE).split())}", err=True, fg=typer.colors.RED)
     raise typer.Exit(code)

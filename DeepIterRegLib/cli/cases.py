@@ -96,7 +96,7 @@ def register(
 
 @app.command()
 @command
-@takes("cta_mask", "mask_frames", "subtraction", *OF_GEOMETRY)
+@takes("series", "phase", "cta_mask", "mask_frames", "subtraction", *OF_GEOMETRY)
 def segment(
     file: Annotated[Path, typer.Argument(help="A CTA (volume) or a DSA (XA file).", show_default=False)],
     out: OutFolder,
@@ -134,7 +134,9 @@ def segment(
             run, how = values_of(Run, typed), values_of(Segmentation, typed)
             counts = segment_dsa_file(file, geometry, run.get("mask_frames"), how["subtraction"], folder, report)
         else:
-            counts = segment_cta_file(file, typed["cta_mask"], opening_radius, min_component, folder, report)
+            counts = segment_cta_file(
+                file, typed["series"], typed["phase"], typed["cta_mask"], opening_radius, min_component, folder, report
+            )
     if as_json:
         typer.echo(json.dumps({"folder": str(out), "set": counts}, indent=2))
     elif not quiet:
@@ -331,11 +333,13 @@ def train(
 
 @app.command()
 @command
+@takes("series", "phase")
 def info(
-    file: Annotated[Path, typer.Argument(help="DSA file, or CTA (file or DICOM folder).", show_default=False)],
+    file: Annotated[Path, typer.Argument(help="Any file, or a DICOM folder.", show_default=False)],
     as_json: Json = False,
+    **typed: Any,
 ) -> None:
-    """Show what is read from a file, and what is missing.
+    """Show what a file or folder is, how it would be used, what is read from it, and what is missing.
 
     [bold]Example[/]
 
@@ -343,7 +347,7 @@ def info(
     """
     from DeepIterRegLib.cases.describe import describe_file
 
-    values = describe_file(file)
+    values = describe_file(file, typed["series"], typed["phase"])
     if as_json:
         typer.echo(json.dumps(values, indent=2, default=str))
         return

@@ -37,7 +37,7 @@ class Target(StrEnum):
 
 @app.command()
 @command
-@takes("mask_frames", "subtraction")
+@takes("series", "phase", "mask_frames", "subtraction")
 def export(
     result: ResultFolder,
     to: Annotated[Target, typer.Option("--to", help="See above.", show_default=False)],
@@ -93,6 +93,8 @@ def export(
         to=to.value,
         dsa=dsa,
         cta=cta,
+        series=typed["series"],
+        phase=typed["phase"],
         identify=identify,
         # People count from 1, as the DICOM standard counts frames; arrays from 0.
         frame=None if frame is None else frame - 1,

@@ -34,5 +34,16 @@ class RegistrationError(RuntimeError):
     """The input could be read but no pose could be found; one sentence says why."""
 
 
+def keep_notes(error: Exception, notes: Iterable[str]) -> None:
+    """Let an error carry what was said of the inputs until then (which series was read, say), for `notes_of`."""
+    for note in notes:
+        error.add_note(note)
+
+
+def notes_of(error: BaseException) -> tuple[str, ...]:
+    """What `keep_notes` left there; each face says it beside the problems."""
+    return tuple(getattr(error, "__notes__", ()))
+
+
 class Cancelled(Exception):
     """The caller's `should_stop` asked to end the work."""

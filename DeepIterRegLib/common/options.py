@@ -159,11 +159,32 @@ class Inputs:
         Option(
             "cta",
             "file",
-            "CTA: DICOM folder, NIfTI, NRRD or MHA, in HU.",
+            "CTA: DICOM folder, DICOMDIR or .zip, NIfTI, NRRD or MHA; or a rotational or MR angiogram.",
             panel="CTA",
             parameter="cta",
         ),
         Path(),
+    )
+    series: str | None = declared(
+        Option(
+            "series",
+            "text",
+            "Which series of a DICOM folder is the CTA: its number, description or UID.",
+            metavar="NUMBER|TEXT|UID",
+            unset="the one of a head with contrast",
+            not_in_panel="in 3D Slicer a series is chosen when it is loaded",
+        )
+    )
+    phase: int | None = declared(
+        Option(
+            "phase",
+            "whole number",
+            "Which phase of a DICOM series with several, counted from 1 in time.",
+            low=1,
+            high=9999,
+            unset="the one with most contrast in its vessels",
+            not_in_panel="in 3D Slicer a phase is chosen when it is loaded",
+        )
     )
     cta_mask: Path | None = declared(
         Option(

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.images.angiographic import looks_angiographic, prepare_angiographic
 from DeepIterRegLib.images.head import (
     BONE_HU,
     TISSUE_HU,
@@ -57,7 +58,7 @@ def check_cta(volume: Volume) -> tuple[str, ...]:
 
 
 def prepare_cta(volume: Volume, head_centre_mm: Sequence[float] | None = None) -> HeadCta:
-    """The head's part of a CTA in HU, with notes; what is prepared already comes back as it is.
+    """The head's part of a CTA in HU, with notes; or an angiogram in 3D whose values are no HU, whole. A `HeadCta` comes back as it is.
 
     Parameters
     ----------
@@ -73,6 +74,17 @@ def prepare_cta(volume: Volume, head_centre_mm: Sequence[float] | None = None) -
     """
     if isinstance(volume, HeadCta):
         return volume
+    if volume.values != "HU":
+        return prepare_angiographic(volume, head_centre_mm)
+    try:
+        return _prepare_hu(volume, head_centre_mm)
+    except InputError:
+        if not looks_angiographic(volume):
+            raise
+    return prepare_angiographic(volume, head_centre_mm)
+
+
+def _prepare_hu(volume: Volume, head_centre_mm: Sequence[float] | None) -> HeadCta:
     _refuse_senseless(volume)
     coarse = coarse_ct(volume)
     notes = list(volume.notes)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.itk import affine_of, itk_reason, voxels_of
 from DeepIterRegLib.images.volume import Volume
@@ -17,28 +18,28 @@ from DeepIterRegLib.images.volume import Volume
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
-def load_volume(path: str | Path) -> Volume:
-    """Read a CT or a mask: a DICOM folder, NIfTI, NRRD, MHA or MHD.
+def load_volume(path: str | Path, series: str | None = None, phase: int | None = None) -> Volume:
+    """Read a CT or a mask: a DICOM folder, DICOMDIR or file, NIfTI, NRRD, MHA or MHD, or a .zip with one of these in it.
 
-    Voxels keep the file's type (float64 becomes float32). Of several CT series in a folder the largest is read,
-    with a note.
+    Voxels keep the file's type (float64 becomes float32). Of several CT series in a folder the CTA is read, with a note;
+    `series` (number, description or UID) and `phase` (from 1) choose for good.
 
     Raises
     ------
     InputError
-        Absent, not a volume, in colour, damaged, or a DICOM series with missing, uneven or tilted slices.
+        Absent, not a volume, in colour, damaged, or a DICOM series with missing or uneven slices.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist.")
-    if path.is_dir():
-        from DeepIterRegLib.images.dicom.ct_series import read_ct_folder
+    if path.is_dir() or not path.name.lower().endswith(VOLUME_SUFFIXES):
+        from DeepIterRegLib.images.dicom.ct_files import read_ct
 
-        return read_ct_folder(path)
-    if not path.name.lower().endswith(VOLUME_SUFFIXES):
-        from DeepIterRegLib.images.dicom.ct_series import read_ct_file
-
-        return read_ct_file(path)
+        return read_ct(path, series or "", phase, load_volume)
+    if series or phase:
+        raise InputError(
+            Message(f"{path} holds one volume; only of DICOM one can be chosen", at="series" if series else "phase")
+        )
     import SimpleITK as sitk
 
     try:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 
+# What voxels say: HU (or HU + 1024); or brightness of a scale of its own, in which vessels are brightest.
+Values = Literal["HU", "other"]
+
 
 @dataclass(frozen=True)
 class Volume:
-    """CT in HU, or a mask (bool or uint8, 0 = outside).
+    """CT in HU, or a mask (bool or uint8, 0 = outside), or an angiogram in 3D whose values are no HU (rotational, MR).
 
     Attributes
     ----------
@@ -22,11 +26,14 @@ class Volume:
         Voxel index (i, j, k) to RAS mm; index (0, 0, 0) is the CENTRE of the first voxel.
     notes : tuple of str
         What was assumed while reading, for the report.
+    values
+        `HU` of a CT; masks do not look at it.
     """
 
     voxels: np.ndarray
     affine: np.ndarray
     notes: tuple[str, ...] = ()
+    values: Values = "HU"
 
     def __post_init__(self) -> None:
         if self.voxels.ndim != 3 or min(self.voxels.shape) < 1:

@@ -102,8 +102,10 @@ def register(
         vessels = _cta_vessels(cta, progress, clock)
     masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
     progress(Step.CHECK_INPUTS, 0.0)
+    scene = make_scene(vessels, runs, masks, cta.centre_mm)
     # The skull costs nothing here: it makes its points when it is first asked.
-    scene = replace(make_scene(vessels, runs, masks, cta.centre_mm), skull=Skull(cta, runs))
+    if cta.values == "HU":  # else bone cannot be told
+        scene = replace(scene, skull=Skull(cta, runs))
     doubts = check_inputs(vessels, list(zip(runs, masks, strict=True)))
     for doubt in doubts:
         if on_warning is not None:

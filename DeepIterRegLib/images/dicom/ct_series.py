@@ -1,241 +1,224 @@
-"""A CT from a DICOM folder: which series, in which order, and whether its slices make a volume."""
+"""A CTA from DICOM: a folder, a DICOMDIR or one file; which series and phase, and its slices as a volume."""
 
 from __future__ import annotations
 
-import warnings
-from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pydicom
-from pydicom.errors import InvalidDicomError
 
-from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
+from DeepIterRegLib.common.errors import InputError, keep_notes
+from DeepIterRegLib.images.archive import is_zip, unpacked
+from DeepIterRegLib.images.dicom.ct_choice import Choice, choose, said_of
+from DeepIterRegLib.images.dicom.ct_pixels import read_voxels
+from DeepIterRegLib.images.dicom.ct_planes import Scan, files_below, scan_files
+from DeepIterRegLib.images.dicom.ct_stacks import Series, affine_of, stacks_of
+from DeepIterRegLib.images.dicom.dicomdir import files_of_dicomdir, is_dicomdir
 from DeepIterRegLib.images.dicom.header import tag_name
-from DeepIterRegLib.images.itk import affine_of, itk_reason, voxels_of
-from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
+from DeepIterRegLib.images.dicom.open_file import open_dataset
+from DeepIterRegLib.images.shear import shear_deg, upright
+from DeepIterRegLib.images.volume import Values, Volume
 
-_TAGS = [
-    "SOPClassUID",
-    "Modality",
-    "ImageType",
-    "SeriesInstanceUID",
-    "SeriesDescription",
-    "ImageOrientationPatient",
-    "ImagePositionPatient",
-    "PixelSpacing",
-    "Rows",
-    "Columns",
-    "NumberOfFrames",
-    "GantryDetectorTilt",
-    "ConvolutionKernel",
-]
-_EVEN = 0.02  # steps between slices may differ by this part
-_UPRIGHT = 0.01  # sine of the largest shear taken for rounding
+_ROUNDING_PX = 1.0  # a lean that shifts the last slice by less against the first is rounding
+_WHAT = {
+    Kind.CT: "CT, a file a slice",
+    Kind.ENHANCED_CT: "enhanced CT, all slices in one file",
+    Kind.ROTATIONAL_VOLUME: "3D volume of a rotational run (X-Ray 3D Angiographic)",
+    Kind.MR: "MR",
+}
+_NOT_HU = {
+    Kind.ROTATIONAL_VOLUME: "The CTA is a 3D volume of a rotational run (X-Ray 3D Angiographic): its grey values are not HU. "
+    "Vessels are taken by their brightness, and the skull is not used.",
+    Kind.MR: "The CTA is an MR angiogram: its grey values are not HU. Vessels are taken by their brightness, and there is no skull to use.",
+}
+
+
+def read_ct_folder(folder: Path, series: str = "", phase: int | None = None, shown: str = "") -> Volume:
+    """The CTA in a folder and its subfolders.
+
+    Parameters
+    ----------
+    folder
+    series, phase
+        What a person chose, see `ct_choice.choose`.
+    shown
+        What to call the folder in messages, if it is not what a person gave.
+
+    Raises
+    ------
+    InputError
+        No DICOM, no CT, or slices that make no volume: missing, uneven, repeated, cut short, unreadable.
+    """
+    return _read(files_below(folder), series, phase, shown or str(folder))
+
+
+def read_dicomdir(path: Path, series: str = "", phase: int | None = None) -> Volume:
+    """The CTA among the files that a DICOMDIR lists; as `read_ct_folder`."""
+    return _read(files_of_dicomdir(path), series, phase, str(path))
+
+
+def read_ct_file(path: Path, series: str = "", phase: int | None = None) -> Volume:
+    """A volume in one DICOM file: enhanced CT or MR, X-Ray 3D Angiographic.
+
+    Raises
+    ------
+    InputError
+        Of another kind, one slice only, or slices that make no volume.
+    """
+    try:
+        dataset = open_dataset(path, ["SOPClassUID", "Modality", "NumberOfFrames"])
+    except InputError as error:
+        if "damaged" in str(error):
+            raise
+        raise InputError(f"{path} is not a volume; give a DICOM folder, or a NIfTI, NRRD or MHA file.") from None
+    scan = scan_files([path])
+    if not scan.planes:
+        raise InputError(f"{path} is {kind_of(dataset).value}; a CT, or a mask as NIfTI, NRRD or MHA, is needed.")
+    if len(scan.planes) == 1:
+        raise InputError(
+            f"{path} is one slice of a {scan.planes[0].head.modality or 'CT'}; give the folder that holds all of them."
+        )
+    return _read([path], series, phase, str(path), scan)
+
+
+def chosen_series(folder: Path, series: str = "", phase: int | None = None) -> Series:
+    """The stack that `read_ct_folder` reads."""
+    scan = scan_files(files_below(folder))
+    return _choice(scan, series, phase, str(folder))[0].taken.series
+
+
+def number_of_frames(path: Path) -> int:
+    """Of a DICOM file."""
+    return int(open_dataset(path, ["NumberOfFrames"]).get("NumberOfFrames") or 1)
 
 
 @dataclass(frozen=True)
-class Series:
-    """Slices of one series, orientation and size, sorted along their normal.
+class Listing:
+    """What lies in a folder: in words what is read of it, empty if nothing is, and a line for each series."""
 
-    Attributes
-    ----------
-    files : tuple of Path
-    positions_lps_mm : (n, 3)
-    orientation : (2, 3)
-        Directions of rising column index and rising row index, LPS.
-    spacing_mm : (row, column)
-    kernel : str
-        Convolution kernel: tells reconstructions apart without naming anybody.
-    """
-
-    modality: str
-    files: tuple[Path, ...]
-    positions_lps_mm: np.ndarray
-    orientation: np.ndarray
-    spacing_mm: tuple[float, float]
-    rows: int
-    columns: int
-    kernel: str
-    tilt_deg: float
-
-    @property
-    def words(self) -> str:
-        """For messages; nothing of the patient."""
-        kernel = f", kernel {self.kernel}" if self.kernel else ""
-        return f"{self.modality} with {len(self.files)} slices of {self.rows}x{self.columns}{kernel}"
+    what: str
+    series: tuple[str, ...]
 
 
-def read_ct_folder(folder: Path) -> Volume:
-    """The largest CT series in a folder and its subfolders.
+def list_series(path: Path, series: str = "", phase: int | None = None) -> Listing:
+    """Each series in a folder, a DICOMDIR, a .zip or a file: what it is, and whether it would be read or why not.
 
     Raises
     ------
     InputError
-        No DICOM, no CT, one slice only, or slices that make no volume: missing, uneven, repeated, tilted.
+        Nothing there is DICOM, or nothing is as it was asked for.
     """
-    best, *others = ct_series(folder)
-    notes = []
-    # One or two slices are a localiser.
-    rivals = [s for s in others if len(s.files) > 2]
-    if rivals:
-        listed = "; ".join(s.words for s in rivals)
+    if is_zip(path):
+        with unpacked(path) as folder:
+            return _listed(files_below(folder), series, phase, str(path))
+    files = files_below(path) if path.is_dir() else files_of_dicomdir(path) if is_dicomdir(path) else [path]
+    return _listed(files, series, phase, str(path))
+
+
+def _listed(files: Sequence[Path], series: str, phase: int | None, shown: str) -> Listing:
+    scan = scan_files(files)
+    others = [f"left out: {len(uids)} x {kind}" for kind, uids in scan.passed_over.items()]
+    if not scan.planes:
+        if others and not (scan.unplaced or scan.unreadable):
+            return Listing("", tuple(others))
+        raise _nothing(scan, shown)
+    choice, _ = _choice(scan, series, phase, shown)
+    lines = [
+        f"read: {choice.taken.series.words}",
+        *(f"left out: {other.series.words}: {other.why}" for other in choice.others),
+        *others,
+    ]
+    return Listing(_WHAT[choice.taken.series.head.kind], tuple(lines))
+
+
+def _read(files: Sequence[Path], series: str, phase: int | None, shown: str, scan: Scan | None = None) -> Volume:
+    scan = scan or scan_files(files)
+    choice, notes = _choice(scan, series, phase, shown)
+    try:
+        return _volume(scan, choice.taken.series, notes, shown)
+    except InputError as error:
+        keep_notes(error, notes)
+        raise
+
+
+def _volume(scan: Scan, taken: Series, notes: list[str], shown: str) -> Volume:
+    """The voxels of a stack and where they stand; `notes` go with them, and grow."""
+    if taken.repeated:
+        notes.append(f"{taken.repeated} copies of slices ({tag_name('SOPInstanceUID')}) were left out.")
+    _refuse_unreadable(scan, taken, shown)
+    affine = affine_of(taken)
+    voxels = read_voxels(taken)
+    kind = taken.head.kind
+    values: Values = "other" if kind in _NOT_HU else "HU"
+    if kind in _NOT_HU:
+        notes.append(_NOT_HU[kind])
+    if taken.head.reformat:
         notes.append(
-            f"The folder holds {1 + len(rivals)} CT series; the largest is read: {best.words}. Left out: {listed}."
+            f"The slices read ({taken.words}) were computed from others (ImageType says so): thin original ones are better."
         )
-    return read_series(best, tuple(notes))
-
-
-def ct_series(folder: Path) -> list[Series]:
-    """The CT series in a folder and its subfolders, the largest first.
-
-    Raises
-    ------
-    InputError
-        No DICOM, or no CT.
-    """
-    series = find_series(folder)
-    if not series:
-        raise InputError(f"{folder} and its subfolders hold no DICOM slices; give a DICOM folder, NIfTI, NRRD or MHA.")
-    tomograms = [s for s in series if s.modality == "CT"]
-    if not tomograms:
-        raise InputError(f"{folder} holds no CT, but {'; '.join(sorted({s.words for s in series}))}; give a CTA.")
-    return sorted(tomograms, key=lambda s: -len(s.files))
-
-
-def read_ct_file(path: Path) -> Volume:
-    """A multi-frame CT in one DICOM file."""
-    import SimpleITK as sitk
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            header = pydicom.dcmread(path, specific_tags=_TAGS, stop_before_pixels=True)
-    except (InvalidDicomError, EOFError, OSError, ValueError, KeyError):
-        raise InputError(f"{path} is not a volume; give a DICOM folder, or a NIfTI, NRRD or MHA file.") from None
-    modality = str(header.get("Modality", ""))
-    if modality != "CT":
-        raise InputError(
-            f"{path} is of modality {modality or 'unknown'}; a CT, or a mask as NIfTI, NRRD or MHA, is needed."
-        )
-    if int(header.get("NumberOfFrames") or 1) < 2:
-        raise InputError(f"{path} is one slice of a CT; give the folder that holds all of them.")
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(f"{path} cannot be read: {itk_reason(error)}.") from error
-    return Volume(voxels_of(image), affine_of(image))
-
-
-def find_series(folder: Path) -> list[Series]:
-    """All series of slices with a place in space below `folder`."""
-    groups: dict[tuple[object, ...], list[tuple[Path, pydicom.Dataset]]] = defaultdict(list)
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                ds = pydicom.dcmread(path, specific_tags=_TAGS, stop_before_pixels=True)
-                orientation = tuple(float(v) for v in ds.get("ImageOrientationPatient") or ())
-                position = tuple(float(v) for v in ds.get("ImagePositionPatient") or ())
-        except (
-            InvalidDicomError,
-            EOFError,
-            OSError,
-            ValueError,
-            KeyError,
-            AttributeError,
-            TypeError,
-            NotImplementedError,
-        ):
-            continue
-        if len(orientation) != 6 or len(position) != 3 or not ds.get("Rows") or not ds.get("PixelSpacing"):
-            continue
-        # Localisers share the series of the slices at times, so orientation and size part them too.
-        key = (ds.get("SeriesInstanceUID"), tuple(np.round(orientation, 3)), ds.get("Rows"), ds.get("Columns"))
-        groups[key].append((path, ds))
-    return [_series(members) for members in groups.values()]
-
-
-def _series(members: list[tuple[Path, pydicom.Dataset]]) -> Series:
-    first = members[0][1]
-    orientation = np.array([float(v) for v in first.ImageOrientationPatient]).reshape(2, 3)
-    positions = np.array([[float(v) for v in ds.ImagePositionPatient] for _, ds in members])
-    order = np.argsort(positions @ np.cross(*orientation), kind="stable")
-    kernel = first.get("ConvolutionKernel")
-    return Series(
-        modality=str(first.get("Modality", "") or "unknown modality"),
-        files=tuple(members[i][0] for i in order),
-        positions_lps_mm=positions[order],
-        orientation=orientation,
-        spacing_mm=(float(first.PixelSpacing[0]), float(first.PixelSpacing[1])),
-        rows=int(first.Rows),
-        columns=int(first.Columns),
-        kernel="" if kernel is None else str(kernel),
-        tilt_deg=float(first.get("GantryDetectorTilt") or 0),
+    straight = _perpendicular(affine, len(voxels))
+    shift_mm = np.linalg.norm(affine[:3, 2] - straight[:3, 2]) * (len(voxels) - 1)
+    if shift_mm < _ROUNDING_PX * min(taken.spacing_mm):
+        return Volume(voxels, straight, tuple(notes), values)
+    lean = shear_deg(affine)
+    notes.append(
+        f"The CT was scanned with a tilted gantry: slices shift by {lean:.1f} deg against their normal "
+        f"({tag_name('ImagePositionPatient')}; {tag_name('GantryDetectorTilt')} {taken.planes[0].tilt_deg:g}). It was resampled to "
+        "upright axes."
     )
+    outside = -1000.0 if values == "HU" else float(voxels.min())
+    return upright(Volume(voxels, affine, tuple(notes), values), outside)
 
 
-def read_series(series: Series, notes: tuple[str, ...] = ()) -> Volume:
-    """Voxels in HU and affine of a series; see `read_ct_folder` for errors."""
-    import SimpleITK as sitk
-
-    step = _step(series)
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(path) for path in series.files])
-    try:
-        image = reader.Execute()
-    except RuntimeError as error:
-        raise InputError(f"The CT series ({series.words}) cannot be decoded: {itk_reason(error)}.") from error
-    affine = np.eye(4)
-    affine[:3, 0] = series.orientation[0] * series.spacing_mm[1]
-    affine[:3, 1] = series.orientation[1] * series.spacing_mm[0]
-    affine[:3, 2] = step
-    affine[:3, 3] = series.positions_lps_mm[0]
-    return Volume(voxels_of(image), voxel_affine_lps_ras(affine), notes)
+def _choice(scan: Scan, series: str, phase: int | None, shown: str) -> tuple[Choice, list[str]]:
+    if not scan.planes:
+        raise _nothing(scan, shown)
+    choice = choose(stacks_of(scan.planes), series, phase, shown)
+    passed = {kind: len(uids) for kind, uids in scan.passed_over.items()}
+    return choice, said_of(choice, passed)
 
 
-def _step(series: Series) -> np.ndarray:
-    """From slice to slice (3,), LPS mm.
-
-    Raises
-    ------
-    InputError
-        Naming what is wrong with the slices.
-    """
-    if len(series.files) < 3:
-        raise InputError(
-            f"The only CT series is a {series.words}; a volume is needed: give the folder of the whole CTA."
+def _nothing(scan: Scan, shown: str) -> InputError:
+    if scan.unplaced:
+        where = " or ".join(map(tag_name, ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")))
+        return InputError(
+            f"The CT in {shown} does not say where its {len(scan.unplaced)} slices lie ({where} is absent); "
+            "export it again from the archive."
         )
-    normal = np.cross(*series.orientation)
-    along = series.positions_lps_mm @ normal
-    steps = np.diff(along)
-    usual = float(np.median(steps))
-    where = tag_name("ImagePositionPatient")
-    repeated = int((steps < 1e-3).sum())
-    if repeated:
+    if scan.unreadable:
+        return InputError(f"All {len(scan.unreadable)} DICOM files in {shown} are damaged or empty; copy them again.")
+    if scan.passed_over:
+        kinds = "; ".join(sorted(f"{len(uids)} x {kind}" for kind, uids in scan.passed_over.items()))
+        return InputError(f"{shown} holds no CT, but {kinds}; give a CTA.")
+    return InputError(f"{shown} and its subfolders hold no DICOM slices; give a DICOM folder, NIfTI, NRRD or MHA.")
+
+
+def _refuse_unreadable(scan: Scan, taken: Series, shown: str) -> None:
+    """No half a series is read: what could not be read may be of it."""
+    folders = {path.parent for path in taken.files}
+    lost = [path for path in scan.unreadable if path.parent in folders]
+    unplaced = [path for path, uid in scan.unplaced if uid == taken.head.uid]
+    if lost:
+        empty = sum(path.exists() and path.stat().st_size == 0 for path in lost)
+        total = len(lost) + len({plane.file for plane in scan.planes if plane.file.parent in folders})
         raise InputError(
-            f"{repeated + 1} slices of the CT series ({series.words}) lie where another one lies ({where}): several phases or "
-            "reconstructions share the series; give a folder with one of them."
+            f"{len(lost)} of {total} files beside the CT's slices in {shown} cannot be read "
+            f"({empty} are empty; the first is {lost[0].name}), so the series may lack slices: copy it again."
         )
-    odd = np.flatnonzero(np.abs(steps - usual) > max(_EVEN * usual, 0.01))
-    if len(odd):
-        gaps = [f"{steps[i]:.2f} mm after slice {i + 1} at {along[i]:.1f} mm" for i in odd[:3]]
-        more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-        whole = np.abs(steps[odd] / usual - np.round(steps[odd] / usual)) < 0.05
-        kind = "Slices are missing" if whole.all() and (steps[odd] > usual).all() else "Slices are unevenly spaced"
+    if unplaced:
         raise InputError(
-            f"{kind} in the CT series ({series.words}): the step is {usual:.2f} mm, but {'; '.join(gaps)}{more} ({where}). "
-            "Copy the whole series, or resample it evenly first."
+            f"{len(unplaced)} of {len(unplaced) + len(taken.planes)} slices of the CT series ({taken.words}) do not say where they lie "
+            f"({tag_name('ImagePositionPatient')}); the first is {unplaced[0].name}. Copy the series again."
         )
-    step = (series.positions_lps_mm[-1] - series.positions_lps_mm[0]) / (len(series.files) - 1)
-    shear = step - normal * (step @ normal)
-    if np.linalg.norm(shear) > _UPRIGHT * np.linalg.norm(step):
-        degrees = np.degrees(np.arctan2(np.linalg.norm(shear), step @ normal))
-        raise InputError(
-            f"The CT was scanned with a tilted gantry: slices shift by {degrees:.1f} deg against their normal ({where}; "
-            f"{tag_name('GantryDetectorTilt')} {series.tilt_deg:g}). Resample it to upright axes first "
-            "(3D Slicer does so when it loads the series with 'apply regularization transform')."
-        )
-    return np.asarray(step - shear)
+
+
+def _perpendicular(affine: np.ndarray, slices: int) -> np.ndarray:
+    """The affine without its lean; the middle slice stays where it was."""
+    step, normal = affine[:3, 2], np.cross(affine[:3, 0], affine[:3, 1])
+    normal /= np.linalg.norm(normal)
+    result = affine.copy()
+    result[:3, 2] = normal * (step @ normal)
+    result[:3, 3] += (step - result[:3, 2]) * (slices - 1) / 2
+    return result

@@ -26,7 +26,7 @@ from DeepIterRegLib import __version__
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.geometry import CArm, lps_ras
-from DeepIterRegLib.images.dicom.ct_series import ct_series
+from DeepIterRegLib.images.dicom.ct_series import chosen_series
 from DeepIterRegLib.images.dicom.header import open_header
 from DeepIterRegLib.images.dicom.reader import check_xa
 from DeepIterRegLib.images.dicom.writer import orientation_code
@@ -99,7 +99,9 @@ class Study:
         return str(generate_uid(entropy_srcs=[self.salt, *words]))
 
 
-def read_study(dsa: Path, cta: Path | None, salt: str, identify: bool) -> Study:
+def read_study(
+    dsa: Path, cta: Path | None, salt: str, identify: bool, series: str = "", phase: int | None = None
+) -> Study:
     """The study of the angiogram, or nobody's.
 
     Parameters
@@ -112,6 +114,8 @@ def read_study(dsa: Path, cta: Path | None, salt: str, identify: bool) -> Study:
         Text of the registration, from which anonymous UIDs come.
     identify
         Copy `IDENTITY` and refer to the images.
+    series, phase
+        Of the CTA's folder, as `load_volume` takes them.
 
     Raises
     ------
@@ -145,16 +149,16 @@ def read_study(dsa: Path, cta: Path | None, salt: str, identify: bool) -> Study:
         int(ds.get("NumberOfFrames") or 1),
     )
     salt = f"{salt} {run.sop_instance_uid}"
-    ct, frame = _ct_instances(cta) if cta is not None and cta.is_dir() else ((), "")
+    ct, frame = _ct_instances(cta, series, phase) if cta is not None and cta.is_dir() else ((), "")
     frame = frame or str(generate_uid(entropy_srcs=[salt, "cta frame"]))
     # Of its own: an XA's frame of reference, where it has one, need not have its origin at the isocentre.
     return Study(own, run, ct, frame, str(generate_uid(entropy_srcs=[salt, "carm frame"])), burned_in, salt)
 
 
-def _ct_instances(folder: Path) -> tuple[tuple[Instance, ...], str]:
+def _ct_instances(folder: Path, series: str, phase: int | None) -> tuple[tuple[Instance, ...], str]:
     tags = ["SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "FrameOfReferenceUID"]
     found, frames = [], set()
-    for path in ct_series(folder)[0].files:
+    for path in chosen_series(folder, series, phase).files:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             ds = pydicom.dcmread(path, specific_tags=tags, stop_before_pixels=True)

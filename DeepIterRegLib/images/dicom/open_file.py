@@ -6,16 +6,29 @@ import struct
 import warnings
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import pydicom
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.errors import InvalidDicomError
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
 
 from DeepIterRegLib.common.errors import InputError
 
 _PREAMBLE_BYTES, _PREFIX = 128, b"DICM"
+_PIXELS = {
+    (0x7FE0, 0x0010): "PixelData",
+    (0x7FE0, 0x0008): "FloatPixelData",
+    (0x7FE0, 0x0009): "DoubleFloatPixelData",
+}
+_UNDEFINED = 0xFFFFFFFF
 _FIRST_GROUPS = (2, 8)  # of a file without preamble: its meta information, or at once the group that every image has
 # What pydicom and the decoders under it raise at damaged headers; a programming error is none of them.
 DAMAGE = (
@@ -30,7 +43,30 @@ DAMAGE = (
     OverflowError,
     struct.error,
     zlib.error,
+    BytesLengthException,
 )
+
+
+@dataclass(frozen=True)
+class PixelBytes:
+    """Where the pixels of a file lie.
+
+    Attributes
+    ----------
+    offset
+        Of their first byte in the file.
+    length
+        As the header says; None for fragments, which say their lengths one by one.
+    present
+        Bytes that the file has from there on.
+    keyword
+        ``PixelData``, ``FloatPixelData`` or ``DoubleFloatPixelData``.
+    """
+
+    offset: int
+    length: int | None
+    present: int
+    keyword: str
 
 
 class NotDicom(InputError):
@@ -49,16 +85,30 @@ def open_dataset(path: Path, tags: Sequence[str] | None = None) -> FileDataset:
     InputError
         Empty, damaged or cut short. The sentence quotes nothing of the file: pydicom's own quote raw bytes, names among them.
     """
+    return _opened(path, tags)[0]
+
+
+def open_before_pixels(path: Path, tags: Sequence[str]) -> tuple[FileDataset, PixelBytes | None]:
+    """These tags of a file, and where its pixels lie, which are not read; None where it has none, or they are deflated.
+
+    Raises as `open_dataset`.
+    """
+    return _opened(path, tags)
+
+
+def _opened(path: Path, tags: Sequence[str] | None) -> tuple[FileDataset, PixelBytes | None]:
+    pixels = None
     try:
         has_prefix = _has_prefix(path)
         if has_prefix is None:
             raise NotDicom(f"{path} is not a DICOM file (no DICM prefix).")
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), path.open("rb") as file:
             warnings.simplefilter("ignore")
             if tags is None:
-                dataset = pydicom.dcmread(path, force=not has_prefix)
+                dataset = pydicom.dcmread(file, force=not has_prefix)
             else:
-                dataset = pydicom.dcmread(path, force=not has_prefix, specific_tags=list(tags), stop_before_pixels=True)
+                dataset = pydicom.dcmread(file, force=not has_prefix, specific_tags=list(tags), stop_before_pixels=True)
+                pixels = _pixel_bytes(file, dataset)
     except InvalidDicomError:
         raise NotDicom(f"{path} is not a DICOM file.") from None
     except DAMAGE as error:
@@ -66,7 +116,27 @@ def open_dataset(path: Path, tags: Sequence[str] | None = None) -> FileDataset:
             raise
         raise InputError(f"{path} is damaged or cut short and cannot be read as DICOM; copy it again.") from error
     _settle_syntax(dataset)
-    return dataset
+    return dataset, pixels
+
+
+def _pixel_bytes(file: BinaryIO, dataset: FileDataset) -> PixelBytes | None:
+    """Of the element that the file stands at; pydicom stops there, but says neither where nor how long it is."""
+    meta = getattr(dataset, "file_meta", None)
+    if meta is not None and meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        return None
+    implicit, little = dataset.original_encoding
+    order = "<" if little else ">"
+    start = file.read(12)
+    if len(start) < 12:
+        return None
+    group, element = struct.unpack(order + "HH", start[:4])
+    keyword = _PIXELS.get((group, element))
+    if keyword is None:
+        return None
+    length = struct.unpack(order + "I", start[4:8] if implicit else start[8:12])[0]
+    offset = file.tell() - (4 if implicit else 0)
+    present = file.seek(0, 2) - offset
+    return PixelBytes(offset, None if length == _UNDEFINED else length, present, keyword)
 
 
 def _has_prefix(path: Path) -> bool | None:

@@ -41,7 +41,9 @@ class SearchBox:
     """
 
     rotation_deg: float = 35.0
-    translation_mm: float = 50.0  # 40 that heads are off the isocentre, and 10 between centres that the head may be said to have
+    translation_mm: float = (
+        50.0  # 40 that heads are off the isocentre, and 10 between centres that the head may be said to have
+    )
     rotation_step_deg: float = 7.0
     depth_step_mm: float = 40.0
 

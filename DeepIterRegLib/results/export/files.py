@@ -57,6 +57,8 @@ class ExportJob:
     to: str
     dsa: Path | None = None
     cta: Path | None = None
+    series: str | None = None
+    phase: int | None = None
     identify: bool = False
     frame: int | None = None
     items: tuple[str, ...] = ()
@@ -159,7 +161,7 @@ def _write_dicom(
     notes = [] if job.cta is None else _checked_cta(job, registration, job.cta)
     # Identifiers come from the result: the same export twice gives the same objects, and no two results share one.
     salt = json.dumps(registration.to_json_dict(), sort_keys=True)
-    study = derived.read_study(job.dsa, job.cta, salt, job.identify)
+    study = derived.read_study(job.dsa, job.cta, salt, job.identify, job.series or "", job.phase)
     derived.write_spatial_registration(folder / DICOM_FILES[0], study, registration.cta_to_carm)
     shown = range(count) if job.frame is None else [job.frame]
     words = "MinIP of the run" if job.frame is None else f"Frame {job.frame + 1} of the run"
@@ -188,7 +190,7 @@ def _checked_cta(job: ExportJob, registration: Registration, path: Path) -> list
                 f"{path} is no folder; only DICOM slices hold the frame of reference and can be referred to", at="cta"
             )
         )
-    cta = load_volume(path)
+    cta = load_volume(path, job.series, job.phase)
     return _checked(job, registration, "cta", "cta", path, "", cta.voxels, cta.affine)
 
 

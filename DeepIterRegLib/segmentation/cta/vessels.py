@@ -13,6 +13,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.segmentation.cta.angiographic import segment_by_brightness
 from DeepIterRegLib.segmentation.cta.brain import (
     CAVITY,
     DEEP,
@@ -100,6 +101,8 @@ def segment_vessels(
     """
     tell = on_progress or (lambda done: None)  # the fractions are of the seconds on a phantom
     source, cta = cta, prepare_cta(cta)
+    if cta.values != "HU":
+        return _without_hu(cta, settings, on_progress)
     grid = head_grid(cta, settings)
     hu = resample_trilinear(cta.voxels, grid.to_source, grid.shape)
     zone, enclosed = brain_cavity(hu, grid.spacing_mm, settings)
@@ -118,6 +121,17 @@ def segment_vessels(
     _refuse_without_contrast(mask, enclosed, levels, grid.spacing_mm)
     found = cta.with_voxels(draw_on_source_grid(cta, grid, hu, mask, brain_hu, bone_hu))
     return found if source is cta else found.on_grid_of(source)
+
+
+def _without_hu(cta: Volume, settings: CtaSegmentation, on_progress: Callable[[float], None] | None) -> Volume:
+    """Vessels of an angiogram that says it is not in HU: as of a CTA where its values are as good as HU, else by brightness."""
+    try:
+        prepared = prepare_cta(Volume(cta.voxels, cta.affine))
+        if prepared.values == "HU":
+            return segment_vessels(prepared, settings, on_progress).on_grid_of(cta)
+    except InputError:  # no skull, no brain, no HU
+        pass
+    return segment_by_brightness(cta, settings.min_component_mm3)
 
 
 def _refuse_without_contrast(mask: np.ndarray, enclosed: np.ndarray, levels: _Levels, spacing_mm: float) -> None:

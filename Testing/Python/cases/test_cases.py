@@ -12,7 +12,7 @@ import pytest
 
 from DeepIterRegLib.cases.case import Case, register_case
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files
-from DeepIterRegLib.common.errors import Cancelled, InputError
+from DeepIterRegLib.common.errors import Cancelled, InputError, keep_notes, notes_of
 from DeepIterRegLib.common.progress import Progress, ProgressEvent
 from DeepIterRegLib.geometry import mpe_mm
 from DeepIterRegLib.geometry.pose_files import read_pose
@@ -82,6 +82,34 @@ def test_cancel_at_any_step(patient_folder: Path, step: Step) -> None:
             case(patient_folder), Progress(reached.append), lambda: any(event.step is step for event in reached)
         )
     assert reached[-1].step is step
+
+
+def test_what_was_read_is_said_also_where_the_case_then_fails(patient_folder: Path) -> None:
+    cta = load_volume(patient_folder / "cta.nii.gz")
+    neck = replace(cta, voxels=cta.voxels[:60], notes=("Series 3 was read.",))
+
+    def none_read() -> Volume:
+        error = InputError("The slices make no volume.")
+        keep_notes(error, ["Series 4 was chosen."])
+        raise error
+
+    for broken, said in ((lambda: neck, "Series 3 was read."), (none_read, "Series 4 was chosen.")):
+        with pytest.raises(InputError) as caught:
+            register_case(case(patient_folder, cta=broken), Progress())
+        assert said in notes_of(caught.value)
+
+
+def test_a_rotational_angiogram_is_registered_without_its_skull(patient_folder: Path) -> None:
+    cta, arteries = (load_volume(patient_folder / f"{name}.nii.gz") for name in ("cta", "arteries"))
+    noise = np.random.default_rng(1).normal(0, 60, cta.voxels.shape)
+    grey = (1000 * (cta.voxels > -300) + 4000 * (arteries.voxels > 0) + noise).clip(0).astype(np.uint16)
+    angiogram = case(patient_folder, cta=lambda: cta.with_voxels(grey), cta_vessels=None)
+    outcome = register_case(angiogram, Progress())
+    np.testing.assert_array_equal(outcome.vessels.voxels, arteries.voxels > 0)
+    found = outcome.registration
+    assert any("not HU" in warning for warning in found.warnings)
+    assert found.confidence is not None
+    assert not any("skull" in name for name in found.confidence.features)
 
 
 def test_a_fault_of_ours_is_not_taken_for_bad_input(patient_folder: Path) -> None:

@@ -33,7 +33,9 @@ def refused(*arguments: str | Path) -> list[str]:
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
     problems = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
-    others = [line for line in result.stderr.splitlines() if not line.startswith("Error: ") and "━" not in line]
+    # What was read and assumed until then is said too.
+    told = ("Error: ", "Note: ")
+    others = [line for line in result.stderr.splitlines() if not line.startswith(told) and "━" not in line]
     assert problems
     assert not others, others
     return [problem.removeprefix("Error: ") for problem in problems]

@@ -68,6 +68,8 @@ def typed_and_held(option: Option) -> tuple[str, Any]:
             return "3,-4,5", (3.0, -4.0, 5.0)
         case "frames":
             return "1,3", (0, 2)
+        case "text":
+            return "Head 1.0", "Head 1.0"
     raise AssertionError(option.kind)
 
 
