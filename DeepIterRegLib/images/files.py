@@ -11,22 +11,25 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
+from DeepIterRegLib.images.file_checks import check_header_and_data
 from DeepIterRegLib.images.itk import affine_of, itk_reason, voxels_of
+from DeepIterRegLib.images.nifti import NIFTI_SUFFIXES, read_nifti
+from DeepIterRegLib.images.placement import check_spacing, placed
 from DeepIterRegLib.images.volume import Volume
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
 def load_volume(path: str | Path) -> Volume:
-    """Read a CT or a mask: a DICOM folder, NIfTI, NRRD, MHA or MHD.
+    """Read a CT or a mask: a DICOM folder, NIfTI, NRRD, MHA or MHD, on perpendicular axes.
 
     Voxels keep the file's type (float64 becomes float32). Of several CT series in a folder the largest is read,
-    with a note.
+    with a note; so are axes that had to be mended.
 
     Raises
     ------
     InputError
-        Absent, not a volume, in colour, damaged, or a DICOM series with missing, uneven or tilted slices.
+        Absent, not a volume, in colour, cut short, damaged, or a DICOM series with missing or uneven slices.
     """
     path = Path(path)
     if not path.exists():
@@ -39,33 +42,47 @@ def load_volume(path: str | Path) -> Volume:
         from DeepIterRegLib.images.dicom.ct_series import read_ct_file
 
         return read_ct_file(path)
-    import SimpleITK as sitk
+    return placed(read_volume_file(path), path.name)
 
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(f"{path} cannot be read as a volume: {itk_reason(error)}.") from error
+
+def read_volume_file(path: Path) -> Volume:
+    """The voxels of a NIfTI, NRRD, MHA or MHD file where it puts them; its axes may be sheared.
+
+    Raises
+    ------
+    InputError
+        Not a volume, in colour, cut short or damaged.
+    """
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        return read_nifti(path)
+    image = read_itk_image(path)
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         size, parts = image.GetSize(), image.GetNumberOfComponentsPerPixel()
         raise InputError(
-            f"{path} has size {size} with {parts} value(s) a voxel; three dimensions and one value are needed."
+            f"{path.name} has size {size} with {parts} value(s) a voxel; three dimensions and one value are needed."
         )
-    voxels = voxels_of(image)
-    if path.name.lower().endswith((".nii", ".nii.gz")) and voxels.dtype.kind == "f":
-        _restore_nonfinite(voxels, path)
-    return Volume(voxels, affine_of(image))
+    voxels, affine = voxels_of(image), affine_of(image)
+    check_spacing(affine, voxels.shape, path.name)
+    return Volume(voxels, affine)
 
 
-def _restore_nonfinite(voxels: np.ndarray, path: Path) -> None:
-    """ITK's NIfTI reader turns NaN and infinity into 0, which is water in HU; here they stay what they are."""
-    import nibabel
+def read_itk_image(path: Path) -> Any:
+    """A SimpleITK image of an NRRD or MetaImage file that is whole.
 
-    image: Any = nibabel.load(path)
-    stored = np.asanyarray(image.dataobj).T.reshape(voxels.shape)
-    bad = ~np.isfinite(stored)
-    voxels[bad] = stored[bad]
+    Raises
+    ------
+    InputError
+        Cut short, damaged, or nothing that ITK reads.
+    """
+    import SimpleITK as sitk
+
+    check_header_and_data(path)
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise InputError(f"{path.name} cannot be read as a volume: {itk_reason(error)}.") from error
 
 
 def save_volume(volume: Volume, path: str | Path) -> None:
