@@ -187,7 +187,7 @@ class Inputs:
             "landmarks",
             "file",
             "Paired points, the start unless another is chosen; their errors at the result are reported. A CSV file "
-            "(name,x,y,z,column,row; RAS mm of the CTA, px of the DSA), or a point list of 3D Slicer (.mrk.json) on the CTA.",
+            "(name,x,y,z,column,row; RAS mm of the CTA, px of the DSA), or a point list of 3D Slicer (.mrk.json, .fcsv) on the CTA.",
             panel="Points on the CTA",
             parameter="ctaLandmarks",
         )
@@ -315,7 +315,7 @@ class Search:
             "init",
             "start",
             "Where to start. skull: the skull in the mask frame; search: a box about the radiological pose; network: poses "
-            "proposed from the veins; auto: skull, search and network; FILE: a pose (.tfm, .h5, .json).",
+            "proposed from the veins; auto: skull, search and network; FILE: a pose (.tfm, .h5, .txt, .mat, .json).",
             choices=(*NAMED_INITS, LANDMARKS),
             old_choices=OLD_INITS,
             metavar="|".join((*NAMED_INITS, LANDMARKS, "FILE")),

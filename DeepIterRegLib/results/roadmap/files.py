@@ -14,7 +14,7 @@ import numpy as np
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.geometry import lps_ras
-from DeepIterRegLib.geometry.markup_files import Markup, read_markup_lists
+from DeepIterRegLib.geometry.markup_files import MARKUP_SUFFIXES, Markup, read_markup_lists
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
 from DeepIterRegLib.images.itk import affine_of
 from DeepIterRegLib.images.volume import Volume, is_mask
@@ -148,12 +148,12 @@ def _read(item: Item) -> list[Thing]:
         found = _segments(item.path)
     elif name.endswith(MODEL_SUFFIXES):
         found = [Thing(item.path.stem, read_model(item.path, item.lps))]
-    elif name.endswith(".json"):
+    elif name.endswith(MARKUP_SUFFIXES):
         found = read_markups(item.path)
     elif name.endswith(".swc"):
         found = [Thing(item.path.stem, read_swc(item.path, item.lps), Style(shaded=True))]
     else:
-        kinds = ", ".join((*VOLUME_SUFFIXES, *MODEL_SUFFIXES, ".mrk.json", ".swc"))
+        kinds = ", ".join((*VOLUME_SUFFIXES, *MODEL_SUFFIXES, ".mrk.json", ".fcsv", ".swc"))
         raise InputError(f"Item {item.path} is none of {kinds}.")
     if item.only is not None:
         wanted = [thing for thing in found if thing.name == item.only]
@@ -315,19 +315,20 @@ def read_markups(path: Path) -> list[Thing]:
         Not a markups file, or without points.
     """
     lists = read_markup_lists(path)
-    things = [_thing_of(markup, n, path) for n, markup in enumerate(lists) if len(markup.points_mm)]
+    things = [_thing_of(markup, n, path) for n, markup in enumerate(lists) if markup.count]
     if not things:
         raise InputError(f"Markups {path} hold no points.")
     return things
 
 
 def _thing_of(markup: Markup, number: int, path: Path) -> Thing:
+    points = markup.points_mm[markup.placed]
     if markup.kind in ("Curve", "ClosedCurve"):
-        paths: tuple[np.ndarray, ...] = (smooth_curve(markup.points_mm, closed=markup.kind == "ClosedCurve"),)
+        paths: tuple[np.ndarray, ...] = (smooth_curve(points, closed=markup.kind == "ClosedCurve"),)
     elif markup.kind in ("Line", "Angle"):
-        paths = (markup.points_mm,)
+        paths = (points,)
     else:
-        paths = tuple(markup.points_mm[:, None])
+        paths = tuple(points[:, None])
     colour = PALETTE[number % len(PALETTE)]
     if markup.colour is not None:
         red, green, blue = (round(255 * part) for part in markup.colour)
