@@ -172,6 +172,7 @@ def register_case(
     with steps.step(Step.READ_CTA):
         cta, cta_notes = prepare_cta(case.cta())
         supplied = [as_cta_mask(read(), cta) for read in (case.cta_vessels, case.cta_veins) if read]
+        cta_notes += tuple(note for mask in supplied for note in mask.notes)
     steps.raise_problems()
     with steps.step(Step.SEGMENT_CTA):
         vessels = _cta_vessels(case, cta, supplied, on_progress)

@@ -12,6 +12,7 @@ from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.images.files import load_volume, save_volume
+from DeepIterRegLib.images.masks import read_mask
 from DeepIterRegLib.registration.steps import Step, expected
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def segment_cta_file(
     cta, _ = prepare_cta(load_volume(path))
     on_progress(Step.SEGMENT_CTA, 0.0)
     vessels = (
-        as_cta_mask(load_volume(vessel_mask), cta)
+        as_cta_mask(read_mask(vessel_mask, "cta_mask"), cta)
         if vessel_mask
         else segment_vessels(cta, on_progress=on_progress.of(Step.SEGMENT_CTA))
     )

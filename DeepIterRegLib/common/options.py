@@ -167,7 +167,8 @@ class Inputs:
         Option(
             "cta_mask",
             "file",
-            "Vessels of the CTA, on its grid.",
+            "Vessels of the CTA. Of a file with several labels or segments those that are meant: FILE:2,3 or FILE:NAME.",
+            labels=True,
             unset=SEGMENTED_HERE,
             panel="CTA vessels",
             parameter="vessels",
@@ -177,7 +178,8 @@ class Inputs:
         Option(
             "cta_vein_mask",
             "file",
-            "Veins of the CTA, added to its vessels.",
+            "Veins of the CTA, added to its vessels; labels as of the vessels.",
+            labels=True,
             panel="CTA veins",
             parameter="veins",
         )
@@ -243,7 +245,8 @@ class Run:
         Option(
             "dsa_mask",
             "file",
-            "Vessels of the DSA, on its pixels.",
+            "Vessels of the DSA, on its pixels; labels as of the CTA's vessels.",
+            labels=True,
             unset=SEGMENTED_HERE,
             each="own",
             panel="DSA vessels",

@@ -16,8 +16,8 @@ from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.geometry import lps_ras
 from DeepIterRegLib.geometry.markup_files import MARKUP_SUFFIXES, Markup, read_markup_lists
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
-from DeepIterRegLib.images.itk import affine_of
-from DeepIterRegLib.images.volume import Volume, is_mask
+from DeepIterRegLib.images.labels import read_labelled
+from DeepIterRegLib.images.volume import is_mask
 from DeepIterRegLib.results.roadmap.shapes import RED, Colour, Paths, Style, Surface, Thing, surface_of_mask
 
 MODEL_SUFFIXES = (".stl", ".obj", ".ply", ".vtk", ".vtp")
@@ -168,69 +168,17 @@ def _read(item: Item) -> list[Thing]:
 
 
 def _segments(path: Path) -> list[Thing]:
-    """A thing for each label of a map, or each segment of a .seg.nrrd in its own colour."""
-    if path.name.lower().endswith((".seg.nrrd", ".seg.nhdr")):
-        return read_segmentation(path)
-    volume = load_volume(path)
-    if volume.voxels.dtype.kind == "f":
-        if not np.isfinite(volume.voxels).all() or (volume.voxels != np.rint(volume.voxels)).any():
-            raise InputError(f"Item {path} holds grey values, not labels: give a mask or a label map.")
-        volume = volume.with_voxels(volume.voxels.astype(np.int32))
-    labels = _labels(volume.voxels)
-    if labels.size == 0:
-        raise InputError(f"Item {path} is empty: no voxel is set.")
-    if labels.size > 100 or labels[0] < 0:
-        raise InputError(
-            f"Item {path} holds {labels.size} different values from {labels[0]} to {labels[-1]}, as a CT does: give a mask or a label map."
-        )
-    stem = path.name.split(".")[0]
-    names = [stem] if labels.size == 1 else [str(label) for label in labels]
+    """A thing for each label of a map, or each segment of a segmentation by its name and in its own colour."""
+    found = read_labelled(path)
+    stem, alone = path.name.split(".")[0], len(found.segments) == 1
     return [
         Thing(
-            name,
-            surface_of_mask(volume.with_voxels(volume.voxels == label)),
-            Style(colour=PALETTE[n % len(PALETTE)], shaded=labels.size == 1),
+            segment.name or (stem if alone else str(segment.number)),
+            surface_of_mask(found.union([segment])),
+            Style(colour=segment.colour or PALETTE[n % len(PALETTE)], shaded=alone and not segment.name),
         )
-        for n, (name, label) in enumerate(zip(names, labels, strict=True))
+        for n, segment in enumerate(found.segments)
     ]
-
-
-def _labels(voxels: np.ndarray) -> np.ndarray:
-    """Values other than 0, rising; a mask's are found without sorting its voxels."""
-    low, high = int(voxels.min()), int(voxels.max())
-    if low >= 0 and high <= 255:
-        return np.flatnonzero(np.bincount(voxels.ravel().astype(np.uint8), minlength=256)[1:]) + 1
-    found = np.unique(voxels)
-    return found[found != 0]
-
-
-def read_segmentation(path: Path) -> list[Thing]:
-    """The segments of Slicer's .seg.nrrd, which may share voxels by layers; names and colours are the file's."""
-    import SimpleITK as sitk
-
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(f"Segmentation {path} cannot be read as NRRD.") from error
-    affine, values = affine_of(image), sitk.GetArrayFromImage(image)
-    layers = values[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else values
-    keys = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
-    things = []
-    for n in range(sum(bool(re.fullmatch(r"Segment\d+_ID", key)) for key in keys)):
-
-        def value(name: str, usual: str, n: int = n) -> str:
-            return keys.get(f"Segment{n}_{name}", usual)
-
-        label, layer = int(value("LabelValue", "1")), int(value("Layer", "0"))
-        here = layers[..., layer] == label
-        if not here.any():
-            continue
-        colour = tuple(round(255 * float(part)) for part in value("Color", "").split())
-        style = Style(colour=colour if len(colour) == 3 else PALETTE[n % len(PALETTE)])
-        things.append(Thing(value("Name", value("ID", f"Segment_{n}")), surface_of_mask(Volume(here, affine)), style))
-    if not things:
-        raise InputError(f"Segmentation {path} has no segment with a voxel.")
-    return things
 
 
 # -- models --------------------------------------------------------------------------------------------------
