@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -18,9 +18,9 @@ from DeepIterRegLib.geometry.markup_files import MARKUP_SUFFIXES, Markup, read_m
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
 from DeepIterRegLib.images.labels import read_labelled
 from DeepIterRegLib.images.volume import is_mask
+from DeepIterRegLib.results.roadmap.model_files import MODEL_SUFFIXES, read_mesh
 from DeepIterRegLib.results.roadmap.shapes import RED, Colour, Paths, Style, Surface, Thing, surface_of_mask
 
-MODEL_SUFFIXES = (".stl", ".obj", ".ply", ".vtk", ".vtp")
 # Of the labels of a map without colours of its own, told apart by people with any colour vision (Okabe and Ito).
 PALETTE: tuple[Colour, ...] = (
     RED,
@@ -192,63 +192,13 @@ def read_model(path: Path, lps: bool | None = None) -> Surface | Paths:
     Raises
     ------
     InputError
-        No VTK, unreadable, or neither surface nor lines.
+        No VTK, unreadable, damaged, or neither surface nor lines.
     """
-    try:
-        from vtkmodules.util.numpy_support import vtk_to_numpy
-        from vtkmodules.vtkCommonCore import vtkObject
-        from vtkmodules.vtkFiltersCore import vtkTriangleFilter
-    except ImportError as missing:
-        raise InputError(f"Model {path} needs VTK to be read: pip install 'deepiterreg[roadmap]'.") from missing
-    reader = _model_reader(path)
-    reader.SetFileName(str(path))
-    shout = vtkObject.GetGlobalWarningDisplay()
-    vtkObject.GlobalWarningDisplayOff()  # what is wrong is said below
-    try:
-        reader.Update()
-    finally:
-        vtkObject.SetGlobalWarningDisplay(shout)
-    triangulate = vtkTriangleFilter()
-    triangulate.SetInputData(reader.GetOutput())
-    triangulate.PassVertsOff()
-    triangulate.Update()
-    mesh = triangulate.GetOutput()
-    if mesh.GetNumberOfPoints() == 0 or mesh.GetNumberOfCells() == 0:
-        raise InputError(f"Model {path} holds neither a surface nor lines, or is damaged.")
-    points = vtk_to_numpy(mesh.GetPoints().GetData()).astype(np.float64)
-    if _says(path, reader) if lps is None else lps:
-        points = np.asarray(lps_ras(points))
-    if mesh.GetNumberOfPolys():
-        return Surface(points, vtk_to_numpy(mesh.GetPolys().GetConnectivityArray()).reshape(-1, 3))
-    offsets = vtk_to_numpy(mesh.GetLines().GetOffsetsArray())
-    order = vtk_to_numpy(mesh.GetLines().GetConnectivityArray())
-    return Paths(tuple(points[order[a:b]] for a, b in pairwise(offsets)))
-
-
-def _model_reader(path: Path) -> Any:
-    from vtkmodules.vtkIOGeometry import vtkOBJReader, vtkSTLReader
-    from vtkmodules.vtkIOLegacy import vtkPolyDataReader
-    from vtkmodules.vtkIOPLY import vtkPLYReader
-    from vtkmodules.vtkIOXML import vtkXMLPolyDataReader
-
-    readers: dict[str, Callable[[], Any]] = {
-        ".stl": vtkSTLReader,
-        ".obj": vtkOBJReader,
-        ".ply": vtkPLYReader,
-        ".vtk": vtkPolyDataReader,
-        ".vtp": vtkXMLPolyDataReader,
-    }
-    return readers[path.suffix.lower()]()
-
-
-def _says(path: Path, reader: Any) -> bool:
-    """Whether a model is LPS: by the SPACE that Slicer writes into headers and comments, else yes."""
-    head = path.read_bytes()[:4096]
-    found = re.search(rb"SPACE\s*=\s*(RAS|LPS)", head)
-    if found is None and path.suffix.lower() == ".vtp":
-        array = reader.GetOutput().GetFieldData().GetAbstractArray("SPACE")
-        return array is None or str(array.GetVariantValue(0)) != "RAS"
-    return found is None or found.group(1) == b"LPS"
+    mesh = read_mesh(path)
+    points = np.asarray(lps_ras(mesh.points)) if (mesh.lps if lps is None else lps) else mesh.points
+    if len(mesh.triangles):
+        return Surface(points, mesh.triangles)
+    return Paths(tuple(points[mesh.lines[a:b]] for a, b in pairwise(mesh.offsets)))
 
 
 # -- paths ---------------------------------------------------------------------------------------------------
