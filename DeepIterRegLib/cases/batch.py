@@ -28,6 +28,7 @@ from DeepIterRegLib.cases.files import RegisterJob, case_of_files
 from DeepIterRegLib.cases.table import FACE, SUMMARY, BatchCase
 from DeepIterRegLib.common.atomic_output import output_file, output_folder
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.common.installation import broken_package
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.common.progress import Progress, ShouldStop
@@ -220,7 +221,9 @@ def _attempt(case: BatchCase, shared: _Shared, should_stop: ShouldStop) -> CaseR
         raise
     except Exception as error:
         _log_fault(error)
-        problems = (f"Unexpected {type(error).__name__} (a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows where).",)
+        fault = f"Unexpected {type(error).__name__} (a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows where)."
+        broken = broken_package(error)
+        problems = (broken.sentence if broken else fault,)
     if (out / case.name).exists():
         problems = (*problems, "Its folder holds the result of an earlier run, with other inputs or settings.")
     return CaseResult(case.name, "failed", seconds=time.perf_counter() - started, message=_message(problems, case))
