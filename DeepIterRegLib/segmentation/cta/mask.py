@@ -15,6 +15,8 @@ from DeepIterRegLib.images.volume import Volume
 _NAME = "The vessel mask"
 _EXACT = 0.1  # of a voxel: grids that differ by less are the same lattice, with spacing or origin rounded
 _MOSTLY = 0.5  # of the mask's voxels must lie within the CTA
+_MIN_CONTRAST_HU = 20.0  # of vessels over what surrounds them: a weak CTA has three times that
+_BESIDE_MM, _SAMPLES = 3.0, 20_000
 _MOST_ML = 300.0  # the vessels of a head, veins and all, have less
 
 
@@ -43,7 +45,7 @@ def as_cta_mask(mask: Volume, cta: Volume) -> Volume:
                 "It was resampled to the CTA by nearest neighbour."
             )
             laid = replace(laid, notes=(note,))
-    notes = (*mask.notes, *laid.notes, *_amount(laid))
+    notes = (*mask.notes, *laid.notes, *_amount(laid), *_contrast(laid, cta))
     return Volume(laid.voxels, cta.affine, notes)
 
 
@@ -54,6 +56,25 @@ def _amount(mask: Volume) -> tuple[str, ...]:
         return ()
     return (
         f"{_NAME} holds {ml:.0f} mL, more than all vessels of a head have: is it the right label of the right file?",
+    )
+
+
+def _contrast(mask: Volume, cta: Volume) -> tuple[str, ...]:
+    """A note if the CTA is hardly brighter where the mask is than beside it: the mask of another scan, or one turned round."""
+    voxels = mask.set_voxels[:: max(1, len(mask.set_voxels) // _SAMPLES)]
+    steps = np.rint(_BESIDE_MM / cta.spacing_mm[::-1]).astype(int)
+    beside = np.concatenate([voxels + step * sign for step in np.diag(steps) for sign in (-1, 1)])
+    beside = beside[((beside >= 0) & (beside < mask.voxels.shape)).all(axis=1)]
+    beside = beside[~mask.voxels[tuple(beside.T)]]
+    if not len(voxels) or not len(beside):
+        return ()
+    within, around = cta.voxels[tuple(voxels.T)], cta.voxels[tuple(beside.T)]
+    more = float(np.median(within)) - float(np.median(around))
+    if more >= _MIN_CONTRAST_HU or within.min() == within.max():
+        return ()
+    values = f"{np.median(within):.0f} against {np.median(around):.0f} HU"
+    return (
+        f"Where {_NAME.lower()} lies, the CTA is hardly brighter than beside it ({values}): is it a mask of this CTA?",
     )
 
 

@@ -131,7 +131,7 @@ def test_several_labels_are_listed_and_asked_for(name: str, tmp_path: Path) -> N
 
 def on_the_grid(mask: Volume) -> np.ndarray:
     """Among the voxels that the labels were drawn on: DICOM files leave slices without a voxel out."""
-    laid = as_cta_mask(mask, Volume(LABELS, AFFINE))
+    laid = as_cta_mask(mask, Volume(np.zeros_like(LABELS), AFFINE))
     assert laid.notes == ()
     return laid.voxels
 

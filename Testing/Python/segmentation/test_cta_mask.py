@@ -137,3 +137,13 @@ def test_several_labels_are_refused_whoever_gives_them() -> None:
     voxels[0, 0, :7] = 2
     with pytest.raises(InputError, match=r"holds 2 labels.*2 \(7 voxels\)"):
         as_cta_mask(Volume(voxels, AFFINE), CTA)
+
+
+def test_a_mask_that_misses_the_vessels_is_said() -> None:
+    rng = np.random.default_rng(0)
+    hu = rng.normal(40, 30, SHAPE)
+    hu[blob()] += 150
+    cta = Volume(hu.astype(np.int16), AFFINE)
+    assert as_cta_mask(Volume(blob(), AFFINE), cta).notes == ()
+    (note,) = as_cta_mask(Volume(np.roll(blob(), 12, axis=1), AFFINE), cta).notes
+    assert "hardly brighter than beside it" in note
