@@ -10,7 +10,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
-from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
+from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_pixels
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES
 from DeepIterRegLib.images.labels import Labelled, Segment, labelled, read_labelled
 from DeepIterRegLib.images.volume import Volume
@@ -78,8 +78,7 @@ def read_image_mask(typed: Path, at: str = "") -> np.ndarray:
     else:
         if not path.is_file():
             raise InputError(f"DSA mask {path} does not exist: give an image file (PNG, TIFF, NIfTI, NRRD).")
-        frames, _ = read_image_frames(path)
-        found = labelled(Volume(frames, np.eye(4)), path.name)
+        found = labelled(Volume(read_pixels(path), np.eye(4)), path.name)
     voxels = found.union(chosen(found, wanted, path.name, at)).voxels
     return voxels[0] if len(voxels) == 1 else voxels
 
