@@ -17,6 +17,7 @@ from pathlib import Path
 
 import slicer
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
@@ -137,6 +138,8 @@ def broken() -> dict[str, str]:
     settings = slicer.app.userSettings() if "qt" in sys.modules else None  # a Slicer without Qt keeps none
     if versions in _imported or (settings is not None and settings.value(_CHECKED) == versions):
         return {}
+    if not (names := _notLoaded(names)):
+        return {}
     python = shutil.which("PythonSlicer") or sys.executable
     try:
         done = subprocess.run(
@@ -150,6 +153,17 @@ def broken() -> dict[str, str]:
         if settings is not None:
             settings.setValue(_CHECKED, versions)
     return failed
+
+
+def _notLoaded(names: list[str]) -> list[str]:
+    """Of packages, those that this process has not imported already."""
+    loaded = {
+        canonicalize_name(package)
+        for module, packages in importlib.metadata.packages_distributions().items()
+        if module in sys.modules
+        for package in packages
+    }
+    return [name for name in names if canonicalize_name(name) not in loaded]
 
 
 _imported: list[str] = []  # the versions seen to import since Slicer started
