@@ -3,81 +3,23 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.images.dicom.segmentation import read_dicom_segmentation
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, read_itk_image, read_volume_file
 from DeepIterRegLib.images.itk import affine_of
 from DeepIterRegLib.images.placement import placed
+from DeepIterRegLib.images.segments import Labelled, Segment
 from DeepIterRegLib.images.volume import Volume
 
 SEGMENTATION_SUFFIXES = (".seg.nrrd", ".seg.nhdr")
 MAX_LABELS = 100  # more different values are grey values
 _PROBABILITY = (-0.25, 1.25)  # networks say 0 to 1; resampling goes a little beyond
 _HALF = 0.5
-_NAME_LETTERS = 16  # of a segment's name in messages: names are free text
-
-
-@dataclass(frozen=True)
-class Segment:
-    """One label of a map.
-
-    Attributes
-    ----------
-    number
-        By which a person names it: the label, or its place in the file where labels repeat.
-    name
-        Empty where the file gives none.
-    colour
-        Red, green, blue 0 to 255, or None.
-    mask
-        Its voxels (k, j, i), bool, made when asked for.
-    count
-        Of its voxels.
-    """
-
-    number: int
-    name: str
-    colour: tuple[int, int, int] | None
-    mask: Callable[[], np.ndarray]
-    count: int
-
-    @property
-    def words(self) -> str:
-        """For messages: number, the start of the name, voxels."""
-        shown = "".join(letter for letter in self.name if letter.isprintable())
-        name = shown if len(shown) <= _NAME_LETTERS else shown[: _NAME_LETTERS - 3] + "..."
-        return f"{self.number} ({f'{name}, ' if name else ''}{self.count:,} voxels)"
-
-
-@dataclass(frozen=True)
-class Labelled:
-    """The labels of a map that have voxels, on one grid.
-
-    Attributes
-    ----------
-    segments : tuple of Segment
-    shape : (slices, rows, columns)
-    affine : (4, 4)
-        Voxel index (i, j, k) to RAS mm.
-    notes : tuple of str
-    """
-
-    segments: tuple[Segment, ...]
-    shape: tuple[int, ...]
-    affine: np.ndarray
-    notes: tuple[str, ...] = ()
-
-    def union(self, segments: Sequence[Segment]) -> Volume:
-        """The voxels of some of them, bool."""
-        voxels = np.zeros(self.shape, dtype=bool)
-        for segment in segments:
-            voxels |= segment.mask()
-        return Volume(voxels, self.affine, self.notes)
 
 
 def read_labelled(path: Path, resample: bool = False) -> Labelled:
@@ -104,8 +46,6 @@ def read_labelled(path: Path, resample: bool = False) -> Labelled:
     if name.endswith(SEGMENTATION_SUFFIXES):
         return read_seg_nrrd(path)
     if not name.endswith(VOLUME_SUFFIXES):
-        from DeepIterRegLib.images.dicom.segmentation import read_dicom_segmentation
-
         return read_dicom_segmentation(path)
     return labelled(placed(read_volume_file(path), path.name, resample), path.name)
 

@@ -12,7 +12,8 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_pixels
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES
-from DeepIterRegLib.images.labels import Labelled, Segment, labelled, read_labelled
+from DeepIterRegLib.images.labels import labelled, read_labelled
+from DeepIterRegLib.images.segments import Labelled, Segment
 from DeepIterRegLib.images.volume import Volume
 
 _SUFFIXES = (*VOLUME_SUFFIXES, *IMAGE_SUFFIXES, ".dcm")

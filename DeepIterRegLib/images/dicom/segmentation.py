@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,9 +12,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, open_dataset
-
-if TYPE_CHECKING:
-    from DeepIterRegLib.images.labels import Labelled, Segment
+from DeepIterRegLib.images.segments import Labelled, Segment
 
 _HALF = 0.5  # of a fractional segmentation: probability or share of the voxel
 
@@ -49,8 +47,6 @@ def read_dicom_segmentation(path: Path) -> Labelled:
 
 
 def _labelled(file: Any, name: str) -> Labelled:
-    from DeepIterRegLib.images.labels import Labelled
-
     segments: list[Segment] = []
     affine, shape = np.eye(4), (0, 0, 0)
     for number in file.segment_numbers:
@@ -65,6 +61,4 @@ def _labelled(file: Any, name: str) -> Labelled:
 
 
 def _segment(number: int, name: str, mask: np.ndarray) -> Segment:
-    from DeepIterRegLib.images.labels import Segment
-
     return Segment(number, name, None, lambda: mask, int(mask.sum()))

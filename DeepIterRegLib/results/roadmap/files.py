@@ -15,9 +15,9 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.geometry import lps_ras
 from DeepIterRegLib.geometry.markup_files import MARKUP_SUFFIXES, Markup, read_markup_lists
-from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
+from DeepIterRegLib.images.files import VOLUME_SUFFIXES
 from DeepIterRegLib.images.labels import read_labelled
-from DeepIterRegLib.images.volume import is_mask
+from DeepIterRegLib.images.masks import mask_file, read_mask
 from DeepIterRegLib.results.roadmap.model_files import MODEL_SUFFIXES, read_mesh
 from DeepIterRegLib.results.roadmap.shapes import RED, Colour, Paths, Style, Surface, Thing, surface_of_mask
 
@@ -273,17 +273,16 @@ def read_swc(path: Path, lps: bool | None = None) -> Paths:
 
 
 def vessel_points(path: Path) -> np.ndarray:
-    """Points (N, 3), CTA RAS mm, of a vessel mask's voxels, or of a model, curve or centreline.
+    """Points (N, 3), CTA RAS mm, of a vessel mask's voxels (perhaps `FILE:LABEL`), or of a model, curve or centreline.
 
     Raises
     ------
     InputError
         Unreadable, or empty.
     """
-    if path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES):
-        volume = load_volume(path)
-        if not is_mask(volume) and volume.voxels.dtype.kind == "f":
-            raise InputError(f"{path} holds grey values, not vessels: give a mask.")
-        return volume.to_ras(volume.set_voxels)
+    file = mask_file(path)
+    if file.is_dir() or file.name.lower().endswith(VOLUME_SUFFIXES):
+        mask = read_mask(path)
+        return mask.to_ras(mask.set_voxels)
     shapes = [thing.shape for thing in things_of([Item(path, {})])]
     return np.concatenate([s.points if isinstance(s, Surface) else np.concatenate(s.paths) for s in shapes])
