@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import json
+import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import slicer
 from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
@@ -66,6 +70,8 @@ BUNDLED = (
 )
 # What comes with the PyTorch extension.
 OF_PYTORCH = ("torch", "torchvision")
+# Imported only where its renderers are asked for.
+NOT_IMPORTED = ("diffdrr",)
 # What DiffDRR lists, but its renderers, all that is used here, do not import (imageio it lists too; scikit-image wants it).
 UNUSED_BY_DIFFDRR = (
     "einops",
@@ -104,6 +110,65 @@ def missing() -> list[Requirement]:
     # What pip has just installed is else not seen by this process.
     importlib.invalidate_caches()
     return [requirement for requirement in (TORCH, *requirements()) if not _installed(requirement)]
+
+
+# Imports every module of the packages named and prints, for those that fail, the module and the fault's kind.
+_IMPORT = """
+import importlib, importlib.metadata, json, re, sys
+own = importlib.metadata.packages_distributions()
+failed = {}
+for name in sys.argv[1:]:
+    same = lambda other: re.sub("[-_.]+", "-", other).lower() == re.sub("[-_.]+", "-", name).lower()
+    for module in sorted(m for m, packages in own.items() if m.isidentifier() and m[0] != "_" and any(map(same, packages))):
+        try:
+            importlib.import_module(module)
+        except BaseException as error:
+            failed.setdefault(name, (getattr(error, "name", None) or module) + ": " + type(error).__name__)
+print(json.dumps(failed))
+"""
+_CHECKED = "DeepIterReg/importedPackages"  # of Slicer's settings: the versions that were seen to import
+_IMPORT_S = 300
+
+
+def broken() -> dict[str, str]:
+    """Packages that are installed but do not import, and why; looked at in a Python of its own, once for every set of versions.
+
+    An interrupted installation leaves the metadata that `missing` looks at, and half of the files.
+    """
+    names = [requirement.name for requirement in (TORCH, *requirements()) if requirement.name not in NOT_IMPORTED]
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in (*names, "numpy"))
+    settings = slicer.app.userSettings() if "qt" in sys.modules else None  # a Slicer without Qt keeps none
+    if versions in _imported or (settings is not None and settings.value(_CHECKED) == versions):
+        return {}
+    if not (names := _notLoaded(names)):
+        return {}
+    python = shutil.which("PythonSlicer") or sys.executable
+    try:
+        done = subprocess.run(
+            [python, "-c", _IMPORT, *names], capture_output=True, text=True, timeout=_IMPORT_S, stdin=subprocess.DEVNULL
+        )
+        failed: dict[str, str] = json.loads(done.stdout.strip().splitlines()[-1])
+    except (OSError, subprocess.TimeoutExpired, ValueError, IndexError):
+        return {}  # nothing is known: what is broken is then said where it is used
+    if not failed:
+        _imported.append(versions)
+        if settings is not None:
+            settings.setValue(_CHECKED, versions)
+    return failed
+
+
+def _notLoaded(names: list[str]) -> list[str]:
+    """Of packages, those that this process has not imported already."""
+    loaded = {
+        canonicalize_name(package)
+        for module, packages in importlib.metadata.packages_distributions().items()
+        if module in sys.modules
+        for package in packages
+    }
+    return [name for name in names if canonicalize_name(name) not in loaded]
+
+
+_imported: list[str] = []  # the versions seen to import since Slicer started
 
 
 def _installed(requirement: Requirement) -> bool:
@@ -161,7 +226,10 @@ def ensure(ask: Ask = askUser) -> None:
     """
     checkSlicer()
     app = getattr(slicer, "app", None)
-    if app is None or not (needed := missing()):  # slicer-core outside Slicer: pip has seen to it
+    if app is None:  # slicer-core outside Slicer: pip has seen to it
+        return
+    if not (needed := missing()):
+        _refuseBroken()
         return
     names = ", ".join(str(requirement) for requirement in needed)
     if app.testingEnabled() or not ask(_question(len(needed)), names.replace(", ", "\n")):
@@ -180,6 +248,22 @@ def ensure(ask: Ask = askUser) -> None:
             f"Python packages are still missing: {', '.join(map(str, still))}. "
             "See Slicer's log for what pip said (View, Error log), restart Slicer and try again."
         )
+    _refuseBroken()
+
+
+def _refuseBroken() -> None:
+    if not (failed := broken()):
+        return
+    sentences = [
+        f"Python package {name} is installed but does not import ({why}), as after an installation that was interrupted: "
+        + (
+            "open the module PyTorch Util, uninstall PyTorch, restart Slicer and try again."
+            if name == TORCH.name
+            else f'type slicer.util.pip_uninstall("{name}") at the Python console, restart Slicer and try again.'
+        )
+        for name, why in failed.items()
+    ]
+    raise InputError(sentences)
 
 
 def _question(count: int) -> str:

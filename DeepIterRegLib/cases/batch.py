@@ -28,6 +28,7 @@ from DeepIterRegLib.cases.files import RegisterJob, case_of_files
 from DeepIterRegLib.cases.table import FACE, SUMMARY, BatchCase
 from DeepIterRegLib.common.atomic_output import output_file, output_folder
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, notes_of
+from DeepIterRegLib.common.installation import broken_package
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.common.progress import Progress, ShouldStop
@@ -229,7 +230,9 @@ def _attempt(case: BatchCase, shared: _Shared, should_stop: ShouldStop) -> CaseR
     except Exception as error:
         _log_fault(error)
         # Its text is left out, as it may quote a header, and this line goes into the summary.
-        problems = (f"Unexpected {type(error).__name__} (a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows where).",)
+        fault = f"Unexpected {type(error).__name__} (a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows where)."
+        broken = broken_package(error)
+        problems = (broken.sentence if broken else fault,)
     if (out / case.name).exists():
         # Nothing was written, but a person who looks into the folder would take it for the result of this run.
         problems = (*problems, "Its folder holds the result of an earlier run, with other inputs or settings.")

@@ -193,8 +193,9 @@ def _register(
         said += whole.notes  # also where it turns out to be no head
         cta_hash = content_hash(whole.voxels, whole.affine)
         supplied = [as_cta_mask(read(), whole) for read in (case.cta_vessels, case.cta_veins) if read]
+        mask_notes = [note for mask in supplied for note in mask.notes]
         cta = prepare_cta(whole, case.head_centre)
-        said += [note for note in cta.notes if note not in whole.notes]
+        said += [note for note in cta.notes if note not in whole.notes] + mask_notes
         del whole  # of a scan from the arch to the vertex the head is a third: the rest need not stay in memory
     # All is read before anything is refused: who mends one file hears of the other at the same time.
     steps.raise_problems()
@@ -216,7 +217,7 @@ def _register(
         should_stop=should_stop,
     )
     registration = replace(
-        _measured(registration, start, cta.notes),
+        _measured(registration, start, (*cta.notes, *mask_notes)),
         seconds=steps.seconds_with(registration.seconds),
         # Of what was registered, in HU and subtracted: exports know their DSA and CTA again by it, whatever their files
         # are called.

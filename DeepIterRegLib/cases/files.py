@@ -9,8 +9,6 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from DeepIterRegLib.cases.case import Case, FurtherView, register_case
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
@@ -33,6 +31,7 @@ from DeepIterRegLib.images.dicom.dicomdir import is_dicomdir
 from DeepIterRegLib.images.dicom.kinds import kind_of
 from DeepIterRegLib.images.dicom.open_file import open_dataset
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
+from DeepIterRegLib.images.masks import read_image_mask, read_mask
 from DeepIterRegLib.registration.landmarks import (
     Landmarks,
     PlacedLandmarks,
@@ -93,7 +92,7 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
         subtraction = SubtractionSettings(mask_frames=run.mask_frames, mode=job.subtraction)
         return FurtherView(
             partial(read_angiogram, run.dsa, run.geometry, subtraction),
-            partial(read_image, run.dsa_mask) if run.dsa_mask else None,
+            partial(read_image_mask, run.dsa_mask, "dsa_mask") if run.dsa_mask else None,
         )
 
     first = view(job)
@@ -103,8 +102,8 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
         cta=partial(ctas.volume if ctas else load_volume, job.cta, job.series, job.phase),
         segment_cta=partial(ctas.vessels, job.cta, job.series, job.phase) if ctas else None,
         angiogram=first.angiogram,
-        cta_vessels=partial(load_volume, job.cta_mask) if job.cta_mask else None,
-        cta_veins=partial(load_volume, job.cta_vein_mask) if job.cta_vein_mask else None,
+        cta_vessels=partial(read_mask, job.cta_mask, "cta_mask") if job.cta_mask else None,
+        cta_veins=partial(read_mask, job.cta_vein_mask, "cta_vein_mask") if job.cta_vein_mask else None,
         dsa_vessels=first.dsa_vessels,
         initial_pose=partial(read_pose, str(init)) if from_file else None,
         reference=partial(read_pose, job.reference) if job.reference else None,
@@ -121,26 +120,6 @@ def _read_landmarks(path: Path, dsa_path: Path | None, dsa: Path) -> Landmarks |
         with suppress(InputError):  # said where the DSA itself is read
             spacing_mm = loaded_spacing_mm(dsa)
     return read_landmarks(path, dsa_path, spacing_mm)
-
-
-def read_image(path: Path) -> np.ndarray:
-    """Pixels (row, column) of an image file (PNG, TIFF) or of a volume of one slice.
-
-    Raises
-    ------
-    InputError
-        Absent or unreadable.
-    """
-    import SimpleITK as sitk
-
-    if not path.is_file():
-        raise InputError(f"DSA mask {path} does not exist: give an image file (PNG, TIFF, NIfTI, NRRD).")
-    try:
-        # SimpleITK and not Pillow, as a mask may also be a NIfTI or NRRD of one slice.
-        image: np.ndarray = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-    except RuntimeError as error:
-        raise InputError(f"DSA mask {path.name} cannot be read as an image: give PNG, TIFF, NIfTI or NRRD.") from error
-    return image
 
 
 def is_angiogram(path: Path) -> bool:

@@ -12,6 +12,7 @@ from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.images.files import load_volume, save_volume
+from DeepIterRegLib.images.masks import read_mask
 from DeepIterRegLib.registration.steps import Step, expected
 
 CTA_MASK_FILES = ("vessels.nii.gz", "veins.nii.gz")
@@ -46,7 +47,7 @@ def segment_cta_file(
     cta = prepare_cta(whole)
     on_progress(Step.SEGMENT_CTA, 0.0)
     vessels = (
-        as_cta_mask(load_volume(vessel_mask), whole)
+        as_cta_mask(read_mask(vessel_mask, "cta_mask"), whole)
         if vessel_mask
         else segment_vessels(cta, on_progress=on_progress.of(Step.SEGMENT_CTA)).on_grid_of(whole)
     )

@@ -16,6 +16,7 @@ from DeepIterRegLib.common.messages import Face, Message, within, word
 from DeepIterRegLib.common.option import value_of
 from DeepIterRegLib.common.options import EACH, OPTIONS, Device, GeometryOptions, Run
 from DeepIterRegLib.common.tables import read_sheet
+from DeepIterRegLib.images.masks import mask_file
 
 NAME = "name"  # of the case; what else stands in the table are the options, by their ids
 SECOND = "2"  # ends the columns of the second DSA
@@ -182,7 +183,8 @@ class _Row:
             if option is None or option.kind not in ("file", "matrix file", "start"):
                 continue
             if option.kind != "start" or option.old_choices.get(text, text) not in option.choices:
-                paths[column] = self._folder / text
+                path = self._folder / text
+                paths[column] = mask_file(path) if option.labels else path
         return paths
 
     @contextmanager

@@ -19,6 +19,7 @@ import typer
 
 from DeepIterRegLib import __version__
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, notes_of
+from DeepIterRegLib.common.installation import BrokenPackage, broken_package
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.progress import Progress, ProgressEvent
 from DeepIterRegLib.registration.steps import Step
@@ -106,6 +107,8 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
                 fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
             if _debugging():
                 raise
+            if broken := broken_package(error):
+                fail(EXIT_INPUT, f"{broken.sentence} Mend it with: {_mending(broken)}")
             text = " ".join(str(error).split()) or "no message"
             fail(
                 EXIT_INTERNAL,
@@ -113,6 +116,16 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             )
 
     return run
+
+
+def _mending(broken: BrokenPackage) -> str:
+    """The one command that puts a package right, for the Python that runs."""
+    from importlib.metadata import packages_distributions
+
+    name = packages_distributions().get(broken.name, [broken.name])[0]
+    how = "" if broken.absent else "--upgrade " if broken.other_numpy else "--force-reinstall --no-deps "
+    python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
+    return f"{python} -m pip install {how}{name}"
 
 
 @contextmanager

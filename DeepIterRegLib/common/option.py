@@ -55,6 +55,8 @@ class Option:
         What stands for the value in the command line's help.
     unset
         What is done where nothing is given.
+    labels
+        A file behind whose name labels may stand: `FILE:2,3`.
     each
         May be given for each DSA: `shared`, once for all or once for each; `own`, only once for each.
     panel
@@ -75,6 +77,7 @@ class Option:
     counts: tuple[int, ...] = ()
     metavar: str = ""
     unset: str = ""
+    labels: bool = False
     each: Literal["", "shared", "own"] = ""
     panel: str = ""
     parameter: str = ""

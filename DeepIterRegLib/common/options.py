@@ -190,7 +190,8 @@ class Inputs:
         Option(
             "cta_mask",
             "file",
-            "Vessels of the CTA, on its grid.",
+            "Vessels of the CTA. Of a file with several labels or segments those that are meant: FILE:2,3 or FILE:NAME.",
+            labels=True,
             unset=SEGMENTED_HERE,
             panel="CTA vessels",
             parameter="vessels",
@@ -200,7 +201,8 @@ class Inputs:
         Option(
             "cta_vein_mask",
             "file",
-            "Veins of the CTA, added to its vessels.",
+            "Veins of the CTA, added to its vessels; labels as of the vessels.",
+            labels=True,
             panel="CTA veins",
             parameter="veins",
         )
@@ -210,7 +212,7 @@ class Inputs:
             "landmarks",
             "file",
             "Paired points, the start unless another is chosen; their errors at the result are reported. A CSV file "
-            "(name,x,y,z,column,row; RAS mm of the CTA, px of the DSA), or a point list of 3D Slicer (.mrk.json) on the CTA.",
+            "(name,x,y,z,column,row; RAS mm of the CTA, px of the DSA), or a point list of 3D Slicer (.mrk.json, .fcsv) on the CTA.",
             panel="Points on the CTA",
             parameter="ctaLandmarks",
         )
@@ -266,7 +268,8 @@ class Run:
         Option(
             "dsa_mask",
             "file",
-            "Vessels of the DSA, on its pixels.",
+            "Vessels of the DSA, on its pixels; labels as of the CTA's vessels.",
+            labels=True,
             unset=SEGMENTED_HERE,
             each="own",
             panel="DSA vessels",
@@ -349,7 +352,7 @@ class Search:
             "init",
             "start",
             "Where to start. skull: the skull in the mask frame; search: a box about the radiological pose; network: poses "
-            "proposed from the veins; auto: skull, search and network; FILE: a pose (.tfm, .h5, .json).",
+            "proposed from the veins; auto: skull, search and network; FILE: a pose (.tfm, .h5, .txt, .mat, .json).",
             choices=(*NAMED_INITS, LANDMARKS),
             old_choices=OLD_INITS,
             metavar="|".join((*NAMED_INITS, LANDMARKS, "FILE")),

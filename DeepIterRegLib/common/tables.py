@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +46,47 @@ class Sheet:
     rows: tuple[Row, ...]
 
 
+_MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
+_SEPARATORS = ";\t,"
+_SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
+
+
+def read_text(path: Path, what: str) -> str:
+    """The text of a file in UTF-8 or UTF-16, as spreadsheets write it.
+
+    Parameters
+    ----------
+    path
+    what
+        How the message calls the file.
+
+    Raises
+    ------
+    InputError
+        No text in these encodings; with the line that is none.
+    """
+    content = path.read_bytes()
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "")
+    if not encoding:  # UTF-16 without its mark: every other byte of a plain letter is 0
+        half = content[:200]
+        encoding = {(0, 1): "utf-16-le", (1, 0): "utf-16-be"}.get(
+            (int(half[::2].count(0) > len(half) // 4), int(half[1::2].count(0) > len(half) // 4)), "utf-8"
+        )
+    try:
+        return content.decode(encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise InputError(
+            f"{what} {path.name} is not a UTF-8 text file: line {line} holds a letter of another encoding, as older spreadsheets write "
+            "them (cp1252). Save it as CSV UTF-8 (Excel: Save as, CSV UTF-8)."
+        ) from None
+
+
 def read_sheet(path: Path, what: str, wanted: str) -> Sheet:
-    """A UTF-8 CSV file with comma or semicolon, the names of the columns in its first line; what they mean is the caller's.
+    """A CSV file as spreadsheets of any country write it, the names of the columns in its first line; what they mean is the caller's.
+
+    UTF-8 or UTF-16; comma, semicolon or tab between cells, whichever the first line has most of, or the one that a line
+    `sep=;` before it names.
 
     Parameters
     ----------
@@ -62,14 +103,14 @@ def read_sheet(path: Path, what: str, wanted: str) -> Sheet:
     """
     if not path.is_file():
         raise InputError(f"{what} {path} does not exist: {wanted}.")
-    try:
-        # Excel begins its UTF-8 with a mark, which would else belong to the name of the first column.
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise InputError(f"{what} {path.name} is not a UTF-8 text file: save it as CSV UTF-8.") from error
-    first = text.partition("\n")[0]
-    # Spreadsheets write semicolons where the comma is the decimal sign.
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=";" if ";" in first and "," not in first else ",")
+    lines = io.StringIO(read_text(path, what), newline="")
+    first, before = lines.readline(), 0
+    if told := _SEP_LINE.fullmatch(first):
+        separator, before = told.group(1), 1
+    else:
+        separator = max(reversed(_SEPARATORS), key=first.count)
+        lines.seek(0)
+    reader = csv.reader(lines, delimiter=separator)
     rows = []
     try:
         header = tuple(name.strip().lower() for name in next(reader, []))
@@ -80,9 +121,9 @@ def read_sheet(path: Path, what: str, wanted: str) -> Sheet:
                 # A row may end before its last, empty cells.
                 named = dict(zip(header, filled, strict=False))
                 # Surplus only if filled: commas at the end of a row are no mistake.
-                rows.append(Row(reader.line_num, named, len(cells), any(filled[len(header) :])))
+                rows.append(Row(reader.line_num + before, named, len(cells), any(filled[len(header) :])))
     except csv.Error as error:
-        raise InputError(f"{path.name} line {reader.line_num} is not CSV: {error}.") from error
+        raise InputError(f"{path.name} line {reader.line_num + before} is not CSV: {error}.") from error
     return Sheet(header, tuple(rows))
 
 
@@ -125,7 +166,7 @@ def read_table(path: Path, needed: Sequence[str], what: str = "Table", wanted: s
     if not sheet.rows:
         raise InputError(f"{path.name} has no row below the names of the columns.")
     problems = [
-        f"{path.name} line {row.line} has {row.count} cells for {len(header)} columns: put cells with commas in quotes."
+        f"{path.name} line {row.line} has {row.count} cells for {len(header)} columns: put cells that hold the separator in quotes."
         for row in sheet.rows
         if row.surplus
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,8 +14,34 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+_DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+
+
+def number(text: str) -> float | None:
+    """One number, with a decimal point or a decimal comma; None for anything else and for what is not finite."""
+    text = text.strip()
+    try:
+        value = float(text.replace(",", ".") if _DECIMAL_COMMA.fullmatch(text) else text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def _numbers(text: str, counts: tuple[int, ...]) -> list[float]:
+    """The numbers typed. A comma is a decimal one where one number is asked for, where spaces part the numbers, and in 0,3."""
+    words = text.split()
+    decimal = all(_DECIMAL_COMMA.fullmatch(word) for word in words)
+    if (
+        decimal
+        and len(words) in counts
+        and (len(words) > 1 or counts == (1,) or words[0].lstrip("+-").startswith("0,"))
+    ):
+        return [float(word.replace(",", ".")) for word in words]
+    return [float(part) for part in text.replace(",", " ").split()]
+
+
 def numbers(text: str | None, at: str, counts: tuple[int, ...]) -> list[float]:
-    """Numbers separated by commas or spaces; none if nothing was typed.
+    """Numbers separated by commas or spaces, with decimal points or, where that is clear, commas; none if nothing was typed.
 
     Parameters
     ----------
@@ -31,7 +59,7 @@ def numbers(text: str | None, at: str, counts: tuple[int, ...]) -> list[float]:
     if text is None:
         return []
     try:
-        values = [float(part) for part in text.replace(",", " ").split()]
+        values = _numbers(text, counts)
     except ValueError:
         values = []
     if len(values) not in counts:

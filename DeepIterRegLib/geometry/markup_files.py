@@ -1,8 +1,10 @@
-"""Markups of 3D Slicer (.mrk.json): lists of points, lines and curves."""
+"""Markups of 3D Slicer: lists of points, lines and curves (.mrk.json), and its older point lists (.fcsv)."""
 
 from __future__ import annotations
 
+import csv
 import json
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,16 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.tables import read_text
+from DeepIterRegLib.common.user_input import number
 from DeepIterRegLib.geometry.lps import lps_ras
 
-# As Slicer writes them, by name or, in old versions, by number.
-_IS_LPS = {"LPS": True, "0": True, "RAS": False, "1": False}
+MARKUP_SUFFIXES = (".json", ".fcsv")
+# As Slicer writes them, by name or, in versions before 4.11, by number (vtkMRMLStorageNode::CoordinateSystemType).
+_IS_LPS = {"LPS": True, "1": True, "RAS": False, "0": False}
+_DEFINED = ("defined", "2")  # position status in .mrk.json, and in the last columns of .fcsv
+_FIRST_LPS = (4, 11)  # version of .fcsv from which on LPS is usual
+_COLUMNS = ("id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc", "associatednodeid")
 
 
 @dataclass(frozen=True)
@@ -29,7 +37,7 @@ class Markup:
     labels
         Of the points; their number from 1 where they have none.
     points_mm : (N, 3)
-        RAS; those that were placed.
+        RAS; not-a-number where a point was not placed.
     colour
         Red, green, blue 0..1, or None.
     """
@@ -38,7 +46,17 @@ class Markup:
     kind: str
     labels: tuple[str, ...]
     points_mm: np.ndarray
-    colour: tuple[float, ...] | None
+    colour: tuple[float, ...] | None = None
+
+    @property
+    def placed(self) -> np.ndarray:
+        """Which points were: (N,)."""
+        return np.isfinite(self.points_mm).all(axis=1)
+
+    @property
+    def count(self) -> int:
+        """Of the points that were placed."""
+        return int(self.placed.sum())
 
 
 def read_markup_lists(path: Path) -> tuple[Markup, ...]:
@@ -51,27 +69,76 @@ def read_markup_lists(path: Path) -> tuple[Markup, ...]:
     """
     if not path.is_file():
         raise InputError(f"Markups {path} do not exist: save them in 3D Slicer as .mrk.json.")
+    if path.suffix.lower() == ".fcsv":
+        return (_fiducials(path),)
     try:
-        return tuple(_markup(path, values) for values in json.loads(path.read_text(encoding="utf-8"))["markups"])
+        markups = json.loads(read_text(path, "Markups"))["markups"]
+        return tuple(_markup(path, values) for values in markups)
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not a point list, line or curve of 3D Slicer (.mrk.json).") from error
 
 
 def _markup(path: Path, values: dict[str, Any]) -> Markup:
-    placed = [p for p in values["controlPoints"] if p.get("positionStatus", "defined") == "defined"]
-    points = np.array([p["position"] for p in placed], dtype=np.float64).reshape(-1, 3)
-    system = str(values.get("coordinateSystem", "LPS")).upper()
-    if system not in _IS_LPS:
-        raise InputError(f"{path.name} has the coordinate system {system}; LPS or RAS is needed.")
-    if not np.isfinite(points).all():
-        raise InputError(f"{path.name} holds points that are not finite: place them again.")
+    points = [_position(path, point) for point in values["controlPoints"]]
+    unit = str(values.get("coordinateUnits") or "mm")
+    if unit != "mm":
+        raise InputError(f"{path.name} is not in mm; save it from 3D Slicer with mm as its unit of length.")
     colour = values.get("display", {}).get("selectedColor")
     return Markup(
         str(values.get("name") or ""),
         str(values.get("type", "Fiducial")),
-        tuple(str(p.get("label") or n) for n, p in enumerate(placed, 1)),
-        np.asarray(lps_ras(points)) if _IS_LPS[system] else points,
+        tuple(str(p.get("label") or n) for n, p in enumerate(values["controlPoints"], 1)),
+        _in_ras(path, np.array(points).reshape(-1, 3), str(values.get("coordinateSystem", "LPS"))),
         tuple(float(part) for part in colour) if colour else None,
     )
+
+
+def _position(path: Path, point: dict[str, Any]) -> list[float]:
+    """Three coordinates; not-a-number where the point was not placed."""
+    if point.get("positionStatus", "defined") not in _DEFINED:
+        return [np.nan] * 3
+    position = point.get("position")
+    found = [number(str(part)) for part in position] if isinstance(position, list) else []
+    if len(found) != 3 or None in found:
+        raise InputError(f"{path.name} holds points that are not finite, or have no position: place them again.")
+    return [part for part in found if part is not None]
+
+
+def _in_ras(path: Path, points: np.ndarray, system: str) -> np.ndarray:
+    if system.upper() not in _IS_LPS:
+        raise InputError(
+            f"{path.name} has a coordinate system that is neither LPS nor RAS; save it again from 3D Slicer."
+        )
+    return np.asarray(lps_ras(points)) if _IS_LPS[system.upper()] else points
+
+
+def _fiducials(path: Path) -> Markup:
+    """A point list as Slicer wrote them before .mrk.json: comments that say what the columns are, and a line a point."""
+    told: dict[str, str] = {}
+    lines = []
+    for line in read_text(path, "Markups").splitlines():
+        if line.startswith("#"):
+            name, _, value = line.lstrip("# ").partition("=")
+            told[name.strip().lower()] = value.strip()
+        elif line.strip():
+            lines.append(line)
+    columns = [name.strip().lower() for name in told["columns"].split(",")] if "columns" in told else list(_COLUMNS)
+    version = re.match(r"(\d+)\.(\d+)", told.get("markups fiducial file version", ""))
+    usual = "LPS" if version and (int(version[1]), int(version[2])) >= _FIRST_LPS else "RAS"
+    labels, points = [], []
+    for n, cells in enumerate(csv.reader(lines), 1):
+        row = dict(zip(columns, cells, strict=False))
+        status = (
+            cells[len(_COLUMNS)] if len(cells) > len(_COLUMNS) else _DEFINED[0]
+        )  # beyond the columns that are named
+        point = [number(row.get(axis, "")) for axis in "xyz"]
+        if status not in _DEFINED:
+            point = [np.nan] * 3
+        elif None in point:
+            raise InputError(f"{path.name}: point {n} has no three coordinates; save it again from 3D Slicer.")
+        labels.append(row.get("label") or str(n))
+        points.append(point)
+    system = told.get("coordinatesystem") or usual
+    return Markup("", "Fiducial", tuple(labels), _in_ras(path, np.array(points, dtype=float).reshape(-1, 3), system))

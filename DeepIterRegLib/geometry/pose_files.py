@@ -1,4 +1,4 @@
-"""Pose files: ITK transforms (.tfm, .h5, .txt) and our own JSON, both ways."""
+"""Pose files: ITK transforms (.tfm, .h5, .txt, .mat), as 3D Slicer, ITK and ANTs write them, and our own JSON, both ways."""
 
 from __future__ import annotations
 
@@ -31,6 +31,9 @@ def write_tfm(path: str | Path, cta_to_carm: np.ndarray) -> None:
 def read_pose(path: str | Path) -> np.ndarray:
     """Pose ``cta_to_carm`` (4, 4), RAS mm, from an ITK transform file or a JSON file with `ctaToCarm`.
 
+    ITK's file may hold any linear transform with any centre, or several that follow each other, as long as all in all it is rigid.
+    Its direction is that of `write_tfm`, whoever wrote it: Slicer and ANTs keep to it.
+
     Raises
     ------
     InputError
@@ -39,7 +42,7 @@ def read_pose(path: str | Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise InputError(
-            f"Pose file {path} does not exist: give a .tfm, .h5 or .txt ITK transform or a registration.json."
+            f"Pose file {path} does not exist: give an ITK transform (.tfm, .h5, .txt, .mat) or a registration.json."
         )
     return as_rigid(_from_json(path) if path.suffix.lower() == ".json" else _from_itk(path), path.name)
 
@@ -66,7 +69,7 @@ def _from_json(path: Path) -> np.ndarray:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return np.array(values["ctaToCarm"], dtype=np.float64)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
         raise InputError(f"{path.name}: no 4x4 matrix named `ctaToCarm` can be read from this JSON file.") from error
 
 
@@ -75,7 +78,8 @@ def _from_itk(path: Path) -> np.ndarray:
         transform = sitk.ReadTransform(str(path))
     except RuntimeError as error:
         raise InputError(
-            f"{path.name} is not a transform file that ITK can read: give a .tfm, .h5 or .txt file."
+            f"{path.name} is not a transform file that ITK can read: give a .tfm, .h5, .txt or .mat file of 3D Slicer, ITK or ANTs. "
+            "Bare numbers do not say between which coordinates they lead."
         ) from error
     if transform.GetDimension() != 3 or not transform.IsLinear():
         raise InputError(f"{path.name} does not hold a linear 3D transform; a rigid pose is needed.")

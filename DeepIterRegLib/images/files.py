@@ -12,7 +12,10 @@ import numpy as np
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
+from DeepIterRegLib.images.file_checks import check_header_and_data
 from DeepIterRegLib.images.itk import affine_of, itk_reason, voxels_of
+from DeepIterRegLib.images.nifti import NIFTI_SUFFIXES, read_nifti
+from DeepIterRegLib.images.placement import check_spacing, placed
 from DeepIterRegLib.images.volume import Volume
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -21,13 +24,14 @@ VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 def load_volume(path: str | Path, series: str | None = None, phase: int | None = None) -> Volume:
     """Read a CT or a mask: a DICOM folder, DICOMDIR or file, NIfTI, NRRD, MHA or MHD, or a .zip with one of these in it.
 
-    Voxels keep the file's type (float64 becomes float32). Of several CT series in a folder the CTA is read, with a note;
+    Axes are perpendicular; those that had to be mended are told. Voxels keep the file's type (float64 becomes float32). Of several CT
+    series in a folder the CTA is read, with a note;
     `series` (number, description or UID) and `phase` (from 1) choose for good.
 
     Raises
     ------
     InputError
-        Absent, not a volume, in colour, damaged, or a DICOM series with missing or uneven slices.
+        Absent, not a volume, in colour, cut short, damaged, or a DICOM series with missing or uneven slices.
     """
     path = Path(path)
     if not path.exists():
@@ -38,36 +42,52 @@ def load_volume(path: str | Path, series: str | None = None, phase: int | None =
         return read_ct(path, series or "", phase, load_volume)
     if series or phase:
         raise InputError(
-            Message(f"{path} holds one volume; only of DICOM one can be chosen", at="series" if series else "phase")
+            Message(
+                f"{path.name} holds one volume; only of DICOM one can be chosen", at="series" if series else "phase"
+            )
         )
-    import SimpleITK as sitk
+    return placed(read_volume_file(path), path.name)
 
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(f"{path} cannot be read as a volume: {itk_reason(error)}.") from error
+
+def read_volume_file(path: Path) -> Volume:
+    """The voxels of a NIfTI, NRRD, MHA or MHD file where it puts them; its axes may be sheared.
+
+    Raises
+    ------
+    InputError
+        Not a volume, in colour, cut short or damaged.
+    """
+    if path.name.lower().endswith(NIFTI_SUFFIXES):
+        return read_nifti(path)
+    image = read_itk_image(path)
     # Some programs write one volume as a series of one.
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         size, parts = image.GetSize(), image.GetNumberOfComponentsPerPixel()
         raise InputError(
-            f"{path} has size {size} with {parts} value(s) a voxel; three dimensions and one value are needed."
+            f"{path.name} has size {size} with {parts} value(s) a voxel; three dimensions and one value are needed."
         )
-    voxels = voxels_of(image)
-    if path.name.lower().endswith((".nii", ".nii.gz")) and voxels.dtype.kind == "f":
-        _restore_nonfinite(voxels, path)
-    return Volume(voxels, affine_of(image))
+    voxels, affine = voxels_of(image), affine_of(image)
+    check_spacing(affine, voxels.shape, path.name)
+    return Volume(voxels, affine)
 
 
-def _restore_nonfinite(voxels: np.ndarray, path: Path) -> None:
-    """ITK's NIfTI reader turns NaN and infinity into 0, which is water in HU; here they stay what they are."""
-    import nibabel
+def read_itk_image(path: Path) -> Any:
+    """A SimpleITK image of an NRRD or MetaImage file that is whole.
 
-    image: Any = nibabel.load(path)
-    stored = np.asanyarray(image.dataobj).T.reshape(voxels.shape)
-    bad = ~np.isfinite(stored)
-    voxels[bad] = stored[bad]
+    Raises
+    ------
+    InputError
+        Cut short, damaged, or nothing that ITK reads.
+    """
+    import SimpleITK as sitk
+
+    check_header_and_data(path)
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        raise InputError(f"{path.name} cannot be read as a volume: {itk_reason(error)}.") from error
 
 
 def save_volume(volume: Volume, path: str | Path) -> None:

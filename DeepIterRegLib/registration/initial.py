@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.installation import broken_package
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.geometry import mpe_mm
 from DeepIterRegLib.registration.context import Context
@@ -177,12 +178,15 @@ def _ask_network(context: Context, start: np.ndarray, score_at_start: float) -> 
     progress = context.progress.of(Step.NETWORK)
     try:
         poses = network_poses(context.scene, start, settings.network, settings.seed, progress)
-    except InputError as error:
+    except Exception as error:
+        broken = None if isinstance(error, InputError) else broken_package(error)
+        if broken is None and not isinstance(error, InputError):
+            raise
+        problems = error.problems if isinstance(error, InputError) else (broken.sentence if broken else "",)
         context.expect(Step.SEARCH)
         return _Proposal(
             warnings=tuple(
-                within(problem, "The network was not asked: ", " The search was used instead.")
-                for problem in error.problems
+                within(problem, "The network was not asked: ", " The search was used instead.") for problem in problems
             )
         )
     scores = context.scores(poses)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,9 @@ import numpy as np
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.tables import read_table
+from DeepIterRegLib.common.user_input import number
 from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.geometry.markup_files import read_markup_lists
+from DeepIterRegLib.geometry.markup_files import MARKUP_SUFFIXES, Markup, read_markup_lists
 
 COLUMNS = ("x", "y", "z", "column", "row")
 FAR_MM = 5.0  # on the detector: beyond a click's error
@@ -110,36 +111,38 @@ def read_landmarks(
 ) -> Landmarks | PlacedLandmarks:
     """Landmarks of a CSV file with the columns x, y, z (RAS mm of the CTA), column, row (px) and, if wanted, name.
 
-    Or of two point lists of 3D Slicer (.mrk.json) in the same order: on the CTA, and with `dsa_path` on the DSA, which
-    was loaded with `loaded_spacing_mm` (as `PlacedLandmarks` has it).
+    Or of two point lists of 3D Slicer (.mrk.json, .fcsv) in the same order: on the CTA, and with `dsa_path` on the DSA, which
+    was loaded with `loaded_spacing_mm` (as `PlacedLandmarks` has it). A point that is not placed in one of them is no pair.
 
     Raises
     ------
     InputError
         Everything wrong with the table, with its lines, or with the point lists.
     """
-    markups = path.name.lower().endswith(".json")
+    markups = path.name.lower().endswith(MARKUP_SUFFIXES)
     if markups != (dsa_path is not None):
         raise InputError(
             Message(f"{path.name} has points on the CTA alone; those on the DSA are missing", give=("dsa_landmarks",))
             if markups
             else Message(
-                f"{path.name} is a table with both ends of each pair; these points belong to a point list (.mrk.json)",
+                f"{path.name} is a table with both ends of each pair; these points belong to a point list (.mrk.json, .fcsv)",
                 at="dsa_landmarks",
             )
         )
     if dsa_path is not None:
-        (labels, on_cta), (others, on_dsa) = read_point_list(path), read_point_list(dsa_path)
-        if len(labels) != len(others):
+        on_cta, on_dsa = read_point_list(path), read_point_list(dsa_path)
+        if len(on_cta.labels) != len(on_dsa.labels):
             raise InputError(
-                f"{path.name} has {len(labels)} points and {dsa_path.name} {len(others)}: the same are needed in the same order."
+                f"{path.name} has {on_cta.count} points and {dsa_path.name} {on_dsa.count}: the same are needed in the same order."
             )
-        return PlacedLandmarks(labels, on_cta, on_dsa, loaded_spacing_mm)
+        both = on_cta.placed & on_dsa.placed
+        labels = tuple(label for label, used in zip(on_cta.labels, both, strict=True) if used)
+        return PlacedLandmarks(labels, on_cta.points_mm[both], on_dsa.points_mm[both], loaded_spacing_mm)
     rows, problems = read_table(path, COLUMNS, "The table of landmarks", "a CSV file is needed")
     names: list[str] = []
     numbers: list[list[float]] = []
     for row in rows:
-        values = [_number(row[key]) for key in COLUMNS]
+        values = [number(row[key]) for key in COLUMNS]
         wrong = [key for key, value in zip(COLUMNS, values, strict=True) if value is None]
         if wrong:
             problems.append(f"{path.name}, line {row.line}: {', '.join(wrong)} must be a number.")
@@ -151,8 +154,8 @@ def read_landmarks(
     return Landmarks(tuple(names), table[:, :3], table[:, 3:])
 
 
-def read_point_list(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
-    """Names and positions (N, 3), RAS mm, of the placed points of a .mrk.json with one point list, by its coordinate system.
+def read_point_list(path: Path) -> Markup:
+    """The point list of a .mrk.json with one list, or of a .fcsv, without the points at its end that are not placed.
 
     Raises
     ------
@@ -165,17 +168,10 @@ def read_point_list(path: Path) -> tuple[tuple[str, ...], np.ndarray]:
             f"{path.name} is not a point list of 3D Slicer (.mrk.json with one list): it has {len(lists)}."
         )
     (found,) = lists
-    if not len(found.points_mm):
+    if not found.placed.any():
         raise InputError(f"{path.name} holds no points: place them.")
-    return found.labels, found.points_mm
-
-
-def _number(text: str) -> float | None:
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if np.isfinite(value) else None
+    last = int(np.flatnonzero(found.placed)[-1]) + 1
+    return replace(found, labels=found.labels[:last], points_mm=found.points_mm[:last])
 
 
 def landmark_errors(landmarks: Landmarks, carm: CArm, cta_to_carm: np.ndarray) -> tuple[LandmarkError, ...]:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal, get_args
-
-import torch
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, Remedy
@@ -14,6 +12,9 @@ from DeepIterRegLib.registration.calibration import BetweenRuns, GeometrySlack
 from DeepIterRegLib.registration.network.proposals import NetworkInit
 from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
 from DeepIterRegLib.registration.vessels.targets import REFINE
+
+if TYPE_CHECKING:
+    import torch  # what needs it imports it: a registration without network or papers' stages does without
 
 Optimiser = Literal["gradient_descent", "momentum", "damped_momentum", "adam"]
 Scheduler = Literal["none", "plateau", "plateau_with_restarts"]
@@ -169,7 +170,7 @@ class RegistrationSettings:
             problems.append(Message(f"{self.init!r} is none of {', '.join(NAMED_INITS)}, nor a pose file", at="init"))
         if self.device not in ("auto", "cpu", "cuda"):
             problems.append(Message(f"{self.device!r} is not one of auto, cpu, cuda", at="device"))
-        if self.device == "cuda" and not torch.cuda.is_available():
+        if self.device == "cuda" and not _cuda():
             problems.append(
                 Message("CUDA is asked for, but this computer has no CUDA device", give=(Remedy("device", "cpu"),))
             )
@@ -229,6 +230,14 @@ class RegistrationSettings:
 
     def torch_device(self) -> torch.device:
         """The device meant by `auto`: CUDA where there is one."""
+        import torch
+
         if self.device == "auto":
             return torch.device("cuda" if torch.cuda.is_available() else "cpu")
         return torch.device(self.device)
+
+
+def _cuda() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

@@ -228,6 +228,24 @@ def test_nothing_missing_nothing_asked(lacking: set[str]) -> None:
     assert standin.packagingCalls == []
 
 
+def test_a_package_that_is_there_but_does_not_import_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad_package: Callable[..., Requirement]
+) -> None:
+    """Its files are half gone; its metadata are whole."""
+    bad = bad_package()
+    (tmp_path / "bad_package-1.0.dist-info" / "top_level.txt").write_text("bad_package\n")
+    (tmp_path / "bad_package.py").write_text("import part_that_is_gone\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.setattr(dependencies, "requirements", lambda: [bad, Requirement("numpy")])
+    with pytest.raises(InputError, match=r"bad-package is installed but does not import \(part_that_is_gone") as caught:
+        dependencies.ensure(Person(False))
+    assert "pip_uninstall" in str(caught.value)
+    (tmp_path / "bad_package.py").write_text("")
+    person = Person(False)
+    dependencies.ensure(person)
+    assert person.asked == []
+
+
 def test_one_question_then_pip_with_the_skip_list(lacking: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
     lacking |= {"numba", "nibabel"}
     record = slicer.packaging.pip_ensure

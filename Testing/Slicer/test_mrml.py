@@ -193,6 +193,32 @@ def test_mask_and_cta_under_the_same_bend_stay_together(scene: Any) -> None:
     np.testing.assert_array_equal(mask[sure], (cta().voxels[5:-5, 6:-6, 6:-6] > 0)[sure])
 
 
+def test_a_label_map_of_several_labels_is_asked_about(scene: Any) -> None:
+    voxels = np.zeros((20, 22, 24), np.uint8)
+    voxels[3:5, 3:6, 3:8], voxels[10:12, 2:4, 2:7] = 1, 5
+    labels = scenes.addVolume(voxels, OBLIQUE, "map", "vtkMRMLLabelMapVolumeNode")
+    labels.CreateDefaultDisplayNodes()
+    table = scene.AddNewNodeByClass("vtkMRMLColorTableNode")
+    table.SetTypeToUser()
+    table.SetNumberOfColors(6)
+    table.SetColor(1, "artery", 1, 0, 0, 1)
+    table.SetColor(5, "bone", 0, 1, 0, 1)
+    labels.GetDisplayNode().SetAndObserveColorNodeID(table.GetID())
+    cta = volumes.ctaSource(scenes.addVolume(np.zeros((20, 22, 24), np.int16), OBLIQUE))
+    said = problemsOf(lambda: masks.maskSource(labels, cta))
+    assert "1 (artery, 30 voxels); 5 (bone, 20 voxels)" in said
+    assert "segmentation" in said
+
+
+def test_probabilities_are_thresholded(scene: Any) -> None:
+    p = np.random.default_rng(0).random((20, 22, 24)).astype(np.float32)
+    node = scenes.addVolume(p, OBLIQUE, "p", "vtkMRMLLabelMapVolumeNode")
+    cta = volumes.ctaSource(scenes.addVolume(np.zeros((20, 22, 24), np.int16), OBLIQUE))
+    found = masks.maskSource(node, cta)()
+    np.testing.assert_array_equal(found.voxels, p >= 0.5)
+    assert "probabilities" in found.notes[0]
+
+
 def test_masks_that_are_none_are_refused(scene: Any) -> None:
     cta = volumes.ctaSource(scenes.addVolume(np.zeros((4, 5, 6), np.int16)))
     none = scene.AddNewNodeByClass("vtkMRMLSegmentationNode", "fresh")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 import numpy as np
@@ -11,6 +11,7 @@ import slicer
 import vtk
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.images.labels import labelled
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegSlicer.nodes.frames import frameNodes
 from DeepIterRegSlicer.nodes.transforms import Node, placementOf
@@ -27,14 +28,17 @@ class Layer:
 
 
 def maskSource(node: Node, grid: Callable[[], Volume]) -> Callable[[], Volume]:
-    """A segmentation (all its segments) or a label map as a mask on the grid of a volume; bool.
+    """A segmentation (all its segments) or a label map of one label as a mask on the grid of a volume; bool.
 
     Raises
     ------
     InputError
-        No mask, or an empty one.
+        No mask, an empty one, or a label map of several labels: in a segmentation a person sees which they are.
     """
     layers, placement = layersOf(node), placementOf(node)
+    notes: tuple[str, ...] = ()
+    if not node.IsA("vtkMRMLSegmentationNode"):
+        layers, notes = _onlyLabel(node, layers[0])
     worldFromNode = placement.matrix
 
     @cache
@@ -43,9 +47,28 @@ def maskSource(node: Node, grid: Callable[[], Volume]) -> Callable[[], Volume]:
         united = np.zeros(target.voxels.shape, dtype=bool)
         for layer in layers:
             united |= _onGrid(layer, worldFromNode, placement.nonlinearFromWorld, target)
-        return target.with_voxels(united)
+        return replace(target.with_voxels(united), notes=notes)
 
     return mask
+
+
+def _onlyLabel(node: Node, layer: Layer) -> tuple[list[Layer], tuple[str, ...]]:
+    """The one label of a label map, and what is to be said of it."""
+    name = f"Mask {node.GetName()}"
+    found = labelled(Volume(layer.voxels, layer.affine), name)
+    if len(found.segments) > 1:
+        table = node.GetDisplayNode().GetColorNode() if node.GetDisplayNode() is not None else None
+        listed = "; ".join(
+            replace(segment, name=table.GetColorName(segment.number) or "").words
+            if table is not None
+            else segment.words
+            for segment in found.segments
+        )
+        raise InputError(
+            f"{name} holds {len(found.segments)} labels, and which are meant is not said: {listed}. Convert it to a segmentation "
+            "(right click in the module Data), keep the segments that are meant, and choose that."
+        )
+    return [replace(layer, voxels=found.segments[0].mask(), label=None)], found.notes
 
 
 def _onGrid(layer: Layer, matrix: np.ndarray, nonlinear: vtk.vtkAbstractTransform | None, grid: Volume) -> np.ndarray:

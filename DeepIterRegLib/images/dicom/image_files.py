@@ -19,6 +19,24 @@ def read_image_frames(path: Path) -> tuple[np.ndarray, float]:
     InputError
         Absent, not an image, in colour, not finite, or all one value.
     """
+    array = read_pixels(path)
+    full_scale = float(np.iinfo(array.dtype).max) if array.dtype.kind in "iu" else float(np.nanmax(array))
+    frames = array.astype(np.float32)
+    if not np.isfinite(frames).all():
+        raise InputError(f"{path} holds values that are not finite numbers.")
+    if frames.min() == frames.max():
+        raise InputError(f"All pixels of {path} have the value {frames.flat[0]:g}: the image is empty.")
+    return frames, full_scale
+
+
+def read_pixels(path: Path) -> np.ndarray:
+    """The pixels (t, row, column) of an image file as stored.
+
+    Raises
+    ------
+    InputError
+        Absent, not an image, or in colour.
+    """
     if not path.is_file():
         raise InputError(f"{path} does not exist.")
     try:
@@ -45,10 +63,4 @@ def read_image_frames(path: Path) -> tuple[np.ndarray, float]:
         array = array[None]
     if array.ndim != 3 or min(array.shape[1:]) < 2:
         raise InputError(f"{path} has shape {array.shape}; one image, or a stack of frames, is needed.")
-    full_scale = float(np.iinfo(array.dtype).max) if array.dtype.kind in "iu" else float(np.nanmax(array))
-    frames = array.astype(np.float32)
-    if not np.isfinite(frames).all():
-        raise InputError(f"{path} holds values that are not finite numbers.")
-    if frames.min() == frames.max():
-        raise InputError(f"All pixels of {path} have the value {frames.flat[0]:g}: the image is empty.")
-    return frames, full_scale
+    return array

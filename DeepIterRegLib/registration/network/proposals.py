@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import pose
@@ -126,6 +125,8 @@ def _network(weights: str) -> PoseNetwork:
 @lru_cache(maxsize=1)
 def _loaded_network(path: Path, stamp: int) -> PoseNetwork:
     """Read once as long as the file stays the same: reading and building take longer than the answer."""
+    import torch
+
     from DeepIterRegLib.registration.network.weights import load_network
 
     return load_network(path).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

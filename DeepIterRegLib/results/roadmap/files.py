@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
@@ -14,13 +14,13 @@ import numpy as np
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.geometry import lps_ras
-from DeepIterRegLib.geometry.markup_files import Markup, read_markup_lists
-from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
-from DeepIterRegLib.images.itk import affine_of
-from DeepIterRegLib.images.volume import Volume, is_mask
+from DeepIterRegLib.geometry.markup_files import MARKUP_SUFFIXES, Markup, read_markup_lists
+from DeepIterRegLib.images.files import VOLUME_SUFFIXES
+from DeepIterRegLib.images.labels import read_labelled
+from DeepIterRegLib.images.masks import mask_file, read_mask
+from DeepIterRegLib.results.roadmap.model_files import MODEL_SUFFIXES, read_mesh
 from DeepIterRegLib.results.roadmap.shapes import RED, Colour, Paths, Style, Surface, Thing, surface_of_mask
 
-MODEL_SUFFIXES = (".stl", ".obj", ".ply", ".vtk", ".vtp")
 # Of the labels of a map without colours of its own, told apart by people with any colour vision (Okabe and Ito).
 PALETTE: tuple[Colour, ...] = (
     RED,
@@ -150,12 +150,12 @@ def _read(item: Item) -> list[Thing]:
         found = _segments(item.path)
     elif name.endswith(MODEL_SUFFIXES):
         found = [Thing(item.path.stem, read_model(item.path, item.lps))]
-    elif name.endswith(".json"):
+    elif name.endswith(MARKUP_SUFFIXES):
         found = read_markups(item.path)
     elif name.endswith(".swc"):
         found = [Thing(item.path.stem, read_swc(item.path, item.lps), Style(shaded=True))]
     else:
-        kinds = ", ".join((*VOLUME_SUFFIXES, *MODEL_SUFFIXES, ".mrk.json", ".swc"))
+        kinds = ", ".join((*VOLUME_SUFFIXES, *MODEL_SUFFIXES, ".mrk.json", ".fcsv", ".swc"))
         raise InputError(f"Item {item.path} is none of {kinds}.")
     if item.only is not None:
         wanted = [thing for thing in found if thing.name == item.only]
@@ -170,72 +170,17 @@ def _read(item: Item) -> list[Thing]:
 
 
 def _segments(path: Path) -> list[Thing]:
-    """A thing for each label of a map, or each segment of a .seg.nrrd in its own colour."""
-    if path.name.lower().endswith((".seg.nrrd", ".seg.nhdr")):
-        return read_segmentation(path)
-    volume = load_volume(path)
-    # Many programs write masks as floats.
-    if volume.voxels.dtype.kind == "f":
-        if not np.isfinite(volume.voxels).all() or (volume.voxels != np.rint(volume.voxels)).any():
-            raise InputError(f"Item {path} holds grey values, not labels: give a mask or a label map.")
-        volume = volume.with_voxels(volume.voxels.astype(np.int32))
-    labels = _labels(volume.voxels)
-    if labels.size == 0:
-        raise InputError(f"Item {path} is empty: no voxel is set.")
-    # A grey volume would become a surface for each of its values.
-    if labels.size > 100 or labels[0] < 0:
-        raise InputError(
-            f"Item {path} holds {labels.size} different values from {labels[0]} to {labels[-1]}, as a CT does: give a mask or a label map."
-        )
-    stem = path.name.split(".")[0]
-    names = [stem] if labels.size == 1 else [str(label) for label in labels]
+    """A thing for each label of a map, or each segment of a segmentation by its name and in its own colour."""
+    found = read_labelled(path)
+    stem, alone = path.name.split(".")[0], len(found.segments) == 1
     return [
         Thing(
-            name,
-            surface_of_mask(volume.with_voxels(volume.voxels == label)),
-            Style(colour=PALETTE[n % len(PALETTE)], shaded=labels.size == 1),
+            segment.name or (stem if alone else str(segment.number)),
+            surface_of_mask(found.union([segment])),
+            Style(colour=segment.colour or PALETTE[n % len(PALETTE)], shaded=alone and not segment.name),
         )
-        for n, (name, label) in enumerate(zip(names, labels, strict=True))
+        for n, segment in enumerate(found.segments)
     ]
-
-
-def _labels(voxels: np.ndarray) -> np.ndarray:
-    """Values other than 0, rising; a mask's are found without sorting its voxels."""
-    low, high = int(voxels.min()), int(voxels.max())
-    if low >= 0 and high <= 255:
-        return np.flatnonzero(np.bincount(voxels.ravel().astype(np.uint8), minlength=256)[1:]) + 1
-    found = np.unique(voxels)
-    return found[found != 0]
-
-
-def read_segmentation(path: Path) -> list[Thing]:
-    """The segments of Slicer's .seg.nrrd, which may share voxels by layers; names and colours are the file's."""
-    import SimpleITK as sitk
-
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(f"Segmentation {path} cannot be read as NRRD.") from error
-    affine, values = affine_of(image), sitk.GetArrayFromImage(image)
-    # Segments that overlap lie in layers, which a NRRD holds as components.
-    layers = values[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else values
-    keys = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
-    things = []
-    for n in range(sum(bool(re.fullmatch(r"Segment\d+_ID", key)) for key in keys)):
-
-        def value(name: str, usual: str, n: int = n) -> str:
-            return keys.get(f"Segment{n}_{name}", usual)
-
-        label, layer = int(value("LabelValue", "1")), int(value("Layer", "0"))
-        here = layers[..., layer] == label
-        if not here.any():
-            continue
-        colour = tuple(round(255 * float(part)) for part in value("Color", "").split())
-        style = Style(colour=colour if len(colour) == 3 else PALETTE[n % len(PALETTE)])
-        things.append(Thing(value("Name", value("ID", f"Segment_{n}")), surface_of_mask(Volume(here, affine)), style))
-    if not things:
-        raise InputError(f"Segmentation {path} has no segment with a voxel.")
-    return things
 
 
 # -- models --------------------------------------------------------------------------------------------------
@@ -249,65 +194,13 @@ def read_model(path: Path, lps: bool | None = None) -> Surface | Paths:
     Raises
     ------
     InputError
-        No VTK, unreadable, or neither surface nor lines.
+        No VTK, unreadable, damaged, or neither surface nor lines.
     """
-    try:
-        from vtkmodules.util.numpy_support import vtk_to_numpy
-        from vtkmodules.vtkCommonCore import vtkObject
-        from vtkmodules.vtkFiltersCore import vtkTriangleFilter
-    except ImportError as missing:
-        raise InputError(f"Model {path} needs VTK to be read: pip install 'deepiterreg[roadmap]'.") from missing
-    reader = _model_reader(path)
-    reader.SetFileName(str(path))
-    shout = vtkObject.GetGlobalWarningDisplay()
-    vtkObject.GlobalWarningDisplayOff()  # what is wrong is said below
-    try:
-        reader.Update()
-    finally:
-        vtkObject.SetGlobalWarningDisplay(shout)
-    triangulate = vtkTriangleFilter()
-    triangulate.SetInputData(reader.GetOutput())
-    # Loose vertices would stand among lines and triangles as cells of one point.
-    triangulate.PassVertsOff()
-    triangulate.Update()
-    mesh = triangulate.GetOutput()
-    if mesh.GetNumberOfPoints() == 0 or mesh.GetNumberOfCells() == 0:
-        raise InputError(f"Model {path} holds neither a surface nor lines, or is damaged.")
-    points = vtk_to_numpy(mesh.GetPoints().GetData()).astype(np.float64)
-    if _says(path, reader) if lps is None else lps:
-        points = np.asarray(lps_ras(points))
-    if mesh.GetNumberOfPolys():
-        return Surface(points, vtk_to_numpy(mesh.GetPolys().GetConnectivityArray()).reshape(-1, 3))
-    offsets = vtk_to_numpy(mesh.GetLines().GetOffsetsArray())
-    order = vtk_to_numpy(mesh.GetLines().GetConnectivityArray())
-    return Paths(tuple(points[order[a:b]] for a, b in pairwise(offsets)))
-
-
-def _model_reader(path: Path) -> Any:
-    from vtkmodules.vtkIOGeometry import vtkOBJReader, vtkSTLReader
-    from vtkmodules.vtkIOLegacy import vtkPolyDataReader
-    from vtkmodules.vtkIOPLY import vtkPLYReader
-    from vtkmodules.vtkIOXML import vtkXMLPolyDataReader
-
-    readers: dict[str, Callable[[], Any]] = {
-        ".stl": vtkSTLReader,
-        ".obj": vtkOBJReader,
-        ".ply": vtkPLYReader,
-        ".vtk": vtkPolyDataReader,
-        ".vtp": vtkXMLPolyDataReader,
-    }
-    return readers[path.suffix.lower()]()
-
-
-def _says(path: Path, reader: Any) -> bool:
-    """Whether a model is LPS: by the SPACE that Slicer writes into headers and comments, else yes."""
-    # The header alone: the same letters may occur by chance in binary data.
-    head = path.read_bytes()[:4096]
-    found = re.search(rb"SPACE\s*=\s*(RAS|LPS)", head)
-    if found is None and path.suffix.lower() == ".vtp":
-        array = reader.GetOutput().GetFieldData().GetAbstractArray("SPACE")
-        return array is None or str(array.GetVariantValue(0)) != "RAS"
-    return found is None or found.group(1) == b"LPS"
+    mesh = read_mesh(path)
+    points = np.asarray(lps_ras(mesh.points)) if (mesh.lps if lps is None else lps) else mesh.points
+    if len(mesh.triangles):
+        return Surface(points, mesh.triangles)
+    return Paths(tuple(points[mesh.lines[a:b]] for a, b in pairwise(mesh.offsets)))
 
 
 # -- paths ---------------------------------------------------------------------------------------------------
@@ -322,19 +215,20 @@ def read_markups(path: Path) -> list[Thing]:
         Not a markups file, or without points.
     """
     lists = read_markup_lists(path)
-    things = [_thing_of(markup, n, path) for n, markup in enumerate(lists) if len(markup.points_mm)]
+    things = [_thing_of(markup, n, path) for n, markup in enumerate(lists) if markup.count]
     if not things:
         raise InputError(f"Markups {path} hold no points.")
     return things
 
 
 def _thing_of(markup: Markup, number: int, path: Path) -> Thing:
+    points = markup.points_mm[markup.placed]
     if markup.kind in ("Curve", "ClosedCurve"):
-        paths: tuple[np.ndarray, ...] = (smooth_curve(markup.points_mm, closed=markup.kind == "ClosedCurve"),)
+        paths: tuple[np.ndarray, ...] = (smooth_curve(points, closed=markup.kind == "ClosedCurve"),)
     elif markup.kind in ("Line", "Angle"):
-        paths = (markup.points_mm,)
+        paths = (points,)
     else:
-        paths = tuple(markup.points_mm[:, None])
+        paths = tuple(points[:, None])
     colour = PALETTE[number % len(PALETTE)]
     if markup.colour is not None:
         red, green, blue = (round(255 * part) for part in markup.colour)
@@ -382,17 +276,16 @@ def read_swc(path: Path, lps: bool | None = None) -> Paths:
 
 
 def vessel_points(path: Path) -> np.ndarray:
-    """Points (N, 3), CTA RAS mm, of a vessel mask's voxels, or of a model, curve or centreline.
+    """Points (N, 3), CTA RAS mm, of a vessel mask's voxels (perhaps `FILE:LABEL`), or of a model, curve or centreline.
 
     Raises
     ------
     InputError
         Unreadable, or empty.
     """
-    if path.is_dir() or path.name.lower().endswith(VOLUME_SUFFIXES):
-        volume = load_volume(path)
-        if not is_mask(volume) and volume.voxels.dtype.kind == "f":
-            raise InputError(f"{path} holds grey values, not vessels: give a mask.")
-        return volume.to_ras(volume.set_voxels)
+    file = mask_file(path)
+    if file.is_dir() or file.name.lower().endswith(VOLUME_SUFFIXES):
+        mask = read_mask(path)
+        return mask.to_ras(mask.set_voxels)
     shapes = [thing.shape for thing in things_of([Item(path, {})])]
     return np.concatenate([s.points if isinstance(s, Surface) else np.concatenate(s.paths) for s in shapes])

@@ -9,6 +9,7 @@ from pathlib import Path
 from DeepIterRegLib.common.atomic_output import output_file
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.tables import read_table, table_text
+from DeepIterRegLib.common.user_input import number
 from DeepIterRegLib.studies.reader_study.ranks import rank_of
 
 STUDY, ANSWERS = "study.json", "ranks.csv"
@@ -57,7 +58,7 @@ def read_answers(path: Path) -> tuple[list[tuple[int, Answer]], list[str]]:
             problems.append(f"{path.name} line {row.line}: {', '.join(empty)} is empty.")
         if rank is None:
             problems.append(f'{path.name} line {row.line}: rank "{row["rank"]}" is none of 1, 2, 3, 4, 5.')
-        seconds = float(row["seconds"]) if row["seconds"].replace(".", "", 1).isdecimal() else None
+        seconds = number(row["seconds"])
         answers.append((row.line, Answer(row["reader"], row["comparison"], rank or 0, row["comment"], seconds)))
     return answers, problems
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from case_tables import write_table
 
-from DeepIterRegLib.cases.table import read_cases
+from DeepIterRegLib.cases.table import missing_paths, read_cases
 from DeepIterRegLib.common.errors import InputError
 
 
@@ -105,3 +105,21 @@ def test_table_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes("name,cta,dsa\nM\xfcller,a,b\n".encode("latin-1"))
     with pytest.raises(InputError, match="UTF-8"):
         read_cases(tmp_path / "latin.csv")
+
+
+def test_labels_of_masks_are_no_part_of_the_path(tmp_path: Path) -> None:
+    for name in ("cta.nii", "dsa.dcm", "labels.nii.gz"):
+        (tmp_path / name).touch()
+    row = {
+        "name": "a",
+        "cta": "cta.nii",
+        "dsa": "dsa.dcm",
+        "cta_mask": "labels.nii.gz:2,3",
+        "cta_vein_mask": "v.seg.nrrd:Veins",
+    }
+    (case,) = read_cases(write_table(tmp_path / "cases.csv", row, columns=tuple(row)))
+    assert case.paths["cta_mask"] == tmp_path / "labels.nii.gz"
+    assert case.job.cta_mask == tmp_path / "labels.nii.gz:2,3"
+    (problem,) = missing_paths([case])
+    assert "cta_vein_mask" in problem
+    assert "v.seg.nrrd does not exist" in problem

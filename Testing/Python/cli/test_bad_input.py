@@ -217,12 +217,13 @@ def test_empty_mask(cta: Path, dsa: Path, out: Path, tmp_path: Path) -> None:
     assert "empty" in "\n".join(refused("register", cta, dsa, "--out", out, "--cta-mask", mask))
 
 
-def test_mask_on_another_grid(cta: Path, dsa: Path, out: Path, tmp_path: Path) -> None:
+def test_mask_of_another_place(cta: Path, dsa: Path, out: Path, tmp_path: Path) -> None:
     image = sitk.ReadImage(str(cta)) > 300
     origin = np.array(image.GetOrigin())
-    image.SetOrigin((origin + np.array([30.0, 0, 0])).tolist())
+    image.SetOrigin((origin + np.array([300.0, 0, 0])).tolist())
     sitk.WriteImage(image, str(tmp_path / "moved.nii.gz"))
-    assert "grid" in "\n".join(refused("register", cta, dsa, "--out", out, "--cta-mask", tmp_path / "moved.nii.gz"))
+    (problem,) = refused("register", cta, dsa, "--out", out, "--cta-mask", tmp_path / "moved.nii.gz")
+    assert "None of the vessel mask lies within the CTA" in problem
 
 
 def test_dsa_mask_of_another_size_or_empty(cta: Path, dsa: Path, out: Path, tmp_path: Path) -> None:

@@ -69,3 +69,81 @@ def test_non_linear_transform_is_refused(tmp_path):
     sitk.WriteTransform(sitk.BSplineTransform(3), str(path))
     with pytest.raises(InputError, match="linear"):
         read_pose(path)
+
+
+# -- as other programs write them ---------------------------------------------------------------------
+
+
+def rigid_transforms() -> dict[str, sitk.Transform]:
+    """One motion, about a centre that is not 0, in the ways that ITK has."""
+    euler = sitk.Euler3DTransform((10.0, 20.0, -30.0), 0.1, -0.2, 0.3, (4.0, 5.0, 6.0))
+    versor = sitk.VersorRigid3DTransform()
+    versor.SetCenter(euler.GetCenter())
+    versor.SetMatrix(euler.GetMatrix())
+    versor.SetTranslation(euler.GetTranslation())
+    affine = sitk.AffineTransform(euler.GetMatrix(), euler.GetTranslation(), euler.GetCenter())
+    similar = sitk.Similarity3DTransform()
+    similar.SetCenter(euler.GetCenter())
+    similar.SetMatrix(euler.GetMatrix())
+    similar.SetTranslation(euler.GetTranslation())
+    return {
+        "euler": euler,
+        "versor": versor,
+        "affine": affine,
+        "similarity of scale 1": similar,
+        "composite of one": sitk.CompositeTransform([euler]),
+        "composite of two": sitk.CompositeTransform([sitk.TranslationTransform(3, (1.0, 2.0, 3.0)), euler]),
+    }
+
+
+@pytest.mark.parametrize("suffix", [".tfm", ".h5", ".txt", ".mat"])
+@pytest.mark.parametrize("kind", list(rigid_transforms()))
+def test_transforms_of_itk_map_as_they_do_there(kind, suffix, tmp_path):
+    if kind.startswith("composite") and suffix == ".mat":
+        pytest.skip("ITK writes no composite transforms as .mat")
+    transform = rigid_transforms()[kind]
+    sitk.WriteTransform(transform, str(tmp_path / f"a{suffix}"))
+    found = read_pose(tmp_path / f"a{suffix}")
+    lps = np.array([-1, -1, 1])
+    for point_carm in ([0.0, 0, 0], [50.0, -20, 30], [-80.0, 10, 5]):
+        there = np.array(transform.TransformPoint(point_carm)) * lps  # of the CTA
+        np.testing.assert_allclose(pose.transform(found, there[None])[0], np.array(point_carm) * lps, atol=1e-9)
+
+
+@pytest.mark.parametrize("kind", ["AffineTransform_float_3_3", "MatrixOffsetTransformBase_double_3_3"])
+def test_affines_of_ants(kind, tmp_path):
+    """AntsRegistration's 0GenericAffine.mat is a Matlab file of version 4; older tools write text."""
+    from scipy.io import savemat
+
+    affine = rigid_transforms()["affine"]
+    numbers = np.float32 if "float" in kind else np.float64
+    parameters = np.array(affine.GetParameters(), numbers)
+    centre = np.array(affine.GetCenter(), numbers)
+    savemat(tmp_path / "0GenericAffine.mat", {kind: parameters[:, None], "fixed": centre[:, None]}, format="4")
+    (tmp_path / "Affine.txt").write_text(
+        f"#Insight Transform File V1.0\n#Transform 0\nTransform: {kind}\nParameters: {' '.join(map(str, parameters))}\n"
+        f"FixedParameters: {' '.join(map(str, centre))}\n"
+    )
+    sitk.WriteTransform(affine, str(tmp_path / "a.tfm"))
+    for name in ("0GenericAffine.mat", "Affine.txt"):
+        np.testing.assert_allclose(read_pose(tmp_path / name), read_pose(tmp_path / "a.tfm"), atol=1e-5)
+
+
+@pytest.mark.parametrize("suffix", [".tfm", ".mat"])
+def test_what_scales_or_shears_is_refused(suffix, tmp_path):
+    similar = sitk.Similarity3DTransform()
+    similar.SetScale(1.02)
+    sheared = sitk.AffineTransform([1, 0.1, 0, 0, 1, 0, 0, 0, 1], (0, 0, 0))
+    for transform in (similar, sheared):
+        sitk.WriteTransform(transform, str(tmp_path / f"a{suffix}"))
+        with pytest.raises(InputError, match="not rigid"):
+            read_pose(tmp_path / f"a{suffix}")
+
+
+def test_bare_numbers_and_flat_transforms_are_refused(tmp_path):
+    np.savetxt(tmp_path / "fsl.mat", np.eye(4))
+    with pytest.raises(InputError, match="Bare numbers"):
+        read_pose(tmp_path / "fsl.mat")
+    sitk.WriteTransform(sitk.Euler2DTransform(), str(tmp_path / "flat.tfm"))
+    with pytest.raises(InputError, match="linear 3D"):
+        read_pose(tmp_path / "flat.tfm")

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from repository import ROOT
 from tree_scene import CTA, MASK, run_at, small, truth_at
 
 from DeepIterRegLib.common.errors import InputError
@@ -88,6 +92,45 @@ def test_without_veins_the_search_is_used_and_said(tmp_path: Path) -> None:
         "The network was not asked: The DSA shows no veins (a run stopped early shows arteries only). "
         "The search was used instead.",
     )
+
+
+BROKEN = """
+import sys, sysconfig
+real = sysconfig.get_path
+sysconfig.get_path = lambda name, *rest, **more: sys.argv[1] if name == "purelib" else real(name, *rest, **more)
+sys.path.insert(0, sys.argv[1])
+from dataclasses import replace
+from test_initial import FINE
+from tree_scene import CTA, run_at, small, truth_at
+from DeepIterRegLib.registration.pipeline import register
+from DeepIterRegLib.registration.settings import RegistrationSettings
+angiogram, masks = run_at(truth_at([8, -9, 10], [9, -7, 12]))
+settings = small(RegistrationSettings(init="auto"))
+found = register(CTA, angiogram, settings, cta_mask=FINE, dsa_masks=replace(masks, veins=masks.vessels))
+print(found.init.accepted, *found.warnings, sep="|")
+"""
+
+
+def test_a_network_that_cannot_be_imported_is_left_out_and_said(tmp_path: Path) -> None:
+    """Monai is what the network alone needs; here its files are half gone."""
+    (tmp_path / "monai").mkdir()
+    (tmp_path / "monai" / "__init__.py").write_text("import gone_part\n")
+    paths = os.pathsep.join([str(ROOT), str(ROOT / "Testing/Python"), str(Path(__file__).parent)])
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": paths},
+    )
+    assert done.returncode == 0, done.stderr
+    accepted, *warnings = done.stdout.strip().split("|")
+    assert accepted == "True"
+    told = [warning for warning in warnings if "monai" in warning]
+    assert told == [
+        "The network was not asked: The Python package monai is installed but broken: its part gone_part is missing, as after an "
+        "installation that was interrupted. The search was used instead."
+    ]
 
 
 @pytest.mark.parametrize("fault", ["absent", "truncated", "no card"])

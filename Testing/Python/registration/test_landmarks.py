@@ -11,7 +11,14 @@ import pytest
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
-from DeepIterRegLib.registration.landmarks import Landmarks, landmark_errors, landmark_warnings, read_landmarks
+from DeepIterRegLib.registration.landmarks import (
+    Landmarks,
+    PlacedLandmarks,
+    landmark_errors,
+    landmark_warnings,
+    read_landmarks,
+    read_point_list,
+)
 
 CENTRE = np.array([12.0, -30.0, 640.0])
 
@@ -211,3 +218,90 @@ def test_point_lists_of_slicer(system: str, place: str, tmp_path: Path) -> None:
     (tmp_path / "other.json").write_text("{}", encoding="utf-8")
     with pytest.raises(InputError, match="not a point list"):
         read_landmarks(cta, tmp_path / "other.json")
+
+
+def fcsv(path: Path, head: str, rows: list[str]) -> Path:
+    path.write_text(head + "".join(f"{row}\n" for row in rows), encoding="utf-8")
+    return path
+
+
+FULL = "# columns = id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "sign"),
+    [
+        ("# Markups fiducial file version = 4.11\n# CoordinateSystem = LPS\n" + FULL, -1),
+        ("# Markups fiducial file version = 4.11\n# CoordinateSystem = RAS\n" + FULL, 1),
+        ("# Markups fiducial file version = 4.10\n# CoordinateSystem = 0\n" + FULL, 1),
+        ("# Markups fiducial file version = 4.6\n# CoordinateSystem = 1\n" + FULL, -1),
+        ("# Markups fiducial file version = 4.10\n" + FULL, 1),
+        ("# Markups fiducial file version = 5.2\n" + FULL, -1),
+        ("", 1),
+    ],
+)
+def test_older_point_lists_say_their_coordinates(head: str, sign: int, tmp_path: Path) -> None:
+    rows = [f"{n},{n},2,3.5,0,0,0,1,1,1,0,F-{n},," for n in range(1, 4)]
+    found = read_point_list(fcsv(tmp_path / "F.fcsv", head, rows))
+    assert found.labels == ("F-1", "F-2", "F-3")
+    np.testing.assert_array_equal(found.points_mm, [[sign * n, sign * 2, 3.5] for n in range(1, 4)])
+
+
+def test_oldest_point_lists(tmp_path: Path) -> None:
+    """Slicer 3: a label first, RAS."""
+    path = fcsv(tmp_path / "F.fcsv", "# name = F\n# columns = label,x,y,z,sel,vis\n", ["a,1,2,3,1,1", "b,4,5,6,1,1"])
+    found = read_point_list(path)
+    assert found.labels == ("a", "b")
+    np.testing.assert_array_equal(found.points_mm, [[1, 2, 3], [4, 5, 6]])
+
+
+@pytest.mark.parametrize(
+    ("head", "row", "says"),
+    [
+        ("# CoordinateSystem = IJK\n" + FULL, "1,1,2,3,0,0,0,1,1,1,0,F-1,,", "neither LPS nor RAS"),
+        (FULL, "1,1,2,,0,0,0,1,1,1,0,F-1,,", "point 1 has no three coordinates"),
+        (FULL, "1,nan,2,3,0,0,0,1,1,1,0,F-1,,", "point 1 has no three coordinates"),
+        (FULL, "1,1,2,3,0,0,0,1,1,1,0,F-1,,,0,0", "holds no points"),
+    ],
+)
+def test_point_lists_that_cannot_be_used(head: str, row: str, says: str, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=says):
+        read_point_list(fcsv(tmp_path / "F.fcsv", head, [row]))
+
+
+@pytest.mark.parametrize("missing", [None, [None, 1, 2], [float("nan"), 0, 0], "here", [1, 2]])
+def test_a_point_without_a_position(missing: object, tmp_path: Path) -> None:
+    point = {"label": "F-1", "position": missing, "positionStatus": "defined"}
+    (tmp_path / "F.mrk.json").write_text(json.dumps({"markups": [{"controlPoints": [point]}]}))
+    with pytest.raises(InputError, match="have no position"):
+        read_point_list(tmp_path / "F.mrk.json")
+    point["positionStatus"] = "undefined"
+    (tmp_path / "F.mrk.json").write_text(json.dumps({"markups": [{"controlPoints": [point]}]}))
+    with pytest.raises(InputError, match="holds no points"):
+        read_point_list(tmp_path / "F.mrk.json")
+
+
+def test_a_point_missing_on_one_image_is_no_pair(tmp_path: Path) -> None:
+    """In the middle of a list: those behind it keep their partners."""
+
+    def write(name: str, missing: int | None) -> Path:
+        points = [
+            {
+                "label": f"{name}{n}",
+                "position": [n, 10 * n, 0],
+                "positionStatus": "undefined" if n == missing else "defined",
+            }
+            for n in range(6)
+        ]
+        (tmp_path / f"{name}.mrk.json").write_text(
+            json.dumps({"markups": [{"coordinateSystem": "RAS", "controlPoints": points}]})
+        )
+        return tmp_path / f"{name}.mrk.json"
+
+    found = read_landmarks(write("c", 1), write("d", 3))
+    assert isinstance(found, PlacedLandmarks)
+    assert found.names == ("c0", "c2", "c4", "c5")
+    np.testing.assert_array_equal(found.points_cta_mm, found.on_dsa_mm)
+    assert len(read_landmarks(write("c", 4), write("d", 4)).names) == 5
+    with pytest.raises(InputError, match="has 5 points"):
+        read_landmarks(write("c", 5), write("d", None))
