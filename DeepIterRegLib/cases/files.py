@@ -84,7 +84,7 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
     from_file = init is not None and init not in NAMED_INITS
 
     def view(run: Run) -> FurtherView:
-        subtraction = SubtractionSettings(mask_frames=run.mask_frames, mode=job.subtraction)
+        subtraction = SubtractionSettings(mask_frames=run.mask_frames, mode=job.subtraction, contrast=run.contrast)
         return FurtherView(
             partial(read_angiogram, run.dsa, run.geometry, subtraction),
             partial(read_image, run.dsa_mask) if run.dsa_mask else None,

@@ -11,7 +11,11 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, JPEGExtended12Bit
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.images.dicom.contrast_tags import ContrastTags, read_contrast_tags
 from DeepIterRegLib.images.dicom.header import Header, tag_name
+
+
+_VIDEO = "1.2.840.10008.1.2.4.10"  # MPEG-2, MPEG-4, H.264 and HEVC: .100 to .109
 
 
 @dataclass(frozen=True)
@@ -24,10 +28,8 @@ class Pixels:
         After modality LUT or rescale.
     linear : bool
         Proportional to X-ray intensity, or to white minus intensity; else already logarithmic or made for display.
-    dark_is_low : bool
-        Less X-ray (bone, contrast) has the smaller value.
-    polarity_known : bool
-        A tag says so; else it is the usual guess.
+    contrast : ContrastTags
+        Whether bone and contrast have the smaller values, and whether that is certain.
     full_scale : float
         The largest value that the stored bits can express.
     step : float
@@ -37,8 +39,7 @@ class Pixels:
 
     values: np.ndarray
     linear: bool
-    dark_is_low: bool
-    polarity_known: bool
+    contrast: ContrastTags
     full_scale: float
     step: float
     notes: tuple[str, ...]
@@ -113,6 +114,12 @@ def check_decodable(header: Header) -> None:
         available = decoder.is_available
     except NotImplementedError:
         available, missing = False, []
+    if str(syntax).startswith(_VIDEO):
+        raise InputError(
+            f"There is no decoder for the transfer syntax {UID(syntax).name} ({syntax}): it is a film for viewing, whose grey "
+            "values are no longer the detector's; export the run from the angiography workstation again, uncompressed or with "
+            "lossless JPEG."
+        )
     if not available:
         remedy = "install python-gdcm" if missing else "convert the file to one without compression"
         raise InputError(f"There is no decoder for the transfer syntax {UID(syntax).name} ({syntax}); {remedy}.")
@@ -180,13 +187,10 @@ def meaning_of(stored: np.ndarray, header: Header) -> Pixels:
         notes.append(
             f"{tag_name('PixelIntensityRelationship')} is absent: grey values are subtracted as they are, without a logarithm."
         )
-    sign = header.number("PixelIntensityRelationshipSign")
-    inverted = str(ds.get("PhotometricInterpretation")) == "MONOCHROME1"
     return Pixels(
         values=values,
         linear=relation == "LIN",
-        dark_is_low=sign > 0 if sign else not inverted,
-        polarity_known=bool(sign),
+        contrast=read_contrast_tags(header),
         full_scale=float(ends.max()),
         step=step,
         notes=tuple(notes),
