@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
 from DeepIterRegLib.common.errors import Cancelled, InputError
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.common.option import part_of
@@ -151,7 +152,7 @@ def register_case(
     """
     views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
     steps, start = _Steps(on_progress, should_stop), _Start()
-    runs: list[tuple[Angiogram, np.ndarray | None]] = []
+    runs: list[ReadRun] = []
     on_progress.expect(reading_steps(case))
     with steps.step(Step.LOAD):
         from DeepIterRegLib.registration.pipeline import register
@@ -178,21 +179,30 @@ def register_case(
     with steps.step(Step.SEGMENT_DSA):
         dsa_masks = _dsa_masks(case, runs, on_progress)
     steps.raise_problems()
-    angiograms = [angiogram for angiogram, _ in runs]
-    registration = register(
-        cta,
-        angiograms,
-        settings,
-        cta_mask=vessels,
-        dsa_masks=dsa_masks,
-        initial_pose=start.initial_pose,
-        on_progress=on_progress,
-        on_warning=on_warning,
-        should_stop=should_stop,
+
+    def attempt(runs: Sequence[ReadRun], masks: Sequence[DsaMasks]) -> Attempt:
+        registration = register(
+            cta,
+            [angiogram for angiogram, _ in runs],
+            settings,
+            cta_mask=vessels,
+            dsa_masks=masks,
+            initial_pose=start.initial_pose,
+            on_progress=on_progress,
+            on_warning=on_warning,
+            should_stop=should_stop,
+        )
+        return Attempt(runs, masks, registration)
+
+    best = best_attempt(
+        runs,
+        lambda: attempt(runs, dsa_masks),
+        lambda others: attempt(others, _dsa_masks(case, others, on_progress)),
     )
+    angiograms, dsa_masks = [angiogram for angiogram, _ in best.runs], best.masks
     registration = replace(
-        _measured(registration, start, cta_notes),
-        seconds=steps.seconds_with(registration.seconds),
+        _measured(best.registration, start, cta_notes),
+        seconds=steps.seconds_with(best.registration.seconds),
         input_hashes={
             "cta": content_hash(cta.voxels, cta.affine),
             **{f"dsa{n if n > 1 else ''}": content_hash(angiogram.frames) for n, angiogram in enumerate(angiograms, 1)},
@@ -333,7 +343,7 @@ def _cta_vessels(case: Case, cta: Volume, supplied: list[Volume], on_progress: P
     return _union([*found, *supplied])
 
 
-def _dsa_masks(case: Case, runs: list[tuple[Angiogram, np.ndarray | None]], on_progress: Progress) -> list[DsaMasks]:
+def _dsa_masks(case: Case, runs: Sequence[ReadRun], on_progress: Progress) -> list[DsaMasks]:
     """The runs' vessels as segmented here, or as a person supplied them (row, column).
 
     Which frames to use was said of the first run; of the others all are used.

@@ -137,5 +137,9 @@ def read_image(path: Path) -> np.ndarray:
 
 
 def is_angiogram(path: Path) -> bool:
-    """Whether a file looks like a DSA rather than a volume: by what it is, not by its size."""
+    """Whether a file or folder looks like a DSA rather than a volume: by what it is, not by its size."""
+    if path.is_dir():
+        from DeepIterRegLib.images.dicom.run_files import is_run_folder
+
+        return is_run_folder(path)
     return path.is_file() and not path.name.lower().endswith(VOLUME_SUFFIXES)

@@ -17,6 +17,7 @@ from DeepIterRegLib.images.resampling import binned
 _SIDE_PX = 512  # of the grid on which vessels are looked for
 _BINS = 8  # groups of consecutive frames: their means have less noise, and a bolus passes in several
 _SIGMAS_PX = (1.5, 3.0)  # of the ridges: vessels of 1 to 4 mm in the usual fields
+_LEAST_VISIBLE = 0.05  # of the image
 _BORDER_PX = 6  # of the visible image, whose edges are no vessels
 _STRONG_PERCENT = 90  # of the gradients of the mask: edges of bone, which tell how far it still is from its place
 _EDGES, _EDGE_REACH_PX = 5.0, 5  # times what that displacement makes of an edge, and how far around it, nothing counts
@@ -40,45 +41,49 @@ class Vessels(NamedTuple):
     bright: float
 
 
-def vessel_lengths(differences: np.ndarray, valid: np.ndarray, mask: np.ndarray | None = None) -> Vessels:
-    """Length of vessel-like things darker and brighter than the background, in any group of frames.
+def contrast_sign(differences: np.ndarray, valid: np.ndarray, mask: np.ndarray | None = None) -> int:
+    """-1 if vessels are clearly darker than their background, +1 if clearly brighter, 0 if the pixels do not tell.
 
-    Turning `differences` and `mask` round exchanges the two, so the grey values need not be logarithms.
+    Turning `differences` and `mask` round turns the sign, so the grey values need not be logarithms.
 
     Parameters
     ----------
     differences : (t, row, column)
-        Subtracted, with motion undone; background about 0.
+        Subtracted, with motion undone where a mask tells it; background about 0.
     valid : (row, column) bool
     mask : (row, column), optional
-        What was subtracted, in the same unit: what motion leaves of its edges is not counted.
+        What was subtracted, in the same unit: what motion leaves of its edges is not counted. Without it some frames must be clear
+        by themselves and none may say the opposite: until the patient moves there are no edges.
     """
-    factor = max(1, round(max(valid.shape) / _SIDE_PX))
-    seen = binned(valid.astype(np.float32), factor) > 0.99
-    inside = eroded(seen, _BORDER_PX)
-    if inside.mean() < 0.05:
-        return Vessels(0.0, 0.0)
-    edges = None if mask is None else _edges(np.where(seen, binned(mask, factor), np.median(mask[valid])))
-    groups = np.array_split(np.arange(len(differences)), min(_BINS, len(differences)))
-    dark = bright = np.zeros(seen.shape, np.float32)
-    for group in groups:
-        image = np.where(seen, binned(np.mean(differences[group], axis=0), factor), 0)
-        image = _beyond_noise(image, seen, inside, edges)
-        for sigma in _SIGMAS_PX:
-            downs, ups = _ridges(image, sigma)
-            dark, bright = np.maximum(dark, _alone(downs, ups, sigma)), np.maximum(bright, _alone(ups, downs, sigma))
-    return Vessels(*(_length(np.where(inside, kind, 0)) / max(seen.shape) for kind in (dark, bright)))
+    images, inside = _unexplained(differences, valid, mask)
+    ridges = [_both_ridges(image) for image in images]
+    if not ridges:
+        return 0
+    if mask is None:
+        signs = {sign for dark, bright in ridges if (sign := _sign(_lengths(dark, bright, inside)))}
+        return signs.pop() if len(signs) == 1 else 0
+    dark, bright = (np.max([pair[kind] for pair in ridges], axis=0) for kind in (0, 1))
+    return _sign(_lengths(dark, bright, inside))
 
 
-def contrast_sign(differences: np.ndarray, valid: np.ndarray, mask: np.ndarray | None = None) -> int:
-    """-1 if vessels are clearly darker than their background, +1 if clearly brighter, 0 if the pixels do not tell.
-
-    As `vessel_lengths` takes them.
-    """
-    dark, bright = vessel_lengths(differences, valid, mask)
+def _sign(lengths: Vessels) -> int:
+    dark, bright = lengths
     if dark > max(_ENOUGH, _CLEARER * bright):
         return -1
     return 1 if bright > max(_ENOUGH, _CLEARER * dark) else 0
+
+
+def _both_ridges(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Dark and bright ridges (row, column) of any width that stand alone."""
+    dark = bright = np.zeros(image.shape, np.float32)
+    for sigma in _SIGMAS_PX:
+        downs, ups = _ridges(image, sigma)
+        dark, bright = np.maximum(dark, _alone(downs, ups, sigma)), np.maximum(bright, _alone(ups, downs, sigma))
+    return dark, bright
+
+
+def _lengths(dark: np.ndarray, bright: np.ndarray, inside: np.ndarray) -> Vessels:
+    return Vessels(*(_length(np.where(inside, kind, 0)) / max(inside.shape) for kind in (dark, bright)))
 
 
 def _edges(mask: np.ndarray) -> np.ndarray:
@@ -131,16 +136,15 @@ def _length(ridges: np.ndarray) -> float:
     return total
 
 
-def rises_and_falls(differences: np.ndarray, valid: np.ndarray) -> bool:
-    """Whether what is brightest in a run, `differences` (t, row, column) about 0, comes after the first frame and fades again.
+def rises_and_falls(differences: np.ndarray, valid: np.ndarray, mask: np.ndarray | None = None) -> bool:
+    """Whether what is brightest in a run, as `contrast_sign` takes it, fades again.
 
     What contrast in the first frame leaves behind when it is washed out does not: it stays.
     """
-    factor = max(1, round(max(valid.shape) / _SIDE_PX))
-    inside = eroded(binned(valid.astype(np.float32), factor) > 0.99, _BORDER_PX)
-    blurred = [ndimage.gaussian_filter(binned(frame, factor), _SIGMAS_PX[0])[inside] for frame in differences]
-    courses = np.array(blurred)
+    images, inside = _unexplained(differences, valid, mask)
+    if len(images) < 3:
+        return False
+    courses = np.array([ndimage.gaussian_filter(image, _SIGMAS_PX[0])[inside] for image in images])
     highest = courses.max(axis=0)
-    strong = courses[:, highest >= np.percentile(highest, _BRIGHTEST_PERCENT)]
-    end = strong[-max(1, len(strong) // _BINS) :].mean(axis=0)
-    return bool(np.median(end / np.maximum(strong.max(axis=0), 1e-9)) < _FADED)
+    strong = courses[:, highest >= max(np.percentile(highest, _BRIGHTEST_PERCENT), 1e-6)]
+    return bool(strong.size and np.median(strong[-1] / strong.max(axis=0)) < _FADED)

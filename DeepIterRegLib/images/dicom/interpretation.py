@@ -185,7 +185,8 @@ def _polarity(
         )
         return _Polarity(side, False, (doubt,))
     if seen == side:
-        return _Polarity(side, certain=True)
+        # Where no mask frame is named, contrast may have been there from the start: what it leaves looks like contrast turned round.
+        return _Polarity(side, certain=already or bool(settings.mask_frames or tags.mask_frames))
     if contrast.certain:
         doubt = Message(
             f"{contrast.why}, so vessels are read as {taken}; in the pixels they look {other}: check the image",
@@ -219,27 +220,27 @@ def _seen_in_run(
     factor = max(1, max(valid.shape) // _SIDE_PX)
     seen = binned(valid.astype(np.float32), factor) > 0.99
     small = np.stack([binned(frame, factor) for frame in pixels.values])
-    contrary = 1 if pixels.contrast.dark_is_low else -1
-    sign = _sign_of_change(small, seen, settings.mask_frames or tags.mask_frames, contrary)
-    return None if sign == 0 else sign < 0
+    sign, named = _sign_of_change(small, seen, settings.mask_frames or tags.mask_frames)
+    dark_is_low = sign < 0
+    return None if sign == 0 or (not named and dark_is_low != pixels.contrast.dark_is_low) else dark_is_low
 
 
-def _sign_of_change(frames: np.ndarray, valid: np.ndarray, named: tuple[int, ...], contrary: int) -> int:
-    """-1 if vessels turn darker than in the mask frames, +1 if brighter, 0 if it is not clear; frames (t, row, column) are overwritten.
+def _sign_of_change(frames: np.ndarray, valid: np.ndarray, named: tuple[int, ...]) -> tuple[int, bool]:
+    """-1 if vessels turn darker than in the mask frames, +1 if brighter, 0 if it is not clear; whether mask frames are named.
 
-    Where no mask is named, the first frames may show contrast already, and what it leaves behind looks like contrast of the other
-    sign: to believe the sign `contrary` to the tags, vessels must also fade again.
+    Frames (t, row, column) are overwritten. Where no mask is named, the first frames may show contrast already, and what it leaves
+    behind looks like contrast of the other sign: then vessels must also fade again.
     """
     masks = [m for m in named if 0 <= m < len(frames)]
     chosen = masks or list(choose_mask_frames(frames, valid) or choose_mask_frames(-frames, valid) or (0,))
+    others = np.setdiff1d(np.arange(len(frames)), chosen)
+    if not len(others):
+        return 0, bool(masks)
     mask = frames[chosen].mean(axis=0)
     undo_motion(frames, mask, valid)
     frames -= mask
     frames -= np.median(frames[:, valid], axis=1)[:, None, None]
-    others = np.setdiff1d(np.arange(len(frames)), chosen)
-    if not len(others):
-        return 0
     sign = contrast_sign(frames[others], valid, mask)
-    if sign == contrary and not masks and not rises_and_falls(sign * frames, valid):
-        return 0
-    return sign
+    if sign and not masks and not rises_and_falls(sign * frames[others], valid, mask):
+        sign = 0
+    return sign, bool(masks)

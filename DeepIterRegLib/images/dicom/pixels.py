@@ -96,7 +96,7 @@ def check_decodable(header: Header) -> None:
         )
     if _frames(ds) < 1:
         problems.append(f"{tag_name('NumberOfFrames')} is {ds.get('NumberOfFrames')}: the file holds no frames.")
-    elif not ({"PixelData", "FloatPixelData", "DoubleFloatPixelData"} & {e.keyword for e in ds}):
+    elif not any(keyword in ds for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         problems.append(
             f"The file has no {tag_name('PixelData')}: a header alone, or cut short; give the file with its images."
         )
