@@ -199,7 +199,7 @@ def register_case(
         lambda: attempt(runs, dsa_masks),
         lambda others: attempt(others, _dsa_masks(case, others, on_progress)),
     )
-    angiograms, dsa_masks = [angiogram for angiogram, _ in best.runs], best.masks
+    angiograms = [angiogram for angiogram, _ in best.runs]
     registration = replace(
         _measured(best.registration, start, cta_notes),
         seconds=steps.seconds_with(best.registration.seconds),
@@ -208,7 +208,7 @@ def register_case(
             **{f"dsa{n if n > 1 else ''}": content_hash(angiogram.frames) for n, angiogram in enumerate(angiograms, 1)},
         },
     )
-    (angiogram, masks), *further = zip(angiograms, dsa_masks, strict=True)
+    (angiogram, masks), *further = zip(angiograms, best.masks, strict=True)
     return Outcome(registration, angiogram, vessels, masks, tuple(further))
 
 

@@ -21,7 +21,11 @@ _LEAST_VISIBLE = 0.05  # of the image
 _BORDER_PX = 6  # of the visible image, whose edges are no vessels
 _STRONG_PERCENT = 90  # of the gradients of the mask: edges of bone, which tell how far it still is from its place
 _EDGES, _EDGE_REACH_PX = 5.0, 5  # times what that displacement makes of an edge, and how far around it, nothing counts
-_NOISES, _NOISE_BLUR_PX, _NOISE_PERCENT = 2.0, 8.0, 95  # times the noise about, and its strongest part, which vessels are
+_NOISES, _NOISE_BLUR_PX, _NOISE_PERCENT = (
+    2.0,
+    8.0,
+    95,
+)  # times the noise about, and its strongest part, which vessels are
 _TINY = 1e-6  # of the largest difference: images without noise
 _MOST = 4.0  # times what does not count: more makes no vessel clearer
 _LEAST, _FULL = 0.5, 2.0  # ridges, in these units, that count and that count whole
@@ -84,6 +88,22 @@ def _both_ridges(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _lengths(dark: np.ndarray, bright: np.ndarray, inside: np.ndarray) -> Vessels:
     return Vessels(*(_length(np.where(inside, kind, 0)) / max(inside.shape) for kind in (dark, bright)))
+
+
+def _unexplained(differences: np.ndarray, valid: np.ndarray, mask: np.ndarray | None) -> tuple[np.ndarray, np.ndarray]:
+    """Means of groups of frames (g, row, column) as `_beyond_noise` makes them, and where they count (row, column) bool.
+
+    No image where hardly anything is visible.
+    """
+    factor = max(1, round(max(valid.shape) / _SIDE_PX))
+    seen = binned(valid.astype(np.float32), factor) > 0.99
+    inside = eroded(seen, _BORDER_PX)
+    if inside.mean() < _LEAST_VISIBLE:
+        return np.empty((0, *seen.shape), np.float32), inside
+    edges = None if mask is None else _edges(np.where(seen, binned(mask, factor), np.median(mask[valid])))
+    groups = np.array_split(np.arange(len(differences)), min(_BINS, len(differences)))
+    means = (np.where(seen, binned(np.mean(differences[group], axis=0), factor), 0) for group in groups)
+    return np.stack([_beyond_noise(image, seen, inside, edges) for image in means]), inside
 
 
 def _edges(mask: np.ndarray) -> np.ndarray:

@@ -14,8 +14,8 @@ from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
 from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
-from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES
 from DeepIterRegLib.images.dicom.interpretation import interpret, subtraction_tags
+from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES
 from DeepIterRegLib.images.dicom.pixels import is_lossy, meaning_of
 from DeepIterRegLib.images.dicom.run_files import RunFiles, check_xa, open_files
 from DeepIterRegLib.images.dicom.scale import other_scales

@@ -41,7 +41,12 @@ COPIED = frozenset(
         *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
         *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
         *("ModalityLUTSequence", "PixelIntensityRelationshipLUTSequence", "LUTDescriptor", "LUTData", "LUTFunction"),
-        *("PixelIntensityRelationship", "PixelIntensityRelationshipSign", "PresentationLUTShape", "FramePixelDataPropertiesSequence"),
+        *(
+            "PixelIntensityRelationship",
+            "PixelIntensityRelationshipSign",
+            "PresentationLUTShape",
+            "FramePixelDataPropertiesSequence",
+        ),
         *("MaskSubtractionSequence", "MaskOperation", "MaskFrameNumbers", "MaskSubPixelShift"),
         *("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate", "ShutterOverlayGroup"),
         *("PositionerMotion", "PositionerPrimaryAngle", "PositionerSecondaryAngle"),

@@ -67,7 +67,9 @@ def open_dataset(path: Path, tags: Sequence[str] | None = None) -> FileDataset:
             raise
         raise InputError(f"{path} is damaged or cut short and cannot be read as DICOM; copy it again.") from error
     if any(tag.group in _NO_GROUPS for tag in dataset.keys()):  # noqa: SIM118  elements may be unreadable
-        raise InputError(f"{path} is damaged and cannot be read as DICOM: a length in its header is wrong; copy it again.")
+        raise InputError(
+            f"{path} is damaged and cannot be read as DICOM: a length in its header is wrong; copy it again."
+        )
     _settle_syntax(dataset)
     return dataset
 

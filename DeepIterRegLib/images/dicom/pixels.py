@@ -14,7 +14,6 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.dicom.contrast_tags import ContrastTags, read_contrast_tags
 from DeepIterRegLib.images.dicom.header import Header, tag_name
 
-
 _VIDEO = "1.2.840.10008.1.2.4.10"  # MPEG-2, MPEG-4, H.264 and HEVC: .100 to .109
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from DeepIterRegLib.common.messages import Message, Remedy
+from DeepIterRegLib.common.messages import Remedy
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.angiogram import Angiogram, OtherReading, PatientMotion
@@ -159,9 +159,7 @@ def _angiogram(
     return Angiogram(result.frames, carm, times, valid, result.unsubtracted, (*notes, *said), motion)
 
 
-def _other_contrast(
-    interpreted: Interpreted, again: Reread, settings: SubtractionSettings
-) -> tuple[OtherReading, ...]:
+def _other_contrast(interpreted: Interpreted, again: Reread, settings: SubtractionSettings) -> tuple[OtherReading, ...]:
     """The run with its grey values turned round, where nothing says for certain that they must not be.
 
     It is read anew: of a logarithm of intensities no change of sign makes that of the inverted ones.

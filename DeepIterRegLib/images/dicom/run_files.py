@@ -187,7 +187,9 @@ def _run_of_folder(folder: Path) -> RunFiles:
             f"({_some([path.name for path in damaged])}); copy the folder again."
         )
     if not found:
-        raise InputError(f"{folder} holds no angiography run ({len(files)} files); give the run's DICOM file or its folder.")
+        raise InputError(
+            f"{folder} holds no angiography run ({len(files)} files); give the run's DICOM file or its folder."
+        )
     runs = _runs(found)
     notes = []
     moving = [run for run in runs if _frames_of(run) > 1]
@@ -236,9 +238,7 @@ def _words(run: Sequence[_Found], folder: Path) -> str:
     place = run[0].path.relative_to(folder)
     more = f" and {len(run) - 1} more files" if len(run) > 1 else ""
     count = _frames_of(run)
-    return (
-        f"{count} frame{'s' * (count != 1)} of {first.get('Rows')} x {first.get('Columns')}, angles {shown} deg, {place}{more}"
-    )
+    return f"{count} frame{'s' * (count != 1)} of {first.get('Rows')} x {first.get('Columns')}, angles {shown} deg, {place}{more}"
 
 
 def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
@@ -265,7 +265,9 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
             f"{len(absent)} of the run's frames are missing ({tag_name('InstanceNumber')} {_some(absent)} of {first} to {last}): "
             "if it was not exported so, copy it again."
         )
-    notes.append(f"The run lies in {len(run)} files of one frame each; they are joined by {tag_name('InstanceNumber')}.")
+    notes.append(
+        f"The run lies in {len(run)} files of one frame each; they are joined by {tag_name('InstanceNumber')}."
+    )
     headers = tuple(Header(dataset, functional_groups(dataset)) for dataset in datasets)
     header = _header_of_all(datasets, absent)
     return RunFiles(header, tuple(one.path for one in ordered), headers, tuple(notes))

@@ -67,7 +67,14 @@ def other_scales(header: Header, rows: int, columns: int, options: GeometryOptio
                 f"made smaller or larger on export; the former is used",
                 give=(Remedy("pixel_spacing", ",".join(f"{s:.4g}" for s in spacing)),),
             )
-            scales += _scale(header, rows, columns, replace(options, pixel_spacing_mm=spacing), note, f"a pixel spacing of {_pair(spacing)} mm")
+            scales += _scale(
+                header,
+                rows,
+                columns,
+                replace(options, pixel_spacing_mm=spacing),
+                note,
+                f"a pixel spacing of {_pair(spacing)} mm",
+            )
     if options.sid_mm is None and options.sod_mm is None and {"sid_mm", "sod_mm"} <= found.keys():
         sid, sod, stated = found["sid_mm"].value, found["sod_mm"].value, header.number(_MAGNIFICATION)
         if stated is not None and 1 < stated < 5 and abs(stated * sod / sid - 1) > _SAME_MAGNIFICATION:
@@ -124,7 +131,10 @@ def _by_element(header: Header, used: tuple[float, float]) -> Iterator[tuple[tup
         return
     spacing = (element[0] * binning[0], element[1] * binning[1])
     if not _agree(spacing, used):
-        yield spacing, f"{tag_name('DetectorElementSpacing')} {_pair(element)} times {tag_name('DetectorBinning')} {_pair(binning)}"
+        yield (
+            spacing,
+            f"{tag_name('DetectorElementSpacing')} {_pair(element)} times {tag_name('DetectorBinning')} {_pair(binning)}",
+        )
 
 
 def _agree(a: tuple[float, float], b: tuple[float, float]) -> bool:

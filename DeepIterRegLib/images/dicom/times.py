@@ -87,7 +87,11 @@ def _moment(text: str) -> datetime.datetime | None:
 
 def steps_of_files(datasets: Sequence[Dataset]) -> list[float] | None:
     """Milliseconds from each frame to the next, the first of them 0, of frames in files of their own; None where no tag rises."""
-    for date, time in (("AcquisitionDateTime", ""), ("AcquisitionDate", "AcquisitionTime"), ("ContentDate", "ContentTime")):
+    for date, time in (
+        ("AcquisitionDateTime", ""),
+        ("AcquisitionDate", "AcquisitionTime"),
+        ("ContentDate", "ContentTime"),
+    ):
         texts = [
             f"{dataset.get(date) or ('20000101' if time else '')}{dataset.get(time) or '' if time else ''}".strip()
             for dataset in datasets
