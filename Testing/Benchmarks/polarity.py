@@ -105,7 +105,7 @@ def run_case(case: Case) -> Result:
 
 
 def shown_dark(read: np.ndarray, intensities: np.ndarray, masks: tuple[int, ...]) -> bool:
-    """Whether what darkens most in the fullest frame of intensities (t, row, column) is negative in the frames as read, the last of them."""
+    """Whether what darkens most in the fullest frame of intensities (t, row, column) is negative in the frames read, its last ones."""
     logs = np.log(np.maximum(intensities.astype(np.float64), 1))
     change = (logs - logs[list(masks)].mean(axis=0))[len(logs) - len(read) :]
     fullest = int(np.argmin(np.percentile(change, 0.2, axis=(1, 2))))

@@ -1,7 +1,7 @@
 """Geometry that vendors keep in private elements: one file a vendor, found by lying in this folder.
 
-Such a file has a constant `VALUES` and may have `TAGS`. What they list is read where the standard's own tags are absent, and stays with a header that
-is stored without its file (`header_copy`).
+Such a file has a constant `VALUES` and may have `TAGS`. What they list is read where the standard's own tags are absent, and stays
+with a header that is stored without its file (`header_copy`).
 """
 
 from __future__ import annotations
