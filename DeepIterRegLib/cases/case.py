@@ -176,11 +176,20 @@ def register_case(
     steps.raise_problems()
     with steps.step(Step.SEGMENT_CTA):
         vessels = _cta_vessels(case, cta, supplied, on_progress)
+    dsa_masks: list[DsaMasks] = []
+    empty: InputError | None = None  # with vessels of the other brightness, none are found
     with steps.step(Step.SEGMENT_DSA):
-        dsa_masks = _dsa_masks(case, runs, on_progress)
+        try:
+            dsa_masks = _dsa_masks(case, runs, on_progress)
+        except InputError as error:
+            if not any(angiogram.other_readings for angiogram, _ in runs):
+                raise
+            empty = error
     steps.raise_problems()
 
     def attempt(runs: Sequence[ReadRun], masks: Sequence[DsaMasks]) -> Attempt:
+        if not masks and empty is not None:
+            raise empty
         registration = register(
             cta,
             [angiogram for angiogram, _ in runs],

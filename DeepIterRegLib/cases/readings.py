@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError, RegistrationError
-from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.messages import Message, within
 from DeepIterRegLib.images.angiogram import Angiogram, OtherReading
 from DeepIterRegLib.registration.result import Registration
 
@@ -49,14 +49,15 @@ def best_attempt(
 
     Raises
     ------
-    RegistrationError
-        No reading gives a pose; it says what was tried.
+    InputError, RegistrationError
+        No reading shows vessels, or gives a pose; it says what was tried.
     """
-    found: Attempt | None
+    found: Attempt | None = None
+    failure: InputError | RegistrationError | None = None
     try:
-        found, failure = first(), None
-    except RegistrationError as error:
-        found, failure = None, error
+        found = first()
+    except (InputError, RegistrationError) as error:
+        failure = error
     tried: list[str] = []
     for words, reading, remade in _others(runs):
         if not reading.always and found is not None and not _rejected(found):
@@ -72,7 +73,10 @@ def best_attempt(
         assert failure is not None
         if not tried:
             raise failure
-        raise RegistrationError(f"{failure} Read with {' or with '.join(tried)} it matches no better.") from failure
+        more = f" Read with {' or with '.join(tried)} it matches no better."
+        if isinstance(failure, InputError):
+            raise InputError([within(problem, after=more) for problem in failure.problems]) from failure
+        raise RegistrationError(f"{failure}{more}") from failure
     unused = [words for words in tried if not any(words in warning for warning in found.registration.warnings)]
     if unused:
         found = _with_warning(found, f"The registration was also tried with {' and with '.join(unused)}: no better.")

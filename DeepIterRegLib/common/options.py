@@ -221,7 +221,7 @@ class Run:
         Option(
             "dsa",
             "file",
-            "DSA: DICOM XA file, or an image file with typed-in geometry. Several are views of the head as it lay.",
+            "DSA: DICOM XA file, a folder with one run, or an image file with typed-in geometry. Several are views of the head as it lay.",
             panel="DSA",
             parameter="dsa",
         ),

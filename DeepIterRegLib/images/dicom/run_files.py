@@ -135,6 +135,31 @@ def is_run_folder(folder: Path) -> bool:
     return found
 
 
+def folder_of_frames(paths: Sequence[Path]) -> Path | None:
+    """The folder of files that are frames of one run, each in a file of its own; None if they are anything else.
+
+    Files of one series and one view that all show one frame are taken for it: as views of a head they would tell nothing new.
+    """
+    folders = {path.parent for path in paths}
+    if len(folders) != 1 or len(set(paths)) < 2:
+        return None
+    first = None
+    for path in paths:
+        try:
+            found = _Found(path, open_dataset(path, _ASKED))
+        except (InputError, OSError):
+            return None
+        angles = [Header(found.dataset, {}).number(keyword) for keyword in _ANGLES]
+        series = str(found.dataset.get("SeriesInstanceUID", ""))
+        if kind_of(found.dataset) is not Kind.RUN or found.frames > 1 or not series or found.instance is None:
+            return None
+        own = (series, *angles)
+        first = own if first is None else first
+        if own != first:
+            return None
+    return folders.pop()
+
+
 # -- a folder ------------------------------------------------------------------------------------------
 
 
