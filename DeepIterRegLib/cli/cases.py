@@ -92,7 +92,7 @@ def register(
 
 @app.command()
 @command
-@takes("cta_mask", "mask_frames", "subtraction", *OF_GEOMETRY)
+@takes("cta_mask", "mask_frames", "contrast", "subtraction", *OF_GEOMETRY)
 def segment(
     file: Annotated[Path, typer.Argument(help="A CTA (volume) or a DSA (XA file).", show_default=False)],
     out: OutFolder,
@@ -128,7 +128,8 @@ def segment(
         if dsa:
             geometry = GeometryOptions(**values_of(GeometryOptions, typed))
             run, how = values_of(Run, typed), values_of(Segmentation, typed)
-            counts = segment_dsa_file(file, geometry, run.get("mask_frames"), how["subtraction"], folder, report)
+            settings = (run.get("mask_frames"), how["subtraction"])
+            counts = segment_dsa_file(file, geometry, *settings, folder, report, run["contrast"])
         else:
             counts = segment_cta_file(file, typed["cta_mask"], opening_radius, min_component, folder, report)
     if as_json:

@@ -37,7 +37,7 @@ class Target(StrEnum):
 
 @app.command()
 @command
-@takes("mask_frames", "subtraction")
+@takes("mask_frames", "contrast", "subtraction")
 def export(
     result: ResultFolder,
     to: Annotated[Target, typer.Option("--to", help="See above.", show_default=False)],
@@ -98,6 +98,7 @@ def export(
         items=tuple(item or ()),
         mask_frames=values_of(Run, typed).get("mask_frames"),
         subtraction=typed["subtraction"].value,
+        contrast=typed["contrast"].value,
         check=not no_check,
         view=view - 1,
     )

@@ -24,7 +24,9 @@ def split(path: Path, folder: Path, **changes: object) -> list[Path]:
     folder.mkdir(exist_ok=True)
     ds, made = pydicom.dcmread(path), []
     for number, frame in enumerate(ds.pixel_array):
-        one = Dataset({e.tag: e for e in ds if e.keyword not in ("NumberOfFrames", "FrameTimeVector", "FrameTime", "PixelData")})
+        one = Dataset(
+            {e.tag: e for e in ds if e.keyword not in ("NumberOfFrames", "FrameTimeVector", "FrameTime", "PixelData")}
+        )
         one.file_meta = FileMetaDataset()
         one.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
         one.file_meta.MediaStorageSOPClassUID = one.SOPClassUID
@@ -54,7 +56,10 @@ def test_frames_in_files_of_their_own_are_one_run(tmp_path: Path) -> None:
 
 
 def test_files_that_are_views_are_not_joined(tmp_path: Path) -> None:
-    ap, lateral = written(tmp_path / "ap.dcm", frames=1, masks=()), written(tmp_path / "lateral.dcm", frames=1, masks=())
+    ap, lateral = (
+        written(tmp_path / "ap.dcm", frames=1, masks=()),
+        written(tmp_path / "lateral.dcm", frames=1, masks=()),
+    )
     ds = pydicom.dcmread(lateral)
     ds.PositionerPrimaryAngle = 90
     ds.save_as(lateral)
@@ -96,7 +101,9 @@ def test_frames_that_do_not_belong_together(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"Rows \(0028,0010\) is 48 in IM99.dcm, 24 in IM96.dcm"):
         read_angiogram(tmp_path / "size")
     split(tmp_path / "run.dcm", tmp_path / "order", InstanceNumber=[1, 2, 2, 3, 4])
-    with pytest.raises(InputError, match=r"InstanceNumber \(0020,0013\) tells it, but numbers 2 stand in several files"):
+    with pytest.raises(
+        InputError, match=r"InstanceNumber \(0020,0013\) tells it, but numbers 2 stand in several files"
+    ):
         read_angiogram(tmp_path / "order")
     files = split(tmp_path / "run.dcm", tmp_path / "short")
     ds = pydicom.dcmread(files[1])
@@ -114,7 +121,9 @@ def test_missing_frames_are_said(tmp_path: Path) -> None:
     files[2].unlink()
     run = read_angiogram(tmp_path / "frames", subtraction=STILL)
     assert len(run.frames) == 4
-    assert any("1 of the run's frames are missing (InstanceNumber (0020,0013) 3 of 1 to 5)" in note for note in run.notes)
+    assert any(
+        "1 of the run's frames are missing (InstanceNumber (0020,0013) 3 of 1 to 5)" in note for note in run.notes
+    )
 
 
 def test_folders_that_are_no_run(tmp_path: Path) -> None:

@@ -43,7 +43,9 @@ def test_an_image_made_smaller_for_export(tmp_path: Path, sizes: tuple[int, int]
     [((19, 32), "RECTANGLE", False), ((45,), "ROUND", False), ((64,), "ROUND", True), ((25, 25), "RECTANGLE", False)],
     ids=["rounded", "the diagonal", "twice", "cropped"],
 )
-def test_sizes_that_agree_or_tell_nothing(tmp_path: Path, sizes: tuple[int, ...], shape: str, contradicts: bool) -> None:
+def test_sizes_that_agree_or_tell_nothing(
+    tmp_path: Path, sizes: tuple[int, ...], shape: str, contradicts: bool
+) -> None:
     run = read_angiogram(written(tmp_path / "run.dcm", field_of_view(*sizes, shape=shape)))
     assert bool(contradictions(run)) == contradicts
 
