@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from DeepIterRegLib.common.option import options_of
-from DeepIterRegLib.common.options import GeometryOptions, Refinement, Search, Segmentation
+from DeepIterRegLib.common.options import Contrast, GeometryOptions, Refinement, Search, Segmentation
 from DeepIterRegLib.common.user_input import frame_numbers
 from DeepIterRegSlicer import wording
 
@@ -51,6 +51,8 @@ class RegistrationOptions(Segmentation, Search, Refinement):
         C-arm values that override the DICOM's; None leaves them.
     mask_frames
         Frames without contrast that are subtracted, from 1; None as the file says, else as found.
+    contrast
+        Whether vessels are dark or bright where a viewer shows the run; auto as the file says, else as found.
     dsa2, geometry2
         Another run of the head as it lay, and what overrides its DICOM's C-arm values: both runs determine the pose.
     vessels, veins
@@ -65,6 +67,7 @@ class RegistrationOptions(Segmentation, Search, Refinement):
 
     geometry: GeometryOptions = GeometryOptions()
     mask_frames: tuple[int, ...] | None = None
+    contrast: Contrast = "auto"
     dsa2: Node = None
     geometry2: GeometryOptions = GeometryOptions()
     vessels: Node = None
@@ -97,6 +100,7 @@ def optionsOf(
         **chosen,
         geometry=geometry,
         mask_frames=None if frames is None else tuple(frame + 1 for frame in frames),
+        contrast=p.contrast.value,
         dsa2=p.dsa2,
         geometry2=geometry2,
         vessels=p.vessels,
@@ -296,7 +300,7 @@ def _subtraction(options: RegistrationOptions) -> Any:
     from DeepIterRegLib.images.subtraction import SubtractionSettings
 
     frames = None if options.mask_frames is None else tuple(frame - 1 for frame in options.mask_frames)
-    return SubtractionSettings(mask_frames=frames, mode=options.subtraction)
+    return SubtractionSettings(mask_frames=frames, mode=options.subtraction, contrast=options.contrast)
 
 
 class _Problems:

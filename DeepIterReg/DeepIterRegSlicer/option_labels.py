@@ -14,6 +14,7 @@ def labels() -> dict[str, str]:
         "reference": _("Reference transform"),
         "dsa": _("DSA"),
         "mask_frames": _("Mask frames"),
+        "contrast": _("Vessels are"),
         "dsa_mask": _("DSA vessels"),
         "primary_angle": _("Primary angle"),
         "secondary_angle": _("Secondary angle"),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, keep_notes, notes_of
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.common.option import part_of
@@ -167,7 +168,7 @@ def _register(
     """As `register_case`; `said` gets the notes of the inputs as they are read."""
     views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
     steps, start = _Steps(on_progress, should_stop, said), _Start()
-    runs: list[tuple[Angiogram, np.ndarray | None]] = []
+    runs: list[ReadRun] = []
     on_progress.expect(reading_steps(case))
     # Imported here, as a step of its own: torch and the compiler take time that the bar would else hide.
     with steps.step(Step.LOAD):
@@ -201,32 +202,49 @@ def _register(
     steps.raise_problems()
     with steps.step(Step.SEGMENT_CTA):
         vessels = _cta_vessels(case, cta, supplied, on_progress)
+    dsa_masks: list[DsaMasks] = []
+    empty: InputError | None = None  # with vessels of the other brightness, none are found
     with steps.step(Step.SEGMENT_DSA):
-        dsa_masks = _dsa_masks(case, runs, on_progress)
+        try:
+            dsa_masks = _dsa_masks(case, runs, on_progress)
+        except InputError as error:
+            if not any(angiogram.other_readings for angiogram, _ in runs):
+                raise
+            empty = error
     steps.raise_problems()
-    angiograms = [angiogram for angiogram, _ in runs]
-    registration = register(
-        cta,
-        angiograms,
-        settings,
-        cta_mask=vessels,
-        dsa_masks=dsa_masks,
-        initial_pose=start.initial_pose,
-        on_progress=on_progress,
-        on_warning=on_warning,
-        should_stop=should_stop,
+
+    def attempt(runs: Sequence[ReadRun], masks: Sequence[DsaMasks]) -> Attempt:
+        if not masks and empty is not None:
+            raise empty
+        registration = register(
+            cta,
+            [angiogram for angiogram, _ in runs],
+            settings,
+            cta_mask=vessels,
+            dsa_masks=masks,
+            initial_pose=start.initial_pose,
+            on_progress=on_progress,
+            on_warning=on_warning,
+            should_stop=should_stop,
+        )
+        return Attempt(runs, masks, registration)
+
+    best = best_attempt(
+        runs,
+        lambda: attempt(runs, dsa_masks),
+        lambda others: attempt(others, _dsa_masks(case, others, on_progress)),
     )
+    angiograms = [angiogram for angiogram, _ in best.runs]
     registration = replace(
-        _measured(registration, start, (*cta.notes, *mask_notes)),
-        seconds=steps.seconds_with(registration.seconds),
-        # Of what was registered, in HU and subtracted: exports know their DSA and CTA again by it, whatever their files
-        # are called.
+        _measured(best.registration, start, (*cta.notes, *mask_notes)),
+        seconds=steps.seconds_with(best.registration.seconds),
+        # Of what was registered, subtracted: exports know their DSA and CTA again by it, whatever their files are called.
         input_hashes={
             "cta": cta_hash,
             **{f"dsa{n if n > 1 else ''}": content_hash(angiogram.frames) for n, angiogram in enumerate(angiograms, 1)},
         },
     )
-    (angiogram, masks), *further = zip(angiograms, dsa_masks, strict=True)
+    (angiogram, masks), *further = zip(angiograms, best.masks, strict=True)
     return Outcome(registration, angiogram, vessels, masks, tuple(further))
 
 
@@ -365,7 +383,7 @@ def _cta_vessels(case: Case, cta: Volume, supplied: list[Volume], on_progress: P
     return _union([*(mask.on_grid_of(supplied[0]) if supplied else mask for mask in found), *supplied])
 
 
-def _dsa_masks(case: Case, runs: list[tuple[Angiogram, np.ndarray | None]], on_progress: Progress) -> list[DsaMasks]:
+def _dsa_masks(case: Case, runs: Sequence[ReadRun], on_progress: Progress) -> list[DsaMasks]:
     """The runs' vessels as segmented here, or as a person supplied them (row, column).
 
     Which frames to use was said of the first run; of the others all are used.

@@ -89,7 +89,7 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
     from_file = init is not None and init not in NAMED_INITS
 
     def view(run: Run) -> FurtherView:
-        subtraction = SubtractionSettings(mask_frames=run.mask_frames, mode=job.subtraction)
+        subtraction = SubtractionSettings(mask_frames=run.mask_frames, mode=job.subtraction, contrast=run.contrast)
         return FurtherView(
             partial(read_angiogram, run.dsa, run.geometry, subtraction),
             partial(read_image_mask, run.dsa_mask, "dsa_mask") if run.dsa_mask else None,
@@ -123,7 +123,11 @@ def _read_landmarks(path: Path, dsa_path: Path | None, dsa: Path) -> Landmarks |
 
 
 def is_angiogram(path: Path) -> bool:
-    """Whether a file looks like a DSA rather than a volume: by what it is, not by its size."""
+    """Whether a file or folder looks like a DSA rather than a volume: by what it is, not by its size."""
+    if path.is_dir():
+        from DeepIterRegLib.images.dicom.run_files import is_run_folder
+
+        return is_run_folder(path)
     if not path.is_file() or path.name.lower().endswith(VOLUME_SUFFIXES) or is_dicomdir(path) or is_zip(path):
         return False
     try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from DeepIterRegLib.common.options import SubtractionMode
+from DeepIterRegLib.common.options import Contrast, SubtractionMode
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.detector_image import detector_image
@@ -68,13 +68,14 @@ def segment_dsa_file(
     subtraction: SubtractionMode,
     folder: Path,
     on_progress: Progress,
+    contrast: Contrast = "auto",
 ) -> dict[str, int]:
     """Write `DSA_MASK_FILES`; how many pixels each mask holds."""
     from DeepIterRegLib.segmentation.dsa import segment_dsa
 
     on_progress.expect(expected(Step.READ_DSA, Step.SEGMENT_DSA, Step.WRITE))
     on_progress(Step.READ_DSA, 0.0)
-    angiogram = read_angiogram(path, geometry, SubtractionSettings(mask_frames=mask_frames, mode=subtraction))
+    angiogram = read_angiogram(path, geometry, SubtractionSettings(mask_frames, mode=subtraction, contrast=contrast))
     on_progress(Step.SEGMENT_DSA, 0.0)
     masks = segment_dsa(angiogram)
     on_progress(Step.WRITE, 0.0)

@@ -96,7 +96,7 @@ def register(
 
 @app.command()
 @command
-@takes("series", "phase", "cta_mask", "mask_frames", "subtraction", *OF_GEOMETRY)
+@takes("series", "phase", "cta_mask", "mask_frames", "contrast", "subtraction", *OF_GEOMETRY)
 def segment(
     file: Annotated[Path, typer.Argument(help="A CTA (volume) or a DSA (XA file).", show_default=False)],
     out: OutFolder,
@@ -132,7 +132,8 @@ def segment(
         if dsa:
             geometry = GeometryOptions(**values_of(GeometryOptions, typed))
             run, how = values_of(Run, typed), values_of(Segmentation, typed)
-            counts = segment_dsa_file(file, geometry, run.get("mask_frames"), how["subtraction"], folder, report)
+            settings = (run.get("mask_frames"), how["subtraction"])
+            counts = segment_dsa_file(file, geometry, *settings, folder, report, run["contrast"])
         else:
             counts = segment_cta_file(
                 file, typed["series"], typed["phase"], typed["cta_mask"], opening_radius, min_component, folder, report

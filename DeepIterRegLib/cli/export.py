@@ -37,7 +37,7 @@ class Target(StrEnum):
 
 @app.command()
 @command
-@takes("series", "phase", "mask_frames", "subtraction")
+@takes("series", "phase", "mask_frames", "contrast", "subtraction")
 def export(
     result: ResultFolder,
     to: Annotated[Target, typer.Option("--to", help="See above.", show_default=False)],
@@ -102,6 +102,7 @@ def export(
         # A result keeps no pixels: the run is subtracted again, and must be so as it was.
         mask_frames=values_of(Run, typed).get("mask_frames"),
         subtraction=typed["subtraction"].value,
+        contrast=typed["contrast"].value,
         check=not no_check,
         view=view - 1,
     )

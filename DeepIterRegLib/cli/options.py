@@ -125,7 +125,7 @@ def values_of(group: type, typed: dict[str, Any]) -> dict[str, Any]:
 
 
 def job_of(cta: Path, dsas: list[Path], typed: dict[str, Any]) -> RegisterJob:
-    """The registration that was typed.
+    """The registration that was typed; files that are frames of one run are one DSA.
 
     Raises
     ------
@@ -134,6 +134,11 @@ def job_of(cta: Path, dsas: list[Path], typed: dict[str, Any]) -> RegisterJob:
     """
     from DeepIterRegLib.cases.files import RegisterJob
 
+    if len(dsas) > 1:
+        from DeepIterRegLib.images.dicom.run_files import folder_of_frames
+
+        folder = folder_of_frames(dsas)
+        dsas = dsas if folder is None else [folder]
     problems: list[str] = []
     runs = []
     for number, (dsa, own) in enumerate(zip(dsas, _for_each(typed, len(dsas), problems), strict=True), 1):

@@ -28,6 +28,7 @@ LANDMARKS = "landmarks"  # as `init`: where the landmarks say
 Preset = Literal["default", "paper"]
 Device = Literal["auto", "cpu", "cuda"]
 SubtractionMode = Literal["auto", "subtract", "as_is"]
+Contrast = Literal["auto", "dark", "bright"]
 
 FROM_FILE = "from the file"
 SEGMENTED_HERE = "segmented here"
@@ -245,7 +246,7 @@ class Run:
         Option(
             "dsa",
             "file",
-            "DSA: DICOM XA file, or an image file with typed-in geometry. Several are views of the head as it lay.",
+            "DSA: DICOM XA file, a folder with one run, or an image file with typed-in geometry. Several are views of the head as it lay.",
             panel="DSA",
             parameter="dsa",
         ),
@@ -263,6 +264,18 @@ class Run:
             panel="Mask frames",
             parameter="maskFrames",
         )
+    )
+    contrast: Contrast = declared(
+        Option(
+            "contrast",
+            "choice",
+            "Whether vessels are dark or bright in the DSA as a viewer shows it; auto goes by the tags, then by the pixels.",
+            choices=get_args(Contrast),
+            each="shared",
+            panel="Vessels are",
+            parameter="contrast",
+        ),
+        "auto",
     )
     dsa_mask: Path | None = declared(
         Option(

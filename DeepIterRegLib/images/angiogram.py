@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import Remedy
 from DeepIterRegLib.geometry import CArm
 
 # Below the first nobody sees motion (a small artery is 1 mm wide); above the second bone stands out beside vessels.
@@ -42,6 +44,28 @@ class PatientMotion:
 
 
 @dataclass(frozen=True)
+class OtherReading:
+    """Another way to read the same run, where its tags and pixels leave two.
+
+    Attributes
+    ----------
+    words
+        What it takes, for a sentence: `bright vessels`, `a pixel spacing of 0.6 x 0.6 mm`.
+    remedies
+        Options that make it for good.
+    always
+        The two are to be compared whatever the first one gives; else it is for a run that matches nothing.
+    read
+        Makes it; raises what reading raises.
+    """
+
+    words: str
+    remedies: tuple[Remedy, ...]
+    always: bool
+    read: Callable[[], Angiogram]
+
+
+@dataclass(frozen=True)
 class Angiogram:
     """A DSA run after reading and, where needed, subtraction.
 
@@ -62,6 +86,8 @@ class Angiogram:
         What was assumed while reading, for the report.
     motion : PatientMotion or None
         None where the run came subtracted or motion was not looked for.
+    other_readings : tuple of OtherReading
+        Empty where nothing is in doubt. One that is not `always` says that the polarity is not certain.
     """
 
     frames: np.ndarray
@@ -71,6 +97,7 @@ class Angiogram:
     unsubtracted: np.ndarray | None = None
     notes: tuple[str, ...] = field(default=())
     motion: PatientMotion | None = None
+    other_readings: tuple[OtherReading, ...] = ()
 
     def __post_init__(self) -> None:
         shape = (self.carm.rows, self.carm.columns)

@@ -1,4 +1,4 @@
-"""From detector frames to a subtracted run: mask frames, logarithm, patient motion, polarity.
+"""From detector frames to a subtracted run: mask frames, patient motion, background.
 
 Nothing here knows DICOM; frames are (t, row, column).
 """
@@ -13,8 +13,8 @@ from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
-from DeepIterRegLib.common.options import SubtractionMode
-from DeepIterRegLib.images.motion import Motion, eroded, undo_motion
+from DeepIterRegLib.common.options import Contrast, SubtractionMode
+from DeepIterRegLib.images.motion import Motion, undo_motion
 from DeepIterRegLib.images.resampling import binned
 
 _FLAT = 0.15  # background spread over range of values: subtracted runs lie well below, heads above
@@ -22,8 +22,6 @@ _FLAT = 0.15  # background spread over range of values: subtracted runs lie well
 _FRAMES_ASKED, _SIDE_ASKED, _SIDE_OF_RANGE = 9, 64, 256
 _TAILS = (0.02, 99.98)  # per cent: the range of values without dead pixels
 _SPREAD = (10, 90)  # per cent
-_BORDER_PX = 3  # of the visible image, whose edges are no vessels
-_CLEARER = 1.25  # times: how much farther one tail must reach to tell the polarity
 _MAX_MASKS = 4  # frames: more average no noise that is seen
 _MAD = 1.4826  # standard deviation over median of the sizes of normal deviates
 _NOISE_SIGMAS = 3  # from which a change counts
@@ -46,11 +44,14 @@ class SubtractionSettings:
         Undo the patient's motion before subtracting.
     mode
         "auto" trusts tags, then the pixels; "subtract" and "as_is" overrule both.
+    contrast
+        How vessels look where a viewer shows the file; "auto" trusts tags, then the pixels.
     """
 
     mask_frames: tuple[int, ...] | None = None
     remask: bool = True
     mode: SubtractionMode = "auto"
+    contrast: Contrast = "auto"
 
 
 @dataclass(frozen=True)
@@ -100,28 +101,6 @@ def background_spread(values: np.ndarray, valid: np.ndarray) -> float:
 def looks_subtracted(values: np.ndarray, valid: np.ndarray) -> bool:
     """Whether the background of values (t, row, column) is flat where `valid` (row, column), as only subtraction makes it."""
     return background_spread(values, valid) < _FLAT
-
-
-def contrast_sign(differences: np.ndarray, valid: np.ndarray) -> int:
-    """-1 if contrast is darker than its background, +1 if brighter, 0 if the pixels do not tell.
-
-    Parameters
-    ----------
-    differences : (t, row, column)
-        Background about 0.
-    valid : (row, column) bool
-    """
-    inside = eroded(valid, _BORDER_PX)
-    if not inside.any():
-        return 0
-    smooth = [ndimage.gaussian_filter(frame, 1.0, truncate=3) for frame in differences]
-    low, high = np.min(smooth, axis=0)[inside], np.max(smooth, axis=0)[inside]
-    # Vessels are the far tail; noise and motion make both tails alike.
-    dark = float(np.median(low) - np.percentile(low, 1))
-    light = float(np.percentile(high, 99) - np.median(high))
-    if dark > _CLEARER * light:
-        return -1
-    return 1 if light > _CLEARER * dark else 0
 
 
 def choose_mask_frames(frames: np.ndarray, valid: np.ndarray, most: int = _MAX_MASKS) -> tuple[int, ...] | None:
@@ -225,7 +204,7 @@ def subtract(
     return Subtracted(frames, unsubtracted, tuple(int(m) for m in chosen), motion, tuple(notes))
 
 
-def centre_subtracted(frames: np.ndarray, valid: np.ndarray, contrast_is_dark: bool | None) -> Subtracted:
+def centre_subtracted(frames: np.ndarray, valid: np.ndarray, contrast_is_dark: bool) -> Subtracted:
     """A run that came subtracted: background to 0, contrast negative.
 
     Parameters
@@ -234,22 +213,14 @@ def centre_subtracted(frames: np.ndarray, valid: np.ndarray, contrast_is_dark: b
         Overwritten with the result.
     valid : (row, column) bool
     contrast_is_dark
-        What the tags say, None if they do not; the pixels win.
+        Contrast has the smaller values.
     """
-    notes = ["The run is already subtracted and is used as it is."]
     for frame in frames:
         frame -= np.median(frame[valid])
         frame[~valid] = 0
-    step = max(1, max(valid.shape) // 512)
-    seen = contrast_sign(frames[:, ::step, ::step], valid[::step, ::step])
-    expected = -1 if contrast_is_dark is not False else 1
-    if seen == 1 and contrast_is_dark is not False:
-        notes.append("Vessels are brighter than the background; the run is inverted.")
-    elif seen == -1 and contrast_is_dark is False:
-        notes.append("Vessels are darker than the background, against what the tags say; the pixels are believed.")
-    if (seen or expected) == 1:
+    if not contrast_is_dark:
         np.negative(frames, out=frames)
-    return Subtracted(frames, None, (), None, tuple(notes))
+    return Subtracted(frames, None, (), None, ("The run is already subtracted and is used as it is.",))
 
 
 def _single(frames: np.ndarray, valid: np.ndarray) -> Subtracted:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,8 @@ from DeepIterRegLib.images.dicom.header import Header, open_header
 from DeepIterRegLib.images.dicom.header_copy import copied_header, copy_header, stored_from_itk
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES
 from DeepIterRegLib.images.dicom.options import SOURCES
-from DeepIterRegLib.images.dicom.reader import angiogram_of_images, angiogram_of_stored, check_xa
+from DeepIterRegLib.images.dicom.reader import angiogram_of_images, angiogram_of_stored
+from DeepIterRegLib.images.dicom.run_files import check_xa
 from DeepIterRegSlicer.nodes.frames import frameNodes, sequenceOf
 from DeepIterRegSlicer.nodes.volumes import voxelsOf
 from DeepIterRegSlicer.wording import worded
@@ -87,7 +89,7 @@ def headerOf(node: Node) -> Header | None:
         except InputError:
             return None  # not DICOM: an image with nothing to say
         # By its name alone: the folder may name the patient, and the message is shown.
-        check_xa(header, Path(path.name))
+        check_xa(header.dataset, Path(path.name))
         # Kept with the node: a saved scene may be opened where neither file nor database is.
         text = copy_header(header)
         carrier.SetAttribute(HEADER, text)
@@ -189,7 +191,8 @@ def _angiogramOfImages(
 ) -> Angiogram:
     frames = np.concatenate(views)
     full = float(np.iinfo(frames.dtype).max) if frames.dtype.kind in "iu" else float(frames.max())
-    return angiogram_of_images(frames.astype(np.float32), full, geometry, subtraction)
+    again = partial(_angiogramOfImages, views, geometry)
+    return angiogram_of_images(frames.astype(np.float32), full, geometry, subtraction, again)
 
 
 def swapped(ctaNode: Node, dsaNode: Node) -> bool:

@@ -15,7 +15,7 @@ from DeepIterRegLib.images.dicom.header import open_header
 from DeepIterRegLib.images.dicom.header_copy import copy_header
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
 from DeepIterRegLib.images.dicom.pixels import check_decodable, decode
-from DeepIterRegLib.images.dicom.reader import check_xa
+from DeepIterRegLib.images.dicom.run_files import check_xa
 from DeepIterRegLib.images.dicom.times import read_times
 from DeepIterRegSlicer.nodes.angiograms import HEADER, PIXELS
 
@@ -35,7 +35,7 @@ def loadAngiogram(path: Path) -> Node:
         kind = np.uint8 if fullScale == 255 else np.uint16 if fullScale == 65535 else np.float32
         return _intoScene(frames.astype(kind), np.arange(len(frames), dtype=float), "frame", (1.0, 1.0), {})
     header = open_header(path)
-    check_xa(header, path)
+    check_xa(header.dataset, path)
     check_decodable(header)
     stored = decode(header)
     times_s, _ = read_times(header, len(stored))

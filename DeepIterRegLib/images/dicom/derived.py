@@ -28,7 +28,7 @@ from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.geometry import CArm, lps_ras
 from DeepIterRegLib.images.dicom.ct_series import chosen_series
 from DeepIterRegLib.images.dicom.header import open_header
-from DeepIterRegLib.images.dicom.reader import check_xa
+from DeepIterRegLib.images.dicom.run_files import check_xa
 from DeepIterRegLib.images.dicom.writer import orientation_code
 
 # Copied from the angiogram's header with `identify`: the patient and study modules, nothing else that names somebody.
@@ -123,7 +123,7 @@ def read_study(
         Not an XA file, no CT series, or UIDs that are missing.
     """
     header = open_header(dsa)
-    check_xa(header, dsa)
+    check_xa(header.dataset, dsa)
     ds = header.dataset
     burned_in = "YES" if str(ds.get("BurnedInAnnotation", "")).upper() == "YES" else "NO"
     if not identify:

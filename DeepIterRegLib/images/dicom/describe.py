@@ -12,11 +12,13 @@ from DeepIterRegLib.common.errors import GeometryError, InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
-from DeepIterRegLib.images.dicom.header import Header, open_header
+from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
+from DeepIterRegLib.images.dicom.interpretation import interpret, subtraction_tags
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES
-from DeepIterRegLib.images.dicom.pixels import is_lossy, read_pixels
-from DeepIterRegLib.images.dicom.reader import check_xa, interpret, subtraction_tags
+from DeepIterRegLib.images.dicom.pixels import is_lossy, meaning_of
+from DeepIterRegLib.images.dicom.run_files import RunFiles, check_xa, open_files
+from DeepIterRegLib.images.dicom.scale import other_scales
 from DeepIterRegLib.images.dicom.shutters import read_valid
 from DeepIterRegLib.images.dicom.times import read_times
 from DeepIterRegLib.images.subtraction import SubtractionSettings
@@ -47,8 +49,8 @@ def describe(path: str | Path) -> dict[str, Any]:
                 if name not in _OPTIONAL
             ],
         }
-    header = open_header(path)
-    ds = header.dataset
+    run = open_files(path)
+    header, ds = run.header, run.header.dataset
     syntax = getattr(ds.file_meta, "TransferSyntaxUID", None)
     rows, columns, frames = (_whole(ds.get(k)) for k in ("Rows", "Columns", "NumberOfFrames"))
     signed = "signed" if ds.get("PixelRepresentation") == 1 else "unsigned"
@@ -64,15 +66,15 @@ def describe(path: str | Path) -> dict[str, Any]:
         "relation to X-ray intensity": header.text("PixelIntensityRelationship") or None,
     }
     try:
-        check_xa(header, path)
+        check_xa(ds, path)
     except InputError as error:
         values["kind"] = "not an angiogram"
         values["cannot be used"] = list(error.problems)
         return values
     refused: list[str] = []
-    notes: list[str] = []
+    notes: list[str] = [*run.notes]
     _describe_geometry(header, rows, columns, values, notes, refused)
-    _describe_pixels(header, values, notes, refused)
+    _describe_pixels(run, values, notes, refused)
     if refused:
         values["cannot be used"] = refused
     values["notes"] = notes
@@ -98,17 +100,18 @@ def _describe_geometry(
         refused += [problem for problem in error.problems if problem not in values["missing"]]
     else:
         values["principal point (column, row)"] = [round(p, 3) for p in carm.principal_point_px]
-        notes += assumed
+        notes += [*assumed, *(scale.note for scale in other_scales(header, rows, columns, GeometryOptions()))]
 
 
-def _describe_pixels(header: Header, values: dict[str, Any], notes: list[str], refused: list[str]) -> None:
+def _describe_pixels(run: RunFiles, values: dict[str, Any], notes: list[str], refused: list[str]) -> None:
+    header = run.header
     try:
-        pixels = read_pixels(header)
+        pixels = meaning_of(run.decode(), header)
         times, time_notes = read_times(header, len(pixels.values))
         valid, valid_notes = read_valid(header, pixels.values, is_lossy(header))
         values["pixel values"] = _range(pixels.values)
         # Motion is left out, as nothing that is said here depends on it.
-        result = interpret(pixels, valid, subtraction_tags(header, len(times)), SubtractionSettings(remask=False))
+        result = interpret(pixels, valid, subtraction_tags(header, len(times)), SubtractionSettings(remask=False)).run
     except InputError as error:
         refused += error.problems
         return

@@ -15,6 +15,7 @@ from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.dicom.header import Header, tag_name
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES, TYPED
+from DeepIterRegLib.images.dicom.principal_point import isocentre_projection
 from DeepIterRegLib.images.dicom.vendors import private_numbers
 
 # What a C-arm can be; outside is nonsense, as zeros left by anonymisation are.
@@ -98,7 +99,7 @@ def read_carm(header: Header | None, rows: int, columns: int, options: GeometryO
             pixel_spacing_mm=spacing[::-1] if sideways else spacing,
         )
         if header is not None and "principal_point_px" not in value:
-            centre = _isocentre_projection(header, upright)
+            centre = isocentre_projection(header, upright)
             upright = upright if centre is None else replace(upright, principal_point_px=centre)
         turned = upright.turned(turns)
         return turned.mirrored() if flipped else turned
@@ -108,7 +109,7 @@ def read_carm(header: Header | None, rows: int, columns: int, options: GeometryO
     notes += orientation_notes
     if "principal_point_px" in value:
         carm = replace(carm, principal_point_px=value["principal_point_px"])
-    elif header is None or _isocentre_projection(header, view(0, False)) is None:
+    elif header is None or isocentre_projection(header, view(0, False)) is None:
         notes.append(_CENTRE_ASSUMED)
     return carm, tuple(notes)
 
@@ -396,23 +397,3 @@ def direction_of(code: str) -> np.ndarray | None:
         axis, sign = axes[letter]
         vector[axis] = sign * 0.5**place
     return vector / np.linalg.norm(vector) if code else None
-
-
-def _isocentre_projection(header: Header, upright: CArm) -> tuple[float, float] | None:
-    """Where the isocentre falls on the upright image (column, row) in px, if the tags tell (PS3.17 FFF.1.2.5.2)."""
-    origin, element = header.numbers("FieldOfViewOrigin"), header.numbers("DetectorElementSpacing")
-    if len(origin) != 2 or len(element) != 2 or not min(element) > 0:
-        return None
-    isocentre = header.numbers("PositionOfIsocenterProjection")
-    if len(isocentre) != 2:
-        # Classic XA: the beam is centred on the active area.
-        active = header.numbers("DetectorActiveDimensions")
-        start = header.numbers("DetectorActiveOrigin") or (0.0, 0.0)
-        if not active or len(start) != 2:
-            return None
-        sides = (active[0], active[-1])
-        isocentre = (start[0] + sides[0] / element[0] / 2 - 0.5, start[1] + sides[1] / element[1] / 2 - 0.5)
-    ratio = [e / s for e, s in zip(element, upright.pixel_spacing_mm, strict=True)]
-    row, column = ((i - o) * r - (1 - r) / 2 for i, o, r in zip(isocentre, origin, ratio, strict=True))
-    inside = -0.5 * upright.rows < row < 1.5 * upright.rows and -0.5 * upright.columns < column < 1.5 * upright.columns
-    return (column, row) if inside else None

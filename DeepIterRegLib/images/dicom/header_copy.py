@@ -41,7 +41,12 @@ COPIED = frozenset(
         *("Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation"),
         *("BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"),
         *("ModalityLUTSequence", "PixelIntensityRelationshipLUTSequence", "LUTDescriptor", "LUTData", "LUTFunction"),
-        *("PixelIntensityRelationship", "PixelIntensityRelationshipSign", "FramePixelDataPropertiesSequence"),
+        *(
+            "PixelIntensityRelationship",
+            "PixelIntensityRelationshipSign",
+            "PresentationLUTShape",
+            "FramePixelDataPropertiesSequence",
+        ),
         *("MaskSubtractionSequence", "MaskOperation", "MaskFrameNumbers", "MaskSubPixelShift"),
         *("FrameTime", "FrameTimeVector", "CineRate", "RecommendedDisplayFrameRate", "ShutterOverlayGroup"),
         *("PositionerMotion", "PositionerPrimaryAngle", "PositionerSecondaryAngle"),
@@ -54,7 +59,7 @@ COPIED = frozenset(
         *("PatientOrientation", "PatientPosition", "FieldOfViewRotation", "FieldOfViewHorizontalFlip"),
         *("FieldOfViewOrigin", "FieldOfViewDimensions", "FieldOfViewDimensionsInFloat", "IntensifierSize"),
         *("DetectorElementSpacing", "DetectorActiveDimensions", "DetectorActiveOrigin"),
-        "PositionOfIsocenterProjection",
+        *("PositionOfIsocenterProjection", "FieldOfViewShape", "DetectorBinning"),
     )
 )
 

@@ -30,6 +30,7 @@ _PIXELS = {
 }
 _UNDEFINED = 0xFFFFFFFF
 _FIRST_GROUPS = (2, 8)  # of a file without preamble: its meta information, or at once the group that every image has
+_NO_GROUPS = (0, 1, 2, 3, 5, 6, 7)  # no file has them behind its meta information; a wrong length makes them up
 # What pydicom and the decoders under it raise at damaged headers; a programming error is none of them.
 DAMAGE = (
     EOFError,
@@ -115,6 +116,10 @@ def _opened(path: Path, tags: Sequence[str] | None) -> tuple[FileDataset, PixelB
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is damaged or cut short and cannot be read as DICOM; copy it again.") from error
+    if any(tag.group in _NO_GROUPS for tag in dataset.keys()):  # noqa: SIM118  elements may be unreadable
+        raise InputError(
+            f"{path} is damaged and cannot be read as DICOM: a length in its header is wrong; copy it again."
+        )
     _settle_syntax(dataset)
     return dataset, pixels
 

@@ -11,7 +11,10 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, JPEGExtended12Bit
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.images.dicom.contrast_tags import ContrastTags, read_contrast_tags
 from DeepIterRegLib.images.dicom.header import Header, tag_name
+
+_VIDEO = "1.2.840.10008.1.2.4.10"  # MPEG-2, MPEG-4, H.264 and HEVC: .100 to .109
 
 
 @dataclass(frozen=True)
@@ -24,10 +27,8 @@ class Pixels:
         After modality LUT or rescale.
     linear : bool
         Proportional to X-ray intensity, or to white minus intensity; else already logarithmic or made for display.
-    dark_is_low : bool
-        Less X-ray (bone, contrast) has the smaller value.
-    polarity_known : bool
-        A tag says so; else it is the usual guess.
+    contrast : ContrastTags
+        Whether bone and contrast have the smaller values, and whether that is certain.
     full_scale : float
         The largest value that the stored bits can express.
     step : float
@@ -37,8 +38,7 @@ class Pixels:
 
     values: np.ndarray
     linear: bool
-    dark_is_low: bool
-    polarity_known: bool
+    contrast: ContrastTags
     full_scale: float
     step: float
     notes: tuple[str, ...]
@@ -95,7 +95,7 @@ def check_decodable(header: Header) -> None:
         )
     if _frames(ds) < 1:
         problems.append(f"{tag_name('NumberOfFrames')} is {ds.get('NumberOfFrames')}: the file holds no frames.")
-    elif not ({"PixelData", "FloatPixelData", "DoubleFloatPixelData"} & {e.keyword for e in ds}):
+    elif not any(keyword in ds for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         problems.append(
             f"The file has no {tag_name('PixelData')}: a header alone, or cut short; give the file with its images."
         )
@@ -113,6 +113,12 @@ def check_decodable(header: Header) -> None:
         available = decoder.is_available
     except NotImplementedError:
         available, missing = False, []
+    if str(syntax).startswith(_VIDEO):
+        raise InputError(
+            f"There is no decoder for the transfer syntax {UID(syntax).name} ({syntax}): it is a film for viewing, whose grey "
+            "values are no longer the detector's; export the run from the angiography workstation again, uncompressed or with "
+            "lossless JPEG."
+        )
     if not available:
         remedy = "install python-gdcm" if missing else "convert the file to one without compression"
         raise InputError(f"There is no decoder for the transfer syntax {UID(syntax).name} ({syntax}); {remedy}.")
@@ -181,13 +187,10 @@ def meaning_of(stored: np.ndarray, header: Header) -> Pixels:
         notes.append(
             f"{tag_name('PixelIntensityRelationship')} is absent: grey values are subtracted as they are, without a logarithm."
         )
-    sign = header.number("PixelIntensityRelationshipSign")
-    inverted = str(ds.get("PhotometricInterpretation")) == "MONOCHROME1"
     return Pixels(
         values=values,
         linear=relation == "LIN",
-        dark_is_low=sign > 0 if sign else not inverted,
-        polarity_known=bool(sign),
+        contrast=read_contrast_tags(header),
         full_scale=float(ends.max()),
         step=step,
         notes=tuple(notes),

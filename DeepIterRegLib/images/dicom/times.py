@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from itertools import pairwise
 
 import numpy as np
+from pydicom.dataset import Dataset
 
 from DeepIterRegLib.images.dicom.header import Header, tag_name
 
@@ -80,4 +82,22 @@ def _moment(text: str) -> datetime.datetime | None:
             return datetime.datetime.strptime(digits, pattern)
         except ValueError:
             continue
+    return None
+
+
+def steps_of_files(datasets: Sequence[Dataset]) -> list[float] | None:
+    """Milliseconds from each frame to the next, the first of them 0, of frames in files of their own; None where no tag rises."""
+    for date, time in (
+        ("AcquisitionDateTime", ""),
+        ("AcquisitionDate", "AcquisitionTime"),
+        ("ContentDate", "ContentTime"),
+    ):
+        texts = [
+            f"{dataset.get(date) or ('20000101' if time else '')}{dataset.get(time) or '' if time else ''}".strip()
+            for dataset in datasets
+        ]
+        moments = [_moment(text) for text in texts]
+        known = [moment for moment in moments if moment is not None]
+        if len(known) == len(datasets) and all(later > earlier for earlier, later in pairwise(known)):
+            return [0.0, *(1000 * (later - earlier).total_seconds() for earlier, later in pairwise(known))]
     return None

@@ -12,7 +12,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, Remedy
-from DeepIterRegLib.common.options import SubtractionMode
+from DeepIterRegLib.common.options import Contrast, SubtractionMode
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.pose_files import write_tfm
@@ -64,6 +64,7 @@ class ExportJob:
     items: tuple[str, ...] = ()
     mask_frames: tuple[int, ...] | None = None
     subtraction: SubtractionMode = "auto"
+    contrast: Contrast = "auto"
     check: bool = True
     view: int = 0
 
@@ -114,7 +115,8 @@ def _registered_run(job: ExportJob, registration: Registration, carm: CArm) -> t
     geometry = GeometryOptions(
         projection_matrix=carm.projection_matrix, sid_mm=carm.sid_mm, pixel_spacing_mm=carm.pixel_spacing_mm
     )
-    run = read_angiogram(job.dsa, geometry, SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction))
+    how = SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction, contrast=job.contrast)
+    run = read_angiogram(job.dsa, geometry, how)
     if run.frames.shape[1:] != (carm.rows, carm.columns):
         raise InputError(
             f"{job.dsa} has {run.frames.shape[1]} rows and {run.frames.shape[2]} columns, the run that was registered "

@@ -59,3 +59,30 @@ def test_every_vendor_s_file_is_found() -> None:
     assert {value.creator for value in private_values()} >= {"GEMS_DL_FRAME_01", "SIEMENS SMS-AX  ACQ 1.0"}
     fields = set(GeometryOptions.__dataclass_fields__)
     assert {value.name for value in private_values()} <= fields
+
+
+def ge_detector(**standard: object) -> Header:
+    """A field of view of 64 x 64 elements on a detector of 200 x 100, known from private elements alone."""
+    header = ge_header(DetectorElementSpacing=[0.4, 0.4], **standard)
+    header.dataset.private_block(0x0025, "GEMS_DL_FRAME_01").add_new(0x33, "IS", ["60", "20"])
+    block = header.dataset.private_block(0x0019, "GEMS_DL_IMG_01", create=True)
+    block.add_new(0x42, "US", 200)
+    block.add_new(0x43, "US", 100)
+    return header
+
+
+def test_private_detector_tells_where_the_isocentre_falls() -> None:
+    header = ge_detector()
+    for one in (header, copied_header(copy_header(header))):
+        carm, notes = read_carm(one, 64, 64, GeometryOptions())
+        assert carm.principal_point_px == pytest.approx((99 / 2 - 20, 199 / 2 - 60))
+        assert not any("isocentre falls" in note for note in notes)
+    carm, _ = read_carm(ge_detector(FieldOfViewOrigin=[70, 20]), 64, 64, GeometryOptions())
+    assert carm.principal_point_px == pytest.approx((99 / 2 - 20, 199 / 2 - 70))
+
+
+def test_an_image_of_the_whole_detector_has_the_isocentre_in_its_middle() -> None:
+    for size, known in ((25.6, True), (40.0, False)):
+        carm, notes = read_carm(ge_header(DetectorActiveDimensions=[size, size]), 64, 64, GeometryOptions())
+        assert carm.principal_point_px == pytest.approx((31.5, 31.5))
+        assert any("isocentre falls" in note for note in notes) != known

@@ -127,4 +127,5 @@ def test_a_field_that_holds_the_whole_head_gives_the_same_voxels() -> None:
     chest = prepare_cta(FIELDS["chest and shoulders"])
     assert chest.centre_mm == pytest.approx(air["air below"].centre_mm, abs=0.5)
     for prepared in air.values():
-        assert np.array_equal(prepared.centre_mm, prepare_cta(WHOLE).centre_mm)
+        assert prepared.centre_mm == pytest.approx(prepare_cta(WHOLE).centre_mm, abs=1e-9)
+        assert prepared.voxels.shape[2] >= prepare_cta(WHOLE).voxels.shape[2]

@@ -9,12 +9,12 @@ from scipy import ndimage
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.angiogram import PatientMotion
 from DeepIterRegLib.images.motion import undo_motion
+from DeepIterRegLib.images.polarity import contrast_sign
 from DeepIterRegLib.images.resampling import displacements, resample
 from DeepIterRegLib.images.subtraction import (
     SubtractionSettings,
     background_spread,
     choose_mask_frames,
-    contrast_sign,
     looks_subtracted,
     subtract,
 )

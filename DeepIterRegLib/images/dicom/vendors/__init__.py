@@ -1,7 +1,7 @@
 """Geometry that vendors keep in private elements: one file a vendor, found by lying in this folder.
 
-Such a file has a constant `VALUES`. What it lists is read where the standard's own tags are absent, and stays with a header that
-is stored without its file (`header_copy`).
+Such a file has a constant `VALUES` and may have `TAGS`. What they list is read where the standard's own tags are absent, and stays
+with a header that is stored without its file (`header_copy`).
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import pkgutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from types import ModuleType
 
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,55 @@ class PrivateValue:
         return f"{self.creator} ({self.group:04X},xx{self.element:02X})"
 
 
+@dataclass(frozen=True)
+class PrivateTag:
+    """One private element that holds what a standard tag holds, in its units, or what the standard has no tag for.
+
+    Attributes
+    ----------
+    keyword
+        The standard tag's, or a name of the same style.
+    creator, group, element
+        As in `PrivateValue`.
+    """
+
+    keyword: str
+    creator: str
+    group: int
+    element: int
+
+
+def private_tag(dataset: Dataset, keyword: str) -> tuple[float, ...]:
+    """The numbers of the first private element that is listed for a keyword and is in the file; empty if there is none."""
+    for tag in private_tags():
+        if tag.keyword == keyword and (numbers := _numbers_of(dataset, tag)):
+            return numbers
+    return ()
+
+
+@cache
+def private_tags() -> tuple[PrivateTag, ...]:
+    """Those of every vendor's file."""
+    return tuple(tag for module in _modules() for tag in getattr(module, "TAGS", ()))
+
+
 @cache
 def private_values() -> tuple[PrivateValue, ...]:
     """Those of every vendor's file."""
-    modules = (importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__))
-    return tuple(value for module in modules for value in module.VALUES)
+    return tuple(value for module in _modules() for value in module.VALUES)
+
+
+def _modules() -> list[ModuleType]:
+    return [importlib.import_module(f"{__name__}.{found.name}") for found in pkgutil.iter_modules(__path__)]
+
+
+def _numbers_of(dataset: Dataset, tag: PrivateTag) -> tuple[float, ...]:
+    try:
+        value = dataset.private_block(tag.group, tag.creator)[tag.element].value
+        parts = value if isinstance(value, (MultiValue, list, tuple)) else str(value).split("\\")
+        return tuple(float(part) for part in parts)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError):
+        return ()  # absent, or no numbers: as good as absent
 
 
 def private_numbers(dataset: Dataset, name: str) -> Iterator[tuple[float, PrivateValue]]:
@@ -72,3 +118,7 @@ def copy_private_values(dataset: Dataset, target: Dataset) -> None:
             continue
         block = target.private_block(value.group, value.creator, create=True)
         block.add_new(value.element, "DS", f"{number:.10g}")
+    for tag in private_tags():
+        if numbers := _numbers_of(dataset, tag):
+            block = target.private_block(tag.group, tag.creator, create=True)
+            block.add_new(tag.element, "DS", [f"{number:.10g}" for number in numbers])
