@@ -49,7 +49,12 @@ class CtaCache:
         return kept
 
     def vessels(
-        self, path: Path, series: str | None, phase: int | None, cta: Volume, settings: CtaSegmentation
+        self,
+        path: Path,
+        cta: Volume,
+        settings: CtaSegmentation,
+        series: str | None = None,
+        phase: int | None = None,
     ) -> Volume:
         """As `segment_vessels` of `cta`, which is what `path` holds in this series and phase, in HU."""
         kept: Volume = self._of(path, series, phase, repr(settings), lambda: segment_vessels(cta, settings))

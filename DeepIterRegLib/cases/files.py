@@ -100,7 +100,7 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
     chosen["init"] = None if from_file else init
     return Case(
         cta=partial(ctas.volume if ctas else load_volume, job.cta, job.series, job.phase),
-        segment_cta=partial(ctas.vessels, job.cta, job.series, job.phase) if ctas else None,
+        segment_cta=partial(ctas.vessels, job.cta, series=job.series, phase=job.phase) if ctas else None,
         angiogram=first.angiogram,
         cta_vessels=partial(read_mask, job.cta_mask, "cta_mask") if job.cta_mask else None,
         cta_veins=partial(read_mask, job.cta_vein_mask, "cta_vein_mask") if job.cta_vein_mask else None,
