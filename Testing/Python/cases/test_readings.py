@@ -21,7 +21,7 @@ from DeepIterRegLib.images.files import load_volume
 
 @pytest.fixture(scope="module")
 def run(patient_folder: Path) -> Angiogram:
-    return replace(read_angiogram(patient_folder / "dsa.dcm"), unsubtracted=None)
+    return read_angiogram(patient_folder / "dsa.dcm")
 
 
 def case(folder: Path, angiogram: Angiogram) -> Case:
@@ -30,6 +30,7 @@ def case(folder: Path, angiogram: Angiogram) -> Case:
         cta=partial(load_volume, folder / "cta.nii.gz"),
         angiogram=lambda: angiogram,
         cta_vessels=partial(load_volume, folder / "arteries.nii.gz"),
+        cta_veins=partial(load_volume, folder / "veins.nii.gz"),
         initial_pose=partial(read_pose, folder / "truth.tfm"),
         reference=partial(read_pose, folder / "truth.tfm"),
     )
@@ -65,6 +66,7 @@ def test_where_no_reading_matches_all_are_said(patient_folder: Path, run: Angiog
 
 
 def test_of_two_scales_the_one_that_matches_is_taken(patient_folder: Path, run: Angiogram) -> None:
+    run = replace(run, unsubtracted=None)
     rows, columns = run.carm.pixel_spacing_mm
     halved = replace(run, carm=replace(run.carm, pixel_spacing_mm=(rows / 2, columns / 2)))
     both = replace(halved, other_readings=other(run, "another spacing", "pixel_spacing", "1", True))
