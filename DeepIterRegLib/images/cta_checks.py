@@ -18,6 +18,7 @@ from DeepIterRegLib.images.head import (
     BONE_HU,
     TISSUE_HU,
     CoarseCt,
+    Head,
     HeadCta,
     brain_of,
     coarse_ct,
@@ -46,6 +47,7 @@ _CLOSED_SHARE = 0.3  # of the largest area: slices with so much brain are of the
 _MIN_OUTSIDE_CM3, _OUTSIDE_RATIO = 300, 2  # tissue beyond the brain towards the head, against that towards the feet
 _FACE_MM = 80  # below the lowest closed slice, and half of it above
 _MIN_SINUS_CM3, _BACKWARD_MM = 5, -8  # air inside the face, and how far behind the middle it lies
+_BRAIN_LENGTH_MM = (110.0, 220.0)  # from a child's to the largest, with all that a coarse look may be off by
 _CUT = {
     "vertex": "The CTA ends below the vertex: the top of the head is cut off. It is registered as far as it goes.",
     "skull base": "The CTA ends above the skull base: the lower part of the head is cut off. It is registered as far as it goes.",
@@ -100,6 +102,7 @@ def _prepare_hu(volume: Volume, head_centre_mm: Sequence[float] | None) -> HeadC
         head = head_about(np.array(head_centre_mm))
     part = cropped(volume, head.low_mm, head.high_mm)
     notes += [_CUT[end] for end in head.cut]
+    notes += _unlikely_size(head)
     notes += _without_place(volume)
     if brain.any():
         notes += _wrong_way(coarse, brain)
@@ -117,6 +120,17 @@ def _hu(voxels: np.ndarray, offset: int) -> np.ndarray:
             to[...] = np.clip(slice_.astype(np.int32) - offset, *_INT16)
         return out
     return np.require(voxels, requirements=["C", "W"])
+
+
+def _unlikely_size(head: Head) -> list[str]:
+    length = 0.0 if head.brain_mm is None else float(head.brain_mm[:2].max())
+    low, high = _BRAIN_LENGTH_MM
+    if head.brain_mm is None or low <= length <= high:
+        return []
+    return [
+        f"The brain in the CTA is {length:.0f} mm long; brains measure {low:.0f} to {high:.0f} mm. The spacing in the file is probably "
+        "wrong: correct it, or the pose will be wrong in depth."
+    ]
 
 
 def _without_place(volume: Volume) -> list[str]:

@@ -76,12 +76,15 @@ class Head:
         Corners of the head's part, RAS mm; they may lie outside the file.
     cut : tuple of str
         At which ends the file stops within the skull: `vertex`, `skull base`.
+    brain_mm : (3,)
+        Its extent along R, A and S; None where it was not looked for.
     """
 
     centre_mm: np.ndarray
     low_mm: np.ndarray
     high_mm: np.ndarray
     cut: tuple[str, ...] = ()
+    brain_mm: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -118,6 +121,7 @@ def find_head(coarse: CoarseCt, brain: np.ndarray) -> Head:
         np.array([low[0] - _BESIDE_MM, low[1] - _BEHIND_MM, high[2] - _BELOW_VERTEX_MM]),
         np.array([high[0] + _BESIDE_MM, high[1] + _IN_FRONT_MM, high[2] + _ABOVE_MM]),
         tuple(cut),
+        high - low,
     )
 
 

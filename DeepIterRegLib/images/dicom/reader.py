@@ -25,7 +25,7 @@ from DeepIterRegLib.images.dicom.interpretation import (
 )
 from DeepIterRegLib.images.dicom.pixels import Pixels, is_lossy, meaning_of
 from DeepIterRegLib.images.dicom.run_files import open_run
-from DeepIterRegLib.images.dicom.scale import other_scales
+from DeepIterRegLib.images.dicom.scale import OtherScale, other_scales
 from DeepIterRegLib.images.dicom.shutters import constant_border, read_valid
 from DeepIterRegLib.images.dicom.times import ASSUMED_INTERVAL_S, read_times
 from DeepIterRegLib.images.subtraction import SubtractionSettings
@@ -103,7 +103,7 @@ def angiogram_of_stored(
     angiogram = _angiogram(result, carm, times, valid, notes)
     again = again or partial(angiogram_of_stored, stored, header, options)
     readings = [
-        *(OtherReading(scale.words, scale.remedies, True, partial(_at, angiogram, scale.carm)) for scale in scales),
+        *(OtherReading(scale.words, scale.remedies, True, partial(_at, angiogram, scale)) for scale in scales),
         *_other_contrast(result, again, subtraction),
     ]
     return replace(angiogram, other_readings=tuple(readings))
@@ -171,6 +171,7 @@ def _other_contrast(interpreted: Interpreted, again: Reread, settings: Subtracti
     return (OtherReading(f"{other} vessels", remedies, False, partial(again, replace(settings, contrast=other))),)
 
 
-def _at(angiogram: Angiogram, carm: CArm) -> Angiogram:
-    """The same frames seen by another C-arm."""
-    return replace(angiogram, carm=carm, other_readings=())
+def _at(angiogram: Angiogram, scale: OtherScale) -> Angiogram:
+    """The same frames at another scale; that the first was used is no longer said."""
+    notes = tuple(scale.contradiction if note is scale.note else note for note in angiogram.notes)
+    return replace(angiogram, carm=scale.carm, notes=notes, other_readings=())

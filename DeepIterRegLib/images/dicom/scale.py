@@ -27,8 +27,10 @@ class OtherScale:
 
     Attributes
     ----------
+    contradiction
+        Both tags with their values.
     note
-        Both tags with their values, which is used, and the option that decides.
+        The same, which is used, and the option that decides.
     words
         What the other one takes, for a sentence.
     remedies
@@ -37,6 +39,7 @@ class OtherScale:
         The view with it.
     """
 
+    contradiction: str
     note: Message
     words: str
     remedies: tuple[Remedy, ...]
@@ -62,41 +65,51 @@ def other_scales(header: Header, rows: int, columns: int, options: GeometryOptio
             if any(_agree(spacing, other) for other in seen):
                 continue
             seen.append(spacing)
-            note = Message(
+            contradiction = (
                 f"The pixel spacing is {_pair(used)} mm by {source}, but {_pair(spacing)} mm by {said}: the images may have been "
-                f"made smaller or larger on export; the former is used",
-                give=(Remedy("pixel_spacing", ",".join(f"{s:.4g}" for s in spacing)),),
+                "made smaller or larger on export"
             )
+            remedy = Remedy("pixel_spacing", ",".join(f"{s:.4g}" for s in spacing))
             scales += _scale(
                 header,
                 rows,
                 columns,
                 replace(options, pixel_spacing_mm=spacing),
-                note,
+                contradiction,
+                remedy,
                 f"a pixel spacing of {_pair(spacing)} mm",
             )
     if options.sid_mm is None and options.sod_mm is None and {"sid_mm", "sod_mm"} <= found.keys():
         sid, sod, stated = found["sid_mm"].value, found["sod_mm"].value, header.number(_MAGNIFICATION)
         if stated is not None and 1 < stated < 5 and abs(stated * sod / sid - 1) > _SAME_MAGNIFICATION:
             other = sid / stated
-            note = Message(
+            contradiction = (
                 f"SID over SOD is {sid / sod:.4g} ({found['sid_mm'].source} {sid:g}, {found['sod_mm'].source} {sod:g}), but "
-                f"{tag_name(_MAGNIFICATION)} is {stated:g}, as for a SOD of {other:.4g} mm; the former are used",
-                give=(Remedy("sod", f"{other:.4g}"),),
+                f"{tag_name(_MAGNIFICATION)} is {stated:g}, as for a SOD of {other:.4g} mm"
             )
-            scales += _scale(header, rows, columns, replace(options, sod_mm=other), note, f"a SOD of {other:.4g} mm")
+            remedy = Remedy("sod", f"{other:.4g}")
+            scales += _scale(
+                header, rows, columns, replace(options, sod_mm=other), contradiction, remedy, f"a SOD of {other:.4g} mm"
+            )
     return scales
 
 
 def _scale(
-    header: Header, rows: int, columns: int, options: GeometryOptions, note: Message, words: str
+    header: Header,
+    rows: int,
+    columns: int,
+    options: GeometryOptions,
+    contradiction: str,
+    remedy: Remedy,
+    words: str,
 ) -> list[OtherScale]:
     """The other scale; only the contradiction where it makes no view."""
     try:
         carm, _ = read_carm(header, rows, columns, options)
     except GeometryError:
         return []
-    return [OtherScale(note, words, note.give, carm)]
+    note = Message(f"{contradiction}; the former is used", give=(remedy,))
+    return [OtherScale(f"{contradiction}.", note, words, (remedy,), carm)]
 
 
 def _by_field_of_view(

@@ -129,3 +129,9 @@ def test_a_field_that_holds_the_whole_head_gives_the_same_voxels() -> None:
     for prepared in air.values():
         assert prepared.centre_mm == pytest.approx(prepare_cta(WHOLE).centre_mm, abs=1e-9)
         assert prepared.voxels.shape[2] >= prepare_cta(WHOLE).voxels.shape[2]
+
+
+@pytest.mark.parametrize(("scale", "said"), [(0.5, True), (1.0, False), (1.6, True)])
+def test_a_head_of_an_unlikely_size_is_told(scale: float, said: bool) -> None:
+    notes = prepare_cta(Volume(WHOLE.voxels, WHOLE.affine * (scale, scale, scale, 1.0))).notes
+    assert any("mm long" in note and "spacing" in note for note in notes) == said
