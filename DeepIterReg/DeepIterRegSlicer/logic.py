@@ -9,6 +9,7 @@ From the console::
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import gc
 import importlib
@@ -122,6 +123,10 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
     def warmUp(self) -> threading.Thread:
         """Import the library beside the interface, which else stands still for the seconds that torch takes at first use."""
+        # Its modules import each other in a circle, which two threads must not enter at once: who loads a DSA while the
+        # thread below is at it would meet half of them. Slicer itself has it loaded by then.
+        with contextlib.suppress(ImportError):
+            import pydicom  # noqa: F401
 
         def load() -> None:
             try:

@@ -108,6 +108,14 @@ class View(enum.Enum):
         return {"first": _("First DSA"), "second": _("Second DSA")}[self.value]
 
 
+class _Choice(enum.Enum):
+    """The words of an option that no class above names; stored by name."""
+
+    def label(self) -> str:
+        """As the panel shows it."""
+        return str(self.value).capitalize()
+
+
 def withDeclaredOptions(cls: type) -> type:
     """Add a field for each declared option that the class does not name: its type, range and default as they are declared."""
     for option in OPTIONS.values():
@@ -132,8 +140,8 @@ def _field(option: Option) -> tuple[Any, Any]:
         case "whole number":
             return Annotated[(int, *limits)] if limits else int, int(option.default)
         case "choice":
-            words = enum.Enum(option.name, {word: word for word in option.choices})  # type: ignore[misc]
-            return words, words(option.default)
+            words = _Choice(option.name, {word: word for word in option.choices})  # type: ignore[call-arg]
+            return words, words(option.default)  # type: ignore[operator]
         case _:
             return str, option.default or ""
 

@@ -394,7 +394,7 @@ def test_where_each_value_comes_from(scene: Any, tmp_path: Path) -> None:
 
 def test_what_is_no_angiogram_is_refused_in_a_sentence(scene: Any, tmp_path: Path) -> None:
     logic = DeepIterRegLogic()
-    fluoroscopy = xa(tmp_path / "rf.dcm", Modality="RF")
+    fluoroscopy = xa(tmp_path / "rf.dcm", Modality="RF", SOPClassUID="1.2.840.10008.5.1.4.1.1.12.2")
     assert "radiofluoroscopy" in problemsOf(lambda: logic.loadAngiogram(fluoroscopy))
     assert "does not exist" in problemsOf(lambda: logic.loadAngiogram(tmp_path / "absent.dcm"))
     (tmp_path / "text.dcm").write_text("no DICOM")

@@ -60,7 +60,7 @@ def test_segmentations_and_pictures(patient_folder: Path, tmp_path: Path) -> Non
     geometry = GeometryOptions()
     jobs = {
         (Step.READ_CTA, Step.SEGMENT_CTA, Step.SEGMENT_VEINS, Step.WRITE): (
-            lambda progress: segment_cta_file(cta, arteries, 1, 100, tmp_path, progress)
+            lambda progress: segment_cta_file(cta, None, None, arteries, 1, 100, tmp_path, progress)
         ),
         (Step.READ_DSA, Step.SEGMENT_DSA, Step.WRITE): (
             lambda progress: segment_dsa_file(dsa, geometry, None, "auto", tmp_path, progress)

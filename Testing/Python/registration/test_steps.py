@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
@@ -17,9 +18,13 @@ from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration import pipeline
+from DeepIterRegLib.registration.confidence import features
 from DeepIterRegLib.registration.network.proposals import NetworkInit
 from DeepIterRegLib.registration.pipeline import register
 from DeepIterRegLib.registration.settings import RegistrationSettings
+from DeepIterRegLib.registration.skull import Skull
+from DeepIterRegLib.registration.skull.settings import SkullSettings
 from DeepIterRegLib.registration.steps import Step
 from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
 from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
@@ -67,9 +72,17 @@ def inputs(patient_folder: Path) -> Inputs:
     )
 
 
+@pytest.fixture(autouse=True)
+def _small_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The skull's search, and the confidence's for rivals, in boxes as small as the vessels' here: steps are looked at, not poses."""
+    monkeypatch.setattr(pipeline, "Skull", partial(Skull, settings=SkullSettings(rotation_deg=10.0)))
+    monkeypatch.setattr(features, "_RIVALS", replace(features._RIVALS, rotation_deg=10.0))
+
+
 def small(settings: RegistrationSettings) -> RegistrationSettings:
     box = SearchSettings(rotation_deg=10, translation_mm=10, levels=(Level(64, 2000, 0.9, 4, 4),))
-    return replace(settings, search=box, levels=(Level(128, 8000, 1.0, 4, 1),))
+    network = replace(settings.network, starts=2, rounds=1)
+    return replace(settings, search=box, network=network, levels=(Level(128, 8000, 1.0, 4, 1),))
 
 
 def with_mask_frames(runs: Sequence[Angiogram], shown: str) -> list[Angiogram]:
