@@ -135,10 +135,12 @@ def broken() -> dict[str, str]:
 
     An interrupted installation leaves the metadata that `missing` looks at, and half of the files.
     """
+    if "qt" not in sys.modules:
+        return {}  # such a Slicer keeps no settings and would look again each time; a batch says what is broken where it is used
     names = [requirement.name for requirement in (TORCH, *requirements()) if requirement.name not in NOT_IMPORTED]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in (*names, "numpy"))
-    settings = slicer.app.userSettings() if "qt" in sys.modules else None  # a Slicer without Qt keeps none
-    if versions in _imported or (settings is not None and settings.value(_CHECKED) == versions):
+    settings = slicer.app.userSettings()
+    if versions in _imported or settings.value(_CHECKED) == versions:
         return {}
     if not (names := _notLoaded(names)):
         return {}
@@ -152,8 +154,7 @@ def broken() -> dict[str, str]:
         return {}  # nothing is known: what is broken is then said where it is used
     if not failed:
         _imported.append(versions)
-        if settings is not None:
-            settings.setValue(_CHECKED, versions)
+        settings.setValue(_CHECKED, versions)
     return failed
 
 
