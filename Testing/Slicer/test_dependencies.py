@@ -228,11 +228,11 @@ def test_nothing_missing_nothing_asked(lacking: set[str]) -> None:
     assert standin.packagingCalls == []
 
 
+@pytest.mark.usefixtures("panel")  # a Slicer with Qt, whose settings remember what was seen to import
 def test_a_package_that_is_there_but_does_not_import_is_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bad_package: Callable[..., Requirement]
 ) -> None:
     """Its files are half gone; its metadata are whole."""
-    import qt  # noqa: F401  a Slicer with settings, to remember what was seen to import
     bad = bad_package()
     (tmp_path / "bad_package-1.0.dist-info" / "top_level.txt").write_text("bad_package\n")
     (tmp_path / "bad_package.py").write_text("import part_that_is_gone\n")
