@@ -69,6 +69,8 @@ def _describe_many(path: Path, series: str | None, phase: int | None) -> dict[st
     if _holds_volume_file(path):
         volume = load_volume(path, series, phase)
         return {**_use_of(volume), **describe_volume(volume)}
+    if path.is_dir() and is_angiogram(path):
+        return _described_run(describe(path), Kind.RUN)
     listing = list_series(path, series or "", phase)
     if not listing.what:
         return {_OF_ITSELF: "DICOM without a CT", USED: NOTHING, "series": list(listing.series)}
@@ -94,7 +96,11 @@ def _describe_dicom(path: Path) -> dict[str, Any]:
         return {_OF_ITSELF: kind.value, USED: "vessels of the CTA"}
     if kind in (Kind.REPORT, Kind.VIDEO, Kind.ULTRASOUND):
         return {_OF_ITSELF: kind.value, USED: NOTHING}
-    found = describe(path)
+    return _described_run(describe(path), kind)
+
+
+def _described_run(found: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    """With what it is and how it would be used before all that was found in it."""
     usable = found[_OF_ITSELF] == "angiogram" and "cannot be used" not in found
     return {_OF_ITSELF: found[_OF_ITSELF], _WHAT: kind.value, USED: "DSA" if usable else NOTHING, **found}
 

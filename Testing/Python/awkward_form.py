@@ -167,7 +167,7 @@ def kinds() -> tuple[list[Awkward], Callable[..., Callable[..., Callable[[Plain,
 def identified(ds: FileDataset) -> FileDataset:
     """With a patient's identity and free text."""
     ds.PatientName, ds.PatientID, ds.PatientBirthDate = NAME, PATIENT_ID, BIRTH_DATE
-    ds.StudyDescription = ds.ImageComments = ds.InstitutionName = FREE_TEXT
+    ds.StudyDescription = ds.ImageComments = ds.InstitutionName = ds.Manufacturer = FREE_TEXT
     return ds
 
 
