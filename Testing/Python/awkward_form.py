@@ -38,7 +38,7 @@ class Plain:
 
     @cached_property
     def _image(self) -> nib.Nifti1Image:
-        return nib.load(self.folder / "cta.nii.gz")  # type: ignore[no-any-return, attr-defined]
+        return nib.load(self.folder / "cta.nii.gz")
 
     @cached_property
     def hu(self) -> np.ndarray:
@@ -58,7 +58,7 @@ class Plain:
     @cached_property
     def arteries(self) -> np.ndarray:
         """Bool, on the whole grid of the CTA."""
-        return np.asarray(nib.load(self.folder / "arteries.nii.gz").dataobj) > 0  # type: ignore[attr-defined]
+        return np.asarray(nib.load(self.folder / "arteries.nii.gz").dataobj) > 0
 
     @property
     def arteries_affine(self) -> np.ndarray:
@@ -128,6 +128,8 @@ class Awkward:
         Largest distance of a voxel from its place, in voxels, where rounding was put right.
     alike
         The same within what interpolation and an own subtraction change.
+    pose
+        A registration with it must give the right pose.
     """
 
     name: str
@@ -137,6 +139,7 @@ class Awkward:
     make: Callable[[Plain, Path], Made | None]
     off: float = 0.02
     alike: bool = False
+    pose: bool = True
 
     def write(self, plain: Plain, folder: Path) -> tuple[tuple[str, ...], Made]:
         """Make it in a folder, which is made; the paths to type, which begin with the folder as given."""
@@ -151,9 +154,9 @@ def kinds() -> tuple[list[Awkward], Callable[..., Callable[..., Callable[[Plain,
     """An empty list, and the decorator that adds a maker to it, which gives the case its name."""
     cases: list[Awkward] = []
 
-    def case(door: Door, outcome: Outcome, says: str = "", off: float = 0.02, alike: bool = False):  # type: ignore[no-untyped-def]
-        def keep(make):  # type: ignore[no-untyped-def]
-            cases.append(Awkward(make.__name__, door, outcome, says, make, off, alike))
+    def case(door: Door, outcome: Outcome, says: str = "", off: float = 0.02, alike: bool = False, pose: bool = True):
+        def keep(make):
+            cases.append(Awkward(make.__name__, door, outcome, says, make, off, alike, pose))
             return make
 
         return keep
@@ -172,9 +175,9 @@ def identified(ds: FileDataset) -> FileDataset:
 
 
 def save_nifti(path: Path, voxels: np.ndarray, affine: np.ndarray) -> None:
-    image = nib.Nifti1Image(voxels, affine)  # type: ignore[attr-defined, no-untyped-call]
+    image = nib.Nifti1Image(voxels, affine)
     image.header["descrip"] = FREE_TEXT
-    nib.save(image, path)  # type: ignore[attr-defined]
+    nib.save(image, path)
 
 
 def new_dataset(
@@ -187,7 +190,7 @@ def new_dataset(
     ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = sop_class, generate_uid(), modality
     ds.file_meta.MediaStorageSOPClassUID, ds.file_meta.MediaStorageSOPInstanceUID = sop_class, ds.SOPInstanceUID
     ds.StudyInstanceUID, ds.SeriesInstanceUID = study, series
-    return identified(ds)  # type: ignore[arg-type]
+    return identified(ds)
 
 
 def without_preamble(path: Path) -> None:

@@ -107,13 +107,15 @@ def mask_of_another_grid(plain: Plain, out: Path) -> None:
     )
 
 
-@case("cta_mask", "said", "[34][0-9][0-9] mL", alike=True)
+@case("cta_mask", "said", "[34][0-9][0-9] mL", alike=True, pose=False)
 def mask_of_400_ml(plain: Plain, out: Path) -> None:
     """The arteries and what lies around them: nobody's vessels."""
     ml = abs(np.linalg.det(plain.arteries_affine[:3, :3])) / 1000
     near = ndimage.gaussian_filter(plain.arteries.astype(np.float32), 4 / np.cbrt(1000 * ml), truncate=2)
     n = near.size - round(400 / ml)
-    save_nifti(out / "mask.nii.gz", (near > np.partition(near, n, axis=None)[n]).astype(np.uint8), plain.arteries_affine)
+    save_nifti(
+        out / "mask.nii.gz", (near > np.partition(near, n, axis=None)[n]).astype(np.uint8), plain.arteries_affine
+    )
 
 
 @case("cta_mask", "refused", "lies within the CTA")

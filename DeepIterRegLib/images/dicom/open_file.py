@@ -132,13 +132,19 @@ def _ends_in_meta(dataset: FileDataset, path: Path) -> bool:
     """Whether a file ends where its meta information should, or before; pydicom takes that for a dataset without elements."""
     meta = getattr(dataset, "file_meta", None)
     length = meta.get("FileMetaInformationGroupLength") if meta is not None else None
-    return length is not None and path.stat().st_size <= _PREAMBLE_BYTES + len(_PREFIX) + _GROUP_LENGTH_BYTES + int(length)
+    return length is not None and path.stat().st_size <= _PREAMBLE_BYTES + len(_PREFIX) + _GROUP_LENGTH_BYTES + int(
+        length
+    )
 
 
 def _swallows(dataset: FileDataset) -> bool:
     """Whether a coded string holds a byte 0 within: the element behind it then is part of it, a patient's name perhaps."""
     for element in dataset.values():
-        if isinstance(element, RawDataElement) and element.VR == "CS" and b"\0" in (element.value or b"").rstrip(b"\0 "):
+        if (
+            isinstance(element, RawDataElement)
+            and element.VR == "CS"
+            and b"\0" in (element.value or b"").rstrip(b"\0 ")
+        ):
             return True
     return False
 

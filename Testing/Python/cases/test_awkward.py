@@ -29,7 +29,7 @@ from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.landmarks import PlacedLandmarks, read_landmarks
 from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
 
-STEP = 2  # of the CTA's voxels: the small phantom then has 2 mm
+STEP = 3  # of the CTA's voxels: the small phantom then has 3 mm
 LARGEST_CENTRE_MM = 3.0  # between the head's centre found in the plain CTA and in one with more below
 
 
