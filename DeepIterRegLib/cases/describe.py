@@ -50,7 +50,7 @@ def describe_file(path: Path, series: str | None = None, phase: int | None = Non
     if not path.name.lower().endswith(VOLUME_SUFFIXES):
         return _describe_slices(path, series, phase)
     volume = load_volume(path, series, phase)
-    return {**_use_of(volume), **describe_volume(volume)}
+    return describe_volume(volume)
 
 
 def _describe_slices(path: Path, series: str | None, phase: int | None) -> dict[str, Any]:
@@ -59,22 +59,22 @@ def _describe_slices(path: Path, series: str | None, phase: int | None) -> dict[
         kind = kind_of(open_dataset(path, ["SOPClassUID", "Modality"]))
         return {_OF_ITSELF: kind.value, USED: "nothing alone: give the folder that holds all slices"}
     what = list_series(path, series or "", phase).what
-    volume = load_volume(path, series, phase)
-    described = describe_volume(volume)
-    return {**_use_of(volume), _WHAT: what, **described}
+    return {**describe_volume(load_volume(path, series, phase)), _WHAT: what}
 
 
 def _describe_many(path: Path, series: str | None, phase: int | None) -> dict[str, Any]:
     """A folder, a DICOMDIR, a .zip: every series in it, and the volume that would be read."""
     if _holds_volume_file(path):
         volume = load_volume(path, series, phase)
-        return {**_use_of(volume), **describe_volume(volume)}
+        return describe_volume(volume)
+    if path.is_dir() and is_angiogram(path):
+        return _described_run(describe(path), Kind.RUN)
     listing = list_series(path, series or "", phase)
     if not listing.what:
         return {_OF_ITSELF: "DICOM without a CT", USED: NOTHING, "series": list(listing.series)}
-    volume = load_volume(path, series, phase)
-    described = describe_volume(volume)
-    return {**_use_of(volume), _WHAT: listing.what, "series": list(listing.series), **described}
+    described = {**describe_volume(load_volume(path, series, phase)), _WHAT: listing.what}
+    first = {name: described.pop(name) for name in (_OF_ITSELF, USED, _WHAT)}
+    return {**first, "series": list(listing.series), **described}
 
 
 def _holds_volume_file(path: Path) -> bool:
@@ -94,27 +94,21 @@ def _describe_dicom(path: Path) -> dict[str, Any]:
         return {_OF_ITSELF: kind.value, USED: "vessels of the CTA"}
     if kind in (Kind.REPORT, Kind.VIDEO, Kind.ULTRASOUND):
         return {_OF_ITSELF: kind.value, USED: NOTHING}
-    found = describe(path)
+    return _described_run(describe(path), kind)
+
+
+def _described_run(found: dict[str, Any], kind: Kind) -> dict[str, Any]:
+    """With what it is and how it would be used before all that was found in it."""
     usable = found[_OF_ITSELF] == "angiogram" and "cannot be used" not in found
     return {_OF_ITSELF: found[_OF_ITSELF], _WHAT: kind.value, USED: "DSA" if usable else NOTHING, **found}
 
 
-def _use_of(volume: Volume) -> dict[str, str]:
-    if is_mask(volume):
-        return {_OF_ITSELF: "mask", USED: "vessels of the CTA"}
-    prepared, _ = _prepared(volume)
-    if prepared is None:
-        return {_OF_ITSELF: "volume", USED: f"{NOTHING}, see the notes"}
-    what = "CT of a head" if prepared.values == "HU" else "angiogram in 3D, not in HU"
-    return {_OF_ITSELF: "volume", USED: "CTA", _WHAT: what}
-
-
 def describe_volume(volume: Volume) -> dict[str, Any]:
-    """Grid, orientation and values of a volume."""
+    """What a volume is and how it would be used; its grid, orientation and values."""
     # About 64 slices: the range is for orientation, and a whole head would only take longer.
     values = volume.voxels[:: max(1, volume.voxels.shape[0] // 64)]
     mask = is_mask(volume)
-    prepared, notes = (volume, list(volume.notes)) if mask else _prepared(volume)
+    prepared, notes = (None, list(volume.notes)) if mask else _prepared(volume)
     unit = "" if mask else " (HU)" if (prepared or volume).values == "HU" else " (not HU)"
     codes = "".join(
         ("RL", "AP", "SI")[int(np.argmax(np.abs(axis)))][0 if axis[int(np.argmax(np.abs(axis)))] > 0 else 1]
@@ -122,7 +116,7 @@ def describe_volume(volume: Volume) -> dict[str, Any]:
     )
     k, j, i = volume.voxels.shape
     return {
-        _OF_ITSELF: "mask" if mask else "volume",
+        **_use_of(mask, prepared),
         "size (i, j, k)": [i, j, k],
         "spacing (mm)": [round(float(s), 4) for s in volume.spacing_mm],
         "axes run towards": codes,
@@ -132,6 +126,15 @@ def describe_volume(volume: Volume) -> dict[str, Any]:
         **({"voxels set": int(np.count_nonzero(volume.voxels))} if mask else {}),
         "notes": notes,
     }
+
+
+def _use_of(mask: bool, prepared: Volume | None) -> dict[str, str]:
+    if mask:
+        return {_OF_ITSELF: "mask", USED: "vessels of the CTA"}
+    if prepared is None:
+        return {_OF_ITSELF: "volume", USED: f"{NOTHING}, see the notes"}
+    what = "CT of a head" if prepared.values == "HU" else "angiogram in 3D, not in HU"
+    return {_OF_ITSELF: "volume", USED: "CTA", _WHAT: what}
 
 
 def _prepared(volume: Volume) -> tuple[Volume | None, list[str]]:

@@ -21,6 +21,7 @@ SCRIPTS = (
     "real_vessels",
     "clean",
     "robustness",
+    "awkward",
     "fields",
     "network",
     "ablation",

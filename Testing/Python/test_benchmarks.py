@@ -27,6 +27,7 @@ from DeepIterRegLib.rendering.raycast import RaycastProjector
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Benchmarks"))
 
+import awkward
 import benchmarking
 import clean
 import cohort
@@ -241,6 +242,16 @@ def test_end_to_end_and_paper_preset_run(patient_folder: Path, tmp_path: Path, m
     paper_preset.main(["--small", "--limit", "1", "--results", str(tmp_path)])
     text = (tmp_path / "paper_preset.md").read_text()
     assert text.count("extrapolated") >= 6
+
+
+def test_awkward_input_is_typed_and_judged(patient_folder: Path, monkeypatch: Any) -> None:
+    """One that is refused, so that it takes seconds; the table says what was said, and marks what ended otherwise."""
+    monkeypatch.setattr(awkward, "patient", lambda small: patient_folder)
+    record = {"case": {"name": "nifti_cut"}, **awkward.run_case({"name": "nifti_cut"})}
+    assert (record["got"], record["problems"]) == ("refused", [])
+    row = awkward.rows_of([record, {**record, "problems": ["not said"]}])
+    assert "cut short" in row
+    assert "refused **not said**" in row
 
 
 def test_how_a_bar_is_judged() -> None:

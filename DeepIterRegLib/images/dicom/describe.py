@@ -12,7 +12,7 @@ from DeepIterRegLib.common.errors import GeometryError, InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
-from DeepIterRegLib.images.dicom.header import Header
+from DeepIterRegLib.images.dicom.header import Header, coded
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
 from DeepIterRegLib.images.dicom.interpretation import interpret, subtraction_tags
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES
@@ -22,6 +22,8 @@ from DeepIterRegLib.images.dicom.scale import other_scales
 from DeepIterRegLib.images.dicom.shutters import read_valid
 from DeepIterRegLib.images.dicom.times import read_times
 from DeepIterRegLib.images.subtraction import SubtractionSettings
+
+_SHOWN = 16  # characters of free text; more may hold a name
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -56,13 +58,13 @@ def describe(path: str | Path) -> dict[str, Any]:
     signed = "signed" if ds.get("PixelRepresentation") == 1 else "unsigned"
     values: dict[str, Any] = {
         "kind": "angiogram",
-        "modality": str(ds.get("Modality", "") or "") or None,
+        "modality": coded(ds.get("Modality")) if ds.get("Modality") else None,
         "SOP class": getattr(ds.get("SOPClassUID"), "name", None),
         "transfer syntax": UID(syntax).name if syntax else None,
-        "manufacturer": str(ds.get("Manufacturer", "") or "") or None,
+        "manufacturer": str(ds.get("Manufacturer", "") or "")[:_SHOWN] or None,
         "size (rows, columns)": [rows, columns],
         "frames": 1 if ds.get("NumberOfFrames") is None else frames,
-        "bits": f"{ds.get('BitsStored')} of {ds.get('BitsAllocated')}, {signed}, {ds.get('PhotometricInterpretation')}",
+        "bits": f"{ds.get('BitsStored')} of {ds.get('BitsAllocated')}, {signed}, {coded(ds.get('PhotometricInterpretation'))}",
         "relation to X-ray intensity": header.text("PixelIntensityRelationship") or None,
     }
     try:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.uid import (
@@ -28,6 +29,7 @@ _PIXELS = {
     (0x7FE0, 0x0008): "FloatPixelData",
     (0x7FE0, 0x0009): "DoubleFloatPixelData",
 }
+_GROUP_LENGTH_BYTES = 12  # of the element that says how long the meta information is
 _UNDEFINED = 0xFFFFFFFF
 _FIRST_GROUPS = (2, 8)  # of a file without preamble: its meta information, or at once the group that every image has
 _NO_GROUPS = (0, 1, 2, 3, 5, 6, 7)  # no file has them behind its meta information; a wrong length makes them up
@@ -116,12 +118,35 @@ def _opened(path: Path, tags: Sequence[str] | None) -> tuple[FileDataset, PixelB
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is damaged or cut short and cannot be read as DICOM; copy it again.") from error
-    if any(tag.group in _NO_GROUPS for tag in dataset.keys()):  # noqa: SIM118  elements may be unreadable
+    if _ends_in_meta(dataset, path):
+        raise InputError(f"{path} is cut short: it ends before its DICOM data begin; copy it again.")
+    if any(tag.group in _NO_GROUPS for tag in dataset.keys()) or _swallows(dataset):  # noqa: SIM118  elements may be unreadable
         raise InputError(
             f"{path} is damaged and cannot be read as DICOM: a length in its header is wrong; copy it again."
         )
     _settle_syntax(dataset)
     return dataset, pixels
+
+
+def _ends_in_meta(dataset: FileDataset, path: Path) -> bool:
+    """Whether a file ends where its meta information should, or before; pydicom takes that for a dataset without elements."""
+    meta = getattr(dataset, "file_meta", None)
+    length = meta.get("FileMetaInformationGroupLength") if meta is not None else None
+    return length is not None and path.stat().st_size <= _PREAMBLE_BYTES + len(_PREFIX) + _GROUP_LENGTH_BYTES + int(
+        length
+    )
+
+
+def _swallows(dataset: FileDataset) -> bool:
+    """Whether a coded string holds a byte 0 within: the element behind it then is part of it, a patient's name perhaps."""
+    for element in dataset.values():
+        if (
+            isinstance(element, RawDataElement)
+            and element.VR == "CS"
+            and b"\0" in (element.value or b"").rstrip(b"\0 ")
+        ):
+            return True
+    return False
 
 
 def _pixel_bytes(file: BinaryIO, dataset: FileDataset) -> PixelBytes | None:

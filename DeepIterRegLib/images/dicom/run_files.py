@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.images.dicom.header import Header, coded, functional_groups, open_header, tag_name
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import NotDicom, open_dataset
@@ -73,7 +74,7 @@ class RunFiles:
             self._naming(path, lambda header=header: check_decodable(header))
 
     def decode(self) -> np.ndarray:
-        """Stored values (t, row, column); raises InputError as `pixels.decode`, naming the file among several."""
+        """Stored values (t, row, column); raises InputError as `pixels.decode`, naming the file."""
         frames = [
             self._naming(path, lambda header=header: decode(header))
             for path, header in zip(self.files, self.headers, strict=True)
@@ -84,9 +85,7 @@ class RunFiles:
         try:
             return work()
         except InputError as error:
-            if len(self.files) == 1:
-                raise
-            raise InputError([f"{path.name}: {problem}" for problem in error.problems]) from error
+            raise InputError([within(problem, before=f"{path.name}: ") for problem in error.problems]) from error
 
 
 def open_run(path: Path) -> RunFiles:

@@ -29,7 +29,8 @@ def read_valid(header: Header, values: np.ndarray, lossy: bool) -> tuple[np.ndar
         else:
             valid &= mask
     # Lossy compression lets the image ripple into its border.
-    border = constant_border(values, 0.02 if lossy else 0.0) & valid
+    inverted = header.text("PhotometricInterpretation") == "MONOCHROME1"
+    border = constant_border(values, 0.02 if lossy else 0.0, inverted) & valid
     if border.mean() > 0.005 and (valid & ~border).mean() >= _SMALLEST_VISIBLE:
         valid &= ~border
         notes.append(
@@ -75,7 +76,7 @@ def _overlay(header: Header, group: int) -> np.ndarray | None:
         return None
 
 
-def constant_border(values: np.ndarray, tolerance: float) -> np.ndarray:
+def constant_border(values: np.ndarray, tolerance: float, inverted: bool = False) -> np.ndarray:
     """Pixels (row, column) of one extreme value in all frames, joined to the image's edge.
 
     Black may have any shape. White may also be air beside the head, so it counts only where it fills whole rows or
@@ -86,15 +87,18 @@ def constant_border(values: np.ndarray, tolerance: float) -> np.ndarray:
     values : (t, row, column)
     tolerance
         As a part of the range of values; 0 for lossless files.
+    inverted
+        Large values are black, as in MONOCHROME1.
     """
     low, high = values.min(axis=0), values.max(axis=0)
     least, most = float(low.min()), float(high.max())
     slack = tolerance * (most - least)
     border = np.zeros(low.shape, dtype=bool)
-    dark = _joined_to_edge(high <= least + slack)
+    always_least, always_most = high <= least + slack, low >= most - slack
+    dark = _joined_to_edge(always_most if inverted else always_least)
     if dark.sum() > 0.005 * dark.size:
         border |= dark
-    light = _joined_to_edge(low >= most - slack)
+    light = _joined_to_edge(always_least if inverted else always_most)
     if light[0, 0] and light[0, -1] and light[-1, 0] and light[-1, -1]:
         border |= light
     else:
