@@ -29,7 +29,7 @@ _PIXELS = {
     (0x7FE0, 0x0008): "FloatPixelData",
     (0x7FE0, 0x0009): "DoubleFloatPixelData",
 }
-_GROUP_LENGTH_BYTES = 12  # of the element that says how long the meta information is
+_META_LENGTH, _GROUP_LENGTH_BYTES = (0x0002, 0x0000), 12  # the element that says how long the meta information is
 _UNDEFINED = 0xFFFFFFFF
 _FIRST_GROUPS = (2, 8)  # of a file without preamble: its meta information, or at once the group that every image has
 _NO_GROUPS = (0, 1, 2, 3, 5, 6, 7)  # no file has them behind its meta information; a wrong length makes them up
