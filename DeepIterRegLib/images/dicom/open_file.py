@@ -131,10 +131,10 @@ def _opened(path: Path, tags: Sequence[str] | None) -> tuple[FileDataset, PixelB
 def _ends_in_meta(dataset: FileDataset, path: Path) -> bool:
     """Whether a file ends where its meta information should, or before; pydicom takes that for a dataset without elements."""
     meta = getattr(dataset, "file_meta", None)
-    length = meta.get("FileMetaInformationGroupLength") if meta is not None else None
-    return length is not None and path.stat().st_size <= _PREAMBLE_BYTES + len(_PREFIX) + _GROUP_LENGTH_BYTES + int(
-        length
-    )
+    if meta is None or _META_LENGTH not in meta:
+        return False
+    begins = _PREAMBLE_BYTES + len(_PREFIX) + _GROUP_LENGTH_BYTES + int(meta[_META_LENGTH].value)
+    return path.stat().st_size <= begins
 
 
 def _swallows(dataset: FileDataset) -> bool:
