@@ -29,7 +29,7 @@ _PIXELS = {
     (0x7FE0, 0x0008): "FloatPixelData",
     (0x7FE0, 0x0009): "DoubleFloatPixelData",
 }
-_GROUP_LENGTH_BYTES = 12  # of the element that says how long the meta information is
+_META_LENGTH, _GROUP_LENGTH_BYTES = (0x0002, 0x0000), 12  # the element that says how long the meta information is
 _UNDEFINED = 0xFFFFFFFF
 _FIRST_GROUPS = (2, 8)  # of a file without preamble: its meta information, or at once the group that every image has
 _NO_GROUPS = (0, 1, 2, 3, 5, 6, 7)  # no file has them behind its meta information; a wrong length makes them up
@@ -131,10 +131,10 @@ def _opened(path: Path, tags: Sequence[str] | None) -> tuple[FileDataset, PixelB
 def _ends_in_meta(dataset: FileDataset, path: Path) -> bool:
     """Whether a file ends where its meta information should, or before; pydicom takes that for a dataset without elements."""
     meta = getattr(dataset, "file_meta", None)
-    length = meta.get("FileMetaInformationGroupLength") if meta is not None else None
-    return length is not None and path.stat().st_size <= _PREAMBLE_BYTES + len(_PREFIX) + _GROUP_LENGTH_BYTES + int(
-        length
-    )
+    if meta is None or _META_LENGTH not in meta:
+        return False
+    begins = _PREAMBLE_BYTES + len(_PREFIX) + _GROUP_LENGTH_BYTES + int(meta[_META_LENGTH].value)
+    return path.stat().st_size <= begins
 
 
 def _swallows(dataset: FileDataset) -> bool:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from DeepIterRegLib.common.messages import Remedy
+from DeepIterRegLib.common.errors import GeometryError
+from DeepIterRegLib.common.messages import Remedy, within
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.angiogram import Angiogram, OtherReading, PatientMotion
@@ -64,7 +65,10 @@ def read_angiogram(
     run = open_run(path)
     run.check_decodable()
     ds = run.header.dataset
-    read_carm(run.header, int(ds.Rows), int(ds.Columns), options)  # its errors come before seconds of decoding
+    try:
+        read_carm(run.header, int(ds.Rows), int(ds.Columns), options)  # its errors come before seconds of decoding
+    except GeometryError as error:
+        raise GeometryError([within(problem, before=f"{path.name}: ") for problem in error.problems]) from error
     angiogram = angiogram_of_stored(run.decode(), run.header, options, subtraction, again)
     return replace(angiogram, notes=(*run.notes, *angiogram.notes))
 
