@@ -22,6 +22,7 @@ SCRIPTS = (
     "clean",
     "robustness",
     "awkward",
+    "polarity",
     "fields",
     "network",
     "ablation",
