@@ -13,12 +13,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.deepiterreg-installed
 BENCH_STAMP := $(VENV)/.deepiterreg-bench-installed
 
-.PHONY: demo test lint types docs bench format clean
+.PHONY: demo test lint types kernels docs bench format clean
 
 demo: $(STAMP)
 	$(BIN)/deepiterreg demo --out out/demo
 
-test: lint types
+# Types are checked on one core while kernels are compiled on the other.
+test: lint
+	$(MAKE) --no-print-directory -j 2 types kernels
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)
@@ -27,6 +29,9 @@ lint: $(STAMP)
 
 types: $(STAMP)
 	$(BIN)/mypy
+
+kernels: $(STAMP)
+	$(BIN)/python Testing/kernels.py
 
 docs: $(STAMP)
 	$(BIN)/python Testing/Python/options_page.py
