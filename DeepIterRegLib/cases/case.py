@@ -17,7 +17,7 @@ import numpy as np
 
 from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, keep_notes, notes_of
-from DeepIterRegLib.common.messages import within
+from DeepIterRegLib.common.messages import naming, within
 from DeepIterRegLib.common.option import part_of
 from DeepIterRegLib.common.options import Refinement, Search, Segmentation
 from DeepIterRegLib.common.progress import Progress, ShouldStop
@@ -78,6 +78,8 @@ class Case(Segmentation, Search, Refinement):
         In place of `segment_vessels`, from somebody who keeps its result.
     further
         Other views, which determine the pose together with the first.
+    cta_name
+        For what is wrong with the CTA: its file's name, without folders.
     """
 
     cta: Callable[[], Volume]
@@ -90,6 +92,7 @@ class Case(Segmentation, Search, Refinement):
     landmarks: Callable[[], Landmarks | PlacedLandmarks] | None = None
     segment_cta: Callable[[Volume, CtaSegmentation], Volume] | None = None
     further: tuple[FurtherView, ...] = ()
+    cta_name: str = ""
 
 
 @dataclass(frozen=True)
@@ -195,7 +198,8 @@ def _register(
         cta_hash = content_hash(whole.voxels, whole.affine)
         supplied = [as_cta_mask(read(), whole) for read in (case.cta_vessels, case.cta_veins) if read]
         mask_notes = [note for mask in supplied for note in mask.notes]
-        cta = prepare_cta(whole, case.head_centre)
+        with naming(case.cta_name):
+            cta = prepare_cta(whole, case.head_centre)
         said += [note for note in cta.notes if note not in whole.notes] + mask_notes
         del whole  # of a scan from the arch to the vertex the head is a third: the rest need not stay in memory
     # All is read before anything is refused: who mends one file hears of the other at the same time.

@@ -109,6 +109,7 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
         reference=partial(read_pose, job.reference) if job.reference else None,
         landmarks=partial(_read_landmarks, job.landmarks, job.dsa_landmarks, job.dsa) if job.landmarks else None,
         further=tuple(view(run) for run in job.further),
+        cta_name=job.cta.name,
         **chosen,
     )
 

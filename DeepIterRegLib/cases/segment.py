@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from DeepIterRegLib.common.messages import naming
 from DeepIterRegLib.common.options import Contrast, SubtractionMode
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.images.cta_checks import prepare_cta
@@ -44,7 +45,8 @@ def segment_cta_file(
     on_progress.expect(expected(Step.READ_CTA, Step.SEGMENT_CTA, Step.SEGMENT_VEINS, Step.WRITE))
     on_progress(Step.READ_CTA, 0.0)
     whole = load_volume(path, series, phase)
-    cta = prepare_cta(whole)
+    with naming(path.name):
+        cta = prepare_cta(whole)
     on_progress(Step.SEGMENT_CTA, 0.0)
     vessels = (
         as_cta_mask(read_mask(vessel_mask, "cta_mask"), whole)

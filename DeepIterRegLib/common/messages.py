@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
+
+from DeepIterRegLib.common.errors import InputError, keep_notes, notes_of
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,20 @@ def within(message: str, before: str = "", after: str = "") -> str:
         before=before + message.before,
         after=message.after + after,
     )
+
+
+@contextmanager
+def naming(name: str) -> Iterator[None]:
+    """Problems raised within begin with the name of the file that they are of, unless they have it already; nothing without a name."""
+    try:
+        yield
+    except InputError as error:
+        if not name or all(name in problem for problem in error.problems):
+            raise
+        named = [problem if name in problem else within(problem, f"{name}: ") for problem in error.problems]
+        renamed = InputError(named)
+        keep_notes(renamed, notes_of(error))
+        raise renamed from error
 
 
 def _worded(found: str, at: str, advice: str, give: tuple[Remedy, ...], before: str, after: str, face: Face) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.messages import Message, naming
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.file_checks import check_header_and_data
 from DeepIterRegLib.images.itk import affine_of, itk_reason, voxels_of
@@ -39,7 +39,8 @@ def load_volume(path: str | Path, series: str | None = None, phase: int | None =
     if path.is_dir() or not path.name.lower().endswith(VOLUME_SUFFIXES):
         from DeepIterRegLib.images.dicom.ct_files import read_ct
 
-        return read_ct(path, series or "", phase, load_volume)
+        with naming(path.name):
+            return read_ct(path, series or "", phase, load_volume)
     if series or phase:
         raise InputError(
             Message(
