@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from DeepIterRegLib.cli.app import EXIT_CANCELLED, NOTICE, Interrupted, app, command, fail, progress
+from DeepIterRegLib.cli.app import EXIT_CANCELLED, EXIT_INPUT, NOTICE, Interrupted, app, command, fail, progress
 from DeepIterRegLib.cli.options import (
     FACE,
     CtaFile,
@@ -342,6 +342,8 @@ def info(
 ) -> None:
     """Show what a file or folder is, how it would be used, what is read from it, and what is missing.
 
+    Ends with 2 if it cannot be read, or is a run that no option makes usable.
+
     [bold]Example[/]
 
       deepiterreg info run.dcm
@@ -349,9 +351,18 @@ def info(
     from DeepIterRegLib.cases.describe import describe_file
 
     values = describe_file(file, typed["series"], typed["phase"])
+    # What is another thing than a run or a CTA is told and no fault; a run that is damaged is one, for scripts that check files.
+    damaged = values.get("kind") == "angiogram" and "cannot be used" in values
     if as_json:
         typer.echo(json.dumps(values, indent=2, default=str))
-        return
+    else:
+        _show(values)
+    if damaged:
+        raise typer.Exit(EXIT_INPUT)
+
+
+def _show(values: dict[str, Any]) -> None:
+    """Names and values, a line each."""
     width = max(map(len, values)) + 2
     for name, value in values.items():
         # Sentences get a line each; a list of numbers (size, spacing) stays one value.

@@ -18,12 +18,11 @@ from DeepIterRegLib.images.dicom.interpretation import interpret, subtraction_ta
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES
 from DeepIterRegLib.images.dicom.pixels import is_lossy, meaning_of
 from DeepIterRegLib.images.dicom.run_files import RunFiles, check_xa, open_files
+from DeepIterRegLib.images.dicom.safe_words import maker
 from DeepIterRegLib.images.dicom.scale import other_scales
 from DeepIterRegLib.images.dicom.shutters import read_valid
 from DeepIterRegLib.images.dicom.times import read_times
 from DeepIterRegLib.images.subtraction import SubtractionSettings
-
-_SHOWN = 16  # characters of free text; more may hold a name
 
 
 def describe(path: str | Path) -> dict[str, Any]:
@@ -61,7 +60,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         "modality": coded(ds.get("Modality")) if ds.get("Modality") else None,
         "SOP class": getattr(ds.get("SOPClassUID"), "name", None),
         "transfer syntax": UID(syntax).name if syntax else None,
-        "manufacturer": str(ds.get("Manufacturer", "") or "")[:_SHOWN] or None,
+        "manufacturer": maker(str(ds.get("Manufacturer", "") or "")),
         "size (rows, columns)": [rows, columns],
         "frames": 1 if ds.get("NumberOfFrames") is None else frames,
         "bits": f"{ds.get('BitsStored')} of {ds.get('BitsAllocated')}, {signed}, {coded(ds.get('PhotometricInterpretation'))}",

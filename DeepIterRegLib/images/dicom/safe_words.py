@@ -21,6 +21,28 @@ thorax tof topogram scout localizer localiser tissue tronc troncs tsa tsao unenh
 volume vrt w weich willis with without wo xa rotational 3d 3dra dyna dynact vaso
 """
 _KNOWN = frozenset(_TERMS.split())
+# Of angiography suites and CT scanners, and this program's phantoms.
+_MAKERS = (
+    "Siemens",
+    "Philips",
+    "GE",
+    "Canon",
+    "Toshiba",
+    "Shimadzu",
+    "Ziehm",
+    "Hitachi",
+    "Fujifilm",
+    "Neusoft",
+    "United Imaging",
+    "DeepIterReg",
+)
+
+
+def maker(text: str) -> str | None:
+    """A manufacturer (free text) by a name that is known; `another` if it is none of these, None if nothing is said."""
+    if not text.strip():
+        return None
+    return next((name for name in _MAKERS if re.search(rf"\b{name}\b", text, re.IGNORECASE)), "another")
 
 
 def known_words(text: str, names: frozenset[str]) -> str:
