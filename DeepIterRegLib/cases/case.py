@@ -5,6 +5,7 @@ Paths and patients' names never reach the output.
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
 class FurtherView:
     """Another angiogram of a case, of the head as it lay in the first. The fields are those of `Case`."""
 
-    angiogram: Callable[[], Angiogram]
+    angiogram: Callable[..., Angiogram]
     dsa_vessels: Callable[[], np.ndarray] | None = None
 
 
@@ -62,7 +63,7 @@ class Case(Segmentation, Search, Refinement):
     cta
         As read; `register_case` checks it and brings it to HU.
     angiogram
-        Subtracted, with its C-arm.
+        Subtracted, with its C-arm. One that takes `on_progress` is given a function to tell the part that is read.
     init
         A named start, or None for the preset's; an `initial_pose` replaces it.
     cta_vessels, cta_veins
@@ -83,7 +84,7 @@ class Case(Segmentation, Search, Refinement):
     """
 
     cta: Callable[[], Volume]
-    angiogram: Callable[[], Angiogram]
+    angiogram: Callable[..., Angiogram]
     cta_vessels: Callable[[], Volume] | None = None
     cta_veins: Callable[[], Volume] | None = None
     dsa_vessels: Callable[[], np.ndarray] | None = None
@@ -187,7 +188,8 @@ def _register(
             raise InputError(f"There are {len(views)} DSAs; at most {MAX_VIEWS} can be registered together.")
     for number, view in enumerate(views, 1):
         with steps.step(Step.READ_DSA, number, len(views)):
-            runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else ""))
+            tell = partial(_tell_view, on_progress, number, len(views))
+            runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else "", tell))
             said += runs[-1][0].notes
             # Points on the DSA are pixels only by its C-arm, so the start is complete only now.
             if number == 1:
@@ -323,12 +325,17 @@ def _placed(case: Case, start: _Start, carm: CArm) -> _Start:
     return replace(start, landmarks=landmarks, initial_pose=found.cta_to_carm)
 
 
-def _read_view(view: FurtherView, name: str) -> tuple[Angiogram, np.ndarray | None]:
+def _tell_view(on_progress: Progress, number: int, count: int, done: float) -> None:
+    on_progress(Step.READ_DSA, (number - 1 + done) / count)
+
+
+def _read_view(view: FurtherView, name: str, tell: Callable[[float], None]) -> tuple[Angiogram, np.ndarray | None]:
     """A run and the mask that a person supplied for it; problems begin with `name` where there are several runs."""
     from DeepIterRegLib.segmentation.dsa import as_dsa_mask
 
     try:
-        angiogram = view.angiogram()
+        takes_progress = "on_progress" in inspect.signature(view.angiogram).parameters
+        angiogram = view.angiogram(on_progress=tell) if takes_progress else view.angiogram()
         return angiogram, as_dsa_mask(view.dsa_vessels(), angiogram) if view.dsa_vessels else None
     except InputError as error:
         raise InputError([within(problem, f"{name}: " if name else "") for problem in error.problems]) from error

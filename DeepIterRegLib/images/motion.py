@@ -8,6 +8,7 @@ eye looks.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -52,7 +53,9 @@ class Motion(NamedTuple):
     left: np.ndarray
 
 
-def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> Motion:
+def undo_motion(
+    frames: np.ndarray, mask: np.ndarray, valid: np.ndarray, on_progress: Callable[[float], None] | None = None
+) -> Motion:
     """Bring every frame onto the mask, in place; so vessels of all frames and the mask's head agree.
 
     A translation of the whole image by correlation, then affine and second-order motions fitted robustly to the
@@ -64,6 +67,8 @@ def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> Moti
         Overwritten.
     mask : (row, column)
     valid : (row, column) bool
+    on_progress
+        Told the part of the frames that are done.
     """
     factor = max(1, -(-max(mask.shape) // _ESTIMATION_SIZE_PX))
     seen = binned(valid.astype(np.float32), factor) > 0.99
@@ -87,7 +92,12 @@ def undo_motion(frames: np.ndarray, mask: np.ndarray, valid: np.ndarray) -> Moti
         return moved, left
 
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
-        motion, left = zip(*pool.map(undone, range(len(frames))), strict=True)
+        found = []
+        for one in pool.map(undone, range(len(frames))):
+            found.append(one)
+            if on_progress is not None:
+                on_progress(len(found) / len(frames))
+    motion, left = zip(*found, strict=True)
     return Motion(np.array(motion), np.array(left))
 
 

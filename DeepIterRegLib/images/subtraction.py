@@ -5,7 +5,7 @@ Nothing here knows DICOM; frames are (t, row, column).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -140,6 +140,7 @@ def subtract(
     mask_frames: Sequence[int] | None = None,
     mask_shift_px: tuple[float, float] = (0.0, 0.0),
     settings: SubtractionSettings = SubtractionSettings(),
+    on_progress: Callable[[float], None] | None = None,
 ) -> Subtracted:
     """Subtract the mean of the mask frames from every frame.
 
@@ -152,6 +153,8 @@ def subtract(
         What the file says; `settings` win.
     mask_shift_px : (row, column)
         How far the file says to move the mask; used only if motion is not estimated.
+    on_progress
+        Told the part of the frames whose motion is undone, which takes nearly all of the time.
 
     Raises
     ------
@@ -193,7 +196,7 @@ def subtract(
     unsubtracted = _shadow(mask, valid)
     motion = None
     if settings.remask and chosen:
-        motion = undo_motion(frames, mask, valid)
+        motion = undo_motion(frames, mask, valid, on_progress)
     elif any(mask_shift_px):
         mask = ndimage.shift(mask, mask_shift_px, order=1, mode="nearest")
     for frame in frames:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -98,7 +99,13 @@ def subtraction_tags(header: Header, frames: int) -> SubtractionTags:
     return SubtractionTags(already, mask_frames, shift, operations[0] if operations else "", tuple(notes))
 
 
-def interpret(pixels: Pixels, valid: np.ndarray, tags: SubtractionTags, settings: SubtractionSettings) -> Interpreted:
+def interpret(
+    pixels: Pixels,
+    valid: np.ndarray,
+    tags: SubtractionTags,
+    settings: SubtractionSettings,
+    on_progress: Callable[[float], None] | None = None,
+) -> Interpreted:
     """Contrast negative on a background of 0, whatever the file holds; `pixels.values` are overwritten.
 
     `valid` (row, column) bool: outside, nothing counts.
@@ -116,6 +123,7 @@ def interpret(pixels: Pixels, valid: np.ndarray, tags: SubtractionTags, settings
             mask_frames=tags.mask_frames or None,
             mask_shift_px=tags.mask_shift_px,
             settings=settings,
+            on_progress=on_progress,
         )
     run = Subtracted(result.frames, result.unsubtracted, result.mask_frames, result.motion, (*notes, *result.notes))
     return Interpreted(run, "" if polarity.certain else pixels.contrast.shown(not polarity.dark_is_low))

@@ -39,6 +39,7 @@ def read_angiogram(
     path: str | Path,
     options: GeometryOptions = GeometryOptions(),
     subtraction: SubtractionSettings = SubtractionSettings(),  # noqa: B008
+    on_progress: Callable[[float], None] | None = None,
 ) -> Angiogram:
     """Read a DSA run: an XA DICOM file, a folder that holds one run, or PNG / TIFF with all geometry in `options`.
 
@@ -49,6 +50,8 @@ def read_angiogram(
         Override what the file says of the C-arm.
     subtraction
         Mask frames, motion, and whether to subtract at all.
+    on_progress
+        Told the part that is done.
 
     Raises
     ------
@@ -61,7 +64,7 @@ def read_angiogram(
     again = partial(read_angiogram, path, options)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         frames, full_scale = read_image_frames(path)
-        return angiogram_of_images(frames, full_scale, options, subtraction, again)
+        return angiogram_of_images(frames, full_scale, options, subtraction, again, on_progress)
     run = open_run(path)
     run.check_decodable()
     ds = run.header.dataset
@@ -69,7 +72,7 @@ def read_angiogram(
         read_carm(run.header, int(ds.Rows), int(ds.Columns), options)  # its errors come before seconds of decoding
     except GeometryError as error:
         raise GeometryError([within(problem, before=f"{path.name}: ") for problem in error.problems]) from error
-    angiogram = angiogram_of_stored(run.decode(), run.header, options, subtraction, again)
+    angiogram = angiogram_of_stored(run.decode(), run.header, options, subtraction, again, on_progress)
     return replace(angiogram, notes=(*run.notes, *angiogram.notes))
 
 
@@ -88,6 +91,7 @@ def angiogram_of_stored(
     options: GeometryOptions,
     subtraction: SubtractionSettings,
     again: Reread | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> Angiogram:
     """A run from its stored values (t, row, column) and its header; `again` reads it anew, else the stored values are kept.
 
@@ -101,7 +105,7 @@ def angiogram_of_stored(
     pixels = meaning_of(stored, header)
     times, time_notes = read_times(header, len(pixels.values))
     valid, valid_notes = read_valid(header, pixels.values, is_lossy(header))
-    result = interpret(pixels, valid, subtraction_tags(header, len(pixels.values)), subtraction)
+    result = interpret(pixels, valid, subtraction_tags(header, len(pixels.values)), subtraction, on_progress)
     scales = other_scales(header, rows, columns, options)
     notes = (*geometry_notes, *time_notes, *valid_notes, *pixels.notes, *(scale.note for scale in scales))
     angiogram = _angiogram(result, carm, times, valid, notes)
@@ -119,6 +123,7 @@ def angiogram_of_images(
     options: GeometryOptions,
     settings: SubtractionSettings,
     again: Reread | None = None,
+    on_progress: Callable[[float], None] | None = None,
 ) -> Angiogram:
     """A run from grey images (t, row, column) without a header: all geometry is in `options`; `again` reads it anew.
 
@@ -138,7 +143,7 @@ def angiogram_of_images(
     if valid.mean() < 0.1:
         valid[:] = True
     pixels = Pixels(frames, linear=False, contrast=NO_TAGS, full_scale=full_scale, step=1.0, notes=())
-    result = interpret(pixels, valid, NO_SUBTRACTION_TAGS, settings)
+    result = interpret(pixels, valid, NO_SUBTRACTION_TAGS, settings, on_progress)
     times = np.arange(len(frames)) * ASSUMED_INTERVAL_S
     time_notes = (
         (f"An image file has no frame times; {1 / ASSUMED_INTERVAL_S:g} frames a second are assumed.",)

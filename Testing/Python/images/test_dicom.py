@@ -275,3 +275,9 @@ def test_describe_tells_what_is_there_and_what_is_missing(tmp_path: Path) -> Non
     assert describe(written(tmp_path / "ct.dcm", retag(SOPClassUID=CT_CLASS)))["cannot be used"]
     assert describe(written(tmp_path / "rf.dcm", retag(Modality="RF")))["missing"] == []  # the class says what it is
     assert describe(written(tmp_path / "cut.dcm", cut))["cannot be used"]
+
+
+def test_reading_tells_how_far_it_is(patient_folder: Path) -> None:
+    told: list[float] = []
+    run = read_angiogram(patient_folder / "dsa.dcm", on_progress=told.append)
+    assert told == pytest.approx(np.arange(1, len(run.frames) + 1) / len(run.frames))
