@@ -232,8 +232,8 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
             chosen["init"] = None
         return Case(
             cta=cta,
-            angiogram=cast("Callable[[], Angiogram]", angiogram),
-            further=() if second is None else (FurtherView(cast("Callable[[], Angiogram]", second[0])),),
+            angiogram=cast("Callable[..., Angiogram]", angiogram),
+            further=() if second is None else (FurtherView(cast("Callable[..., Angiogram]", second[0])),),
             **masks,
             **poses,
             **chosen,

@@ -137,7 +137,7 @@ def runSource(
     node: Node,
     geometry: GeometryOptions = AS_IN_FILE,
     subtraction: SubtractionSettings = USUAL_SUBTRACTION,
-) -> tuple[Callable[[], Angiogram], CArm]:
+) -> tuple[Callable[..., Angiogram], CArm]:
     """The run behind an angiogram's node, subtracted when asked for, and its view, known at once.
 
     Raises
@@ -160,11 +160,11 @@ def runSource(
         return (lambda: _angiogramOfImages(views, geometry, subtraction)), carm
     carm = _carmOrProblems(header, rows, columns, geometry, [])
 
-    def angiogram() -> Angiogram:
+    def angiogram(on_progress: Callable[[float], None] | None = None) -> Angiogram:
         values = np.concatenate(views)
         # ITK applies the rescaling and picks a type; the reader wants what the file stores.
         values = values if stored else stored_from_itk(values, header)
-        return angiogram_of_stored(values, header, geometry, subtraction)
+        return angiogram_of_stored(values, header, geometry, subtraction, on_progress=on_progress)
 
     return angiogram, carm
 
