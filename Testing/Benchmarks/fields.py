@@ -174,10 +174,8 @@ def main(argv: list[str] | None = None) -> None:
     small: Case = {"small": True} if options.small else {}
     sides = np.linspace(*SIDES_MM, 3 if options.small else CROPS)
     crops = [WHOLE, *(f"crop of {side:.0f} mm" for side in sides)]
-    cases: list[Case] = [
-        {"seed": seed, "fields": list(FIELDS), **small} for seed in (SMALL_SEEDS if options.small else SEEDS)
-    ]
-    cases.append({"seed": CROPPED_SEED, "fields": crops, **small})
+    cases: list[Case] = [{"seed": CROPPED_SEED, "fields": crops, **small}]
+    cases += [{"seed": seed, "fields": list(FIELDS), **small} for seed in (SMALL_SEEDS if options.small else SEEDS)]
     records = benchmarking.run_cases("fields", cases, run_case, {}, options)
     many = [record["found"] for record in records if record["case"]["seed"] != CROPPED_SEED]
     one = [record["found"] for record in records if record["case"]["seed"] == CROPPED_SEED]

@@ -94,7 +94,11 @@ def test_timers() -> None:
     timer.connect("timeout()", lambda: calls.append("timer"))
     timer.start()
     qt.QTimer.singleShot(1, lambda: calls.append("once"))
-    standin.processEvents(0.05)
+    # A busy machine may give it few turns in 50 ms; more turns than one is what is asked, not how soon.
+    for _ in range(100):
+        standin.processEvents(0.05)
+        if calls.count("timer") > 2:
+            break
     timer.stop()
     assert calls.count("once") == 1
     assert calls.count("timer") > 2
