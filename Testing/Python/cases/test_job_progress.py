@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,10 @@ def test_registration_from_landmarks(views: int, patient_folder: Path, tmp_path:
     found = (Step.REFINE_COARSE, Step.REFINE, Step.CONFIDENCE, Step.WRITE_REPORT)
     check(events, *READ, *SEGMENTED, *found)
     read = [event.done for event in events if event.step is Step.READ_DSA]
-    assert read == ([0.0, 1.0] if views == 1 else [0.0, 0.5, 0.5, 1.0])
+    assert (read[0], read[-1]) == (0.0, 1.0)
+    # Frame by frame, and each run in its part.
+    assert all(0 <= after - before < 0.1 for before, after in pairwise(read))
+    assert views == 1 or read.count(0.5) >= 2
 
 
 def test_demo(tmp_path: Path) -> None:
