@@ -26,6 +26,7 @@ from DeepIterRegLib.geometry import CArm, mpe_mm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.cta_checks import prepare_cta
+from DeepIterRegLib.images.head import HeadCta
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.landmarks import (
     Landmarks,
@@ -177,7 +178,6 @@ def _register(
     # Imported here, as a step of its own: torch and the compiler take time that the bar would else hide.
     with steps.step(Step.LOAD):
         from DeepIterRegLib.registration.pipeline import register
-        from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
 
         _load_compiler()
     with steps.step(Step.READ_POSES):
@@ -195,19 +195,11 @@ def _register(
             if number == 1:
                 start = _placed(case, start, runs[0][0].carm)
     with steps.step(Step.READ_CTA):
-        whole = case.cta()
-        said += whole.notes  # also where it turns out to be no head
-        cta_hash = content_hash(whole.voxels, whole.affine)
-        supplied = [as_cta_mask(read(), whole) for read in (case.cta_vessels, case.cta_veins) if read]
-        mask_notes = [note for mask in supplied for note in mask.notes]
-        with naming(case.cta_name):
-            cta = prepare_cta(whole, case.head_centre)
-        said += [note for note in cta.notes if note not in whole.notes] + mask_notes
-        del whole  # of a scan from the arch to the vertex the head is a third: the rest need not stay in memory
+        read = _read_cta(case, said)
     # All is read before anything is refused: who mends one file hears of the other at the same time.
     steps.raise_problems()
     with steps.step(Step.SEGMENT_CTA):
-        vessels = _cta_vessels(case, cta, supplied, on_progress)
+        vessels = _cta_vessels(case, read.cta, read.supplied, on_progress)
     dsa_masks: list[DsaMasks] = []
     empty: InputError | None = None  # with vessels of the other brightness, none are found
     with steps.step(Step.SEGMENT_DSA):
@@ -223,7 +215,7 @@ def _register(
         if not masks and empty is not None:
             raise empty
         registration = register(
-            cta,
+            read.cta,
             [angiogram for angiogram, _ in runs],
             settings,
             cta_mask=vessels,
@@ -240,16 +232,15 @@ def _register(
         lambda: attempt(runs, dsa_masks),
         lambda others: attempt(others, _dsa_masks(case, others, on_progress)),
     )
+    measured = _measured(best.registration, start, read.notes)
+    return _outcome(replace(measured, seconds=steps.seconds_with(measured.seconds)), best, vessels, read.content_hash)
+
+
+def _outcome(registration: Registration, best: Attempt, vessels: Volume, cta_hash: str) -> Outcome:
     angiograms = [angiogram for angiogram, _ in best.runs]
-    registration = replace(
-        _measured(best.registration, start, (*cta.notes, *mask_notes)),
-        seconds=steps.seconds_with(best.registration.seconds),
-        # Of what was registered, subtracted: exports know their DSA and CTA again by it, whatever their files are called.
-        input_hashes={
-            "cta": cta_hash,
-            **{f"dsa{n if n > 1 else ''}": content_hash(angiogram.frames) for n, angiogram in enumerate(angiograms, 1)},
-        },
-    )
+    # Exports know their DSA, as it was registered, and their CTA again by it, whatever their files are called.
+    hashes = {f"dsa{n if n > 1 else ''}": content_hash(run.frames) for n, run in enumerate(angiograms, 1)}
+    registration = replace(registration, input_hashes={"cta": cta_hash, **hashes})
     (angiogram, masks), *further = zip(angiograms, best.masks, strict=True)
     return Outcome(registration, angiogram, vessels, masks, tuple(further))
 
@@ -323,6 +314,30 @@ def _placed(case: Case, start: _Start, carm: CArm) -> _Start:
         return replace(start, landmarks=landmarks)
     found = pose_from_landmarks(landmarks.points_cta_mm, landmarks.pixels, carm)
     return replace(start, landmarks=landmarks, initial_pose=found.cta_to_carm)
+
+
+@dataclass(frozen=True)
+class _ReadCta:
+    """The head's part of a CTA, the masks that a person supplied, what was said of them, and what tells the CTA's file again."""
+
+    cta: HeadCta
+    supplied: list[Volume]
+    notes: tuple[str, ...]
+    content_hash: str
+
+
+def _read_cta(case: Case, said: list[str]) -> _ReadCta:
+    """Of a scan from the arch to the vertex the head is a third: the rest does not stay in memory."""
+    from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
+
+    whole = case.cta()
+    said += whole.notes  # also where it turns out to be no head
+    supplied = [as_cta_mask(read(), whole) for read in (case.cta_vessels, case.cta_veins) if read]
+    mask_notes = [note for mask in supplied for note in mask.notes]
+    with naming(case.cta_name):
+        cta = prepare_cta(whole, case.head_centre)
+    said += [note for note in cta.notes if note not in whole.notes] + mask_notes
+    return _ReadCta(cta, supplied, (*cta.notes, *mask_notes), content_hash(whole.voxels, whole.affine))
 
 
 def _tell_view(on_progress: Progress, number: int, count: int, done: float) -> None:

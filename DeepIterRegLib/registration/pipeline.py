@@ -102,14 +102,8 @@ def register(
         vessels = _cta_vessels(cta, progress, clock)
     masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
     progress(Step.CHECK_INPUTS, 0.0)
-    scene = make_scene(vessels, runs, masks, cta.centre_mm)
-    # The skull costs nothing here: it makes its points when it is first asked.
-    if cta.values == "HU":  # else bone cannot be told
-        scene = replace(scene, skull=Skull(cta, runs))
-    doubts = check_inputs(vessels, list(zip(runs, masks, strict=True)))
-    for doubt in doubts:
-        if on_warning is not None:
-            on_warning(doubt)
+    scene = _scene_with_skull(cta, vessels, runs, masks)
+    doubts = _doubts(vessels, runs, masks, on_warning)
     clock.stop(Step.CHECK_INPUTS.key)
     context = Context(scene, settings, progress, should_stop, clock)
     radiological = pose.radiological(cta.centre_mm)
@@ -183,6 +177,28 @@ def _expected(
         **expected(*segmented, views=len(runs)),
         **registration_steps(settings, len(runs), skull_shown=skull_shown),
     }
+
+
+def _doubts(
+    vessels: Volume,
+    runs: Sequence[Angiogram],
+    masks: Sequence[DsaMasks],
+    on_warning: Callable[[str], None] | None,
+) -> tuple[str, ...]:
+    """What is wrong with the inputs, told before time is spent on them."""
+    doubts = tuple(check_inputs(vessels, list(zip(runs, masks, strict=True))))
+    if on_warning is not None:
+        for doubt in doubts:
+            on_warning(doubt)
+    return doubts
+
+
+def _scene_with_skull(cta: Volume, vessels: Volume, runs: tuple[Angiogram, ...], masks: Sequence[DsaMasks]) -> Scene:
+    scene = make_scene(vessels, runs, masks, cta.centre_mm)
+    if cta.values != "HU":
+        return scene  # bone cannot be told
+    # The skull costs nothing here: it makes its points when it is first asked.
+    return replace(scene, skull=Skull(cta, runs))
 
 
 def _cta_vessels(cta: Volume, progress: Progress, clock: Clock) -> Volume:

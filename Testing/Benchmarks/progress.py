@@ -126,6 +126,7 @@ def registration(folder: Path, start: str, views: int, out: Path) -> Callable[[P
         preset=chosen.get("preset", "default"),
         landmarks=landmarks(folder, out) if chosen.get("landmarks") else None,
         further=(Run(dsa=folder / "dsa2.dcm"),) if views == 2 else (),
+        head_centre=at_isocentre(folder) if init == "radiological" else None,
     )
     settings.PAPER_A_STAGE_1 = replace(settings.PAPER_A_STAGE_1, iterations=PAPER_ITERATIONS)
     settings.PAPER_A_STAGE_2 = replace(settings.PAPER_A_STAGE_2, iterations=PAPER_ITERATIONS)
@@ -154,6 +155,15 @@ def with_mask_frame(read: Callable[[], Any], show: str) -> Callable[[], Any]:
         return replace(run, unsubtracted=frame + noise if show == "noise" else None)
 
     return changed
+
+
+def at_isocentre(folder: Path) -> tuple[float, float, float]:
+    """The point of the CTA that stood at the isocentre: nothing is searched from the radiological pose, so it must lie near."""
+    from DeepIterRegLib.geometry.pose import inverse
+    from DeepIterRegLib.geometry.pose_files import read_pose
+
+    r, a, s = inverse(read_pose(folder / "truth.tfm"))[:3, 3]
+    return float(r), float(a), float(s)
 
 
 def landmarks(folder: Path, out: Path) -> Path:
