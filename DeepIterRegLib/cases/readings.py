@@ -91,7 +91,9 @@ def _others(
         for reading in angiogram.other_readings:
             words = reading.words + (f" in DSA {number + 1}" if len(runs) > 1 else "")
 
-            def remade(number: int = number, reading: OtherReading = reading, mask=mask) -> Sequence[ReadRun]:  # type: ignore[no-untyped-def]
+            def remade(
+                number: int = number, reading: OtherReading = reading, mask: np.ndarray | None = mask
+            ) -> Sequence[ReadRun]:
                 return [*runs[:number], (reading.read(), mask), *runs[number + 1 :]]
 
             yield words, reading, remade
