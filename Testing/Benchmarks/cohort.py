@@ -152,7 +152,7 @@ def by_default(patient: Made | str) -> Result:
 def run_case(case: Case) -> Result:
     """One patient in each row, registered by one view and by both."""
     made = make_all(case["seed"], case.get("small", False))
-    return {"rows": {row: by_default(patient) for row, patient in made.items()}}
+    return judged_only({"rows": {row: by_default(patient) for row, patient in made.items()}})
 
 
 def off(made: Made, size: float, rng: np.random.Generator) -> np.ndarray:
@@ -203,13 +203,34 @@ def by_row(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     ]
 
 
+def judged_only(result: Result) -> Result:
+    """The record with what the models that ship say of each registration in place of its features, ten times their size.
+
+    `predicted` holds probability and expected error in mm by `SHIPPED` and, where the skull was seen, by `SHIPPED_SKULL`.
+    """
+    from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL, load_model
+
+    models = {"vessels": load_model(SHIPPED), "skull": load_model(SHIPPED_SKULL)}
+
+    def of(found: Any) -> Any:
+        if not isinstance(found, dict) or "features" not in found:
+            return found
+        features = found["features"]
+        can = ["vessels", *(["skull"] if "skull_score" in features else [])]
+        predicted = {name: [float(f"{value:.5g}") for value in models[name].predict(features)] for name in can}
+        return {**{key: value for key, value in found.items() if key != "features"}, "predicted": predicted}
+
+    rows = {row: {key: of(found) for key, found in of_row.items()} for row, of_row in result["rows"].items()}
+    return {**result, "rows": rows}
+
+
 def said_of(found: dict[str, Any]) -> tuple[str, float]:
     """State and probability by the model that ships."""
     from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL, load_model
 
-    features = found["features"]
-    model = load_model(SHIPPED_SKULL if "skull_score" in features else SHIPPED)
-    probability, _ = model.predict(features)
+    predicted = found["predicted"]
+    model = load_model(SHIPPED_SKULL if "skull" in predicted else SHIPPED)
+    probability, _ = predicted.get("skull") or predicted["vessels"]
     return model.state(probability), probability
 
 
@@ -277,7 +298,7 @@ def failures(records: Sequence[dict[str, Any]]) -> str:
             if found.get("mpe_mm", math.inf) < 5:
                 continue
             mm = f"{found['mpe_mm']:.1f}" if "mpe_mm" in found else "refused"
-            state, probability = said_of(found) if "features" in found else ("-", None)
+            state, probability = said_of(found) if "predicted" in found else ("-", None)
             lines.append(
                 [
                     record["row"],
@@ -299,7 +320,7 @@ def states(records: Sequence[dict[str, Any]]) -> str:
     """Right and wrong registrations by what the program said of them."""
     lines = []
     for views in ("one", "two"):
-        found = [record[views] for record in records if "features" in record[views]]
+        found = [record[views] for record in records if "predicted" in record[views]]
         said = [(state, one["mpe_mm"] < 5) for one in found for state, _ in [said_of(one)]]
         cells = [
             f"{said.count((state, True))} / {said.count((state, False))}"

@@ -51,7 +51,7 @@ def run_case(case: Case) -> Result:
         if stranger is not patient:
             init = "search" if case.get("alone") else "auto"
             rows[row]["stranger"] = cohort.registered(patient, 1, init=init, stranger=stranger)
-    return {"rows": rows}
+    return cohort.judged_only({"rows": rows})
 
 
 def registrations(records: Sequence[dict[str, Any]], kinds: dict[str, str], alone: bool) -> list[dict[str, Any]]:
@@ -62,16 +62,16 @@ def registrations(records: Sequence[dict[str, Any]], kinds: dict[str, str], alon
         if bool(record["case"].get("alone")) == alone
         for row, of in record["rows"].items()
         for key, name in kinds.items()
-        if "features" in (found := of.get(key, {}))
+        if "predicted" in (found := of.get(key, {}))
     ]
 
 
-def judged(model: ConfidenceModel, rows: Sequence[dict[str, Any]], picture: Path) -> list[str]:
-    """Figures, states by kind and the reliability diagram of registrations."""
+def judged(name: str, model: ConfidenceModel, rows: Sequence[dict[str, Any]], picture: Path) -> list[str]:
+    """Figures, states by kind and the reliability diagram of registrations, by what the model of this name predicted of them."""
     error_mm = np.array([row["mpe_mm"] for row in rows])
     y = error_mm < SUCCESS_MM
     kinds, unseen = np.array([row["kind"] for row in rows]), np.array([row["row"] == UNSEEN for row in rows])
-    p, expected_mm = np.array([model.predict(row["features"]) for row in rows]).T
+    p, expected_mm = np.array([row["predicted"][name] for row in rows]).T
     reached, apart = confidence.figures(p, y, model.accept), confidence.figures(p[unseen], y[unseen], model.accept)
     figures = [
         [title, f"{reached[key]:.3f}", f"{apart[key]:.3f}", target, verdict(ok(reached[key]))]
@@ -108,7 +108,7 @@ def page(records: Sequence[dict[str, Any]], folder: Path) -> str:
         "[cohort](cohort.md): as by default with one view and two, from starts up to 25 deg and 25 mm off, and of a stranger's CTA. "
         f'The models and their limits as they ship; of the row "{UNSEEN}" they have seen no patient.',
         "## Vessels and skull",
-        *judged(load_model(SHIPPED_SKULL), rows, folder / "confidence_judged.png"),
+        *judged("skull", load_model(SHIPPED_SKULL), rows, folder / "confidence_judged.png"),
     ]
     if by_vessels:
         alone = registrations(records, BY_DEFAULT, alone=True) + registrations(records, STARTED_OFF, alone=False)
@@ -116,7 +116,7 @@ def page(records: Sequence[dict[str, Any]], folder: Path) -> str:
             "## Vessels alone",
             f"Of {patients_alone} patients by the search in the default's place, as if no run had its mask frame "
             "(but the head's motion was undone with it), and the starts off as above.",
-            *judged(load_model(SHIPPED), alone, folder / "confidence_judged_alone.png"),
+            *judged("vessels", load_model(SHIPPED), alone, folder / "confidence_judged_alone.png"),
         ]
     return "\n\n".join(parts)
 

@@ -141,7 +141,7 @@ def test_cohort_counts_refusals_and_names_failures() -> None:
 
 
 def test_confidence_is_judged_on_what_was_not_refused_with_the_skull_and_alone() -> None:
-    found, refused = {"mpe_mm": 0.5, "features": {"score": 0.4}}, {"error": "No pose."}
+    found, refused = {"mpe_mm": 0.5, "predicted": {"vessels": [0.9, 1.0]}}, {"error": "No pose."}
     records = [
         {"case": {"seed": 1}, "rows": {"occluded": {"one": found, "two": refused, "off": found}}},
         {"case": {"seed": 1, "alone": True}, "rows": {"occluded": {"one": found, "two": found, "stranger": refused}}},

@@ -12,6 +12,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Benchmarks"))
 
+import cohort
 import confidence as training
 import confidence_judged as judging
 
@@ -118,6 +119,7 @@ def test_shipped_models_are_judged_with_and_without_the_skull(tmp_path: Path) ->
         {"case": {"seed": seed, "alone": True}, "rows": {row: {"one": of}}}
         for seed, (row, of) in enumerate(zip(itertools.cycle(("occluded", "arterial phase")), found))
     ]
+    records, by_vessels = ([cohort.judged_only(record) for record in some] for some in (records, by_vessels))
     skull = judging.page(records, tmp_path)
     alone = judging.page([*records, *by_vessels], tmp_path)
     assert "120 patients" in skull
