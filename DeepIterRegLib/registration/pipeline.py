@@ -65,8 +65,8 @@ def register(
     Parameters
     ----------
     cta
-        As `prepare_cta` gives it, which knows the head's centre. Another volume is prepared here; where `cta_mask` is given it is taken
-        as it is, in HU, its grid's middle for the head's.
+        As `prepare_cta` gives it, which knows the head's centre. Another volume is prepared here; with `cta_mask` it is taken as it is, in
+        HU, its grid's middle for the head's.
     angiograms
         Subtracted, contrast negative. Several are views of one head that lies still in one C-arm frame, and determine one pose.
     cta_mask, dsa_masks
@@ -74,11 +74,11 @@ def register(
     initial_pose : (4, 4)
         ``cta_to_carm``; needed with init `file`; with `search`, `network` and `auto` it takes the radiological pose's place.
     on_progress
-        Told each step; see `Progress`.
+        Told each step.
     on_warning
         Told what is wrong with the inputs before time is spent on them; the result's warnings repeat it.
     should_stop
-        Asked often; True ends the work.
+        Asked often; True ends the work, with `Cancelled`.
 
     Raises
     ------
@@ -86,8 +86,6 @@ def register(
         Nothing to register, or settings and inputs that do not fit.
     RegistrationError
         No pose explains the image, neither its vessels nor, where mask frames show it, the skull.
-    Cancelled
-        `should_stop` said so.
     """
     settings = settings or RegistrationSettings()
     progress = on_progress or Progress()
@@ -107,8 +105,7 @@ def register(
     clock.stop(Step.CHECK_INPUTS.key)
     context = Context(scene, settings, progress, should_stop, clock)
     radiological = pose.radiological(cta.centre_mm)
-    # A pose from a file is judged against the radiological one (A eq. 12). For a search a given pose is the middle of
-    # the box.
+    # A pose from a file is judged against the radiological one (A eq. 12); for a search it is the middle of the box.
     start = radiological if initial_pose is None or settings.init == "file" else initial_pose
     initial, found = _find(context, start, initial_pose)
     found = _first_order_stages(context, found, runs)
