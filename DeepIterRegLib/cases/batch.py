@@ -8,15 +8,13 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import logging
 import os
 import re
 import shutil
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Iterable
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -32,6 +30,8 @@ from DeepIterRegLib.common.installation import broken_package
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.common.progress import Progress, ShouldStop
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.tables import harmless
 from DeepIterRegLib.common.workers import Failed, stopping, work_through
 from DeepIterRegLib.registration.result import Registration
 from DeepIterRegLib.results.report.outputs import MAX_VIEWS, REGISTRATION_FILES, registration_files, write_registration
@@ -147,24 +147,8 @@ class _Shared:
 
 
 def _work(shared: _Shared, case: BatchCase) -> CaseResult:
-    with _quoting_nothing():
+    with quoting_nothing():
         return _attempt(case, shared, stopping)
-
-
-@contextmanager
-def _quoting_nothing() -> Iterator[None]:
-    """Readers' warnings quote header values, which may name the patient; in workers nobody else silences them."""
-    if os.environ.get("DEEPITERREG_DEBUG"):
-        yield
-        return
-    before = logging.root.manager.disable
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(max(before, logging.WARNING))
-        try:
-            yield
-        finally:
-            logging.disable(before)
 
 
 def finished(case: BatchCase, out: Path, *, with_scene: bool) -> CaseResult | None:
@@ -308,7 +292,8 @@ def write_summary(out: Path, results: list[CaseResult]) -> None:
         writer.writerow(asdict(results[0]))
         for result in results:
             cells = asdict(result).items()
-            writer.writerow(["" if value is None else format(value, digits.get(name, "")) for name, value in cells])
+            texts = ("" if value is None else format(value, digits.get(name, "")) for name, value in cells)
+            writer.writerow(map(harmless, texts))
 
 
 def _keep_summary(out: Path, results: list[CaseResult], tell: Callable[[str], None]) -> None:

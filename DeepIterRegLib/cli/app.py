@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import logging
-import os
 import signal
 import sys
 import threading
@@ -16,12 +15,15 @@ from types import FrameType
 from typing import Annotated, Any, ParamSpec
 
 import typer
+from typer.core import TyperGroup
 
 from DeepIterRegLib import __version__
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, notes_of
 from DeepIterRegLib.common.installation import BrokenPackage, broken_package
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.progress import Progress, ProgressEvent
+from DeepIterRegLib.common.quiet import debugging, own_stderr, quoting_nothing
+from DeepIterRegLib.common.shown import fault_words, names_nobody
 from DeepIterRegLib.registration.steps import Step
 
 NOTICE = "Research use only. Not a medical device."
@@ -30,8 +32,37 @@ EXIT_INTERNAL, EXIT_INPUT, EXIT_REGISTRATION, EXIT_CANCELLED = 1, 2, 3, 130
 
 P = ParamSpec("P")
 
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+class _Group(TyperGroup):
+    """Says what is wrong with a command line without quoting it: a path with a space in it is several words."""
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **named: Any) -> Any:
+        with _unquoted([*args]):
+            return super().make_context(info_name, args, *more, **named)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _unquoted([*getattr(ctx, "_protected_args", ()), *ctx.args]):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _unquoted(typed: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        message = str(getattr(error, "message", ""))
+        for word in sorted({part for text in typed for part in (text, text.partition("=")[2]) if part}, key=len)[::-1]:
+            if not word.startswith("-") and not names_nobody(word):
+                message = message.replace(word, "...")
+        error.message = message  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
     name="deepiterreg",
+    cls=_Group,
     no_args_is_help=True,
     add_completion=False,
     # typer's own tracebacks can print local variables, and those may hold a header's values.
@@ -48,9 +79,11 @@ def main() -> None:
     signal.signal(signal.SIGINT, _on_signal)
     # SIGTERM is what `kill` and cluster queues send. Without a handler it would leave the half-written folder behind.
     signal.signal(signal.SIGTERM, _on_signal)
-    if not _debugging():
+    if not debugging():
+        # Readers quote header values, which may name the patient; compiled ones do so to the terminal.
         warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)  # readers quote header values, which may name the patient
+        logging.disable(logging.CRITICAL)
+        own_stderr()
     app()
 
 
@@ -68,8 +101,8 @@ def _on_signal(number: int, frame: FrameType | None) -> None:
 
 
 def _print_unraisable(lost: sys.UnraisableHookArgs) -> None:
-    # The flag ends the program anyway. A traceback here would read like a fault.
-    if not isinstance(lost.exc_value, Interrupted):
+    # The flag ends the program anyway. A traceback here would read like a fault, and may quote a file.
+    if not isinstance(lost.exc_value, Interrupted) and debugging():
         sys.__unraisablehook__(lost)
 
 
@@ -79,17 +112,14 @@ def _raise_if_interrupted() -> None:
         raise Interrupted
 
 
-def _debugging() -> bool:
-    return bool(os.environ.get("DEEPITERREG_DEBUG"))
-
-
 def command(function: Callable[P, None]) -> Callable[P, None]:
     """Turn exceptions into one line per problem on stderr and an exit code."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            function(*args, **kwargs)
+            with quoting_nothing():
+                function(*args, **kwargs)
         # `typer.Exit` is a RuntimeError: the last clause would report a wanted end as a fault.
         except typer.Exit:
             raise
@@ -105,14 +135,14 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             # An interruption lost in a callback may come back as any fault of the code that it left half done.
             if _interrupted:
                 fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
-            if _debugging():
+            if debugging():
                 raise
             if broken := broken_package(error):
                 fail(EXIT_INPUT, f"{broken.sentence} Mend it with: {_mending(broken)}")
-            text = " ".join(str(error).split()) or "no message"
+            # Its own text is left out: it may quote a header or a path.
             fail(
                 EXIT_INTERNAL,
-                f"Unexpected {type(error).__name__}: {text} (a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows where)",
+                f"Unexpected {fault_words(error)}, a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows more, perhaps of the patient too.",
             )
 
     return run

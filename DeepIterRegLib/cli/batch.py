@@ -18,6 +18,7 @@ from DeepIterRegLib.cli.app import (
     fail,
 )
 from DeepIterRegLib.cli.options import Quiet, Scheduler, Workers, takes
+from DeepIterRegLib.common.shown import place_of
 
 
 @app.command(
@@ -69,7 +70,7 @@ def batch(
     with asked_to_stop() as stop:
         results = run_cases(table, out, None, tell, stop.is_set, workers, scheduler)
     count = {status: sum(result.status == status for result in results) for status in ("done", "failed", "waiting")}
-    tell(f"{count['done']} done, {count['failed']} failed, {count['waiting']} not reached: {out / SUMMARY}")
+    tell(f"{count['done']} done, {count['failed']} failed, {count['waiting']} not reached: {place_of(out, SUMMARY)}")
     tell(NOTICE)
     # Stopped wins over failed: cases that were not reached make the count of failures say nothing.
     if stop.is_set():

@@ -12,8 +12,10 @@ from pathlib import Path
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.shown import name_of
 
 _ANOTHER = "Give another name."
+_OUT = "out"  # what an output is called whose name may not be shown
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -62,12 +64,14 @@ def output_file(path: str | Path, suffixes: Collection[str], *, overwrite: bool 
     target = Path(os.path.abspath(path))
     if not target.name.endswith(tuple(suffixes)):
         raise InputError(
-            Message(f"{target.name} has none of the endings {', '.join(suffixes)}", at="out", advice=_ANOTHER)
+            Message(f"{name_of(target, _OUT)} has none of the endings {', '.join(suffixes)}", at="out", advice=_ANOTHER)
         )
     if target.is_dir():
-        raise InputError(Message(f"{target} is a folder", at="out", advice="The name of a file is needed."))
+        raise InputError(
+            Message(f"{name_of(target, _OUT)} is a folder", at="out", advice="The name of a file is needed.")
+        )
     if target.exists() and not overwrite:
-        raise InputError(Message(f"{target} exists", at="out", advice=_ANOTHER, give=("overwrite",)))
+        raise InputError(Message(f"{name_of(target, _OUT)} exists", at="out", advice=_ANOTHER, give=("overwrite",)))
     with _scratch_beside(target) as scratch:
         yield scratch / target.name
         _flush(scratch / target.name)
@@ -91,7 +95,7 @@ def _scratch_beside(target: Path) -> Iterator[Path]:
         for folder in made:
             _remove_if_empty(folder)
         if isinstance(error, OSError) and (problem := _disk_problem(error, target)):
-            raise InputError(problem) from error
+            raise InputError(problem) from None
         raise
 
 
@@ -99,17 +103,26 @@ def _check_folder(target: Path, names: Collection[str], overwrite: bool) -> None
     if not target.exists():
         return
     if not target.is_dir():
-        raise InputError(Message(f"{target} exists and is not a folder", at="out", advice=_ANOTHER))
+        raise InputError(Message(f"{name_of(target, _OUT)} exists and is not a folder", at="out", advice=_ANOTHER))
     held = sorted(entry.name for entry in target.iterdir())
     others = [name for name in held if name not in names]
     if held and not overwrite:
         raise InputError(
-            Message(f"The folder {target} exists and is not empty", at="out", advice=_ANOTHER, give=("overwrite",))
+            Message(
+                f"The folder {name_of(target, _OUT)} exists and is not empty",
+                at="out",
+                advice=_ANOTHER,
+                give=("overwrite",),
+            )
         )
     if others:
-        listed = ", ".join(others[:3]) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
+        listed = ", ".join(map(name_of, others[:3])) + (f" and {len(others) - 3} more" if len(others) > 3 else "")
         raise InputError(
-            Message(f"The folder {target} holds what this command did not write ({listed})", at="out", advice=_ANOTHER)
+            Message(
+                f"The folder {name_of(target, _OUT)} holds what this command did not write ({listed})",
+                at="out",
+                advice=_ANOTHER,
+            )
         )
 
 
@@ -159,7 +172,7 @@ def _disk_problem(error: OSError, target: Path) -> str | None:
     reason = os.strerror(cause.errno)
     if cause.errno in _FULL:
         return Message(
-            f"{target} cannot be written: {reason}",
+            f"{name_of(target, _OUT)} cannot be written: {reason}",
             at="out",
             advice="Free some space, or give another name. Nothing is left behind.",
         )
@@ -169,5 +182,7 @@ def _disk_problem(error: OSError, target: Path) -> str | None:
     named = Path(os.path.abspath(cause.filename))
     beside = str(target.parent / f".{target.name}.")
     if str(named).startswith(beside) or named == target or named in target.parents:
-        return Message(f"{target} cannot be written: {reason} ({named})", at="out", advice=_ANOTHER)
+        return Message(
+            f"{name_of(target, _OUT)} cannot be written: {reason} ({name_of(named)})", at="out", advice=_ANOTHER
+        )
     return None

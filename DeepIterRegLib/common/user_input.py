@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.shown import name_of, quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,7 +66,7 @@ def numbers(text: str | None, at: str, counts: tuple[int, ...]) -> list[float]:
     if len(values) not in counts:
         wanted = " or ".join(str(count) for count in counts)
         what = f"{wanted} number is" if counts == (1,) else f"{wanted} numbers separated by a comma are"
-        raise InputError(Message(f'"{text}" was typed; {what} needed', at=at))
+        raise InputError(Message(f"{quoted(text)} was typed; {what} needed", at=at))
     return values
 
 
@@ -82,7 +83,9 @@ def frame_numbers(text: str | None, at: str) -> tuple[int, ...] | None:
     parts = text.replace(",", " ").split()
     # `isdecimal` and not `isdigit`, which takes "²" too; `int` does not.
     if not parts or not all(part.isdecimal() and int(part) >= 1 for part in parts):
-        raise InputError(Message(f'"{text}" was typed; frame numbers from 1 separated by commas are needed', at=at))
+        raise InputError(
+            Message(f"{quoted(text)} was typed; frame numbers from 1 separated by commas are needed", at=at)
+        )
     return tuple(int(part) - 1 for part in parts)
 
 
@@ -98,10 +101,10 @@ def matrix_file(path: Path, at: str) -> np.ndarray:
 
     try:
         matrix = np.loadtxt(path, delimiter="," if "," in path.read_text(encoding="utf-8") else None)
-    except (OSError, ValueError) as error:
-        raise InputError(Message(f"{path} cannot be read as 3 rows of 4 numbers: {error}", at=at)) from error
+    except (OSError, ValueError):
+        raise InputError(Message(f"{name_of(path)} cannot be read as 3 rows of 4 numbers", at=at)) from None
     if matrix.shape != (3, 4):
         raise InputError(
-            Message(f"{path} holds an array of shape {matrix.shape}; 3 rows of 4 numbers are needed", at=at)
+            Message(f"{name_of(path)} holds an array of shape {matrix.shape}; 3 rows of 4 numbers are needed", at=at)
         )
     return matrix

@@ -21,6 +21,7 @@ from typing import Any, TextIO
 
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.common.progress import ShouldStop
+from DeepIterRegLib.common.shown import fault_words, name_of
 
 # Read by the libraries when they start their threads.
 THREAD_VARIABLES = (
@@ -175,10 +176,8 @@ def _attempt(work: Work, shared: Any, item: Any) -> Any:
     except Exception as error:
         if os.environ.get("DEEPITERREG_DEBUG"):
             traceback.print_exception(error)
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        return Failed(
-            f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(where.filename).name}:{where.lineno})"
-        )
+        # Its text is left out, as it may quote a header, and this goes into records and pages.
+        return Failed(f"{fault_words(error)}: a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows more.")
 
 
 # -- the record ------------------------------------------------------------------------------------
@@ -194,8 +193,8 @@ def _line(key: str, item_text: str, result: Any) -> str:
         return json.dumps({**head, "error": result.message})
     try:
         return json.dumps({**head, "result": result})
-    except (TypeError, ValueError) as error:
-        return json.dumps({**head, "error": f"The result cannot be written as JSON: {error}"})
+    except (TypeError, ValueError):
+        return json.dumps({**head, "error": "The result cannot be written as JSON."})
 
 
 def _read_record(path: Path, key: str) -> dict[str, Any]:
@@ -219,7 +218,7 @@ def _appending(path: Path) -> Iterator[TextIO]:
         written = path.read_bytes() if path.exists() else b""
         file = path.open("a", encoding="utf-8")
     except OSError as error:
-        raise InputError(f"Record {path} cannot be written: {error.strerror}. Give another folder.") from error
+        raise InputError(f"Record {name_of(path)} cannot be written: {error.strerror}. Give another folder.") from None
     with file:
         if written and not written.endswith(b"\n"):  # cut short: what follows starts a line of its own
             file.write("\n")
@@ -273,7 +272,7 @@ def _on_cluster(
             except Exception as error:
                 if client.status != "running":
                     raise _lost(scheduler) from error
-                result = Failed(f"{type(error).__name__}: {' '.join(str(error).split())}")
+                result = Failed(fault_words(error))
             # The scheduler need not hold what is handed on.
             futures[index].release()
             yield index, result

@@ -9,6 +9,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import listening
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry import lps_ras, pose
 
 # Files hold 6 or more digits; what differs from a rotation by more than this was scaled or sheared.
@@ -42,7 +44,7 @@ def read_pose(path: str | Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise InputError(
-            f"Pose file {path} does not exist: give an ITK transform (.tfm, .h5, .txt, .mat) or a registration.json."
+            f"Pose file {name_of(path)} does not exist: give an ITK transform (.tfm, .h5, .txt, .mat) or a registration.json."
         )
     return as_rigid(_from_json(path) if path.suffix.lower() == ".json" else _from_itk(path), path.name)
 
@@ -69,20 +71,21 @@ def _from_json(path: Path) -> np.ndarray:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         return np.array(values["ctaToCarm"], dtype=np.float64)
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise InputError(f"{path.name}: no 4x4 matrix named `ctaToCarm` can be read from this JSON file.") from error
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        raise InputError(f"{name_of(path)}: no 4x4 matrix named `ctaToCarm` can be read from this JSON file.") from None
 
 
 def _from_itk(path: Path) -> np.ndarray:
     try:
-        transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
+        with listening():
+            transform = sitk.ReadTransform(str(path))
+    except RuntimeError:
         raise InputError(
-            f"{path.name} is not a transform file that ITK can read: give a .tfm, .h5, .txt or .mat file of 3D Slicer, ITK or ANTs. "
+            f"{name_of(path)} is not a transform file that ITK can read: give a .tfm, .h5, .txt or .mat file of 3D Slicer, ITK or ANTs. "
             "Bare numbers do not say between which coordinates they lead."
-        ) from error
+        ) from None
     if transform.GetDimension() != 3 or not transform.IsLinear():
-        raise InputError(f"{path.name} does not hold a linear 3D transform; a rigid pose is needed.")
+        raise InputError(f"{name_of(path)} does not hold a linear 3D transform; a rigid pose is needed.")
     offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
     matrix = np.eye(4)
     for axis in range(3):

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import name_of
 
 MOST_BYTES = 8 * 2**30  # unpacked: a whole study of CT and runs is smaller
 MOST_RATIO = 100  # unpacked over packed: images shrink to a third or a tenth, made-up archives to a thousandth
@@ -46,14 +47,14 @@ def unpacked(path: Path) -> Iterator[Path]:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with archive.open(member) as source, target.open("wb") as file:
                         shutil.copyfileobj(source, file, 2**20)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
             raise InputError(
-                f"{path} is damaged, or packed in a way that cannot be read; unpack it and give the folder."
-            ) from error
-        except OSError as error:
+                f"{name_of(path)} is damaged, or packed in a way that cannot be read; unpack it and give the folder."
+            ) from None
+        except OSError:
             raise InputError(
-                f"{path} cannot be unpacked into the temporary folder (is the disk full?); unpack it and give the folder."
-            ) from error
+                f"{name_of(path)} cannot be unpacked into the temporary folder (is the disk full?); unpack it and give the folder."
+            ) from None
         yield folder
 
 
@@ -67,16 +68,19 @@ def _wanted(member: zipfile.ZipInfo) -> bool:
 
 def _refuse_too_much(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if any(member.flag_bits & 1 for member in members):
-        raise InputError(f"{path} is locked with a password; unpack it and give the folder.")
+        raise InputError(f"{name_of(path)} is locked with a password; unpack it and give the folder.")
     if len(members) > MOST_FILES:
-        raise InputError(f"{path} holds {len(members)} files, more than {MOST_FILES}; unpack the CTA's series alone.")
+        raise InputError(
+            f"{name_of(path)} holds {len(members)} files, more than {MOST_FILES}; unpack the CTA's series alone."
+        )
     total, packed = sum(m.file_size for m in members), max(1, sum(m.compress_size for m in members))
     if total > MOST_BYTES:
         raise InputError(
-            f"{path} would take {total / 2**30:.1f} GB unpacked, more than {MOST_BYTES / 2**30:.0f} GB; unpack the CTA's series alone."
+            f"{name_of(path)} would take {total / 2**30:.1f} GB unpacked, more than {MOST_BYTES / 2**30:.0f} GB; "
+            "unpack the CTA's series alone."
         )
     if total > _SMALL_BYTES and total > MOST_RATIO * packed:
         raise InputError(
-            f"{path} would grow to {total / packed:.0f} times its size ({total / 2**20:.0f} MB), "
+            f"{name_of(path)} would grow to {total / packed:.0f} times its size ({total / 2**20:.0f} MB), "
             "which no images do; unpack it if you trust it."
         )

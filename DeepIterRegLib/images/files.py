@@ -11,9 +11,11 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, naming
+from DeepIterRegLib.common.quiet import listening
+from DeepIterRegLib.common.shown import fault_words, name_of
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.file_checks import check_header_and_data
-from DeepIterRegLib.images.itk import affine_of, itk_reason, voxels_of
+from DeepIterRegLib.images.itk import affine_of, voxels_of
 from DeepIterRegLib.images.nifti import NIFTI_SUFFIXES, read_nifti
 from DeepIterRegLib.images.placement import check_spacing, placed
 from DeepIterRegLib.images.volume import Volume
@@ -35,19 +37,19 @@ def load_volume(path: str | Path, series: str | None = None, phase: int | None =
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"{path} does not exist.")
+        raise InputError(f"{name_of(path)} does not exist.")
     if path.is_dir() or not path.name.lower().endswith(VOLUME_SUFFIXES):
         from DeepIterRegLib.images.dicom.ct_files import read_ct
 
-        with naming(path.name):
+        with naming(name_of(path)):
             return read_ct(path, series or "", phase, load_volume)
     if series or phase:
         raise InputError(
             Message(
-                f"{path.name} holds one volume; only of DICOM one can be chosen", at="series" if series else "phase"
+                f"{name_of(path)} holds one volume; only of DICOM one can be chosen", at="series" if series else "phase"
             )
         )
-    return placed(read_volume_file(path), path.name)
+    return placed(read_volume_file(path), name_of(path))
 
 
 def read_volume_file(path: Path) -> Volume:
@@ -67,10 +69,10 @@ def read_volume_file(path: Path) -> Volume:
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         size, parts = image.GetSize(), image.GetNumberOfComponentsPerPixel()
         raise InputError(
-            f"{path.name} has size {size} with {parts} value(s) a voxel; three dimensions and one value are needed."
+            f"{name_of(path)} has size {size} with {parts} value(s) a voxel; three dimensions and one value are needed."
         )
     voxels, affine = voxels_of(image), affine_of(image)
-    check_spacing(affine, voxels.shape, path.name)
+    check_spacing(affine, voxels.shape, name_of(path))
     return Volume(voxels, affine)
 
 
@@ -86,9 +88,12 @@ def read_itk_image(path: Path) -> Any:
 
     check_header_and_data(path)
     try:
-        return sitk.ReadImage(str(path))
-    except RuntimeError as error:
-        raise InputError(f"{path.name} cannot be read as a volume: {itk_reason(error)}.") from error
+        with listening():
+            return sitk.ReadImage(str(path))
+    except RuntimeError:  # of ITK, whose text quotes the file
+        raise InputError(
+            f"{name_of(path)} cannot be read as a volume: it is damaged, or of a kind that ITK does not read; copy it again."
+        ) from None
 
 
 def save_volume(volume: Volume, path: str | Path) -> None:
@@ -102,10 +107,10 @@ def save_volume(volume: Volume, path: str | Path) -> None:
     path = Path(path)
     suffix = next((s for s in VOLUME_SUFFIXES if path.name.lower().endswith(s)), None)
     if suffix is None:
-        raise InputError(f"{path} has no suffix of a volume; use one of {', '.join(VOLUME_SUFFIXES)}.")
+        raise InputError(f"{name_of(path)} has no suffix of a volume; use one of {', '.join(VOLUME_SUFFIXES)}.")
     directions = volume.affine[:3, :3] / volume.spacing_mm
     if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-4):
-        raise InputError(f"The axes of the volume are not perpendicular; {path} cannot hold them.")
+        raise InputError(f"The axes of the volume are not perpendicular; {name_of(path)} cannot hold them.")
     if volume.voxels.dtype == bool:
         volume = volume.with_voxels(volume.voxels.view(np.uint8))
     # MHD and NHDR name a data file of their own, so they cannot be renamed afterwards.
@@ -119,12 +124,14 @@ def save_volume(volume: Volume, path: str | Path) -> None:
             os.replace(beside, path)
     except (RuntimeError, OSError) as error:
         if not path.parent.is_dir():
-            raise InputError(f"The folder {path.parent} does not exist, so {path.name} cannot be written.") from error
+            raise InputError(
+                f"The folder {name_of(path.parent)} does not exist, so {name_of(path)} cannot be written."
+            ) from None
         if not os.access(path.parent, os.W_OK):
-            raise InputError(f"The folder {path.parent} cannot be written to.") from error
+            raise InputError(f"The folder {name_of(path.parent)} cannot be written to.") from None
         if isinstance(error, OSError):
             raise
-        raise OSError(errno.EIO, f"{path} could not be written: {itk_reason(error)}") from error
+        raise OSError(errno.EIO, f"{name_of(path)} could not be written: {fault_words(error)}") from None
     finally:
         if beside != path:
             beside.unlink(missing_ok=True)

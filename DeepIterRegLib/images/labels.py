@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.images.dicom.segmentation import read_dicom_segmentation
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, read_itk_image, read_volume_file
 from DeepIterRegLib.images.itk import affine_of
@@ -39,7 +40,7 @@ def read_labelled(path: Path, resample: bool = False) -> Labelled:
         Absent, unreadable, damaged, grey values, or nothing set.
     """
     if not path.exists():
-        raise InputError(f"{path} does not exist.")
+        raise InputError(f"{name_of(path)} does not exist.")
     if path.is_dir():
         path = _only_file(path)
     name = path.name.lower()
@@ -47,7 +48,7 @@ def read_labelled(path: Path, resample: bool = False) -> Labelled:
         return read_seg_nrrd(path)
     if not name.endswith(VOLUME_SUFFIXES):
         return read_dicom_segmentation(path)
-    return labelled(placed(read_volume_file(path), path.name, resample), path.name)
+    return labelled(placed(read_volume_file(path), name_of(path), resample), name_of(path))
 
 
 def _only_file(folder: Path) -> Path:
@@ -55,7 +56,7 @@ def _only_file(folder: Path) -> Path:
     files = [path for path in folder.rglob("*") if path.is_file()][:2]
     if len(files) != 1:
         raise InputError(
-            f"{folder.name} is a folder; give a mask as one file: NIfTI, NRRD, MHA or a DICOM segmentation."
+            f"{name_of(folder)} is a folder; give a mask as one file: NIfTI, NRRD, MHA or a DICOM segmentation."
         )
     return files[0]
 
@@ -141,7 +142,7 @@ def read_seg_nrrd(path: Path) -> Labelled:
 
     image = read_itk_image(path)
     if image.GetDimension() != 3:
-        raise InputError(f"Segmentation {path.name} has {image.GetDimension()} dimensions; three are needed.")
+        raise InputError(f"Segmentation {name_of(path)} has {image.GetDimension()} dimensions; three are needed.")
     values = sitk.GetArrayFromImage(image)
     layers = values[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else values
     keys = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
@@ -152,7 +153,7 @@ def read_seg_nrrd(path: Path) -> Labelled:
         )
         if layer >= layers.shape[-1]:
             raise InputError(
-                f"Segmentation {path.name} is damaged: a segment lies in layer {layer}, which is not there."
+                f"Segmentation {name_of(path)} is damaged: a segment lies in layer {layer}, which is not there."
             )
         mask = _equal_to(layers[..., layer], label)
         name = keys.get(f"Segment{n}_Name") or keys.get(f"Segment{n}_ID", "")
@@ -164,7 +165,7 @@ def read_seg_nrrd(path: Path) -> Labelled:
         if count
     )
     if not segments:
-        raise InputError(f"Segmentation {path.name} has no segment with a voxel.")
+        raise InputError(f"Segmentation {name_of(path)} has no segment with a voxel.")
     return Labelled(segments, layers.shape[:3], affine_of(image))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -11,6 +10,8 @@ import numpy as np
 from pydicom.pixels import iter_pixels
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import listening
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.images.dicom.ct_planes import Plane
 from DeepIterRegLib.images.dicom.ct_stacks import Series
 from DeepIterRegLib.images.dicom.header import Header, tag_name
@@ -42,7 +43,7 @@ def read_voxels(series: Series) -> np.ndarray:
     for plane, stored in _stored(planes):
         if stored.shape != (rows, columns):
             raise InputError(
-                f"{plane.file.name} holds pixels of {stored.shape[0]}x{stored.shape[1]}, its header says {rows}x{columns}; "
+                f"{name_of(plane.file)} holds pixels of {stored.shape[0]}x{stored.shape[1]}, its header says {rows}x{columns}; "
                 "copy the series again."
             )
         if volume is None:  # only now is it known that such pixels are really there
@@ -75,7 +76,7 @@ def refuse_short(series: Series) -> None:
     pixels = short[0].pixels
     count = f"{len(files)} of {len(series.files)} files of the CT series ({series.words}) cannot be decoded"
     raise InputError(
-        f"{count}: {files[0].name} holds {pixels.found} bytes of pixels, its header says {pixels.expected} "
+        f"{count}: {name_of(files[0])} holds {pixels.found} bytes of pixels, its header says {pixels.expected} "
         f"({tag_name('Rows')} {series.head.rows} x {tag_name('Columns')} {series.head.columns} x "
         f"{pixels.frames} x {pixels.bits_allocated // 8} bytes). Copy the series again."
     )
@@ -141,8 +142,8 @@ def _native(path: Path, members: list[Plane]) -> Iterator[tuple[Plane, np.ndarra
                 file.seek(pixels.place.offset + plane.frame * pixels.frame_bytes)
                 stored = np.fromfile(file, dtype, shape[0] * shape[1]).reshape(shape)
                 yield plane, stored if floating else _used_bits(stored, plane)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path.name} of the CT series cannot be decoded; copy the series again.") from error
+    except (OSError, ValueError):
+        raise InputError(f"{name_of(path)} of the CT series cannot be decoded; copy the series again.") from None
 
 
 def _used_bits(stored: np.ndarray, plane: Plane) -> np.ndarray:
@@ -167,13 +168,16 @@ def _decoded(path: Path, members: list[Plane]) -> Iterator[tuple[Plane, np.ndarr
         yield members[0], decode(header)[0]
         return
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            frames = iter_pixels(dataset, raw=True, indices=[plane.frame for plane in members])
-            yield from zip(members, frames, strict=True)
+        frames = iter_pixels(dataset, raw=True, indices=[plane.frame for plane in members])
+        for plane in members:
+            with listening() as heard:  # while it decodes, not while the frame is used
+                frame = next(frames)
+            if heard.damage:
+                raise ValueError("the decoder complained")
+            yield plane, frame
     except (*DAMAGE, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{path.name} of the CT series cannot be decoded: it is cut short or damaged; copy it again."
-        ) from error
+            f"{name_of(path)} of the CT series cannot be decoded: it is cut short or damaged; copy it again."
+        ) from None

@@ -14,9 +14,10 @@ from pydicom.multival import MultiValue
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import known_words, name_of
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, NotDicom, PixelBytes, open_before_pixels
-from DeepIterRegLib.images.dicom.safe_words import kernel_words, known_words, names_of
+from DeepIterRegLib.images.dicom.safe_words import coded, kernel_words, names_of
 
 # Tells phases of one series apart, the surest first. The last ones are times, which may differ from slice to slice within a phase.
 PHASE_KEYS = ("TemporalPositionIndex", "TemporalPositionIdentifier", "AcquisitionNumber", "TriggerTime")
@@ -264,7 +265,7 @@ def scan_files(files: Iterable[Path]) -> Scan:
 
 def _called(kind: Kind, ds: Dataset) -> str:
     modality = _text(ds, "Modality").upper()
-    if kind in _SHORT or not re.fullmatch("[A-Z]{2,4}", modality):
+    if kind in _SHORT or coded(modality) != modality:
         return _SHORT.get(kind, "other object")
     return f"{modality} series"
 
@@ -290,7 +291,7 @@ def _planes(path: Path, ds: FileDataset, place: PixelBytes | None, kind: Kind) -
     count = int(_number(ds.get("NumberOfFrames")) or 1)
     if count > 1 and len(frames) != count:
         if frames:
-            raise InputError(f"{path} has {count} frames but places of {len(frames)}; copy it again.")
+            raise InputError(f"{name_of(path)} has {count} frames but places of {len(frames)}; copy it again.")
         return []
     names = names_of(ds)
     pixels = _format(ds, place, count)
@@ -384,7 +385,7 @@ def _head(ds: Dataset, values: _Values, kind: Kind, names: frozenset[str], descr
     words = re.split(r"[^a-z0-9]+", description.lower())
     return SeriesHead(
         kind=kind,
-        modality=_text(ds, "Modality").upper() if re.fullmatch(r"[A-Za-z]{2}", _text(ds, "Modality")) else "",
+        modality=coded(_text(ds, "Modality")).replace("unreadable", "").replace("empty", ""),
         uid=_text(ds, "SeriesInstanceUID"),
         number=None if number is None else int(number),
         kernel=kernel_words("/".join(map(str, values.parts("ConvolutionKernel"))), names),

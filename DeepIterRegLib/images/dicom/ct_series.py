@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError, keep_notes
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.dicom.ct_choice import Choice, choose, said_of
 from DeepIterRegLib.images.dicom.ct_pixels import read_voxels
@@ -51,12 +52,12 @@ def read_ct_folder(folder: Path, series: str = "", phase: int | None = None, sho
     InputError
         No DICOM, no CT, or slices that make no volume: missing, uneven, repeated, cut short, unreadable.
     """
-    return _read(files_below(folder), series, phase, shown or str(folder))
+    return _read(files_below(folder), series, phase, shown or name_of(folder))
 
 
 def read_dicomdir(path: Path, series: str = "", phase: int | None = None) -> Volume:
     """The CTA among the files that a DICOMDIR lists; as `read_ct_folder`."""
-    return _read(files_of_dicomdir(path), series, phase, str(path))
+    return _read(files_of_dicomdir(path), series, phase, name_of(path))
 
 
 def read_ct_file(path: Path, series: str = "", phase: int | None = None) -> Volume:
@@ -72,21 +73,25 @@ def read_ct_file(path: Path, series: str = "", phase: int | None = None) -> Volu
     except InputError as error:
         if "damaged" in str(error):
             raise
-        raise InputError(f"{path} is not a volume; give a DICOM folder, or a NIfTI, NRRD or MHA file.") from None
+        raise InputError(
+            f"{name_of(path)} is not a volume; give a DICOM folder, or a NIfTI, NRRD or MHA file."
+        ) from None
     scan = scan_files([path])
     if not scan.planes:
-        raise InputError(f"{path} is {kind_of(dataset).value}; a CT, or a mask as NIfTI, NRRD or MHA, is needed.")
+        raise InputError(
+            f"{name_of(path)} is {kind_of(dataset).value}; a CT, or a mask as NIfTI, NRRD or MHA, is needed."
+        )
     if len(scan.planes) == 1:
         raise InputError(
-            f"{path} is one slice of a {scan.planes[0].head.modality or 'CT'}; give the folder that holds all of them."
+            f"{name_of(path)} is one slice of a {scan.planes[0].head.modality or 'CT'}; give the folder that holds all of them."
         )
-    return _read([path], series, phase, str(path), scan)
+    return _read([path], series, phase, name_of(path), scan)
 
 
 def chosen_series(folder: Path, series: str = "", phase: int | None = None) -> Series:
     """The stack that `read_ct_folder` reads."""
     scan = scan_files(files_below(folder))
-    return _choice(scan, series, phase, str(folder))[0].taken.series
+    return _choice(scan, series, phase, name_of(folder))[0].taken.series
 
 
 def number_of_frames(path: Path) -> int:
@@ -112,9 +117,9 @@ def list_series(path: Path, series: str = "", phase: int | None = None) -> Listi
     """
     if is_zip(path):
         with unpacked(path) as folder:
-            return _listed(files_below(folder), series, phase, str(path))
+            return _listed(files_below(folder), series, phase, name_of(path))
     files = files_below(path) if path.is_dir() else files_of_dicomdir(path) if is_dicomdir(path) else [path]
-    return _listed(files, series, phase, str(path))
+    return _listed(files, series, phase, name_of(path))
 
 
 def _listed(files: Sequence[Path], series: str, phase: int | None, shown: str) -> Listing:
@@ -205,7 +210,7 @@ def _refuse_unreadable(scan: Scan, taken: Series, shown: str) -> None:
         total = len(lost) + len({plane.file for plane in scan.planes if plane.file.parent in folders})
         raise InputError(
             f"{len(lost)} of {total} files beside the CT's slices in {shown} cannot be read "
-            f"({empty} are empty; the first is {lost[0].name}), so the series may lack slices: copy it again."
+            f"({empty} are empty; the first is {name_of(lost[0])}), so the series may lack slices: copy it again."
         )
     if unplaced:
         raise InputError(

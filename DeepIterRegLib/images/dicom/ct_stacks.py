@@ -16,6 +16,7 @@ from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.dicom.ct_planes import PHASE_KEYS, TIME_KEYS, Plane, SeriesHead
 from DeepIterRegLib.images.dicom.header import tag_name
 from DeepIterRegLib.images.dicom.kinds import Kind
+from DeepIterRegLib.images.dicom.safe_words import whole_number
 
 _EVEN = 0.02  # steps between slices may differ by this part
 _SAME_MM = 1e-3  # slices nearer to each other lie in one place
@@ -90,7 +91,7 @@ class Series:
         head, first = self.head, self.planes[0]
         step = f", {self.step_mm:.3g} mm apart" if self.step_mm > 0 else ""
         details = [
-            f"series {head.number}" if head.number is not None else "",
+            f"series {whole_number(head.number)}" if head.number is not None else "",
             f'"{first.words}"' if first.words else "",
             f"kernel {head.kernel}" if head.kernel else "",
             f"phase {self.phase} of {self.phases}" if self.phases > 1 else "",

@@ -6,19 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import GeometryError, InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
-from DeepIterRegLib.images.dicom.header import Header, coded
+from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
 from DeepIterRegLib.images.dicom.interpretation import interpret, subtraction_tags
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES
 from DeepIterRegLib.images.dicom.pixels import is_lossy, meaning_of
 from DeepIterRegLib.images.dicom.run_files import RunFiles, check_xa, open_files
-from DeepIterRegLib.images.dicom.safe_words import maker
+from DeepIterRegLib.images.dicom.safe_words import coded, maker, uid_name, whole_number
 from DeepIterRegLib.images.dicom.scale import other_scales
 from DeepIterRegLib.images.dicom.shutters import read_valid
 from DeepIterRegLib.images.dicom.times import read_times
@@ -58,13 +57,16 @@ def describe(path: str | Path) -> dict[str, Any]:
     values: dict[str, Any] = {
         "kind": "angiogram",
         "modality": coded(ds.get("Modality")) if ds.get("Modality") else None,
-        "SOP class": getattr(ds.get("SOPClassUID"), "name", None),
-        "transfer syntax": UID(syntax).name if syntax else None,
+        "SOP class": uid_name(ds.get("SOPClassUID")) if ds.get("SOPClassUID") else None,
+        "transfer syntax": uid_name(syntax) if syntax else None,
         "manufacturer": maker(str(ds.get("Manufacturer", "") or "")),
         "size (rows, columns)": [rows, columns],
         "frames": 1 if ds.get("NumberOfFrames") is None else frames,
-        "bits": f"{ds.get('BitsStored')} of {ds.get('BitsAllocated')}, {signed}, {coded(ds.get('PhotometricInterpretation'))}",
-        "relation to X-ray intensity": header.text("PixelIntensityRelationship") or None,
+        "bits": f"{whole_number(ds.get('BitsStored'))} of {whole_number(ds.get('BitsAllocated'))}, {signed}, "
+        + coded(ds.get("PhotometricInterpretation")),
+        "relation to X-ray intensity": coded(header.text("PixelIntensityRelationship"))
+        if header.get("PixelIntensityRelationship")
+        else None,
     }
     try:
         check_xa(ds, path)

@@ -16,6 +16,7 @@ from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.dicom.header import Header, tag_name
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES, TYPED
 from DeepIterRegLib.images.dicom.principal_point import isocentre_projection
+from DeepIterRegLib.images.dicom.safe_words import coded
 from DeepIterRegLib.images.dicom.vendors import private_numbers
 
 # What a C-arm can be; outside is nonsense, as zeros left by anonymisation are.
@@ -319,7 +320,7 @@ def _motion(header: Header) -> tuple[list[str], list[str]]:
     position = header.text("PatientPosition")
     if position and position != "HFS":
         notes.append(
-            f"{tag_name('PatientPosition')} is {position}: the angles are read as relative to the patient, as DICOM defines "
+            f"{tag_name('PatientPosition')} is {coded(position)}: the angles are read as relative to the patient, as DICOM defines "
             "them; check the overlay."
         )
     return problems, notes
@@ -339,7 +340,8 @@ def _storage(header: Header, upright: CArm) -> tuple[int, bool, list[str]]:
     if by_tags is not None and by_patient is not None and by_tags != by_patient:
         notes.append(
             f"{tag_name('FieldOfViewRotation')} / {tag_name('FieldOfViewHorizontalFlip')} say {_storage_words(*by_tags)}, "
-            f"{tag_name('PatientOrientation')} {header.text('PatientOrientation')} says {_storage_words(*by_patient)}; the latter is used."
+            f"{tag_name('PatientOrientation')} {coded(header.text('PatientOrientation'))} says {_storage_words(*by_patient)}; "
+            "the latter is used."
         )
     turns, flipped = by_patient or by_tags or (0, False)
     if (turns, flipped) != (0, False):
@@ -382,7 +384,8 @@ def _storage_by_orientation(header: Header, upright: CArm, notes: list[str]) -> 
         if agreement[best] > 0.5 and agreement[best] - agreement[second] > 0.2:
             return best
     notes.append(
-        f"{tag_name('PatientOrientation')} {header.text('PatientOrientation')} does not fit the angles and is ignored: check the overlay."
+        f"{tag_name('PatientOrientation')} {coded(header.text('PatientOrientation'))} does not fit the angles and is ignored: "
+        "check the overlay."
     )
     return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,26 +15,14 @@ from pydicom.multival import MultiValue
 from pydicom.tag import Tag
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, NotDicom, open_dataset
-
-_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")  # the standard, part 5, section 6.2: code string
 
 
 def tag_name(keyword: str) -> str:
     """`Keyword (gggg,eeee)`, as messages name tags."""
     tag = tag_for_keyword(keyword)
     return keyword if tag is None else f"{keyword} {Tag(tag)}".replace(", ", ",")
-
-
-def coded(value: object) -> str:
-    """A coded value (VR CS) for a message: what the standard allows of it, else only that it is no code.
-
-    A damaged length lets a value swallow what follows it, a name for instance.
-    """
-    text = str(value or "").strip()
-    if not text:
-        return "empty"
-    return text if _CODE.fullmatch(text) else "unreadable"
 
 
 @dataclass(frozen=True)
@@ -101,9 +88,9 @@ def open_header(path: str | Path) -> Header:
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"{path} does not exist.")
+        raise InputError(f"{name_of(path)} does not exist.")
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give the one DICOM file of the run.")
+        raise InputError(f"{name_of(path)} is a folder; give the one DICOM file of the run.")
     try:
         dataset = open_dataset(path)
         return Header(dataset, functional_groups(dataset))
@@ -112,7 +99,7 @@ def open_header(path: str | Path) -> Header:
     except DAMAGE as error:  # found where an element is looked at, not before
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is damaged and cannot be read as DICOM; copy it again.") from error
+        raise InputError(f"{name_of(path)} is damaged and cannot be read as DICOM; copy it again.") from None
 
 
 def functional_groups(dataset: Dataset) -> dict[str, list[Any]]:

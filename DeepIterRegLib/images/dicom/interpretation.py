@@ -10,6 +10,7 @@ import numpy as np
 from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.images.dicom.header import Header, tag_name
 from DeepIterRegLib.images.dicom.pixels import Pixels
+from DeepIterRegLib.images.dicom.safe_words import SUBTRACTION_WORDS, coded, codes_of
 from DeepIterRegLib.images.motion import undo_motion
 from DeepIterRegLib.images.polarity import contrast_sign, rises_and_falls
 from DeepIterRegLib.images.resampling import binned
@@ -60,9 +61,9 @@ def subtraction_tags(header: Header, frames: int) -> SubtractionTags:
     """ImageType, derivation and MaskSubtractionSequence of a run of `frames` frames."""
     already = ""
     image_type = header.texts("ImageType")
-    words = {"SUBTRACTED", "SUBTRACTION", "SUBTRACT", "SUB", "DSA"}
-    if any(words & set(part.replace("_", " ").split()) for part in image_type):
-        already = f"{tag_name('ImageType')} {header.text('ImageType')}"
+    if any(SUBTRACTION_WORDS & set(part.replace("_", " ").split()) for part in image_type):
+        shown = "\\".join(codes_of(image_type)) or "of another value"
+        already = f"{tag_name('ImageType')} {shown}"
     for item in header.items("DerivationCodeSequence"):
         if str(item.get("CodeValue", "")) == "113062":  # DCM: pixel by pixel subtraction
             already = tag_name("DerivationCodeSequence")
@@ -94,7 +95,7 @@ def subtraction_tags(header: Header, frames: int) -> SubtractionTags:
         )
     if operations and "AVG_SUB" not in operations and {"TID", "REV_TID"} & set(operations):
         notes.append(
-            f"{tag_name('MaskOperation')} is {operations[0]} (differences over time); one mask before contrast is used instead."
+            f"{tag_name('MaskOperation')} is {coded(operations[0])} (differences over time); one mask before contrast is used instead."
         )
     return SubtractionTags(already, mask_frames, shift, operations[0] if operations else "", tuple(notes))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,9 +10,12 @@ from pydicom.pixels import get_decoder, pixel_array
 from pydicom.uid import UID, JPEGExtended12Bit
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import listening
 from DeepIterRegLib.images.dicom.contrast_tags import ContrastTags, read_contrast_tags
 from DeepIterRegLib.images.dicom.header import Header, tag_name
+from DeepIterRegLib.images.dicom.safe_words import coded, uid_name, whole_number
 
+_UNDECODABLE = "The pixel data cannot be decoded: it is cut short or damaged; copy the file again."
 _VIDEO = "1.2.840.10008.1.2.4.10"  # MPEG-2, MPEG-4, H.264 and HEVC: .100 to .109
 
 
@@ -55,8 +57,7 @@ def decode(header: Header) -> np.ndarray:
     ds = header.dataset
     check_decodable(header)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with listening() as heard:
             twelve_bit = ds.file_meta.get("TransferSyntaxUID") == JPEGExtended12Bit and int(ds.BitsAllocated) == 16
             array = _decode_extended_jpeg(ds) if twelve_bit else pixel_array(_plain_bits(ds))
     except (
@@ -68,11 +69,10 @@ def decode(header: Header) -> np.ndarray:
         IndexError,
         TypeError,
         NotImplementedError,
-    ) as error:
-        first = (str(error) or type(error).__name__).splitlines()[0]
-        raise InputError(
-            f"The pixel data cannot be decoded: it is cut short or damaged ({first}); copy the file again."
-        ) from error
+    ):  # whose text may quote the file
+        raise InputError(_UNDECODABLE) from None
+    if heard.damage:  # what libjpeg makes of what is left looks like an image
+        raise InputError(_UNDECODABLE)
     array = array.reshape(-1, *array.shape[-2:])
     frames = _frames(ds)
     if len(array) != frames:
@@ -90,11 +90,13 @@ def check_decodable(header: Header) -> None:
     photometric = str(ds.get("PhotometricInterpretation", "MONOCHROME2"))
     if samples != 1 or photometric not in ("MONOCHROME1", "MONOCHROME2"):
         problems.append(
-            f"The image is in colour ({tag_name('PhotometricInterpretation')} {photometric}, {samples} samples per pixel): "
-            "a screenshot or report, not a run; give the original XA file."
+            f"The image is in colour ({tag_name('PhotometricInterpretation')} {coded(photometric)}, {whole_number(samples)} samples per "
+            "pixel): a screenshot or report, not a run; give the original XA file."
         )
     if _frames(ds) < 1:
-        problems.append(f"{tag_name('NumberOfFrames')} is {ds.get('NumberOfFrames')}: the file holds no frames.")
+        problems.append(
+            f"{tag_name('NumberOfFrames')} is {whole_number(ds.get('NumberOfFrames'))}: the file holds no frames."
+        )
     elif not any(keyword in ds for keyword in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
         problems.append(
             f"The file has no {tag_name('PixelData')}: a header alone, or cut short; give the file with its images."
@@ -115,13 +117,18 @@ def check_decodable(header: Header) -> None:
         available, missing = False, []
     if str(syntax).startswith(_VIDEO):
         raise InputError(
-            f"There is no decoder for the transfer syntax {UID(syntax).name} ({syntax}): it is a film for viewing, whose grey "
+            f"There is no decoder for the transfer syntax {_syntax_words(str(syntax))}: it is a film for viewing, whose grey "
             "values are no longer the detector's; export the run from the angiography workstation again, uncompressed or with "
             "lossless JPEG."
         )
     if not available:
         remedy = "install python-gdcm" if missing else "convert the file to one without compression"
-        raise InputError(f"There is no decoder for the transfer syntax {UID(syntax).name} ({syntax}); {remedy}.")
+        raise InputError(f"There is no decoder for the transfer syntax {_syntax_words(str(syntax))}; {remedy}.")
+
+
+def _syntax_words(syntax: str) -> str:
+    """Name and UID of a transfer syntax of the standard."""
+    return f"{uid_name(syntax)} ({syntax})" if uid_name(syntax) != "unknown" else "that the header names"
 
 
 def is_lossy(header: Header) -> bool:

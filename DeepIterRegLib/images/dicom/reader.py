@@ -12,6 +12,7 @@ import numpy as np
 from DeepIterRegLib.common.errors import GeometryError
 from DeepIterRegLib.common.messages import Remedy, within
 from DeepIterRegLib.common.options import GeometryOptions
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.angiogram import Angiogram, OtherReading, PatientMotion
 from DeepIterRegLib.images.dicom.contrast_tags import NO_TAGS
@@ -71,7 +72,7 @@ def read_angiogram(
     try:
         read_carm(run.header, int(ds.Rows), int(ds.Columns), options)  # its errors come before seconds of decoding
     except GeometryError as error:
-        raise GeometryError([within(problem, before=f"{path.name}: ") for problem in error.problems]) from error
+        raise GeometryError([within(problem, before=f"{name_of(path)}: ") for problem in error.problems]) from error
     angiogram = angiogram_of_stored(run.decode(), run.header, options, subtraction, again, on_progress)
     return replace(angiogram, notes=(*run.notes, *angiogram.notes))
 

@@ -9,14 +9,15 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
-from DeepIterRegLib.images.dicom.header import Header, coded, functional_groups, open_header, tag_name
+from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.images.dicom.header import Header, functional_groups, open_header, tag_name
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import NotDicom, open_dataset
 from DeepIterRegLib.images.dicom.pixels import check_decodable, decode
+from DeepIterRegLib.images.dicom.safe_words import coded, uid_name, whole_number
 from DeepIterRegLib.images.dicom.times import steps_of_files
 
 _IN_ALL = (  # what frames of one run share, or its pixels mean different things
@@ -85,7 +86,7 @@ class RunFiles:
         try:
             return work()
         except InputError as error:
-            raise InputError([within(problem, before=f"{path.name}: ") for problem in error.problems]) from error
+            raise InputError([within(problem, before=f"{name_of(path)}: ") for problem in error.problems]) from error
 
 
 def open_run(path: Path) -> RunFiles:
@@ -115,9 +116,11 @@ def check_xa(dataset: Dataset, path: Path) -> None:
     if kind is Kind.RUN:
         return
     stated = f"{tag_name('Modality')} {coded(dataset.get('Modality'))}"
-    known = UID(str(dataset.get("SOPClassUID", "") or "")).name if kind is not Kind.OTHER else ""
+    known = uid_name(dataset.get("SOPClassUID")) if kind is not Kind.OTHER else ""
     advice = _ADVICE.get(kind, _USUAL_ADVICE)
-    raise InputError(f"{path} is {kind.value} ({stated}{', ' + known if known else ''}); {advice}.")
+    raise InputError(
+        f"{name_of(path)} is {kind.value} ({stated}{', ' + known if known not in ('', 'unknown') else ''}); {advice}."
+    )
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -207,12 +210,12 @@ def _run_of_folder(folder: Path) -> RunFiles:
                 others += 1
     if damaged:
         raise InputError(
-            f"{len(damaged)} of {len(files)} files in {folder} are damaged or cut short "
-            f"({_some([path.name for path in damaged])}); copy the folder again."
+            f"{len(damaged)} of {len(files)} files in {name_of(folder)} are damaged or cut short "
+            f"({_some([name_of(path) for path in damaged])}); copy the folder again."
         )
     if not found:
         raise InputError(
-            f"{folder} holds no angiography run ({len(files)} files); give the run's DICOM file or its folder."
+            f"{name_of(folder)} holds no angiography run ({len(files)} files); give the run's DICOM file or its folder."
         )
     runs = _runs(found)
     notes = []
@@ -226,7 +229,7 @@ def _run_of_folder(folder: Path) -> RunFiles:
         listed = "; ".join(f"{number}. {_words(run, folder)}" for number, run in enumerate(runs[:_LISTED], 1))
         more = f"; and {len(runs) - _LISTED} more" if len(runs) > _LISTED else ""
         raise InputError(
-            f"{folder} holds {len(runs)} runs: {listed}{more}. Give the file of one of them, or a folder that holds one alone."
+            f"{name_of(folder)} holds {len(runs)} runs: {listed}{more}. Give the file of one of them, or a folder that holds one alone."
         )
     if others:
         notes.append(f"{others} other files in the folder are no runs and were passed over.")
@@ -259,10 +262,11 @@ def _words(run: Sequence[_Found], folder: Path) -> str:
     first = run[0].dataset
     angles = [Header(first, {}).number(keyword) for keyword in _ANGLES]
     shown = " / ".join("unknown" if angle is None else f"{angle:g}" for angle in angles)
-    place = run[0].path.relative_to(folder)
+    place = name_of(run[0].path)
     more = f" and {len(run) - 1} more files" if len(run) > 1 else ""
     count = _frames_of(run)
-    return f"{count} frame{'s' * (count != 1)} of {first.get('Rows')} x {first.get('Columns')}, angles {shown} deg, {place}{more}"
+    size = " x ".join(whole_number(first.get(keyword)) for keyword in ("Rows", "Columns"))
+    return f"{count} frame{'s' * (count != 1)} of {size}, angles {shown} deg, {place}{more}"
 
 
 def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
@@ -273,9 +277,13 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
     numbers = [one.instance for one in run]
     if None in numbers or len(set(numbers)) < len(numbers):
         twice = sorted({n for n in numbers if n is not None and numbers.count(n) > 1})
-        what = f"numbers {_some(twice)} stand in several files" if twice else "it is absent in some files"
+        what = (
+            f"numbers {_some(list(map(whole_number, twice)))} stand in several files"
+            if twice
+            else "it is absent in some files"
+        )
         raise InputError(
-            f"The {len(run)} frames in {folder} have no order: {tag_name('InstanceNumber')} tells it, but {what}; "
+            f"The {len(run)} frames in {name_of(folder)} have no order: {tag_name('InstanceNumber')} tells it, but {what}; "
             "export the run again, as one file of many frames if possible."
         )
     ordered = sorted(run, key=lambda one: one.instance or 0)
@@ -286,7 +294,8 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
     absent = sorted(set(range(first, last + 1)) - set(numbers))
     if absent:
         notes.append(
-            f"{len(absent)} of the run's frames are missing ({tag_name('InstanceNumber')} {_some(absent)} of {first} to {last}): "
+            f"{len(absent)} of the run's frames are missing ({tag_name('InstanceNumber')} "
+            f"{_some(list(map(whole_number, absent)))} of {whole_number(first)} to {whole_number(last)}): "
             "if it was not exported so, copy it again."
         )
     notes.append(
@@ -304,8 +313,8 @@ def _refuse_what_differs(run: Sequence[_Found], datasets: Sequence[FileDataset],
         odd = next((n for n, value in enumerate(values) if value != values[0]), None)
         if odd is not None:
             problems.append(
-                f"The frames in {folder} do not belong to one run: {tag_name(keyword)} is {coded(values[0].upper())} in "
-                f"{run[0].path.name}, {coded(values[odd].upper())} in {run[odd].path.name}; give a folder with one run alone."
+                f"The frames in {name_of(folder)} do not belong to one run: {tag_name(keyword)} is {coded(values[0].upper())} in "
+                f"{name_of(run[0].path)}, {coded(values[odd].upper())} in {name_of(run[odd].path)}; give a folder with one run alone."
             )
     if problems:
         raise InputError(problems)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import listening
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, open_dataset
@@ -28,22 +29,21 @@ def read_dicom_segmentation(path: Path) -> Labelled:
     kind = kind_of(open_dataset(path, ("SOPClassUID", "Modality")))
     if kind is not Kind.SEGMENTATION:
         raise InputError(
-            f"{path.name} is {kind.value}, no mask; give a mask as NIfTI, NRRD, MHA, or a DICOM segmentation."
+            f"{name_of(path)} is {kind.value}, no mask; give a mask as NIfTI, NRRD, MHA, or a DICOM segmentation."
         )
     try:
         import highdicom
     except ImportError as missing:
-        raise InputError(f"{path.name} needs highdicom to be read: pip install 'deepiterreg[dicom]'.") from missing
+        raise InputError(f"{name_of(path)} needs highdicom to be read: pip install 'deepiterreg[dicom]'.") from missing
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with listening():
             return _labelled(highdicom.seg.segread(path), path.name)
     except (*DAMAGE, RuntimeError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{path.name} is no segmentation of evenly spaced slices, or it is damaged; save it again, or as NIfTI."
-        ) from error
+            f"{name_of(path)} is no segmentation of evenly spaced slices, or it is damaged; save it again, or as NIfTI."
+        ) from None
 
 
 def _labelled(file: Any, name: str) -> Labelled:

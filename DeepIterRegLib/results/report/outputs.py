@@ -10,6 +10,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.geometry.pose_files import write_tfm
 from DeepIterRegLib.images.angiogram import Angiogram
@@ -73,11 +74,11 @@ def read_registration(path: Path) -> Registration:
     """
     file = path / REGISTRATION_FILES[0] if path.is_dir() else path
     if not file.is_file():
-        raise InputError(f"{file} does not exist: the folder of a registration is needed.")
+        raise InputError(f"{name_of(file)} does not exist: the folder of a registration is needed.")
     try:
         return Registration.from_json_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is not the registration.json of a registration.") from error
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{name_of(file)} is not the registration.json of a registration.") from None
 
 
 def carm_of_view(registration: Registration, view: int) -> CArm:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import name_of
 
 MODEL_SUFFIXES = (".stl", ".obj", ".ply", ".vtk", ".vtp")
 _REFUSED = 3  # exit code of the child that says on stdout what is wrong
@@ -57,9 +58,9 @@ def read_mesh(path: Path) -> Mesh:
         No VTK, damaged, or neither surface nor lines.
     """
     if not path.is_file():
-        raise InputError(f"Model {path.name} does not exist.")
+        raise InputError(f"Model {name_of(path)} does not exist.")
     if importlib.util.find_spec("vtkmodules") is None:
-        raise InputError(f"Model {path.name} needs VTK to be read: pip install 'deepiterreg[roadmap]'.")
+        raise InputError(f"Model {name_of(path)} needs VTK to be read: pip install 'deepiterreg[roadmap]'.")
     with tempfile.TemporaryDirectory() as folder:
         result = Path(folder, "mesh.npz")
         words = [
@@ -75,12 +76,12 @@ def read_mesh(path: Path) -> Mesh:
                 words, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, stdin=subprocess.DEVNULL
             )
         except subprocess.TimeoutExpired:
-            raise InputError(f"Model {path.name} was not read within {_LIMIT_S:.0f} s; save it again.") from None
+            raise InputError(f"Model {name_of(path)} was not read within {_LIMIT_S:.0f} s; save it again.") from None
         if done.returncode == _REFUSED:
             raise InputError(done.stdout.strip())
         if done.returncode or not result.is_file():
             raise InputError(
-                f"Model {path.name} is damaged: a face names a point that is not there, or it holds less than its header says. "
+                f"Model {name_of(path)} is damaged: a face names a point that is not there, or it holds less than its header says. "
                 "Copy it again, or save it again."
             )
         with np.load(result) as found:
@@ -126,10 +127,10 @@ def _read(path: Path) -> Mesh:
     triangulate.Update()
     mesh = triangulate.GetOutput()
     if mesh.GetNumberOfPoints() == 0 or mesh.GetNumberOfCells() == 0:
-        raise InputError(f"Model {path.name} holds neither a surface nor lines, or is damaged.")
+        raise InputError(f"Model {name_of(path)} holds neither a surface nor lines, or is damaged.")
     points = vtk_to_numpy(mesh.GetPoints().GetData()).astype(np.float64)
     if not np.isfinite(points).all():
-        raise InputError(f"Model {path.name} is damaged: a point is not finite; save it again.")
+        raise InputError(f"Model {name_of(path)} is damaged: a point is not finite; save it again.")
     return Mesh(
         points,
         vtk_to_numpy(mesh.GetPolys().GetConnectivityArray()).reshape(-1, 3),
@@ -151,7 +152,7 @@ def _check(mesh: Any, path: Path) -> None:
         strangers = named[(named < 0) | (named >= count)]
         if strangers.size:
             raise InputError(
-                f"Model {path.name} is damaged: a face or line names point {int(strangers[0])}, counted from 0, but there are {count}. "
+                f"Model {name_of(path)} is damaged: a face or line names point {int(strangers[0])}, counted from 0, but there are {count}. "
                 "Copy it again, or save it again."
             )
 
