@@ -384,3 +384,19 @@ def test_another_cta_is_refused_and_a_name_keeps_its_letters(case: Case, tmp_pat
         if CHECKER is not None:
             done = subprocess.run([CHECKER, "-new", str(tmp_path / "d" / name)], capture_output=True, check=False)
             assert b"Error" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stated", "kept", "told"), [("YES", "YES", "says that"), ("NO", "NO", ""), (None, None, "does not say")]
+)
+def test_what_nobody_knows_of_burned_in_names_is_not_said(
+    case: Case, tmp_path: Path, stated: str | None, kept: str | None, told: str
+) -> None:
+    xa = pydicom.dcmread(case.dsa)
+    if stated is not None:
+        xa.BurnedInAnnotation = stated
+    xa.save_as(tmp_path / "run.dcm")
+    text = run(case.result, "--to", "dicom", "--dsa", tmp_path / "run.dcm", "--out", tmp_path / "d")
+    assert pydicom.dcmread(tmp_path / "d" / "overlay.dcm").get("BurnedInAnnotation") == kept
+    assert ("look at the overlay before it leaves" in text) == bool(told)
+    assert told in text
