@@ -6,6 +6,7 @@ known stays out, and is told in other words.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import traceback
@@ -17,6 +18,7 @@ from functools import wraps
 from pathlib import Path, PurePath
 from typing import Any, ParamSpec, TypeVar
 
+LARGEST = 100_000
 MOST = 16  # printable characters of a text from outside
 _DIGITS = 4  # in all: a fifth could be that of a birth date or a number of a patient
 _NEARLY = 0.8  # of `difflib`: a slip of the keyboard, not another word
@@ -86,6 +88,13 @@ def quoted(text: str, near: Iterable[str] = ()) -> str:
         return f'"{short(text)}"'
     letters = len(text.strip())
     return f"a text of {letters} letters"
+
+
+def number_words(value: float, form: str = "g") -> str:
+    """A number of a header for a message; from `LARGEST` on, where dates and patients' numbers begin, only that it is so large."""
+    if math.isnan(value):
+        return "not a number"
+    return format(value, form) if abs(value) < LARGEST else f"beyond {LARGEST:,}"
 
 
 def label_of(text: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError, keep_notes
-from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.shown import name_of, number_words
 from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.dicom.ct_choice import Choice, choose, said_of
 from DeepIterRegLib.images.dicom.ct_pixels import read_voxels
@@ -170,8 +170,8 @@ def _volume(scan: Scan, taken: Series, notes: list[str], shown: str) -> Volume:
     lean = shear_deg(affine)
     notes.append(
         f"The CT was scanned with a tilted gantry: slices shift by {lean:.1f} deg against their normal "
-        f"({tag_name('ImagePositionPatient')}; {tag_name('GantryDetectorTilt')} {taken.planes[0].tilt_deg:g}). It was resampled to "
-        "upright axes."
+        f"({tag_name('ImagePositionPatient')}; {tag_name('GantryDetectorTilt')} {number_words(taken.planes[0].tilt_deg)}). It was "
+        "resampled to upright axes."
     )
     outside = -1000.0 if values == "HU" else float(voxels.min())
     return upright(Volume(voxels, affine, tuple(notes), values), outside)

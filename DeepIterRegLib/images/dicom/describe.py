@@ -10,6 +10,7 @@ import numpy as np
 from DeepIterRegLib.common.errors import GeometryError, InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import GeometryOptions
+from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
 from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
@@ -133,7 +134,7 @@ def _plain(value: Any) -> Any:
 
 
 def _range(values: np.ndarray) -> str:
-    return f"{values.min():g} to {values.max():g}"
+    return f"{number_words(float(values.min()))} to {number_words(float(values.max()))}"
 
 
 def _whole(value: Any) -> int:

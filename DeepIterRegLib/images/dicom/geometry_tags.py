@@ -12,6 +12,7 @@ import numpy as np
 from DeepIterRegLib.common.errors import GeometryError
 from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.common.options import GeometryOptions
+from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.dicom.header import Header, tag_name
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES, TYPED
@@ -275,7 +276,7 @@ def _with_spacing_hint(problem: str, header: Header, rows: int, columns: int) ->
 
 def _shown(value: Any) -> str:
     numbers = np.atleast_1d(np.asarray(value, dtype=np.float64))
-    return " x ".join("not a number" if math.isnan(n) else f"{n:g}" for n in numbers)
+    return " x ".join(map(number_words, numbers))
 
 
 # -- motion ------------------------------------------------------------------------------------------
@@ -294,7 +295,7 @@ def _motion(header: Header) -> tuple[list[str], list[str]]:
             spread[keyword + ("Increment" if increments else "")] = max(values) - min(values)
     for keyword, degrees in spread.items():
         problems.append(
-            f"This is a rotational run: {tag_name(keyword)} changes by {degrees:.1f} deg over the frames; {remedy}."
+            f"This is a rotational run: {tag_name(keyword)} changes by {number_words(degrees, '.1f')} deg over the frames; {remedy}."
         )
     motion = header.text("PositionerMotion")
     if motion == "DYNAMIC" and not problems:
@@ -314,7 +315,7 @@ def _motion(header: Header) -> tuple[list[str], list[str]]:
     if header.text("TableMotion") == "DYNAMIC" or any(m > 1 for m in moved):
         notes.append(
             f"The table moved during the run ({tag_name('TableMotion')}"
-            + (f", by up to {max(moved):.0f} mm" if moved else "")
+            + (f", by up to {number_words(max(moved), '.0f')} mm" if moved else "")
             + "): use the frames of one position only."
         )
     position = header.text("PatientPosition")
@@ -360,7 +361,9 @@ def _storage_by_field_of_view(header: Header, notes: list[str]) -> tuple[int, bo
         return None
     turns = (rotation or 0) / 90
     if turns != round(turns):
-        notes.append(f"{tag_name('FieldOfViewRotation')} is {rotation:g}, not a multiple of 90 deg, and is ignored.")
+        notes.append(
+            f"{tag_name('FieldOfViewRotation')} is {number_words(rotation or 0)}, not a multiple of 90 deg, and is ignored."
+        )
         turns = 0
     return round(turns) % 4, flip == "YES"
 

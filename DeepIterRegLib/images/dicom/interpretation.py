@@ -10,7 +10,7 @@ import numpy as np
 from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.images.dicom.header import Header, tag_name
 from DeepIterRegLib.images.dicom.pixels import Pixels
-from DeepIterRegLib.images.dicom.safe_words import SUBTRACTION_WORDS, coded, codes_of
+from DeepIterRegLib.images.dicom.safe_words import SUBTRACTION_WORDS, coded, codes_of, whole_number
 from DeepIterRegLib.images.motion import undo_motion
 from DeepIterRegLib.images.polarity import contrast_sign, rises_and_falls
 from DeepIterRegLib.images.resampling import binned
@@ -84,7 +84,8 @@ def subtraction_tags(header: Header, frames: int) -> SubtractionTags:
         mask_frames = tuple(n - 1 for n in listed if 1 <= n <= frames)
         if len(mask_frames) < len(listed):
             notes.append(
-                f"{tag_name('MaskFrameNumbers')} names frames {listed}, but the run has {frames}: those absent are ignored."
+                f"{tag_name('MaskFrameNumbers')} names frames {', '.join(map(whole_number, listed))}, but the run has {frames}: "
+                "those absent are ignored."
             )
         moved = item.get("MaskSubPixelShift")
         if moved is not None and len(moved) == 2:

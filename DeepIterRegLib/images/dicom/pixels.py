@@ -11,6 +11,7 @@ from pydicom.uid import UID, JPEGExtended12Bit
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.quiet import listening
+from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.images.dicom.contrast_tags import ContrastTags, read_contrast_tags
 from DeepIterRegLib.images.dicom.header import Header, tag_name
 from DeepIterRegLib.images.dicom.safe_words import coded, uid_name, whole_number
@@ -77,7 +78,7 @@ def decode(header: Header) -> np.ndarray:
     frames = _frames(ds)
     if len(array) != frames:
         raise InputError(
-            f"{tag_name('NumberOfFrames')} is {frames} but the pixel data holds {len(array)} frames; copy the file again."
+            f"{tag_name('NumberOfFrames')} is {whole_number(frames)} but the pixel data holds {len(array)} frames; copy the file again."
         )
     return _shifted_down(array, ds)
 
@@ -208,8 +209,8 @@ def _rescale(header: Header) -> tuple[float, float]:
     slope, intercept = (header.numbers("RescaleSlope") or (1.0,))[0], (header.numbers("RescaleIntercept") or (0.0,))[0]
     if not np.isfinite([slope, intercept]).all() or slope == 0:
         raise InputError(
-            f"{tag_name('RescaleSlope')} is {slope:g} and {tag_name('RescaleIntercept')} is {intercept:g}, which makes pixel "
-            "values that are not finite or all the same; correct or remove them."
+            f"{tag_name('RescaleSlope')} is {number_words(slope)} and {tag_name('RescaleIntercept')} is {number_words(intercept)}, which "
+            "makes pixel values that are not finite or all the same; correct or remove them."
         )
     return slope, intercept
 

@@ -12,7 +12,7 @@ from pydicom.dataset import Dataset, FileDataset
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
-from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.shown import name_of, number_words
 from DeepIterRegLib.images.dicom.header import Header, functional_groups, open_header, tag_name
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import NotDicom, open_dataset
@@ -261,7 +261,7 @@ def _words(run: Sequence[_Found], folder: Path) -> str:
     """Frames, size, angles and where: nothing of the patient."""
     first = run[0].dataset
     angles = [Header(first, {}).number(keyword) for keyword in _ANGLES]
-    shown = " / ".join("unknown" if angle is None else f"{angle:g}" for angle in angles)
+    shown = " / ".join("unknown" if angle is None else number_words(angle) for angle in angles)
     place = name_of(run[0].path)
     more = f" and {len(run) - 1} more files" if len(run) > 1 else ""
     count = _frames_of(run)

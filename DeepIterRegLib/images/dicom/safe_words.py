@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, UID_dictionary
 
-from DeepIterRegLib.common.shown import names_nobody
+from DeepIterRegLib.common.shown import names_nobody, number_words
 
 _IDENTITY = ("PatientName", "PatientID", "PatientBirthDate", "OtherPatientNames", "OtherPatientIDs", "PatientBirthName")
 # Defined terms of the coded values that messages show (the standard, part 3), by the keyword that has them.
@@ -43,7 +43,6 @@ _DIRECTIONS = re.compile(
     r"(?!.*([RL]).*[RL])(?!.*([AP]).*[AP])(?!.*([HF]).*[HF])[RLAPHF]{1,3}"
 )  # of PatientOrientation
 _NUMBER = re.compile(r"[+-]?\d{1,5}(\.\d{1,9})?")
-_LARGEST = 99_999  # a whole number beyond it could be a patient's
 # Siemens (H30s, Br40d), Canon (FC03), Philips (B, UB), GE by name.
 _KERNEL = re.compile(r"[A-Z][a-z]?\d{2}[a-z]?|FC\d{2}|[A-Z]|[BUY][A-D]|\d")
 _KERNELS = frozenset(
@@ -117,7 +116,7 @@ def whole_number(value: object) -> str:
         return "no number"
     if not math.isfinite(number) or number != int(number):
         return "no number"
-    return str(int(number)) if abs(number) <= _LARGEST else "a number too large"
+    return number_words(number, ".0f")
 
 
 def uid_name(value: object) -> str:

@@ -9,8 +9,10 @@ from itertools import pairwise
 import numpy as np
 from pydicom.dataset import Dataset
 
+from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.images.dicom.header import Header, tag_name
 
+_LONGEST_MS = 60_000  # between two frames
 ASSUMED_INTERVAL_S = 0.5  # two frames a second: the usual rate of cerebral runs
 
 
@@ -36,11 +38,13 @@ def read_times(header: Header, frames: int) -> tuple[np.ndarray, list[str]]:
         if value is None:
             continue
         interval = milliseconds(value) if value > 0 else 0.0
-        if 1 <= interval <= 60000:
+        if 1 <= interval <= _LONGEST_MS:
             if keyword != "FrameTime":
-                notes.append(f"Frame times are computed from {tag_name(keyword)}, {value:g} frames a second.")
+                notes.append(
+                    f"Frame times are computed from {tag_name(keyword)}, {number_words(value)} frames a second."
+                )
             return np.arange(frames) * interval / 1000, notes
-        notes.append(f"{tag_name(keyword)} is {value:g}, which makes no sense, and is ignored.")
+        notes.append(f"{tag_name(keyword)} is {number_words(value)}, which makes no sense, and is ignored.")
     notes.append(
         f"The file has no frame times ({tag_name('FrameTime')}, {tag_name('FrameTimeVector')}); "
         f"{1 / ASSUMED_INTERVAL_S:g} frames a second are assumed."
@@ -59,8 +63,8 @@ def _from_vector(steps: tuple[float, ...], frames: int, notes: list[str]) -> np.
     if len(vector) != frames:
         notes.append(f"{tag_name('FrameTimeVector')} has {len(vector)} values for {frames} frames and is ignored.")
         return None
-    if not np.isfinite(vector).all() or (vector[1:] <= 0).any():
-        notes.append(f"{tag_name('FrameTimeVector')} does not rise and is ignored.")
+    if not np.isfinite(vector).all() or (vector[1:] <= 0).any() or (vector[1:] > _LONGEST_MS).any():
+        notes.append(f"{tag_name('FrameTimeVector')} does not rise by up to a minute a frame, and is ignored.")
         return None
     return np.concatenate([[0.0], np.cumsum(vector[1:])]) / 1000
 

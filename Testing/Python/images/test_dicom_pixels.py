@@ -273,7 +273,7 @@ def test_constant_borders_are_found_without_tags() -> None:
 def test_a_damaged_jpeg_is_refused_and_its_decoder_keeps_silent(
     tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    """libjpeg decodes what is left, and says so on the terminal alone."""
+    """Libjpeg decodes what is left, and says so on the terminal alone."""
     noise = np.random.default_rng(0).integers(0, 255, (48, 64)).astype(np.uint8)
     buffer = io.BytesIO()
     Image.fromarray(noise).save(buffer, "JPEG", quality=90)
