@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, ParamSpec
 
@@ -89,6 +90,7 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            _refuse_lost_folder()
             function(*args, **kwargs)
         # `typer.Exit` is a RuntimeError: the last clause would report a wanted end as a fault.
         except typer.Exit:
@@ -116,6 +118,14 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             )
 
     return run
+
+
+def _refuse_lost_folder() -> None:
+    """Paths are relative to the current folder, and nothing can be written from one that is gone."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise InputError("The current folder does not exist any more; go to one that does, and start again.") from error
 
 
 def _mending(broken: BrokenPackage) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+_MATRIX_BYTES = 100_000
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 
 
@@ -96,12 +97,22 @@ def matrix_file(path: Path, at: str) -> np.ndarray:
     """
     import numpy as np
 
+    from DeepIterRegLib.common.tables import read_text
+
     try:
-        matrix = np.loadtxt(path, delimiter="," if "," in path.read_text(encoding="utf-8") else None)
-    except (OSError, ValueError) as error:
-        raise InputError(Message(f"{path} cannot be read as 3 rows of 4 numbers: {error}", at=at)) from error
-    if matrix.shape != (3, 4):
+        if path.stat().st_size > _MATRIX_BYTES:
+            raise InputError("It is too large.")
+        text = read_text(path, "Matrix file")
+    except (OSError, InputError) as error:
+        raise InputError(Message(f"{path} cannot be read as 3 rows of 4 numbers", at=at)) from error
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    # Numbers with decimal points: what a comma means between bare numbers cannot be known.
+    cells = [[number(cell) for cell in (line.split(",") if "," in text else line.split())] for line in lines if line]
+    if len(cells) != 3 or any(len(row) != 4 for row in cells):
+        shape = " and ".join(str(count) for count in sorted({len(row) for row in cells})) or "no"
         raise InputError(
-            Message(f"{path} holds an array of shape {matrix.shape}; 3 rows of 4 numbers are needed", at=at)
+            Message(f"{path} holds {len(cells)} rows of {shape} numbers; 3 rows of 4 numbers are needed", at=at)
         )
-    return matrix
+    if any(cell is None for row in cells for cell in row):
+        raise InputError(Message(f"{path} cannot be read as 3 rows of 4 numbers: one of them is no number", at=at))
+    return np.array(cells, dtype=np.float64)

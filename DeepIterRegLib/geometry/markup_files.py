@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import MALFORMED, read_json
 from DeepIterRegLib.common.tables import read_text
 from DeepIterRegLib.common.user_input import number
 from DeepIterRegLib.geometry.lps import lps_ras
@@ -71,13 +71,14 @@ def read_markup_lists(path: Path) -> tuple[Markup, ...]:
         raise InputError(f"Markups {path} do not exist: save them in 3D Slicer as .mrk.json.")
     if path.suffix.lower() == ".fcsv":
         return (_fiducials(path),)
+    refusal = f"{path} is not a point list, line or curve of 3D Slicer (.mrk.json), or it is damaged; save it again."
+    tree = read_json(path, refusal)
     try:
-        markups = json.loads(read_text(path, "Markups"))["markups"]
-        return tuple(_markup(path, values) for values in markups)
+        return tuple(_markup(path, values) for values in tree["markups"])
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} is not a point list, line or curve of 3D Slicer (.mrk.json).") from error
+    except MALFORMED as error:
+        raise InputError(refusal) from error
 
 
 def _markup(path: Path, values: dict[str, Any]) -> Markup:
@@ -85,14 +86,22 @@ def _markup(path: Path, values: dict[str, Any]) -> Markup:
     unit = str(values.get("coordinateUnits") or "mm")
     if unit != "mm":
         raise InputError(f"{path.name} is not in mm; save it from 3D Slicer with mm as its unit of length.")
-    colour = values.get("display", {}).get("selectedColor")
     return Markup(
         str(values.get("name") or ""),
         str(values.get("type", "Fiducial")),
         tuple(str(p.get("label") or n) for n, p in enumerate(values["controlPoints"], 1)),
         _in_ras(path, np.array(points).reshape(-1, 3), str(values.get("coordinateSystem", "LPS"))),
-        tuple(float(part) for part in colour) if colour else None,
+        _colour(values),
     )
+
+
+def _colour(values: dict[str, Any]) -> tuple[float, ...] | None:
+    """Red, green, blue 0..1; None where there is none, or one that cannot be: nobody needs it."""
+    display = values.get("display")
+    parts = display.get("selectedColor") if isinstance(display, dict) else None
+    if not isinstance(parts, list) or len(parts) != 3 or not all(isinstance(part, (int, float)) for part in parts):
+        return None
+    return tuple(float(part) for part in parts) if all(0 <= part <= 1 for part in parts) else None
 
 
 def _position(path: Path, point: dict[str, Any]) -> list[float]:
@@ -114,6 +123,15 @@ def _in_ras(path: Path, points: np.ndarray, system: str) -> np.ndarray:
     return np.asarray(lps_ras(points)) if _IS_LPS[system.upper()] else points
 
 
+def _cells(lines: list[str], path: Path) -> list[list[str]]:
+    try:
+        return list(csv.reader(lines))
+    except csv.Error as error:
+        raise InputError(
+            f"{path.name} is damaged: a line of it is no line of a table; save it again from 3D Slicer."
+        ) from error
+
+
 def _fiducials(path: Path) -> Markup:
     """A point list as Slicer wrote them before .mrk.json: comments that say what the columns are, and a line a point."""
     told: dict[str, str] = {}
@@ -128,7 +146,7 @@ def _fiducials(path: Path) -> Markup:
     version = re.match(r"(\d+)\.(\d+)", told.get("markups fiducial file version", ""))
     usual = "LPS" if version and (int(version[1]), int(version[2])) >= _FIRST_LPS else "RAS"
     labels, points = [], []
-    for n, cells in enumerate(csv.reader(lines), 1):
+    for n, cells in enumerate(_cells(lines, path), 1):
         row = dict(zip(columns, cells, strict=False))
         status = (
             cells[len(_COLUMNS)] if len(cells) > len(_COLUMNS) else _DEFINED[0]

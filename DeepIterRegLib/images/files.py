@@ -60,7 +60,7 @@ def read_volume_file(path: Path) -> Volume:
     """
     if path.name.lower().endswith(NIFTI_SUFFIXES):
         return read_nifti(path)
-    image = read_itk_image(path)
+    image, notes = read_itk_image(path)
     # Some programs write one volume as a series of one.
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
@@ -71,11 +71,11 @@ def read_volume_file(path: Path) -> Volume:
         )
     voxels, affine = voxels_of(image), affine_of(image)
     check_spacing(affine, voxels.shape, path.name)
-    return Volume(voxels, affine)
+    return Volume(voxels, affine, notes)
 
 
-def read_itk_image(path: Path) -> Any:
-    """A SimpleITK image of an NRRD or MetaImage file that is whole.
+def read_itk_image(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """A SimpleITK image of an NRRD or MetaImage file that is whole, and notes on the file.
 
     Raises
     ------
@@ -84,9 +84,9 @@ def read_itk_image(path: Path) -> Any:
     """
     import SimpleITK as sitk
 
-    check_header_and_data(path)
+    notes = check_header_and_data(path)
     try:
-        return sitk.ReadImage(str(path))
+        return sitk.ReadImage(str(path)), notes
     except RuntimeError as error:
         raise InputError(f"{path.name} cannot be read as a volume: {itk_reason(error)}.") from error
 

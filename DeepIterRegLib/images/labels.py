@@ -139,7 +139,7 @@ def read_seg_nrrd(path: Path) -> Labelled:
     """
     import SimpleITK as sitk
 
-    image = read_itk_image(path)
+    image, notes = read_itk_image(path)
     if image.GetDimension() != 3:
         raise InputError(f"Segmentation {path.name} has {image.GetDimension()} dimensions; three are needed.")
     values = sitk.GetArrayFromImage(image)
@@ -165,7 +165,7 @@ def read_seg_nrrd(path: Path) -> Labelled:
     )
     if not segments:
         raise InputError(f"Segmentation {path.name} has no segment with a voxel.")
-    return Labelled(segments, layers.shape[:3], affine_of(image))
+    return Labelled(segments, layers.shape[:3], affine_of(image), notes)
 
 
 def _whole(text: str | None, usual: int) -> int:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from DeepIterRegLib.images.dicom.header import Header, coded, tag_name
+from DeepIterRegLib.images.dicom.header import Header, coded
+from DeepIterRegLib.images.dicom.tags import tag_name
 
 # Of PresentationLUTShape, what fits each PhotometricInterpretation (PS3.3 C.8.11.3.1.2).
 _FITTING_SHAPE = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}

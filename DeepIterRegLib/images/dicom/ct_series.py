@@ -11,13 +11,13 @@ import numpy as np
 from DeepIterRegLib.common.errors import InputError, keep_notes
 from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.dicom.ct_choice import Choice, choose, said_of
-from DeepIterRegLib.images.dicom.ct_pixels import read_voxels
+from DeepIterRegLib.images.dicom.ct_pixels import read_voxels, surplus_note
 from DeepIterRegLib.images.dicom.ct_planes import Scan, files_below, scan_files
 from DeepIterRegLib.images.dicom.ct_stacks import Series, affine_of, stacks_of
 from DeepIterRegLib.images.dicom.dicomdir import files_of_dicomdir, is_dicomdir
-from DeepIterRegLib.images.dicom.header import tag_name
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import open_dataset
+from DeepIterRegLib.images.dicom.tags import tag_name, whole_of
 from DeepIterRegLib.images.shear import shear_deg, upright
 from DeepIterRegLib.images.volume import Values, Volume
 
@@ -91,7 +91,7 @@ def chosen_series(folder: Path, series: str = "", phase: int | None = None) -> S
 
 def number_of_frames(path: Path) -> int:
     """Of a DICOM file."""
-    return int(open_dataset(path, ["NumberOfFrames"]).get("NumberOfFrames") or 1)
+    return whole_of(open_dataset(path, ["NumberOfFrames"]), "NumberOfFrames", 0, 2**31, 1) or 1
 
 
 @dataclass(frozen=True)
@@ -150,6 +150,8 @@ def _volume(scan: Scan, taken: Series, notes: list[str], shown: str) -> Volume:
     _refuse_unreadable(scan, taken, shown)
     affine = affine_of(taken)
     voxels = read_voxels(taken)
+    if said := surplus_note(taken):
+        notes.append(said)
     kind = taken.head.kind
     values: Values = "other" if kind in _NOT_HU else "HU"
     if kind in _NOT_HU:

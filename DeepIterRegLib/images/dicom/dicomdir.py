@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from pydicom.multival import MultiValue
-
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, open_dataset
+from DeepIterRegLib.images.dicom.tags import items_of, texts_of, value_of
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
 
@@ -26,17 +25,16 @@ def files_of_dicomdir(path: Path) -> list[Path]:
         Damaged, lists none, or files that are not there: how many of how many.
     """
     try:
-        records = open_dataset(path, ["DirectoryRecordSequence"]).get("DirectoryRecordSequence") or []
-        listed = [record.get("ReferencedFileID") for record in records]
+        records = items_of(open_dataset(path, ["DirectoryRecordSequence"]), "DirectoryRecordSequence")
+        listed = [texts_of(value_of(record, "ReferencedFileID")) for record in records]
     except DAMAGE as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"{path} is damaged and cannot be read as a DICOMDIR; give the folder instead.") from error
     found: list[Path] = []
     absent: list[Path] = []
-    for name in listed:
-        parts = [str(part) for part in name] if isinstance(name, (MultiValue, list)) else [str(name)] if name else []
-        if not parts or ".." in parts or any(PurePosixPath(part).is_absolute() or "/" in part for part in parts):
+    for parts in listed:
+        if not any(parts) or ".." in parts or any(PurePosixPath(part).is_absolute() or "/" in part for part in parts):
             continue
         file = _existing(path.parent, parts)
         if file is None:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
 
 import numpy as np
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.dicom.header import Header, functional_groups
 from DeepIterRegLib.images.dicom.pixels import is_lossy
+from DeepIterRegLib.images.dicom.tags import elements_of, whole_of
 from DeepIterRegLib.images.dicom.times import stamped_times
 from DeepIterRegLib.images.dicom.vendors import copy_private_values
 
@@ -71,10 +69,10 @@ def copy_header(header: Header) -> str:
         copy.LossyImageCompression = "01"
     group = header.number("ShutterOverlayGroup")
     if group:
-        for element in header.dataset.group_dataset(int(group)):
+        for element in elements_of(header.dataset.group_dataset(int(group))):
             copy.add(element)
     copy_private_values(header.dataset, copy)
-    frames = int(header.number("NumberOfFrames") or 1)
+    frames = whole_of(header.dataset, "NumberOfFrames", 1, 2**31, 1)
     times_s = stamped_times(header, frames) if frames > 1 else None
     if times_s is not None:
         copy.FrameTimeVector = [0.0, *(float(f"{step:.6g}") for step in np.diff(times_s) * 1000)]
@@ -122,7 +120,7 @@ def stored_from_itk(values: np.ndarray, header: Header) -> np.ndarray:
 
 def _copy_of(dataset: Dataset) -> Dataset:
     copy = Dataset()
-    for element in _readable(dataset):
+    for element in elements_of(dataset):
         if element.keyword not in COPIED:
             continue
         if element.VR == "SQ":
@@ -136,19 +134,9 @@ def _copy_of(dataset: Dataset) -> Dataset:
 def _copy_of_macros(dataset: Dataset) -> Dataset:
     """Functional groups nest values in macros, whose own names do not matter."""
     copy = _copy_of(dataset)
-    for element in _readable(dataset):
+    for element in elements_of(dataset):
         if element.VR == "SQ" and element.tag not in copy:
             items = [item for item in map(_copy_of_macros, element.value) if len(item)]
             if items:
                 copy.add_new(element.tag, "SQ", items)
     return copy
-
-
-def _readable(dataset: Dataset) -> Iterator[DataElement]:
-    for tag in list(dataset.keys()):
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                yield dataset[tag]
-        except (ValueError, TypeError, OverflowError, ArithmeticError, NotImplementedError):
-            continue  # letters in a number: as good as absent

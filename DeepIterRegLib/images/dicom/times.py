@@ -9,7 +9,8 @@ from itertools import pairwise
 import numpy as np
 from pydicom.dataset import Dataset
 
-from DeepIterRegLib.images.dicom.header import Header, tag_name
+from DeepIterRegLib.images.dicom.header import Header
+from DeepIterRegLib.images.dicom.tags import tag_name, text_of
 
 ASSUMED_INTERVAL_S = 0.5  # two frames a second: the usual rate of cerebral runs
 
@@ -93,7 +94,7 @@ def steps_of_files(datasets: Sequence[Dataset]) -> list[float] | None:
         ("ContentDate", "ContentTime"),
     ):
         texts = [
-            f"{dataset.get(date) or ('20000101' if time else '')}{dataset.get(time) or '' if time else ''}".strip()
+            f"{text_of(dataset, date) or ('20000101' if time else '')}{text_of(dataset, time) if time else ''}"
             for dataset in datasets
         ]
         moments = [_moment(text) for text in texts]

@@ -116,8 +116,9 @@ def read_settings(path: Path) -> TrainSettings:
         raise InputError(
             f"Settings {path} do not exist: give a TOML file, such as Resources/Models/initial_pose.toml."
         ) from error
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise InputError(f"Settings {path.name} cannot be read as TOML ({error}): give a TOML file.") from error
+    except (OSError, ValueError, RecursionError) as error:
+        why = f" ({error})" if isinstance(error, tomllib.TOMLDecodeError) else ""
+        raise InputError(f"Settings {path.name} cannot be read as TOML{why}: give a TOML file.") from error
     return settings_from(tables, path.name)
 
 

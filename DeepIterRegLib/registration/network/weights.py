@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import read_json
 from DeepIterRegLib.common.resources import MODELS
 from DeepIterRegLib.registration.network.config import settings_from
 from DeepIterRegLib.registration.network.model import PoseNetwork
@@ -55,16 +56,13 @@ def read_card(path: Path) -> dict[str, Any]:
         raise InputError(
             f"Network weights {path.name} are not a .safetensors file; no other kind is loaded, as it could run code."
         )
-    try:
-        card = json.loads(card_of(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    if not card_of(path).is_file():
         raise InputError(
             f"Beside the network weights {path.name} their card {card_of(path).name} is missing: copy both."
-        ) from error
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise InputError(
-            f"The card {card_of(path).name} of the network weights cannot be read as JSON: copy it again."
-        ) from error
+        )
+    card = read_json(
+        card_of(path), f"The card {card_of(path).name} of the network weights cannot be read as JSON: copy it again."
+    )
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise InputError(f"{card_of(path).name} is not the card of an initial pose network of this version ({FORMAT}).")
     return card

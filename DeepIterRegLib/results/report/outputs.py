@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import MALFORMED, read_json
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.geometry.pose_files import write_tfm
@@ -74,10 +75,12 @@ def read_registration(path: Path) -> Registration:
     file = path / REGISTRATION_FILES[0] if path.is_dir() else path
     if not file.is_file():
         raise InputError(f"{file} does not exist: the folder of a registration is needed.")
+    refusal = f"{file} is not the registration.json of a registration, or it is damaged; take it anew from its result."
+    tree = read_json(file, refusal)
     try:
-        return Registration.from_json_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is not the registration.json of a registration.") from error
+        return Registration.from_json_dict(tree)
+    except MALFORMED as error:
+        raise InputError(refusal) from error
 
 
 def carm_of_view(registration: Registration, view: int) -> CArm:

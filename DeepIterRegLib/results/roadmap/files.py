@@ -260,10 +260,14 @@ def read_swc(path: Path, lps: bool | None = None) -> Paths:
     """
     try:
         table = np.loadtxt(path, comments="#", ndmin=2)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, OverflowError) as error:
         raise InputError(f"Centreline {path} is not a table of numbers (SWC).") from error
     if table.shape[0] == 0 or table.shape[1] != 7:
         raise InputError(f"Centreline {path} has {table.shape[1]} columns; SWC has 7.")
+    if not np.isfinite(table).all() or np.abs(table).max() > 1e9:
+        raise InputError(
+            f"Centreline {path} is damaged: a number in it is not finite, or none of a head; save it again."
+        )
     points, radii, parents = table[:, 2:5], np.maximum(table[:, 5], 0), table[:, 6].astype(int)
     points = np.asarray(lps_ras(points)) if lps else points
     row = {int(number): n for n, number in enumerate(table[:, 0])}

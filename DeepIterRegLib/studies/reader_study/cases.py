@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import MALFORMED, read_json
 from DeepIterRegLib.common.tables import read_table
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.studies.reader_study.ranks import EQUAL
@@ -124,8 +124,9 @@ def _view_problems(patient: str, methods: dict[str, Path]) -> list[str]:
     for method, folder in methods.items():
         try:
             views[method] = _carm(folder)
-        except (KeyError, TypeError, ValueError) as error:
-            problems.append(f"Patient {patient}, method {method}: {RESULT} cannot be read ({error}).")
+        except InputError as error:
+            told = " ".join(error.problems)
+            problems.append(f"Patient {patient}, method {method}: {RESULT} cannot be read ({told.rstrip('.')}).")
     for (first, one), (method, other) in itertools.pairwise(views.items()):
         if not _same_view(one, other):
             problems.append(f"Patient {patient}: {first} and {method} are not of one view; give runs different names.")
@@ -133,7 +134,13 @@ def _view_problems(patient: str, methods: dict[str, Path]) -> list[str]:
 
 
 def _carm(folder: Path) -> CArm:
-    return CArm.from_dict(json.loads((folder / RESULT).read_text(encoding="utf-8"))["carm"])
+    tree = read_json(folder / RESULT, "it is damaged, or no result of a registration")
+    try:
+        return CArm.from_dict(tree["carm"])
+    except InputError:
+        raise
+    except MALFORMED as error:
+        raise InputError("it holds no C-arm") from error
 
 
 def _same_view(one: CArm, other: CArm) -> bool:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from DeepIterRegLib.common.atomic_output import output_file
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import MALFORMED, read_json
 from DeepIterRegLib.common.tables import read_table, table_text
 from DeepIterRegLib.common.user_input import number
 from DeepIterRegLib.studies.reader_study.ranks import rank_of
@@ -82,18 +82,17 @@ class Reading:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / ANSWERS
+        refusal = f"{folder} is not a reader's folder of a study (no readable {STUDY}): choose reader1, reader2, ..."
+        study = read_json(folder / STUDY, refusal)
         try:
-            study = json.loads((folder / STUDY).read_text(encoding="utf-8"))
             self.reader: str = study["reader"]
             self.comparisons = [
                 Comparison(c["id"], folder / c["dsa"] if c["dsa"] else None, folder / c["left"], folder / c["right"])
                 for c in study["comparisons"]
             ]
             readable = study["format"] == FORMAT
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(
-                f"{folder} is not a reader's folder of a study (no readable {STUDY}): choose reader1, reader2, ..."
-            ) from error
+        except MALFORMED as error:
+            raise InputError(refusal) from error
         if not readable or not self.comparisons:
             raise InputError(f"{STUDY} in {folder} is of another version: make the study again.")
         self.answers = self._read()
