@@ -19,6 +19,7 @@ from DeepIterRegLib.geometry.lps import lps_ras
 MARKUP_SUFFIXES = (".json", ".fcsv")
 # As Slicer writes them, by name or, in versions before 4.11, by number (vtkMRMLStorageNode::CoordinateSystemType).
 _IS_LPS = {"LPS": True, "1": True, "RAS": False, "0": False}
+FAR_MM = 1e5  # of the origin: no head lies there
 _DEFINED = ("defined", "2")  # position status in .mrk.json, and in the last columns of .fcsv
 _FIRST_LPS = (4, 11)  # version of .fcsv from which on LPS is usual
 _COLUMNS = ("id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc", "associatednodeid")
@@ -116,6 +117,11 @@ def _position(path: Path, point: dict[str, Any]) -> list[float]:
 
 
 def _in_ras(path: Path, points: np.ndarray, system: str) -> np.ndarray:
+    far = float(np.nanmax(np.abs(points), initial=0.0))
+    if far > FAR_MM:
+        raise InputError(
+            f"{path.name} has a point {far / 1000:.0f} m from the origin: it is damaged, or not in mm; save it again."
+        )
     if system.upper() not in _IS_LPS:
         raise InputError(
             f"{path.name} has a coordinate system that is neither LPS nor RAS; save it again from 3D Slicer."

@@ -102,7 +102,7 @@ def points(path: Path) -> Read:
     if path.suffix == ".csv":
         found = read_landmarks(path)
     else:
-        read_markups(path)
+        _drawn(read_markups(path))
         whole = path.with_name("whole" + "".join(path.suffixes))
         if not whole.exists():
             shutil.copyfile(path, whole)
@@ -125,7 +125,17 @@ def model(path: Path) -> Read:
     from DeepIterRegLib.results.roadmap.files import parse_item, things_of
 
     things = things_of([parse_item(str(path))])
+    _drawn(things)
     return Read((), tuple(thing.name for thing in things), info(path))
+
+
+def _drawn(things: Any) -> None:
+    """As `project --item` does."""
+    from xa_files import carm
+
+    from DeepIterRegLib.results.roadmap.draw import layer
+
+    layer(things, carm(), np.eye(4))
 
 
 def result(path: Path) -> Read:

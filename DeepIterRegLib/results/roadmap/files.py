@@ -14,7 +14,7 @@ import numpy as np
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.geometry import lps_ras
-from DeepIterRegLib.geometry.markup_files import MARKUP_SUFFIXES, Markup, read_markup_lists
+from DeepIterRegLib.geometry.markup_files import FAR_MM, MARKUP_SUFFIXES, Markup, read_markup_lists
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES
 from DeepIterRegLib.images.labels import read_labelled
 from DeepIterRegLib.images.masks import mask_file, read_mask
@@ -197,10 +197,20 @@ def read_model(path: Path, lps: bool | None = None) -> Surface | Paths:
         No VTK, unreadable, damaged, or neither surface nor lines.
     """
     mesh = read_mesh(path)
+    _refuse_far(mesh.points, f"Model {path.name}")
     points = np.asarray(lps_ras(mesh.points)) if (mesh.lps if lps is None else lps) else mesh.points
     if len(mesh.triangles):
         return Surface(points, mesh.triangles)
     return Paths(tuple(points[mesh.lines[a:b]] for a, b in pairwise(mesh.offsets)))
+
+
+def _refuse_far(points: np.ndarray, called: str) -> None:
+    """Raise InputError for points (N, 3) that lie where no head is, as damage and other units put them."""
+    far = float(np.abs(points).max(initial=0.0))
+    if far > FAR_MM:
+        raise InputError(
+            f"{called} lies {far / 1000:.0f} m from the origin: it is damaged, or not in mm; save it again in mm."
+        )
 
 
 # -- paths ---------------------------------------------------------------------------------------------------
@@ -264,10 +274,9 @@ def read_swc(path: Path, lps: bool | None = None) -> Paths:
         raise InputError(f"Centreline {path} is not a table of numbers (SWC).") from error
     if table.shape[0] == 0 or table.shape[1] != 7:
         raise InputError(f"Centreline {path} has {table.shape[1]} columns; SWC has 7.")
-    if not np.isfinite(table).all() or np.abs(table).max() > 1e9:
-        raise InputError(
-            f"Centreline {path} is damaged: a number in it is not finite, or none of a head; save it again."
-        )
+    if not np.isfinite(table).all() or np.abs(table).max() > 2**31:
+        raise InputError(f"Centreline {path} is damaged: a number in it is not finite, or too large; save it again.")
+    _refuse_far(table[:, 2:5], f"Centreline {path.name}")
     points, radii, parents = table[:, 2:5], np.maximum(table[:, 5], 0), table[:, 6].astype(int)
     points = np.asarray(lps_ras(points)) if lps else points
     row = {int(number): n for n, number in enumerate(table[:, 0])}
