@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import os
@@ -107,6 +108,8 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             # An interruption lost in a callback may come back as any fault of the code that it left half done.
             if _interrupted:
                 fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
+            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+                fail(EXIT_INPUT, "A name is too long for this system: no file has it. Give a shorter one.")
             if _debugging():
                 raise
             if broken := broken_package(error):

@@ -18,6 +18,22 @@ _MATRIX_BYTES = 100_000
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
 
 
+def exists(path: Path) -> bool:
+    """Whether a path as typed leads to something; one that no system can have does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, a byte 0 in it, a folder that may not be looked into
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """As `exists`, of a file."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
+
+
 def number(text: str) -> float | None:
     """One number, with a decimal point or a decimal comma; None for anything else and for what is not finite."""
     text = text.strip()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.user_input import is_file
 
 # Larger than any CT of a head: 1024 x 1024 x 1000 of two bytes fit.
 MAX_BYTES = 2 << 30
@@ -22,6 +23,7 @@ _AUTO_WBITS = 47  # zlib's or gzip's wrapping, whichever is there
 _MOST_AT_ONCE = 16 << 20  # decompressed: a piece of a bomb would be a gigabyte
 _SURPLUS = 64 << 20  # after the voxels: extensions and padding are less
 _GZIP = b"\x1f\x8b"
+_NUMBERED = re.compile(r"[^%]*%0?\d?d[^%]*")  # a name with the file's number in it, as C writes it
 _MAX_HEADER, _MAX_FILES = 1 << 20, 10_000
 
 
@@ -381,14 +383,14 @@ def _named_files(named: str, lines: Sequence[str], path: Path) -> list[Path]:
     if words[:1] and words[0].upper() == "LIST":
         at = next(n for n, line in enumerate(lines) if named in line)
         names = [line.strip() for line in lines[at + 1 :] if line.strip()]
-    elif len(words) >= 4 and "%" in words[0] and all(re.fullmatch(r"-?\d+", word) for word in words[1:4]):
+    elif len(words) >= 4 and _NUMBERED.fullmatch(words[0]) and all(re.fullmatch(r"-?\d+", word) for word in words[1:4]):
         first, last, step = map(int, words[1:4])
         numbers = range(first, last + (1 if step > 0 else -1), step or 1)
         names = [words[0] % number for number in numbers[:_MAX_FILES]]
     else:
         names = [named]
     files = [path.parent / name for name in names]
-    missing = [file.name for file in files if not file.is_file()]
+    missing = [file.name for file in files if not is_file(file)]
     if missing or not files:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(

@@ -11,6 +11,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, naming
+from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.file_checks import check_header_and_data
 from DeepIterRegLib.images.itk import affine_of, itk_reason, voxels_of
@@ -34,7 +35,7 @@ def load_volume(path: str | Path, series: str | None = None, phase: int | None =
         Absent, not a volume, in colour, cut short, damaged, or a DICOM series with missing or uneven slices.
     """
     path = Path(path)
-    if not path.exists():
+    if not exists(path):
         raise InputError(f"{path} does not exist.")
     if path.is_dir() or not path.name.lower().endswith(VOLUME_SUFFIXES):
         from DeepIterRegLib.images.dicom.ct_files import read_ct

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.dicom.segmentation import read_dicom_segmentation
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, read_itk_image, read_volume_file
 from DeepIterRegLib.images.itk import affine_of
@@ -38,7 +39,7 @@ def read_labelled(path: Path, resample: bool = False) -> Labelled:
     InputError
         Absent, unreadable, damaged, grey values, or nothing set.
     """
-    if not path.exists():
+    if not exists(path):
         raise InputError(f"{path} does not exist.")
     if path.is_dir():
         path = _only_file(path)

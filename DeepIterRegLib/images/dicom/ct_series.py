@@ -18,6 +18,7 @@ from DeepIterRegLib.images.dicom.dicomdir import files_of_dicomdir, is_dicomdir
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import open_dataset
 from DeepIterRegLib.images.dicom.tags import tag_name, whole_of
+from DeepIterRegLib.images.placement import check_spacing
 from DeepIterRegLib.images.shear import shear_deg, upright
 from DeepIterRegLib.images.volume import Values, Volume
 
@@ -149,6 +150,9 @@ def _volume(scan: Scan, taken: Series, notes: list[str], shown: str) -> Volume:
         notes.append(f"{taken.repeated} copies of slices ({tag_name('SOPInstanceUID')}) were left out.")
     _refuse_unreadable(scan, taken, shown)
     affine = affine_of(taken)
+    check_spacing(
+        affine, (len(taken.planes), taken.head.rows, taken.head.columns), f"The {taken.modality} ({taken.words})"
+    )
     voxels = read_voxels(taken)
     if said := surplus_note(taken):
         notes.append(said)

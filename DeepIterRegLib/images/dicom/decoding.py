@@ -49,6 +49,7 @@ def decoded_frames(dataset: Dataset, layout: Layout, wanted: Sequence[int]) -> I
     """
     if layout.rows * layout.columns * len(wanted) > MOST_VALUES:
         _refuse_size(dataset, layout)
+    count = 0
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -58,7 +59,10 @@ def decoded_frames(dataset: Dataset, layout: Layout, wanted: Sequence[int]) -> I
                         f"The pixel data holds frames of {' x '.join(map(str, frame.shape))} where the header says {layout.rows} x "
                         f"{layout.columns}; copy the file again."
                     )
+                count += 1
                 yield _shifted_down(frame, layout)
+        if count != len(wanted):
+            raise InputError(f"The pixel data holds {count} of {len(wanted)} frames; copy the file again.")
     except (*DAMAGE, RuntimeError, ArithmeticError, AssertionError) as error:
         if isinstance(error, InputError):
             raise
@@ -71,7 +75,9 @@ def decoded_frames(dataset: Dataset, layout: Layout, wanted: Sequence[int]) -> I
 def check_decodable(header: Header) -> None:
     """Raise InputError for what can be told without decoding: see `decode`."""
     layout = layout_of(header.dataset)
-    if not layout.compressed:
+    if layout.compressed:
+        frames_of(header.dataset, layout)
+    else:
         _check_length(header.dataset, layout)
 
 

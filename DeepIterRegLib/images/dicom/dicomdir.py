@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.user_input import exists, is_file
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, open_dataset
 from DeepIterRegLib.images.dicom.tags import items_of, texts_of, value_of
 
@@ -56,7 +57,7 @@ def _existing(folder: Path, parts: list[str]) -> Path | None:
     place = folder
     for part in parts:
         exact = place / part
-        if not exact.exists():
+        if not exists(exact):
             if not place.is_dir():
                 return None
             same = [one for one in place.iterdir() if one.name.lower() == part.lower()]
@@ -64,4 +65,4 @@ def _existing(folder: Path, parts: list[str]) -> Path | None:
                 return None
             exact = same[0]
         place = exact
-    return place if place.is_file() else None
+    return place if is_file(place) else None

@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, NotDicom, open_dataset
 from DeepIterRegLib.images.dicom.tags import items_of, leaves_of, numbers_of, texts_of, value_of, whole_of
 
@@ -88,7 +89,7 @@ def open_header(path: str | Path) -> Header:
         The file is absent, a folder, not DICOM, or ends in the middle of its header.
     """
     path = Path(path)
-    if not path.exists():
+    if not exists(path):
         raise InputError(f"{path} does not exist.")
     if path.is_dir():
         raise InputError(f"{path} is a folder; give the one DICOM file of the run.")

@@ -9,7 +9,10 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import naming
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
+from DeepIterRegLib.images.dicom.decoding import check_decodable, surplus_note
+from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, open_dataset
 from DeepIterRegLib.images.segments import Labelled, Segment
@@ -34,11 +37,12 @@ def read_dicom_segmentation(path: Path) -> Labelled:
         import highdicom
     except ImportError as missing:
         raise InputError(f"{path.name} needs highdicom to be read: pip install 'deepiterreg[dicom]'.") from missing
+    told = _checked(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return _labelled(highdicom.seg.segread(path), path.name)
-    except (*DAMAGE, RuntimeError) as error:
+            return _labelled(highdicom.seg.segread(path), path.name, told)
+    except (*DAMAGE, RuntimeError, ArithmeticError, AssertionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
@@ -46,7 +50,22 @@ def read_dicom_segmentation(path: Path) -> Labelled:
         ) from error
 
 
-def _labelled(file: Any, name: str) -> Labelled:
+def _checked(path: Path) -> tuple[str, ...]:
+    """Notes on a file whose pixels are all there: highdicom does not count them.
+
+    Raises
+    ------
+    InputError
+        Cut short, or numbers in its header that cannot be.
+    """
+    with naming(path.name):
+        dataset = open_dataset(path)
+        check_decodable(Header(dataset, {}))
+        said = surplus_note(dataset)
+    return (f"{path.name}: {said}",) if said else ()
+
+
+def _labelled(file: Any, name: str, notes: tuple[str, ...]) -> Labelled:
     segments: list[Segment] = []
     affine, shape = np.eye(4), (0, 0, 0)
     for number in file.segment_numbers:
@@ -57,7 +76,7 @@ def _labelled(file: Any, name: str) -> Labelled:
             segments.append(_segment(int(number), str(file.get_segment_description(number).segment_label), mask))
     if not segments:
         raise InputError(f"{name} has no segment with a voxel.")
-    return Labelled(tuple(segments), shape, voxel_affine_lps_ras(affine))
+    return Labelled(tuple(segments), shape, voxel_affine_lps_ras(affine), notes)
 
 
 def _segment(number: int, name: str, mask: np.ndarray) -> Segment:

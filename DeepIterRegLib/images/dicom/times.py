@@ -12,6 +12,7 @@ from pydicom.dataset import Dataset
 from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.tags import tag_name, text_of
 
+_STEPS_MS = (1.0, 60_000.0)  # from frame to frame
 ASSUMED_INTERVAL_S = 0.5  # two frames a second: the usual rate of cerebral runs
 
 
@@ -37,7 +38,7 @@ def read_times(header: Header, frames: int) -> tuple[np.ndarray, list[str]]:
         if value is None:
             continue
         interval = milliseconds(value) if value > 0 else 0.0
-        if 1 <= interval <= 60000:
+        if _STEPS_MS[0] <= interval <= _STEPS_MS[1]:
             if keyword != "FrameTime":
                 notes.append(f"Frame times are computed from {tag_name(keyword)}, {value:g} frames a second.")
             return np.arange(frames) * interval / 1000, notes
@@ -63,6 +64,9 @@ def _from_vector(steps: tuple[float, ...], frames: int, notes: list[str]) -> np.
     if not np.isfinite(vector).all() or (vector[1:] <= 0).any():
         notes.append(f"{tag_name('FrameTimeVector')} does not rise and is ignored.")
         return None
+    if (vector[1:] < _STEPS_MS[0]).any() or (vector[1:] > _STEPS_MS[1]).any():
+        notes.append(f"{tag_name('FrameTimeVector')} has steps that no run has and is ignored.")
+        return None
     return np.concatenate([[0.0], np.cumsum(vector[1:])]) / 1000
 
 
@@ -72,7 +76,9 @@ def stamped_times(header: Header, frames: int) -> np.ndarray | None:
         moments = [_moment(str(value)) for value in header.groups.get(keyword, [])]
         known = [moment for moment in moments if moment is not None]
         if len(known) == frames and all(later > earlier for earlier, later in pairwise(known)):
-            return np.array([(moment - known[0]).total_seconds() for moment in known])
+            times = np.array([(moment - known[0]).total_seconds() for moment in known])
+            if _STEPS_MS[0] <= 1000 * np.diff(times).min() and 1000 * np.diff(times).max() <= _STEPS_MS[1]:
+                return times
     return None
 
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
+from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.geometry import lps_ras
 from DeepIterRegLib.geometry.markup_files import FAR_MM, MARKUP_SUFFIXES, Markup, read_markup_lists
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES
@@ -64,7 +65,7 @@ def parse_item(text: str) -> Item:
     if len(parts) > 1 and len(parts[0]) == 1 and parts[1][:1] in ("\\", "/"):  # a drive's letter
         parts = [f"{parts[0]}:{parts[1]}", *parts[2:]]
     path, item = Path(parts[0]), Item(Path(parts[0]), {})
-    problems = [] if path.exists() else [f"Item {path} does not exist."]
+    problems = [] if exists(path) else [f"Item {path} does not exist."]
     for part in parts[1:]:
         word = part.strip()
         low = word.lower()
