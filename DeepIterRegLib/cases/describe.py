@@ -12,6 +12,7 @@ from DeepIterRegLib.cases.files import is_angiogram
 from DeepIterRegLib.cases.other_files import describe_other
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.dicom import describe
@@ -42,7 +43,7 @@ def describe_file(path: Path, series: str | None = None, phase: int | None = Non
     InputError
         Absent, damaged, or of no kind that is known.
     """
-    if not path.exists():
+    if not exists(path):
         raise InputError(f"{name_of(path)} does not exist.")
     if path.is_dir() or is_dicomdir(path) or is_zip(path):
         return _describe_many(path, series, phase)

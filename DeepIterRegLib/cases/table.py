@@ -17,6 +17,7 @@ from DeepIterRegLib.common.option import value_of
 from DeepIterRegLib.common.options import EACH, OPTIONS, Device, GeometryOptions, Run
 from DeepIterRegLib.common.shown import name_of, quoted
 from DeepIterRegLib.common.tables import read_sheet
+from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.masks import mask_file
 
 NAME = "name"  # of the case; what else stands in the table are the options, by their ids
@@ -206,5 +207,5 @@ def missing_paths(cases: Iterable[BatchCase]) -> list[str]:
         f"Row {case.line}, {case.name}: {column} {name_of(path, column)} does not exist."
         for case in cases
         for column, path in case.paths.items()
-        if not case.problems and not path.exists()
+        if not case.problems and not exists(path)
     ]

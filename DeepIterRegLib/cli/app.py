@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import logging
 import signal
@@ -11,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from enum import Enum
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, ParamSpec
 
@@ -82,7 +84,8 @@ def main() -> None:
     if not debugging():
         # Readers quote header values, which may name the patient; compiled ones do so to the terminal.
         warnings.simplefilter("ignore")
-        logging.disable(logging.CRITICAL)
+        logging.disable(logging.WARNING)
+        logging.lastResort = None
         own_stderr()
     app()
 
@@ -118,6 +121,7 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
+            _refuse_lost_folder()
             with quoting_nothing():
                 function(*args, **kwargs)
         # `typer.Exit` is a RuntimeError: the last clause would report a wanted end as a fault.
@@ -135,6 +139,8 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             # An interruption lost in a callback may come back as any fault of the code that it left half done.
             if _interrupted:
                 fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
+            if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+                fail(EXIT_INPUT, "A name is too long for this system: no file has it. Give a shorter one.")
             if debugging():
                 raise
             if broken := broken_package(error):
@@ -146,6 +152,14 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             )
 
     return run
+
+
+def _refuse_lost_folder() -> None:
+    """Paths are relative to the current folder, and nothing can be written from one that is gone."""
+    try:
+        Path.cwd()
+    except OSError as error:
+        raise InputError("The current folder does not exist any more; go to one that does, and start again.") from error
 
 
 def _mending(broken: BrokenPackage) -> str:

@@ -33,14 +33,17 @@ def quoting_nothing() -> Iterator[None]:
     if debugging():
         yield
         return
-    before = logging.root.manager.disable
+    # Errors are still logged, as readers listen to them; without a handler of somebody's they are printed no more.
+    before, printed = logging.root.manager.disable, logging.lastResort
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logging.disable(max(before, logging.CRITICAL))
+        logging.disable(max(before, logging.WARNING))
+        logging.lastResort = None
         try:
             yield
         finally:
             logging.disable(before)
+            logging.lastResort = printed
 
 
 @dataclass

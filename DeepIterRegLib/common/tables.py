@@ -114,6 +114,10 @@ def read_sheet(path: Path, what: str, wanted: str) -> Sheet:
     first, before = lines.readline(), 0
     if told := _SEP_LINE.fullmatch(first):
         separator, before = told.group(1), 1
+        if separator in '"\r\0':
+            raise InputError(
+                f"{name_of(path)} line 1 names a separator that parts no cells; write sep=; or leave the line out."
+            )
     else:
         separator = max(reversed(_SEPARATORS), key=first.count)
         lines.seek(0)
@@ -130,7 +134,10 @@ def read_sheet(path: Path, what: str, wanted: str) -> Sheet:
                 # Surplus only if filled: commas at the end of a row are no mistake.
                 rows.append(Row(reader.line_num + before, named, len(cells), any(filled[len(header) :])))
     except csv.Error as error:
-        raise InputError(f"{name_of(path)} line {reader.line_num + before} is not CSV: {error}.") from error
+        raise InputError(
+            f"{name_of(path)} line {reader.line_num + before} is not CSV: a cell in it has over {csv.field_size_limit():,} letters, or "
+            "a quote is not closed; correct it."
+        ) from error
     return Sheet(header, tuple(rows))
 
 

@@ -15,7 +15,24 @@ if TYPE_CHECKING:
     import numpy as np
 
 
+_MATRIX_BYTES = 100_000
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+([eE][+-]?\d+)?")
+
+
+def exists(path: Path) -> bool:
+    """Whether a path as typed leads to something; one that no system can have does not."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):  # too long, a byte 0 in it, a folder that may not be looked into
+        return False
+
+
+def is_file(path: Path) -> bool:
+    """As `exists`, of a file."""
+    try:
+        return path.is_file()
+    except (OSError, ValueError):
+        return False
 
 
 def number(text: str) -> float | None:
@@ -99,12 +116,26 @@ def matrix_file(path: Path, at: str) -> np.ndarray:
     """
     import numpy as np
 
+    from DeepIterRegLib.common.tables import read_text
+
     try:
-        matrix = np.loadtxt(path, delimiter="," if "," in path.read_text(encoding="utf-8") else None)
-    except (OSError, ValueError):
+        if path.stat().st_size > _MATRIX_BYTES:
+            raise InputError("It is too large.")
+        text = read_text(path, "Matrix file")
+    except (OSError, InputError):
         raise InputError(Message(f"{name_of(path)} cannot be read as 3 rows of 4 numbers", at=at)) from None
-    if matrix.shape != (3, 4):
+    lines = [line.partition("#")[0].strip() for line in text.splitlines()]
+    # Numbers with decimal points: what a comma means between bare numbers cannot be known.
+    cells = [[number(cell) for cell in (line.split(",") if "," in text else line.split())] for line in lines if line]
+    if len(cells) != 3 or any(len(row) != 4 for row in cells):
+        shape = " and ".join(str(count) for count in sorted({len(row) for row in cells})) or "no"
         raise InputError(
-            Message(f"{name_of(path)} holds an array of shape {matrix.shape}; 3 rows of 4 numbers are needed", at=at)
+            Message(
+                f"{name_of(path)} holds {len(cells)} rows of {shape} numbers; 3 rows of 4 numbers are needed", at=at
+            )
         )
-    return matrix
+    if any(cell is None for row in cells for cell in row):
+        raise InputError(
+            Message(f"{name_of(path)} cannot be read as 3 rows of 4 numbers: one of them is no number", at=at)
+        )
+    return np.array(cells, dtype=np.float64)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
+import struct
 import tempfile
 import zipfile
 import zlib
@@ -18,6 +20,19 @@ MOST_BYTES = 8 * 2**30  # unpacked: a whole study of CT and runs is smaller
 MOST_RATIO = 100  # unpacked over packed: images shrink to a third or a tenth, made-up archives to a thousandth
 _SMALL_BYTES = 64 * 2**20  # of which any ratio may be
 MOST_FILES = 50_000
+# What unpacking raises at damaged archives.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    OverflowError,
+)
 
 
 def is_zip(path: Path) -> bool:
@@ -47,13 +62,16 @@ def unpacked(path: Path) -> Iterator[Path]:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with archive.open(member) as source, target.open("wb") as file:
                         shutil.copyfileobj(source, file, 2**20)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError):
+        except InputError:
+            raise
+        except (OSError, *_DAMAGE) as error:
+            # Of packed data an OSError has no number: bz2 raises one.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise InputError(
+                    f"{name_of(path)} cannot be unpacked into the temporary folder (is the disk full?); unpack it and give the folder."
+                ) from None
             raise InputError(
-                f"{name_of(path)} is damaged, or packed in a way that cannot be read; unpack it and give the folder."
-            ) from None
-        except OSError:
-            raise InputError(
-                f"{name_of(path)} cannot be unpacked into the temporary folder (is the disk full?); unpack it and give the folder."
+                f"{name_of(path)} is damaged, or packed in a way that cannot be read; copy it again, or unpack it and give the folder."
             ) from None
         yield folder
 

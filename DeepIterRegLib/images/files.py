@@ -11,8 +11,8 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, naming
-from DeepIterRegLib.common.quiet import listening
 from DeepIterRegLib.common.shown import fault_words, name_of
+from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.file_checks import check_header_and_data
 from DeepIterRegLib.images.itk import affine_of, voxels_of
@@ -36,7 +36,7 @@ def load_volume(path: str | Path, series: str | None = None, phase: int | None =
         Absent, not a volume, in colour, cut short, damaged, or a DICOM series with missing or uneven slices.
     """
     path = Path(path)
-    if not path.exists():
+    if not exists(path):
         raise InputError(f"{name_of(path)} does not exist.")
     if path.is_dir() or not path.name.lower().endswith(VOLUME_SUFFIXES):
         from DeepIterRegLib.images.dicom.ct_files import read_ct
@@ -62,7 +62,7 @@ def read_volume_file(path: Path) -> Volume:
     """
     if path.name.lower().endswith(NIFTI_SUFFIXES):
         return read_nifti(path)
-    image = read_itk_image(path)
+    image, notes = read_itk_image(path)
     # Some programs write one volume as a series of one.
     if image.GetDimension() == 4 and image.GetSize()[3] == 1:
         image = image[..., 0]
@@ -73,11 +73,11 @@ def read_volume_file(path: Path) -> Volume:
         )
     voxels, affine = voxels_of(image), affine_of(image)
     check_spacing(affine, voxels.shape, name_of(path))
-    return Volume(voxels, affine)
+    return Volume(voxels, affine, notes)
 
 
-def read_itk_image(path: Path) -> Any:
-    """A SimpleITK image of an NRRD or MetaImage file that is whole.
+def read_itk_image(path: Path) -> tuple[Any, tuple[str, ...]]:
+    """A SimpleITK image of an NRRD or MetaImage file that is whole, and notes on the file.
 
     Raises
     ------
@@ -86,11 +86,10 @@ def read_itk_image(path: Path) -> Any:
     """
     import SimpleITK as sitk
 
-    check_header_and_data(path)
+    notes = check_header_and_data(path)
     try:
-        with listening():
-            return sitk.ReadImage(str(path))
-    except RuntimeError:  # of ITK, whose text quotes the file
+        return sitk.ReadImage(str(path)), notes
+    except RuntimeError:
         raise InputError(
             f"{name_of(path)} cannot be read as a volume: it is damaged, or of a kind that ITK does not read; copy it again."
         ) from None

@@ -10,6 +10,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.dicom.segmentation import read_dicom_segmentation
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, read_itk_image, read_volume_file
 from DeepIterRegLib.images.itk import affine_of
@@ -39,7 +40,7 @@ def read_labelled(path: Path, resample: bool = False) -> Labelled:
     InputError
         Absent, unreadable, damaged, grey values, or nothing set.
     """
-    if not path.exists():
+    if not exists(path):
         raise InputError(f"{name_of(path)} does not exist.")
     if path.is_dir():
         path = _only_file(path)
@@ -140,7 +141,7 @@ def read_seg_nrrd(path: Path) -> Labelled:
     """
     import SimpleITK as sitk
 
-    image = read_itk_image(path)
+    image, notes = read_itk_image(path)
     if image.GetDimension() != 3:
         raise InputError(f"Segmentation {name_of(path)} has {image.GetDimension()} dimensions; three are needed.")
     values = sitk.GetArrayFromImage(image)
@@ -166,7 +167,7 @@ def read_seg_nrrd(path: Path) -> Labelled:
     )
     if not segments:
         raise InputError(f"Segmentation {name_of(path)} has no segment with a voxel.")
-    return Labelled(segments, layers.shape[:3], affine_of(image))
+    return Labelled(segments, layers.shape[:3], affine_of(image), notes)
 
 
 def _whole(text: str | None, usual: int) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.shown import name_of, quoted
+from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_pixels
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES
 from DeepIterRegLib.images.labels import labelled, read_labelled
@@ -26,12 +27,12 @@ def split_labels(text: str) -> tuple[Path, str]:
 
     A colon may belong to the file's name: what exists, or ends as a volume does, is the file. A drive's colon never parts.
     """
-    if Path(text).exists():
+    if exists(Path(text)):
         return Path(text), ""
     first = 2 if _DRIVE.match(text) else 1
     colons = [at for at in range(first, len(text)) if text[at] == ":"]
     for at in reversed(colons):
-        if Path(text[:at]).exists():
+        if exists(Path(text[:at])):
             return Path(text[:at]), text[at + 1 :].strip()
     for at in colons:
         if text[:at].lower().endswith(_SUFFIXES):

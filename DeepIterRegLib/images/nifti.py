@@ -39,11 +39,11 @@ def read_nifti(path: Path) -> Volume:
     start = _start(path)
     header = _header(start, path)
     claim, offset = _claim(header, path)
-    flat = _voxels(path, claim, offset, header.get_data_dtype(), compressed=_is_gzip(path))
+    flat, told = _voxels(path, claim, offset, header.get_data_dtype(), compressed=_is_gzip(path))
     voxels = _scaled(flat.reshape(_grid(claim.shape, path)), header, path)
     affine, notes = _affine(header, voxels.shape, path)
     check_spacing(affine, voxels.shape, name_of(path))
-    return Volume(voxels, affine, notes)
+    return Volume(voxels, affine, (*notes, told) if told else notes)
 
 
 def _is_gzip(path: Path) -> bool:
@@ -123,15 +123,15 @@ def _grid(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
     return k, j, i
 
 
-def _voxels(path: Path, claim: Claim, offset: int, dtype: np.dtype[Any], compressed: bool) -> np.ndarray:
-    """The values as stored, in one row."""
+def _voxels(path: Path, claim: Claim, offset: int, dtype: np.dtype[Any], compressed: bool) -> tuple[np.ndarray, str]:
+    """The values as stored, in one row, and a note if there are more of them than there should be."""
     count = claim.total_bytes // claim.value_bytes
     if not compressed:
-        check_plain(path, claim, offset)
-        return np.fromfile(path, dtype, count, offset=offset)
+        told = check_plain(path, claim, offset)
+        return np.fromfile(path, dtype, count, offset=offset), told
     with path.open("rb") as file:
-        buffer = inflate(file, claim, offset)
-    return np.frombuffer(buffer, dtype, count, offset=offset)
+        buffer, told = inflate(file, claim, offset)
+    return np.frombuffer(buffer, dtype, count, offset=offset), told
 
 
 def _scaled(stored: np.ndarray, header: Any, path: Path) -> np.ndarray:

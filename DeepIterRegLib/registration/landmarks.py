@@ -13,6 +13,7 @@ from DeepIterRegLib.common.shown import label_of, name_of
 from DeepIterRegLib.common.tables import read_table
 from DeepIterRegLib.common.user_input import number
 from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.geometry.markup_files import FAR_MM as OUTSIDE_MM
 from DeepIterRegLib.geometry.markup_files import MARKUP_SUFFIXES, Markup, read_markup_lists
 
 COLUMNS = ("x", "y", "z", "column", "row")
@@ -155,6 +156,8 @@ def read_landmarks(
     if problems:
         raise InputError(problems)
     table = np.array(numbers)
+    if (far := float(np.abs(table).max())) > OUTSIDE_MM:
+        raise InputError(f"{name_of(path)} holds {far:g}, which is no place in mm or px; correct it.")
     return Landmarks(tuple(names), table[:, :3], table[:, 3:])
 
 

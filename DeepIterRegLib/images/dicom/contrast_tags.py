@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from DeepIterRegLib.common.shown import number_words
-from DeepIterRegLib.images.dicom.header import Header, tag_name
+from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.safe_words import coded
+from DeepIterRegLib.images.dicom.tags import tag_name
 
 # Of PresentationLUTShape, what fits each PhotometricInterpretation (PS3.3 C.8.11.3.1.2).
 _FITTING_SHAPE = {"MONOCHROME1": "INVERSE", "MONOCHROME2": "IDENTITY"}

@@ -12,13 +12,14 @@ from DeepIterRegLib.common.errors import InputError, keep_notes
 from DeepIterRegLib.common.shown import name_of, number_words
 from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.dicom.ct_choice import Choice, choose, said_of
-from DeepIterRegLib.images.dicom.ct_pixels import read_voxels
+from DeepIterRegLib.images.dicom.ct_pixels import read_voxels, surplus_note
 from DeepIterRegLib.images.dicom.ct_planes import Scan, files_below, scan_files
 from DeepIterRegLib.images.dicom.ct_stacks import Series, affine_of, stacks_of
 from DeepIterRegLib.images.dicom.dicomdir import files_of_dicomdir, is_dicomdir
-from DeepIterRegLib.images.dicom.header import tag_name
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import open_dataset
+from DeepIterRegLib.images.dicom.tags import tag_name, whole_of
+from DeepIterRegLib.images.placement import check_spacing
 from DeepIterRegLib.images.shear import shear_deg, upright
 from DeepIterRegLib.images.volume import Values, Volume
 
@@ -96,7 +97,7 @@ def chosen_series(folder: Path, series: str = "", phase: int | None = None) -> S
 
 def number_of_frames(path: Path) -> int:
     """Of a DICOM file."""
-    return int(open_dataset(path, ["NumberOfFrames"]).get("NumberOfFrames") or 1)
+    return whole_of(open_dataset(path, ["NumberOfFrames"]), "NumberOfFrames", 0, 2**31, 1) or 1
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,12 @@ def _volume(scan: Scan, taken: Series, notes: list[str], shown: str) -> Volume:
         notes.append(f"{taken.repeated} copies of slices ({tag_name('SOPInstanceUID')}) were left out.")
     _refuse_unreadable(scan, taken, shown)
     affine = affine_of(taken)
+    check_spacing(
+        affine, (len(taken.planes), taken.head.rows, taken.head.columns), f"The {taken.modality} ({taken.words})"
+    )
     voxels = read_voxels(taken)
+    if said := surplus_note(taken):
+        notes.append(said)
     kind = taken.head.kind
     values: Values = "other" if kind in _NOT_HU else "HU"
     if kind in _NOT_HU:

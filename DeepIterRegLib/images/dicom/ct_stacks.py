@@ -15,9 +15,9 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.dicom.ct_planes import PHASE_KEYS, TIME_KEYS, Plane, SeriesHead
-from DeepIterRegLib.images.dicom.header import tag_name
 from DeepIterRegLib.images.dicom.kinds import Kind
 from DeepIterRegLib.images.dicom.safe_words import whole_number
+from DeepIterRegLib.images.dicom.tags import tag_name
 
 _EVEN = 0.02  # steps between slices may differ by this part
 _SAME_MM = 1e-3  # slices nearer to each other lie in one place

@@ -6,21 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.dataset import Dataset
+from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import GeometryError, InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
-from DeepIterRegLib.images.dicom.header import Header
+from DeepIterRegLib.images.dicom.header import Header, size_of
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
 from DeepIterRegLib.images.dicom.interpretation import interpret, subtraction_tags
+from DeepIterRegLib.images.dicom.kinds import class_name
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES
 from DeepIterRegLib.images.dicom.pixels import is_lossy, meaning_of
 from DeepIterRegLib.images.dicom.run_files import RunFiles, check_xa, open_files
-from DeepIterRegLib.images.dicom.safe_words import coded, maker, uid_name, whole_number
+from DeepIterRegLib.images.dicom.safe_words import coded, maker
 from DeepIterRegLib.images.dicom.scale import other_scales
 from DeepIterRegLib.images.dicom.shutters import read_valid
+from DeepIterRegLib.images.dicom.tags import text_of, value_of, whole_of
 from DeepIterRegLib.images.dicom.times import read_times
 from DeepIterRegLib.images.subtraction import SubtractionSettings
 
@@ -52,21 +56,18 @@ def describe(path: str | Path) -> dict[str, Any]:
         }
     run = open_files(path)
     header, ds = run.header, run.header.dataset
-    syntax = getattr(ds.file_meta, "TransferSyntaxUID", None)
-    rows, columns, frames = (_whole(ds.get(k)) for k in ("Rows", "Columns", "NumberOfFrames"))
-    signed = "signed" if ds.get("PixelRepresentation") == 1 else "unsigned"
+    syntax = UID(str(getattr(ds, "file_meta", {}).get("TransferSyntaxUID", "") or ""))
     values: dict[str, Any] = {
         "kind": "angiogram",
-        "modality": coded(ds.get("Modality")) if ds.get("Modality") else None,
-        "SOP class": uid_name(ds.get("SOPClassUID")) if ds.get("SOPClassUID") else None,
-        "transfer syntax": uid_name(syntax) if syntax else None,
-        "manufacturer": maker(str(ds.get("Manufacturer", "") or "")),
-        "size (rows, columns)": [rows, columns],
-        "frames": 1 if ds.get("NumberOfFrames") is None else frames,
-        "bits": f"{whole_number(ds.get('BitsStored'))} of {whole_number(ds.get('BitsAllocated'))}, {signed}, "
-        + coded(ds.get("PhotometricInterpretation")),
+        "modality": coded(text_of(ds, "Modality")) if text_of(ds, "Modality") else None,
+        "SOP class": class_name(ds) or None,
+        "transfer syntax": syntax.name if syntax and syntax.name != syntax else None,
+        "manufacturer": maker(text_of(ds, "Manufacturer")),
+        "size (rows, columns)": [_shown(ds, "Rows"), _shown(ds, "Columns")],
+        "frames": 1 if value_of(ds, "NumberOfFrames") is None else _shown(ds, "NumberOfFrames"),
+        "bits": _bits(ds),
         "relation to X-ray intensity": coded(header.text("PixelIntensityRelationship"))
-        if header.get("PixelIntensityRelationship")
+        if header.text("PixelIntensityRelationship")
         else None,
     }
     try:
@@ -77,7 +78,12 @@ def describe(path: str | Path) -> dict[str, Any]:
         return values
     refused: list[str] = []
     notes: list[str] = [*run.notes]
-    _describe_geometry(header, rows, columns, values, notes, refused)
+    try:
+        rows, columns = size_of(header)
+    except InputError as error:
+        refused += error.problems
+    else:
+        _describe_geometry(header, rows, columns, values, notes, refused)
     _describe_pixels(run, values, notes, refused)
     if refused:
         values["cannot be used"] = refused
@@ -137,8 +143,15 @@ def _range(values: np.ndarray) -> str:
     return f"{number_words(float(values.min()))} to {number_words(float(values.max()))}"
 
 
-def _whole(value: Any) -> int:
+def _shown(dataset: Dataset, keyword: str) -> int | str:
+    """A whole number, or in words why there is none."""
     try:
-        return int(value or 0)
-    except (TypeError, ValueError):
-        return 0
+        return whole_of(dataset, keyword, 0, 2**31, 0)
+    except InputError:
+        return "unreadable"
+
+
+def _bits(dataset: Dataset) -> str:
+    stored, allocated = _shown(dataset, "BitsStored"), _shown(dataset, "BitsAllocated")
+    signed = "signed" if _shown(dataset, "PixelRepresentation") == 1 else "unsigned"
+    return f"{stored} of {allocated}, {signed}, {coded(text_of(dataset, 'PhotometricInterpretation'))}"

@@ -14,10 +14,11 @@ from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.images.dicom.header import Header, tag_name
+from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES, TYPED
 from DeepIterRegLib.images.dicom.principal_point import isocentre_projection
 from DeepIterRegLib.images.dicom.safe_words import coded
+from DeepIterRegLib.images.dicom.tags import tag_name
 from DeepIterRegLib.images.dicom.vendors import private_numbers
 
 # What a C-arm can be; outside is nonsense, as zeros left by anonymisation are.

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 
 import numpy as np
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.multival import MultiValue
 from pydicom.uid import ExplicitVRLittleEndian
 
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.quiet import quoting_nothing
 from DeepIterRegLib.images.dicom.header import Header, functional_groups
 from DeepIterRegLib.images.dicom.pixels import is_lossy
 from DeepIterRegLib.images.dicom.safe_words import SUBTRACTION_WORDS, coded, uid_name
+from DeepIterRegLib.images.dicom.tags import elements_of, number_of, numbers_of, parts_of, value_of, whole_of
 from DeepIterRegLib.images.dicom.times import stamped_times
 from DeepIterRegLib.images.dicom.vendors import copy_private_values
 
@@ -74,11 +72,11 @@ def copy_header(header: Header) -> str:
         copy.LossyImageCompression = "01"
     group = header.number("ShutterOverlayGroup")
     if group:
-        for element in _readable(header.dataset.group_dataset(int(group))):
+        for element in elements_of(header.dataset.group_dataset(int(group))):
             if _says_what_it_should(element, header.dataset):
                 copy.add(element)
     copy_private_values(header.dataset, copy)
-    frames = int(header.number("NumberOfFrames") or 1)
+    frames = whole_of(header.dataset, "NumberOfFrames", 1, 2**31, 1)
     times_s = stamped_times(header, frames) if frames > 1 else None
     if times_s is not None:
         copy.FrameTimeVector = [0.0, *(float(f"{step:.6g}") for step in np.diff(times_s) * 1000)]
@@ -126,15 +124,14 @@ def stored_from_itk(values: np.ndarray, header: Header) -> np.ndarray:
 
 def _copy_of(dataset: Dataset) -> Dataset:
     copy = Dataset()
-    for element in _readable(dataset):
+    for element in elements_of(dataset):
         if element.keyword not in COPIED:
             continue
         if element.VR == "SQ":
             items = [_copy_of_macros(item) if element.keyword in _GROUPS else _copy_of(item) for item in element.value]
             copy.add_new(element.tag, "SQ", items)
         elif element.keyword == "ImageType":
-            parts = element.value if isinstance(element.value, (MultiValue, list)) else [element.value]
-            copy.add_new(element.tag, "CS", [_image_type_part(part) for part in parts])
+            copy.add_new(element.tag, "CS", [_image_type_part(part) for part in parts_of(element.value)])
         elif _says_what_it_should(element, dataset):
             copy.add(element)
     return copy
@@ -143,7 +140,7 @@ def _copy_of(dataset: Dataset) -> Dataset:
 def _copy_of_macros(dataset: Dataset) -> Dataset:
     """Functional groups nest values in macros, whose own names do not matter."""
     copy = _copy_of(dataset)
-    for element in _readable(dataset):
+    for element in elements_of(dataset):
         if element.VR == "SQ" and element.tag not in copy:
             items = [item for item in map(_copy_of_macros, element.value) if len(item)]
             if items:
@@ -151,21 +148,21 @@ def _copy_of_macros(dataset: Dataset) -> Dataset:
     return copy
 
 
+_WORDS = ("CS", "SH", "LO", "ST", "LT", "UT", "AE", "UC", "UR")
+_ANOTHER = "OTHER"  # in place of a part of ImageType that no list has
+_LARGEST = 1e6  # no value of the geometry, of times or of grey is larger; dates and numbers of patients are
+
+
 def _says_what_it_should(element: DataElement, dataset: Dataset) -> bool:
     """Whether a value is what its keyword is for: a damaged length, or a writer's mistake, may put anything there."""
     if element.VR in ("OB", "OW", "UN"):
         return _is_as_long_as_told(element, dataset)
-    parts = element.value if isinstance(element.value, (MultiValue, list, tuple)) else [element.value]
+    parts = parts_of(element.value)
     if element.VR == "UI":
         return all(uid_name(part) != "unknown" for part in parts)
     if element.VR in _WORDS:
         return all(coded(part) != "unreadable" for part in parts)
-    return all(_is_number(part) for part in parts)
-
-
-_WORDS = ("CS", "SH", "LO", "ST", "LT", "UT", "AE", "UC", "UR")
-_ANOTHER = "OTHER"  # in place of a part of ImageType that no list has
-_LARGEST = 1e6  # no value of the geometry, of times or of grey is larger; dates and numbers of patients are
+    return all(part in (None, "") or abs(number_of(part)) < _LARGEST for part in parts)
 
 
 def _image_type_part(part: object) -> str:
@@ -177,30 +174,15 @@ def _image_type_part(part: object) -> str:
     return " ".join(said)[:16] or _ANOTHER
 
 
-def _is_number(part: object) -> bool:
-    try:
-        return part is None or part == "" or abs(float(str(part))) < _LARGEST
-    except ValueError:
-        return False
-
-
 def _is_as_long_as_told(element: DataElement, dataset: Dataset) -> bool:
     """Of a look-up table or a shutter's bits: a longer one has swallowed what followed it."""
+    if not isinstance(element.value, bytes):
+        return False
     if element.keyword == "LUTData":
-        count = (Header(dataset, {}).numbers("LUTDescriptor") or (0.0,))[0] or 65536
+        count = (numbers_of(value_of(dataset, "LUTDescriptor")) or (0.0,))[0] or 65536
         return len(element.value) in (count, 2 * count)
     sides = [dataset.get((element.tag.group, at)) for at in (0x0010, 0x0011)]
     if not all(side is not None and isinstance(side.value, int) for side in sides):
         return False
     wanted = -(-sides[0].value * sides[1].value // 8)
     return len(element.value) in (wanted, wanted + 1)
-
-
-def _readable(dataset: Dataset) -> Iterator[DataElement]:
-    for tag in list(dataset.keys()):
-        try:
-            with quoting_nothing():
-                element = dataset[tag]
-            yield element
-        except (ValueError, TypeError, OverflowError, ArithmeticError, NotImplementedError):
-            continue  # letters in a number: as good as absent

@@ -5,6 +5,9 @@ from __future__ import annotations
 from enum import Enum
 
 from pydicom.dataset import Dataset
+from pydicom.uid import UID
+
+from DeepIterRegLib.images.dicom.tags import text_of
 
 
 class Kind(Enum):
@@ -78,10 +81,16 @@ _BY_MODALITY = {
 }
 
 
+def class_name(dataset: Dataset) -> str:
+    """The standard's name of the class; empty of any other."""
+    uid = UID(text_of(dataset, "SOPClassUID"))
+    return str(uid.name) if uid.name != uid else ""
+
+
 def kind_of(dataset: Dataset) -> Kind:
     """By the class; by the modality where the class is absent or private."""
-    modality = str(dataset.get("Modality", "") or "").strip().upper()
-    uid = str(dataset.get("SOPClassUID", "") or "")
+    modality = text_of(dataset, "Modality").upper()
+    uid = text_of(dataset, "SOPClassUID")
     if uid.startswith(_CLASS):
         number = uid.removeprefix(_CLASS)
         if modality == "XA" and _BY_CLASS.get(number) in _RUNS_AT_TIMES:

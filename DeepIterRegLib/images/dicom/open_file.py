@@ -48,6 +48,7 @@ DAMAGE = (
     struct.error,
     zlib.error,
     BytesLengthException,
+    RecursionError,
 )
 
 
@@ -127,6 +128,8 @@ def _opened(path: Path, tags: Sequence[str] | None) -> tuple[FileDataset, PixelB
             f"{name_of(path)} is damaged and cannot be read as DICOM: a length in its header is wrong; copy it again."
         )
     _settle_syntax(dataset)
+    if tags is None and _has_strangers_behind_pixels(dataset, path):
+        raise InputError(f"{name_of(path)} is damaged: bytes behind its pixels belong to no element; copy it again.")
     return dataset, pixels
 
 
@@ -151,6 +154,33 @@ def _swallows(dataset: FileDataset) -> bool:
     return False
 
 
+def _has_strangers_behind_pixels(dataset: FileDataset, path: Path) -> bool:
+    """Whether something stands behind the pixels that cannot stand there, as when bytes were added to them on the way."""
+    tags = list(dataset.keys())
+    at = next((n for n, tag in enumerate(tags) if (tag.group, tag.element) in _PIXELS), None)
+    if at is None:
+        return False
+    if any(tag < tags[at] for tag in tags[at + 1 :]):
+        return True
+    pixels = dataset.get_item(tags[-1])
+    deflated = dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
+    if at + 1 < len(tags) or deflated or not isinstance(pixels, RawDataElement) or pixels.length == _UNDEFINED:
+        return False
+    return _strange(_rest(path, pixels.value_tell + pixels.length))
+
+
+def _rest(path: Path, at: int) -> bytes:
+    """The first bytes from there on."""
+    with path.open("rb") as file:
+        file.seek(at)
+        return file.read(8)
+
+
+def _strange(rest: bytes) -> bool:
+    """Whether bytes behind the last element are something other than filling."""
+    return 0 < len(rest) < 8 and any(rest)
+
+
 def _pixel_bytes(file: BinaryIO, dataset: FileDataset) -> PixelBytes | None:
     """Of the element that the file stands at; pydicom stops there, but says neither where nor how long it is."""
     meta = getattr(dataset, "file_meta", None)
@@ -168,6 +198,12 @@ def _pixel_bytes(file: BinaryIO, dataset: FileDataset) -> PixelBytes | None:
     length = struct.unpack(order + "I", start[4:8] if implicit else start[8:12])[0]
     offset = file.tell() - (4 if implicit else 0)
     present = file.seek(0, 2) - offset
+    if length != _UNDEFINED and present > length:
+        file.seek(offset + length)
+        behind = file.read(8)
+        following = struct.unpack(order + "HH", behind[:4]) if len(behind) == 8 else (0xFFFF, 0)
+        if any(behind) and (_strange(behind) or following <= (group, element)):
+            raise ValueError("Bytes behind the pixels belong to no element.")  # worded by the caller
     return PixelBytes(offset, None if length == _UNDEFINED else length, present, keyword)
 
 

@@ -13,11 +13,12 @@ from pydicom.dataset import Dataset, FileDataset
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.common.shown import name_of, number_words
-from DeepIterRegLib.images.dicom.header import Header, functional_groups, open_header, tag_name
-from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
+from DeepIterRegLib.images.dicom.decoding import check_decodable, decode, surplus_note
+from DeepIterRegLib.images.dicom.header import Header, functional_groups, open_header
+from DeepIterRegLib.images.dicom.kinds import Kind, class_name, kind_of
 from DeepIterRegLib.images.dicom.open_file import NotDicom, open_dataset
-from DeepIterRegLib.images.dicom.pixels import check_decodable, decode
-from DeepIterRegLib.images.dicom.safe_words import coded, uid_name, whole_number
+from DeepIterRegLib.images.dicom.safe_words import coded, whole_number
+from DeepIterRegLib.images.dicom.tags import tag_name, text_of, texts_of, value_of, whole_of
 from DeepIterRegLib.images.dicom.times import steps_of_files
 
 _IN_ALL = (  # what frames of one run share, or its pixels mean different things
@@ -106,8 +107,13 @@ def open_files(path: Path) -> RunFiles:
     """As `open_run`, but a file may be of any kind."""
     if path.is_dir():
         return _run_of_folder(path)
+    return _of_one_file(path)
+
+
+def _of_one_file(path: Path) -> RunFiles:
     header = open_header(path)
-    return RunFiles(header, (path,), (header,))
+    told = surplus_note(header.dataset)
+    return RunFiles(header, (path,), (header,), (f"{name_of(path)}: {told}",) if told else ())
 
 
 def check_xa(dataset: Dataset, path: Path) -> None:
@@ -115,8 +121,8 @@ def check_xa(dataset: Dataset, path: Path) -> None:
     kind = kind_of(dataset)
     if kind is Kind.RUN:
         return
-    stated = f"{tag_name('Modality')} {coded(dataset.get('Modality'))}"
-    known = uid_name(dataset.get("SOPClassUID")) if kind is not Kind.OTHER else ""
+    stated = f"{tag_name('Modality')} {coded(text_of(dataset, 'Modality'))}"
+    known = class_name(dataset) if kind is not Kind.OTHER else ""
     advice = _ADVICE.get(kind, _USUAL_ADVICE)
     raise InputError(
         f"{name_of(path)} is {kind.value} ({stated}{', ' + known if known not in ('', 'unknown') else ''}); {advice}."
@@ -152,7 +158,7 @@ def folder_of_frames(paths: Sequence[Path]) -> Path | None:
         except (InputError, OSError):
             return None
         angles = [Header(found.dataset, {}).number(keyword) for keyword in _ANGLES]
-        series = str(found.dataset.get("SeriesInstanceUID", ""))
+        series = text_of(found.dataset, "SeriesInstanceUID")
         if kind_of(found.dataset) is not Kind.RUN or found.frames > 1 or not series or found.instance is None:
             return None
         own = (series, *angles)
@@ -174,17 +180,19 @@ class _Found:
 
     @property
     def frames(self) -> int:
-        try:
-            return max(1, int(self.dataset.get("NumberOfFrames") or 1))
-        except (TypeError, ValueError):
-            return 1
+        return _whole(self.dataset, "NumberOfFrames") or 1
 
     @property
     def instance(self) -> int | None:
-        try:
-            return int(self.dataset.get("InstanceNumber"))
-        except (TypeError, ValueError):
-            return None
+        return _whole(self.dataset, "InstanceNumber")
+
+
+def _whole(dataset: Dataset, keyword: str) -> int | None:
+    """A whole number from 0 on, or None; whether it can be used is looked at where it is used."""
+    try:
+        return whole_of(dataset, keyword, 0, 2**31)
+    except InputError:
+        return None
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -243,11 +251,11 @@ def _runs(found: Sequence[_Found]) -> list[list[_Found]]:
     series: dict[str, list[_Found]] = defaultdict(list)
     for one in found:
         if one.frames == 1:
-            series[str(one.dataset.get("SeriesInstanceUID", ""))].append(one)
+            series[text_of(one.dataset, "SeriesInstanceUID")].append(one)
     for members in series.values():
         acquisitions: dict[str, list[_Found]] = defaultdict(list)
         for one in members:
-            acquisitions[str(one.dataset.get("AcquisitionNumber", ""))].append(one)
+            acquisitions[text_of(one.dataset, "AcquisitionNumber")].append(one)
         # A number for each frame tells no runs apart.
         runs += list(acquisitions.values()) if len(acquisitions) < len(members) else [members]
     return runs
@@ -265,15 +273,14 @@ def _words(run: Sequence[_Found], folder: Path) -> str:
     place = name_of(run[0].path)
     more = f" and {len(run) - 1} more files" if len(run) > 1 else ""
     count = _frames_of(run)
-    size = " x ".join(whole_number(first.get(keyword)) for keyword in ("Rows", "Columns"))
+    size = " x ".join(whole_number(_whole(first, keyword)) for keyword in ("Rows", "Columns"))
     return f"{count} frame{'s' * (count != 1)} of {size}, angles {shown} deg, {place}{more}"
 
 
 def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
     """Frames of one run in the order of their instance numbers."""
     if len(run) == 1:
-        header = open_header(run[0].path)
-        return RunFiles(header, (run[0].path,), (header,))
+        return _of_one_file(run[0].path)
     numbers = [one.instance for one in run]
     if None in numbers or len(set(numbers)) < len(numbers):
         twice = sorted({n for n in numbers if n is not None and numbers.count(n) > 1})
@@ -301,6 +308,12 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
     notes.append(
         f"The run lies in {len(run)} files of one frame each; they are joined by {tag_name('InstanceNumber')}."
     )
+    told = {
+        name_of(one.path): said
+        for one, dataset in zip(ordered, datasets, strict=True)
+        if (said := surplus_note(dataset))
+    }
+    notes += [f"{name}: {said}" for name, said in list(told.items())[:1]]
     headers = tuple(Header(dataset, functional_groups(dataset)) for dataset in datasets)
     header = _header_of_all(datasets, absent)
     return RunFiles(header, tuple(one.path for one in ordered), headers, tuple(notes))
@@ -309,7 +322,7 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
 def _refuse_what_differs(run: Sequence[_Found], datasets: Sequence[FileDataset], folder: Path) -> None:
     problems = []
     for keyword in _IN_ALL:
-        values = [str(dataset.get(keyword, "")) for dataset in datasets]
+        values = ["\\".join(texts_of(value_of(dataset, keyword))) for dataset in datasets]
         odd = next((n for n, value in enumerate(values) if value != values[0]), None)
         if odd is not None:
             problems.append(

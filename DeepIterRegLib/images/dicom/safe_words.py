@@ -13,7 +13,11 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID, UID_dictionary
 
 from DeepIterRegLib.common.shown import names_nobody, number_words
+from DeepIterRegLib.images.dicom.tags import texts_of, value_of
 
+_MOST = 16  # printable characters
+_KERNEL = re.compile(r"[A-Za-z0-9_.+\-/ ]{1,16}")
+_NUMBER = re.compile(r"\d(\.\d{1,3})?(mm)?")
 _IDENTITY = ("PatientName", "PatientID", "PatientBirthDate", "OtherPatientNames", "OtherPatientIDs", "PatientBirthName")
 # Defined terms of the coded values that messages show (the standard, part 3), by the keyword that has them.
 _TERMS = {
@@ -145,10 +149,7 @@ def names_of(dataset: Dataset) -> frozenset[str]:
     """What a file says of who its patient is, in parts, lower case: names, numbers, the birth date and its parts."""
     found: set[str] = set()
     for keyword in _IDENTITY:
-        try:
-            text = str(dataset.get(keyword) or "").lower()
-        except (ValueError, TypeError, LookupError):
-            continue
+        text = "\\".join(texts_of(value_of(dataset, keyword))).lower()
         found |= {part for part in re.split(r"[^\w]+|_", text) if part}
         if keyword == "PatientBirthDate" and len(text) == 8:
             found |= {text[:4], text[2:4], text[4:6], text[6:], text[6:].lstrip("0"), text[4:6].lstrip("0")}

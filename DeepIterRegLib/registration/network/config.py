@@ -118,9 +118,9 @@ def read_settings(path: Path) -> TrainSettings:
         raise InputError(
             f"Settings {name_of(path)} do not exist: give a TOML file, such as Resources/Models/initial_pose.toml."
         ) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"Settings {name_of(path)} cannot be read as TOML{_where(error)}: give a TOML file.") from None
-    return settings_from(tables, path.name)
+    return settings_from(tables, name_of(path))
 
 
 def training_settings(config: Path | None, patient: Path | None, weights: Path | None, minutes: float) -> TrainSettings:

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import read_json
 from DeepIterRegLib.common.resources import MODELS
 from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.registration.network.config import settings_from
@@ -56,16 +57,14 @@ def read_card(path: Path) -> dict[str, Any]:
         raise InputError(
             f"Network weights {name_of(path)} are not a .safetensors file; no other kind is loaded, as it could run code."
         )
-    try:
-        card = json.loads(card_of(path).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    if not card_of(path).is_file():
         raise InputError(
             f"Beside the network weights {name_of(path)} their card {name_of(card_of(path))} is missing: copy both."
-        ) from None
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
-        raise InputError(
-            f"The card {name_of(card_of(path))} of the network weights cannot be read as JSON: copy it again."
-        ) from None
+        )
+    card = read_json(
+        card_of(path),
+        f"The card {name_of(card_of(path))} of the network weights cannot be read as JSON: copy it again.",
+    )
     if not isinstance(card, dict) or card.get("format") != FORMAT:
         raise InputError(
             f"{name_of(card_of(path))} is not the card of an initial pose network of this version ({FORMAT})."

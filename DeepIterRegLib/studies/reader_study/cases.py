@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import itertools
-import json
 import math
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import MALFORMED, read_json
 from DeepIterRegLib.common.shown import label_of, name_of
 from DeepIterRegLib.common.tables import read_table
 from DeepIterRegLib.geometry import CArm
@@ -134,10 +134,9 @@ def _view_problems(patient: str, methods: dict[str, Path]) -> list[str]:
     for method, folder in methods.items():
         try:
             views[method] = _carm(folder)
-        except (KeyError, TypeError, ValueError) as error:
-            problems.append(
-                f"Patient {_said(patient)}, method {_said(method)}: {RESULT} cannot be read ({type(error).__name__})."
-            )
+        except InputError as error:
+            told = " ".join(error.problems)
+            problems.append(f"Patient {patient}, method {method}: {RESULT} cannot be read ({told.rstrip('.')}).")
     for (first, one), (method, other) in itertools.pairwise(views.items()):
         if not _same_view(one, other):
             problems.append(
@@ -147,7 +146,13 @@ def _view_problems(patient: str, methods: dict[str, Path]) -> list[str]:
 
 
 def _carm(folder: Path) -> CArm:
-    return CArm.from_dict(json.loads((folder / RESULT).read_text(encoding="utf-8"))["carm"])
+    tree = read_json(folder / RESULT, "it is damaged, or no result of a registration")
+    try:
+        return CArm.from_dict(tree["carm"])
+    except InputError:
+        raise
+    except MALFORMED:
+        raise InputError("it holds no C-arm") from None
 
 
 def _same_view(one: CArm, other: CArm) -> bool:

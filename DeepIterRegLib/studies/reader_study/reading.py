@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from DeepIterRegLib.common.atomic_output import output_file
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import MALFORMED, read_json
 from DeepIterRegLib.common.shown import name_of, quoted
 from DeepIterRegLib.common.tables import read_table, table_text
 from DeepIterRegLib.common.user_input import number
@@ -90,18 +90,19 @@ class Reading:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / ANSWERS
+        refusal = (
+            f"{name_of(folder)} is not a reader's folder of a study (no readable {STUDY}): choose reader1, reader2, ..."
+        )
+        study = read_json(folder / STUDY, refusal)
         try:
-            study = json.loads((folder / STUDY).read_text(encoding="utf-8"))
             self.reader: str = study["reader"]
             self.comparisons = [
                 Comparison(c["id"], folder / c["dsa"] if c["dsa"] else None, folder / c["left"], folder / c["right"])
                 for c in study["comparisons"]
             ]
             readable = study["format"] == FORMAT
-        except (OSError, ValueError, KeyError, TypeError):
-            raise InputError(
-                f"{name_of(folder)} is not a reader's folder of a study (no readable {STUDY}): choose reader1, reader2, ..."
-            ) from None
+        except MALFORMED:
+            raise InputError(refusal) from None
         if not readable or not self.comparisons:
             raise InputError(f"{STUDY} in {name_of(folder)} is of another version: make the study again.")
         self.answers = self._read()
