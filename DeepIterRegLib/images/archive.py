@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import stat
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.scratch import temporary_folder
 
 MOST_BYTES = 8 * 2**30  # unpacked: a whole study of CT and runs is smaller
 MOST_RATIO = 100  # unpacked over packed: images shrink to a third or a tenth, made-up archives to a thousandth
@@ -35,8 +35,7 @@ def unpacked(path: Path) -> Iterator[Path]:
     InputError
         No .zip, damaged, with a password, or one that would take more than `MOST_BYTES`, `MOST_FILES` or `MOST_RATIO`.
     """
-    with tempfile.TemporaryDirectory(prefix="deepiterreg-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = [one for one in archive.infolist() if _wanted(one)]

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from DeepIterRegLib.common.atomic_output import not_whole
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, naming
+from DeepIterRegLib.common.renaming import flush
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.file_checks import check_header_and_data
 from DeepIterRegLib.images.itk import affine_of, itk_reason, voxels_of
@@ -116,6 +117,7 @@ def save_volume(volume: Volume, path: str | Path) -> None:
         else:
             _write_by_itk(volume, beside)
         if beside != path:
+            flush(beside)
             os.replace(beside, path)
     except (RuntimeError, OSError) as error:
         if not path.parent.is_dir():
@@ -124,7 +126,7 @@ def save_volume(volume: Volume, path: str | Path) -> None:
             raise InputError(f"The folder {path.parent} cannot be written to.") from error
         if isinstance(error, OSError):
             raise
-        raise OSError(errno.EIO, f"{path} could not be written: {itk_reason(error)}") from error
+        raise not_whole(path) from error
     finally:
         if beside != path:
             beside.unlink(missing_ok=True)
@@ -151,3 +153,7 @@ def _write_by_itk(volume: Volume, path: Path) -> None:
     image.SetDirection((lps[:3, :3] / volume.spacing_mm).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     sitk.WriteImage(image, str(path), useCompression=True)
+    try:
+        check_header_and_data(path)  # a full disk is not always told
+    except InputError as error:
+        raise not_whole(path) from error

@@ -6,6 +6,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from DeepIterRegLib.common.atomic_output import output_file
+
 PANELS = (
     ("loss", "val_loss", "Loss (A eq. 9)"),
     ("dice", "val_dice", "Dice loss"),
@@ -21,9 +23,7 @@ def draw_curves(metrics: Sequence[Path], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = []
-    for file in metrics:
-        rows += list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
+    rows = [row for file in metrics for row in _rows(file)]
     rows.sort(key=lambda row: int(row["step"]))
 
     def curve(name: str) -> tuple[list[int], list[float]]:
@@ -38,5 +38,13 @@ def draw_curves(metrics: Sequence[Path], path: Path) -> None:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    figure.savefig(path, dpi=90)
+    with output_file(path, (".png",), overwrite=True) as beside:
+        figure.savefig(beside, dpi=90)
     plt.close(figure)
+
+
+def _rows(file: Path) -> list[dict[str, str]]:
+    """Those that were written whole: a training that was killed, or met a full disk, may have left a part of one."""
+    lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    whole = lines if not lines or lines[-1].endswith("\n") else lines[:-1]
+    return [row for row in csv.DictReader(whole) if (row.get("step") or "").isdigit() and None not in row.values()]

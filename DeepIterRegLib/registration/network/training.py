@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
@@ -19,12 +21,17 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from DeepIterRegLib.common.atomic_output import output_file
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.common.scratch import clear_leftovers
+from DeepIterRegLib.common.work_folder import work_folder
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.network.config import TrainSettings
 from DeepIterRegLib.registration.network.curves import draw_curves
@@ -201,11 +208,16 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
     Raises
     ------
     InputError
-        Weights to start from that cannot be used, or a folder that holds a training with other settings.
+        Weights to start from that cannot be used, or a folder that holds a training with other settings; another training
+        works in it; it cannot be written.
     """
-    report = on_progress or Progress()
+    # Of the processes that train together on several devices the first speaks for all.
+    with work_folder(folder) if rank_zero_only.rank == 0 else nullcontext():
+        return _train(settings, folder, on_progress or Progress(), quiet)
+
+
+def _train(settings: TrainSettings, folder: Path, report: Progress, quiet: bool) -> Path:
     training = settings.training
-    folder.mkdir(parents=True, exist_ok=True)
     _keep_settings(settings, folder)
     heads = folder / "heads"
     make_heads(settings, heads, report)
@@ -229,6 +241,7 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
         reload_dataloaders_every_n_epochs=1,
         callbacks=callbacks,
         logger=CSVLogger(folder, "logs"),
+        plugins=[_WholeCheckpoints()],
         default_root_dir=folder,
         num_sanity_val_steps=0,
         deterministic="warn",
@@ -277,13 +290,16 @@ def _keep_settings(settings: TrainSettings, folder: Path) -> None:
                     advice="Give another folder, or the same settings.",
                 )
             )
-    path.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
+    if rank_zero_only.rank == 0:
+        with output_file(path, (".json",), overwrite=True) as beside:
+            beside.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
 
 
 def make_heads(settings: TrainSettings, folder: Path, report: Progress) -> None:
     """Make the heads that are not there yet: those to train on, and some that only judge."""
     training = settings.training
     folder.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(folder)
     if training.patient:
         from DeepIterRegLib.registration.network.patient_heads import head_of_patient
 
@@ -311,6 +327,16 @@ def make_heads(settings: TrainSettings, folder: Path, report: Progress) -> None:
 
 def _make_head(folder: Path, number: int) -> None:
     save_head(make_head_points(number), head_file(folder, number))
+
+
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there: Lightning's own go through the folder for temporary files, on another disk maybe."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        content = io.BytesIO()  # torch's own writing of files does not say which of the system's errors it met
+        torch.save(checkpoint, content)
+        with output_file(path, (Path(path).suffix,), overwrite=True) as beside:
+            beside.write_bytes(content.getbuffer())
 
 
 class _Curves(Callback):

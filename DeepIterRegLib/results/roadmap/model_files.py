@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.scratch import temporary_folder
 
 MODEL_SUFFIXES = (".stl", ".obj", ".ply", ".vtk", ".vtp")
 _REFUSED = 3  # exit code of the child that says on stdout what is wrong
@@ -60,8 +60,8 @@ def read_mesh(path: Path) -> Mesh:
         raise InputError(f"Model {path.name} does not exist.")
     if importlib.util.find_spec("vtkmodules") is None:
         raise InputError(f"Model {path.name} needs VTK to be read: pip install 'deepiterreg[roadmap]'.")
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder, "mesh.npz")
+    with temporary_folder() as folder:
+        result = folder / "mesh.npz"
         words = [
             sys.executable,
             "-P",
