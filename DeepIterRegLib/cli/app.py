@@ -145,7 +145,9 @@ def command(function: Callable[P, None]) -> Callable[P, None]:
             if _debugging():
                 raise
             if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
-                fail(EXIT_INPUT, f"{os.strerror(error.errno)}: free some space, also in the folder for temporary files.")
+                fail(
+                    EXIT_INPUT, f"{os.strerror(error.errno)}: free some space, also in the folder for temporary files."
+                )
             if broken := broken_package(error):
                 fail(EXIT_INPUT, f"{broken.sentence} Mend it with: {_mending(broken)}")
             text = " ".join(str(error).split()) or "no message"

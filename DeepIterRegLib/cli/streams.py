@@ -1,4 +1,4 @@
-"""Standard output and error that never stop the work: a reader that has left, a full disk behind `>` or a closed terminal end the telling alone."""
+"""Standard output and error that never stop the work: a reader that left, a full disk behind `>`, a closed terminal."""
 
 from __future__ import annotations
 

@@ -136,7 +136,10 @@ def state_of(place: Path) -> State:
             found = place.lstat()
             return frozenset({("", found.st_size, found.st_mtime_ns)})
         # Of a folder the name alone: its time changes with what is in it, which is listed itself.
-        below = {str(p.relative_to(place)): None if p.is_dir() and not p.is_symlink() else p.lstat() for p in place.rglob("*")}
+        below = {
+            str(p.relative_to(place)): None if p.is_dir() and not p.is_symlink() else p.lstat()
+            for p in place.rglob("*")
+        }
     except FileNotFoundError:
         return frozenset()
     return frozenset((name, -1, -1) if at is None else (name, at.st_size, at.st_mtime_ns) for name, at in below.items())

@@ -70,7 +70,7 @@ def temporary_folder() -> Iterator[Path]:
 
 
 def set_aside(target: Path, scratch: Path) -> Path:
-    """Move what stands at `target` into the scratch folder; `clear_leftovers` puts it back if the process dies before `target` is there again.
+    """Move what stands at `target` into the scratch folder; `clear_leftovers` puts it back if the process dies before it is replaced.
 
     Returns
     -------
