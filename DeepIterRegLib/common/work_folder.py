@@ -13,6 +13,7 @@ from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.scratch import clear_leftovers
 
 LOCK = ".deepiterreg.lock"
+AFTER_FULL = "Free some space: the same command then goes on. What is done is kept."
 
 
 @contextmanager
@@ -34,7 +35,7 @@ def work_folder(folder: Path, names: Collection[str] | None = None) -> Iterator[
     """
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     try:
-        with disk_faults(folder.absolute(), "Free some space: the same command then goes on. What is done is kept."):
+        with disk_faults(folder.absolute(), AFTER_FULL):
             folder.mkdir(parents=True, exist_ok=True)
             with held(folder / LOCK):
                 clear_leftovers(folder, names)

@@ -23,7 +23,9 @@ def draw_curves(metrics: Sequence[Path], path: Path) -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    rows = [row for file in metrics for row in _rows(file)]
+    rows = []
+    for file in metrics:
+        rows += list(csv.DictReader(file.read_text(encoding="utf-8").splitlines()))
     rows.sort(key=lambda row: int(row["step"]))
 
     def curve(name: str) -> tuple[list[int], list[float]]:
@@ -41,10 +43,3 @@ def draw_curves(metrics: Sequence[Path], path: Path) -> None:
     with output_file(path, (".png",), overwrite=True) as beside:
         figure.savefig(beside, dpi=90)
     plt.close(figure)
-
-
-def _rows(file: Path) -> list[dict[str, str]]:
-    """Those that were written whole: a training that was killed, or met a full disk, may have left a part of one."""
-    lines = file.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    whole = lines if not lines or lines[-1].endswith("\n") else lines[:-1]
-    return [row for row in csv.DictReader(whole) if (row.get("step") or "").isdigit() and None not in row.values()]

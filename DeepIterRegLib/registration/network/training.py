@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import json
 import logging
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import nullcontext
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache, partial
@@ -26,12 +26,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from DeepIterRegLib.common.atomic_output import output_file
+from DeepIterRegLib.common.atomic_output import disk_faults, output_file
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.common.scratch import clear_leftovers
-from DeepIterRegLib.common.work_folder import work_folder
+from DeepIterRegLib.common.work_folder import AFTER_FULL, work_folder
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.network.config import TrainSettings
 from DeepIterRegLib.registration.network.curves import draw_curves
@@ -212,8 +212,14 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
         works in it; it cannot be written.
     """
     # Of the processes that train together on several devices the first speaks for all.
-    with work_folder(folder) if rank_zero_only.rank == 0 else nullcontext():
+    if rank_zero_only.rank:
         return _train(settings, folder, on_progress or Progress(), quiet)
+    with work_folder(folder):
+        _cut_half_lines(folder)  # of a process that was killed
+        try:
+            return _train(settings, folder, on_progress or Progress(), quiet)
+        finally:
+            _cut_half_lines(folder)  # of a full disk
 
 
 def _train(settings: TrainSettings, folder: Path, report: Progress, quiet: bool) -> Path:
@@ -267,6 +273,16 @@ def _train(settings: TrainSettings, folder: Path, report: Progress, quiet: bool)
         }
         save_network(module.network, weights, facts)
     return weights
+
+
+def _cut_half_lines(folder: Path) -> None:
+    """Lightning's logger adds to its files; what it could not end would be taken for numbers by the curves."""
+    for path in folder.glob("logs/version_*/metrics.csv"):
+        content = path.read_bytes()
+        if not content:
+            path.unlink()
+        elif not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def _keep_settings(settings: TrainSettings, folder: Path) -> None:
@@ -326,7 +342,9 @@ def make_heads(settings: TrainSettings, folder: Path, report: Progress) -> None:
 
 
 def _make_head(folder: Path, number: int) -> None:
-    save_head(make_head_points(number), head_file(folder, number))
+    head = make_head_points(number)
+    with disk_faults(folder, AFTER_FULL):  # said here too, as this may be a process of its own
+        save_head(head, head_file(folder, number))
 
 
 class _WholeCheckpoints(TorchCheckpointIO):
