@@ -196,6 +196,7 @@ def project(
 
     from DeepIterRegLib.cases.project import project_file, roadmap_file
     from DeepIterRegLib.common.atomic_output import output_file
+    from DeepIterRegLib.common.interruptions import held_back
     from DeepIterRegLib.common.user_input import numbers
 
     if (volume is None) == (not item):
@@ -219,6 +220,8 @@ def project(
             report = stack.enter_context(progress(quiet))
             shown = None if frame is None else frame - 1
             roadmap_file(item or [], pose, like, shown, geometry, rows_columns, path, alone, report)
+        with held_back():  # both files or neither
+            stack.close()
     if not quiet:
         typer.echo(f"Image: {place_of(out)}")
 

@@ -15,7 +15,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import BinaryIO
+from typing import BinaryIO, TextIO
 
 # Of libjpeg, which decodes what is left of a damaged image and only says so; it speaks to the terminal alone.
 _DAMAGE = re.compile(rb"corrupt|premature end", re.IGNORECASE)
@@ -119,10 +119,13 @@ class _Ear:
 
 
 _EAR = _Ear()
+_OWN: list[TextIO] = []
 
 
 def own_stderr() -> None:
     """Give this process's Python a way to the terminal of its own, so that `listening` keeps nothing of it back."""
     with suppress(OSError, ValueError, AttributeError):
         encoding = sys.stderr.encoding or "utf-8"
-        sys.stderr = open(os.dup(_STDERR), "w", buffering=1, encoding=encoding, errors="backslashreplace")  # noqa: SIM115
+        own = open(os.dup(_STDERR), "w", buffering=1, encoding=encoding, errors="backslashreplace")  # noqa: SIM115
+        _OWN.append(own)  # who wraps it goes on by its number, which must not be closed
+        sys.stderr = own

@@ -17,7 +17,7 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.common.progress import ShouldStop
@@ -110,9 +110,7 @@ def run_items(
             for index, result in found:
                 text = pending[index]
                 line = _line(key, text, result)
-                file.write(line + "\n")
-                # At once: a process that is killed between two items must not take the finished one with it.
-                file.flush()
+                _append(file, line, record)
                 # Read back from its line: results of this run and of the record are then alike (lists for tuples, text
                 # for keys).
                 values = json.loads(line)
@@ -143,6 +141,8 @@ def work_through(
     if scheduler and workers > 1:
         raise InputError("Workers of this machine and those of a scheduler exclude each other: give one of the two.")
     should_stop = should_stop or (lambda: False)
+    if not items:  # all is done: no workers, which could not be shared out among nothing
+        return
     if scheduler or workers > 1:
         yield from _on_cluster(work, items, shared, workers, scheduler, should_stop)
         return
@@ -212,17 +212,35 @@ def _read_record(path: Path, key: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _appending(path: Path) -> Iterator[TextIO]:
+def _appending(path: Path) -> Iterator[BinaryIO]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         written = path.read_bytes() if path.exists() else b""
-        file = path.open("a", encoding="utf-8")
+        # Unbuffered: nothing is left over that a later close would try to write once more.
+        file = path.open("ab", buffering=0)
     except OSError as error:
         raise InputError(f"Record {name_of(path)} cannot be written: {error.strerror}. Give another folder.") from None
     with file:
         if written and not written.endswith(b"\n"):  # cut short: what follows starts a line of its own
-            file.write("\n")
+            _append(file, "", path)
         yield file
+
+
+def _append(file: BinaryIO, line: str, path: Path) -> None:
+    """A line to the disk at once: a process that is killed between two items must not take the finished one with it."""
+    end = file.seek(0, os.SEEK_END)
+    content = (line + "\n").encode()
+    try:
+        while content:  # a disk that is nearly full takes a part
+            content = content[file.write(content) :]
+        os.fsync(file.fileno())
+    except OSError as error:
+        with suppress(OSError):
+            file.truncate(end)
+        raise InputError(
+            f"Record {name_of(path)} cannot be written: {error.strerror}. Free some space: the same command then "
+            "goes on. What is done is kept."
+        ) from error
 
 
 # -- Dask ------------------------------------------------------------------------------------------

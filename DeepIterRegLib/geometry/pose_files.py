@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from DeepIterRegLib.common.atomic_output import not_whole
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.json_files import MALFORMED, read_json
 from DeepIterRegLib.common.shown import name_of
@@ -24,12 +25,24 @@ def write_tfm(path: str | Path, cta_to_carm: np.ndarray) -> None:
 
     ITK files hold the map of resampling, from fixed to moving, in LPS; Slicer therefore inverts on
     reading (Resources/Docs/method.md, section 1: the node moves the CTA into the C-arm frame).
+
+    Raises
+    ------
+    OSError
+        The file did not become whole.
     """
     matrix_lps = lps_ras(pose.inverse(np.asarray(cta_to_carm, dtype=np.float64)))
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(matrix_lps[:3, :3].ravel().tolist())
     transform.SetTranslation(matrix_lps[:3, 3].tolist())
-    sitk.WriteTransform(transform, str(path))
+    try:
+        sitk.WriteTransform(transform, str(path))
+        # ITK says nothing of a full disk, and leaves a file of 0 bytes.
+        whole = np.allclose(sitk.ReadTransform(str(path)).GetParameters(), transform.GetParameters(), rtol=0, atol=1e-9)
+    except RuntimeError as error:
+        raise not_whole(Path(path)) from error
+    if not whole:
+        raise not_whole(Path(path))
 
 
 def read_pose(path: str | Path) -> np.ndarray:

@@ -6,7 +6,6 @@ import lzma
 import shutil
 import stat
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.scratch import temporary_folder
 from DeepIterRegLib.common.shown import name_of
 
 MOST_BYTES = 8 * 2**30  # unpacked: a whole study of CT and runs is smaller
@@ -51,8 +51,7 @@ def unpacked(path: Path) -> Iterator[Path]:
     InputError
         No .zip, damaged, with a password, or one that would take more than `MOST_BYTES`, `MOST_FILES` or `MOST_RATIO`.
     """
-    with tempfile.TemporaryDirectory(prefix="deepiterreg-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = [one for one in archive.infolist() if _wanted(one)]

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from DeepIterRegLib.common.atomic_output import not_whole
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, naming
-from DeepIterRegLib.common.shown import fault_words, name_of
+from DeepIterRegLib.common.renaming import flush
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.file_checks import check_header_and_data
@@ -120,6 +121,7 @@ def save_volume(volume: Volume, path: str | Path) -> None:
         else:
             _write_by_itk(volume, beside)
         if beside != path:
+            flush(beside)
             os.replace(beside, path)
     except (RuntimeError, OSError) as error:
         if not path.parent.is_dir():
@@ -130,7 +132,7 @@ def save_volume(volume: Volume, path: str | Path) -> None:
             raise InputError(f"The folder {name_of(path.parent)} cannot be written to.") from None
         if isinstance(error, OSError):
             raise
-        raise OSError(errno.EIO, f"{name_of(path)} could not be written: {fault_words(error)}") from None
+        raise not_whole(path) from error
     finally:
         if beside != path:
             beside.unlink(missing_ok=True)
@@ -157,3 +159,7 @@ def _write_by_itk(volume: Volume, path: Path) -> None:
     image.SetDirection((lps[:3, :3] / volume.spacing_mm).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     sitk.WriteImage(image, str(path), useCompression=True)
+    try:
+        check_header_and_data(path)  # a full disk is not always told
+    except InputError as error:
+        raise not_whole(path) from error

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -13,20 +15,24 @@ from functools import lru_cache, partial
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import lightning
 import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from DeepIterRegLib.common.atomic_output import disk_faults, output_file
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.common.scratch import clear_leftovers
 from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.work_folder import AFTER_FULL, work_folder
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.network.config import TrainSettings
@@ -207,11 +213,22 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
     Raises
     ------
     InputError
-        Weights to start from that cannot be used, or a folder that holds a training on another patient or with other settings.
+        Weights to start from that cannot be used, or a folder that holds a training on another patient or with other
+        settings; another training works in it; it cannot be written.
     """
-    report = on_progress or Progress()
+    # Of the processes that train together on several devices the first speaks for all.
+    if rank_zero_only.rank:
+        return _train(settings, folder, on_progress or Progress(), quiet)
+    with work_folder(folder):
+        _cut_half_lines(folder)  # of a process that was killed
+        try:
+            return _train(settings, folder, on_progress or Progress(), quiet)
+        finally:
+            _cut_half_lines(folder)  # of a full disk
+
+
+def _train(settings: TrainSettings, folder: Path, report: Progress, quiet: bool) -> Path:
     training = settings.training
-    folder.mkdir(parents=True, exist_ok=True)
     heads = folder / "heads"
     recorded = _begin(settings, folder, heads, report)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
@@ -234,6 +251,7 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
         reload_dataloaders_every_n_epochs=1,
         callbacks=callbacks,
         logger=CSVLogger(folder, "logs"),
+        plugins=[_WholeCheckpoints()],
         default_root_dir=folder,
         num_sanity_val_steps=0,
         deterministic="warn",
@@ -259,6 +277,16 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
         }
         save_network(module.network, weights, facts)
     return weights
+
+
+def _cut_half_lines(folder: Path) -> None:
+    """Lightning's logger adds to its files; what it could not end would be taken for numbers by the curves."""
+    for path in folder.glob("logs/version_*/metrics.csv"):
+        content = path.read_bytes()
+        if not content:
+            path.unlink()
+        elif not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def _begin(settings: TrainSettings, folder: Path, heads: Path, report: Progress) -> dict[str, Any]:
@@ -321,9 +349,9 @@ def _keep_settings(now: dict[str, Any], folder: Path, heads: Path) -> None:
                 advice="Give another folder, or the same settings.",
             )
         )
-    beside = path.with_suffix(f".{uuid4().hex}.part")  # several processes of one training may write it
-    beside.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
-    beside.replace(path)
+    if rank_zero_only.rank == 0:
+        with output_file(path, (".json",), overwrite=True) as beside:
+            beside.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
 
 
 def _settings_in(path: Path) -> dict[str, Any]:
@@ -343,6 +371,7 @@ def make_heads(settings: TrainSettings, folder: Path, report: Progress, patient:
     """Make the heads that are not there yet: those to train on, and some that only judge; or that of the one patient."""
     training = settings.training
     folder.mkdir(parents=True, exist_ok=True)
+    clear_leftovers(folder)
     if patient is not None:
         if not head_file(folder, 0).exists():
             report.expect(expected(Step.SEGMENT_CTA))
@@ -367,7 +396,19 @@ def make_heads(settings: TrainSettings, folder: Path, report: Progress, patient:
 
 
 def _make_head(folder: Path, number: int) -> None:
-    save_head(make_head_points(number), head_file(folder, number))
+    head = make_head_points(number)
+    with disk_faults(folder, AFTER_FULL):  # said here too, as this may be a process of its own
+        save_head(head, head_file(folder, number))
+
+
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there: Lightning's own go through the folder for temporary files, on another disk maybe."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        content = io.BytesIO()  # torch's own writing of files does not say which of the system's errors it met
+        torch.save(checkpoint, content)
+        with output_file(path, (Path(path).suffix,), overwrite=True) as beside:
+            beside.write_bytes(content.getbuffer())
 
 
 class _Checkpoint(ModelCheckpoint):

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from DeepIterRegLib.common.atomic_output import output_file
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.json_files import read_json
 from DeepIterRegLib.common.resources import MODELS
@@ -30,10 +31,11 @@ def save_network(network: PoseNetwork, path: Path, facts: dict[str, Any]) -> Non
     }
     content = save(tensors)
     card = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), **facts}
-    path.with_suffix(".part").write_bytes(content)
-    path.with_suffix(".part").rename(path)
-    # Last: weights whose card is missing, or has another hash, are refused, so no half-written pair is loaded.
-    card_of(path).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    # The card last: weights whose card is missing, or has another hash, are refused, so no half-written pair is loaded.
+    with output_file(path, (path.suffix,), overwrite=True) as beside:
+        beside.write_bytes(content)
+    with output_file(card_of(path), (".json",), overwrite=True) as beside:
+        beside.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 def card_of(path: Path) -> Path:

@@ -25,6 +25,7 @@ from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.tables import harmless
+from DeepIterRegLib.common.work_folder import LOCK, work_folder
 from DeepIterRegLib.common.workers import run_items
 from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.results.report.page import page_environment, page_style
@@ -166,10 +167,25 @@ def run_experiment(
     Raises
     ------
     InputError
-        `out` holds something else, or no item could be done.
+        `out` holds something else, or another process works in it; it cannot be written; or no item could be done.
     """
-    size = n or (experiment.small_n if study.small else experiment.n)
     _check_folder(out)
+    with work_folder(out):
+        return _run_experiment(name, experiment, out, study, n, workers, scheduler, problems, report)
+
+
+def _run_experiment(
+    name: str,
+    experiment: Experiment,
+    out: Path,
+    study: Study,
+    n: int | None,
+    workers: int,
+    scheduler: str,
+    problems: Sequence[str],
+    report: Progress,
+) -> Outcome:
+    size = n or (experiment.small_n if study.small else experiment.n)
     items = experiment.items(study, size)
     report.expect(expected(Step.RUN_EXPERIMENT))
     results = run_items(
@@ -208,7 +224,8 @@ def _check_folder(out: Path) -> None:
         raise InputError(
             Message(f"{name_of(out, 'out')} exists and is not a folder", at="out", advice="Give another name.")
         )
-    if out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists():
+    # A process that was killed at once leaves its lock alone.
+    if out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()) and not (out / RECORD).exists():
         raise InputError(
             Message(
                 f"The folder {name_of(out, 'out')} holds something other than an experiment",
