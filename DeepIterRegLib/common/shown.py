@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import os
 import re
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -41,17 +42,17 @@ rica siphon straight superficial superior sylvian t terminus tip top torcula tra
 """
 # Of files, and what this program calls its own.
 _FILES = """
-absent analysis anonymous answers ap arrival author background bad bare best big bmp broken calibration carm case cases ckpt
-config copy csv curve curves cut damaged data dcm deepiterreg demo dicom dicomdir dsa dsas empty error export f fcsv fid fids
-fiducials file files fixed folder frame frames full gif gz h5 half hdf5 hdr html id ids im ima image images img in init initial
-input inputs item items jpeg jpg json key label labelmap labels landmarks large last lat layer legacy line list lps map markups
-mask masks mat matrix md mesh metrics mha mhd minip model models moved moving mp4 mrb mrk mrml name names network new nhdr nii
-no none not notes npz nrrd obj old one other out output overlay overlays p paired part pat patient pdf phantom ply png point
-points pose poses probability project projection projections ranks ranks1 ranks2 ras read reader readers reference registration
-report reports result results roadmap run runs safetensors sample score second seg segment segmentation segmentations segments
-series set settings sheet short side slice slices small some start stl study subject subtraction summary swc table tables tar
-test text tfm third tif tiff time to toml top train training transform transforms truth tsv two txt unnamed us vesselness view
-views volumes vtk vtp weights whole work wrong x y z zip
+absent analysis anonymous answers ap arrival author auto background bad bare best big bmp broken calibration carm case cases
+ckpt config copy cpu csv cuda curve curves cut damaged data dcm deepiterreg demo dicom dicomdir dsa dsas empty error export f
+false fcsv fid fids fiducials file files fixed folder frame frames full gif gpu gz h5 half hdf5 hdr html id ids im ima image
+images img in inf init initial input inputs item items jpeg jpg json key label labelmap labels landmarks large last lat layer
+legacy line list lps map markups mask masks mat matrix maybe md mesh metrics mha mhd minip model models moved moving mp4 mrb mrk
+mrml name names nan network new nhdr nii no none not notes npz nrrd obj old one other out output overlay overlays p paired part
+pat patient pdf phantom ply png point points pose poses probability project projection projections ranks ranks1 ranks2 ras read
+reader readers reference registration report reports result results roadmap run runs safetensors sample score second seg segment
+segmentation segmentations segments series set settings sheet short side slice slices small some start stl study subject
+subtraction summary swc table tables tar test text tfm third tif tiff time to toml top train training transform transforms true
+truth tsv two txt unnamed us vesselness view views volumes vtk vtp weights whole work wrong x y yes z zip
 """
 _KNOWN = frozenset((_SERIES + _ANATOMY + _FILES).split())
 _OF_SERIES = frozenset(_SERIES.split())
@@ -166,11 +167,13 @@ def place_of(folder: str | PurePath, *names: str, role: str = "out") -> str:
 # -- exceptions ------------------------------------------------------------------------------------------
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
+_OTHERS = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib"))
 
 
 def fault_words(error: BaseException) -> str:
-    """The kind of an exception and the line of this program that it went through last; its own text may quote a file."""
+    """The kind of an exception and the last line that it went through outside of other packages; its own text may quote a file."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours: Sequence[Any] = [frame for frame in frames if frame.filename.startswith(_PACKAGE)] or frames
+    own = [frame for frame in frames if frame.filename.startswith(_PACKAGE) or not frame.filename.startswith(_OTHERS)]
+    ours: Sequence[Any] = own or frames
     where = f" ({Path(ours[-1].filename).name}:{ours[-1].lineno})" if ours else ""
     return f"{type(error).__name__}{where}"
