@@ -19,43 +19,13 @@ from functools import wraps
 from pathlib import Path, PurePath
 from typing import Any, ParamSpec, TypeVar
 
+from DeepIterRegLib.common.known_words import KNOWN, OF_SERIES
+
 LARGEST = 100_000
 MOST = 16  # printable characters of a text from outside
 _DIGITS = 4  # in all: a fifth could be that of a birth date or a number of a patient
 _NEARLY = 0.8  # of `difflib`: a slip of the keyboard, not another word
 _THICKNESS = re.compile(r"\d(\.\d{1,3})?(mm)?")
-# What series of a head's CT are called in the archives of English, German, French, Spanish and Italian hospitals.
-_SERIES = """
-angio angiography angiographie angiografia arch arterial arterielle art arterie average ax axial bolus bone brain carotid carotis
-carotids cerebral cervical circle col contrast contraste control cor coronal cow crane cranial craneo cranio cranium cta ct cct ctp
-delay delayed dynamic early enhanced fine fl first head helical iv kopf hals kontrast late lung mip mm mpr mra mr native nativ nc neck
-no noncontrast non nonenhanced of os osseux parenchyma perfusion phase plain portal post pre raw recon reformat sag sagittal scan
-schaedel schädel second sharp sinus skull slab smooth soft spc spiral stand standard stroke subtracted sub tete tête thick thin third
-thorax tof topogram scout localizer localiser tissue tronc troncs tsa tsao unenhanced venous veineux venoes venös vessel vessels
-volume vrt w weich willis with without wo xa rotational 3d 3dra dyna dynact vaso
-"""
-# Of vessels and of points on them.
-_ANATOMY = """
-a1 a2 aca acom anterior arteries artery basilar ba bifurcation branch cavernous clot confluence cortical deep distal dural external eca
-frontal ica ima inferior internal jugular l left lica lateral m1 m2 m3 mca medial middle origin p1 p2 pca pcom posterior proximal r right
-rica siphon straight superficial superior sylvian t terminus tip top torcula transverse trunk vein veins vertebral vert va
-"""
-# Of files, and what this program calls its own.
-_FILES = """
-absent analysis anonymous answers ap arrival author auto background bad bare best big bmp broken calibration carm case cases
-ckpt config copy cpu csv cuda curve curves cut damaged data dcm deepiterreg demo dicom dicomdir dsa dsas empty error export f
-false fcsv fid fids fiducials file files fixed folder frame frames full gif gpu gz h5 half hdf5 hdr html id ids im ima image
-images img in inf init initial input inputs item items jpeg jpg json key label labelmap labels landmarks large last lat layer
-legacy line list lps map markups mask masks mat matrix maybe md mesh metrics mha mhd minip model models moved moving mp4 mrb mrk
-mrml name names nan network new nhdr nii no none not notes npz nrrd obj old one other out output overlay overlays p paired part
-pat patient pdf phantom ply png point points pose poses probability project projection projections ranks ranks1 ranks2 ras read
-reader readers reference registration report reports result results roadmap run runs safetensors sample score second seg segment
-segmentation segmentations segments series set settings sheet short side slice slices small some start stl study subject
-subtraction summary swc table tables tar test text tfm third tif tiff time to toml top train training transform transforms true
-truth tsv two txt unnamed us vesselness view views volumes vtk vtp weights whole work wrong x y yes z zip
-"""
-_KNOWN = frozenset((_SERIES + _ANATOMY + _FILES).split())
-_OF_SERIES = frozenset(_SERIES.split())
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -67,12 +37,12 @@ def names_nobody(text: str) -> bool:
     """Whether a text is made of known words, single letters and at most four digits (zeros in front do not count)."""
     digits = 0
     for chunk in re.findall(r"[^\W_]+", text):
-        if chunk.lower() in _KNOWN:
+        if chunk.lower() in KNOWN:
             continue
         for piece in re.findall(r"\d+|[A-ZÄÖÜ]+(?![a-zäöü])|[^\W\d_]?[^\W\d_A-ZÄÖÜ]*", chunk):
             if piece.isdigit():
                 digits += len(piece.lstrip("0"))
-            elif len(piece) > 1 and piece.lower() not in _KNOWN:
+            elif len(piece) > 1 and piece.lower() not in KNOWN:
                 return False
     return digits <= _DIGITS
 
@@ -111,7 +81,7 @@ def known_words(text: str, names: frozenset[str]) -> str:
     words: list[str] = []
     for word in re.split(r"[\s,;:/_()\[\]+\-^]+", text):
         plain = word.lower().strip(".")
-        if (plain in _OF_SERIES or _THICKNESS.fullmatch(plain)) and plain not in names:
+        if (plain in OF_SERIES or _THICKNESS.fullmatch(plain)) and plain not in names:
             if len(" ".join([*words, word])) > MOST:
                 break
             words.append(word)

@@ -114,7 +114,12 @@ def chosen(found: Labelled, wanted: str, name: str, at: str = "") -> list[Segmen
         else:
             absent.append(part)
     if absent:
-        raise InputError(Message(f"{name} holds no label {', '.join(map(quoted, absent))}; it holds {listed}", at=at))
+        raise InputError(
+            Message(
+                f"{name} holds no label {', '.join(quoted(one).strip(chr(34)) for one in absent)}; it holds {listed}",
+                at=at,
+            )
+        )
     return picked
 
 
