@@ -11,6 +11,7 @@ import numpy as np
 from DeepIterRegLib.cases.files import is_angiogram
 from DeepIterRegLib.cases.other_files import describe_other
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import quoting_nothing
 from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.archive import is_zip, unpacked
@@ -29,6 +30,7 @@ NOTHING = "nothing"
 _OF_ITSELF, _WHAT = "kind", "what it is"
 
 
+@quoting_nothing()
 def describe_file(path: Path, series: str | None = None, phase: int | None = None) -> dict[str, Any]:
     """What a file or folder is and how it would be used, then what is read from it, by plain names; no patient identity.
 

@@ -24,6 +24,7 @@ from DeepIterRegLib.images.volume import Volume
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
+@quoting_nothing()
 def load_volume(path: str | Path, series: str | None = None, phase: int | None = None) -> Volume:
     """Read a CT or a mask: a DICOM folder, DICOMDIR or file, NIfTI, NRRD, MHA or MHD, or a .zip with one of these in it.
 

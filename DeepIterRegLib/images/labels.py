@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import quoting_nothing
 from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.dicom.segmentation import read_dicom_segmentation
@@ -24,6 +25,7 @@ _PROBABILITY = (-0.25, 1.25)  # networks say 0 to 1; resampling goes a little be
 _HALF = 0.5
 
 
+@quoting_nothing()
 def read_labelled(path: Path, resample: bool = False) -> Labelled:
     """The labels of a NIfTI, NRRD or MetaImage volume, of Slicer's .seg.nrrd, or of a DICOM segmentation.
 

@@ -63,7 +63,7 @@ _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), 
 
 
 def _check_png(path: Path) -> None:
-    name, header, packed, ended = path.name, b"", [], False
+    name, header, packed, ended = name_of(path), b"", [], False
     for kind, body, good in _chunks(path):
         if body is None or (not good and kind[:1].isupper()):  # small letters: nobody needs it
             problem = "is cut short" if body is None else "is damaged: a check sum is wrong"

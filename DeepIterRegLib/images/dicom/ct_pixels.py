@@ -91,7 +91,7 @@ def surplus_note(series: Series) -> str:
         return ""
     pixels = more[0].pixels
     return (
-        f"{more[0].file.name} of the CT holds {pixels.length:,} bytes of pixels where its header says {pixels.expected:,}: its header "
+        f"{name_of(more[0].file)} of the CT holds {pixels.length:,} bytes of pixels where its header says {pixels.expected:,}: its header "
         "may be damaged. If the images look wrong, copy the series again."
     )
 

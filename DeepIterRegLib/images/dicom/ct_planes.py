@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.shown import known_words, name_of
@@ -25,9 +25,11 @@ from DeepIterRegLib.images.dicom.tags import (
     numbers_of,
     parts_of,
     shown_number,
+    syntax_of,
     tag_name,
     text_of,
     texts_of,
+    uid_of,
     value_of,
     whole_of,
 )
@@ -269,7 +271,7 @@ def scan_files(files: Iterable[Path]) -> Scan:
             strange.append(path)
         elif tomogram:
             unplaced.append((path, text_of(ds, "SeriesInstanceUID")))
-        elif "MediaStorageDirectory" not in UID(text_of(ds, "SOPClassUID")).keyword:
+        elif "MediaStorageDirectory" not in uid_of(text_of(ds, "SOPClassUID")).keyword:
             others.setdefault(_called(kind, ds), set()).add(text_of(ds, "SeriesInstanceUID"))
     likely = {(plane.file.parent, _pattern(plane.file)) for plane in planes}
     unreadable = damaged + [path for path in strange if (path.parent, _pattern(path)) in likely]
@@ -456,7 +458,7 @@ def _seconds(text: str) -> float | None:
 
 def _format(ds: FileDataset, place: PixelBytes | None, frames: int) -> PixelFormat:
     """Raises InputError for numbers that cannot be: the file is damaged."""
-    syntax = UID(str(ds.file_meta.TransferSyntaxUID))
+    syntax = syntax_of(ds)
     deflated = syntax == DeflatedExplicitVRLittleEndian
     allocated, stored, high_bit = bits_of(ds)
     size = whole_of(ds, "Rows", 1, 65535) * whole_of(ds, "Columns", 1, 65535)

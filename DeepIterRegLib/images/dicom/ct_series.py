@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError, keep_notes
+from DeepIterRegLib.common.quiet import quoting_nothing
 from DeepIterRegLib.common.shown import name_of, number_words
 from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.dicom.ct_choice import Choice, choose, said_of
@@ -89,6 +90,7 @@ def read_ct_file(path: Path, series: str = "", phase: int | None = None) -> Volu
     return _read([path], series, phase, name_of(path), scan)
 
 
+@quoting_nothing()
 def chosen_series(folder: Path, series: str = "", phase: int | None = None) -> Series:
     """The stack that `read_ct_folder` reads."""
     scan = scan_files(files_below(folder))
@@ -108,6 +110,7 @@ class Listing:
     series: tuple[str, ...]
 
 
+@quoting_nothing()
 def list_series(path: Path, series: str = "", phase: int | None = None) -> Listing:
     """Each series in a folder, a DICOMDIR, a .zip or a file: what it is, and whether it would be read or why not.
 
@@ -221,7 +224,7 @@ def _refuse_unreadable(scan: Scan, taken: Series, shown: str) -> None:
     if unplaced:
         raise InputError(
             f"{len(unplaced)} of {len(unplaced) + len(taken.planes)} slices of the CT series ({taken.words}) do not say where they lie "
-            f"({tag_name('ImagePositionPatient')}); the first is {unplaced[0].name}. Copy the series again."
+            f"({tag_name('ImagePositionPatient')}); the first is {name_of(unplaced[0])}. Copy the series again."
         )
 
 

@@ -25,6 +25,7 @@ from pydicom.valuerep import DS
 from DeepIterRegLib import __version__
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.quiet import quoting_nothing
 from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry import CArm, lps_ras
 from DeepIterRegLib.images.dicom.ct_series import chosen_series
@@ -100,6 +101,7 @@ class Study:
         return str(generate_uid(entropy_srcs=[self.salt, *words]))
 
 
+@quoting_nothing()
 def read_study(
     dsa: Path, cta: Path | None, salt: str, identify: bool, series: str = "", phase: int | None = None
 ) -> Study:

@@ -11,6 +11,7 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import quoting_nothing
 from DeepIterRegLib.images.dicom.header import Header, functional_groups
 from DeepIterRegLib.images.dicom.pixels import is_lossy
 from DeepIterRegLib.images.dicom.safe_words import SUBTRACTION_WORDS, coded, uid_name
@@ -65,6 +66,7 @@ COPIED = frozenset(
 )
 
 
+@quoting_nothing()
 def copy_header(header: Header) -> str:
     """JSON of the `COPIED` tags. Dates of frames become the milliseconds between them."""
     copy = _copy_of(header.dataset)

@@ -10,7 +10,7 @@ from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.dicom.safe_words import coded, whole_number
-from DeepIterRegLib.images.dicom.tags import parts_of, tag_name, text_of, value_of, whole_of
+from DeepIterRegLib.images.dicom.tags import parts_of, syntax_of, tag_name, text_of, value_of, whole_of
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -164,7 +164,7 @@ def bits_of(dataset: Dataset) -> tuple[int, int, int]:
 
 def _decodable(dataset: Dataset) -> UID:
     """The transfer syntax, if there is a decoder for it."""
-    syntax = UID(str(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", "") or ""))
+    syntax = syntax_of(dataset)
     standard = not syntax.is_private and syntax.is_transfer_syntax
     name = f"{syntax.name} ({syntax})" if standard else "that the file names, which is none of the standard's"
     if str(syntax).startswith(_VIDEO):

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.shown import number_words
@@ -14,7 +13,16 @@ from DeepIterRegLib.images.dicom.contrast_tags import ContrastTags, read_contras
 from DeepIterRegLib.images.dicom.decoding import decode
 from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.layout import bits_of
-from DeepIterRegLib.images.dicom.tags import bytes_of, items_of, numbers_of, tag_name, text_of, value_of, whole_of
+from DeepIterRegLib.images.dicom.tags import (
+    bytes_of,
+    items_of,
+    numbers_of,
+    syntax_of,
+    tag_name,
+    text_of,
+    value_of,
+    whole_of,
+)
 
 
 @dataclass(frozen=True)
@@ -47,8 +55,7 @@ class Pixels:
 def is_lossy(header: Header) -> bool:
     """Whether the pixels went through lossy compression."""
     ds = header.dataset
-    syntax = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
-    name = "" if syntax is None else UID(syntax).name
+    name = syntax_of(ds).name
     return text_of(ds, "LossyImageCompression") == "01" or any(
         word in name for word in ("Baseline", "Extended", "Lossy")
     )

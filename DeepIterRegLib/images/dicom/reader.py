@@ -12,6 +12,7 @@ import numpy as np
 from DeepIterRegLib.common.errors import GeometryError
 from DeepIterRegLib.common.messages import Remedy, within
 from DeepIterRegLib.common.options import GeometryOptions
+from DeepIterRegLib.common.quiet import quoting_nothing
 from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.angiogram import Angiogram, OtherReading, PatientMotion
@@ -36,6 +37,7 @@ from DeepIterRegLib.images.subtraction import SubtractionSettings
 Reread = Callable[[SubtractionSettings], Angiogram]
 
 
+@quoting_nothing()
 def read_angiogram(
     path: str | Path,
     options: GeometryOptions = GeometryOptions(),
@@ -76,6 +78,7 @@ def read_angiogram(
     return replace(angiogram, notes=(*run.notes, *angiogram.notes))
 
 
+@quoting_nothing()
 def loaded_spacing_mm(path: str | Path) -> tuple[float, float]:
     """Row and column spacing with which a viewer places the run of a file, whatever options say of it."""
     path = Path(path)

@@ -7,14 +7,17 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from pydicom import config
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import Tag
+from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import quoting_nothing
 from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.images.dicom.open_file import DAMAGE
 
@@ -37,6 +40,17 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
         raw = getattr(dataset.get_item(keyword), "value", None)
         value = raw.decode("ascii", "replace") if isinstance(raw, bytes) else None
     return None if value is None or (isinstance(value, (str, bytes, *_SEVERAL)) and len(value) == 0) else value
+
+
+def uid_of(value: Any) -> UID:
+    """A UID from text; pydicom's own way says on the terminal what it thinks of one that is none."""
+    return UID(str(value or ""), config.IGNORE)
+
+
+def syntax_of(dataset: Dataset) -> UID:
+    """The transfer syntax that the file names; empty if it names none."""
+    with quoting_nothing():
+        return uid_of(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", ""))
 
 
 def bytes_of(dataset: Dataset, keyword: str) -> bytes:
