@@ -68,7 +68,7 @@ def decoded_frames(dataset: Dataset, layout: Layout, wanted: Sequence[int]) -> I
             raise
         # What decoders say may quote bytes of the file.
         raise InputError(
-            "The pixel data cannot be decoded: it is cut short or damaged; copy the file again."
+            f"The pixel data cannot be decoded beyond {count} of {len(wanted)} frames: it is cut short or damaged; copy the file again."
         ) from error
 
 
