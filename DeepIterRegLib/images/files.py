@@ -11,6 +11,7 @@ import numpy as np
 from DeepIterRegLib.common.atomic_output import not_whole
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, naming
+from DeepIterRegLib.common.quiet import listening, quoting_nothing
 from DeepIterRegLib.common.renaming import flush
 from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.user_input import exists
@@ -90,7 +91,8 @@ def read_itk_image(path: Path) -> tuple[Any, tuple[str, ...]]:
 
     notes = check_header_and_data(path)
     try:
-        return sitk.ReadImage(str(path)), notes
+        with listening():
+            return sitk.ReadImage(str(path)), notes
     except RuntimeError:
         raise InputError(
             f"{name_of(path)} cannot be read as a volume: it is damaged, or of a kind that ITK does not read; copy it again."

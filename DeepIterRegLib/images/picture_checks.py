@@ -79,16 +79,14 @@ def _check_png(path: Path) -> None:
     columns, rows, bits, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     check_size(name, 1, rows, columns)
     wanted = _png_bytes(rows, columns, bits * _SAMPLES.get(colour, 1), bool(interlaced))
-    found, whole = _inflated(packed)
-    if found != wanted or not whole:
-        raise (
-            _short(name, found, wanted)
-            if found < wanted or not ended
-            else InputError(
-                f"{name} is damaged: it holds {found:,} bytes of pixels where its header says {wanted:,}, or the check sum of the "
-                "pixels is wrong; copy it again."
-            )
+    found, whole, broken = _inflated(packed)
+    if broken or found > wanted or (found == wanted and not whole):
+        raise InputError(
+            f"{name} is damaged: it holds {found:,} bytes of pixels where its header says {wanted:,}, or the check sum of the "
+            "pixels is wrong; copy it again."
         )
+    if found < wanted:
+        raise _short(name, found, wanted)
     if not ended:
         raise InputError(f"{name} is cut short: its last part (IEND) is missing; copy it again.")
 
@@ -124,8 +122,8 @@ def _png_bytes(rows: int, columns: int, bits: int, interlaced: bool) -> int:
     return total
 
 
-def _inflated(packed: list[bytes]) -> tuple[int, bool]:
-    """How many bytes a zlib stream in parts unpacks to, and whether it is whole and its check sum right; nothing is kept."""
+def _inflated(packed: list[bytes]) -> tuple[int, bool, bool]:
+    """How many bytes a zlib stream in parts unpacks to, whether it ends, and whether it is damaged; nothing is kept."""
     stream, count = zlib.decompressobj(), 0
     try:
         for part in packed:
@@ -136,8 +134,8 @@ def _inflated(packed: list[bytes]) -> tuple[int, bool]:
         while not stream.eof and (more := stream.decompress(stream.unconsumed_tail, _PIECE)):
             count += len(more)
     except zlib.error:
-        return count, False
-    return count, stream.eof
+        return count, False, True
+    return count, stream.eof, False
 
 
 # -- TIFF: TIFF 6.0, and BigTIFF ------------------------------------------------------------------------

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from mutators import Damage, damaged
+from damage import Damage
+from mutators import damaged
 from readers import IMAGES, READERS, SHARES, Read
 from seeds import CANARY, ROOT, Seed, make_seeds, place, read_seeds
 

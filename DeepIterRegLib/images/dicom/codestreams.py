@@ -69,7 +69,7 @@ def _streams(dataset: Dataset, layout: Layout) -> list[bytes]:
 def _check_jpeg(stream: bytes, layout: Layout) -> str:
     """What is wrong with a frame of JPEG, JPEG-LS or JPEG 2000; empty if nothing is seen."""
     # Padding to an even number of bytes, or to a block.
-    if not stream.rstrip(b"\0").endswith(_END):
+    if not stream.rstrip(b"\0\xff").endswith(_END):
         return f"ends after {len(stream):,} bytes without its end mark"
     size = _size_2000(stream) if stream[:4] == _START_2000 else _size_of(stream) if stream[:2] == _START else (0, 0)
     if size is None:

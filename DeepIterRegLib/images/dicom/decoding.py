@@ -20,8 +20,6 @@ from DeepIterRegLib.images.dicom.layout import MOST_VALUES, Layout, layout_of
 from DeepIterRegLib.images.dicom.open_file import DAMAGE
 from DeepIterRegLib.images.dicom.tags import bytes_of, tag_name
 
-_UNDECODABLE = "The pixel data cannot be decoded: it is cut short or damaged; copy the file again."
-
 
 def decode(header: Header) -> np.ndarray:
     """Stored values (t, row, column) as integers, overlay bits removed.
@@ -67,7 +65,9 @@ def decoded_frames(dataset: Dataset, layout: Layout, wanted: Sequence[int]) -> I
         if isinstance(error, InputError):
             raise
         # What decoders say may quote bytes of the file.
-        raise InputError(_UNDECODABLE) from None
+        raise InputError(
+            f"The pixel data cannot be decoded beyond {count} of {len(wanted)} frames: it is cut short or damaged; copy the file again."
+        ) from None
 
 
 def _heard(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
@@ -75,14 +75,14 @@ def _heard(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
 
     Raises
     ------
-    InputError
+    ValueError
         A decoder complained of damage.
     """
     while True:
         with listening() as heard:  # while it decodes, not while the frame is used
             frame = next(frames, None)
         if heard.damage:
-            raise InputError(_UNDECODABLE)
+            raise ValueError("a decoder complained")
         if frame is None:
             return
         yield frame

@@ -53,7 +53,7 @@ def read_pixels(path: Path) -> np.ndarray:
         array = grey
     if array.ndim == 2:
         array = array[None]
-    if array.ndim != 3 or min(array.shape[1:]) < 2 or array.dtype.kind not in "biuf":
+    if array.ndim != 3 or array.size == 0 or min(array.shape[1:]) < 2 or array.dtype.kind not in "biuf":
         raise InputError(f"{name_of(path)} has shape {array.shape}; one image, or a stack of frames, is needed.")
     return array
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import os
 import struct
 import zlib
 from collections.abc import Sequence
@@ -13,6 +15,8 @@ import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom.filereader import read_dataset
+from pydicom.filewriter import write_file_meta_info
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -32,6 +36,9 @@ _PIXELS = {
 }
 _META_LENGTH, _GROUP_LENGTH_BYTES = (0x0002, 0x0000), 12  # the element that says how long the meta information is
 _UNDEFINED = 0xFFFFFFFF
+_LARGE_READ = 1 << 20
+_META_BYTES = 2048  # in which a file names its transfer syntax
+_MOST_INFLATED = 1 << 30
 _FIRST_GROUPS = (2, 8)  # of a file without preamble: its meta information, or at once the group that every image has
 _NO_GROUPS = (0, 1, 2, 3, 5, 6, 7)  # no file has them behind its meta information; a wrong length makes them up
 # What pydicom and the decoders under it raise at damaged headers; a programming error is none of them.
@@ -107,8 +114,13 @@ def _opened(path: Path, tags: Sequence[str] | None) -> tuple[FileDataset, PixelB
         has_prefix = _has_prefix(path)
         if has_prefix is None:
             raise NotDicom(f"{name_of(path)} is not a DICOM file (no DICM prefix).")
-        with quoting_nothing(), path.open("rb") as file:
-            if tags is None:
+        with quoting_nothing(), _Bounded(path) as file:
+            if has_prefix and (inflated := _inflated(file)) is not None:
+                dataset = pydicom.dcmread(
+                    inflated, specific_tags=None if tags is None else list(tags), stop_before_pixels=tags is not None
+                )
+                dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+            elif tags is None:
                 dataset = pydicom.dcmread(file, force=not has_prefix)
             else:
                 dataset = pydicom.dcmread(file, force=not has_prefix, specific_tags=list(tags), stop_before_pixels=True)
@@ -131,6 +143,49 @@ def _opened(path: Path, tags: Sequence[str] | None) -> tuple[FileDataset, PixelB
     if tags is None and _has_strangers_behind_pixels(dataset, path):
         raise InputError(f"{name_of(path)} is damaged: bytes behind its pixels belong to no element; copy it again.")
     return dataset, pixels
+
+
+class _Bounded(io.BufferedReader):
+    """A file that is never asked for more bytes than it has: Python takes memory for as many as it is asked for."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(io.FileIO(path))
+        self._size = os.fstat(self.fileno()).st_size
+
+    def read(self, count: int | None = -1) -> bytes:
+        if count is not None and count > _LARGE_READ:
+            count = min(count, max(0, self._size - self.tell()))
+        return super().read(count)
+
+
+def _inflated(file: BinaryIO) -> io.BytesIO | None:
+    """A deflated file as one that is not, within limits; None of any other. The file stands at its start again.
+
+    Raises
+    ------
+    zlib.error, ValueError
+        Cut short, damaged, or a bomb.
+    """
+    start = file.read(_META_BYTES)
+    file.seek(0)
+    if DeflatedExplicitVRLittleEndian.encode() not in start:
+        return None
+    file.seek(_PREAMBLE_BYTES + len(_PREFIX))
+    meta = FileMetaDataset(read_dataset(file, False, True, stop_when=lambda tag, vr, length: tag >> 16 != 2))
+    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+        file.seek(0)
+        return None
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    content = stream.decompress(file.read(), _MOST_INFLATED)
+    if not stream.eof:
+        raise ValueError("It does not end, or holds more than any image.")
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    plain = io.BytesIO()
+    plain.write(bytes(_PREAMBLE_BYTES) + _PREFIX)
+    write_file_meta_info(plain, meta, enforce_standard=False)
+    plain.write(content)
+    plain.seek(0)
+    return plain
 
 
 def _ends_in_meta(dataset: FileDataset, path: Path) -> bool:

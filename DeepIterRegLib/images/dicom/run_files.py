@@ -18,7 +18,7 @@ from DeepIterRegLib.images.dicom.header import Header, functional_groups, open_h
 from DeepIterRegLib.images.dicom.kinds import Kind, class_name, kind_of
 from DeepIterRegLib.images.dicom.open_file import NotDicom, open_dataset
 from DeepIterRegLib.images.dicom.safe_words import coded, whole_number
-from DeepIterRegLib.images.dicom.tags import tag_name, text_of, texts_of, value_of, whole_of
+from DeepIterRegLib.images.dicom.tags import table_of, tag_name, text_of, texts_of, value_of, whole_of
 from DeepIterRegLib.images.dicom.times import steps_of_files
 
 _IN_ALL = (  # what frames of one run share, or its pixels mean different things
@@ -335,7 +335,7 @@ def _refuse_what_differs(run: Sequence[_Found], datasets: Sequence[FileDataset],
 
 def _header_of_all(datasets: Sequence[FileDataset], absent: Sequence[int]) -> Header:
     """The first file's header with the number of frames, their times, and how the angles change."""
-    whole = Dataset({tag: datasets[0].get_item(tag) for tag in datasets[0].keys()})  # noqa: SIM118  a copy of the table only
+    whole = table_of(datasets[0])
     whole.file_meta = datasets[0].file_meta
     whole.NumberOfFrames = len(datasets)
     steps_ms = steps_of_files(datasets)

@@ -62,6 +62,17 @@ def bytes_of(dataset: Dataset, keyword: str) -> bytes:
     return bytes(value) if isinstance(value, (bytes, bytearray)) else b""
 
 
+def table_of(dataset: Dataset) -> Dataset:
+    """Another dataset with the same elements, without those that cannot be read; a deep copy would copy the pixels."""
+    found = {}
+    for tag in list(dataset.keys()):
+        try:
+            found[tag] = dataset.get_item(tag)
+        except (*DAMAGE, LookupError):
+            continue
+    return Dataset(found)
+
+
 def parts_of(value: Any) -> list[Any]:
     """The parts of a value of any multiplicity; none of a sequence."""
     if value is None or isinstance(value, Sequence):

@@ -38,7 +38,7 @@ def bytes_written(path: Path, keyword: str, value: bytes) -> Path:
     before = ds.get_item(keyword).value
     content = path.read_bytes()
     at = content.index(struct.pack("<HH", Tag(keyword).group, Tag(keyword).element))
-    at = content.index(before, at)
+    at = content.index(before, at + 8)
     path.write_bytes(content[:at] + value.ljust(len(before))[: len(before)] + content[at + len(before) :])
     return path
 
@@ -100,7 +100,7 @@ def test_values_of_any_type_multiplicity_and_damage() -> None:
     raw(ds, "BitsStored", "??", b"\x01\x00")
     raw(ds, "FrameTime", "DS", b"Doe^Jane")
     raw(ds, "NumberOfFrames", "IS", b"99999999999999999999999999")
-    raw(ds, "MaskSubtractionSequence", "SQ", b"\x01\x02\x03\x04\x05\x06\x07\x08\x09")
+    raw(ds, "MaskSubtractionSequence", "US", b"\x01\x02")
     raw(ds, "Modality", "CS", b"XA ")
     for keyword, seen in (
         ("Rows", "2 values"),
@@ -120,14 +120,14 @@ def test_values_of_any_type_multiplicity_and_damage() -> None:
     assert "Modality" in [element.keyword for element in elements_of(ds)]
 
 
-@pytest.mark.parametrize("missing", [1, 2, FRAME, 4 * FRAME])
+@pytest.mark.parametrize("missing", [2, FRAME, 4 * FRAME])
 def test_missing_bytes_are_counted(missing: int, tmp_path: Path) -> None:
     def cut(ds: Dataset) -> None:
         ds.PixelData = ds.PixelData[:-missing]
 
     said = refusal(written(tmp_path / "run.dcm", cut))
     there = 5 * FRAME - missing
-    assert f"holds {there + there % 2:,} bytes where the header says {5 * FRAME:,}" in said
+    assert f"holds {there:,} bytes where the header says {5 * FRAME:,}" in said
 
 
 def test_bytes_that_were_added_are_told(tmp_path: Path) -> None:
@@ -189,7 +189,7 @@ def test_a_claim_of_many_frames_is_answered_with_the_bytes_that_are_there(tmp_pa
         ds.NumberOfFrames = 65535
 
     said = refusal(written(tmp_path / "run.dcm", claim))
-    assert f"holds {5 * FRAME:,} bytes where the header says 562,932,773,552,1" in said
+    assert f"holds {5 * FRAME:,} bytes where the header says 562,924,184,010,750" in said
     assert "resample" not in said
 
 

@@ -283,7 +283,7 @@ def test_masks_of_a_dsa(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image_mask(Path(f"{tmp_path / 'c.nii.gz'}:1")), image == 1)
     content = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="cannot be read as an image"):
+    with pytest.raises(InputError, match=r"a\.png is cut short after \d+ bytes"):
         read_image_mask(tmp_path / "a.png")
     with pytest.raises(InputError, match="does not exist"):
         read_image_mask(tmp_path / "none.png")
