@@ -143,7 +143,7 @@ def _overlay(job: ExportJob, registration: Registration, carm: CArm) -> np.ndarr
     name = "projection.nii.gz" if job.view == 0 else f"projection{job.view + 1}.nii.gz"
     if not (folder / name).is_file():
         raise InputError(
-            f"{name} of the result does not exist: the folder of a registration is needed, or items to draw."
+            f"{name} does not exist: the folder of a registration is needed, or items to draw."
         )
     projection = load_volume(folder / name).voxels[0]
     overlay = np.empty((*projection.shape, 4), dtype=np.uint8)

@@ -431,7 +431,7 @@ def test_another_patient_is_kept_out_of_a_training_and_its_files_name_no_folders
             training.train(tiny(patient=str(masks[0]), epochs=1), out, quiet=True)
     assert not (out / training.CHECKPOINT).exists()
     head_file = (out / "heads" / "head00000.npz").read_bytes()
-    with pytest.raises(InputError, match="<out> holds a training on another patient"):
+    with pytest.raises(InputError, match="tuned holds a training on another patient"):
         training.train(tiny(patient=str(masks[1]), epochs=1), out, quiet=True)
     with pytest.raises(InputError, match="another patient"):
         training.train(tiny(epochs=1), out, quiet=True)
