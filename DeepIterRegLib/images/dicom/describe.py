@@ -12,7 +12,7 @@ from DeepIterRegLib.common.errors import GeometryError, InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.common.quiet import quoting_nothing
-from DeepIterRegLib.common.shown import number_words
+from DeepIterRegLib.common.shown import LARGEST, number_words
 from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
 from DeepIterRegLib.images.dicom.header import Header, size_of
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
@@ -145,9 +145,10 @@ def _range(values: np.ndarray) -> str:
 
 
 def _shown(dataset: Dataset, keyword: str) -> int | str:
-    """A whole number, or in words why there is none."""
+    """A whole number, or in words why there is none that may be shown."""
     try:
-        return whole_of(dataset, keyword, 0, 2**31, 0)
+        found = whole_of(dataset, keyword, 0, 2**31, 0)
+        return found if found < LARGEST else number_words(found)
     except InputError:
         return "unreadable"
 
