@@ -62,11 +62,12 @@ _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), 
 
 
 def _check_png(path: Path) -> None:
-    name, header, packed, ended = path.name, b"", [], False
+    name, header, ended = path.name, b"", False
+    packed: list[bytes] = []
     for kind, body, good in _chunks(path):
         if body is None or (not good and kind[:1].isupper()):  # small letters: nobody needs it
             problem = "is cut short" if body is None else "is damaged: a check sum is wrong"
-            held = f"after {sum(map(len, packed)):,} bytes of compressed pixels"
+            held = f"after {sum(len(part) for part in packed):,} bytes of compressed pixels"
             raise InputError(f"{name} {problem} {held}; copy it again.")
         if kind == b"IHDR":
             header = body

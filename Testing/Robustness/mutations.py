@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         path.unlink(missing_ok=True)
     count = _SMALL if values.small else values.count
     seconds = values.seconds or (_SMALL_SECONDS if values.small else None)
-    known = _records(path)
+    # What was badly dealt with is tried again: it may have been mended.
+    known = {case for case, record in _records(path).items() if record["outcome"] not in BAD}
     cases = [case for case in _cases(count) if case not in known and (not values.only or case[0] in values.only)]
     print(f"{NAME}: {len(known)} inputs on record, {len(cases)} to come", flush=True)
     until = None if seconds is None else time.monotonic() + seconds
