@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from damage import Damage
 from mutators import damaged
-from readers import IMAGES, READERS, SHARES, Read
+from readers import IMAGES, READERS, SHARES, Read, ask_info
 from seeds import CANARY, ROOT, Seed, make_seeds, place, read_seeds
 
 sys.path.insert(0, str(ROOT / "Testing" / "Benchmarks"))
@@ -213,6 +213,7 @@ def _child(source: Path, work: Path) -> None:
             "kind": damage.kind,
         }
         print(json.dumps(begin), file=out, flush=True)
+        ask_info(n)
         started, before = time.perf_counter(), _reset_peak()
         outcome, detail = _outcome(seed, path, damage, whole[reader, seed.name])
         peak = _peak() - before

@@ -147,10 +147,17 @@ def result(path: Path) -> Read:
     return Read((found.cta_to_carm,), (), "")
 
 
+def ask_info(number: int) -> None:
+    """Whether `info` reads the input of this number too."""
+    ASKED["info"] = number % 4 == 0
+
+
 def info(path: Path) -> str:
     """What `info` says; a refusal is one of its answers."""
     from DeepIterRegLib.cases.describe import describe_file
 
+    if not ASKED["info"]:
+        return ""
     try:
         found: Any = describe_file(path)
     except InputError as error:
@@ -158,6 +165,8 @@ def info(path: Path) -> str:
     return str(found)
 
 
+# `info` reads everything anew: it is asked of every fourth input.
+ASKED = {"info": True}
 READERS: dict[str, Callable[[Path], Read]] = {
     "DSA run": run,
     "CT": tomogram,
