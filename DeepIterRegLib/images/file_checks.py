@@ -235,6 +235,9 @@ _NRRD_BYTES = {
 }
 
 
+_LONGEST_FIELD, _FREE = 500, ("content", "datafile", "data file")
+
+
 def _check_nrrd(path: Path) -> str:
     with path.open("rb") as file:
         lines = _header_lines(file, path, lambda line: not line)
@@ -242,6 +245,15 @@ def _check_nrrd(path: Path) -> str:
     if not lines or not lines[0].startswith("NRRD000"):
         raise InputError(f"{path.name} is damaged, or no NRRD file: it does not begin with NRRD; copy it again.")
     fields = dict(part for line in lines[1:] if not line.startswith("#") and (part := _field(line, ": ")))
+    # ITK's parser dies of longer ones.
+    if any(
+        len(name) + len(value) > _LONGEST_FIELD
+        for name, value in fields.items()
+        if ":=" not in name and name not in _FREE
+    ):
+        raise InputError(
+            f"The header of {path.name} is damaged: a field of it has over {_LONGEST_FIELD} letters; copy it again."
+        )
     claim = Claim(path.name, _sizes(fields.get("sizes", "")), _NRRD_BYTES.get(fields.get("type", "").lower(), 0))
     if not claim.value_bytes:
         raise InputError(f"The header of {path.name} names no type of voxels that can be read; save it again as NRRD.")
@@ -287,6 +299,8 @@ def _check_text(path: Path, claim: Claim, start: int) -> str:
         raise InputError(
             f"{claim.name} is cut short: it holds {count:,} values where its header says {wanted:,} ({claim.grid}); copy it again."
         )
+    if inside:
+        return f"{claim.name} ends within a line: its last value may be cut short. If the image looks wrong, copy it again."
     return claim.surplus(count * claim.value_bytes)
 
 
