@@ -266,7 +266,7 @@ def _pixel_bytes(file: BinaryIO, dataset: FileDataset) -> PixelBytes | None:
     length = struct.unpack(order + "I", start[4:8] if implicit else start[8:12])[0]
     offset = file.tell() - (4 if implicit else 0)
     present = file.seek(0, 2) - offset
-    if length != _UNDEFINED and present > length and not _are_elements(file, offset + length, implicit, order):
+    if length != _UNDEFINED and present > length and not _are_elements(file, offset + length, bool(implicit), order):
         raise ValueError("Bytes behind the pixels belong to no element.")  # worded by the caller
     return PixelBytes(offset, None if length == _UNDEFINED else length, present, keyword)
 
