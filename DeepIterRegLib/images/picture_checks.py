@@ -268,10 +268,15 @@ def _check_bmp(path: Path) -> None:
         head = file.read(54)
     if len(head) < 54:
         raise _short(path.name, len(head), 54, "its header")
-    start, _, columns, rows, _, bits, compression = struct.unpack_from("<IIiiHHI", head, 10)
+    told, _, start, _, columns, rows, _, bits, compression = struct.unpack_from("<IIIIiiHHI", head, 2)
+    size = path.stat().st_size
+    if told and size > told:
+        raise InputError(
+            f"{path.name} is damaged: it has {size:,} bytes where its header says {told:,}; copy it again."
+        )
     check_size(path.name, 1, abs(rows), columns)
     wanted = abs(rows) * ((columns * bits + 31) // 32 * 4)
-    found = path.stat().st_size - start
+    found = size - start
     if compression in (0, 3) and found < wanted:
         raise _short(path.name, max(0, found), wanted)
 
