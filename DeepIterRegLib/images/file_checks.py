@@ -14,6 +14,7 @@ from typing import BinaryIO
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.user_input import is_file
+from DeepIterRegLib.images.header_fields import LONGEST_LINE, check_metaimage_fields, check_nrrd_fields
 
 # Larger than any CT of a head: 1024 x 1024 x 1000 of two bytes fit.
 MAX_BYTES = 2 << 30
@@ -235,9 +236,6 @@ _NRRD_BYTES = {
 }
 
 
-_LONGEST_FIELD, _FREE = 500, ("content", "datafile", "data file")
-
-
 def _check_nrrd(path: Path) -> str:
     with path.open("rb") as file:
         lines = _header_lines(file, path, lambda line: not line)
@@ -245,15 +243,11 @@ def _check_nrrd(path: Path) -> str:
     if not lines or not lines[0].startswith("NRRD000"):
         raise InputError(f"{path.name} is damaged, or no NRRD file: it does not begin with NRRD; copy it again.")
     fields = dict(part for line in lines[1:] if not line.startswith("#") and (part := _field(line, ": ")))
-    # ITK's parser dies of longer ones.
-    if any(
-        len(name) + len(value) > _LONGEST_FIELD
-        for name, value in fields.items()
-        if ":=" not in name and name not in _FREE
-    ):
+    if any(len(line) > LONGEST_LINE for line in lines if ":=" not in line and not _field(line, ": ")):
         raise InputError(
-            f"The header of {path.name} is damaged: a field of it has over {_LONGEST_FIELD} letters; copy it again."
+            f"The header of {path.name} is damaged: a line of it has over {LONGEST_LINE} letters; copy it again."
         )
+    check_nrrd_fields(fields, path.name)
     claim = Claim(path.name, _sizes(fields.get("sizes", "")), _NRRD_BYTES.get(fields.get("type", "").lower(), 0))
     if not claim.value_bytes:
         raise InputError(f"The header of {path.name} names no type of voxels that can be read; save it again as NRRD.")
@@ -331,6 +325,7 @@ def _check_metaimage(path: Path) -> str:
     named = fields.get(_DATA_FILE)
     if named is None:
         raise InputError(f"{path.name} is damaged, or no MetaImage file: its header does not end; copy it again.")
+    check_metaimage_fields(fields, path.name)
     channels = fields.get("elementnumberofchannels", "1")
     value_bytes = _META_BYTES.get(fields.get("elementtype", ""), 0) * (int(channels) if channels.isdecimal() else 0)
     claim = Claim(path.name, _sizes(fields.get("dimsize", "")), value_bytes)

@@ -89,7 +89,10 @@ def read_itk_image(path: Path) -> tuple[Any, tuple[str, ...]]:
     try:
         return sitk.ReadImage(str(path)), notes
     except RuntimeError as error:
-        raise InputError(f"{path.name} cannot be read as a volume: {itk_reason(error)}.") from error
+        # ITK's reasons quote the header.
+        raise InputError(
+            f"{path.name} cannot be read as a volume: its header is damaged; copy it again, or save it anew."
+        ) from error
 
 
 def save_volume(volume: Volume, path: str | Path) -> None:
