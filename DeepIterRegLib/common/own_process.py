@@ -76,7 +76,7 @@ def answer(read: Callable[[Path], Mapping[str, np.ndarray]]) -> None:
         # Without the libraries' farewells, at which some of them hang after a damaged file.
         os._exit(_REFUSED)
     part = result.with_suffix(".part.npz")
-    np.savez(part, **found)
+    np.savez(part, **{name: np.asarray(array) for name, array in found.items()})  # type: ignore[arg-type]
     part.rename(result)
     os._exit(0)
 

@@ -15,6 +15,7 @@ from typing import BinaryIO
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.user_input import is_file
+from DeepIterRegLib.images.header_fields import LONGEST_LINE, check_metaimage_fields, check_nrrd_fields
 
 # Larger than any CT of a head: 1024 x 1024 x 1000 of two bytes fit.
 MAX_BYTES = 2 << 30
@@ -243,6 +244,11 @@ def _check_nrrd(path: Path) -> str:
     if not lines or not lines[0].startswith("NRRD000"):
         raise InputError(f"{name_of(path)} is damaged, or no NRRD file: it does not begin with NRRD; copy it again.")
     fields = dict(part for line in lines[1:] if not line.startswith("#") and (part := _field(line, ": ")))
+    if any(len(line) > LONGEST_LINE for line in lines if ":=" not in line and not _field(line, ": ")):
+        raise InputError(
+            f"The header of {name_of(path)} is damaged: a line of it has over {LONGEST_LINE} letters; copy it again."
+        )
+    check_nrrd_fields(fields, name_of(path))
     claim = Claim(name_of(path), _sizes(fields.get("sizes", "")), _NRRD_BYTES.get(fields.get("type", "").lower(), 0))
     if not claim.value_bytes:
         raise InputError(
@@ -290,6 +296,8 @@ def _check_text(path: Path, claim: Claim, start: int) -> str:
         raise InputError(
             f"{claim.name} is cut short: it holds {count:,} values where its header says {wanted:,} ({claim.grid}); copy it again."
         )
+    if inside:
+        return f"{claim.name} ends within a line: its last value may be cut short. If the image looks wrong, copy it again."
     return claim.surplus(count * claim.value_bytes)
 
 
@@ -320,6 +328,7 @@ def _check_metaimage(path: Path) -> str:
     named = fields.get(_DATA_FILE)
     if named is None:
         raise InputError(f"{name_of(path)} is damaged, or no MetaImage file: its header does not end; copy it again.")
+    check_metaimage_fields(fields, name_of(path))
     channels = fields.get("elementnumberofchannels", "1")
     value_bytes = _META_BYTES.get(fields.get("elementtype", ""), 0) * (int(channels) if channels.isdecimal() else 0)
     claim = Claim(name_of(path), _sizes(fields.get("dimsize", "")), value_bytes)

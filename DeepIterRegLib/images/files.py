@@ -94,8 +94,9 @@ def read_itk_image(path: Path) -> tuple[Any, tuple[str, ...]]:
         with listening():
             return sitk.ReadImage(str(path)), notes
     except RuntimeError:
+        # ITK's reasons quote the header.
         raise InputError(
-            f"{name_of(path)} cannot be read as a volume: it is damaged, or of a kind that ITK does not read; copy it again."
+            f"{name_of(path)} cannot be read as a volume: its header is damaged; copy it again, or save it anew."
         ) from None
 
 

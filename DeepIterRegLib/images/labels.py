@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -148,7 +149,7 @@ def read_seg_nrrd(path: Path) -> Labelled:
         raise InputError(f"Segmentation {name_of(path)} has {image.GetDimension()} dimensions; three are needed.")
     values = sitk.GetArrayFromImage(image)
     layers = values[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else values
-    keys = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+    keys = _metadata(image)
     found = []
     for n in range(sum(bool(re.fullmatch(r"Segment\d+_ID", key)) for key in keys)):
         label, layer = (
@@ -170,6 +171,17 @@ def read_seg_nrrd(path: Path) -> Labelled:
     if not segments:
         raise InputError(f"Segmentation {name_of(path)} has no segment with a voxel.")
     return Labelled(segments, layers.shape[:3], affine_of(image), notes)
+
+
+def _metadata(image: Any) -> dict[str, str]:
+    """Pairs of the header; those in another encoding are none of Slicer's."""
+    found = {}
+    for key in image.GetMetaDataKeys():
+        try:
+            found[key] = image.GetMetaData(key)
+        except (TypeError, ValueError, RuntimeError):
+            continue
+    return found
 
 
 def _whole(text: str | None, usual: int) -> int:

@@ -63,11 +63,12 @@ _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), 
 
 
 def _check_png(path: Path) -> None:
-    name, header, packed, ended = name_of(path), b"", [], False
+    name, header, ended = name_of(path), b"", False
+    packed: list[bytes] = []
     for kind, body, good in _chunks(path):
         if body is None or (not good and kind[:1].isupper()):  # small letters: nobody needs it
             problem = "is cut short" if body is None else "is damaged: a check sum is wrong"
-            held = f"after {sum(map(len, packed)):,} bytes of compressed pixels"
+            held = f"after {sum(len(part) for part in packed):,} bytes of compressed pixels"
             raise InputError(f"{name} {problem} {held}; copy it again.")
         if kind == b"IHDR":
             header = body
@@ -268,10 +269,15 @@ def _check_bmp(path: Path) -> None:
         head = file.read(54)
     if len(head) < 54:
         raise _short(name_of(path), len(head), 54, "its header")
-    start, _, columns, rows, _, bits, compression = struct.unpack_from("<IIiiHHI", head, 10)
+    told, _, start, _, columns, rows, _, bits, compression = struct.unpack_from("<IIIIiiHHI", head, 2)
+    size = path.stat().st_size
+    if told and size > told:
+        raise InputError(
+            f"{name_of(path)} is damaged: it has {size:,} bytes where its header says {told:,}; copy it again."
+        )
     check_size(name_of(path), 1, abs(rows), columns)
     wanted = abs(rows) * ((columns * bits + 31) // 32 * 4)
-    found = path.stat().st_size - start
+    found = size - start
     if compression in (0, 3) and found < wanted:
         raise _short(name_of(path), max(0, found), wanted)
 

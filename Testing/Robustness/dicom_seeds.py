@@ -135,7 +135,7 @@ def tomograms(folder: Path) -> Iterator[Seed]:
 
     at = folder / "CT"
     at.mkdir()
-    hu = head(300)
+    hu = head(300)[::2]
 
     def named(ds: Any, k: int) -> None:
         _named(ds)
@@ -150,12 +150,12 @@ def tomograms(folder: Path) -> Iterator[Seed]:
 
         return change
 
-    write_slices(at / "slices", hu, change=named)
+    write_slices(at / "slices", hu, change=named, step_mm=5.0)
     yield Seed(at.name, "slices", "plain", pixels_at(at / "slices" / "IM0000.dcm"))
-    write_slices(at / "rle", hu, change=named, rle=True)
+    write_slices(at / "rle", hu, change=named, rle=True, step_mm=5.0)
     yield Seed(at.name, "rle", "coded", pixels_at(at / "rle" / "IM0000.dcm"))
     for name, syntax in (("j2k", JPEG2000Lossless), ("deflated", DeflatedExplicitVRLittleEndian)):
-        write_slices(at / name, hu, change=packed(syntax))
+        write_slices(at / name, hu, change=packed(syntax), step_mm=5.0)
         yield Seed(at.name, name, "coded", 0)
     write_enhanced(at / "enhanced.dcm", hu)
     yield Seed(at.name, "enhanced.dcm", "plain", pixels_at(at / "enhanced.dcm"))

@@ -27,7 +27,7 @@ from typing import Any
 import numpy as np
 from damage import Damage
 from mutators import damaged
-from readers import IMAGES, READERS, SHARES, Read
+from readers import IMAGES, READERS, SHARES, Read, ask_info
 from seeds import CANARY, ROOT, Seed, make_seeds, place, read_seeds
 
 sys.path.insert(0, str(ROOT / "Testing" / "Benchmarks"))
@@ -38,7 +38,7 @@ LIMIT_S = 10.0
 LIMIT_BYTES = 3 << 30
 TARGET = 10_000
 _START_S = 240.0  # of a process: imports, and kernels that may have to be compiled
-_CHUNK = 200  # inputs of one process
+_CHUNK = 400  # inputs of one process
 _SMALL, _SMALL_SECONDS = 300, 20.0
 _ROUND = 1000
 BAD = ("traceback", "death", "hang", "memory", "silent", "identity")
@@ -64,7 +64,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         path.unlink(missing_ok=True)
     count = _SMALL if values.small else values.count
     seconds = values.seconds or (_SMALL_SECONDS if values.small else None)
-    known = _records(path)
+    # What was badly dealt with is tried again: it may have been mended.
+    known = {case for case, record in _records(path).items() if record["outcome"] not in BAD}
     cases = [case for case in _cases(count) if case not in known and (not values.only or case[0] in values.only)]
     print(f"{NAME}: {len(known)} inputs on record, {len(cases)} to come", flush=True)
     until = None if seconds is None else time.monotonic() + seconds
@@ -212,6 +213,7 @@ def _child(source: Path, work: Path) -> None:
             "kind": damage.kind,
         }
         print(json.dumps(begin), file=out, flush=True)
+        ask_info(n)
         started, before = time.perf_counter(), _reset_peak()
         outcome, detail = _outcome(seed, path, damage, whole[reader, seed.name])
         peak = _peak() - before

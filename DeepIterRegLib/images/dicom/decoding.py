@@ -10,7 +10,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import iter_pixels
-from pydicom.uid import JPEGExtended12Bit, XRayAngiographicImageStorage
+from pydicom.uid import UID, JPEGExtended12Bit, XRayAngiographicImageStorage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.quiet import listening
@@ -146,7 +146,7 @@ def _clean(dataset: Dataset, layout: Layout) -> Dataset:
     clean.file_meta = FileMetaDataset()
     clean.file_meta.TransferSyntaxUID = layout.syntax
     clean.file_meta.MediaStorageSOPClassUID = clean.SOPClassUID = XRayAngiographicImageStorage
-    clean.file_meta.MediaStorageSOPInstanceUID = clean.SOPInstanceUID = "1.2.826.0.1.3680043.8.498.1"
+    clean.file_meta.MediaStorageSOPInstanceUID = clean.SOPInstanceUID = UID("1.2.826.0.1.3680043.8.498.1")
     clean.Rows, clean.Columns, clean.NumberOfFrames = layout.rows, layout.columns, layout.frames
     clean.SamplesPerPixel, clean.PhotometricInterpretation = 1, layout.photometric
     # All bits where the pixel does not use the lowest ones: pydicom ignores HighBit.

@@ -14,6 +14,7 @@ from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.geometry.carm import MOST_ASPECT
 from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES, TYPED
 from DeepIterRegLib.images.dicom.principal_point import isocentre_projection
@@ -158,7 +159,9 @@ def _look_up_one(header: Header | None, name: str, options: GeometryOptions, loo
     in_file = [] if header is None else [*_candidates(header, name, lookup), *_private(header, name)]
     for candidate in (*typed, *in_file):
         numbers = np.atleast_1d(np.asarray(candidate.value, dtype=np.float64))
-        if np.isfinite(numbers).all() and (numbers >= low).all() and (numbers <= high).all():
+        sensible = np.isfinite(numbers).all() and (numbers >= low).all() and (numbers <= high).all()
+        # Two numbers are the sides of a pixel.
+        if sensible and (numbers.size == 1 or numbers.max() <= MOST_ASPECT * numbers.min()):
             if typed and in_file and not np.allclose(in_file[0].value, given, rtol=1e-3, atol=1e-3):
                 note = f"{_shown(given)} is used instead of {_shown(in_file[0].value)} in {in_file[0].source}"
                 candidate = replace(candidate, note=Message(note, at=OPTION_OF[name]))

@@ -15,6 +15,14 @@ from DeepIterRegLib.images.dicom.tags import parts_of, syntax_of, tag_name, text
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 GREY = ("MONOCHROME1", "MONOCHROME2")
 MOST_VALUES = 2**30  # of one object: no run and no scan has more, a damaged header may
+# Lowest and highest, and what an absent one stands for; None where it must be there.
+_NUMBERS: dict[str, tuple[int, int, int | None]] = {
+    "Rows": (1, 65535, None),
+    "Columns": (1, 65535, None),
+    "BitsAllocated": (1, 64, None),
+    "NumberOfFrames": (1, 2**31, 1),
+    "PixelRepresentation": (0, 1, 0),
+}
 _VIDEO = "1.2.840.10008.1.2.4.10"  # MPEG-2, MPEG-4, H.264 and HEVC: .100 to .109
 _FILM = (
     "it is a film for viewing, whose grey values are no longer the detector's; export the run from the angiography workstation "
@@ -83,29 +91,21 @@ def layout_of(dataset: Dataset) -> Layout:
     """
     problems = [*_colours(dataset), *_absent_pixels(dataset)]
     found: dict[str, int] = {}
-    for keyword in ("Rows", "Columns", "BitsAllocated"):
-        if value_of(dataset, keyword) in (None, 0):
+    for keyword, (low, high, usual) in _NUMBERS.items():
+        empty = value_of(dataset, keyword) in (None, 0)
+        if empty and usual is None:
             problems.append(f"{tag_name(keyword)} is absent or 0; the pixels cannot be laid out.")
-    frames_told = value_of(dataset, "NumberOfFrames")
-    for keyword, low, high, usual in (
-        ("Rows", 1, 65535, 0),
-        ("Columns", 1, 65535, 0),
-        ("BitsAllocated", 1, 64, 0),
-        ("NumberOfFrames", 1, 2**31, 1),
-        ("PixelRepresentation", 0, 1, 0),
-    ):
-        if usual == 0 and keyword != "PixelRepresentation" and value_of(dataset, keyword) in (None, 0):
+            continue
+        if empty and keyword == "NumberOfFrames":  # 0 is told already
             continue
         try:
             found[keyword] = whole_of(dataset, keyword, low, high, usual)
         except InputError as error:
-            if keyword == "NumberOfFrames" and frames_told == 0:
-                continue  # said already
             problems += error.problems
-    bits = [0, 0]
+    stored = high_bit = 0
     if "BitsAllocated" in found:
         try:
-            _, *bits = bits_of(dataset)
+            _, stored, high_bit = bits_of(dataset)
         except InputError as error:
             problems += error.problems
     if problems:
@@ -113,9 +113,10 @@ def layout_of(dataset: Dataset) -> Layout:
     return Layout(
         found["Rows"],
         found["Columns"],
-        found["NumberOfFrames"],
+        found.get("NumberOfFrames", 1),
         found["BitsAllocated"],
-        *bits,
+        stored,
+        high_bit,
         found["PixelRepresentation"] == 1,
         text_of(dataset, "PhotometricInterpretation") or GREY[1],
         next(keyword for keyword in PIXEL_KEYWORDS if keyword in dataset),

@@ -37,6 +37,7 @@ _PIXELS = {
 _META_LENGTH, _GROUP_LENGTH_BYTES = (0x0002, 0x0000), 12  # the element that says how long the meta information is
 _UNDEFINED = 0xFFFFFFFF
 _LARGE_READ = 1 << 20
+_LONG_VRS = (b"OB", b"OD", b"OF", b"OL", b"OV", b"OW", b"SQ", b"SV", b"UC", b"UN", b"UR", b"UT", b"UV")  # PS3.5, 7.1.2
 _META_BYTES = 2048  # in which a file names its transfer syntax
 _MOST_INFLATED = 1 << 30
 _FIRST_GROUPS = (2, 8)  # of a file without preamble: its meta information, or at once the group that every image has
@@ -182,7 +183,7 @@ def _inflated(file: BinaryIO) -> io.BytesIO | None:
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     plain = io.BytesIO()
     plain.write(bytes(_PREAMBLE_BYTES) + _PREFIX)
-    write_file_meta_info(plain, meta, enforce_standard=False)
+    write_file_meta_info(plain, meta, enforce_standard=False)  # type: ignore[arg-type]
     plain.write(content)
     plain.seek(0)
     return plain
@@ -217,23 +218,37 @@ def _has_strangers_behind_pixels(dataset: FileDataset, path: Path) -> bool:
         return False
     if any(tag < tags[at] for tag in tags[at + 1 :]):
         return True
-    pixels = dataset.get_item(tags[-1])
+    pixels = dataset.get_item(tags[at])
     deflated = dataset.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian
-    if at + 1 < len(tags) or deflated or not isinstance(pixels, RawDataElement) or pixels.length == _UNDEFINED:
+    if deflated or not isinstance(pixels, RawDataElement) or pixels.length == _UNDEFINED:
         return False
-    return _strange(_rest(path, pixels.value_tell + pixels.length))
-
-
-def _rest(path: Path, at: int) -> bytes:
-    """The first bytes from there on."""
+    implicit, little = dataset.original_encoding
     with path.open("rb") as file:
+        return not _are_elements(file, pixels.value_tell + pixels.length, bool(implicit), "<" if little else ">")
+
+
+def _are_elements(file: BinaryIO, at: int, implicit: bool, order: str) -> bool:
+    """Whether a file goes on with whole elements from there to its end, each with a higher tag; zeros may fill it up."""
+    size, before = file.seek(0, 2), (0x7FE0, 0x0010)
+    while at < size:
         file.seek(at)
-        return file.read(8)
-
-
-def _strange(rest: bytes) -> bool:
-    """Whether bytes behind the last element are something other than filling."""
-    return 0 < len(rest) < 8 and any(rest)
+        head = file.read(12)
+        if not any(head):
+            file.seek(at)
+            return all(not any(piece) for piece in iter(lambda: file.read(_LARGE_READ), b""))
+        if len(head) < 8:
+            return False
+        tag = struct.unpack(order + "HH", head[:4])
+        long = not implicit and head[4:6] in _LONG_VRS
+        named = implicit or (head[4:6].isalpha() and head[4:6].isupper())
+        if tag <= before or not named or (long and len(head) < 12):
+            return False
+        words, told = ("I", head[8:12]) if long else ("I", head[4:8]) if implicit else ("H", head[6:8])
+        length = struct.unpack(order + words, told)[0]
+        if length == _UNDEFINED:
+            return True
+        before, at = (tag[0], tag[1]), at + (12 if long else 8) + length
+    return at == size
 
 
 def _pixel_bytes(file: BinaryIO, dataset: FileDataset) -> PixelBytes | None:
@@ -253,12 +268,8 @@ def _pixel_bytes(file: BinaryIO, dataset: FileDataset) -> PixelBytes | None:
     length = struct.unpack(order + "I", start[4:8] if implicit else start[8:12])[0]
     offset = file.tell() - (4 if implicit else 0)
     present = file.seek(0, 2) - offset
-    if length != _UNDEFINED and present > length:
-        file.seek(offset + length)
-        behind = file.read(8)
-        following = struct.unpack(order + "HH", behind[:4]) if len(behind) == 8 else (0xFFFF, 0)
-        if any(behind) and (_strange(behind) or following <= (group, element)):
-            raise ValueError("Bytes behind the pixels belong to no element.")  # worded by the caller
+    if length != _UNDEFINED and present > length and not _are_elements(file, offset + length, bool(implicit), order):
+        raise ValueError("Bytes behind the pixels belong to no element.")  # worded by the caller
     return PixelBytes(offset, None if length == _UNDEFINED else length, present, keyword)
 
 

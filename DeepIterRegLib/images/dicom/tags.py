@@ -9,11 +9,11 @@ from typing import Any
 
 from pydicom import config
 from pydicom.datadict import tag_for_keyword
-from pydicom.dataelem import DataElement
+from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
-from pydicom.tag import Tag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import InputError
@@ -64,7 +64,7 @@ def bytes_of(dataset: Dataset, keyword: str) -> bytes:
 
 def table_of(dataset: Dataset) -> Dataset:
     """Another dataset with the same elements, without those that cannot be read; a deep copy would copy the pixels."""
-    found = {}
+    found: dict[BaseTag, DataElement | RawDataElement] = {}
     for tag in list(dataset.keys()):
         try:
             found[tag] = dataset.get_item(tag)

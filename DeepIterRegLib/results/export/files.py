@@ -142,9 +142,7 @@ def _overlay(job: ExportJob, registration: Registration, carm: CArm) -> np.ndarr
     folder = job.result if job.result.is_dir() else job.result.parent
     name = "projection.nii.gz" if job.view == 0 else f"projection{job.view + 1}.nii.gz"
     if not (folder / name).is_file():
-        raise InputError(
-            f"{name} does not exist: the folder of a registration is needed, or items to draw."
-        )
+        raise InputError(f"{name} does not exist: the folder of a registration is needed, or items to draw.")
     projection = load_volume(folder / name).voxels[0]
     overlay = np.empty((*projection.shape, 4), dtype=np.uint8)
     overlay[..., :3] = RED
