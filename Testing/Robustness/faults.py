@@ -33,7 +33,7 @@ NAME = "faults"
 RESULTS = Path(__file__).parent / "results"
 NEEDS_MOUNT = ("full disk", "read-only")
 ROUNDS = 8  # of each fault but kills, whose number is the command's weight
-SMALL = (("kill", 1), ("small files", 1), ("closed output", 2), ("work of others", 1))
+SMALL = (("kill", 1), ("small files", 1), ("closed output", 1), ("work of others", 1))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

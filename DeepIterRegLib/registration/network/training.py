@@ -211,8 +211,7 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
         Weights to start from that cannot be used, or a folder that holds a training with other settings; another training
         works in it; it cannot be written.
     """
-    # Of the processes that train together on several devices the first speaks for all.
-    if rank_zero_only.rank:
+    if _is_follower():
         return _train(settings, folder, on_progress or Progress(), quiet)
     with work_folder(folder):
         _cut_half_lines(folder)  # of a process that was killed
@@ -275,6 +274,11 @@ def _train(settings: TrainSettings, folder: Path, report: Progress, quiet: bool)
     return weights
 
 
+def _is_follower() -> bool:
+    """Of the processes that train together on several devices the first alone holds the folder and writes into it."""
+    return bool(getattr(rank_zero_only, "rank", 0))
+
+
 def _cut_half_lines(folder: Path) -> None:
     """Lightning's logger adds to its files; what it could not end would be taken for numbers by the curves."""
     for path in folder.glob("logs/version_*/metrics.csv"):
@@ -306,7 +310,7 @@ def _keep_settings(settings: TrainSettings, folder: Path) -> None:
                     advice="Give another folder, or the same settings.",
                 )
             )
-    if rank_zero_only.rank == 0:
+    if not _is_follower():
         with output_file(path, (".json",), overwrite=True) as beside:
             beside.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
 
