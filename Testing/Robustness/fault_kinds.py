@@ -119,7 +119,7 @@ def judge_kept(command: Command, bench: Bench, out: Path, before: Files, finding
 
 def _is_done_part(name: str) -> bool:
     """Of a long job: what its next run does not write anew."""
-    return "/" in name and not name.startswith("logs/")
+    return "/" in name and ".partial/" not in name and not name.startswith("logs/")
 
 
 # -- faults --------------------------------------------------------------------------------------------

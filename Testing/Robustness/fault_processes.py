@@ -56,7 +56,7 @@ class Forked:
         if self.pid == 0:
             _be(words, write, preexec_fn)
         os.close(write)
-        self._said = os.fdopen(read, "r", errors="replace")
+        self._said = read
 
     def poll(self) -> int | None:
         if self.returncode is None:
@@ -75,9 +75,13 @@ class Forked:
 
     def communicate(self, timeout: float = 1e9) -> tuple[str, str]:
         self.wait(timeout)  # what is said fits into the pipe
-        with self._said as file:
-            os.set_blocking(file.fileno(), False)  # a child that lives on may hold the other end
-            return "", file.read() or ""
+        os.set_blocking(self._said, False)  # a child that lives on may hold the other end
+        try:
+            said = os.read(self._said, 2**16)
+        except BlockingIOError:
+            said = b""
+        os.close(self._said)
+        return "", said.decode(errors="replace")
 
     def send_signal(self, number: int) -> None:
         if self.poll() is None:

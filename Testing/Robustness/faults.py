@@ -82,8 +82,8 @@ def _try_all(given: argparse.Namespace, record: Path, place: Path) -> None:
         if time.monotonic() > ends:
             return
         if command.name not in alone:
-            alone[command.name] = _alone(command, inputs, place, not given.small)
-        forks = not given.small and fault in FORKED
+            alone[command.name] = _alone(command, inputs, place, not given.small and command.forks)
+        forks = not given.small and command.forks and fault in FORKED
         line = _tried(command, fault, number, inputs, place, forks, alone[command.name])
         with record.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
