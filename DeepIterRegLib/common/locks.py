@@ -103,7 +103,7 @@ def _take(path: Path) -> int:
                 raise Taken(owner)
             # The holder before may have removed the file between our opening and our locking.
             if _is_same(handle, path):
-                _write(handle)
+                _say_who(handle, path)
                 return handle
         except BaseException:
             os.close(handle)
@@ -111,11 +111,16 @@ def _take(path: Path) -> int:
         os.close(handle)
 
 
-def _write(handle: int) -> None:
+def _say_who(handle: int, path: Path) -> None:
     text = json.dumps(asdict(Owner(os.getpid(), socket.gethostname()))).encode()
-    os.ftruncate(handle, 0)
-    os.lseek(handle, 0, os.SEEK_SET)
-    os.write(handle, text)
+    try:
+        os.ftruncate(handle, 0)
+        os.lseek(handle, 0, os.SEEK_SET)
+        os.write(handle, text)
+    except OSError:  # a full disk: an empty file would stay
+        if sys.platform != "win32":
+            path.unlink(missing_ok=True)
+        raise
 
 
 def _owner_in(handle: int) -> Owner | None:

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from fault_commands import ENVIRONMENT, Command, Files, damage, files_at, leftovers, names_at
+from fault_commands import Command, Files, damage, files_at, leftovers, names_at
+from fault_processes import Forked, typed
 
 LIMIT_S = 240.0  # beyond the time that a command takes alone: it hangs
 SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP}
@@ -28,6 +31,7 @@ class Finding:
     half: list[str] = field(default_factory=list)
     wrong: list[str] = field(default_factory=list)
     told: str = ""
+    times: int = 1  # how often the fault came
 
 
 @dataclass(frozen=True)
@@ -40,46 +44,51 @@ class Bench:
     seconds: float
     bytes_all: int
     bytes_largest: int
+    whole: Path
+    forks: bool
     rng: np.random.Generator
+
+    # `whole` is a copy of what the command makes; `forks` leaves out the seconds in which a process imports its libraries.
 
     def place(self, command: Command) -> Path:
         return self.folder / f"result{command.suffix}"
 
 
 Fault = Callable[[Command, Bench], Finding]
+Process = Forked | subprocess.Popen[str]
 
 
 # -- running -------------------------------------------------------------------------------------------
 
 
-def start(
-    command: Command, bench: Bench, out: Path, *, overwrite: bool = False, **more: object
-) -> subprocess.Popen[str]:
-    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, **more}
-    return subprocess.Popen(
-        command.typed(bench.inputs, out, overwrite=overwrite),
-        env=ENVIRONMENT,
-        text=True,
-        start_new_session=True,
-        **streams,  # type: ignore[call-overload, no-any-return]
-    )
+def start(command: Command, bench: Bench, out: Path, *, overwrite: bool = False, **streams: Any) -> Process:
+    """The command; forked where it may be and nothing is asked of its streams."""
+    words = command.typed(bench.inputs, out, overwrite=overwrite)
+    if bench.forks and not set(streams) - {"preexec_fn"}:
+        return Forked(words, **streams)
+    return typed(words, **streams)
 
 
-def end(process: subprocess.Popen[str], finding: Finding, seconds: float = LIMIT_S) -> tuple[int, str]:
+def end(process: Process, finding: Finding, seconds: float = LIMIT_S) -> tuple[int, str]:
     try:
         _, said = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        os.killpg(process.pid, signal.SIGKILL)
+        _kill_group(process.pid)
         process.communicate()
         finding.wrong.append("hangs")
         return -1, ""
     if "Traceback" in (said or "") or "a fault of deepiterreg" in (said or ""):
         finding.wrong.append("fault: " + said.strip().splitlines()[-1][:160])
-    return process.returncode, said or ""
+    return process.wait(), said or ""
 
 
-def run(command: Command, bench: Bench, out: Path, finding: Finding, **more: object) -> tuple[int, str]:
-    return end(start(command, bench, out, **more), finding)  # type: ignore[arg-type]
+def _kill_group(group: int) -> None:
+    with suppress(ProcessLookupError):  # it has ended by itself
+        os.killpg(group, signal.SIGKILL)
+
+
+def run(command: Command, bench: Bench, out: Path, finding: Finding, **more: Any) -> tuple[int, str]:
+    return end(start(command, bench, out, **more), finding)
 
 
 def judge_whole(command: Command, bench: Bench, out: Path, finding: Finding, when: str) -> None:
@@ -110,17 +119,17 @@ def judge_kept(command: Command, bench: Bench, out: Path, before: Files, finding
 
 def _is_done_part(name: str) -> bool:
     """Of a long job: what its next run does not write anew."""
-    return "/" in name and not name.startswith("logs/")
+    return "/" in name and ".partial/" not in name and not name.startswith("logs/")
 
 
 # -- faults --------------------------------------------------------------------------------------------
 
 
 def kills(command: Command, bench: Bench) -> Finding:
-    """Three kills in a row at random moments of one place, then the same command left alone."""
-    finding, out = Finding(), bench.place(command)
+    """Several kills in a row at random moments of one place, then the same command left alone."""
+    finding, out = Finding(times=KILLS_IN_A_ROW), bench.place(command)
     if bench.rng.random() < 0.5 and command.replaces:  # over an earlier result
-        run(command, bench, out, finding)
+        (shutil.copy2 if command.suffix else shutil.copytree)(bench.whole, out)
     moments = []
     for number in range(KILLS_IN_A_ROW):
         before = files_at(out)
@@ -131,11 +140,11 @@ def kills(command: Command, bench: Bench) -> Finding:
         if bench.rng.random() < 0.5:
             process.kill()
         else:
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+            _kill_group(process.pid)
+        end(process, finding)
         if not _is_gone(process.pid):
             finding.wrong.append("processes live on")
-            os.killpg(process.pid, signal.SIGKILL)
+            _kill_group(process.pid)
         judge_kept(command, bench, out, before, finding, f"kill {number + 1} ({moments[-1]})")
     code, said = run(command, bench, out, finding, overwrite=out.exists())
     if code:
@@ -145,10 +154,10 @@ def kills(command: Command, bench: Bench) -> Finding:
     return finding
 
 
-KILLS_IN_A_ROW = 3
+KILLS_IN_A_ROW = 6
 
 
-def _wait_for_a_moment(process: subprocess.Popen[str], command: Command, bench: Bench, out: Path) -> str:
+def _wait_for_a_moment(process: Process, command: Command, bench: Bench, out: Path) -> str:
     """Anywhere, soon after something is written, or about when the result gets its name."""
     kind = ("anywhere", "writing", "publishing")[int(bench.rng.integers(3))]
     if kind == "anywhere":
@@ -184,7 +193,7 @@ def _scratches(folder: Path) -> Iterator[Path]:
                 yield Path(place, name)
 
 
-def _sleep(process: subprocess.Popen[str], seconds: float) -> None:
+def _sleep(process: Process, seconds: float) -> None:
     try:
         process.wait(timeout=max(0.0, seconds))
     except subprocess.TimeoutExpired:
@@ -306,7 +315,7 @@ def closed_output(command: Command, bench: Bench) -> Finding:
 
         code, said = run(command, bench, out, finding, stdout=None, stderr=None, preexec_fn=closed)
     else:
-        process = start(command, bench, out)
+        process = typed(command.typed(bench.inputs, out))
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()

@@ -13,7 +13,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,14 +25,17 @@ for folder in (ROOT, ROOT / "Testing" / "Benchmarks", Path(__file__).parent):
         sys.path.insert(0, str(folder))
 
 from benchmarking import Options, commit, provenance, table  # noqa: E402
-from fault_commands import Command, commands, files_at, make_inputs, names_at  # noqa: E402
+from fault_commands import Command, commands, make_inputs, names_at  # noqa: E402
 from fault_kinds import FAULTS, KILLS_IN_A_ROW, Bench, Finding, can_mount, run  # noqa: E402
+from fault_processes import load_libraries  # noqa: E402
 
 NAME = "faults"
 RESULTS = Path(__file__).parent / "results"
+# Others start processes as a person does, whose time is mostly that of imports.
+FORKED = ("kill", "full disk", "small files", "read-only")
 NEEDS_MOUNT = ("full disk", "read-only")
 ROUNDS = 8  # of each fault but kills, whose number is the command's weight
-SMALL = (("kill", 1), ("small files", 1), ("closed output", 2), ("work of others", 1))
+SMALL = (("kill", 1), ("small files", 1), ("closed output", 1), ("work of others", 1))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -50,24 +52,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     record = results / f"{NAME}.jsonl"
     if given.small:
         record.unlink(missing_ok=True)
-    ends = time.monotonic() + given.seconds
-    with tempfile.TemporaryDirectory(prefix="faults-") as place:
-        inputs = Path(place, "inputs") if given.small else ROOT / "out" / "robustness-inputs"
-        make_inputs(inputs, small=given.small)
-        alone: dict[str, dict[str, Any]] = {}
-        for command, fault, number in _cases(given.small):
-            if given.only and given.only not in f"{fault}: {command.name}":
-                continue
-            if _key(command, fault, number) in {_key_of(line) for line in _lines(record)}:
-                continue
-            if time.monotonic() > ends:
-                break
-            if command.name not in alone:
-                alone[command.name] = _alone(command, inputs, Path(place))
-            line = _tried(command, fault, number, inputs, Path(place), alone[command.name])
-            with record.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(line) + "\n")
-            print(f"{fault}: {command.name} {number}: {line['bad'] or 'well'} [{line['told']}]", flush=True)
+    # No TemporaryDirectory: forked commands would remove it when they end.
+    place = Path(tempfile.mkdtemp(prefix="faults-"))
+    try:
+        _try_all(given, record, place)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
     lines = _lines(record)
     options = Options(None, 1, False, given.small, results, " ".join(["python Testing/Robustness/faults.py", *typed]))
     _write_table(lines, options)
@@ -75,6 +65,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     for line in bad:
         print(f"BAD {line['fault']}: {line['command']} {line['number']}: {line['bad']}")
     return 1 if bad else 0
+
+
+def _try_all(given: argparse.Namespace, record: Path, place: Path) -> None:
+    """What is not on record yet, until the time is over."""
+    ends = time.monotonic() + given.seconds
+    inputs = place / "inputs" if given.small else ROOT / "out" / "robustness-inputs"
+    make_inputs(inputs, small=given.small)
+    if not given.small:
+        load_libraries()
+    alone: dict[str, dict[str, Any]] = {}
+    done = {_key_of(line) for line in _lines(record)}
+    for command, fault, number in _cases(given.small):
+        if _key(command, fault, number) in done or (given.only and given.only not in f"{fault}: {command.name}"):
+            continue
+        if time.monotonic() > ends:
+            return
+        if command.name not in alone:
+            alone[command.name] = _alone(command, inputs, place, not given.small and command.forks)
+        forks = not given.small and command.forks and fault in FORKED
+        line = _tried(command, fault, number, inputs, place, forks, alone[command.name])
+        with record.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        print(
+            f"{fault}: {command.name} {number}: {line['bad'] or 'well'} [{line['told']}] {line['seconds']} s",
+            flush=True,
+        )
 
 
 def _cases(small: bool) -> list[tuple[Command, str, int]]:
@@ -96,35 +112,29 @@ def _cases(small: bool) -> list[tuple[Command, str, int]]:
     return found
 
 
-def _alone(command: Command, inputs: Path, place: Path) -> dict[str, Any]:
+def _alone(command: Command, inputs: Path, place: Path, forks: bool) -> dict[str, Any]:
     """What the command makes, and in how long, when nothing disturbs it."""
     folder = Path(tempfile.mkdtemp(dir=place))
     out = folder / f"result{command.suffix}"
-    bench = Bench(folder, inputs, frozenset(), 0, 0, 0, np.random.default_rng(0))
+    bench = Bench(folder, inputs, frozenset(), 0, 0, 0, out, forks, np.random.default_rng(0))
     finding = Finding()
+    begun = time.perf_counter()
     code, said = run(command, bench, out, finding)
     assert code == 0, f"{command.name}: {code} {said}"
-    begun = time.perf_counter()
-    shutil.rmtree(folder)
-    folder.mkdir()
-    run(command, bench, out, finding)  # again: compiled kernels are on the disk by now
     seconds = time.perf_counter() - begun
     sizes = (
         [out.stat().st_size] if command.suffix else [path.stat().st_size for path in out.rglob("*") if path.is_file()]
     )
     pages = sum(-(-size // 4096) * 4096 for size in sizes)
-    facts = {"names": names_at(out), "seconds": seconds, "bytes_all": pages, "bytes_largest": max(sizes)}
-    assert files_at(out)
-    shutil.rmtree(folder)
-    return facts
+    return {"names": names_at(out), "seconds": seconds, "bytes_all": pages, "bytes_largest": max(sizes), "whole": out}
 
 
 def _tried(
-    command: Command, fault: str, number: int, inputs: Path, place: Path, alone: dict[str, Any]
+    command: Command, fault: str, number: int, inputs: Path, place: Path, forks: bool, alone: dict[str, Any]
 ) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(dir=place))
     seed = [number, *f"{fault}: {command.name}".encode()]
-    bench = Bench(folder=folder, inputs=inputs, rng=np.random.default_rng(seed), **alone)
+    bench = Bench(folder=folder, inputs=inputs, forks=forks, rng=np.random.default_rng(seed), **alone)
     begun = time.perf_counter()
     finding = FAULTS[fault](command, bench)
     shutil.rmtree(folder, ignore_errors=True)
@@ -140,6 +150,7 @@ def _tried(
         "wrong": len(finding.wrong),
         "bad": "; ".join([*finding.lost, *finding.half, *finding.wrong]).replace(str(place), "..."),
         "told": finding.told,
+        "times": finding.times,
     }
 
 
@@ -162,23 +173,21 @@ def _lines(record: Path) -> list[dict[str, Any]]:
 
 
 def _write_table(lines: list[dict[str, Any]], options: Options) -> None:
-    times = {fault: KILLS_IN_A_ROW if fault == "kill" else 1 for fault in FAULTS}
     rows = []
     for fault in FAULTS:
         mine = [line for line in lines if line["fault"] == fault]
         if mine:
             sums = [sum(line[what] for line in mine) for what in ("lost", "half", "wrong")]
-            rows.append((fault, len(mine) * times[fault], len({line["command"] for line in mine}), *sums))
-    by_command = Counter(line["command"] for line in lines for _ in range(times[line["fault"]]))
+            rows.append((fault, sum(line["times"] for line in mine), len({line["command"] for line in mine}), *sums))
     body = table(("fault", "times", "commands", "lost", "half-written", "told wrongly, or left about"), rows)
     names = sorted({line["command"] for line in lines})
     head = ("command", "kills", "full disks refused", "all faults", "bad")
     each = [
         (
             name,
-            KILLS_IN_A_ROW * sum(line["fault"] == "kill" for line in lines if line["command"] == name),
+            sum(line["times"] for line in lines if line["command"] == name and line["fault"] == "kill"),
             _share(lines, name),
-            by_command[name],
+            sum(line["times"] for line in lines if line["command"] == name),
             sum(bool(line["bad"]) for line in lines if line["command"] == name),
         )
         for name in names

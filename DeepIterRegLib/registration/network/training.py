@@ -216,8 +216,7 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
         Weights to start from that cannot be used, or a folder that holds a training on another patient or with other
         settings; another training works in it; it cannot be written.
     """
-    # Of the processes that train together on several devices the first speaks for all.
-    if rank_zero_only.rank:
+    if _is_follower():
         return _train(settings, folder, on_progress or Progress(), quiet)
     with work_folder(folder):
         _cut_half_lines(folder)  # of a process that was killed
@@ -277,6 +276,11 @@ def _train(settings: TrainSettings, folder: Path, report: Progress, quiet: bool)
         }
         save_network(module.network, weights, facts)
     return weights
+
+
+def _is_follower() -> bool:
+    """Of the processes that train together on several devices the first alone holds the folder and writes into it."""
+    return bool(getattr(rank_zero_only, "rank", 0))
 
 
 def _cut_half_lines(folder: Path) -> None:
@@ -349,7 +353,7 @@ def _keep_settings(now: dict[str, Any], folder: Path, heads: Path) -> None:
                 advice="Give another folder, or the same settings.",
             )
         )
-    if rank_zero_only.rank == 0:
+    if not _is_follower():
         with output_file(path, (".json",), overwrite=True) as beside:
             beside.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
 

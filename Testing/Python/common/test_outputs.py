@@ -285,6 +285,9 @@ def test_the_error_that_a_foreign_writer_swallowed(tmp_path: Path) -> None:
     target = tmp_path / "f.tfm"
     with pytest.raises(InputError, match=r"f\.tfm cannot be written"), output_file(target, (".tfm",)) as path:
         raise not_whole(path)
+    with pytest.raises(InputError, match="File too large"), files_of_at_most(0), work_folder(tmp_path / "new"):
+        pass
+    assert names(tmp_path) == []
     with pytest.raises(InputError, match="What is done is kept"), work_folder(tmp_path), files_of_at_most(0):
         (tmp_path / "line").write_text("x" * 10)
     assert names(tmp_path) == ["line"]
