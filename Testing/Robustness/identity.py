@@ -78,6 +78,8 @@ class Looked:
         Damaged files, or commands.
     texts, files
         Searched; `texts` in characters.
+    exits
+        Codes of the commands that were processes of their own.
     found
         What was done, and what pieces of the identity came of it.
     """
@@ -85,6 +87,7 @@ class Looked:
     inputs: int = 0
     texts: int = 0
     files: int = 0
+    exits: list[int] = field(default_factory=list)
     found: list[str] = field(default_factory=list)
 
     def text(self, what: str, text: str) -> None:
@@ -380,7 +383,7 @@ def _typed(words: Sequence[str | Path], looked_in: Sequence[Path]) -> Looked:
         timeout=_LONGEST_S,
         check=False,
     )
-    looked = Looked(inputs=1)
+    looked = Looked(inputs=1, exits=[done.returncode])
     looked.text(f"printed (exit {done.returncode})", done.stdout + done.stderr)
     for folder in looked_in:
         looked.folder("written", folder)
