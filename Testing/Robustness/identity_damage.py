@@ -109,7 +109,7 @@ def damage_text(data: bytes, rng: random.Random) -> Iterator[tuple[str, bytes]]:
 
 def damage_bytes(data: bytes, rng: random.Random, count: int) -> Iterator[tuple[str, bytes]]:
     """Bytes of the first 400 changed, the file cut, the identity written over a part."""
-    for _ in range(count):
+    for _ in range(count if data else 0):
         yield "a byte", _put(data, rng.randrange(min(400, len(data))), bytes([rng.randrange(256)]))
         yield "cut", data[: rng.randrange(len(data))]
         yield "written over", _put(data, rng.randrange(min(400, len(data))), NAME.encode())

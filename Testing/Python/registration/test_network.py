@@ -413,11 +413,11 @@ def test_another_patient_is_kept_out_of_a_training_and_its_files_name_no_folders
     tmp_path: Path, head: HeadPoints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     training = pytest.importorskip("DeepIterRegLib.registration.network.training")
-    masks = [tmp_path / "Doe_Jane" / name for name in ("Doe.nii.gz", "Roe.nii.gz")]
+    masks = [tmp_path / "Mustermann_Erika" / name for name in ("Mustermann.nii.gz", "other.nii.gz")]
     masks[0].parent.mkdir()
     for number, mask in enumerate(masks):
         _save_mask(mask, head, 1.5 + 0.1 * number)
-    out = tmp_path / "Doe_Jane" / "tuned"
+    out = tmp_path / "Mustermann_Erika" / "tuned"
 
     class Stopped(Exception):
         pass
@@ -442,9 +442,9 @@ def test_another_patient_is_kept_out_of_a_training_and_its_files_name_no_folders
     assert card["settings"] == kept
     assert re.fullmatch("sha256:[0-9a-f]{64}", kept["training"]["patient"])
     with zipfile.ZipFile(out / training.CHECKPOINT) as checkpoint:
-        assert not any(b"Doe" in checkpoint.read(name) for name in checkpoint.namelist())
+        assert not any(b"Mustermann" in checkpoint.read(name) for name in checkpoint.namelist())
     for path in out.rglob("*"):
-        assert not path.is_file() or b"Doe" not in path.read_bytes(), path.name
+        assert not path.is_file() or b"Mustermann" not in path.read_bytes(), path.name
 
 
 # -- weights ---------------------------------------------------------------------------------------------
