@@ -13,7 +13,16 @@ from DeepIterRegLib.images.dicom.contrast_tags import ContrastTags, read_contras
 from DeepIterRegLib.images.dicom.decoding import decode
 from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.layout import bits_of
-from DeepIterRegLib.images.dicom.tags import bytes_of, items_of, numbers_of, tag_name, text_of, value_of, whole_of
+from DeepIterRegLib.images.dicom.tags import (
+    bytes_of,
+    items_of,
+    numbers_of,
+    short_number,
+    tag_name,
+    text_of,
+    value_of,
+    whole_of,
+)
 
 
 @dataclass(frozen=True)
@@ -122,7 +131,7 @@ def _rescale(header: Header) -> tuple[float, float]:
     slope, intercept = (header.numbers("RescaleSlope") or (1.0,))[0], (header.numbers("RescaleIntercept") or (0.0,))[0]
     if not np.isfinite([slope, intercept]).all() or slope == 0:
         raise InputError(
-            f"{tag_name('RescaleSlope')} is {slope:g} and {tag_name('RescaleIntercept')} is {intercept:g}, which makes pixel "
+            f"{tag_name('RescaleSlope')} is {short_number(slope)} and {tag_name('RescaleIntercept')} is {short_number(intercept)}, which makes pixel "
             "values that are not finite or all the same; correct or remove them."
         )
     return slope, intercept

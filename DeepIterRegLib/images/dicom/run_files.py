@@ -16,7 +16,7 @@ from DeepIterRegLib.images.dicom.decoding import check_decodable, decode, surplu
 from DeepIterRegLib.images.dicom.header import Header, coded, functional_groups, open_header
 from DeepIterRegLib.images.dicom.kinds import Kind, class_name, kind_of
 from DeepIterRegLib.images.dicom.open_file import NotDicom, open_dataset
-from DeepIterRegLib.images.dicom.tags import table_of, tag_name, text_of, texts_of, value_of, whole_of
+from DeepIterRegLib.images.dicom.tags import short_number, table_of, tag_name, text_of, texts_of, value_of, whole_of
 from DeepIterRegLib.images.dicom.times import steps_of_files
 
 _IN_ALL = (  # what frames of one run share, or its pixels mean different things
@@ -37,6 +37,7 @@ _ASKED = (
     *("SOPClassUID", "Modality", "NumberOfFrames", "SeriesInstanceUID", "SeriesNumber", "AcquisitionNumber"),
     *("InstanceNumber", "SOPInstanceUID", "Rows", "Columns", *_ANGLES),
 )
+_MOST_ABSENT = 10_000  # numbers between a run's first and last frame
 _LISTED = 8  # runs, files or numbers named in a sentence
 # What helps where a file is no run that can be read.
 _ADVICE = {
@@ -289,8 +290,14 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
     _refuse_what_differs(ordered, datasets, folder)
     notes = []
     first, last = ordered[0].instance or 0, ordered[-1].instance or 0
-    absent = sorted(set(range(first, last + 1)) - set(numbers))
-    if absent:
+    count, there = last - first + 1 - len(numbers), set(numbers)
+    if count > _MOST_ABSENT:
+        raise InputError(
+            f"The {len(run)} frames in {folder} do not belong together: {tag_name('InstanceNumber')} goes from {short_number(first)} to "
+            f"{short_number(last)}; copy the folder again."
+        )
+    if count:
+        absent = [number for number in range(first, last + 1) if number not in there]
         notes.append(
             f"{len(absent)} of the run's frames are missing ({tag_name('InstanceNumber')} {_some(absent)} of {first} to {last}): "
             "if it was not exported so, copy it again."
@@ -303,7 +310,7 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
     }
     notes += [f"{name}: {said}" for name, said in list(told.items())[:1]]
     headers = tuple(Header(dataset, functional_groups(dataset)) for dataset in datasets)
-    header = _header_of_all(datasets, absent)
+    header = _header_of_all(datasets)
     return RunFiles(header, tuple(one.path for one in ordered), headers, tuple(notes))
 
 
@@ -321,7 +328,7 @@ def _refuse_what_differs(run: Sequence[_Found], datasets: Sequence[FileDataset],
         raise InputError(problems)
 
 
-def _header_of_all(datasets: Sequence[FileDataset], absent: Sequence[int]) -> Header:
+def _header_of_all(datasets: Sequence[FileDataset]) -> Header:
     """The first file's header with the number of frames, their times, and how the angles change."""
     whole = table_of(datasets[0])
     whole.file_meta = datasets[0].file_meta

@@ -17,6 +17,7 @@ from pydicom.tag import BaseTag, Tag
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.dicom.open_file import DAMAGE
 
+_LONG_NUMBER = 100_000
 _SEVERAL = (MultiValue, list, tuple)
 
 
@@ -153,7 +154,12 @@ def shown_number(value: Any) -> str:
         return "absent"
     if len(numbers) != 1:
         return f"{len(numbers)} values" if numbers else "unreadable"
-    return "unreadable" if math.isnan(numbers[0]) else f"{numbers[0]:.15g}"
+    return "unreadable" if math.isnan(numbers[0]) else short_number(numbers[0])
+
+
+def short_number(number: float) -> str:
+    """A number for messages; of a long one only that: a damaged header may have put a birth date or an ID there."""
+    return f"{number:g}" if abs(number) < _LONG_NUMBER or math.isinf(number) else f"a number beyond {_LONG_NUMBER:,}"
 
 
 def _stripped(value: Any) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from DeepIterRegLib.images.dicom.header import Header
-from DeepIterRegLib.images.dicom.tags import tag_name, text_of
+from DeepIterRegLib.images.dicom.tags import short_number, tag_name, text_of
 
 _STEPS_MS = (1.0, 60_000.0)  # from frame to frame
 ASSUMED_INTERVAL_S = 0.5  # two frames a second: the usual rate of cerebral runs
@@ -42,7 +42,7 @@ def read_times(header: Header, frames: int) -> tuple[np.ndarray, list[str]]:
             if keyword != "FrameTime":
                 notes.append(f"Frame times are computed from {tag_name(keyword)}, {value:g} frames a second.")
             return np.arange(frames) * interval / 1000, notes
-        notes.append(f"{tag_name(keyword)} is {value:g}, which makes no sense, and is ignored.")
+        notes.append(f"{tag_name(keyword)} is {short_number(value)}, which makes no sense, and is ignored.")
     notes.append(
         f"The file has no frame times ({tag_name('FrameTime')}, {tag_name('FrameTimeVector')}); "
         f"{1 / ASSUMED_INTERVAL_S:g} frames a second are assumed."
