@@ -65,7 +65,7 @@ def number_words(value: float, form: str = "g") -> str:
     """A number of a header for a message; from `LARGEST` on, where dates and patients' numbers begin, only that it is so large."""
     if math.isnan(value):
         return "not a number"
-    return format(value, form) if abs(value) < LARGEST else f"beyond {LARGEST:,}"
+    return format(value, form) if abs(value) < LARGEST or math.isinf(value) else f"a number beyond {LARGEST:,}"
 
 
 def label_of(text: str) -> str:

@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=TARGET, help="inputs on record at the end (default: %(default)s)")
     parser.add_argument("--only", action="append", help="one reader, by its row of the table")
     parser.add_argument("--fresh", action="store_true", help="forget what is on record")
+    parser.add_argument("--table", action="store_true", help="write the table of what is on record, and no more")
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     values = parser.parse_args(argv)
     if values.child:
@@ -68,8 +69,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = {case for case, record in _records(path).items() if record["outcome"] not in BAD}
     cases = [case for case in _cases(count) if case not in known and (not values.only or case[0] in values.only)]
     print(f"{NAME}: {len(known)} inputs on record, {len(cases)} to come", flush=True)
-    until = None if seconds is None else time.monotonic() + seconds
-    for record in _work(cases, until):
+    for record in () if values.table else _work(cases, _Deadline(seconds)):
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         if record["outcome"] in BAD:
@@ -109,13 +109,27 @@ def _records(path: Path) -> dict[tuple[str, int], dict[str, Any]]:
 # -- the process that watches ------------------------------------------------------------------------------
 
 
-def _work(cases: list[tuple[str, int]], until: float | None) -> Iterator[dict[str, Any]]:
+class _Deadline:
+    """So many seconds from the first input on: what is made before takes as long as it takes."""
+
+    def __init__(self, seconds: float | None) -> None:
+        self._seconds, self._began = seconds, 0.0
+
+    def begin(self) -> None:
+        self._began = self._began or time.monotonic()
+
+    @property
+    def over(self) -> bool:
+        return self._seconds is not None and bool(self._began) and time.monotonic() > self._began + self._seconds
+
+
+def _work(cases: list[tuple[str, int]], until: _Deadline) -> Iterator[dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="mutations-") as name:
         source = Path(name, "seeds")
         make_seeds(source)
         at = benchmarking.commit()
         left = collections.deque(cases)
-        while left and (until is None or time.monotonic() < until):
+        while left and not until.over:
             chunk = [left.popleft() for _ in range(min(_CHUNK, len(left)))]
             done = 0
             for record in _of_process(chunk, source, Path(name, "work"), until):
@@ -124,9 +138,7 @@ def _work(cases: list[tuple[str, int]], until: float | None) -> Iterator[dict[st
             left.extendleft(reversed(chunk[done:]))
 
 
-def _of_process(
-    chunk: list[tuple[str, int]], source: Path, work: Path, until: float | None
-) -> Iterator[dict[str, Any]]:
+def _of_process(chunk: list[tuple[str, int]], source: Path, work: Path, until: _Deadline) -> Iterator[dict[str, Any]]:
     """Records of the inputs that one process got through; of one that it died or hung at, that."""
     work.mkdir(exist_ok=True)
     with (work / "stderr").open("wb") as noise:
@@ -151,7 +163,7 @@ def _of_process(
 
 
 def _listened(
-    process: subprocess.Popen[str], lines: queue.Queue[str | None], work: Path, until: float | None
+    process: subprocess.Popen[str], lines: queue.Queue[str | None], work: Path, until: _Deadline
 ) -> Iterator[dict[str, Any]]:
     current: dict[str, Any] | None = None
     while True:
@@ -177,10 +189,11 @@ def _listened(
         if "outcome" in values:
             yield {**(current or {}), **values}
             current = None
-            if until is not None and time.monotonic() > until:
+            if until.over:
                 return
         else:
             current = values
+            until.begin()
 
 
 # -- the process that reads --------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from pydicom.uid import RLELossless
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.dicom.layout import Layout
 from DeepIterRegLib.images.dicom.open_file import DAMAGE
-from DeepIterRegLib.images.dicom.tags import tag_name, value_of
+from DeepIterRegLib.images.dicom.tags import bytes_of, tag_name
 
 _START, _END = b"\xff\xd8", b"\xff\xd9"  # of JPEG and JPEG-LS; JPEG 2000 has the same end
 _START_2000 = b"\xff\x4f\xff\x51"
@@ -50,11 +50,9 @@ def frames_of(dataset: Dataset, layout: Layout) -> list[bytes]:
 
 
 def _streams(dataset: Dataset, layout: Layout) -> list[bytes]:
-    data = value_of(dataset, layout.keyword)
-    tables = [value_of(dataset, keyword) for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
-    extended = (tables[0], tables[1]) if all(isinstance(table, bytes) for table in tables) else None
-    if not isinstance(data, bytes):
-        data = b""
+    data = bytes_of(dataset, layout.keyword)
+    tables = [bytes_of(dataset, keyword) for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
+    extended = (tables[0], tables[1]) if all(tables) else None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

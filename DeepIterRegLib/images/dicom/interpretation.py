@@ -24,6 +24,7 @@ from DeepIterRegLib.images.subtraction import (
     subtract,
 )
 
+_MOST_FRAMES = 100_000
 _MOST_SHIFT_PX = 500.0
 _SIDE_PX, _FRAMES_ASKED = 512, 24  # of the frames on which the polarity is looked for, and about how many of them
 
@@ -79,7 +80,7 @@ def subtraction_tags(header: Header, frames: int) -> SubtractionTags:
         numbers = numbers_of(value_of(item, "MaskFrameNumbers"))
         if operation != "AVG_SUB" or not numbers or mask_frames:
             continue
-        listed = [int(n) for n in numbers if n.is_integer()]
+        listed = [int(n) for n in numbers if n.is_integer() and abs(n) < _MOST_FRAMES]
         if len(listed) < len(numbers):
             notes.append(f"{tag_name('MaskFrameNumbers')} holds what is no number of a frame, which is ignored.")
         mask_frames = tuple(n - 1 for n in listed if 1 <= n <= frames)

@@ -39,6 +39,7 @@ _ASKED = (
     *("SOPClassUID", "Modality", "NumberOfFrames", "SeriesInstanceUID", "SeriesNumber", "AcquisitionNumber"),
     *("InstanceNumber", "SOPInstanceUID", "Rows", "Columns", *_ANGLES),
 )
+_MOST_ABSENT = 10_000  # numbers between a run's first and last frame
 _LISTED = 8  # runs, files or numbers named in a sentence
 # What helps where a file is no run that can be read.
 _ADVICE = {
@@ -298,8 +299,14 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
     _refuse_what_differs(ordered, datasets, folder)
     notes = []
     first, last = ordered[0].instance or 0, ordered[-1].instance or 0
-    absent = sorted(set(range(first, last + 1)) - set(numbers))
-    if absent:
+    count, there = last - first + 1 - len(numbers), set(numbers)
+    if count > _MOST_ABSENT:
+        raise InputError(
+            f"The {len(run)} frames in {folder} do not belong together: {tag_name('InstanceNumber')} goes from {number_words(first)} to "
+            f"{number_words(last)}; copy the folder again."
+        )
+    if count:
+        absent = [number for number in range(first, last + 1) if number not in there]
         notes.append(
             f"{len(absent)} of the run's frames are missing ({tag_name('InstanceNumber')} "
             f"{_some(list(map(whole_number, absent)))} of {whole_number(first)} to {whole_number(last)}): "
@@ -315,7 +322,7 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
     }
     notes += [f"{name}: {said}" for name, said in list(told.items())[:1]]
     headers = tuple(Header(dataset, functional_groups(dataset)) for dataset in datasets)
-    header = _header_of_all(datasets, absent)
+    header = _header_of_all(datasets)
     return RunFiles(header, tuple(one.path for one in ordered), headers, tuple(notes))
 
 
@@ -333,7 +340,7 @@ def _refuse_what_differs(run: Sequence[_Found], datasets: Sequence[FileDataset],
         raise InputError(problems)
 
 
-def _header_of_all(datasets: Sequence[FileDataset], absent: Sequence[int]) -> Header:
+def _header_of_all(datasets: Sequence[FileDataset]) -> Header:
     """The first file's header with the number of frames, their times, and how the angles change."""
     whole = table_of(datasets[0])
     whole.file_meta = datasets[0].file_meta

@@ -88,7 +88,7 @@ def test_coded_values_are_shown_against_their_lists() -> None:
     assert codes_of(["ORIGINAL", "DOE", "DSA"]) == ["ORIGINAL", "DSA"]
     assert (whole_number("512"), whole_number(19570813), whole_number("DOE")) == (
         "512",
-        "beyond 100,000",
+        "a number beyond 100,000",
         "no number",
     )
     assert uid_name("1.2.840.10008.5.1.4.1.1.12.1") == "X-Ray Angiographic Image Storage"
