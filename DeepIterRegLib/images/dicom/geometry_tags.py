@@ -19,7 +19,7 @@ from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES, TYPED
 from DeepIterRegLib.images.dicom.principal_point import isocentre_projection
 from DeepIterRegLib.images.dicom.safe_words import coded
-from DeepIterRegLib.images.dicom.tags import short_number, tag_name
+from DeepIterRegLib.images.dicom.tags import tag_name
 from DeepIterRegLib.images.dicom.vendors import private_numbers
 
 # What a C-arm can be; outside is nonsense, as zeros left by anonymisation are.
@@ -280,7 +280,7 @@ def _with_spacing_hint(problem: str, header: Header, rows: int, columns: int) ->
 
 def _shown(value: Any) -> str:
     numbers = np.atleast_1d(np.asarray(value, dtype=np.float64))
-    return " x ".join("not a number" if math.isnan(n) else short_number(n) for n in numbers)
+    return " x ".join(map(number_words, numbers))
 
 
 # -- motion ------------------------------------------------------------------------------------------
