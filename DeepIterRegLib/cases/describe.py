@@ -12,7 +12,7 @@ from DeepIterRegLib.cases.files import is_angiogram
 from DeepIterRegLib.cases.other_files import describe_other
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.quiet import quoting_nothing
-from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.shown import name_of, number_words
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.cta_checks import prepare_cta
@@ -152,4 +152,4 @@ def _prepared(volume: Volume) -> tuple[Volume | None, list[str]]:
 
 
 def _short(value: float) -> str:
-    return str(int(value)) if math.isfinite(value) and value == int(value) else f"{value:.4g}"
+    return number_words(value, ".0f" if math.isfinite(value) and value == int(value) else ".4g")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.images.head import HeadCta
 from DeepIterRegLib.images.volume import Volume, is_mask
 
@@ -85,10 +86,10 @@ def prepare_angiographic(volume: Volume, head_centre_mm: Sequence[float] | None 
         raise InputError("The CTA holds values that are not finite numbers (NaN or infinite); export it again.")
     low, high = float(voxels.min()), float(voxels.max())
     if low == high:
-        raise InputError(f"All voxels of the CTA have the value {low:g}: it is empty.")
+        raise InputError(f"All voxels of the CTA have the value {number_words(low)}: it is empty.")
     extent = np.array(voxels.shape) * volume.spacing_mm[::-1]
     if extent.min() < _SMALLEST_MM:
-        size = " x ".join(f"{e:.0f}" for e in extent[::-1])
+        size = " x ".join(number_words(e, ".0f") for e in extent[::-1])
         raise InputError(
             f"The CTA measures {size} mm; the vessels of a head need at least {_SMALLEST_MM:.0f} mm on every axis."
         )

@@ -13,6 +13,7 @@ from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.images.angiographic import looks_angiographic, prepare_angiographic
 from DeepIterRegLib.images.head import (
     BONE_HU,
@@ -149,11 +150,11 @@ def _refuse_senseless(volume: Volume) -> None:
         raise InputError("The CTA holds values that are not finite numbers (NaN or infinite); export it again.")
     low, high = float(voxels.min()), float(voxels.max())
     if low == high:
-        raise InputError(f"All voxels of the CTA have the value {low:g}: it is empty.")
+        raise InputError(f"All voxels of the CTA have the value {number_words(low)}: it is empty.")
     if high - low < _MIN_RANGE:
         raise InputError(
             Message(
-                f"The CTA's values go from {low:g} to {high:g}: these are not CT numbers (air -1000, bone above 500 HU)",
+                f"The CTA's values go from {number_words(low)} to {number_words(high)}: these are not CT numbers (air -1000, bone above 500 HU)",
                 advice="If this is a mask, give it as one, beside the CTA.",
                 give=("cta_mask",),
             )
@@ -170,7 +171,7 @@ def _hu_offset(hu: np.ndarray) -> int:
 
 def _refuse_headless(volume: Volume, coarse: CoarseCt, brain: np.ndarray) -> None:
     extent = np.array(volume.voxels.shape) * volume.spacing_mm[::-1]
-    size = " x ".join(f"{e:.0f}" for e in extent[::-1])
+    size = " x ".join(number_words(e, ".0f") for e in extent[::-1])
     if extent.min() < _SMALLEST_HEAD_MM:
         raise InputError(f"The CTA measures {size} mm; a head needs at least {_SMALLEST_HEAD_MM:.0f} mm on every axis.")
     bone_cm3 = float((coarse.hu > BONE_HU).sum() * coarse.voxel_cm3)
@@ -217,7 +218,7 @@ def require_hu(brain_hu: float) -> None:
     if not low <= brain_hu <= high:
         raise InputError(
             Message(
-                f"The inside of the skull is at {brain_hu:.0f} in the CTA; brain is at 20 to 60 HU. The values are not HU "
+                f"The inside of the skull is at {number_words(brain_hu, '.0f')} in the CTA; brain is at 20 to 60 HU. The values are not HU "
                 "(an offset of 1024 is common)",
                 advice="Export the series with its rescale intercept, or use a vessel mask.",
                 give=("cta_mask",),

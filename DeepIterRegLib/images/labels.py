@@ -11,7 +11,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.quiet import quoting_nothing
-from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.shown import name_of, number_words
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.dicom.segmentation import read_dicom_segmentation
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, read_itk_image, read_volume_file
@@ -100,9 +100,13 @@ def _whole_numbers(voxels: np.ndarray, name: str) -> tuple[np.ndarray, tuple[str
     if low == 0 and np.isin(voxels, np.array((0, high), np.float32)).all():  # one value, whatever it is
         return voxels != 0, ()
     if low < _PROBABILITY[0] or high > _PROBABILITY[1]:
-        raise InputError(f"{name} holds grey values from {low:g} to {high:g}, no labels; give a mask or a label map.")
+        raise InputError(
+            f"{name} holds grey values from {number_words(low)} to {number_words(high)}, no labels; give a mask or a label map."
+        )
     if high < _HALF:
-        raise InputError(f"{name} holds probabilities up to {high:g}; none reaches 0.5, from which on a voxel counts.")
+        raise InputError(
+            f"{name} holds probabilities up to {number_words(high)}; none reaches 0.5, from which on a voxel counts."
+        )
     return voxels >= _HALF, (
         f"{name} holds values between 0 and 1; they were taken as probabilities, and 0.5 and more counts.",
     )

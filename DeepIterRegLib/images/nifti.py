@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.shown import name_of, number_words
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.file_checks import Claim, check_plain, inflate
 from DeepIterRegLib.images.placement import check_spacing, implausible_spacing
@@ -108,7 +108,7 @@ def _claim(header: Any, path: Path) -> tuple[Claim, int]:
     offset = float(header["vox_offset"])
     if not int(header.sizeof_hdr) <= offset < 1 << 30:
         raise InputError(
-            f"{name_of(path)} is damaged: its header says that voxels begin at byte {offset:g}; copy it again."
+            f"{name_of(path)} is damaged: its header says that voxels begin at byte {number_words(offset)}; copy it again."
         )
     return claim, int(offset)
 
@@ -141,7 +141,7 @@ def _scaled(stored: np.ndarray, header: Any, path: Path) -> np.ndarray:
         slope, intercept = 1.0, 0.0
     if not np.isfinite([slope, intercept]).all():
         raise InputError(
-            f"{name_of(path)} is damaged: its header scales values by {slope:g} and adds {intercept:g}; save it again."
+            f"{name_of(path)} is damaged: its header scales values by {number_words(slope)} and adds {number_words(intercept)}; save it again."
         )
     if (slope, intercept) == (1.0, 0.0):
         to = np.dtype(np.float32) if stored.dtype.kind == "f" else stored.dtype.newbyteorder("=")
