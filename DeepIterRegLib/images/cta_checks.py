@@ -154,7 +154,8 @@ def _refuse_senseless(volume: Volume) -> None:
     if high - low < _MIN_RANGE:
         raise InputError(
             Message(
-                f"The CTA's values go from {number_words(low)} to {number_words(high)}: these are not CT numbers (air -1000, bone above 500 HU)",
+                f"The CTA's values go from {number_words(low)} to {number_words(high)}: these are not CT numbers (air "
+                "-1000, bone above 500 HU)",
                 advice="If this is a mask, give it as one, beside the CTA.",
                 give=("cta_mask",),
             )

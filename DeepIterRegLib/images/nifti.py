@@ -141,7 +141,8 @@ def _scaled(stored: np.ndarray, header: Any, path: Path) -> np.ndarray:
         slope, intercept = 1.0, 0.0
     if not np.isfinite([slope, intercept]).all():
         raise InputError(
-            f"{name_of(path)} is damaged: its header scales values by {number_words(slope)} and adds {number_words(intercept)}; save it again."
+            f"{name_of(path)} is damaged: its header scales values by {number_words(slope)} and adds {number_words(intercept)}; save "
+            "it again."
         )
     if (slope, intercept) == (1.0, 0.0):
         to = np.dtype(np.float32) if stored.dtype.kind == "f" else stored.dtype.newbyteorder("=")
