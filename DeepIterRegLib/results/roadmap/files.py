@@ -13,6 +13,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
+from DeepIterRegLib.common.quiet import quoting_nothing
 from DeepIterRegLib.common.shown import label_of, name_of, quoted
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.geometry import lps_ras
@@ -264,6 +265,7 @@ def smooth_curve(points: np.ndarray, closed: bool = False, steps: int = 10) -> n
     return np.asarray(spline(np.linspace(0, len(points) - 1, steps * (len(points) - 1) + 1)))
 
 
+@quoting_nothing()
 def read_swc(path: Path, lps: bool | None = None) -> Paths:
     """A centreline tree (SWC: number, type, x, y, z, radius, parent) as a path from each point to its parent; RAS mm unless `lps`.
 

@@ -447,7 +447,7 @@ def test_an_exception_of_a_library_is_told_without_its_text(
     monkeypatch.setattr("DeepIterRegLib.cases.describe.describe_file", broken)
     result = CliRunner().invoke(app, ["info", str(dsa)])
     assert result.exit_code == EXIT_INTERNAL
-    assert "Unexpected KeyError (cases.py:" in result.stderr
+    assert "Unexpected KeyError (test_bad_input.py:" in result.stderr
     assert "Doe" not in result.output
 
 
