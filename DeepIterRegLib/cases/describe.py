@@ -11,6 +11,9 @@ import numpy as np
 from DeepIterRegLib.cases.files import is_angiogram
 from DeepIterRegLib.cases.other_files import describe_other
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.dicom import describe
@@ -27,6 +30,7 @@ NOTHING = "nothing"
 _OF_ITSELF, _WHAT = "kind", "what it is"
 
 
+@quoting_nothing()
 def describe_file(path: Path, series: str | None = None, phase: int | None = None) -> dict[str, Any]:
     """What a file or folder is and how it would be used, then what is read from it, by plain names; no patient identity.
 
@@ -41,8 +45,8 @@ def describe_file(path: Path, series: str | None = None, phase: int | None = Non
     InputError
         Absent, damaged, or of no kind that is known.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist.")
+    if not exists(path):
+        raise InputError(f"{name_of(path)} does not exist.")
     if path.is_dir() or is_dicomdir(path) or is_zip(path):
         return _describe_many(path, series, phase)
     if is_angiogram(path):

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import read_json
 from DeepIterRegLib.common.tables import read_sheet
 from DeepIterRegLib.geometry.pose_files import read_pose
 
@@ -82,7 +82,7 @@ def _text(path: Path) -> dict[str, Any] | None:
     try:
         text = path.read_text(encoding="utf-8")
         if path.suffix.lower() == ".json":
-            json.loads(text)
+            read_json(path, "No JSON.")
             return {"kind": "JSON file without a pose", "used as": "nothing"}
         rows = [[float(cell) for cell in line.replace(",", " ").split()] for line in text.splitlines() if line.strip()]
     except ValueError:

@@ -21,6 +21,7 @@ _MIN_DEPTH_MM = 1e-6
 # A calibrated matrix may have a little skew and a spacing that is not quite the header's: calibrations are noisy. What is
 # beyond these belongs to another detector.
 _MAX_SKEW, _MAX_SPACING_DIFFERENCE = 1e-3, 0.02
+MOST_ASPECT = 10.0  # of pixels: beyond it a spacing is damaged, and grids of square pixels would have no end
 # Smallest determinant, relative to the norm cubed, of an invertible left part.
 _SINGULAR = 1e-12
 
@@ -66,6 +67,14 @@ class CArm:
             problems.append(
                 Message(
                     f"Pixel spacing is {self.pixel_spacing_mm} mm; 0.01 to 20 mm make sense", give=("pixel_spacing",)
+                )
+            )
+        elif max(self.pixel_spacing_mm) > MOST_ASPECT * min(self.pixel_spacing_mm):
+            row_mm, column_mm = self.pixel_spacing_mm
+            problems.append(
+                Message(
+                    f"Pixels are {row_mm:g} x {column_mm:g} mm; those of a detector are at most {MOST_ASPECT:g} times as long as wide",
+                    give=("pixel_spacing",),
                 )
             )
         if self.rows < 2 or self.columns < 2:

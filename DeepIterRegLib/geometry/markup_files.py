@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,8 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import MALFORMED, read_json
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.tables import read_text
 from DeepIterRegLib.common.user_input import number
 from DeepIterRegLib.geometry.lps import lps_ras
@@ -19,6 +20,7 @@ from DeepIterRegLib.geometry.lps import lps_ras
 MARKUP_SUFFIXES = (".json", ".fcsv")
 # As Slicer writes them, by name or, in versions before 4.11, by number (vtkMRMLStorageNode::CoordinateSystemType).
 _IS_LPS = {"LPS": True, "1": True, "RAS": False, "0": False}
+FAR_MM = 1e5  # of the origin: no head lies there
 _DEFINED = ("defined", "2")  # position status in .mrk.json, and in the last columns of .fcsv
 _FIRST_LPS = (4, 11)  # version of .fcsv from which on LPS is usual
 _COLUMNS = ("id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc", "associatednodeid")
@@ -68,31 +70,42 @@ def read_markup_lists(path: Path) -> tuple[Markup, ...]:
         Absent, something else, in another coordinate system, or positions that are not finite.
     """
     if not path.is_file():
-        raise InputError(f"Markups {path} do not exist: save them in 3D Slicer as .mrk.json.")
+        raise InputError(f"Markups {name_of(path)} do not exist: save them in 3D Slicer as .mrk.json.")
     if path.suffix.lower() == ".fcsv":
         return (_fiducials(path),)
+    refusal = (
+        f"{name_of(path)} is not a point list, line or curve of 3D Slicer (.mrk.json), or it is damaged; save it again."
+    )
+    tree = read_json(path, refusal)
     try:
-        markups = json.loads(read_text(path, "Markups"))["markups"]
-        return tuple(_markup(path, values) for values in markups)
+        return tuple(_markup(path, values) for values in tree["markups"])
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(f"{path} is not a point list, line or curve of 3D Slicer (.mrk.json).") from error
+    except MALFORMED:
+        raise InputError(refusal) from None
 
 
 def _markup(path: Path, values: dict[str, Any]) -> Markup:
     points = [_position(path, point) for point in values["controlPoints"]]
     unit = str(values.get("coordinateUnits") or "mm")
     if unit != "mm":
-        raise InputError(f"{path.name} is not in mm; save it from 3D Slicer with mm as its unit of length.")
-    colour = values.get("display", {}).get("selectedColor")
+        raise InputError(f"{name_of(path)} is not in mm; save it from 3D Slicer with mm as its unit of length.")
     return Markup(
         str(values.get("name") or ""),
         str(values.get("type", "Fiducial")),
         tuple(str(p.get("label") or n) for n, p in enumerate(values["controlPoints"], 1)),
         _in_ras(path, np.array(points).reshape(-1, 3), str(values.get("coordinateSystem", "LPS"))),
-        tuple(float(part) for part in colour) if colour else None,
+        _colour(values),
     )
+
+
+def _colour(values: dict[str, Any]) -> tuple[float, ...] | None:
+    """Red, green, blue 0..1; None where there is none, or one that cannot be: nobody needs it."""
+    display = values.get("display")
+    parts = display.get("selectedColor") if isinstance(display, dict) else None
+    if not isinstance(parts, list) or len(parts) != 3 or not all(isinstance(part, (int, float)) for part in parts):
+        return None
+    return tuple(float(part) for part in parts) if all(0 <= part <= 1 for part in parts) else None
 
 
 def _position(path: Path, point: dict[str, Any]) -> list[float]:
@@ -102,16 +115,30 @@ def _position(path: Path, point: dict[str, Any]) -> list[float]:
     position = point.get("position")
     found = [number(str(part)) for part in position] if isinstance(position, list) else []
     if len(found) != 3 or None in found:
-        raise InputError(f"{path.name} holds points that are not finite, or have no position: place them again.")
+        raise InputError(f"{name_of(path)} holds points that are not finite, or have no position: place them again.")
     return [part for part in found if part is not None]
 
 
 def _in_ras(path: Path, points: np.ndarray, system: str) -> np.ndarray:
+    far = float(np.nanmax(np.abs(points), initial=0.0))
+    if far > FAR_MM:
+        raise InputError(
+            f"{name_of(path)} has a point {far / 1000:.0f} m from the origin: it is damaged, or not in mm; save it again."
+        )
     if system.upper() not in _IS_LPS:
         raise InputError(
-            f"{path.name} has a coordinate system that is neither LPS nor RAS; save it again from 3D Slicer."
+            f"{name_of(path)} has a coordinate system that is neither LPS nor RAS; save it again from 3D Slicer."
         )
     return np.asarray(lps_ras(points)) if _IS_LPS[system.upper()] else points
+
+
+def _cells(lines: list[str], path: Path) -> list[list[str]]:
+    try:
+        return list(csv.reader(lines))
+    except csv.Error:
+        raise InputError(
+            f"{name_of(path)} is damaged: a line of it is no line of a table; save it again from 3D Slicer."
+        ) from None
 
 
 def _fiducials(path: Path) -> Markup:
@@ -128,7 +155,7 @@ def _fiducials(path: Path) -> Markup:
     version = re.match(r"(\d+)\.(\d+)", told.get("markups fiducial file version", ""))
     usual = "LPS" if version and (int(version[1]), int(version[2])) >= _FIRST_LPS else "RAS"
     labels, points = [], []
-    for n, cells in enumerate(csv.reader(lines), 1):
+    for n, cells in enumerate(_cells(lines, path), 1):
         row = dict(zip(columns, cells, strict=False))
         status = (
             cells[len(_COLUMNS)] if len(cells) > len(_COLUMNS) else _DEFINED[0]
@@ -137,7 +164,7 @@ def _fiducials(path: Path) -> Markup:
         if status not in _DEFINED:
             point = [np.nan] * 3
         elif None in point:
-            raise InputError(f"{path.name}: point {n} has no three coordinates; save it again from 3D Slicer.")
+            raise InputError(f"{name_of(path)}: point {n} has no three coordinates; save it again from 3D Slicer.")
         labels.append(row.get("label") or str(n))
         points.append(point)
     system = told.get("coordinatesystem") or usual

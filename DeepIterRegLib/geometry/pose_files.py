@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
 
+from DeepIterRegLib.common.atomic_output import not_whole
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import MALFORMED, read_json
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry import lps_ras, pose
+from DeepIterRegLib.geometry.itk_transforms import read_linear
 
 # Files hold 6 or more digits; what differs from a rotation by more than this was scaled or sheared.
 _RIGID_TOLERANCE = 1e-3
+_SINGULAR = 1e-6
+_FAR_MM = 1e6  # a head lies within metres of the origin of its CT
 
 
 def write_tfm(path: str | Path, cta_to_carm: np.ndarray) -> None:
@@ -20,12 +25,24 @@ def write_tfm(path: str | Path, cta_to_carm: np.ndarray) -> None:
 
     ITK files hold the map of resampling, from fixed to moving, in LPS; Slicer therefore inverts on
     reading (Resources/Docs/method.md, section 1: the node moves the CTA into the C-arm frame).
+
+    Raises
+    ------
+    OSError
+        The file did not become whole.
     """
     matrix_lps = lps_ras(pose.inverse(np.asarray(cta_to_carm, dtype=np.float64)))
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(matrix_lps[:3, :3].ravel().tolist())
     transform.SetTranslation(matrix_lps[:3, 3].tolist())
-    sitk.WriteTransform(transform, str(path))
+    try:
+        sitk.WriteTransform(transform, str(path))
+        # ITK says nothing of a full disk, and leaves a file of 0 bytes.
+        whole = np.allclose(sitk.ReadTransform(str(path)).GetParameters(), transform.GetParameters(), rtol=0, atol=1e-9)
+    except RuntimeError as error:
+        raise not_whole(Path(path)) from error
+    if not whole:
+        raise not_whole(Path(path))
 
 
 def read_pose(path: str | Path) -> np.ndarray:
@@ -42,9 +59,9 @@ def read_pose(path: str | Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise InputError(
-            f"Pose file {path} does not exist: give an ITK transform (.tfm, .h5, .txt, .mat) or a registration.json."
+            f"Pose file {name_of(path)} does not exist: give an ITK transform (.tfm, .h5, .txt, .mat) or a registration.json."
         )
-    return as_rigid(_from_json(path) if path.suffix.lower() == ".json" else _from_itk(path), path.name)
+    return as_rigid(_from_json(path) if path.suffix.lower() == ".json" else _from_itk(path), name_of(path))
 
 
 def as_rigid(matrix: np.ndarray, name: str) -> np.ndarray:
@@ -57,6 +74,10 @@ def as_rigid(matrix: np.ndarray, name: str) -> np.ndarray:
     """
     if matrix.shape != (4, 4) or not np.isfinite(matrix).all():
         raise InputError(f"{name}: the pose is not a 4x4 matrix of finite numbers.")
+    if np.abs(matrix[:3, 3]).max() > _FAR_MM:
+        raise InputError(
+            f"{name}: the pose shifts by {np.abs(matrix[:3, 3]).max() / 1000:.0f} m; it is damaged, or not in mm."
+        )
     rotation = matrix[:3, :3]
     if not np.allclose(rotation @ rotation.T, np.eye(3), atol=_RIGID_TOLERANCE) or np.linalg.det(rotation) < 0:
         raise InputError(
@@ -66,28 +87,18 @@ def as_rigid(matrix: np.ndarray, name: str) -> np.ndarray:
 
 
 def _from_json(path: Path) -> np.ndarray:
+    refusal = f"{name_of(path)}: no 4x4 matrix named `ctaToCarm` can be read from this JSON file."
+    values = read_json(path, refusal)
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
         return np.array(values["ctaToCarm"], dtype=np.float64)
-    except (ValueError, KeyError, TypeError, RecursionError, OverflowError) as error:
-        raise InputError(f"{path.name}: no 4x4 matrix named `ctaToCarm` can be read from this JSON file.") from error
+    except MALFORMED:
+        raise InputError(refusal) from None
 
 
 def _from_itk(path: Path) -> np.ndarray:
-    try:
-        transform = sitk.ReadTransform(str(path))
-    except RuntimeError as error:
+    matrix = read_linear(path)
+    if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < _SINGULAR:
         raise InputError(
-            f"{path.name} is not a transform file that ITK can read: give a .tfm, .h5, .txt or .mat file of 3D Slicer, ITK or ANTs. "
-            "Bare numbers do not say between which coordinates they lead."
-        ) from error
-    if transform.GetDimension() != 3 or not transform.IsLinear():
-        raise InputError(f"{path.name} does not hold a linear 3D transform; a rigid pose is needed.")
-    offset = np.array(transform.TransformPoint((0.0, 0.0, 0.0)))
-    matrix = np.eye(4)
-    for axis in range(3):
-        unit = [0.0, 0.0, 0.0]
-        unit[axis] = 1.0
-        matrix[:3, axis] = np.array(transform.TransformPoint(unit)) - offset
-    matrix[:3, 3] = offset
+            f"{name_of(path)}: the matrix is not rigid (it scales, shears or mirrors); a pose only turns and shifts."
+        )
     return pose.inverse(lps_ras(matrix))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import lzma
 import shutil
 import stat
-import tempfile
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -12,11 +13,26 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.scratch import temporary_folder
+from DeepIterRegLib.common.shown import name_of
 
 MOST_BYTES = 8 * 2**30  # unpacked: a whole study of CT and runs is smaller
 MOST_RATIO = 100  # unpacked over packed: images shrink to a third or a tenth, made-up archives to a thousandth
 _SMALL_BYTES = 64 * 2**20  # of which any ratio may be
 MOST_FILES = 50_000
+# What unpacking raises at damaged archives.
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
+    LookupError,
+    OverflowError,
+)
 
 
 def is_zip(path: Path) -> bool:
@@ -35,8 +51,7 @@ def unpacked(path: Path) -> Iterator[Path]:
     InputError
         No .zip, damaged, with a password, or one that would take more than `MOST_BYTES`, `MOST_FILES` or `MOST_RATIO`.
     """
-    with tempfile.TemporaryDirectory(prefix="deepiterreg-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = [one for one in archive.infolist() if _wanted(one)]
@@ -46,14 +61,17 @@ def unpacked(path: Path) -> Iterator[Path]:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     with archive.open(member) as source, target.open("wb") as file:
                         shutil.copyfileobj(source, file, 2**20)
-        except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+        except InputError:
+            raise
+        except (OSError, *_DAMAGE) as error:
+            # Of packed data an OSError has no number: bz2 raises one.
+            if isinstance(error, OSError) and error.errno is not None:
+                raise InputError(
+                    f"{name_of(path)} cannot be unpacked into the temporary folder (is the disk full?); unpack it and give the folder."
+                ) from None
             raise InputError(
-                f"{path} is damaged, or packed in a way that cannot be read; unpack it and give the folder."
-            ) from error
-        except OSError as error:
-            raise InputError(
-                f"{path} cannot be unpacked into the temporary folder (is the disk full?); unpack it and give the folder."
-            ) from error
+                f"{name_of(path)} is damaged, or packed in a way that cannot be read; copy it again, or unpack it and give the folder."
+            ) from None
         yield folder
 
 
@@ -67,16 +85,19 @@ def _wanted(member: zipfile.ZipInfo) -> bool:
 
 def _refuse_too_much(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if any(member.flag_bits & 1 for member in members):
-        raise InputError(f"{path} is locked with a password; unpack it and give the folder.")
+        raise InputError(f"{name_of(path)} is locked with a password; unpack it and give the folder.")
     if len(members) > MOST_FILES:
-        raise InputError(f"{path} holds {len(members)} files, more than {MOST_FILES}; unpack the CTA's series alone.")
+        raise InputError(
+            f"{name_of(path)} holds {len(members)} files, more than {MOST_FILES}; unpack the CTA's series alone."
+        )
     total, packed = sum(m.file_size for m in members), max(1, sum(m.compress_size for m in members))
     if total > MOST_BYTES:
         raise InputError(
-            f"{path} would take {total / 2**30:.1f} GB unpacked, more than {MOST_BYTES / 2**30:.0f} GB; unpack the CTA's series alone."
+            f"{name_of(path)} would take {total / 2**30:.1f} GB unpacked, more than {MOST_BYTES / 2**30:.0f} GB; "
+            "unpack the CTA's series alone."
         )
     if total > _SMALL_BYTES and total > MOST_RATIO * packed:
         raise InputError(
-            f"{path} would grow to {total / packed:.0f} times its size ({total / 2**20:.0f} MB), "
+            f"{name_of(path)} would grow to {total / packed:.0f} times its size ({total / 2**20:.0f} MB), "
             "which no images do; unpack it if you trust it."
         )

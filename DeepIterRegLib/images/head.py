@@ -155,7 +155,7 @@ def cropped(volume: Volume, low_mm: np.ndarray, high_mm: np.ndarray) -> Volume:
 
 def coarse_ct(volume: Volume) -> CoarseCt:
     """A CT at about 3 mm; of a file in HU + 1024 the same values."""
-    steps = np.maximum(1, np.floor(COARSE_MM / volume.spacing_mm[::-1])).astype(int)
+    steps = np.clip(np.floor(COARSE_MM / volume.spacing_mm[::-1]), 1, volume.voxels.shape).astype(int)
     first = np.where(np.array(volume.voxels.shape) > 2 * steps, volume.first_of_every(steps), 0)
     k, j, i = steps
     slices = volume.voxels[first[0] :: k, first[1] :, first[2] :]

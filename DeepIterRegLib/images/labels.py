@@ -5,10 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.dicom.segmentation import read_dicom_segmentation
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, read_itk_image, read_volume_file
 from DeepIterRegLib.images.itk import affine_of
@@ -22,6 +26,7 @@ _PROBABILITY = (-0.25, 1.25)  # networks say 0 to 1; resampling goes a little be
 _HALF = 0.5
 
 
+@quoting_nothing()
 def read_labelled(path: Path, resample: bool = False) -> Labelled:
     """The labels of a NIfTI, NRRD or MetaImage volume, of Slicer's .seg.nrrd, or of a DICOM segmentation.
 
@@ -38,8 +43,8 @@ def read_labelled(path: Path, resample: bool = False) -> Labelled:
     InputError
         Absent, unreadable, damaged, grey values, or nothing set.
     """
-    if not path.exists():
-        raise InputError(f"{path} does not exist.")
+    if not exists(path):
+        raise InputError(f"{name_of(path)} does not exist.")
     if path.is_dir():
         path = _only_file(path)
     name = path.name.lower()
@@ -47,7 +52,7 @@ def read_labelled(path: Path, resample: bool = False) -> Labelled:
         return read_seg_nrrd(path)
     if not name.endswith(VOLUME_SUFFIXES):
         return read_dicom_segmentation(path)
-    return labelled(placed(read_volume_file(path), path.name, resample), path.name)
+    return labelled(placed(read_volume_file(path), name_of(path), resample), name_of(path))
 
 
 def _only_file(folder: Path) -> Path:
@@ -55,7 +60,7 @@ def _only_file(folder: Path) -> Path:
     files = [path for path in folder.rglob("*") if path.is_file()][:2]
     if len(files) != 1:
         raise InputError(
-            f"{folder.name} is a folder; give a mask as one file: NIfTI, NRRD, MHA or a DICOM segmentation."
+            f"{name_of(folder)} is a folder; give a mask as one file: NIfTI, NRRD, MHA or a DICOM segmentation."
         )
     return files[0]
 
@@ -139,12 +144,12 @@ def read_seg_nrrd(path: Path) -> Labelled:
     """
     import SimpleITK as sitk
 
-    image = read_itk_image(path)
+    image, notes = read_itk_image(path)
     if image.GetDimension() != 3:
-        raise InputError(f"Segmentation {path.name} has {image.GetDimension()} dimensions; three are needed.")
+        raise InputError(f"Segmentation {name_of(path)} has {image.GetDimension()} dimensions; three are needed.")
     values = sitk.GetArrayFromImage(image)
     layers = values[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else values
-    keys = {key: image.GetMetaData(key) for key in image.GetMetaDataKeys()}
+    keys = _metadata(image)
     found = []
     for n in range(sum(bool(re.fullmatch(r"Segment\d+_ID", key)) for key in keys)):
         label, layer = (
@@ -152,7 +157,7 @@ def read_seg_nrrd(path: Path) -> Labelled:
         )
         if layer >= layers.shape[-1]:
             raise InputError(
-                f"Segmentation {path.name} is damaged: a segment lies in layer {layer}, which is not there."
+                f"Segmentation {name_of(path)} is damaged: a segment lies in layer {layer}, which is not there."
             )
         mask = _equal_to(layers[..., layer], label)
         name = keys.get(f"Segment{n}_Name") or keys.get(f"Segment{n}_ID", "")
@@ -164,8 +169,19 @@ def read_seg_nrrd(path: Path) -> Labelled:
         if count
     )
     if not segments:
-        raise InputError(f"Segmentation {path.name} has no segment with a voxel.")
-    return Labelled(segments, layers.shape[:3], affine_of(image))
+        raise InputError(f"Segmentation {name_of(path)} has no segment with a voxel.")
+    return Labelled(segments, layers.shape[:3], affine_of(image), notes)
+
+
+def _metadata(image: Any) -> dict[str, str]:
+    """Pairs of the header; those in another encoding are none of Slicer's."""
+    found = {}
+    for key in image.GetMetaDataKeys():
+        try:
+            found[key] = image.GetMetaData(key)
+        except (TypeError, ValueError, RuntimeError):
+            continue
+    return found
 
 
 def _whole(text: str | None, usual: int) -> int:

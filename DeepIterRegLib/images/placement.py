@@ -13,6 +13,7 @@ ROUNDING_DEG = 0.5  # up to here axes were rounded somewhere; a gantry is tilted
 _VOXEL_MM = (0.02, 25.0)  # of any CT or 3D angiogram
 _FEW = 3  # voxels along an axis: a single slice may be as thick as it likes
 _FAR_MM = 10_000.0
+_NOWHERE_MM = 1e7  # not even coordinates of a hospital's ground plan
 
 
 def placed(volume: Volume, name: str, resample: bool = True) -> Volume:
@@ -68,10 +69,21 @@ def check_spacing(affine: np.ndarray, shape: tuple[int, ...], name: str) -> None
     ------
     InputError
     """
+    if float(np.abs(affine).max()) > _NOWHERE_MM:
+        raise InputError(
+            f"{name} is damaged: its header puts voxels {np.abs(affine).max() / 1e6:.3g} km away; copy it again."
+        )
     if wrong := implausible_spacing(affine, shape):
         spacing = " x ".join(f"{s:.3g}" for s in np.linalg.norm(affine[:3, :3], axis=0))
         raise InputError(
             f"{name} has voxels of {spacing} mm, as if it were stored in {wrong}; save it again with its spacing in mm."
+        )
+    along = np.linalg.norm(affine[:3, :3], axis=0)
+    odd = along[[n > _FEW for n in shape[::-1]]]
+    if ((odd < _VOXEL_MM[0]) | (odd > _VOXEL_MM[1])).any():
+        raise InputError(
+            f"{name} has voxels of {' x '.join(f'{s:.3g}' for s in along)} mm, as no scan of a head has: its header is damaged; copy it "
+            "again, or save it again with its spacing in mm."
         )
 
 

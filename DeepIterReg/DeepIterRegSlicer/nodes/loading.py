@@ -10,11 +10,11 @@ import slicer
 import vtk
 from vtk.util import numpy_support
 
+from DeepIterRegLib.images.dicom.decoding import check_decodable, decode
 from DeepIterRegLib.images.dicom.geometry_tags import spacing_in_file_mm
 from DeepIterRegLib.images.dicom.header import open_header
 from DeepIterRegLib.images.dicom.header_copy import copy_header
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
-from DeepIterRegLib.images.dicom.pixels import check_decodable, decode
 from DeepIterRegLib.images.dicom.run_files import check_xa
 from DeepIterRegLib.images.dicom.times import read_times
 from DeepIterRegSlicer.nodes.angiograms import HEADER, PIXELS

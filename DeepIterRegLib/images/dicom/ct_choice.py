@@ -11,8 +11,8 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.images.dicom.ct_contrast import NOTHING, Look, look
 from DeepIterRegLib.images.dicom.ct_stacks import FEWEST, Series
-from DeepIterRegLib.images.dicom.header import tag_name
 from DeepIterRegLib.images.dicom.kinds import Kind
+from DeepIterRegLib.images.dicom.tags import tag_name
 
 _CT = (Kind.CT, Kind.ENHANCED_CT)
 _THIN_MM = (

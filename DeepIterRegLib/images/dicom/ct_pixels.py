@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import warnings
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-from pydicom.pixels import iter_pixels
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import naming
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.images.dicom.ct_planes import Plane
 from DeepIterRegLib.images.dicom.ct_stacks import Series
-from DeepIterRegLib.images.dicom.header import Header, tag_name
+from DeepIterRegLib.images.dicom.decoding import decoded_frames
 from DeepIterRegLib.images.dicom.kinds import Kind
-from DeepIterRegLib.images.dicom.open_file import DAMAGE, open_dataset
-from DeepIterRegLib.images.dicom.pixels import check_decodable, decode
+from DeepIterRegLib.images.dicom.layout import layout_of
+from DeepIterRegLib.images.dicom.open_file import open_dataset
+from DeepIterRegLib.images.dicom.tags import tag_name
 
 _MOST_VOXELS = 2**30  # 1024 x 1024 x 1024: no scanner makes more, a damaged header may
+_MOST_SLOPE, _MOST_INTERCEPT = 1 << 10, 1 << 24
 _INT16 = np.iinfo(np.int16)
 
 
@@ -42,7 +44,7 @@ def read_voxels(series: Series) -> np.ndarray:
     for plane, stored in _stored(planes):
         if stored.shape != (rows, columns):
             raise InputError(
-                f"{plane.file.name} holds pixels of {stored.shape[0]}x{stored.shape[1]}, its header says {rows}x{columns}; "
+                f"{name_of(plane.file)} holds pixels of {stored.shape[0]}x{stored.shape[1]}, its header says {rows}x{columns}; "
                 "copy the series again."
             )
         if volume is None:  # only now is it known that such pixels are really there
@@ -75,15 +77,28 @@ def refuse_short(series: Series) -> None:
     pixels = short[0].pixels
     count = f"{len(files)} of {len(series.files)} files of the CT series ({series.words}) cannot be decoded"
     raise InputError(
-        f"{count}: {files[0].name} holds {pixels.found} bytes of pixels, its header says {pixels.expected} "
+        f"{count}: {name_of(files[0])} holds {pixels.found} bytes of pixels, its header says {pixels.expected} "
         f"({tag_name('Rows')} {series.head.rows} x {tag_name('Columns')} {series.head.columns} x "
         f"{pixels.frames} x {pixels.bits_allocated // 8} bytes). Copy the series again."
     )
 
 
+def surplus_note(series: Series) -> str:
+    """A note on files with more bytes of pixels than their headers say; empty where there are none."""
+    # A byte may be added to make the number even.
+    more = [p for p in series.planes if p.pixels.native and p.pixels.length > p.pixels.expected + p.pixels.expected % 2]
+    if not more:
+        return ""
+    pixels = more[0].pixels
+    return (
+        f"{name_of(more[0].file)} of the CT holds {pixels.length:,} bytes of pixels where its header says {pixels.expected:,}: its header "
+        "may be damaged. If the images look wrong, copy the series again."
+    )
+
+
 def _dtype(series: Series) -> type[np.int16 | np.uint16 | np.float32]:
     planes = series.planes
-    if not all(float(p.slope).is_integer() and float(p.intercept).is_integer() for p in planes):
+    if not all(_whole(p.slope, _MOST_SLOPE) and _whole(p.intercept, _MOST_INTERCEPT) for p in planes):
         return np.float32
     if series.head.kind in (Kind.CT, Kind.ENHANCED_CT):
         return np.int16  # no HU lies beyond it, whatever the bits could hold
@@ -98,6 +113,11 @@ def _dtype(series: Series) -> type[np.int16 | np.uint16 | np.float32]:
     if min(values) >= _INT16.min and max(values) <= _INT16.max:
         return np.int16
     return np.uint16 if min(values) >= 0 and max(values) <= np.iinfo(np.uint16).max else np.float32
+
+
+def _whole(number: float, most: int) -> bool:
+    """Whether a slope or an intercept can be applied to integers without leaving 32 bits."""
+    return float(number).is_integer() and abs(number) <= most
 
 
 def _values(stored: np.ndarray, plane: Plane, dtype: type) -> np.ndarray:
@@ -139,10 +159,15 @@ def _native(path: Path, members: list[Plane]) -> Iterator[tuple[Plane, np.ndarra
         with path.open("rb") as file:
             for plane in members:
                 file.seek(pixels.place.offset + plane.frame * pixels.frame_bytes)
-                stored = np.fromfile(file, dtype, shape[0] * shape[1]).reshape(shape)
+                stored = np.fromfile(file, dtype, shape[0] * shape[1])
+                if stored.size != shape[0] * shape[1]:
+                    raise InputError(f"{name_of(path)} of the CT series is cut short; copy the series again.")
+                stored = stored.reshape(shape)
                 yield plane, stored if floating else _used_bits(stored, plane)
     except (OSError, ValueError) as error:
-        raise InputError(f"{path.name} of the CT series cannot be decoded; copy the series again.") from error
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{name_of(path)} of the CT series cannot be decoded; copy the series again.") from None
 
 
 def _used_bits(stored: np.ndarray, plane: Plane) -> np.ndarray:
@@ -160,20 +185,11 @@ def _used_bits(stored: np.ndarray, plane: Plane) -> np.ndarray:
 
 def _decoded(path: Path, members: list[Plane]) -> Iterator[tuple[Plane, np.ndarray]]:
     """By the installed decoders."""
-    dataset = open_dataset(path)
-    header = Header(dataset, {})
-    check_decodable(header)
-    if members[0].pixels.frames == 1:
-        yield members[0], decode(header)[0]
-        return
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            frames = iter_pixels(dataset, raw=True, indices=[plane.frame for plane in members])
-            yield from zip(members, frames, strict=True)
-    except (*DAMAGE, RuntimeError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(
-            f"{path.name} of the CT series cannot be decoded: it is cut short or damaged; copy it again."
-        ) from error
+    with naming(name_of(path)):
+        dataset = open_dataset(path)
+        layout = layout_of(dataset)
+        if max(plane.frame for plane in members) >= layout.frames:
+            raise InputError(
+                f"{tag_name('NumberOfFrames')} is {layout.frames}, but places of more frames are told; copy it again."
+            )
+        yield from zip(members, decoded_frames(dataset, layout, [plane.frame for plane in members]), strict=True)

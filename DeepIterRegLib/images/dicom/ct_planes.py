@@ -10,13 +10,29 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.multival import MultiValue
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import known_words, name_of
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
+from DeepIterRegLib.images.dicom.layout import bits_of
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, NotDicom, PixelBytes, open_before_pixels
-from DeepIterRegLib.images.dicom.safe_words import kernel_words, known_words, names_of
+from DeepIterRegLib.images.dicom.safe_words import coded, kernel_words, names_of
+from DeepIterRegLib.images.dicom.tags import (
+    elements_of,
+    items_of,
+    number_of,
+    numbers_of,
+    parts_of,
+    shown_number,
+    syntax_of,
+    tag_name,
+    text_of,
+    texts_of,
+    uid_of,
+    value_of,
+    whole_of,
+)
 
 # Tells phases of one series apart, the surest first. The last ones are times, which may differ from slice to slice within a phase.
 PHASE_KEYS = ("TemporalPositionIndex", "TemporalPositionIdentifier", "AcquisitionNumber", "TriggerTime")
@@ -114,6 +130,11 @@ class PixelFormat:
     @property
     def expected(self) -> int:
         return self.frame_bytes * self.frames
+
+    @property
+    def length(self) -> int:
+        """Bytes that the header says there are; 0 of fragments."""
+        return 0 if self.place is None else self.place.length or 0
 
     @property
     def found(self) -> int:
@@ -246,12 +267,12 @@ def scan_files(files: Iterable[Path]) -> Scan:
         if found:
             continue
         tomogram = kind in (Kind.CT, Kind.ENHANCED_CT)
-        if place is None and (tomogram or not _text(ds, "SeriesInstanceUID")):  # it ends in the middle of its header
+        if place is None and (tomogram or not text_of(ds, "SeriesInstanceUID")):  # it ends in the middle of its header
             strange.append(path)
         elif tomogram:
-            unplaced.append((path, _text(ds, "SeriesInstanceUID")))
-        elif "MediaStorageDirectory" not in UID(_text(ds, "SOPClassUID")).keyword:
-            others.setdefault(_called(kind, ds), set()).add(_text(ds, "SeriesInstanceUID"))
+            unplaced.append((path, text_of(ds, "SeriesInstanceUID")))
+        elif "MediaStorageDirectory" not in uid_of(text_of(ds, "SOPClassUID")).keyword:
+            others.setdefault(_called(kind, ds), set()).add(text_of(ds, "SeriesInstanceUID"))
     likely = {(plane.file.parent, _pattern(plane.file)) for plane in planes}
     unreadable = damaged + [path for path in strange if (path.parent, _pattern(path)) in likely]
     return Scan(
@@ -263,8 +284,8 @@ def scan_files(files: Iterable[Path]) -> Scan:
 
 
 def _called(kind: Kind, ds: Dataset) -> str:
-    modality = _text(ds, "Modality").upper()
-    if kind in _SHORT or not re.fullmatch("[A-Z]{2,4}", modality):
+    modality = text_of(ds, "Modality").upper()
+    if kind in _SHORT or coded(modality) != modality:
         return _SHORT.get(kind, "other object")
     return f"{modality} series"
 
@@ -277,7 +298,7 @@ def _pattern(path: Path) -> str:
 
 def _kind(ds: Dataset) -> Kind:
     """As `kind_of`; a CT's class with another modality is what archives make of MR and of rotational runs."""
-    kind, modality = kind_of(ds), _text(ds, "Modality").upper()
+    kind, modality = kind_of(ds), text_of(ds, "Modality").upper()
     if kind is Kind.CT and modality not in ("", "CT"):
         return {"MR": Kind.MR, "XA": Kind.ROTATIONAL_VOLUME}.get(modality, Kind.OTHER)
     return kind
@@ -285,12 +306,12 @@ def _kind(ds: Dataset) -> Kind:
 
 def _planes(path: Path, ds: FileDataset, place: PixelBytes | None, kind: Kind) -> list[Plane]:
     """The slices of one file that have a place; none if there is none."""
-    shared = _leaves((ds.get("SharedFunctionalGroupsSequence") or [None])[0])
-    frames = list(ds.get("PerFrameFunctionalGroupsSequence") or [])
-    count = int(_number(ds.get("NumberOfFrames")) or 1)
+    shared = _leaves(next(iter(items_of(ds, "SharedFunctionalGroupsSequence")), None))
+    frames = items_of(ds, "PerFrameFunctionalGroupsSequence")
+    count = whole_of(ds, "NumberOfFrames", 1, 2**31, 1)
     if count > 1 and len(frames) != count:
         if frames:
-            raise InputError(f"{path} has {count} frames but places of {len(frames)}; copy it again.")
+            raise InputError(f"{name_of(path)} has {count} frames but places of {len(frames)}; copy it again.")
         return []
     names = names_of(ds)
     pixels = _format(ds, place, count)
@@ -309,18 +330,18 @@ def _planes(path: Path, ds: FileDataset, place: PixelBytes | None, kind: Kind) -
                 head=_head(ds, values, kind, names, description),
                 file=path,
                 frame=index,
-                instance_uid=_text(ds, "SOPInstanceUID"),
+                instance_uid=text_of(ds, "SOPInstanceUID"),
                 position_lps_mm=position,
                 orientation=orientation,
                 spacing_mm=(spacing[0], spacing[1]),
-                slope=values.number("RescaleSlope", 1.0),
-                intercept=values.number("RescaleIntercept", 0.0),
+                slope=_scale(values, "RescaleSlope", 1.0),
+                intercept=_scale(values, "RescaleIntercept", 0.0),
                 pixels=pixels,
                 tilt_deg=values.number("GantryDetectorTilt", 0.0),
                 contrast=_contrast(values),
                 body_part=values.text("BodyPartExamined").upper(),
                 description=description,
-                patient=_text(ds, "PatientID") or _text(ds, "PatientName"),
+                patient=text_of(ds, "PatientID") or text_of(ds, "PatientName"),
                 words=known_words(description, names),
                 keys=_phase_keys(values),
             )
@@ -338,27 +359,21 @@ class _Values:
         for place in (self._own, self._shared):
             if place.get(keyword) not in (None, ""):
                 return place[keyword]
-        try:
-            return self._ds.get(keyword)
-        except (ValueError, TypeError, OverflowError, ArithmeticError):
-            return None
+        return value_of(self._ds, keyword)
 
     def text(self, keyword: str) -> str:
-        value = self.get(keyword)
-        return "" if value is None else str(value).strip()
+        return "\\".join(texts_of(self.get(keyword)))
 
     def texts(self, keyword: str) -> list[str]:
         """The parts of a text of many values, upper case."""
-        return [str(part).strip().upper() for part in self.parts(keyword)]
+        return [part.upper() for part in texts_of(self.get(keyword))]
 
     def parts(self, keyword: str) -> list[Any]:
-        value = self.get(keyword)
-        return list(value) if isinstance(value, (MultiValue, list, tuple)) else [] if value is None else [value]
+        return parts_of(self.get(keyword))
 
     def numbers(self, keyword: str) -> tuple[float, ...]:
-        found = [_number(part) for part in self.parts(keyword)]
-        numbers = tuple(one for one in found if one is not None)
-        return numbers if len(numbers) == len(found) else ()
+        found = numbers_of(self.get(keyword))
+        return () if any(map(math.isnan, found)) else found
 
     def number(self, keyword: str, otherwise: float) -> float:
         found = self.numbers(keyword)
@@ -368,7 +383,7 @@ class _Values:
 def _leaves(item: Dataset | None) -> dict[str, Any]:
     """Keyword to value in the first items of nested sequences of a functional group."""
     found: dict[str, Any] = {}
-    for element in item or ():
+    for element in () if item is None else elements_of(item):
         if element.VR == "SQ":
             if element.value:
                 found |= {"ContrastBolusUsageSequence": True} if element.keyword == "ContrastBolusUsageSequence" else {}
@@ -380,20 +395,31 @@ def _leaves(item: Dataset | None) -> dict[str, Any]:
 
 def _head(ds: Dataset, values: _Values, kind: Kind, names: frozenset[str], description: str) -> SeriesHead:
     types = [*values.texts("ImageType"), *values.texts("FrameType"), *values.texts("VolumeBasedCalculationTechnique")]
-    number = _number(values.get("SeriesNumber"))
+    number = values.number("SeriesNumber", math.nan)
     words = re.split(r"[^a-z0-9]+", description.lower())
     return SeriesHead(
         kind=kind,
-        modality=_text(ds, "Modality").upper() if re.fullmatch(r"[A-Za-z]{2}", _text(ds, "Modality")) else "",
-        uid=_text(ds, "SeriesInstanceUID"),
-        number=None if number is None else int(number),
-        kernel=kernel_words("/".join(map(str, values.parts("ConvolutionKernel"))), names),
-        rows=int(_number(ds.get("Rows")) or 0),
-        columns=int(_number(ds.get("Columns")) or 0),
+        modality=modality if coded(modality := text_of(ds, "Modality").upper()) == modality else "",
+        uid=text_of(ds, "SeriesInstanceUID"),
+        number=int(number) if abs(number) < 2**31 else None,
+        kernel=kernel_words("/".join(texts_of(values.get("ConvolutionKernel"))), names),
+        rows=whole_of(ds, "Rows", 1, 65535),
+        columns=whole_of(ds, "Columns", 1, 65535),
         localiser="LOCALIZER" in types or "TOPOGRAM" in types or "SCOUT" in types,
         projection=any(mark in one for one in types for mark in _PROJECTIONS) or "mip" in words or "vrt" in words,
         reformat=any(mark in one for one in types for mark in _REFORMATS),
     )
+
+
+def _scale(values: _Values, keyword: str, usual: float) -> float:
+    """A number that every HU depends on: absent, the usual one; one that cannot be makes the file a damaged one."""
+    value = values.get(keyword)
+    number = usual if value in (None, "") else number_of(value)
+    if not math.isfinite(number) or (keyword == "RescaleSlope" and number == 0):
+        raise InputError(
+            f"{tag_name(keyword)} is {shown_number(value)}, no number that makes HU; copy the series again."
+        )
+    return number
 
 
 def _contrast(values: _Values) -> bool:
@@ -404,12 +430,14 @@ def _contrast(values: _Values) -> bool:
 def _phase_keys(values: _Values) -> dict[str, float]:
     found = {}
     for keyword in PHASE_KEYS:
-        number = _number(values.get(keyword))
-        if number is not None:
+        number = values.number(keyword, math.nan)
+        if not math.isnan(number):
             found[keyword] = number
-    if "TriggerTime" not in found and (delay := _number(values.get("NominalCardiacTriggerDelayTime"))) is not None:
+    if "TriggerTime" not in found and not math.isnan(
+        delay := values.number("NominalCardiacTriggerDelayTime", math.nan)
+    ):
         found["TriggerTime"] = delay
-    if (frame := _number(values.get("FrameAcquisitionNumber"))) is not None:
+    if not math.isnan(frame := values.number("FrameAcquisitionNumber", math.nan)):
         found.setdefault("AcquisitionNumber", frame)
     for keyword, others in zip(TIME_KEYS, (("FrameAcquisitionDateTime",), (), ()), strict=True):
         for name in (*others, keyword):
@@ -429,34 +457,20 @@ def _seconds(text: str) -> float | None:
 
 
 def _format(ds: FileDataset, place: PixelBytes | None, frames: int) -> PixelFormat:
-    syntax = UID(str(ds.file_meta.TransferSyntaxUID))
+    """Raises InputError for numbers that cannot be: the file is damaged."""
+    syntax = syntax_of(ds)
     deflated = syntax == DeflatedExplicitVRLittleEndian
-    allocated = int(_number(ds.get("BitsAllocated")) or 0)
-    stored = int(_number(ds.get("BitsStored")) or allocated)
-    size = int(_number(ds.get("Rows")) or 0) * int(_number(ds.get("Columns")) or 0)
+    allocated, stored, high_bit = bits_of(ds)
+    size = whole_of(ds, "Rows", 1, 65535) * whole_of(ds, "Columns", 1, 65535)
     known = not syntax.is_private and syntax.is_transfer_syntax
     return PixelFormat(
         place=place,
         native=not deflated and (not known or not syntax.is_compressed) and allocated in (8, 16, 32),
         big_endian=not ds.original_encoding[1],
-        signed=ds.get("PixelRepresentation") == 1,
+        signed=whole_of(ds, "PixelRepresentation", 0, 1, 0) == 1,
         bits_allocated=allocated,
         bits_stored=stored,
-        high_bit=int(_number(ds.get("HighBit")) or stored - 1),
-        frame_bytes=size * ((allocated + 7) // 8) if ds.get("SamplesPerPixel") in (None, 1) else 0,
+        high_bit=high_bit,
+        frame_bytes=size * ((allocated + 7) // 8) if whole_of(ds, "SamplesPerPixel", 1, 65535, 1) == 1 else 0,
         frames=frames,
     )
-
-
-def _text(ds: Dataset, keyword: str) -> str:
-    try:
-        return str(ds.get(keyword) or "").strip()
-    except (ValueError, TypeError):
-        return ""
-
-
-def _number(value: Any) -> float | None:
-    try:
-        return None if value is None or value == "" else float(value)
-    except (TypeError, ValueError):
-        return None

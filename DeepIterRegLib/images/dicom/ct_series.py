@@ -9,15 +9,18 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError, keep_notes
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.shown import name_of, number_words
 from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.dicom.ct_choice import Choice, choose, said_of
-from DeepIterRegLib.images.dicom.ct_pixels import read_voxels
+from DeepIterRegLib.images.dicom.ct_pixels import read_voxels, surplus_note
 from DeepIterRegLib.images.dicom.ct_planes import Scan, files_below, scan_files
 from DeepIterRegLib.images.dicom.ct_stacks import Series, affine_of, stacks_of
 from DeepIterRegLib.images.dicom.dicomdir import files_of_dicomdir, is_dicomdir
-from DeepIterRegLib.images.dicom.header import tag_name
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import open_dataset
+from DeepIterRegLib.images.dicom.tags import tag_name, whole_of
+from DeepIterRegLib.images.placement import check_spacing
 from DeepIterRegLib.images.shear import shear_deg, upright
 from DeepIterRegLib.images.volume import Values, Volume
 
@@ -51,12 +54,12 @@ def read_ct_folder(folder: Path, series: str = "", phase: int | None = None, sho
     InputError
         No DICOM, no CT, or slices that make no volume: missing, uneven, repeated, cut short, unreadable.
     """
-    return _read(files_below(folder), series, phase, shown or str(folder))
+    return _read(files_below(folder), series, phase, shown or name_of(folder))
 
 
 def read_dicomdir(path: Path, series: str = "", phase: int | None = None) -> Volume:
     """The CTA among the files that a DICOMDIR lists; as `read_ct_folder`."""
-    return _read(files_of_dicomdir(path), series, phase, str(path))
+    return _read(files_of_dicomdir(path), series, phase, name_of(path))
 
 
 def read_ct_file(path: Path, series: str = "", phase: int | None = None) -> Volume:
@@ -72,26 +75,31 @@ def read_ct_file(path: Path, series: str = "", phase: int | None = None) -> Volu
     except InputError as error:
         if "damaged" in str(error):
             raise
-        raise InputError(f"{path} is not a volume; give a DICOM folder, or a NIfTI, NRRD or MHA file.") from None
+        raise InputError(
+            f"{name_of(path)} is not a volume; give a DICOM folder, or a NIfTI, NRRD or MHA file."
+        ) from None
     scan = scan_files([path])
     if not scan.planes:
-        raise InputError(f"{path} is {kind_of(dataset).value}; a CT, or a mask as NIfTI, NRRD or MHA, is needed.")
+        raise InputError(
+            f"{name_of(path)} is {kind_of(dataset).value}; a CT, or a mask as NIfTI, NRRD or MHA, is needed."
+        )
     if len(scan.planes) == 1:
         raise InputError(
-            f"{path} is one slice of a {scan.planes[0].head.modality or 'CT'}; give the folder that holds all of them."
+            f"{name_of(path)} is one slice of a {scan.planes[0].head.modality or 'CT'}; give the folder that holds all of them."
         )
-    return _read([path], series, phase, str(path), scan)
+    return _read([path], series, phase, name_of(path), scan)
 
 
+@quoting_nothing()
 def chosen_series(folder: Path, series: str = "", phase: int | None = None) -> Series:
     """The stack that `read_ct_folder` reads."""
     scan = scan_files(files_below(folder))
-    return _choice(scan, series, phase, str(folder))[0].taken.series
+    return _choice(scan, series, phase, name_of(folder))[0].taken.series
 
 
 def number_of_frames(path: Path) -> int:
     """Of a DICOM file."""
-    return int(open_dataset(path, ["NumberOfFrames"]).get("NumberOfFrames") or 1)
+    return whole_of(open_dataset(path, ["NumberOfFrames"]), "NumberOfFrames", 0, 2**31, 1) or 1
 
 
 @dataclass(frozen=True)
@@ -102,6 +110,7 @@ class Listing:
     series: tuple[str, ...]
 
 
+@quoting_nothing()
 def list_series(path: Path, series: str = "", phase: int | None = None) -> Listing:
     """Each series in a folder, a DICOMDIR, a .zip or a file: what it is, and whether it would be read or why not.
 
@@ -112,9 +121,9 @@ def list_series(path: Path, series: str = "", phase: int | None = None) -> Listi
     """
     if is_zip(path):
         with unpacked(path) as folder:
-            return _listed(files_below(folder), series, phase, str(path))
+            return _listed(files_below(folder), series, phase, name_of(path))
     files = files_below(path) if path.is_dir() else files_of_dicomdir(path) if is_dicomdir(path) else [path]
-    return _listed(files, series, phase, str(path))
+    return _listed(files, series, phase, name_of(path))
 
 
 def _listed(files: Sequence[Path], series: str, phase: int | None, shown: str) -> Listing:
@@ -149,7 +158,12 @@ def _volume(scan: Scan, taken: Series, notes: list[str], shown: str) -> Volume:
         notes.append(f"{taken.repeated} copies of slices ({tag_name('SOPInstanceUID')}) were left out.")
     _refuse_unreadable(scan, taken, shown)
     affine = affine_of(taken)
+    check_spacing(
+        affine, (len(taken.planes), taken.head.rows, taken.head.columns), f"The {taken.modality} ({taken.words})"
+    )
     voxels = read_voxels(taken)
+    if said := surplus_note(taken):
+        notes.append(said)
     kind = taken.head.kind
     values: Values = "other" if kind in _NOT_HU else "HU"
     if kind in _NOT_HU:
@@ -165,8 +179,8 @@ def _volume(scan: Scan, taken: Series, notes: list[str], shown: str) -> Volume:
     lean = shear_deg(affine)
     notes.append(
         f"The CT was scanned with a tilted gantry: slices shift by {lean:.1f} deg against their normal "
-        f"({tag_name('ImagePositionPatient')}; {tag_name('GantryDetectorTilt')} {taken.planes[0].tilt_deg:g}). It was resampled to "
-        "upright axes."
+        f"({tag_name('ImagePositionPatient')}; {tag_name('GantryDetectorTilt')} {number_words(taken.planes[0].tilt_deg)}). It was "
+        "resampled to upright axes."
     )
     outside = -1000.0 if values == "HU" else float(voxels.min())
     return upright(Volume(voxels, affine, tuple(notes), values), outside)
@@ -205,12 +219,12 @@ def _refuse_unreadable(scan: Scan, taken: Series, shown: str) -> None:
         total = len(lost) + len({plane.file for plane in scan.planes if plane.file.parent in folders})
         raise InputError(
             f"{len(lost)} of {total} files beside the CT's slices in {shown} cannot be read "
-            f"({empty} are empty; the first is {lost[0].name}), so the series may lack slices: copy it again."
+            f"({empty} are empty; the first is {name_of(lost[0])}), so the series may lack slices: copy it again."
         )
     if unplaced:
         raise InputError(
             f"{len(unplaced)} of {len(unplaced) + len(taken.planes)} slices of the CT series ({taken.words}) do not say where they lie "
-            f"({tag_name('ImagePositionPatient')}); the first is {unplaced[0].name}. Copy the series again."
+            f"({tag_name('ImagePositionPatient')}); the first is {name_of(unplaced[0])}. Copy the series again."
         )
 
 

@@ -6,25 +6,30 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.uid import UID
+from pydicom.dataset import Dataset
 
 from DeepIterRegLib.common.errors import GeometryError, InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import GeometryOptions
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.shown import LARGEST, number_words
 from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
-from DeepIterRegLib.images.dicom.header import Header, coded
+from DeepIterRegLib.images.dicom.header import Header, size_of
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
 from DeepIterRegLib.images.dicom.interpretation import interpret, subtraction_tags
+from DeepIterRegLib.images.dicom.kinds import class_name
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES
 from DeepIterRegLib.images.dicom.pixels import is_lossy, meaning_of
 from DeepIterRegLib.images.dicom.run_files import RunFiles, check_xa, open_files
-from DeepIterRegLib.images.dicom.safe_words import maker
+from DeepIterRegLib.images.dicom.safe_words import coded, maker
 from DeepIterRegLib.images.dicom.scale import other_scales
 from DeepIterRegLib.images.dicom.shutters import read_valid
+from DeepIterRegLib.images.dicom.tags import syntax_of, text_of, value_of, whole_of
 from DeepIterRegLib.images.dicom.times import read_times
 from DeepIterRegLib.images.subtraction import SubtractionSettings
 
 
+@quoting_nothing()
 def describe(path: str | Path) -> dict[str, Any]:
     """Everything that `read_angiogram` would use, in the order a person asks.
 
@@ -52,19 +57,19 @@ def describe(path: str | Path) -> dict[str, Any]:
         }
     run = open_files(path)
     header, ds = run.header, run.header.dataset
-    syntax = getattr(ds.file_meta, "TransferSyntaxUID", None)
-    rows, columns, frames = (_whole(ds.get(k)) for k in ("Rows", "Columns", "NumberOfFrames"))
-    signed = "signed" if ds.get("PixelRepresentation") == 1 else "unsigned"
+    syntax = syntax_of(ds)
     values: dict[str, Any] = {
         "kind": "angiogram",
-        "modality": coded(ds.get("Modality")) if ds.get("Modality") else None,
-        "SOP class": getattr(ds.get("SOPClassUID"), "name", None),
-        "transfer syntax": UID(syntax).name if syntax else None,
-        "manufacturer": maker(str(ds.get("Manufacturer", "") or "")),
-        "size (rows, columns)": [rows, columns],
-        "frames": 1 if ds.get("NumberOfFrames") is None else frames,
-        "bits": f"{ds.get('BitsStored')} of {ds.get('BitsAllocated')}, {signed}, {coded(ds.get('PhotometricInterpretation'))}",
-        "relation to X-ray intensity": header.text("PixelIntensityRelationship") or None,
+        "modality": coded(text_of(ds, "Modality")) if text_of(ds, "Modality") else None,
+        "SOP class": class_name(ds) or None,
+        "transfer syntax": syntax.name if syntax and syntax.name != syntax else None,
+        "manufacturer": maker(text_of(ds, "Manufacturer")),
+        "size (rows, columns)": [_shown(ds, "Rows"), _shown(ds, "Columns")],
+        "frames": 1 if value_of(ds, "NumberOfFrames") is None else _shown(ds, "NumberOfFrames"),
+        "bits": _bits(ds),
+        "relation to X-ray intensity": coded(header.text("PixelIntensityRelationship"))
+        if header.text("PixelIntensityRelationship")
+        else None,
     }
     try:
         check_xa(ds, path)
@@ -74,7 +79,12 @@ def describe(path: str | Path) -> dict[str, Any]:
         return values
     refused: list[str] = []
     notes: list[str] = [*run.notes]
-    _describe_geometry(header, rows, columns, values, notes, refused)
+    try:
+        rows, columns = size_of(header)
+    except InputError as error:
+        refused += error.problems
+    else:
+        _describe_geometry(header, rows, columns, values, notes, refused)
     _describe_pixels(run, values, notes, refused)
     if refused:
         values["cannot be used"] = refused
@@ -131,11 +141,19 @@ def _plain(value: Any) -> Any:
 
 
 def _range(values: np.ndarray) -> str:
-    return f"{values.min():g} to {values.max():g}"
+    return f"{number_words(float(values.min()))} to {number_words(float(values.max()))}"
 
 
-def _whole(value: Any) -> int:
+def _shown(dataset: Dataset, keyword: str) -> int | str:
+    """A whole number, or in words why there is none that may be shown."""
     try:
-        return int(value or 0)
-    except (TypeError, ValueError):
-        return 0
+        found = whole_of(dataset, keyword, 0, 2**31, 0)
+        return found if found < LARGEST else number_words(found)
+    except InputError:
+        return "unreadable"
+
+
+def _bits(dataset: Dataset) -> str:
+    stored, allocated = _shown(dataset, "BitsStored"), _shown(dataset, "BitsAllocated")
+    signed = "signed" if _shown(dataset, "PixelRepresentation") == 1 else "unsigned"
+    return f"{stored} of {allocated}, {signed}, {coded(text_of(dataset, 'PhotometricInterpretation'))}"

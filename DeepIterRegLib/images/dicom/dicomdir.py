@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path, PurePosixPath
 
-from pydicom.multival import MultiValue
-
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.user_input import exists, is_file
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, open_dataset
+from DeepIterRegLib.images.dicom.tags import items_of, texts_of, value_of
 
 _DIRECTORY = "1.2.840.10008.1.3.10"
 
@@ -26,17 +27,18 @@ def files_of_dicomdir(path: Path) -> list[Path]:
         Damaged, lists none, or files that are not there: how many of how many.
     """
     try:
-        records = open_dataset(path, ["DirectoryRecordSequence"]).get("DirectoryRecordSequence") or []
-        listed = [record.get("ReferencedFileID") for record in records]
+        records = items_of(open_dataset(path, ["DirectoryRecordSequence"]), "DirectoryRecordSequence")
+        listed = [texts_of(value_of(record, "ReferencedFileID")) for record in records]
     except DAMAGE as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is damaged and cannot be read as a DICOMDIR; give the folder instead.") from error
+        raise InputError(
+            f"{name_of(path)} is damaged and cannot be read as a DICOMDIR; give the folder instead."
+        ) from None
     found: list[Path] = []
     absent: list[Path] = []
-    for name in listed:
-        parts = [str(part) for part in name] if isinstance(name, (MultiValue, list)) else [str(name)] if name else []
-        if not parts or ".." in parts or any(PurePosixPath(part).is_absolute() or "/" in part for part in parts):
+    for parts in listed:
+        if not any(parts) or ".." in parts or any(PurePosixPath(part).is_absolute() or "/" in part for part in parts):
             continue
         file = _existing(path.parent, parts)
         if file is None:
@@ -44,11 +46,11 @@ def files_of_dicomdir(path: Path) -> list[Path]:
         else:
             found.append(file)
     if not found and not absent:
-        raise InputError(f"{path} lists no image; give the folder of the CTA.")
+        raise InputError(f"{name_of(path)} lists no image; give the folder of the CTA.")
     if absent:
         raise InputError(
-            f"{len(absent)} of {len(found) + len(absent)} files that {path} lists are not there, "
-            f"the first is {absent[0].as_posix()}: copy the whole folder, or give the folder of the CTA instead."
+            f"{len(absent)} of {len(found) + len(absent)} files that {name_of(path)} lists are not there, "
+            f"the first is {name_of(absent[0])}: copy the whole folder, or give the folder of the CTA instead."
         )
     return sorted(set(found))
 
@@ -58,7 +60,7 @@ def _existing(folder: Path, parts: list[str]) -> Path | None:
     place = folder
     for part in parts:
         exact = place / part
-        if not exact.exists():
+        if not exists(exact):
             if not place.is_dir():
                 return None
             same = [one for one in place.iterdir() if one.name.lower() == part.lower()]
@@ -66,4 +68,4 @@ def _existing(folder: Path, parts: list[str]) -> Path | None:
                 return None
             exact = same[0]
         place = exact
-    return place if place.is_file() else None
+    return place if is_file(place) else None

@@ -8,8 +8,10 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from DeepIterRegLib.common.messages import Message, Remedy
-from DeepIterRegLib.images.dicom.header import Header, tag_name
+from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.pixels import Pixels
+from DeepIterRegLib.images.dicom.safe_words import coded, whole_number
+from DeepIterRegLib.images.dicom.tags import numbers_of, tag_name, text_of, value_of
 from DeepIterRegLib.images.motion import undo_motion
 from DeepIterRegLib.images.polarity import contrast_sign, rises_and_falls
 from DeepIterRegLib.images.resampling import binned
@@ -22,6 +24,7 @@ from DeepIterRegLib.images.subtraction import (
     subtract,
 )
 
+_MOST_SHIFT_PX = 500.0
 _SIDE_PX, _FRAMES_ASKED = 512, 24  # of the frames on which the polarity is looked for, and about how many of them
 
 
@@ -62,41 +65,43 @@ def subtraction_tags(header: Header, frames: int) -> SubtractionTags:
     image_type = header.texts("ImageType")
     words = {"SUBTRACTED", "SUBTRACTION", "SUBTRACT", "SUB", "DSA"}
     if any(words & set(part.replace("_", " ").split()) for part in image_type):
-        already = f"{tag_name('ImageType')} {header.text('ImageType')}"
+        already = f"{tag_name('ImageType')} " + "\\".join(map(coded, image_type))
     for item in header.items("DerivationCodeSequence"):
-        if str(item.get("CodeValue", "")) == "113062":  # DCM: pixel by pixel subtraction
+        if text_of(item, "CodeValue") == "113062":  # DCM: pixel by pixel subtraction
             already = tag_name("DerivationCodeSequence")
 
     notes: list[str] = []
     mask_frames: tuple[int, ...] = ()
     shift = (0.0, 0.0)
     items = header.items("MaskSubtractionSequence")
-    operations = [str(item.get("MaskOperation", "") or "").strip().upper() for item in items]
+    operations = [text_of(item, "MaskOperation").upper() for item in items]
     for item, operation in zip(items, operations, strict=True):
-        numbers = item.get("MaskFrameNumbers")
-        if operation != "AVG_SUB" or numbers is None or mask_frames:
+        numbers = numbers_of(value_of(item, "MaskFrameNumbers"))
+        if operation != "AVG_SUB" or not numbers or mask_frames:
             continue
-        listed = [
-            int(n)
-            for n in (numbers if isinstance(numbers, (list, tuple)) or hasattr(numbers, "__iter__") else [numbers])
-        ]
+        listed = [int(n) for n in numbers if n.is_integer()]
+        if len(listed) < len(numbers):
+            notes.append(f"{tag_name('MaskFrameNumbers')} holds what is no number of a frame, which is ignored.")
         mask_frames = tuple(n - 1 for n in listed if 1 <= n <= frames)
         if len(mask_frames) < len(listed):
             notes.append(
-                f"{tag_name('MaskFrameNumbers')} names frames {listed}, but the run has {frames}: those absent are ignored."
+                f"{tag_name('MaskFrameNumbers')} names frames {', '.join(map(whole_number, listed))}, but the run has {frames}: "
+                "those absent are ignored."
             )
-        moved = item.get("MaskSubPixelShift")
-        if moved is not None and len(moved) == 2:
-            shift = (float(moved[0]), float(moved[1]))
+        moved = numbers_of(value_of(item, "MaskSubPixelShift"))
+        if len(moved) == 2 and all(abs(part) <= _MOST_SHIFT_PX for part in moved):
+            shift = (moved[0], moved[1])
+        elif moved:
+            notes.append(f"{tag_name('MaskSubPixelShift')} is no shift that a patient moves by, and is ignored.")
     if len([o for o in operations if o == "AVG_SUB"]) > 1:
         notes.append(
             f"{tag_name('MaskSubtractionSequence')} changes the mask during the run; its first mask is used for all frames."
         )
     if operations and "AVG_SUB" not in operations and {"TID", "REV_TID"} & set(operations):
         notes.append(
-            f"{tag_name('MaskOperation')} is {operations[0]} (differences over time); one mask before contrast is used instead."
+            f"{tag_name('MaskOperation')} is {coded(operations[0])} (differences over time); one mask before contrast is used instead."
         )
-    return SubtractionTags(already, mask_frames, shift, operations[0] if operations else "", tuple(notes))
+    return SubtractionTags(already, mask_frames, shift, coded(operations[0]) if operations else "", tuple(notes))
 
 
 def interpret(

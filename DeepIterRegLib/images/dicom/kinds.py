@@ -6,6 +6,8 @@ from enum import Enum
 
 from pydicom.dataset import Dataset
 
+from DeepIterRegLib.images.dicom.tags import text_of, uid_of
+
 
 class Kind(Enum):
     """What a DICOM file is; its value are the words of messages."""
@@ -78,10 +80,16 @@ _BY_MODALITY = {
 }
 
 
+def class_name(dataset: Dataset) -> str:
+    """The standard's name of the class; empty of any other."""
+    uid = uid_of(text_of(dataset, "SOPClassUID"))
+    return str(uid.name) if uid.name != uid else ""
+
+
 def kind_of(dataset: Dataset) -> Kind:
     """By the class; by the modality where the class is absent or private."""
-    modality = str(dataset.get("Modality", "") or "").strip().upper()
-    uid = str(dataset.get("SOPClassUID", "") or "")
+    modality = text_of(dataset, "Modality").upper()
+    uid = text_of(dataset, "SOPClassUID")
     if uid.startswith(_CLASS):
         number = uid.removeprefix(_CLASS)
         if modality == "XA" and _BY_CLASS.get(number) in _RUNS_AT_TIMES:

@@ -17,12 +17,12 @@ def isocentre_projection(header: Header, upright: CArm) -> tuple[float, float] |
     Classic XA has no tag for it: there the beam is centred on the detector's active area.
     """
     origin, element = _origin(header), header.numbers("DetectorElementSpacing")
-    if len(origin) != 2 or len(element) != 2 or not min(element) > 0:
+    if len(origin) != 2 or len(element) != 2 or not np.isfinite([*origin, *element]).all() or not min(element) > 0:
         return _middle_of_whole_detector(header, upright)
     isocentre = header.numbers("PositionOfIsocenterProjection")
     if len(isocentre) != 2:
         isocentre = _middle_of_detector(header, (element[0], element[1]))
-    if len(isocentre) != 2:
+    if len(isocentre) != 2 or not np.isfinite(isocentre).all():
         return None
     ratio = [e / s for e, s in zip(element, upright.pixel_spacing_mm, strict=True)]
     row, column = ((i - o) * r - (1 - r) / 2 for i, o, r in zip(isocentre, origin, ratio, strict=True))

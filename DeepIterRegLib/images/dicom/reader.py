@@ -12,11 +12,13 @@ import numpy as np
 from DeepIterRegLib.common.errors import GeometryError
 from DeepIterRegLib.common.messages import Remedy, within
 from DeepIterRegLib.common.options import GeometryOptions
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.angiogram import Angiogram, OtherReading, PatientMotion
 from DeepIterRegLib.images.dicom.contrast_tags import NO_TAGS
 from DeepIterRegLib.images.dicom.geometry_tags import read_carm, spacing_in_file_mm
-from DeepIterRegLib.images.dicom.header import Header
+from DeepIterRegLib.images.dicom.header import Header, size_of
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
 from DeepIterRegLib.images.dicom.interpretation import (
     NO_SUBTRACTION_TAGS,
@@ -35,6 +37,7 @@ from DeepIterRegLib.images.subtraction import SubtractionSettings
 Reread = Callable[[SubtractionSettings], Angiogram]
 
 
+@quoting_nothing()
 def read_angiogram(
     path: str | Path,
     options: GeometryOptions = GeometryOptions(),
@@ -67,22 +70,22 @@ def read_angiogram(
         return angiogram_of_images(frames, full_scale, options, subtraction, again, on_progress)
     run = open_run(path)
     run.check_decodable()
-    ds = run.header.dataset
     try:
-        read_carm(run.header, int(ds.Rows), int(ds.Columns), options)  # its errors come before seconds of decoding
+        read_carm(run.header, *size_of(run.header), options)  # its errors come before seconds of decoding
     except GeometryError as error:
-        raise GeometryError([within(problem, before=f"{path.name}: ") for problem in error.problems]) from error
+        raise GeometryError([within(problem, before=f"{name_of(path)}: ") for problem in error.problems]) from error
     angiogram = angiogram_of_stored(run.decode(), run.header, options, subtraction, again, on_progress)
     return replace(angiogram, notes=(*run.notes, *angiogram.notes))
 
 
+@quoting_nothing()
 def loaded_spacing_mm(path: str | Path) -> tuple[float, float]:
     """Row and column spacing with which a viewer places the run of a file, whatever options say of it."""
     path = Path(path)
     if path.suffix.lower() in IMAGE_SUFFIXES:
         return 1.0, 1.0
     header = open_run(path).header
-    return spacing_in_file_mm(header, int(header.dataset.Rows), int(header.dataset.Columns))
+    return spacing_in_file_mm(header, *size_of(header))
 
 
 def angiogram_of_stored(

@@ -9,14 +9,16 @@ from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
-from DeepIterRegLib.images.dicom.header import Header, coded, functional_groups, open_header, tag_name
-from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
+from DeepIterRegLib.common.shown import name_of, number_words
+from DeepIterRegLib.images.dicom.decoding import check_decodable, decode, surplus_note
+from DeepIterRegLib.images.dicom.header import Header, functional_groups, open_header
+from DeepIterRegLib.images.dicom.kinds import Kind, class_name, kind_of
 from DeepIterRegLib.images.dicom.open_file import NotDicom, open_dataset
-from DeepIterRegLib.images.dicom.pixels import check_decodable, decode
+from DeepIterRegLib.images.dicom.safe_words import coded, whole_number
+from DeepIterRegLib.images.dicom.tags import table_of, tag_name, text_of, texts_of, value_of, whole_of
 from DeepIterRegLib.images.dicom.times import steps_of_files
 
 _IN_ALL = (  # what frames of one run share, or its pixels mean different things
@@ -85,7 +87,7 @@ class RunFiles:
         try:
             return work()
         except InputError as error:
-            raise InputError([within(problem, before=f"{path.name}: ") for problem in error.problems]) from error
+            raise InputError([within(problem, before=f"{name_of(path)}: ") for problem in error.problems]) from error
 
 
 def open_run(path: Path) -> RunFiles:
@@ -105,8 +107,13 @@ def open_files(path: Path) -> RunFiles:
     """As `open_run`, but a file may be of any kind."""
     if path.is_dir():
         return _run_of_folder(path)
+    return _of_one_file(path)
+
+
+def _of_one_file(path: Path) -> RunFiles:
     header = open_header(path)
-    return RunFiles(header, (path,), (header,))
+    told = surplus_note(header.dataset)
+    return RunFiles(header, (path,), (header,), (f"{name_of(path)}: {told}",) if told else ())
 
 
 def check_xa(dataset: Dataset, path: Path) -> None:
@@ -114,10 +121,12 @@ def check_xa(dataset: Dataset, path: Path) -> None:
     kind = kind_of(dataset)
     if kind is Kind.RUN:
         return
-    stated = f"{tag_name('Modality')} {coded(dataset.get('Modality'))}"
-    known = UID(str(dataset.get("SOPClassUID", "") or "")).name if kind is not Kind.OTHER else ""
+    stated = f"{tag_name('Modality')} {coded(text_of(dataset, 'Modality'))}"
+    known = class_name(dataset) if kind is not Kind.OTHER else ""
     advice = _ADVICE.get(kind, _USUAL_ADVICE)
-    raise InputError(f"{path} is {kind.value} ({stated}{', ' + known if known else ''}); {advice}.")
+    raise InputError(
+        f"{name_of(path)} is {kind.value} ({stated}{', ' + known if known not in ('', 'unknown') else ''}); {advice}."
+    )
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -149,7 +158,7 @@ def folder_of_frames(paths: Sequence[Path]) -> Path | None:
         except (InputError, OSError):
             return None
         angles = [Header(found.dataset, {}).number(keyword) for keyword in _ANGLES]
-        series = str(found.dataset.get("SeriesInstanceUID", ""))
+        series = text_of(found.dataset, "SeriesInstanceUID")
         if kind_of(found.dataset) is not Kind.RUN or found.frames > 1 or not series or found.instance is None:
             return None
         own = (series, *angles)
@@ -171,17 +180,19 @@ class _Found:
 
     @property
     def frames(self) -> int:
-        try:
-            return max(1, int(self.dataset.get("NumberOfFrames") or 1))
-        except (TypeError, ValueError):
-            return 1
+        return _whole(self.dataset, "NumberOfFrames") or 1
 
     @property
     def instance(self) -> int | None:
-        try:
-            return int(self.dataset.get("InstanceNumber"))
-        except (TypeError, ValueError):
-            return None
+        return _whole(self.dataset, "InstanceNumber")
+
+
+def _whole(dataset: Dataset, keyword: str) -> int | None:
+    """A whole number from 0 on, or None; whether it can be used is looked at where it is used."""
+    try:
+        return whole_of(dataset, keyword, 0, 2**31)
+    except InputError:
+        return None
 
 
 def _files_in(folder: Path) -> list[Path]:
@@ -207,12 +218,12 @@ def _run_of_folder(folder: Path) -> RunFiles:
                 others += 1
     if damaged:
         raise InputError(
-            f"{len(damaged)} of {len(files)} files in {folder} are damaged or cut short "
-            f"({_some([path.name for path in damaged])}); copy the folder again."
+            f"{len(damaged)} of {len(files)} files in {name_of(folder)} are damaged or cut short "
+            f"({_some([name_of(path) for path in damaged])}); copy the folder again."
         )
     if not found:
         raise InputError(
-            f"{folder} holds no angiography run ({len(files)} files); give the run's DICOM file or its folder."
+            f"{name_of(folder)} holds no angiography run ({len(files)} files); give the run's DICOM file or its folder."
         )
     runs = _runs(found)
     notes = []
@@ -226,7 +237,7 @@ def _run_of_folder(folder: Path) -> RunFiles:
         listed = "; ".join(f"{number}. {_words(run, folder)}" for number, run in enumerate(runs[:_LISTED], 1))
         more = f"; and {len(runs) - _LISTED} more" if len(runs) > _LISTED else ""
         raise InputError(
-            f"{folder} holds {len(runs)} runs: {listed}{more}. Give the file of one of them, or a folder that holds one alone."
+            f"{name_of(folder)} holds {len(runs)} runs: {listed}{more}. Give the file of one of them, or a folder that holds one alone."
         )
     if others:
         notes.append(f"{others} other files in the folder are no runs and were passed over.")
@@ -240,11 +251,11 @@ def _runs(found: Sequence[_Found]) -> list[list[_Found]]:
     series: dict[str, list[_Found]] = defaultdict(list)
     for one in found:
         if one.frames == 1:
-            series[str(one.dataset.get("SeriesInstanceUID", ""))].append(one)
+            series[text_of(one.dataset, "SeriesInstanceUID")].append(one)
     for members in series.values():
         acquisitions: dict[str, list[_Found]] = defaultdict(list)
         for one in members:
-            acquisitions[str(one.dataset.get("AcquisitionNumber", ""))].append(one)
+            acquisitions[text_of(one.dataset, "AcquisitionNumber")].append(one)
         # A number for each frame tells no runs apart.
         runs += list(acquisitions.values()) if len(acquisitions) < len(members) else [members]
     return runs
@@ -258,24 +269,28 @@ def _words(run: Sequence[_Found], folder: Path) -> str:
     """Frames, size, angles and where: nothing of the patient."""
     first = run[0].dataset
     angles = [Header(first, {}).number(keyword) for keyword in _ANGLES]
-    shown = " / ".join("unknown" if angle is None else f"{angle:g}" for angle in angles)
-    place = run[0].path.relative_to(folder)
+    shown = " / ".join("unknown" if angle is None else number_words(angle) for angle in angles)
+    place = name_of(run[0].path)
     more = f" and {len(run) - 1} more files" if len(run) > 1 else ""
     count = _frames_of(run)
-    return f"{count} frame{'s' * (count != 1)} of {first.get('Rows')} x {first.get('Columns')}, angles {shown} deg, {place}{more}"
+    size = " x ".join(whole_number(_whole(first, keyword)) for keyword in ("Rows", "Columns"))
+    return f"{count} frame{'s' * (count != 1)} of {size}, angles {shown} deg, {place}{more}"
 
 
 def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
     """Frames of one run in the order of their instance numbers."""
     if len(run) == 1:
-        header = open_header(run[0].path)
-        return RunFiles(header, (run[0].path,), (header,))
+        return _of_one_file(run[0].path)
     numbers = [one.instance for one in run]
     if None in numbers or len(set(numbers)) < len(numbers):
         twice = sorted({n for n in numbers if n is not None and numbers.count(n) > 1})
-        what = f"numbers {_some(twice)} stand in several files" if twice else "it is absent in some files"
+        what = (
+            f"numbers {_some(list(map(whole_number, twice)))} stand in several files"
+            if twice
+            else "it is absent in some files"
+        )
         raise InputError(
-            f"The {len(run)} frames in {folder} have no order: {tag_name('InstanceNumber')} tells it, but {what}; "
+            f"The {len(run)} frames in {name_of(folder)} have no order: {tag_name('InstanceNumber')} tells it, but {what}; "
             "export the run again, as one file of many frames if possible."
         )
     ordered = sorted(run, key=lambda one: one.instance or 0)
@@ -286,12 +301,19 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
     absent = sorted(set(range(first, last + 1)) - set(numbers))
     if absent:
         notes.append(
-            f"{len(absent)} of the run's frames are missing ({tag_name('InstanceNumber')} {_some(absent)} of {first} to {last}): "
+            f"{len(absent)} of the run's frames are missing ({tag_name('InstanceNumber')} "
+            f"{_some(list(map(whole_number, absent)))} of {whole_number(first)} to {whole_number(last)}): "
             "if it was not exported so, copy it again."
         )
     notes.append(
         f"The run lies in {len(run)} files of one frame each; they are joined by {tag_name('InstanceNumber')}."
     )
+    told = {
+        name_of(one.path): said
+        for one, dataset in zip(ordered, datasets, strict=True)
+        if (said := surplus_note(dataset))
+    }
+    notes += [f"{name}: {said}" for name, said in list(told.items())[:1]]
     headers = tuple(Header(dataset, functional_groups(dataset)) for dataset in datasets)
     header = _header_of_all(datasets, absent)
     return RunFiles(header, tuple(one.path for one in ordered), headers, tuple(notes))
@@ -300,12 +322,12 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
 def _refuse_what_differs(run: Sequence[_Found], datasets: Sequence[FileDataset], folder: Path) -> None:
     problems = []
     for keyword in _IN_ALL:
-        values = [str(dataset.get(keyword, "")) for dataset in datasets]
+        values = ["\\".join(texts_of(value_of(dataset, keyword))) for dataset in datasets]
         odd = next((n for n, value in enumerate(values) if value != values[0]), None)
         if odd is not None:
             problems.append(
-                f"The frames in {folder} do not belong to one run: {tag_name(keyword)} is {coded(values[0].upper())} in "
-                f"{run[0].path.name}, {coded(values[odd].upper())} in {run[odd].path.name}; give a folder with one run alone."
+                f"The frames in {name_of(folder)} do not belong to one run: {tag_name(keyword)} is {coded(values[0].upper())} in "
+                f"{name_of(run[0].path)}, {coded(values[odd].upper())} in {name_of(run[odd].path)}; give a folder with one run alone."
             )
     if problems:
         raise InputError(problems)
@@ -313,7 +335,7 @@ def _refuse_what_differs(run: Sequence[_Found], datasets: Sequence[FileDataset],
 
 def _header_of_all(datasets: Sequence[FileDataset], absent: Sequence[int]) -> Header:
     """The first file's header with the number of frames, their times, and how the angles change."""
-    whole = Dataset({tag: datasets[0].get_item(tag) for tag in datasets[0].keys()})  # noqa: SIM118  a copy of the table only
+    whole = table_of(datasets[0])
     whole.file_meta = datasets[0].file_meta
     whole.NumberOfFrames = len(datasets)
     steps_ms = steps_of_files(datasets)

@@ -10,9 +10,11 @@ import numpy as np
 from DeepIterRegLib.common.errors import GeometryError
 from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.common.options import GeometryOptions
+from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
-from DeepIterRegLib.images.dicom.header import Header, tag_name
+from DeepIterRegLib.images.dicom.header import Header
+from DeepIterRegLib.images.dicom.tags import tag_name
 
 _SAME = 0.1  # tags that differ by less agree: sizes are rounded to mm, spacings to that of one frame
 # A single length may be the diagonal or a nominal size: only a factor beyond that of a diagonal speaks against a spacing.
@@ -117,10 +119,10 @@ def _by_field_of_view(
 ) -> Iterator[tuple[tuple[float, float], str]]:
     """Spacings (row, column) by which the image is as large as the field of view, if it clearly is another."""
     for keyword in ("FieldOfViewDimensions", "FieldOfViewDimensionsInFloat"):
-        sizes = [size for size in header.numbers(keyword) if size > 0]
+        sizes = [size for size in header.numbers(keyword) if 0 < size < np.inf]
         if not sizes:
             continue
-        said = f"{tag_name(keyword)} {' x '.join(f'{size:g}' for size in sizes)} over {rows} x {columns} pixels"
+        said = f"{tag_name(keyword)} {' x '.join(map(number_words, sizes))} over {rows} x {columns} pixels"
         if len(sizes) == 2 and header.text("FieldOfViewShape") != "ROUND":
             # Rows before columns by the standard; a quarter turn of the image, and some writers, exchange them.
             for pair in ((sizes[0], sizes[1]), (sizes[1], sizes[0])):
@@ -140,7 +142,12 @@ def _by_field_of_view(
 def _by_element(header: Header, used: tuple[float, float]) -> Iterator[tuple[tuple[float, float], str]]:
     """The detector's own spacing: that of its elements times how many are binned, where both are told."""
     element, binning = header.numbers("DetectorElementSpacing"), header.numbers("DetectorBinning")
-    if len(element) != 2 or len(binning) != 2 or not min(*element, *binning) > 0:
+    if (
+        len(element) != 2
+        or len(binning) != 2
+        or not np.isfinite([*element, *binning]).all()
+        or not min(*element, *binning) > 0
+    ):
         return
     spacing = (element[0] * binning[0], element[1] * binning[1])
     if not _agree(spacing, used):

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.messages import naming
+from DeepIterRegLib.common.quiet import listening
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
+from DeepIterRegLib.images.dicom.decoding import check_decodable, surplus_note
+from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, open_dataset
 from DeepIterRegLib.images.segments import Labelled, Segment
@@ -28,25 +32,40 @@ def read_dicom_segmentation(path: Path) -> Labelled:
     kind = kind_of(open_dataset(path, ("SOPClassUID", "Modality")))
     if kind is not Kind.SEGMENTATION:
         raise InputError(
-            f"{path.name} is {kind.value}, no mask; give a mask as NIfTI, NRRD, MHA, or a DICOM segmentation."
+            f"{name_of(path)} is {kind.value}, no mask; give a mask as NIfTI, NRRD, MHA, or a DICOM segmentation."
         )
     try:
         import highdicom
     except ImportError as missing:
-        raise InputError(f"{path.name} needs highdicom to be read: pip install 'deepiterreg[dicom]'.") from missing
+        raise InputError(f"{name_of(path)} needs highdicom to be read: pip install 'deepiterreg[dicom]'.") from missing
+    told = _checked(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _labelled(highdicom.seg.segread(path), path.name)
-    except (*DAMAGE, RuntimeError) as error:
+        with listening():
+            return _labelled(highdicom.seg.segread(path), name_of(path), told)
+    except (*DAMAGE, RuntimeError, ArithmeticError, AssertionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{path.name} is no segmentation of evenly spaced slices, or it is damaged; save it again, or as NIfTI."
-        ) from error
+            f"{name_of(path)} is no segmentation of evenly spaced slices, or it is damaged; save it again, or as NIfTI."
+        ) from None
 
 
-def _labelled(file: Any, name: str) -> Labelled:
+def _checked(path: Path) -> tuple[str, ...]:
+    """Notes on a file whose pixels are all there: highdicom does not count them.
+
+    Raises
+    ------
+    InputError
+        Cut short, or numbers in its header that cannot be.
+    """
+    with naming(name_of(path)):
+        dataset = open_dataset(path)
+        check_decodable(Header(dataset, {}))
+        said = surplus_note(dataset)
+    return (f"{name_of(path)}: {said}",) if said else ()
+
+
+def _labelled(file: Any, name: str, notes: tuple[str, ...]) -> Labelled:
     segments: list[Segment] = []
     affine, shape = np.eye(4), (0, 0, 0)
     for number in file.segment_numbers:
@@ -57,7 +76,7 @@ def _labelled(file: Any, name: str) -> Labelled:
             segments.append(_segment(int(number), str(file.get_segment_description(number).segment_label), mask))
     if not segments:
         raise InputError(f"{name} has no segment with a voxel.")
-    return Labelled(tuple(segments), shape, voxel_affine_lps_ras(affine))
+    return Labelled(tuple(segments), shape, voxel_affine_lps_ras(affine), notes)
 
 
 def _segment(number: int, name: str, mask: np.ndarray) -> Segment:

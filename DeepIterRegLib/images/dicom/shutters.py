@@ -8,7 +8,9 @@ import numpy as np
 from scipy import ndimage
 from skimage.draw import polygon2mask
 
-from DeepIterRegLib.images.dicom.header import Header, tag_name
+from DeepIterRegLib.images.dicom.header import Header
+from DeepIterRegLib.images.dicom.open_file import DAMAGE
+from DeepIterRegLib.images.dicom.tags import tag_name
 
 _SMALLEST_VISIBLE = 0.1  # a smaller visible part is a faulty tag
 
@@ -57,11 +59,11 @@ def _opening(header: Header, kind: str, shape: tuple[int, ...]) -> np.ndarray | 
     if "CIRCULAR" in shapes and len(centre) == 2 and radius:
         visible &= (rows + 1 - centre[0]) ** 2 + (columns + 1 - centre[1]) ** 2 <= radius**2
     vertices = header.numbers("VerticesOfThePolygonal" + kind)
-    if "POLYGONAL" in shapes and len(vertices) >= 6 and len(vertices) % 2 == 0:
+    if "POLYGONAL" in shapes and np.isfinite(vertices).all() and len(vertices) >= 6 and len(vertices) % 2 == 0:
         visible &= polygon2mask(shape, np.array(vertices).reshape(-1, 2) - 1)
     if "BITMAP" in shapes and kind == "Shutter":
         group = header.number("ShutterOverlayGroup")
-        bitmap = _overlay(header, int(group)) if group else None
+        bitmap = _overlay(header, int(group)) if group and 0x6000 <= group <= 0x60FF else None
         if bitmap is not None and bitmap.shape == shape:
             visible &= ~bitmap
     return visible
@@ -72,7 +74,7 @@ def _overlay(header: Header, group: int) -> np.ndarray | None:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return header.dataset.overlay_array(group).astype(bool)
-    except (AttributeError, ValueError, KeyError, NotImplementedError):
+    except DAMAGE:
         return None
 
 

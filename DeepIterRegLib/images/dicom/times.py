@@ -9,8 +9,12 @@ from itertools import pairwise
 import numpy as np
 from pydicom.dataset import Dataset
 
-from DeepIterRegLib.images.dicom.header import Header, tag_name
+from DeepIterRegLib.common.shown import number_words
+from DeepIterRegLib.images.dicom.header import Header
+from DeepIterRegLib.images.dicom.tags import tag_name, text_of
 
+_STEPS_MS = (1.0, 60_000.0)  # from frame to frame
+_LONGEST_MS = 60_000  # between two frames
 ASSUMED_INTERVAL_S = 0.5  # two frames a second: the usual rate of cerebral runs
 
 
@@ -36,11 +40,13 @@ def read_times(header: Header, frames: int) -> tuple[np.ndarray, list[str]]:
         if value is None:
             continue
         interval = milliseconds(value) if value > 0 else 0.0
-        if 1 <= interval <= 60000:
+        if _STEPS_MS[0] <= interval <= _STEPS_MS[1]:
             if keyword != "FrameTime":
-                notes.append(f"Frame times are computed from {tag_name(keyword)}, {value:g} frames a second.")
+                notes.append(
+                    f"Frame times are computed from {tag_name(keyword)}, {number_words(value)} frames a second."
+                )
             return np.arange(frames) * interval / 1000, notes
-        notes.append(f"{tag_name(keyword)} is {value:g}, which makes no sense, and is ignored.")
+        notes.append(f"{tag_name(keyword)} is {number_words(value)}, which makes no sense, and is ignored.")
     notes.append(
         f"The file has no frame times ({tag_name('FrameTime')}, {tag_name('FrameTimeVector')}); "
         f"{1 / ASSUMED_INTERVAL_S:g} frames a second are assumed."
@@ -59,8 +65,11 @@ def _from_vector(steps: tuple[float, ...], frames: int, notes: list[str]) -> np.
     if len(vector) != frames:
         notes.append(f"{tag_name('FrameTimeVector')} has {len(vector)} values for {frames} frames and is ignored.")
         return None
-    if not np.isfinite(vector).all() or (vector[1:] <= 0).any():
-        notes.append(f"{tag_name('FrameTimeVector')} does not rise and is ignored.")
+    if not np.isfinite(vector).all() or (vector[1:] <= 0).any() or (vector[1:] > _LONGEST_MS).any():
+        notes.append(f"{tag_name('FrameTimeVector')} does not rise by up to a minute a frame, and is ignored.")
+        return None
+    if (vector[1:] < _STEPS_MS[0]).any() or (vector[1:] > _STEPS_MS[1]).any():
+        notes.append(f"{tag_name('FrameTimeVector')} has steps that no run has and is ignored.")
         return None
     return np.concatenate([[0.0], np.cumsum(vector[1:])]) / 1000
 
@@ -71,7 +80,9 @@ def stamped_times(header: Header, frames: int) -> np.ndarray | None:
         moments = [_moment(str(value)) for value in header.groups.get(keyword, [])]
         known = [moment for moment in moments if moment is not None]
         if len(known) == frames and all(later > earlier for earlier, later in pairwise(known)):
-            return np.array([(moment - known[0]).total_seconds() for moment in known])
+            times = np.array([(moment - known[0]).total_seconds() for moment in known])
+            if _STEPS_MS[0] <= 1000 * np.diff(times).min() and 1000 * np.diff(times).max() <= _STEPS_MS[1]:
+                return times
     return None
 
 
@@ -93,7 +104,7 @@ def steps_of_files(datasets: Sequence[Dataset]) -> list[float] | None:
         ("ContentDate", "ContentTime"),
     ):
         texts = [
-            f"{dataset.get(date) or ('20000101' if time else '')}{dataset.get(time) or '' if time else ''}".strip()
+            f"{text_of(dataset, date) or ('20000101' if time else '')}{text_of(dataset, time) if time else ''}"
             for dataset in datasets
         ]
         moments = [_moment(text) for text in texts]

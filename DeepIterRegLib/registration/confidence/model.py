@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import MALFORMED
 from DeepIterRegLib.common.resources import MODELS
 from DeepIterRegLib.registration.result import State
 
@@ -156,7 +157,7 @@ def load_model(path: Path = SHIPPED) -> ConfidenceModel:
             float(values["reject"]),
             {name: (float(low), float(high)) for name, (low, high) in values["typical"].items()},
         )
-    except (OSError, UnicodeDecodeError, ValueError, KeyError, TypeError) as error:
+    except (OSError, *MALFORMED) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(f"The confidence model {path.name} cannot be read: copy it again.") from error

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import MALFORMED, read_json
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry import CArm, pose
-from DeepIterRegLib.geometry.pose_files import write_tfm
+from DeepIterRegLib.geometry.pose_files import as_rigid, write_tfm
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.files import save_volume
@@ -73,11 +75,32 @@ def read_registration(path: Path) -> Registration:
     """
     file = path / REGISTRATION_FILES[0] if path.is_dir() else path
     if not file.is_file():
-        raise InputError(f"{file} does not exist: the folder of a registration is needed.")
+        raise InputError(f"{name_of(file)} does not exist: the folder of a registration is needed.")
+    refusal = f"{name_of(file)} is not the registration.json of a registration, or it is damaged; take it anew from its result."
+    tree = read_json(file, refusal)
     try:
-        return Registration.from_json_dict(json.loads(file.read_text(encoding="utf-8")))
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{file} is not the registration.json of a registration.") from error
+        found = Registration.from_json_dict(tree)
+        as_rigid(found.cta_to_carm, name_of(file))
+        if not _plain(found):
+            raise InputError(refusal)
+    except MALFORMED:
+        raise InputError(refusal) from None
+    return found
+
+
+def _plain(found: Registration) -> bool:
+    """Whether what is shown and computed with is of its type: a file that people or programs changed may hold anything."""
+    numbers = [found.score, *found.centre_cta_mm, *found.seconds.values()]
+    texts: list[object] = [*found.warnings, *(view.name for view in found.views), *found.versions.values()]
+    if found.confidence is not None:
+        numbers += [found.confidence.probability, found.confidence.expected_error_mm]
+        texts += [found.confidence.state, *found.confidence.reasons]
+    return (
+        found.centre_cta_mm.shape == (3,)
+        and all(isinstance(number, (int, float)) and np.isfinite(number) for number in numbers)
+        and all(isinstance(text, str) for text in texts)
+        and (found.mpe_mm_to_reference is None or isinstance(found.mpe_mm_to_reference, (int, float)))
+    )
 
 
 def carm_of_view(registration: Registration, view: int) -> CArm:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import re
-import subprocess
-import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +12,10 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.own_process import answer, arrays_of
+from DeepIterRegLib.common.shown import name_of
 
 MODEL_SUFFIXES = (".stl", ".obj", ".ply", ".vtk", ".vtp")
-_REFUSED = 3  # exit code of the child that says on stdout what is wrong
-_LIMIT_S = 300.0
-_BYTES, _BYTES_EACH = 4 << 30, 100  # of memory for the child, and for each byte of the file
 
 
 @dataclass(frozen=True)
@@ -57,60 +52,21 @@ def read_mesh(path: Path) -> Mesh:
         No VTK, damaged, or neither surface nor lines.
     """
     if not path.is_file():
-        raise InputError(f"Model {path.name} does not exist.")
+        raise InputError(f"Model {name_of(path)} does not exist.")
     if importlib.util.find_spec("vtkmodules") is None:
-        raise InputError(f"Model {path.name} needs VTK to be read: pip install 'deepiterreg[roadmap]'.")
-    with tempfile.TemporaryDirectory() as folder:
-        result = Path(folder, "mesh.npz")
-        words = [
-            sys.executable,
-            "-P",
-            __file__,
-            str(path.absolute()),
-            str(result),
-        ]  # by file: its package would import much
-        environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
-        try:
-            done = subprocess.run(
-                words, env=environment, capture_output=True, text=True, timeout=_LIMIT_S, stdin=subprocess.DEVNULL
-            )
-        except subprocess.TimeoutExpired:
-            raise InputError(f"Model {path.name} was not read within {_LIMIT_S:.0f} s; save it again.") from None
-        if done.returncode == _REFUSED:
-            raise InputError(done.stdout.strip())
-        if done.returncode or not result.is_file():
-            raise InputError(
-                f"Model {path.name} is damaged: a face names a point that is not there, or it holds less than its header says. "
-                "Copy it again, or save it again."
-            )
-        with np.load(result) as found:
-            return Mesh(found["points"], found["triangles"], found["lines"], found["offsets"], bool(found["lps"]))
+        raise InputError(f"Model {name_of(path)} needs VTK to be read: pip install 'deepiterreg[roadmap]'.")
+    died = (
+        f"Model {name_of(path)} is damaged: a face names a point that is not there, or it holds less than its header says. "
+        "Copy it again, or save it again."
+    )
+    found = arrays_of(__file__, path, f"Model {name_of(path)}", died)
+    return Mesh(found["points"], found["triangles"], found["lines"], found["offsets"], bool(found["lps"]))
 
 
 # -- in the process of its own -------------------------------------------------------------------------
 
 
-def _main(path: Path, result: Path) -> None:
-    _limit_memory(_BYTES + _BYTES_EACH * path.stat().st_size)
-    try:
-        mesh = _read(path)
-    except InputError as error:
-        print(error)
-        sys.exit(_REFUSED)
-    np.savez(result, **vars(mesh))
-
-
-def _limit_memory(count: int) -> None:
-    """What a header claims must not fill the computer; where the system cannot say so, it is not said."""
-    try:
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (count, resource.getrlimit(resource.RLIMIT_AS)[1]))
-    except (ImportError, ValueError, OSError):
-        return
-
-
-def _read(path: Path) -> Mesh:
+def _read(path: Path) -> dict[str, np.ndarray]:
     from vtkmodules.util.numpy_support import vtk_to_numpy
     from vtkmodules.vtkCommonCore import vtkObject
     from vtkmodules.vtkFiltersCore import vtkTriangleFilter
@@ -126,17 +82,17 @@ def _read(path: Path) -> Mesh:
     triangulate.Update()
     mesh = triangulate.GetOutput()
     if mesh.GetNumberOfPoints() == 0 or mesh.GetNumberOfCells() == 0:
-        raise InputError(f"Model {path.name} holds neither a surface nor lines, or is damaged.")
+        raise InputError(f"Model {name_of(path)} holds neither a surface nor lines, or is damaged.")
     points = vtk_to_numpy(mesh.GetPoints().GetData()).astype(np.float64)
     if not np.isfinite(points).all():
-        raise InputError(f"Model {path.name} is damaged: a point is not finite; save it again.")
-    return Mesh(
-        points,
-        vtk_to_numpy(mesh.GetPolys().GetConnectivityArray()).reshape(-1, 3),
-        vtk_to_numpy(mesh.GetLines().GetConnectivityArray()),
-        vtk_to_numpy(mesh.GetLines().GetOffsetsArray()),
-        _says_lps(path, reader),
-    )
+        raise InputError(f"Model {name_of(path)} is damaged: a point is not finite; save it again.")
+    return {
+        "points": points,
+        "triangles": vtk_to_numpy(mesh.GetPolys().GetConnectivityArray()).reshape(-1, 3),
+        "lines": vtk_to_numpy(mesh.GetLines().GetConnectivityArray()),
+        "offsets": vtk_to_numpy(mesh.GetLines().GetOffsetsArray()),
+        "lps": np.array(_says_lps(path, reader)),
+    }
 
 
 def _check(mesh: Any, path: Path) -> None:
@@ -151,7 +107,7 @@ def _check(mesh: Any, path: Path) -> None:
         strangers = named[(named < 0) | (named >= count)]
         if strangers.size:
             raise InputError(
-                f"Model {path.name} is damaged: a face or line names point {int(strangers[0])}, counted from 0, but there are {count}. "
+                f"Model {name_of(path)} is damaged: a face or line names point {int(strangers[0])}, counted from 0, but there are {count}. "
                 "Copy it again, or save it again."
             )
 
@@ -184,4 +140,4 @@ def _says_lps(path: Path, reader: Any) -> bool:
 
 
 if __name__ == "__main__":
-    _main(Path(sys.argv[1]), Path(sys.argv[2]))
+    answer(_read)

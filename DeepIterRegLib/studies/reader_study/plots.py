@@ -27,7 +27,7 @@ def preference_svg(analysis: Analysis) -> str:
     """Bars: how often each method was preferred."""
     figure = _figure(height_in=0.7 + 0.36 * len(analysis.preferred))
     axes = figure.subplots()
-    names = ["no preference" if name == EQUAL else name for name in analysis.preferred]
+    names = ["no preference" if name == EQUAL else _as_text(name) for name in analysis.preferred]
     counts = list(analysis.preferred.values())
     colours = [COLOURS[2] if name == EQUAL else COLOURS[4] for name in analysis.preferred]
     axes.bar_label(axes.barh(names, counts, color=colours, height=0.7), padding=4)
@@ -43,7 +43,7 @@ def scores_svg(analysis: Analysis) -> str:
     """Bars about a middle line: for each pair how many answers had each score, those for the first method to the right."""
     figure = _figure(height_in=1.3 + 0.5 * len(analysis.rank_counts))
     axes = figure.subplots()
-    names = list(analysis.rank_counts)
+    names = [_as_text(name) for name in analysis.rank_counts]
     for row, counts in enumerate(analysis.rank_counts.values()):
         left = -(counts[0] + counts[1] + counts[2] / 2)
         for score, count in enumerate(counts):
@@ -64,6 +64,11 @@ def scores_svg(analysis: Analysis) -> str:
     axes.tick_params(axis="y", length=0)
     figure.legend(loc="outside upper center", ncols=3, frameon=False, fontsize=8)
     return _svg(figure)
+
+
+def _as_text(name: str) -> str:
+    """A name that people chose, as matplotlib shows it letter by letter: between two dollars it would read formulas."""
+    return name.replace("$", r"\$")
 
 
 def _figure(height_in: float) -> Figure:

@@ -150,6 +150,7 @@ def test_every_tag_that_the_package_reads_is_kept() -> None:
     )
     named = {word for word in re.findall(r'"([A-Z][A-Za-z]+)"', sources) if tag_for_keyword(word)}
     elsewhere = {"PixelData", "FloatPixelData", "DoubleFloatPixelData", "TransferSyntaxUID"}
+    elsewhere |= {"ExtendedOffsetTable", "ExtendedOffsetTableLengths"}  # of the pixels too
     dates = {"FrameReferenceDateTime", "FrameAcquisitionDateTime"}
     dates |= {
         "AcquisitionDateTime",

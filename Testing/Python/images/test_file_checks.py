@@ -267,3 +267,30 @@ def test_values_that_are_not_finite_stay(tmp_path: Path) -> None:
     voxels[3, 4, 5], voxels[0, 0, 0] = np.nan, np.inf
     save_volume(Volume(voxels, np.eye(4)), tmp_path / "a.nii.gz")
     np.testing.assert_array_equal(load_volume(tmp_path / "a.nii.gz").voxels, voxels)
+
+
+def test_a_line_without_end_in_a_header(tmp_path: Path) -> None:
+    """ITK's parser of NRRD dies of it."""
+    path = write_itk(tmp_path / "a.nrrd")
+    path.write_bytes(path.read_bytes().replace(b"encoding: raw", b"encoding: raw" + b"x" * 2000))
+    assert "(encoding cannot be read)" in refusal(path)
+
+
+def test_more_bytes_than_the_header_says_are_told(tmp_path: Path) -> None:
+    for name in SINGLE:
+        path = written(tmp_path, name)
+        assert not load_volume(path).notes or not any("bytes of voxels" in note for note in load_volume(path).notes)
+        if name in ("one.nii", "two.nii", "raw.nrrd", "raw.mha"):
+            path.write_bytes(path.read_bytes() + b"12345")
+        elif name.endswith(".gz"):
+            path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + b"12345"))
+        else:
+            continue
+        notes = load_volume(path).notes
+        assert any(f"holds {BYTES + 5:,} bytes of voxels where its header says {BYTES:,}" in note for note in notes)
+
+
+def test_a_claim_that_the_file_cannot_hold_is_not_answered_with_resampling(tmp_path: Path) -> None:
+    path = changed("dim", [3, 32767, 32767, 32767, 1, 1, 1, 1])(tmp_path / "a.nii")
+    assert "cannot hold" in refusal(path)
+    assert "resample" not in refusal(path)

@@ -170,7 +170,8 @@ def test_no_long_or_odd_name_is_quoted(tmp_path: Path) -> None:
     image.SetMetaData("Segment0_Name", "Jane Doe born 1961-02-03 in a town")
     sitk.WriteImage(image, str(path))
     said = refusal(path)
-    assert "1 (Jane Doe born..., 84 voxels)" in said
+    assert "1 (84 voxels)" in said
+    assert "Jane" not in said
 
 
 def test_other_dicom_files_are_no_mask(tmp_path: Path) -> None:
@@ -282,7 +283,7 @@ def test_masks_of_a_dsa(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_image_mask(Path(f"{tmp_path / 'c.nii.gz'}:1")), image == 1)
     content = (tmp_path / "a.png").read_bytes()
     (tmp_path / "a.png").write_bytes(content[: len(content) // 2])
-    with pytest.raises(InputError, match="cannot be read as an image"):
+    with pytest.raises(InputError, match=r"a\.png is cut short after \d+ bytes"):
         read_image_mask(tmp_path / "a.png")
     with pytest.raises(InputError, match="does not exist"):
         read_image_mask(tmp_path / "none.png")

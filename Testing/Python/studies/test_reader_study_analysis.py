@@ -187,3 +187,12 @@ def test_page_and_tables(tmp_path: Path) -> None:
     again = CliRunner().invoke(app, arguments)
     assert again.exit_code == EXIT_INPUT
     assert "--overwrite" in again.output
+
+
+def test_a_method_named_as_a_formula_is_drawn_letter_by_letter(tmp_path: Path) -> None:
+    answers = TABLE.replace("three-stage", "$\\x{$").replace("two-stage", "a$b")
+    result = CliRunner().invoke(
+        app, ["study", "analyse", str(table(tmp_path, answers)), "--out", str(tmp_path / "out")]
+    )
+    assert result.exit_code == 0, result.output
+    assert ">$\\x{$<" in (tmp_path / "out" / "analysis.html").read_text(encoding="utf-8")

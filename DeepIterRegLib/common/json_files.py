@@ -1,0 +1,48 @@
+"""JSON that people or other programs may have changed: read, or refused in one sentence, however deep or large what stands there is."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.tables import read_text
+
+# What taking a tree of JSON apart raises where it has another shape than it should have.
+MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
+
+
+def read_json(path: Path, refusal: str) -> Any:
+    """The tree in a file; numbers in it are finite.
+
+    Parameters
+    ----------
+    path
+    refusal
+        The sentence to raise if the file holds something else.
+
+    Raises
+    ------
+    InputError
+        No text, no JSON, too deep, or with NaN and the like.
+    """
+    try:
+        return json.loads(
+            read_text(path, "JSON file").removeprefix("\ufeff"), parse_constant=_refuse, parse_float=_finite
+        )
+    except InputError:
+        raise
+    except (*MALFORMED, OSError):
+        raise InputError(refusal) from None
+
+
+def _refuse(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON.")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if value in (float("inf"), float("-inf")):
+        raise ValueError("A number is too large.")
+    return value

@@ -1,0 +1,120 @@
+"""Compressed frames: are all there, whole, and of the size that the header says? Looked at before anything is decoded.
+
+Decoders fill what is missing, warn where nobody hears it, and take memory for whatever sizes a stream claims.
+"""
+
+from __future__ import annotations
+
+import struct
+import warnings
+from collections.abc import Sequence
+from itertools import pairwise
+
+from pydicom.dataset import Dataset
+from pydicom.encaps import generate_frames
+from pydicom.uid import RLELossless
+
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.images.dicom.layout import Layout
+from DeepIterRegLib.images.dicom.open_file import DAMAGE
+from DeepIterRegLib.images.dicom.tags import tag_name, value_of
+
+_START, _END = b"\xff\xd8", b"\xff\xd9"  # of JPEG and JPEG-LS; JPEG 2000 has the same end
+_START_2000 = b"\xff\x4f\xff\x51"
+# ITU T.81 table B.1, ISO 14495-1: markers of frames, which say how large they are; C4, C8 and CC are others.
+_SIZES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
+_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
+_RLE_HEADER = 64
+
+
+def frames_of(dataset: Dataset, layout: Layout) -> list[bytes]:
+    """The compressed frames of an image, one a frame, each looked at.
+
+    Raises
+    ------
+    InputError
+        Fewer or more than the header says, cut short, or of another size.
+    """
+    found = _streams(dataset, layout)
+    if len(found) != layout.frames:
+        raise InputError(
+            f"{tag_name('NumberOfFrames')} is {layout.frames} but the pixel data holds {len(found)} frames; copy the file again."
+        )
+    check = _check_rle if layout.syntax == RLELossless else _check_jpeg
+    for number, stream in enumerate(found, 1):
+        if wrong := check(stream, layout):
+            raise InputError(
+                f"The pixel data is cut short or damaged: frame {number} of {len(found)} {wrong}; copy the file again."
+            )
+    return found
+
+
+def _streams(dataset: Dataset, layout: Layout) -> list[bytes]:
+    data = value_of(dataset, layout.keyword)
+    tables = [value_of(dataset, keyword) for keyword in ("ExtendedOffsetTable", "ExtendedOffsetTableLengths")]
+    extended = (tables[0], tables[1]) if all(isinstance(table, bytes) for table in tables) else None
+    if not isinstance(data, bytes):
+        data = b""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return list(generate_frames(data, number_of_frames=layout.frames, extended_offsets=extended))
+    except DAMAGE:
+        raise InputError(
+            f"The pixel data is cut short or damaged: its {len(data):,} bytes cannot be parted into the {layout.frames} frames of "
+            f"{tag_name('NumberOfFrames')}; copy the file again."
+        ) from None
+
+
+def _check_jpeg(stream: bytes, layout: Layout) -> str:
+    """What is wrong with a frame of JPEG, JPEG-LS or JPEG 2000; empty if nothing is seen."""
+    # Padding to an even number of bytes, or to a block.
+    if not stream.rstrip(b"\0\xff").endswith(_END):
+        return f"ends after {len(stream):,} bytes without its end mark"
+    size = _size_2000(stream) if stream[:4] == _START_2000 else _size_of(stream) if stream[:2] == _START else (0, 0)
+    if size is None:
+        return "has a header that cannot be read"
+    rows, columns = size
+    if (rows and rows != layout.rows) or (columns and columns != layout.columns):
+        return f"is of {rows} x {columns} pixels where the header says {layout.rows} x {layout.columns}"
+    return ""
+
+
+def _size_of(stream: bytes) -> tuple[int, int] | None:
+    """Rows and columns; None if the headers cannot be followed up to them."""
+    at = 2
+    while at + 9 <= len(stream):
+        if stream[at] != 0xFF:
+            return None
+        marker = stream[at + 1]
+        if marker == 0xFF:  # filling
+            at += 1
+        elif marker in _ALONE:
+            at += 2
+        elif marker in _SIZES:
+            rows, columns = struct.unpack_from(">HH", stream, at + 5)
+            return int(rows), int(columns)
+        else:
+            at += 2 + int(struct.unpack_from(">H", stream, at + 2)[0])
+    return None
+
+
+def _size_2000(stream: bytes) -> tuple[int, int] | None:
+    """ISO 15444-1, A.5.1: the image's place on its reference grid."""
+    if len(stream) < 24:
+        return None
+    right, bottom, left, top = struct.unpack_from(">IIII", stream, 8)
+    return max(0, int(bottom - top)), max(0, int(right - left))
+
+
+def _check_rle(stream: bytes, layout: Layout) -> str:
+    """What is wrong with a frame of run lengths (PS3.5 annex G): its segments, one a byte of a pixel."""
+    if len(stream) < _RLE_HEADER:
+        return f"ends after {len(stream)} of the {_RLE_HEADER} bytes of its header"
+    count, *offsets = struct.unpack_from("<16L", stream)
+    if count != (layout.allocated + 7) // 8:
+        return f"has {count} parts where {tag_name('BitsAllocated')} {layout.allocated} makes {(layout.allocated + 7) // 8}"
+    used: Sequence[int] = [*offsets[:count], len(stream)]
+    if used[0] != _RLE_HEADER or any(later <= earlier for earlier, later in pairwise(used)):
+        return "has parts that do not follow each other"
+    return ""
