@@ -52,6 +52,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=TARGET, help="inputs on record at the end (default: %(default)s)")
     parser.add_argument("--only", action="append", help="one reader, by its row of the table")
     parser.add_argument("--fresh", action="store_true", help="forget what is on record")
+    parser.add_argument("--table", action="store_true", help="write the table of what is on record, and no more")
     parser.add_argument("--child", nargs=2, type=Path, help=argparse.SUPPRESS)
     values = parser.parse_args(argv)
     if values.child:
@@ -69,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cases = [case for case in _cases(count) if case not in known and (not values.only or case[0] in values.only)]
     print(f"{NAME}: {len(known)} inputs on record, {len(cases)} to come", flush=True)
     until = None if seconds is None else time.monotonic() + seconds
-    for record in _work(cases, until):
+    for record in () if values.table else _work(cases, until):
         with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(record) + "\n")
         if record["outcome"] in BAD:
