@@ -14,14 +14,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.deepiterreg-installed
 BENCH_STAMP := $(VENV)/.deepiterreg-bench-installed
 
-.PHONY: demo test lint types kernels docs bench robustness format clean
+.PHONY: demo test lint types kernels attacks docs bench robustness format clean
 
 demo: $(STAMP)
 	$(BIN)/deepiterreg demo --out out/demo
 
-# Types are checked on one core while kernels are compiled on the other.
+# Kernels are compiled on one core while types are checked and a minute of robustness runs on the other.
 test: lint
-	$(MAKE) --no-print-directory -j 2 types kernels
+	$(MAKE) --no-print-directory -j 2 kernels types attacks
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)
@@ -33,6 +33,9 @@ types: $(STAMP)
 
 kernels: $(STAMP)
 	$(BIN)/python Testing/kernels.py
+
+attacks: $(STAMP)
+	$(BIN)/python Testing/Robustness/run.py --small
 
 docs: $(STAMP)
 	$(BIN)/python Testing/Python/options_page.py
