@@ -2,6 +2,7 @@
 # make test   lint, types and tests: what CI runs
 # make docs   the page of options, from their declarations
 # make bench  the measured figures of the README (an hour or two; interrupted, it goes on where it stopped); options: make bench BENCH='--limit 5'
+# make robustness   damaged inputs, kills, full disks, names that must not get out: an hour (interrupted, it goes on where it stopped)
 # Another torch (CUDA, newer): make TORCH='torch>=2.6' ...   Another Python: make PYTHON=python3.12 ...
 
 PYTHON ?= python3
@@ -13,14 +14,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.deepiterreg-installed
 BENCH_STAMP := $(VENV)/.deepiterreg-bench-installed
 
-.PHONY: demo test lint types kernels docs bench format clean
+.PHONY: demo test lint types kernels attacks docs bench robustness format clean
 
 demo: $(STAMP)
 	$(BIN)/deepiterreg demo --out out/demo
 
-# Types are checked on one core while kernels are compiled on the other.
+# Kernels are compiled on one core while types are checked and a minute of robustness runs on the other.
 test: lint
-	$(MAKE) --no-print-directory -j 2 types kernels
+	$(MAKE) --no-print-directory -j 2 kernels types attacks
 	$(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)
@@ -33,11 +34,17 @@ types: $(STAMP)
 kernels: $(STAMP)
 	$(BIN)/python Testing/kernels.py
 
+attacks: $(STAMP)
+	$(BIN)/python Testing/Robustness/run.py --small
+
 docs: $(STAMP)
 	$(BIN)/python Testing/Python/options_page.py
 
 bench: $(BENCH_STAMP)
 	$(BIN)/python Testing/Benchmarks/run.py $(BENCH)
+
+robustness: $(STAMP)
+	$(BIN)/python Testing/Robustness/run.py $(ROBUSTNESS)
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .

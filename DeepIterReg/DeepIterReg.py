@@ -357,10 +357,15 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self._fault(error)
 
     def _fault(self, error: BaseException) -> None:
-        logging.error("DeepIterReg failed", exc_info=error)
-        self._say([_("Something went wrong inside DeepIterReg: {error}").format(error=error)])
+        from DeepIterRegLib.common.quiet import debugging
+        from DeepIterRegLib.common.shown import fault_words
+
+        # Slicer keeps its log, and what an exception says may quote a header.
+        what = fault_words(error)
+        logging.error("DeepIterReg failed: %s", what, exc_info=error if debugging() else None)
+        self._say([_("Something went wrong inside DeepIterReg: {error}").format(error=what)])
         with slicer.util.tryWithErrorDisplay(_("Something went wrong inside DeepIterReg.")):
-            raise error
+            raise error if debugging() else RuntimeError(what) from None
 
     # -- the running job --------------------------------------------------------------------------------
 

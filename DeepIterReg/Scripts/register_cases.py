@@ -92,18 +92,31 @@ def _register(arguments: argparse.Namespace, stop: threading.Event) -> int:
     # Only now: these import packages that may have been installed a moment ago.
     from DeepIterRegLib.cases.batch import run_cases
     from DeepIterRegLib.cases.table import SUMMARY, missing_paths, read_cases
+    from DeepIterRegLib.common.shown import place_of
 
     cases = read_cases(arguments.cases, arguments.device)
     for sentence in missing_paths(cases):
         _tell(f"Warning: {sentence}")
     results = run_cases(cases, arguments.out, writeScene, _tell, stop.is_set)
     count = {status: sum(result.status == status for result in results) for status in ("done", "failed", "waiting")}
-    _tell(f"{count['done']} done, {count['failed']} failed, {count['waiting']} not reached: {arguments.out / SUMMARY}")
+    _tell(
+        f"{count['done']} done, {count['failed']} failed, {count['waiting']} not reached: {place_of(arguments.out, SUMMARY)}"
+    )
     if stop.is_set():
         return EXIT_CANCELLED
     if any(case.problems for case in cases):
         return EXIT_INPUT
     return EXIT_FAILED_CASE if count["failed"] else EXIT_DONE
+
+
+def _tellFault(error: Exception) -> None:
+    """What went wrong inside: the texts of exceptions may quote a header, so they are shown only when asked for."""
+    if os.environ.get("DEEPITERREG_DEBUG"):
+        traceback.print_exception(error)
+        return
+    from DeepIterRegLib.common.shown import fault_words
+
+    print(f"Unexpected {fault_words(error)}; DEEPITERREG_DEBUG=1 shows more.", file=sys.stderr, flush=True)
 
 
 def _tell(line: str) -> None:
@@ -188,7 +201,7 @@ if __name__ == "__main__":
         exitCode = main(sys.argv[1:])
     except SystemExit as leaving:  # argparse: help, or wrong use
         exitCode = leaving.code if isinstance(leaving.code, int) else EXIT_INPUT
-    except Exception:
-        traceback.print_exc()
+    except Exception as error:
+        _tellFault(error)
         exitCode = EXIT_FAULT
     _leave(exitCode)

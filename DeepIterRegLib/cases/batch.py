@@ -8,15 +8,12 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import logging
 import os
 import re
-import shutil
 import time
 import traceback
-import warnings
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable, Collection, Iterable
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -32,6 +29,10 @@ from DeepIterRegLib.common.installation import broken_package
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.common.progress import Progress, ShouldStop
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.scratch import clear_leftovers
+from DeepIterRegLib.common.tables import harmless
+from DeepIterRegLib.common.work_folder import work_folder
 from DeepIterRegLib.common.workers import Failed, stopping, work_through
 from DeepIterRegLib.registration.result import Registration
 from DeepIterRegLib.results.report.outputs import MAX_VIEWS, REGISTRATION_FILES, registration_files, write_registration
@@ -40,14 +41,20 @@ SCENE, RECORD = "scene.mrb", "case.json"
 CASE_FILES = (*REGISTRATION_FILES, SCENE, RECORD)
 # An earlier run of a case may have had more DSAs: its folder may be replaced all the same.
 MAY_BE_WRITTEN = (*registration_files(MAX_VIEWS), SCENE, RECORD)
+_OF_ANOTHER_RUN = "Its folder holds the result of an earlier run, with other inputs or settings."
+_NO_JOB = RegisterJob(cta=Path(), dsa=Path())  # of a folder alone nothing is known of what it was made from
 
-Status = Literal["done", "failed", "waiting"]
+Status = Literal["done", "failed", "waiting", "earlier"]
 WriteScene = Callable[[Outcome, RegisterJob, Path], None]
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One row of the summary; `mpe_mm` only if there was a reference, `state` and what follows as in `Confidence`."""
+    """One row of the summary; `mpe_mm` only if there was a reference, `state` and what follows as in `Confidence`.
+
+    A row that is not "done" shows the figures of the result that its folder holds of an earlier run, if there is one.
+    "earlier" is a finished folder of a case that the table no longer has.
+    """
 
     name: str
     status: Status
@@ -95,22 +102,36 @@ def run_cases(
     Raises
     ------
     InputError
-        The summary cannot be written; no Dask, or no scheduler.
+        The summary cannot be written; another batch works in `out`; no Dask, or no scheduler.
     """
-    results = [CaseResult(case.name, "waiting") for case in cases]
-    # Written before the first case: a place that cannot be written is told now, not after hours.
-    write_summary(out, results)
+
+    def say(line: str) -> None:
+        with suppress(OSError):  # nobody reads it any more, or its disk is full: the work on files goes on
+            tell(line)
+
+    with work_folder(out, (SUMMARY, *(case.name for case in cases))):
+        return _run_cases(cases, out, write_scene, say, should_stop, workers, scheduler)
+
+
+def _run_cases(
+    cases: list[BatchCase],
+    out: Path,
+    write_scene: WriteScene | None,
+    tell: Callable[[str], None],
+    should_stop: ShouldStop,
+    workers: int,
+    scheduler: str,
+) -> list[CaseResult]:
+    results = [_before(case, out, with_scene=write_scene is not None) for case in cases]
+    others = _of_other_tables(out, {case.name for case in cases})
+    # Written before the first case: a place that cannot be written is told now, not after hours. With what is done, so that
+    # no moment of a later run shows less than the run before.
+    write_summary(out, [*results, *others])
     heads = [f"[{number}/{len(cases)}] {case.name}: " for number, case in enumerate(cases, 1)]
-    todo = []
-    for n, case in enumerate(cases):
-        if case.problems:
-            results[n] = CaseResult(case.name, "failed", message=_message(case.problems, case))
-            tell(heads[n] + _line(results[n]))
-        elif earlier := finished(case, out, with_scene=write_scene is not None):
-            results[n] = earlier
-            tell(heads[n] + "done before")
-        else:
-            todo.append(n)
+    for head, result in zip(heads, results, strict=True):
+        if result.status != "waiting":
+            tell(head + ("done before" if result.status == "done" else _line(result)))
+    todo = [n for n, result in enumerate(results) if result.status == "waiting"]
     # Absolute, as workers of a scheduler have a working folder of their own.
     shared = _Shared(out.absolute(), write_scene, CtaCache())
     work = _work
@@ -129,12 +150,55 @@ def run_cases(
             died = isinstance(result, Failed)
             results[n] = CaseResult(cases[n].name, "failed", message=result.message) if died else result
             tell(heads[n] + _line(results[n]))
-            _keep_summary(out, results, tell)
-    for n in todo:
-        if results[n].status == "waiting" and not scheduler:  # workers that did not end in time were killed
-            _remove_leftovers(cases[n].name, out)
-    write_summary(out, results)
+            _keep_summary(out, [*results, *others], tell)
+    if not scheduler:  # workers that did not end in time were killed
+        clear_leftovers(out, [cases[n].name for n in todo if results[n].status == "waiting"])
+    write_summary(out, [*results, *others])
     return results
+
+
+def _before(case: BatchCase, out: Path, *, with_scene: bool) -> CaseResult:
+    """What is known of a case before it is worked on: wrong, done, or to be done, perhaps again."""
+    if case.problems:
+        return _with_earlier(CaseResult(case.name, "failed", message=_message(case.problems, case)), out)
+    return finished(case, out, with_scene=with_scene) or _with_earlier(CaseResult(case.name, "waiting"), out)
+
+
+def _with_earlier(result: CaseResult, out: Path) -> CaseResult:
+    """The row of a case that is not done, with the figures of the result that its folder holds all the same."""
+    folder = out / result.name
+    if (found := _kept(folder)) is None:
+        # No result that can be read; a person who looks into the folder would still take it for this run's.
+        told = result.status == "failed" and folder.exists()
+        return replace(result, message=f"{result.message} {_OF_ANOTHER_RUN}") if told else result
+    earlier = _result(BatchCase(result.name, _NO_JOB), *found)
+    return replace(
+        earlier,
+        status=result.status,
+        seconds=result.seconds,
+        message=f"{result.message} {_OF_ANOTHER_RUN}".strip(),
+    )
+
+
+def _of_other_tables(out: Path, names: Collection[str]) -> list[CaseResult]:
+    """A row for each finished folder that is of none of these cases: what an earlier table led to is not forgotten."""
+    rows = []
+    for folder in sorted(out.iterdir()):
+        hidden = folder.name in names or folder.name.startswith(".")
+        if not hidden and (found := _kept(folder)) is not None:
+            row = _result(BatchCase(folder.name, _NO_JOB), *found)
+            rows.append(replace(row, status="earlier", message="Not in the table of the last run."))
+    return rows
+
+
+def _kept(folder: Path) -> tuple[Registration, float] | None:
+    """The registration in a case's folder and its seconds, whatever it was made from; None if there is none."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+        values = json.loads((folder / REGISTRATION_FILES[0]).read_text(encoding="utf-8"))
+        return Registration.from_json_dict(values), float(record["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 @dataclass(frozen=True)
@@ -147,24 +211,8 @@ class _Shared:
 
 
 def _work(shared: _Shared, case: BatchCase) -> CaseResult:
-    with _quoting_nothing():
+    with quoting_nothing():
         return _attempt(case, shared, stopping)
-
-
-@contextmanager
-def _quoting_nothing() -> Iterator[None]:
-    """Readers' warnings quote header values, which may name the patient; in workers nobody else silences them."""
-    if os.environ.get("DEEPITERREG_DEBUG"):
-        yield
-        return
-    before = logging.root.manager.disable
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(max(before, logging.WARNING))
-        try:
-            yield
-        finally:
-            logging.disable(before)
 
 
 def finished(case: BatchCase, out: Path, *, with_scene: bool) -> CaseResult | None:
@@ -176,10 +224,10 @@ def finished(case: BatchCase, out: Path, *, with_scene: bool) -> CaseResult | No
         needed = case_files(case, with_scene=with_scene)
         if record["fingerprint"] != fingerprint(case) or not all((folder / name).is_file() for name in needed):
             return None
-        values = json.loads((folder / "registration.json").read_text(encoding="utf-8"))
-        return _result(case, Registration.from_json_dict(values), float(record["seconds"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
+    found = _kept(folder)
+    return None if found is None else _result(case, *found)
 
 
 def case_files(case: BatchCase, *, with_scene: bool) -> tuple[str, ...]:
@@ -206,7 +254,6 @@ def _attempt(case: BatchCase, shared: _Shared, should_stop: ShouldStop) -> CaseR
     started = time.perf_counter()
     out = shared.out
     try:
-        _remove_leftovers(case.name, out)
         # Taken before the work: a file that changes meanwhile makes the case undone, not done with old pixels.
         before = fingerprint(case)
         with output_folder(out / case.name, MAY_BE_WRITTEN, overwrite=True) as folder:
@@ -233,18 +280,8 @@ def _attempt(case: BatchCase, shared: _Shared, should_stop: ShouldStop) -> CaseR
         fault = f"Unexpected {type(error).__name__} (a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows where)."
         broken = broken_package(error)
         problems = (broken.sentence if broken else fault,)
-    if (out / case.name).exists():
-        # Nothing was written, but a person who looks into the folder would take it for the result of this run.
-        problems = (*problems, "Its folder holds the result of an earlier run, with other inputs or settings.")
-    return CaseResult(case.name, "failed", seconds=time.perf_counter() - started, message=_message(problems, case))
-
-
-def _remove_leftovers(name: str, out: Path) -> None:
-    """What a killed process wrote of this case and could not clear away (see `output_folder`)."""
-    # By the eight letters that `tempfile` adds: case `a` must not clear away what a worker writes of case `a.b`.
-    for folder in out.glob(".*.partial"):
-        if re.fullmatch(rf"\.{re.escape(name)}\.[a-z0-9_]{{8}}\.partial", folder.name):
-            shutil.rmtree(folder, ignore_errors=True)
+    seconds = time.perf_counter() - started
+    return _with_earlier(CaseResult(case.name, "failed", seconds=seconds, message=_message(problems, case)), out)
 
 
 def _message(problems: Iterable[str], case: BatchCase) -> str:
@@ -308,7 +345,8 @@ def write_summary(out: Path, results: list[CaseResult]) -> None:
         writer.writerow(asdict(results[0]))
         for result in results:
             cells = asdict(result).items()
-            writer.writerow(["" if value is None else format(value, digits.get(name, "")) for name, value in cells])
+            texts = ("" if value is None else format(value, digits.get(name, "")) for name, value in cells)
+            writer.writerow(map(harmless, texts))
 
 
 def _keep_summary(out: Path, results: list[CaseResult], tell: Callable[[str], None]) -> None:

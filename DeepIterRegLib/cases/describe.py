@@ -11,6 +11,8 @@ import numpy as np
 from DeepIterRegLib.cases.files import is_angiogram
 from DeepIterRegLib.cases.other_files import describe_other
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.cta_checks import prepare_cta
@@ -28,6 +30,7 @@ NOTHING = "nothing"
 _OF_ITSELF, _WHAT = "kind", "what it is"
 
 
+@quoting_nothing()
 def describe_file(path: Path, series: str | None = None, phase: int | None = None) -> dict[str, Any]:
     """What a file or folder is and how it would be used, then what is read from it, by plain names; no patient identity.
 
@@ -43,7 +46,7 @@ def describe_file(path: Path, series: str | None = None, phase: int | None = Non
         Absent, damaged, or of no kind that is known.
     """
     if not exists(path):
-        raise InputError(f"{path} does not exist.")
+        raise InputError(f"{name_of(path)} does not exist.")
     if path.is_dir() or is_dicomdir(path) or is_zip(path):
         return _describe_many(path, series, phase)
     if is_angiogram(path):

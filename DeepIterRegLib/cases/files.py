@@ -23,6 +23,7 @@ from DeepIterRegLib.common.options import (
     Segmentation,
 )
 from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.common.shown import calling, name_of
 from DeepIterRegLib.geometry.pose_files import read_pose
 from DeepIterRegLib.images.archive import is_zip
 from DeepIterRegLib.images.dicom import SubtractionSettings, loaded_spacing_mm, read_angiogram
@@ -91,25 +92,29 @@ def case_of_files(job: RegisterJob, ctas: CtaCache | None = None) -> Case:
     def view(run: Run) -> FurtherView:
         subtraction = SubtractionSettings(mask_frames=run.mask_frames, mode=job.subtraction, contrast=run.contrast)
         return FurtherView(
-            partial(read_angiogram, run.dsa, run.geometry, subtraction),
-            partial(read_image_mask, run.dsa_mask, "dsa_mask") if run.dsa_mask else None,
+            partial(calling("dsa", read_angiogram), run.dsa, run.geometry, subtraction),
+            partial(calling("dsa_mask", read_image_mask), run.dsa_mask, "dsa_mask") if run.dsa_mask else None,
         )
 
     first = view(job)
     chosen = {**vars(part_of(job, Segmentation)), **vars(part_of(job, Search)), **vars(part_of(job, Refinement))}
     chosen["init"] = None if from_file else init
     return Case(
-        cta=partial(ctas.volume if ctas else load_volume, job.cta, job.series, job.phase),
+        cta=partial(calling("cta", ctas.volume if ctas else load_volume), job.cta, job.series, job.phase),
         segment_cta=partial(ctas.vessels, job.cta, series=job.series, phase=job.phase) if ctas else None,
         angiogram=first.angiogram,
-        cta_vessels=partial(read_mask, job.cta_mask, "cta_mask") if job.cta_mask else None,
-        cta_veins=partial(read_mask, job.cta_vein_mask, "cta_vein_mask") if job.cta_vein_mask else None,
+        cta_vessels=partial(calling("cta_mask", read_mask), job.cta_mask, "cta_mask") if job.cta_mask else None,
+        cta_veins=partial(calling("cta_vein_mask", read_mask), job.cta_vein_mask, "cta_vein_mask")
+        if job.cta_vein_mask
+        else None,
         dsa_vessels=first.dsa_vessels,
-        initial_pose=partial(read_pose, str(init)) if from_file else None,
-        reference=partial(read_pose, job.reference) if job.reference else None,
-        landmarks=partial(_read_landmarks, job.landmarks, job.dsa_landmarks, job.dsa) if job.landmarks else None,
+        initial_pose=partial(calling("init", read_pose), str(init)) if from_file else None,
+        reference=partial(calling("reference", read_pose), job.reference) if job.reference else None,
+        landmarks=partial(calling("landmarks", _read_landmarks), job.landmarks, job.dsa_landmarks, job.dsa)
+        if job.landmarks
+        else None,
         further=tuple(view(run) for run in job.further),
-        cta_name=job.cta.name,
+        cta_name=name_of(job.cta, "cta"),
         **chosen,
     )
 

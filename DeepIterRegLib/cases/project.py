@@ -12,6 +12,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import Device
 from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.common.shown import calling
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.pose import radiological
 from DeepIterRegLib.geometry.pose_files import read_pose
@@ -37,10 +38,10 @@ def project_file(
     from DeepIterRegLib.results.report.images import opacity, vessel_projection
 
     carm = _view(like, geometry, size)
-    cta_to_carm = read_pose(pose_path) if pose_path else None
+    cta_to_carm = calling("pose", read_pose)(pose_path) if pose_path else None
     on_progress.expect(expected(Step.READ_VOLUME, Step.PROJECT, Step.WRITE))
     on_progress(Step.READ_VOLUME, 0.0)
-    volume = load_volume(volume_path)
+    volume = calling("volume", load_volume)(volume_path)
     cta_to_carm = radiological(_centre_mm(volume)) if cta_to_carm is None else cta_to_carm
     on_progress(Step.PROJECT, 0.0)
     if is_mask(volume):
@@ -96,11 +97,11 @@ def roadmap_file(
         raise InputError(
             Message("Nothing says where the head stood (ctaToCarm.tfm or registration.json)", give=("pose",))
         )
-    parsed = parse_items(items)
-    cta_to_carm = read_pose(pose_path)
+    parsed = calling("item", parse_items)(items)
+    cta_to_carm = calling("pose", read_pose)(pose_path)
     on_progress.expect(expected(Step.READ_DSA, Step.READ_ITEMS, Step.DRAW))
     on_progress(Step.READ_DSA, 0.0)
-    run = read_angiogram(like, geometry) if like is not None else None
+    run = calling("like", read_angiogram)(like, geometry) if like is not None else None
     if run is not None:
         carm = run.carm if size is None else run.carm.resampled(*size)
     # A result's registration.json holds the C-arm too; a transform holds none.
@@ -115,7 +116,7 @@ def roadmap_file(
             )
         raise InputError(Message(f"Frame {frame + 1} is asked for, but the DSA has {len(run.frames)}", at="frame"))
     on_progress(Step.READ_ITEMS, 0.0)
-    things = things_of(parsed)
+    things = calling("item", things_of)(parsed)
     on_progress(Step.DRAW, 0.0)
     drawn = layer(things, carm, cta_to_carm)
     grey = np.zeros((carm.rows, carm.columns), np.uint8) if run is None else grey_frame(run, frame)
@@ -150,7 +151,7 @@ def pick_files(result: Path, pixel: tuple[float, float], vessels: Path | None, v
         "direction_cta": beam.direction.tolist(),
     }
     if vessels is not None:
-        found = nearest_vessel(vessel_points(vessels), beam)
+        found = nearest_vessel(calling("vessels", vessel_points)(vessels), beam)
         at = carm.project(found.point_mm[None], registration.cta_to_carm)[0]
         answer["nearest"] = {
             "point_cta_mm": found.point_mm.tolist(),
@@ -163,7 +164,7 @@ def pick_files(result: Path, pixel: tuple[float, float], vessels: Path | None, v
 
 def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | None) -> CArm:
     if like is not None:
-        carm = read_angiogram(like, geometry).carm
+        carm = calling("like", read_angiogram)(like, geometry).carm
         return carm if size is None else carm.resampled(*size)
     if size is None:
         raise InputError(Message("Nothing says how large the image is", give=("like", "size")))

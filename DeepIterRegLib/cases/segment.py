@@ -9,6 +9,7 @@ import numpy as np
 from DeepIterRegLib.common.messages import naming
 from DeepIterRegLib.common.options import Contrast, SubtractionMode
 from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.common.shown import calling, name_of
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, read_angiogram
@@ -44,12 +45,12 @@ def segment_cta_file(
 
     on_progress.expect(expected(Step.READ_CTA, Step.SEGMENT_CTA, Step.SEGMENT_VEINS, Step.WRITE))
     on_progress(Step.READ_CTA, 0.0)
-    whole = load_volume(path, series, phase)
-    with naming(path.name):
+    whole = calling("cta", load_volume)(path, series, phase)
+    with naming(name_of(path, "cta")):
         cta = prepare_cta(whole)
     on_progress(Step.SEGMENT_CTA, 0.0)
     vessels = (
-        as_cta_mask(read_mask(vessel_mask, "cta_mask"), whole)
+        as_cta_mask(calling("cta_mask", read_mask)(vessel_mask, "cta_mask"), whole)
         if vessel_mask
         else segment_vessels(cta, on_progress=on_progress.of(Step.SEGMENT_CTA)).on_grid_of(whole)
     )
@@ -77,7 +78,9 @@ def segment_dsa_file(
 
     on_progress.expect(expected(Step.READ_DSA, Step.SEGMENT_DSA, Step.WRITE))
     on_progress(Step.READ_DSA, 0.0)
-    angiogram = read_angiogram(path, geometry, SubtractionSettings(mask_frames, mode=subtraction, contrast=contrast))
+    angiogram = calling("dsa", read_angiogram)(
+        path, geometry, SubtractionSettings(mask_frames, mode=subtraction, contrast=contrast)
+    )
     on_progress(Step.SEGMENT_DSA, 0.0)
     masks = segment_dsa(angiogram)
     on_progress(Step.WRITE, 0.0)

@@ -15,6 +15,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Face, Message, within, word
 from DeepIterRegLib.common.option import value_of
 from DeepIterRegLib.common.options import EACH, OPTIONS, Device, GeometryOptions, Run
+from DeepIterRegLib.common.shown import name_of, quoted
 from DeepIterRegLib.common.tables import read_sheet
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.masks import mask_file
@@ -102,7 +103,7 @@ def _rows(table: Path) -> list[tuple[int, dict[str, str], list[str]]]:
             )
         rows.append((row.line, {name: cell for name, cell in row.cells.items() if cell}, wrong))
     if not rows and not problems:
-        problems.append(f"Table {table.name} has no case: it needs a row below the names of the columns.")
+        problems.append(f"Table {name_of(table)} has no case: it needs a row below the names of the columns.")
     if problems:
         raise InputError(problems)
     return rows
@@ -115,9 +116,9 @@ def _header_problems(header: list[str]) -> list[str]:
         if name not in COLUMNS:
             near = get_close_matches(name, COLUMNS, 1)
             hint = f"; {near[0]} is meant?" if near else f"; known are {', '.join(COLUMNS)}."
-            problems.append(f'Row 1, column {number}: "{name}" is not a column of this table{hint}')
+            problems.append(f"Row 1, column {number}: {quoted(name, COLUMNS)} is not a column of this table{hint}")
         elif name in header[: number - 1]:
-            problems.append(f'Row 1, column {number}: "{name}" stands there twice.')
+            problems.append(f"Row 1, column {number}: {quoted(name, COLUMNS)} stands there twice.")
     missing = [name for name in REQUIRED if name not in header]
     if missing:
         problems.append(
@@ -156,7 +157,7 @@ class _Row:
         # The name becomes a folder: Windows drops a dot or space at its end, and a dot in front hides it. The summary
         # stands beside it.
         elif not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9_-])?", name) or name.lower() == SUMMARY:
-            self._add(Message(f'"{name}" cannot be the name of a folder', at=NAME, advice=COLUMNS[NAME]))
+            self._add(Message(f"{quoted(name)} cannot be the name of a folder", at=NAME, advice=COLUMNS[NAME]))
         return name
 
     def _geometry(self, ending: str = "") -> GeometryOptions:
@@ -203,7 +204,7 @@ class _Row:
 def missing_paths(cases: Iterable[BatchCase]) -> list[str]:
     """A sentence for each path that is not there, by row and case."""
     return [
-        f"Row {case.line}, {case.name}: {column} {path} does not exist."
+        f"Row {case.line}, {case.name}: {column} {name_of(path, column)} does not exist."
         for case in cases
         for column, path in case.paths.items()
         if not case.problems and not exists(path)

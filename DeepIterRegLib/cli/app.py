@@ -11,19 +11,25 @@ import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, ParamSpec
 
 import typer
+from typer.core import TyperGroup
 
 from DeepIterRegLib import __version__
+from DeepIterRegLib.cli.streams import steady_streams
+from DeepIterRegLib.common.atomic_output import DISK_IS_FULL, published
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, notes_of
 from DeepIterRegLib.common.installation import BrokenPackage, broken_package
+from DeepIterRegLib.common.interruptions import deliver
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.progress import Progress, ProgressEvent
+from DeepIterRegLib.common.quiet import debugging, own_stderr, quoting_nothing
+from DeepIterRegLib.common.shown import fault_words, names_nobody
 from DeepIterRegLib.registration.steps import Step
 
 NOTICE = "Research use only. Not a medical device."
@@ -32,8 +38,37 @@ EXIT_INTERNAL, EXIT_INPUT, EXIT_REGISTRATION, EXIT_CANCELLED = 1, 2, 3, 130
 
 P = ParamSpec("P")
 
+UsageError: type[Exception] = typer.BadParameter.__mro__[1]
+
+
+class _Group(TyperGroup):
+    """Says what is wrong with a command line without quoting it: a path with a space in it is several words."""
+
+    def make_context(self, info_name: str | None, args: list[str], *more: Any, **named: Any) -> Any:
+        with _unquoted([*args]):
+            return super().make_context(info_name, args, *more, **named)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _unquoted([*getattr(ctx, "_protected_args", ()), *ctx.args]):
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _unquoted(typed: list[str]) -> Iterator[None]:
+    try:
+        yield
+    except UsageError as error:
+        message = str(getattr(error, "message", ""))
+        for word in sorted({part for text in typed for part in (text, text.partition("=")[2]) if part}, key=len)[::-1]:
+            if not word.startswith("-") and not names_nobody(word):
+                message = message.replace(word, "...")
+        error.message = message  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
     name="deepiterreg",
+    cls=_Group,
     no_args_is_help=True,
     add_completion=False,
     # typer's own tracebacks can print local variables, and those may hold a header's values.
@@ -44,16 +79,38 @@ app = typer.Typer(
 )
 
 
+# SIGTERM is what `kill` and cluster queues send, SIGHUP what a terminal sends that is closed. Without a handler they would leave
+# the half-written folder behind.
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+
 def main() -> None:
     """Entry point of the console script."""
+    global _is_program
+    _is_program = True
     sys.unraisablehook = _print_unraisable
-    signal.signal(signal.SIGINT, _on_signal)
-    # SIGTERM is what `kill` and cluster queues send. Without a handler it would leave the half-written folder behind.
-    signal.signal(signal.SIGTERM, _on_signal)
-    if not _debugging():
+    if not debugging():
+        # Readers quote header values, which may name the patient; compiled ones do so to the terminal.
         warnings.simplefilter("ignore")
-        logging.disable(logging.WARNING)  # readers quote header values, which may name the patient
-    app()
+        logging.disable(logging.WARNING)
+        logging.lastResort = None
+        own_stderr()
+    lost_output = steady_streams()
+    for number in SIGNALS:
+        if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:  # nohup wants it ignored
+            signal.signal(number, _on_signal)
+    try:
+        app()
+    except Interrupted:  # before the command began
+        _print_line("Error: ", "Cancelled; nothing was written.", typer.colors.RED)
+        sys.exit(EXIT_CANCELLED)
+    finally:
+        with suppress(OSError):
+            sys.stdout.flush()
+        # The exit code says what became of the files, whatever became of the words.
+        if lost := lost_output():
+            said = f"Standard output could not be written ({lost.strerror}), so what was printed is not whole."
+            _print_line("Warning: ", said, typer.colors.YELLOW)
 
 
 class Interrupted(BaseException):
@@ -61,17 +118,29 @@ class Interrupted(BaseException):
 
 
 _interrupted = False
+_is_program = False
 
 
 def _on_signal(number: int, frame: FrameType | None) -> None:
+    deliver(_interrupt)
+
+
+def _interrupt() -> None:
     global _interrupted
     _interrupted = True
     raise Interrupted
 
 
+def _hear_no_more() -> None:
+    """What has ended cannot be stopped any more: a signal now would change the exit code, and nothing else."""
+    if _is_program:
+        for number in SIGNALS:
+            signal.signal(number, signal.SIG_IGN)
+
+
 def _print_unraisable(lost: sys.UnraisableHookArgs) -> None:
-    # The flag ends the program anyway. A traceback here would read like a fault.
-    if not isinstance(lost.exc_value, Interrupted):
+    # The flag ends the program anyway. A traceback here would read like a fault, and may quote a file.
+    if not isinstance(lost.exc_value, Interrupted) and debugging():
         sys.__unraisablehook__(lost)
 
 
@@ -81,43 +150,47 @@ def _raise_if_interrupted() -> None:
         raise Interrupted
 
 
-def _debugging() -> bool:
-    return bool(os.environ.get("DEEPITERREG_DEBUG"))
-
-
 def command(function: Callable[P, None]) -> Callable[P, None]:
     """Turn exceptions into one line per problem on stderr and an exit code."""
 
     @functools.wraps(function)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
+        before = published()
         try:
             _refuse_lost_folder()
-            function(*args, **kwargs)
+            with quoting_nothing():
+                function(*args, **kwargs)
+            _hear_no_more()
         # `typer.Exit` is a RuntimeError: the last clause would report a wanted end as a fault.
         except typer.Exit:
+            _hear_no_more()
             raise
         except InputError as error:
             fail(EXIT_INPUT, *error.problems, notes=notes_of(error))
         except RegistrationError as error:
             fail(EXIT_REGISTRATION, *error.args, notes=notes_of(error))
         except (Interrupted, KeyboardInterrupt, Cancelled):
-            fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
+            _end_cancelled(published() > before)
         except MemoryError:
             fail(EXIT_INTERNAL, "Not enough memory for this volume; resample it or close other programs.")
         except Exception as error:
             # An interruption lost in a callback may come back as any fault of the code that it left half done.
             if _interrupted:
-                fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
+                _end_cancelled(published() > before)
             if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
                 fail(EXIT_INPUT, "A name is too long for this system: no file has it. Give a shorter one.")
-            if _debugging():
+            if debugging():
                 raise
+            if isinstance(error, OSError) and error.errno in DISK_IS_FULL:
+                fail(
+                    EXIT_INPUT, f"{os.strerror(error.errno)}: free some space, also in the folder for temporary files."
+                )
             if broken := broken_package(error):
                 fail(EXIT_INPUT, f"{broken.sentence} Mend it with: {_mending(broken)}")
-            text = " ".join(str(error).split()) or "no message"
+            # Its own text is left out: it may quote a header or a path.
             fail(
                 EXIT_INTERNAL,
-                f"Unexpected {type(error).__name__}: {text} (a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows where)",
+                f"Unexpected {fault_words(error)}, a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows more, perhaps of the patient too.",
             )
 
     return run
@@ -127,8 +200,16 @@ def _refuse_lost_folder() -> None:
     """Paths are relative to the current folder, and nothing can be written from one that is gone."""
     try:
         Path.cwd()
-    except OSError as error:
-        raise InputError("The current folder does not exist any more; go to one that does, and start again.") from error
+    except OSError:
+        raise InputError("The current folder does not exist any more; go to one that does, and start again.") from None
+
+
+def _end_cancelled(written: bool) -> None:
+    """The exit code says what became of the files: an interruption that came after they had their names changed nothing."""
+    if not written:
+        fail(EXIT_CANCELLED, "Cancelled; nothing was written.")
+    _hear_no_more()
+    _print_line("Note: ", "Interrupted after everything was written.", typer.colors.YELLOW)
 
 
 def _mending(broken: BrokenPackage) -> str:
@@ -152,8 +233,9 @@ def asked_to_stop() -> Iterator[threading.Event]:
         for caught, handler in before.items():
             signal.signal(caught, handler)
 
-    for caught in (signal.SIGINT, signal.SIGTERM):
-        before[caught] = signal.signal(caught, on_signal)
+    for caught in SIGNALS:
+        if caught == signal.SIGINT or signal.getsignal(caught) is not signal.SIG_IGN:
+            before[caught] = signal.signal(caught, on_signal)
     try:
         yield event
     finally:
@@ -163,13 +245,18 @@ def asked_to_stop() -> Iterator[threading.Event]:
 
 def fail(code: int, *problems: str, notes: Iterable[str] = ()) -> None:
     """Say each problem on stderr, after what was noted of the inputs, and leave with the exit code."""
+    _hear_no_more()
+    for note in notes:
+        _print_line("Note: ", note, typer.colors.YELLOW)
+    for problem in problems:
+        _print_line("Error: ", problem, typer.colors.RED)
+    raise typer.Exit(code)
+
+
+def _print_line(head: str, message: str, colour: str) -> None:
     from DeepIterRegLib.cli.options import FACE
 
-    for note in notes:
-        typer.secho(f"Note: {' '.join(word(note, FACE).split())}", err=True, fg=typer.colors.YELLOW)
-    for problem in problems:
-        typer.secho(f"Error: {' '.join(word(problem, FACE).split())}", err=True, fg=typer.colors.RED)
-    raise typer.Exit(code)
+    typer.secho(head + " ".join(word(message, FACE).split()), err=True, fg=colour)
 
 
 STEP_WORDS: dict[Enum, str] = {

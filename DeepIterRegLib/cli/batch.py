@@ -12,12 +12,16 @@ from DeepIterRegLib.cli.app import (
     EXIT_INPUT,
     EXIT_REGISTRATION,
     NOTICE,
+    Interrupted,
     app,
     asked_to_stop,
     command,
     fail,
 )
 from DeepIterRegLib.cli.options import Quiet, Scheduler, Workers, takes
+from DeepIterRegLib.common.shown import place_of
+
+_STOPPED = "Stopped. What is done is kept: the same command goes on."
 
 
 @app.command(
@@ -66,16 +70,22 @@ def batch(
     # The case says it too, but that may be hours away.
     for sentence in missing_paths(table):
         typer.secho(f"Warning: {sentence}", err=True, fg=typer.colors.YELLOW)
-    with asked_to_stop() as stop:
-        results = run_cases(table, out, None, tell, stop.is_set, workers, scheduler)
-    count = {status: sum(result.status == status for result in results) for status in ("done", "failed", "waiting")}
-    tell(f"{count['done']} done, {count['failed']} failed, {count['waiting']} not reached: {out / SUMMARY}")
-    tell(NOTICE)
-    # Stopped wins over failed: cases that were not reached make the count of failures say nothing.
-    if stop.is_set():
-        fail(EXIT_CANCELLED, "Stopped. What is done is kept: the same command goes on.")
-    if wrong := [problem for case in table for problem in case.problems]:
-        fail(EXIT_INPUT, *wrong)
-    if count["failed"]:
-        # Each failed case was told in its own line, so there is nothing to say here.
-        raise typer.Exit(EXIT_REGISTRATION)
+    try:
+        # To the end: a signal that comes when all is done changes nothing.
+        with asked_to_stop() as stop:
+            results = run_cases(table, out, None, tell, stop.is_set, workers, scheduler)
+            count = {one: sum(result.status == one for result in results) for one in ("done", "failed", "waiting")}
+            tell(
+                f"{count['done']} done, {count['failed']} failed, {count['waiting']} not reached: {place_of(out, SUMMARY)}"
+            )
+            tell(NOTICE)
+            # Stopped wins over failed: cases that were not reached make the count of failures say nothing.
+            if count["waiting"]:
+                fail(EXIT_CANCELLED, _STOPPED)
+            if wrong := [problem for case in table for problem in case.problems]:
+                fail(EXIT_INPUT, *wrong)
+            if count["failed"]:
+                # Each failed case was told in its own line, so there is nothing to say here.
+                raise typer.Exit(EXIT_REGISTRATION)
+    except Interrupted:  # the second time it does not wait for the case under way
+        fail(EXIT_CANCELLED, _STOPPED)

@@ -27,6 +27,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, word
 from DeepIterRegLib.common.option import options_of
 from DeepIterRegLib.common.options import OPTIONS, GeometryOptions, Run, Segmentation
+from DeepIterRegLib.common.shown import place_of
 
 if TYPE_CHECKING:
     from DeepIterRegLib.registration.result import Registration
@@ -139,11 +140,11 @@ def segment(
                 file, typed["series"], typed["phase"], typed["cta_mask"], opening_radius, min_component, folder, report
             )
     if as_json:
-        typer.echo(json.dumps({"folder": str(out), "set": counts}, indent=2))
+        typer.echo(json.dumps({"folder": place_of(out), "set": counts}, indent=2))
     elif not quiet:
         for name, count in counts.items():
             typer.echo(f"{name:<24}{count:>10} set")
-        typer.echo(f"Masks: {out}")
+        typer.echo(f"Masks: {place_of(out)}")
 
 
 @app.command()
@@ -195,6 +196,7 @@ def project(
 
     from DeepIterRegLib.cases.project import project_file, roadmap_file
     from DeepIterRegLib.common.atomic_output import output_file
+    from DeepIterRegLib.common.interruptions import held_back
     from DeepIterRegLib.common.user_input import numbers
 
     if (volume is None) == (not item):
@@ -218,8 +220,10 @@ def project(
             report = stack.enter_context(progress(quiet))
             shown = None if frame is None else frame - 1
             roadmap_file(item or [], pose, like, shown, geometry, rows_columns, path, alone, report)
+        with held_back():  # both files or neither
+            stack.close()
     if not quiet:
-        typer.echo(f"Image: {out}")
+        typer.echo(f"Image: {place_of(out)}")
 
 
 @app.command()
@@ -247,7 +251,7 @@ def phantom(
     with output_folder(out, PHANTOM_FILES, overwrite=overwrite) as folder, progress(quiet) as report:
         write_phantom(seed, folder, report, views)
     if not quiet:
-        typer.echo(f"Patient {seed}: {out}")
+        typer.echo(f"Patient {seed}: {place_of(out)}")
 
 
 @app.command()
@@ -327,9 +331,9 @@ def train(
             path = run_training(settings, out, report, quiet=quiet)
     # The general answer, that nothing was written, would be wrong: the checkpoint stands.
     except (Interrupted, KeyboardInterrupt):
-        fail(EXIT_CANCELLED, f"Stopped. The same command goes on from the last whole epoch in {out}.")
+        fail(EXIT_CANCELLED, f"Stopped. The same command goes on from the last whole epoch in {place_of(out)}.")
     if not quiet:
-        typer.echo(f"Weights: {path}")
+        typer.echo(f"Weights: {place_of(out, path.name)}")
 
 
 @app.command()
@@ -382,7 +386,7 @@ def _tell(registration: Registration, out: Path, as_json: bool, quiet: bool, tol
     """The result on stdout; warnings told already are not repeated."""
     if as_json:
         # The warnings are not printed: they stand in the JSON.
-        typer.echo(json.dumps({**registration.to_json_dict(), "folder": str(out)}, indent=2))
+        typer.echo(json.dumps({**registration.to_json_dict(), "folder": place_of(out)}, indent=2))
         return
     for warning in registration.warnings:
         if warning not in told:
@@ -407,5 +411,5 @@ def _tell(registration: Registration, out: Path, as_json: bool, quiet: bool, tol
             typer.echo(
                 f"Mean projection error to the reference{where}: {view.mpe_mm_to_reference:.2f} mm on the detector."
             )
-    typer.echo(f"Report: {(out / 'report.html').absolute()}")
+    typer.echo(f"Report: {place_of(out, 'report.html')}")
     typer.echo(NOTICE)

@@ -12,6 +12,7 @@ from DeepIterRegLib.cli.app import EXIT_CANCELLED, EXIT_INPUT, NOTICE, Interrupt
 from DeepIterRegLib.cli.options import FACE, Json, Quiet, Scheduler, Workers
 from DeepIterRegLib.common.errors import Cancelled, InputError
 from DeepIterRegLib.common.messages import word
+from DeepIterRegLib.common.shown import place_of
 
 
 class Name(StrEnum):
@@ -95,7 +96,7 @@ def experiment(
                 report=report,
             )
     except (Interrupted, KeyboardInterrupt, Cancelled):
-        fail(EXIT_CANCELLED, f"Stopped. The same command goes on with what is in {out}.")
+        fail(EXIT_CANCELLED, f"Stopped. The same command goes on with what is in {place_of(out)}.")
     # Those before were told when the table was read.
     for problem in outcome.problems[len(problems) :]:
         typer.secho(f"Left out: {word(problem, FACE)}", err=True, fg=typer.colors.YELLOW)
@@ -104,7 +105,7 @@ def experiment(
     elif not quiet:
         for measure, paper, here in outcome.comparison:
             typer.echo(f"{measure}\n  paper: {paper}\n  here:  {here}")
-        typer.echo(f"Report: {(out / PAGE).absolute()}")
+        typer.echo(f"Report: {place_of(out, PAGE)}")
         typer.echo(NOTICE)
     # As `batch` ends: a script sees that rows were left out.
     if cases is not None and outcome.problems:

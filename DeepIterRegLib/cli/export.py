@@ -20,6 +20,7 @@ from DeepIterRegLib.cli.options import (
 )
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.options import Run
+from DeepIterRegLib.common.shown import place_of
 
 
 class Target(StrEnum):
@@ -116,4 +117,4 @@ def export(
     for note in notes:
         typer.secho(f"Note: {word(note, FACE)}", err=True, fg=typer.colors.YELLOW)
     if not quiet:
-        typer.echo(f"Written: {out}")
+        typer.echo(f"Written: {place_of(out)}")

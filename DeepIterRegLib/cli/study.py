@@ -10,6 +10,7 @@ import typer
 
 from DeepIterRegLib.cli.app import NOTICE, app, command, progress
 from DeepIterRegLib.cli.options import Json, OutFolder, Overwrite, Quiet
+from DeepIterRegLib.common.shown import place_of
 
 study = typer.Typer(
     name="study",
@@ -83,7 +84,7 @@ def analyse(
             f"{' and '.join(a.readers)}: {a.n} in common, weighted kappa {kappas[0]} linear, {kappas[1]} quadratic"
         )
     if out is not None:
-        typer.echo(f"Page: {(out / 'analysis.html').absolute()}")
+        typer.echo(f"Page: {place_of(out, 'analysis.html')}")
     typer.echo(NOTICE)
 
 
@@ -131,8 +132,8 @@ def make(
     if quiet:
         return
     for reader, count in counts.items():
-        typer.echo(f"{reader}: {count} comparisons, {(out / reader / 'read.html').absolute()}")
-    typer.echo(f"Key: {(out / AUTHOR / 'key.csv').absolute()}; keep it from the readers. Seed {drawn_from}.")
+        typer.echo(f"{reader}: {count} comparisons, {place_of(out, reader, 'read.html')}")
+    typer.echo(f"Key: {place_of(out, AUTHOR, 'key.csv')}; keep it from the readers. Seed {drawn_from}.")
     typer.echo(NOTICE)
 
 
@@ -169,4 +170,4 @@ def unblind(
         if count:
             typer.secho(f"Note: {reader} has not answered {count} comparisons.", err=True, fg=typer.colors.YELLOW)
     if not quiet:
-        typer.echo(f"{len(result.ranked)} answers: {target.absolute()}")
+        typer.echo(f"{len(result.ranked)} answers: {place_of(target)}")

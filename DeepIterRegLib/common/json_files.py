@@ -33,8 +33,8 @@ def read_json(path: Path, refusal: str) -> Any:
         )
     except InputError:
         raise
-    except (*MALFORMED, OSError) as error:
-        raise InputError(refusal) from error
+    except (*MALFORMED, OSError):
+        raise InputError(refusal) from None
 
 
 def _refuse(text: str) -> NoReturn:

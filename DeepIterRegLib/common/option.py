@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.shown import quoted
 from DeepIterRegLib.common.user_input import frame_numbers, matrix_file, numbers
 
 Kind = Literal[
@@ -141,7 +142,7 @@ def value_of(option: Option, text: str, folder: Path, at: str = "") -> Any:
         case "whole number":
             # `int` would also take "1_0", " 7" and "-3".
             if not text.isdecimal():
-                raise InputError(Message(f'"{_short(text)}" is not a whole number from {max(option.low, 0):g}', at=at))
+                raise InputError(Message(f"{quoted(text)} is not a whole number from {max(option.low, 0):g}", at=at))
             return in_range(option, int(text), at)
         case "numbers":
             found = numbers(text, at, option.counts)
@@ -172,7 +173,7 @@ def choice(text: str, known: tuple[str, ...], at: str) -> str:
         Another word.
     """
     if text not in known:
-        raise InputError(Message(f'"{_short(text)}" is not one of {", ".join(known)}', at=at))
+        raise InputError(Message(f"{quoted(text, known)} is not one of {', '.join(known)}", at=at))
     return text
 
 
@@ -188,8 +189,3 @@ def in_range(option: Option, value: float, at: str = "") -> Any:
     if not option.low <= value <= option.high:
         raise InputError(Message(f"{value:g} is not in the range {option.range_words}", at=at or option.name))
     return value
-
-
-def _short(text: str) -> str:
-    # A cell may hold a paragraph that was pasted into the wrong column.
-    return text if len(text) <= 40 else text[:37] + "..."

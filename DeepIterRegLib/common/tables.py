@@ -9,8 +9,11 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import name_of, quoted
+from DeepIterRegLib.common.user_input import number
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,10 @@ class Sheet:
 
 _MARKS = ((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16"))
 _SEPARATORS = ";\t,"
+# A cell that begins like this, or goes on like this after a sign that another country's spreadsheet takes for a separator, is
+# computed by the program that opens it. Quotes in front that are not ours are kept apart by one more.
+_FORMULA = re.compile(r"((?:^|[;\t\r\n])\s*)('*[=+\-@\uff1d\uff0b\uff0d\uff20](?=.))", re.DOTALL)
+_MADE_HARMLESS = re.compile(r"((?:^|[;\t\r\n])\s*)'('*[=+\-@\uff1d\uff0b\uff0d\uff20](?=.))", re.DOTALL)
 _SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
@@ -77,7 +84,7 @@ def read_text(path: Path, what: str) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise InputError(
-            f"{what} {path.name} is not a UTF-8 text file: line {line} holds a letter of another encoding, as older spreadsheets write "
+            f"{what} {name_of(path)} is not a UTF-8 text file: line {line} holds a letter of another encoding, as older spreadsheets write "
             "them (cp1252). Save it as CSV UTF-8 (Excel: Save as, CSV UTF-8)."
         ) from None
 
@@ -102,14 +109,14 @@ def read_sheet(path: Path, what: str, wanted: str) -> Sheet:
         No such file, not text, or not CSV.
     """
     if not path.is_file():
-        raise InputError(f"{what} {path} does not exist: {wanted}.")
+        raise InputError(f"{what} {name_of(path)} does not exist: {wanted}.")
     lines = io.StringIO(read_text(path, what), newline="")
     first, before = lines.readline(), 0
     if told := _SEP_LINE.fullmatch(first):
         separator, before = told.group(1), 1
         if separator in '"\r\0':
             raise InputError(
-                f"{path.name} line 1 names a separator that parts no cells; write sep=; or leave the line out."
+                f"{name_of(path)} line 1 names a separator that parts no cells; write sep=; or leave the line out."
             )
     else:
         separator = max(reversed(_SEPARATORS), key=first.count)
@@ -117,9 +124,9 @@ def read_sheet(path: Path, what: str, wanted: str) -> Sheet:
     reader = csv.reader(lines, delimiter=separator)
     rows = []
     try:
-        header = tuple(name.strip().lower() for name in next(reader, []))
+        header = tuple(as_meant(name).strip().lower() for name in next(reader, []))
         for cells in reader:
-            filled = [cell.strip() for cell in cells]
+            filled = [as_meant(cell).strip() for cell in cells]
             # Spreadsheets write rows of commas where cells were once filled.
             if any(filled):
                 # A row may end before its last, empty cells.
@@ -128,10 +135,15 @@ def read_sheet(path: Path, what: str, wanted: str) -> Sheet:
                 rows.append(Row(reader.line_num + before, named, len(cells), any(filled[len(header) :])))
     except csv.Error as error:
         raise InputError(
-            f"{path.name} line {reader.line_num + before} is not CSV: a cell in it has over {csv.field_size_limit():,} letters, or a quote "
-            "is not closed; correct it."
+            f"{name_of(path)} line {reader.line_num + before} is not CSV: a cell in it has over {csv.field_size_limit():,} letters, or "
+            "a quote is not closed; correct it."
         ) from error
     return Sheet(header, tuple(rows))
+
+
+def _listed(columns: Sequence[str]) -> str:
+    """Names of columns for a message; where a table has none, its first row may hold a patient's."""
+    return ",".join(quoted(name).strip('"') for name in columns) or "none"
 
 
 def read_table(path: Path, needed: Sequence[str], what: str = "Table", wanted: str = "") -> tuple[list[Row], list[str]]:
@@ -163,21 +175,33 @@ def read_table(path: Path, needed: Sequence[str], what: str = "Table", wanted: s
     problems = []
     if missing:
         problems.append(
-            f"{path.name} line 1 lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; needed are {','.join(needed)}, "
-            f"there are {','.join(header) or 'none'}."
+            f"{name_of(path)} line 1 lacks the column{'s' * (len(missing) > 1)} {', '.join(missing)}; needed are {','.join(needed)}, "
+            f"there are {_listed(header)}."
         )
     if twice:
-        problems.append(f"{path.name} line 1: column {', '.join(twice)} stands there twice.")
+        problems.append(f"{name_of(path)} line 1: column {_listed(twice)} stands there twice.")
     if problems:
         raise InputError(problems)
     if not sheet.rows:
-        raise InputError(f"{path.name} has no row below the names of the columns.")
+        raise InputError(f"{name_of(path)} has no row below the names of the columns.")
     problems = [
-        f"{path.name} line {row.line} has {row.count} cells for {len(header)} columns: put cells that hold the separator in quotes."
+        f"{name_of(path)} line {row.line} has {row.count} cells for {len(header)} columns: put cells that hold the separator in quotes."
         for row in sheet.rows
         if row.surplus
     ]
     return list(sheet.rows), problems
+
+
+def harmless(value: Any) -> Any:
+    """A cell as it is written: text that a spreadsheet would compute gets a quote in front; numbers stay as they are."""
+    if not isinstance(value, str) or number(value) is not None:
+        return value
+    return _FORMULA.sub(r"\1'\2", value)
+
+
+def as_meant(cell: str) -> str:
+    """Inverse of `harmless`."""
+    return _MADE_HARMLESS.sub(r"\1\2", cell)
 
 
 def table_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -186,6 +210,6 @@ def table_text(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     # A file that is opened as text turns "\n" into the system's own end of a line; of csv's "\r\n" Windows would make
     # "\r\r\n".
     writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(["" if value is None else value for value in row] for row in rows)
+    writer.writerow(map(harmless, header))
+    writer.writerows(["" if value is None else harmless(value) for value in row] for row in rows)
     return buffer.getvalue()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.shown import name_of, quoted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -82,7 +83,7 @@ def numbers(text: str | None, at: str, counts: tuple[int, ...]) -> list[float]:
     if len(values) not in counts:
         wanted = " or ".join(str(count) for count in counts)
         what = f"{wanted} number is" if counts == (1,) else f"{wanted} numbers separated by a comma are"
-        raise InputError(Message(f'"{text}" was typed; {what} needed', at=at))
+        raise InputError(Message(f"{quoted(text)} was typed; {what} needed", at=at))
     return values
 
 
@@ -99,7 +100,9 @@ def frame_numbers(text: str | None, at: str) -> tuple[int, ...] | None:
     parts = text.replace(",", " ").split()
     # `isdecimal` and not `isdigit`, which takes "²" too; `int` does not.
     if not parts or not all(part.isdecimal() and int(part) >= 1 for part in parts):
-        raise InputError(Message(f'"{text}" was typed; frame numbers from 1 separated by commas are needed', at=at))
+        raise InputError(
+            Message(f"{quoted(text)} was typed; frame numbers from 1 separated by commas are needed", at=at)
+        )
     return tuple(int(part) - 1 for part in parts)
 
 
@@ -119,16 +122,20 @@ def matrix_file(path: Path, at: str) -> np.ndarray:
         if path.stat().st_size > _MATRIX_BYTES:
             raise InputError("It is too large.")
         text = read_text(path, "Matrix file")
-    except (OSError, InputError) as error:
-        raise InputError(Message(f"{path} cannot be read as 3 rows of 4 numbers", at=at)) from error
+    except (OSError, InputError):
+        raise InputError(Message(f"{name_of(path)} cannot be read as 3 rows of 4 numbers", at=at)) from None
     lines = [line.partition("#")[0].strip() for line in text.splitlines()]
     # Numbers with decimal points: what a comma means between bare numbers cannot be known.
     cells = [[number(cell) for cell in (line.split(",") if "," in text else line.split())] for line in lines if line]
     if len(cells) != 3 or any(len(row) != 4 for row in cells):
         shape = " and ".join(str(count) for count in sorted({len(row) for row in cells})) or "no"
         raise InputError(
-            Message(f"{path} holds {len(cells)} rows of {shape} numbers; 3 rows of 4 numbers are needed", at=at)
+            Message(
+                f"{name_of(path)} holds {len(cells)} rows of {shape} numbers; 3 rows of 4 numbers are needed", at=at
+            )
         )
     if any(cell is None for row in cells for cell in row):
-        raise InputError(Message(f"{path} cannot be read as 3 rows of 4 numbers: one of them is no number", at=at))
+        raise InputError(
+            Message(f"{name_of(path)} cannot be read as 3 rows of 4 numbers: one of them is no number", at=at)
+        )
     return np.array(cells, dtype=np.float64)

@@ -17,10 +17,11 @@ from contextlib import ExitStack, closing, contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.common.progress import ShouldStop
+from DeepIterRegLib.common.shown import fault_words, name_of
 
 # Read by the libraries when they start their threads.
 THREAD_VARIABLES = (
@@ -109,9 +110,7 @@ def run_items(
             for index, result in found:
                 text = pending[index]
                 line = _line(key, text, result)
-                file.write(line + "\n")
-                # At once: a process that is killed between two items must not take the finished one with it.
-                file.flush()
+                _append(file, line, record)
                 # Read back from its line: results of this run and of the record are then alike (lists for tuples, text
                 # for keys).
                 values = json.loads(line)
@@ -142,6 +141,8 @@ def work_through(
     if scheduler and workers > 1:
         raise InputError("Workers of this machine and those of a scheduler exclude each other: give one of the two.")
     should_stop = should_stop or (lambda: False)
+    if not items:  # all is done: no workers, which could not be shared out among nothing
+        return
     if scheduler or workers > 1:
         yield from _on_cluster(work, items, shared, workers, scheduler, should_stop)
         return
@@ -175,10 +176,8 @@ def _attempt(work: Work, shared: Any, item: Any) -> Any:
     except Exception as error:
         if os.environ.get("DEEPITERREG_DEBUG"):
             traceback.print_exception(error)
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        return Failed(
-            f"{type(error).__name__}: {' '.join(str(error).split())} ({Path(where.filename).name}:{where.lineno})"
-        )
+        # Its text is left out, as it may quote a header, and this goes into records and pages.
+        return Failed(f"{fault_words(error)}: a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows more.")
 
 
 # -- the record ------------------------------------------------------------------------------------
@@ -194,8 +193,8 @@ def _line(key: str, item_text: str, result: Any) -> str:
         return json.dumps({**head, "error": result.message})
     try:
         return json.dumps({**head, "result": result})
-    except (TypeError, ValueError) as error:
-        return json.dumps({**head, "error": f"The result cannot be written as JSON: {error}"})
+    except (TypeError, ValueError):
+        return json.dumps({**head, "error": "The result cannot be written as JSON."})
 
 
 def _read_record(path: Path, key: str) -> dict[str, Any]:
@@ -213,17 +212,35 @@ def _read_record(path: Path, key: str) -> dict[str, Any]:
 
 
 @contextmanager
-def _appending(path: Path) -> Iterator[TextIO]:
+def _appending(path: Path) -> Iterator[BinaryIO]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         written = path.read_bytes() if path.exists() else b""
-        file = path.open("a", encoding="utf-8")
+        # Unbuffered: nothing is left over that a later close would try to write once more.
+        file = path.open("ab", buffering=0)
     except OSError as error:
-        raise InputError(f"Record {path} cannot be written: {error.strerror}. Give another folder.") from error
+        raise InputError(f"Record {name_of(path)} cannot be written: {error.strerror}. Give another folder.") from None
     with file:
         if written and not written.endswith(b"\n"):  # cut short: what follows starts a line of its own
-            file.write("\n")
+            _append(file, "", path)
         yield file
+
+
+def _append(file: BinaryIO, line: str, path: Path) -> None:
+    """A line to the disk at once: a process that is killed between two items must not take the finished one with it."""
+    end = file.seek(0, os.SEEK_END)
+    content = (line + "\n").encode()
+    try:
+        while content:  # a disk that is nearly full takes a part
+            content = content[file.write(content) :]
+        os.fsync(file.fileno())
+    except OSError as error:
+        with suppress(OSError):
+            file.truncate(end)
+        raise InputError(
+            f"Record {name_of(path)} cannot be written: {error.strerror}. Free some space: the same command then "
+            "goes on. What is done is kept."
+        ) from error
 
 
 # -- Dask ------------------------------------------------------------------------------------------
@@ -273,7 +290,7 @@ def _on_cluster(
             except Exception as error:
                 if client.status != "running":
                     raise _lost(scheduler) from error
-                result = Failed(f"{type(error).__name__}: {' '.join(str(error).split())}")
+                result = Failed(fault_words(error))
             # The scheduler need not hold what is handed on.
             futures[index].release()
             yield index, result

@@ -9,6 +9,8 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.own_process import answer, arrays_of
+from DeepIterRegLib.common.quiet import listening
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.tables import read_text
 
 _TEXT = (".tfm", ".txt")
@@ -49,8 +51,8 @@ def read_linear(path: Path) -> np.ndarray:
     if path.suffix.lower() in _TEXT:
         _check_text(path)
         return _matrix(path)
-    died = f"{path.name} is damaged: ITK ends while reading it; save the transform again."
-    return arrays_of(__file__, path, path.name, died)["matrix"]
+    died = f"{name_of(path)} is damaged: ITK ends while reading it; save the transform again."
+    return arrays_of(__file__, path, name_of(path), died)["matrix"]
 
 
 def _check_text(path: Path) -> None:
@@ -81,7 +83,7 @@ def _check_text(path: Path) -> None:
             field == "FixedParameters" and len(numbers) > _MOST_FIXED
         ):
             raise InputError(
-                f"{path.name} is damaged: its {kind} has {len(numbers)} {field} where {wanted} are needed; save the transform again."
+                f"{name_of(path)} is damaged: its {kind} has {len(numbers)} {field} where {wanted} are needed; save the transform again."
             )
     if not seen:
         raise _no_transform(path)
@@ -89,25 +91,26 @@ def _check_text(path: Path) -> None:
 
 def _no_transform(path: Path) -> InputError:
     return InputError(
-        f"{path.name} is not a transform file that ITK can read: give a .tfm, .h5, .txt or .mat file of 3D Slicer, ITK or ANTs. "
+        f"{name_of(path)} is not a transform file that ITK can read: give a .tfm, .h5, .txt or .mat file of 3D Slicer, ITK or ANTs. "
         "Bare numbers do not say between which coordinates they lead."
     )
 
 
 def _not_linear(path: Path) -> InputError:
-    return InputError(f"{path.name} does not hold a linear 3D transform; a rigid pose is needed.")
+    return InputError(f"{name_of(path)} does not hold a linear 3D transform; a rigid pose is needed.")
 
 
 def _matrix(path: Path) -> np.ndarray:
     import SimpleITK as sitk
 
     try:
-        transform = sitk.ReadTransform(str(path))
+        with listening():
+            transform = sitk.ReadTransform(str(path))
         linear = transform.GetDimension() == 3 and transform.IsLinear()
         corners = [(0.0, 0.0, 0.0), (1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0)]
         offset, *ends = (np.array(transform.TransformPoint(corner)) if linear else np.zeros(3) for corner in corners)
-    except (RuntimeError, ValueError, TypeError, OverflowError) as error:
-        raise _no_transform(path) from error
+    except (RuntimeError, ValueError, TypeError, OverflowError):
+        raise _no_transform(path) from None
     if not linear:
         raise _not_linear(path)
     matrix = np.eye(4)

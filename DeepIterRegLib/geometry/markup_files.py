@@ -12,6 +12,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.json_files import MALFORMED, read_json
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.tables import read_text
 from DeepIterRegLib.common.user_input import number
 from DeepIterRegLib.geometry.lps import lps_ras
@@ -69,24 +70,26 @@ def read_markup_lists(path: Path) -> tuple[Markup, ...]:
         Absent, something else, in another coordinate system, or positions that are not finite.
     """
     if not path.is_file():
-        raise InputError(f"Markups {path} do not exist: save them in 3D Slicer as .mrk.json.")
+        raise InputError(f"Markups {name_of(path)} do not exist: save them in 3D Slicer as .mrk.json.")
     if path.suffix.lower() == ".fcsv":
         return (_fiducials(path),)
-    refusal = f"{path} is not a point list, line or curve of 3D Slicer (.mrk.json), or it is damaged; save it again."
+    refusal = (
+        f"{name_of(path)} is not a point list, line or curve of 3D Slicer (.mrk.json), or it is damaged; save it again."
+    )
     tree = read_json(path, refusal)
     try:
         return tuple(_markup(path, values) for values in tree["markups"])
     except InputError:
         raise
-    except MALFORMED as error:
-        raise InputError(refusal) from error
+    except MALFORMED:
+        raise InputError(refusal) from None
 
 
 def _markup(path: Path, values: dict[str, Any]) -> Markup:
     points = [_position(path, point) for point in values["controlPoints"]]
     unit = str(values.get("coordinateUnits") or "mm")
     if unit != "mm":
-        raise InputError(f"{path.name} is not in mm; save it from 3D Slicer with mm as its unit of length.")
+        raise InputError(f"{name_of(path)} is not in mm; save it from 3D Slicer with mm as its unit of length.")
     return Markup(
         str(values.get("name") or ""),
         str(values.get("type", "Fiducial")),
@@ -112,7 +115,7 @@ def _position(path: Path, point: dict[str, Any]) -> list[float]:
     position = point.get("position")
     found = [number(str(part)) for part in position] if isinstance(position, list) else []
     if len(found) != 3 or None in found:
-        raise InputError(f"{path.name} holds points that are not finite, or have no position: place them again.")
+        raise InputError(f"{name_of(path)} holds points that are not finite, or have no position: place them again.")
     return [part for part in found if part is not None]
 
 
@@ -120,11 +123,11 @@ def _in_ras(path: Path, points: np.ndarray, system: str) -> np.ndarray:
     far = float(np.nanmax(np.abs(points), initial=0.0))
     if far > FAR_MM:
         raise InputError(
-            f"{path.name} has a point {far / 1000:.0f} m from the origin: it is damaged, or not in mm; save it again."
+            f"{name_of(path)} has a point {far / 1000:.0f} m from the origin: it is damaged, or not in mm; save it again."
         )
     if system.upper() not in _IS_LPS:
         raise InputError(
-            f"{path.name} has a coordinate system that is neither LPS nor RAS; save it again from 3D Slicer."
+            f"{name_of(path)} has a coordinate system that is neither LPS nor RAS; save it again from 3D Slicer."
         )
     return np.asarray(lps_ras(points)) if _IS_LPS[system.upper()] else points
 
@@ -132,10 +135,10 @@ def _in_ras(path: Path, points: np.ndarray, system: str) -> np.ndarray:
 def _cells(lines: list[str], path: Path) -> list[list[str]]:
     try:
         return list(csv.reader(lines))
-    except csv.Error as error:
+    except csv.Error:
         raise InputError(
-            f"{path.name} is damaged: a line of it is no line of a table; save it again from 3D Slicer."
-        ) from error
+            f"{name_of(path)} is damaged: a line of it is no line of a table; save it again from 3D Slicer."
+        ) from None
 
 
 def _fiducials(path: Path) -> Markup:
@@ -161,7 +164,7 @@ def _fiducials(path: Path) -> Markup:
         if status not in _DEFINED:
             point = [np.nan] * 3
         elif None in point:
-            raise InputError(f"{path.name}: point {n} has no three coordinates; save it again from 3D Slicer.")
+            raise InputError(f"{name_of(path)}: point {n} has no three coordinates; save it again from 3D Slicer.")
         labels.append(row.get("label") or str(n))
         points.append(point)
     system = told.get("coordinatesystem") or usual

@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from DeepIterRegLib.common.atomic_output import not_whole
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.json_files import MALFORMED, read_json
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry import lps_ras, pose
 from DeepIterRegLib.geometry.itk_transforms import read_linear
 
@@ -23,12 +25,24 @@ def write_tfm(path: str | Path, cta_to_carm: np.ndarray) -> None:
 
     ITK files hold the map of resampling, from fixed to moving, in LPS; Slicer therefore inverts on
     reading (Resources/Docs/method.md, section 1: the node moves the CTA into the C-arm frame).
+
+    Raises
+    ------
+    OSError
+        The file did not become whole.
     """
     matrix_lps = lps_ras(pose.inverse(np.asarray(cta_to_carm, dtype=np.float64)))
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(matrix_lps[:3, :3].ravel().tolist())
     transform.SetTranslation(matrix_lps[:3, 3].tolist())
-    sitk.WriteTransform(transform, str(path))
+    try:
+        sitk.WriteTransform(transform, str(path))
+        # ITK says nothing of a full disk, and leaves a file of 0 bytes.
+        whole = np.allclose(sitk.ReadTransform(str(path)).GetParameters(), transform.GetParameters(), rtol=0, atol=1e-9)
+    except RuntimeError as error:
+        raise not_whole(Path(path)) from error
+    if not whole:
+        raise not_whole(Path(path))
 
 
 def read_pose(path: str | Path) -> np.ndarray:
@@ -45,9 +59,9 @@ def read_pose(path: str | Path) -> np.ndarray:
     path = Path(path)
     if not path.is_file():
         raise InputError(
-            f"Pose file {path} does not exist: give an ITK transform (.tfm, .h5, .txt, .mat) or a registration.json."
+            f"Pose file {name_of(path)} does not exist: give an ITK transform (.tfm, .h5, .txt, .mat) or a registration.json."
         )
-    return as_rigid(_from_json(path) if path.suffix.lower() == ".json" else _from_itk(path), path.name)
+    return as_rigid(_from_json(path) if path.suffix.lower() == ".json" else _from_itk(path), name_of(path))
 
 
 def as_rigid(matrix: np.ndarray, name: str) -> np.ndarray:
@@ -73,18 +87,18 @@ def as_rigid(matrix: np.ndarray, name: str) -> np.ndarray:
 
 
 def _from_json(path: Path) -> np.ndarray:
-    refusal = f"{path.name}: no 4x4 matrix named `ctaToCarm` can be read from this JSON file."
+    refusal = f"{name_of(path)}: no 4x4 matrix named `ctaToCarm` can be read from this JSON file."
     values = read_json(path, refusal)
     try:
         return np.array(values["ctaToCarm"], dtype=np.float64)
-    except MALFORMED as error:
-        raise InputError(refusal) from error
+    except MALFORMED:
+        raise InputError(refusal) from None
 
 
 def _from_itk(path: Path) -> np.ndarray:
     matrix = read_linear(path)
     if not np.isfinite(matrix).all() or abs(np.linalg.det(matrix[:3, :3])) < _SINGULAR:
         raise InputError(
-            f"{path.name}: the matrix is not rigid (it scales, shears or mirrors); a pose only turns and shifts."
+            f"{name_of(path)}: the matrix is not rigid (it scales, shears or mirrors); a pose only turns and shifts."
         )
     return pose.inverse(lps_ras(matrix))

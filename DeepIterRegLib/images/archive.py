@@ -6,7 +6,6 @@ import lzma
 import shutil
 import stat
 import struct
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.scratch import temporary_folder
+from DeepIterRegLib.common.shown import name_of
 
 MOST_BYTES = 8 * 2**30  # unpacked: a whole study of CT and runs is smaller
 MOST_RATIO = 100  # unpacked over packed: images shrink to a third or a tenth, made-up archives to a thousandth
@@ -50,8 +51,7 @@ def unpacked(path: Path) -> Iterator[Path]:
     InputError
         No .zip, damaged, with a password, or one that would take more than `MOST_BYTES`, `MOST_FILES` or `MOST_RATIO`.
     """
-    with tempfile.TemporaryDirectory(prefix="deepiterreg-") as name:
-        folder = Path(name)
+    with temporary_folder() as folder:
         try:
             with zipfile.ZipFile(path) as archive:
                 members = [one for one in archive.infolist() if _wanted(one)]
@@ -67,11 +67,11 @@ def unpacked(path: Path) -> Iterator[Path]:
             # Of packed data an OSError has no number: bz2 raises one.
             if isinstance(error, OSError) and error.errno is not None:
                 raise InputError(
-                    f"{path} cannot be unpacked into the temporary folder (is the disk full?); unpack it and give the folder."
-                ) from error
+                    f"{name_of(path)} cannot be unpacked into the temporary folder (is the disk full?); unpack it and give the folder."
+                ) from None
             raise InputError(
-                f"{path} is damaged, or packed in a way that cannot be read; copy it again, or unpack it and give the folder."
-            ) from error
+                f"{name_of(path)} is damaged, or packed in a way that cannot be read; copy it again, or unpack it and give the folder."
+            ) from None
         yield folder
 
 
@@ -85,16 +85,19 @@ def _wanted(member: zipfile.ZipInfo) -> bool:
 
 def _refuse_too_much(path: Path, members: list[zipfile.ZipInfo]) -> None:
     if any(member.flag_bits & 1 for member in members):
-        raise InputError(f"{path} is locked with a password; unpack it and give the folder.")
+        raise InputError(f"{name_of(path)} is locked with a password; unpack it and give the folder.")
     if len(members) > MOST_FILES:
-        raise InputError(f"{path} holds {len(members)} files, more than {MOST_FILES}; unpack the CTA's series alone.")
+        raise InputError(
+            f"{name_of(path)} holds {len(members)} files, more than {MOST_FILES}; unpack the CTA's series alone."
+        )
     total, packed = sum(m.file_size for m in members), max(1, sum(m.compress_size for m in members))
     if total > MOST_BYTES:
         raise InputError(
-            f"{path} would take {total / 2**30:.1f} GB unpacked, more than {MOST_BYTES / 2**30:.0f} GB; unpack the CTA's series alone."
+            f"{name_of(path)} would take {total / 2**30:.1f} GB unpacked, more than {MOST_BYTES / 2**30:.0f} GB; "
+            "unpack the CTA's series alone."
         )
     if total > _SMALL_BYTES and total > MOST_RATIO * packed:
         raise InputError(
-            f"{path} would grow to {total / packed:.0f} times its size ({total / 2**20:.0f} MB), "
+            f"{name_of(path)} would grow to {total / packed:.0f} times its size ({total / 2**20:.0f} MB), "
             "which no images do; unpack it if you trust it."
         )

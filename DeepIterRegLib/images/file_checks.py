@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.user_input import is_file
 from DeepIterRegLib.images.header_fields import LONGEST_LINE, check_metaimage_fields, check_nrrd_fields
 
@@ -241,16 +242,18 @@ def _check_nrrd(path: Path) -> str:
         lines = _header_lines(file, path, lambda line: not line)
         start = file.tell()
     if not lines or not lines[0].startswith("NRRD000"):
-        raise InputError(f"{path.name} is damaged, or no NRRD file: it does not begin with NRRD; copy it again.")
+        raise InputError(f"{name_of(path)} is damaged, or no NRRD file: it does not begin with NRRD; copy it again.")
     fields = dict(part for line in lines[1:] if not line.startswith("#") and (part := _field(line, ": ")))
     if any(len(line) > LONGEST_LINE for line in lines if ":=" not in line and not _field(line, ": ")):
         raise InputError(
-            f"The header of {path.name} is damaged: a line of it has over {LONGEST_LINE} letters; copy it again."
+            f"The header of {name_of(path)} is damaged: a line of it has over {LONGEST_LINE} letters; copy it again."
         )
-    check_nrrd_fields(fields, path.name)
-    claim = Claim(path.name, _sizes(fields.get("sizes", "")), _NRRD_BYTES.get(fields.get("type", "").lower(), 0))
+    check_nrrd_fields(fields, name_of(path))
+    claim = Claim(name_of(path), _sizes(fields.get("sizes", "")), _NRRD_BYTES.get(fields.get("type", "").lower(), 0))
     if not claim.value_bytes:
-        raise InputError(f"The header of {path.name} names no type of voxels that can be read; save it again as NRRD.")
+        raise InputError(
+            f"The header of {name_of(path)} names no type of voxels that can be read; save it again as NRRD."
+        )
     named = fields.get("datafile", fields.get("data file"))
     claim.check(path.stat().st_size if named is None else None)
     encoding = fields.get("encoding", "").lower()
@@ -324,13 +327,15 @@ def _check_metaimage(path: Path) -> str:
     fields = dict(part for line in lines if (part := _field(line, "=")))
     named = fields.get(_DATA_FILE)
     if named is None:
-        raise InputError(f"{path.name} is damaged, or no MetaImage file: its header does not end; copy it again.")
-    check_metaimage_fields(fields, path.name)
+        raise InputError(f"{name_of(path)} is damaged, or no MetaImage file: its header does not end; copy it again.")
+    check_metaimage_fields(fields, name_of(path))
     channels = fields.get("elementnumberofchannels", "1")
     value_bytes = _META_BYTES.get(fields.get("elementtype", ""), 0) * (int(channels) if channels.isdecimal() else 0)
-    claim = Claim(path.name, _sizes(fields.get("dimsize", "")), value_bytes)
+    claim = Claim(name_of(path), _sizes(fields.get("dimsize", "")), value_bytes)
     if not claim.value_bytes:
-        raise InputError(f"The header of {path.name} names no type of voxels that can be read; save it again as MHA.")
+        raise InputError(
+            f"The header of {name_of(path)} names no type of voxels that can be read; save it again as MHA."
+        )
     claim.check(path.stat().st_size if named.upper() == "LOCAL" else None)
     packed = fields.get("compresseddata", "").lower() == "true"
     as_text = fields.get("binarydata", "true").lower() == "false"
@@ -366,7 +371,7 @@ def _header_lines(file: BinaryIO, path: Path, last: Callable[[str], bool]) -> li
         if last(text.strip()):
             break
         if file.tell() > _MAX_HEADER or b"\0" in line:
-            raise InputError(f"The header of {path.name} is damaged; copy it again.")
+            raise InputError(f"The header of {name_of(path)} is damaged; copy it again.")
     return lines
 
 
@@ -403,7 +408,7 @@ def _named_files(named: str, lines: Sequence[str], path: Path) -> list[Path]:
     if missing or not files:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(
-            f"{path.name} keeps its voxels in {missing[0] if missing else 'other files'}{more}, which is not there: copy "
+            f"{name_of(path)} keeps its voxels in {missing[0] if missing else 'other files'}{more}, which is not there: copy "
             "both files into one folder."
         )
     return files

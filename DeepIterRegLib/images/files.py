@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from DeepIterRegLib.common.atomic_output import not_whole
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, naming
+from DeepIterRegLib.common.quiet import listening, quoting_nothing
+from DeepIterRegLib.common.renaming import flush
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.file_checks import check_header_and_data
-from DeepIterRegLib.images.itk import affine_of, itk_reason, voxels_of
+from DeepIterRegLib.images.itk import affine_of, voxels_of
 from DeepIterRegLib.images.nifti import NIFTI_SUFFIXES, read_nifti
 from DeepIterRegLib.images.placement import check_spacing, placed
 from DeepIterRegLib.images.volume import Volume
@@ -22,6 +25,7 @@ from DeepIterRegLib.images.volume import Volume
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 
 
+@quoting_nothing()
 def load_volume(path: str | Path, series: str | None = None, phase: int | None = None) -> Volume:
     """Read a CT or a mask: a DICOM folder, DICOMDIR or file, NIfTI, NRRD, MHA or MHD, or a .zip with one of these in it.
 
@@ -36,19 +40,19 @@ def load_volume(path: str | Path, series: str | None = None, phase: int | None =
     """
     path = Path(path)
     if not exists(path):
-        raise InputError(f"{path} does not exist.")
+        raise InputError(f"{name_of(path)} does not exist.")
     if path.is_dir() or not path.name.lower().endswith(VOLUME_SUFFIXES):
         from DeepIterRegLib.images.dicom.ct_files import read_ct
 
-        with naming(path.name):
+        with naming(name_of(path)):
             return read_ct(path, series or "", phase, load_volume)
     if series or phase:
         raise InputError(
             Message(
-                f"{path.name} holds one volume; only of DICOM one can be chosen", at="series" if series else "phase"
+                f"{name_of(path)} holds one volume; only of DICOM one can be chosen", at="series" if series else "phase"
             )
         )
-    return placed(read_volume_file(path), path.name)
+    return placed(read_volume_file(path), name_of(path))
 
 
 def read_volume_file(path: Path) -> Volume:
@@ -68,10 +72,10 @@ def read_volume_file(path: Path) -> Volume:
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
         size, parts = image.GetSize(), image.GetNumberOfComponentsPerPixel()
         raise InputError(
-            f"{path.name} has size {size} with {parts} value(s) a voxel; three dimensions and one value are needed."
+            f"{name_of(path)} has size {size} with {parts} value(s) a voxel; three dimensions and one value are needed."
         )
     voxels, affine = voxels_of(image), affine_of(image)
-    check_spacing(affine, voxels.shape, path.name)
+    check_spacing(affine, voxels.shape, name_of(path))
     return Volume(voxels, affine, notes)
 
 
@@ -87,12 +91,13 @@ def read_itk_image(path: Path) -> tuple[Any, tuple[str, ...]]:
 
     notes = check_header_and_data(path)
     try:
-        return sitk.ReadImage(str(path)), notes
-    except RuntimeError as error:
+        with listening():
+            return sitk.ReadImage(str(path)), notes
+    except RuntimeError:
         # ITK's reasons quote the header.
         raise InputError(
-            f"{path.name} cannot be read as a volume: its header is damaged; copy it again, or save it anew."
-        ) from error
+            f"{name_of(path)} cannot be read as a volume: its header is damaged; copy it again, or save it anew."
+        ) from None
 
 
 def save_volume(volume: Volume, path: str | Path) -> None:
@@ -106,10 +111,10 @@ def save_volume(volume: Volume, path: str | Path) -> None:
     path = Path(path)
     suffix = next((s for s in VOLUME_SUFFIXES if path.name.lower().endswith(s)), None)
     if suffix is None:
-        raise InputError(f"{path} has no suffix of a volume; use one of {', '.join(VOLUME_SUFFIXES)}.")
+        raise InputError(f"{name_of(path)} has no suffix of a volume; use one of {', '.join(VOLUME_SUFFIXES)}.")
     directions = volume.affine[:3, :3] / volume.spacing_mm
     if not np.allclose(directions.T @ directions, np.eye(3), atol=1e-4):
-        raise InputError(f"The axes of the volume are not perpendicular; {path} cannot hold them.")
+        raise InputError(f"The axes of the volume are not perpendicular; {name_of(path)} cannot hold them.")
     if volume.voxels.dtype == bool:
         volume = volume.with_voxels(volume.voxels.view(np.uint8))
     # MHD and NHDR name a data file of their own, so they cannot be renamed afterwards.
@@ -120,15 +125,18 @@ def save_volume(volume: Volume, path: str | Path) -> None:
         else:
             _write_by_itk(volume, beside)
         if beside != path:
+            flush(beside)
             os.replace(beside, path)
     except (RuntimeError, OSError) as error:
         if not path.parent.is_dir():
-            raise InputError(f"The folder {path.parent} does not exist, so {path.name} cannot be written.") from error
+            raise InputError(
+                f"The folder {name_of(path.parent)} does not exist, so {name_of(path)} cannot be written."
+            ) from None
         if not os.access(path.parent, os.W_OK):
-            raise InputError(f"The folder {path.parent} cannot be written to.") from error
+            raise InputError(f"The folder {name_of(path.parent)} cannot be written to.") from None
         if isinstance(error, OSError):
             raise
-        raise OSError(errno.EIO, f"{path} could not be written: {itk_reason(error)}") from error
+        raise not_whole(path) from error
     finally:
         if beside != path:
             beside.unlink(missing_ok=True)
@@ -155,3 +163,7 @@ def _write_by_itk(volume: Volume, path: Path) -> None:
     image.SetDirection((lps[:3, :3] / volume.spacing_mm).ravel().tolist())
     image.SetOrigin(lps[:3, 3].tolist())
     sitk.WriteImage(image, str(path), useCompression=True)
+    try:
+        check_header_and_data(path)  # a full disk is not always told
+    except InputError as error:
+        raise not_whole(path) from error

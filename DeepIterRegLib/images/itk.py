@@ -1,4 +1,4 @@
-"""Between ITK's images (LPS) and voxels with an affine to RAS mm; ITK's reasons in one sentence."""
+"""Between ITK's images (LPS) and voxels with an affine to RAS mm."""
 
 from __future__ import annotations
 
@@ -24,9 +24,3 @@ def affine_of(image: Any) -> np.ndarray:
     affine[:3, 3] = image.GetOrigin()
     result: np.ndarray = voxel_affine_lps_ras(affine)
     return result
-
-
-def itk_reason(error: Exception) -> str:
-    """The last telling line of an ITK exception."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines[-1] if lines else "unknown reason").removeprefix("ITK ERROR: ").rstrip(".!")

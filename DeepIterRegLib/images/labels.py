@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.dicom.segmentation import read_dicom_segmentation
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, read_itk_image, read_volume_file
@@ -24,6 +26,7 @@ _PROBABILITY = (-0.25, 1.25)  # networks say 0 to 1; resampling goes a little be
 _HALF = 0.5
 
 
+@quoting_nothing()
 def read_labelled(path: Path, resample: bool = False) -> Labelled:
     """The labels of a NIfTI, NRRD or MetaImage volume, of Slicer's .seg.nrrd, or of a DICOM segmentation.
 
@@ -41,7 +44,7 @@ def read_labelled(path: Path, resample: bool = False) -> Labelled:
         Absent, unreadable, damaged, grey values, or nothing set.
     """
     if not exists(path):
-        raise InputError(f"{path} does not exist.")
+        raise InputError(f"{name_of(path)} does not exist.")
     if path.is_dir():
         path = _only_file(path)
     name = path.name.lower()
@@ -49,7 +52,7 @@ def read_labelled(path: Path, resample: bool = False) -> Labelled:
         return read_seg_nrrd(path)
     if not name.endswith(VOLUME_SUFFIXES):
         return read_dicom_segmentation(path)
-    return labelled(placed(read_volume_file(path), path.name, resample), path.name)
+    return labelled(placed(read_volume_file(path), name_of(path), resample), name_of(path))
 
 
 def _only_file(folder: Path) -> Path:
@@ -57,7 +60,7 @@ def _only_file(folder: Path) -> Path:
     files = [path for path in folder.rglob("*") if path.is_file()][:2]
     if len(files) != 1:
         raise InputError(
-            f"{folder.name} is a folder; give a mask as one file: NIfTI, NRRD, MHA or a DICOM segmentation."
+            f"{name_of(folder)} is a folder; give a mask as one file: NIfTI, NRRD, MHA or a DICOM segmentation."
         )
     return files[0]
 
@@ -143,7 +146,7 @@ def read_seg_nrrd(path: Path) -> Labelled:
 
     image, notes = read_itk_image(path)
     if image.GetDimension() != 3:
-        raise InputError(f"Segmentation {path.name} has {image.GetDimension()} dimensions; three are needed.")
+        raise InputError(f"Segmentation {name_of(path)} has {image.GetDimension()} dimensions; three are needed.")
     values = sitk.GetArrayFromImage(image)
     layers = values[..., None] if image.GetNumberOfComponentsPerPixel() == 1 else values
     keys = _metadata(image)
@@ -154,7 +157,7 @@ def read_seg_nrrd(path: Path) -> Labelled:
         )
         if layer >= layers.shape[-1]:
             raise InputError(
-                f"Segmentation {path.name} is damaged: a segment lies in layer {layer}, which is not there."
+                f"Segmentation {name_of(path)} is damaged: a segment lies in layer {layer}, which is not there."
             )
         mask = _equal_to(layers[..., layer], label)
         name = keys.get(f"Segment{n}_Name") or keys.get(f"Segment{n}_ID", "")
@@ -166,7 +169,7 @@ def read_seg_nrrd(path: Path) -> Labelled:
         if count
     )
     if not segments:
-        raise InputError(f"Segmentation {path.name} has no segment with a voxel.")
+        raise InputError(f"Segmentation {name_of(path)} has no segment with a voxel.")
     return Labelled(segments, layers.shape[:3], affine_of(image), notes)
 
 

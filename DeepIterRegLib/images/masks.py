@@ -10,6 +10,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.shown import name_of, quoted
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_pixels
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES
@@ -61,7 +62,7 @@ def read_mask(typed: Path, at: str = "") -> Volume:
     """
     path, wanted = split_labels(str(typed))
     found = read_labelled(path)
-    return found.union(chosen(found, wanted, path.name, at))
+    return found.union(chosen(found, wanted, name_of(path), at))
 
 
 def read_image_mask(typed: Path, at: str = "") -> np.ndarray:
@@ -75,13 +76,13 @@ def read_image_mask(typed: Path, at: str = "") -> np.ndarray:
     path, wanted = split_labels(str(typed))
     if path.suffix.lower() not in IMAGE_SUFFIXES:
         if not path.is_file():
-            raise InputError(f"DSA mask {path} does not exist: give an image file (PNG, TIFF, NIfTI, NRRD).")
+            raise InputError(f"DSA mask {name_of(path)} does not exist: give an image file (PNG, TIFF, NIfTI, NRRD).")
         found = read_labelled(path)
     else:
         if not path.is_file():
-            raise InputError(f"DSA mask {path} does not exist: give an image file (PNG, TIFF, NIfTI, NRRD).")
-        found = labelled(Volume(read_pixels(path), np.eye(4)), path.name)
-    voxels = found.union(chosen(found, wanted, path.name, at)).voxels
+            raise InputError(f"DSA mask {name_of(path)} does not exist: give an image file (PNG, TIFF, NIfTI, NRRD).")
+        found = labelled(Volume(read_pixels(path), np.eye(4)), name_of(path))
+    voxels = found.union(chosen(found, wanted, name_of(path), at)).voxels
     return voxels[0] if len(voxels) == 1 else voxels
 
 
@@ -113,7 +114,12 @@ def chosen(found: Labelled, wanted: str, name: str, at: str = "") -> list[Segmen
         else:
             absent.append(part)
     if absent:
-        raise InputError(Message(f"{name} holds no label {', '.join(absent)}; it holds {listed}", at=at))
+        raise InputError(
+            Message(
+                f"{name} holds no label {', '.join(quoted(one).strip(chr(34)) for one in absent)}; it holds {listed}",
+                at=at,
+            )
+        )
     return picked
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.file_checks import Claim, check_plain, inflate
 from DeepIterRegLib.images.placement import check_spacing, implausible_spacing
@@ -41,7 +42,7 @@ def read_nifti(path: Path) -> Volume:
     flat, told = _voxels(path, claim, offset, header.get_data_dtype(), compressed=_is_gzip(path))
     voxels = _scaled(flat.reshape(_grid(claim.shape, path)), header, path)
     affine, notes = _affine(header, voxels.shape, path)
-    check_spacing(affine, voxels.shape, path.name)
+    check_spacing(affine, voxels.shape, name_of(path))
     return Volume(voxels, affine, (*notes, told) if told else notes)
 
 
@@ -59,7 +60,9 @@ def _start(path: Path) -> bytes:
     try:
         return zlib.decompressobj(31).decompress(packed, _HEADER_BYTES)
     except zlib.error:
-        raise InputError(f"{path.name} is damaged from its start and cannot be decompressed; copy it again.") from None
+        raise InputError(
+            f"{name_of(path)} is damaged from its start and cannot be decompressed; copy it again."
+        ) from None
 
 
 def _header(start: bytes, path: Path) -> Any:
@@ -74,9 +77,9 @@ def _header(start: bytes, path: Path) -> Any:
                 return kind(start[:size], endianness=endian, check=False)
     if len(start) < 348:
         raise InputError(
-            f"{path.name} cannot be read as a volume: it is cut short, with {len(start)} bytes of a header of 348; copy it again."
+            f"{name_of(path)} cannot be read as a volume: it is cut short, with {len(start)} bytes of a header of 348; copy it again."
         )
-    raise InputError(f"{path.name} cannot be read as a volume: it does not begin as NIfTI does; copy it again.")
+    raise InputError(f"{name_of(path)} cannot be read as a volume: it does not begin as NIfTI does; copy it again.")
 
 
 def _claim(header: Any, path: Path) -> tuple[Claim, int]:
@@ -84,26 +87,28 @@ def _claim(header: Any, path: Path) -> tuple[Claim, int]:
     magic = bytes(header["magic"]).rstrip(b"\0")[:3]
     if magic in (b"ni1", b"ni2"):
         raise InputError(
-            f"{path.name} keeps its voxels in a file of its own (.img); save it as one file, .nii or .nii.gz."
+            f"{name_of(path)} keeps its voxels in a file of its own (.img); save it as one file, .nii or .nii.gz."
         )
     if magic not in (b"n+1", b"n+2"):
-        raise InputError(f"{path.name} cannot be read as a volume: it does not say that it is NIfTI; copy it again.")
+        raise InputError(
+            f"{name_of(path)} cannot be read as a volume: it does not say that it is NIfTI; copy it again."
+        )
     try:
         dtype = header.get_data_dtype()
     except Exception:  # nibabel's own error, of a code that the standard does not have
         raise InputError(
-            f"{path.name} is damaged: its header names a type of voxels that NIfTI does not have."
+            f"{name_of(path)} is damaged: its header names a type of voxels that NIfTI does not have."
         ) from None
     if dtype.kind not in "iuf" or dtype.itemsize > 8:
-        raise InputError(f"{path.name} holds colours or complex numbers; one value a voxel is needed.")
+        raise InputError(f"{name_of(path)} holds colours or complex numbers; one value a voxel is needed.")
     count = int(header["dim"][0])
     shape = tuple(int(n) for n in header["dim"][1 : 1 + count]) if 1 <= count <= 7 else ()
-    claim = Claim(path.name, shape, dtype.itemsize)
+    claim = Claim(name_of(path), shape, dtype.itemsize)
     claim.check(path.stat().st_size)
     offset = float(header["vox_offset"])
     if not int(header.sizeof_hdr) <= offset < 1 << 30:
         raise InputError(
-            f"{path.name} is damaged: its header says that voxels begin at byte {offset:g}; copy it again."
+            f"{name_of(path)} is damaged: its header says that voxels begin at byte {offset:g}; copy it again."
         )
     return claim, int(offset)
 
@@ -112,7 +117,7 @@ def _grid(shape: tuple[int, ...], path: Path) -> tuple[int, int, int]:
     """Slices, rows, columns; lengths of 1 beyond the third, and a missing third, are no matter."""
     if len(shape) < 2 or any(n > 1 for n in shape[3:]):
         raise InputError(
-            f"{path.name} has size {shape}; three dimensions are needed: give one volume of a series, not all of them."
+            f"{name_of(path)} has size {shape}; three dimensions are needed: give one volume of a series, not all of them."
         )
     i, j, k = (*shape, 1)[:3]
     return k, j, i
@@ -136,7 +141,7 @@ def _scaled(stored: np.ndarray, header: Any, path: Path) -> np.ndarray:
         slope, intercept = 1.0, 0.0
     if not np.isfinite([slope, intercept]).all():
         raise InputError(
-            f"{path.name} is damaged: its header scales values by {slope:g} and adds {intercept:g}; save it again."
+            f"{name_of(path)} is damaged: its header scales values by {slope:g} and adds {intercept:g}; save it again."
         )
     if (slope, intercept) == (1.0, 0.0):
         to = np.dtype(np.float32) if stored.dtype.kind == "f" else stored.dtype.newbyteorder("=")
@@ -170,7 +175,7 @@ def _affine(header: Any, shape: tuple[int, ...], path: Path) -> tuple[np.ndarray
         if apart > _SAME_MM:
             used = "sform" if by_sform else "qform"
             notes = (
-                f"{path.name} says twice where its voxels stand, and the two differ by up to {apart:.1f} mm (qform and sform); the "
+                f"{name_of(path)} says twice where its voxels stand, and the two differ by up to {apart:.1f} mm (qform and sform); the "
                 f"{used} is used, as in 3D Slicer. If left and right or the axes look wrong, save it again from what it was made of.",
             )
     return chosen, (*notes, *told)
@@ -199,9 +204,9 @@ def _unit(header: Any, affine: np.ndarray, shape: tuple[int, ...], path: Path) -
     if implausible_spacing(scaled, shape) and not implausible_spacing(affine, shape):
         spacing = " x ".join(f"{s:.3g}" for s in np.linalg.norm(affine[:3, :3], axis=0))
         return 1.0, (
-            f"{path.name} says that its unit is {unit}; with voxels of {spacing} that must be mm, which is used.",
+            f"{name_of(path)} says that its unit is {unit}; with voxels of {spacing} that must be mm, which is used.",
         )
-    return factor, (f"{path.name} is stored in {unit}; its sizes were turned into mm.",)
+    return factor, (f"{name_of(path)} is stored in {unit}; its sizes were turned into mm.",)
 
 
 def _apart_mm(one: np.ndarray, other: np.ndarray, shape: tuple[int, ...]) -> float:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import name_of
 
 MOST_VALUES = 1 << 28  # 1024 x 1024 x 256: no picture of an angiogram has more
 _BEST_RATIO = {8: 1032, 32946: 1032, 5: 6000, 32773: 64}  # of TIFF's compressions: deflate, LZW, PackBits
@@ -35,7 +36,7 @@ def check_picture(path: Path) -> None:
             check(path)
             return
     if not start:
-        raise InputError(f"{path.name} is empty (0 bytes); copy it again.")
+        raise InputError(f"{name_of(path)} is empty (0 bytes); copy it again.")
 
 
 def check_size(name: str, frames: int, rows: int, columns: int) -> None:
@@ -62,7 +63,7 @@ _ADAM7 = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), 
 
 
 def _check_png(path: Path) -> None:
-    name, header, ended = path.name, b"", False
+    name, header, ended = name_of(path), b"", False
     packed: list[bytes] = []
     for kind, body, good in _chunks(path):
         if body is None or (not good and kind[:1].isupper()):  # small letters: nobody needs it
@@ -154,14 +155,14 @@ def _check_tiff(path: Path) -> None:
         raise
     except Exception:  # of many kinds, at damaged directories
         raise InputError(
-            f"{path.name} is damaged or cut short: its directory of pages cannot be read; copy it again."
+            f"{name_of(path)} is damaged or cut short: its directory of pages cannot be read; copy it again."
         ) from None
     if not pages:
-        raise InputError(f"{path.name} is cut short: it has no page; copy it again.")
+        raise InputError(f"{name_of(path)} is cut short: it has no page; copy it again.")
     _, (frames, rows, columns, *_) = pages[0]
-    check_size(path.name, max(frames, -(-values // max(1, rows * columns))), rows, columns)
+    check_size(name_of(path), max(frames, -(-values // max(1, rows * columns))), rows, columns)
     for number, (_, (_, _, _, wanted, parts, of, compression)) in enumerate(pages, 1):
-        called = path.name if len(pages) == 1 else f"Page {number} of {path.name}"
+        called = name_of(path) if len(pages) == 1 else f"Page {number} of {name_of(path)}"
         if not _readable(compression):
             raise InputError(
                 f"{called} is packed in a way that is not read (Compression {compression}), or its header is damaged; save it again "
@@ -227,7 +228,7 @@ def _check_jpeg(path: Path) -> None:
     while at + 4 <= len(data):
         if data[at] != 0xFF:
             raise InputError(
-                f"{path.name} is damaged: its parts do not follow each other at byte {at:,}; copy it again."
+                f"{name_of(path)} is damaged: its parts do not follow each other at byte {at:,}; copy it again."
             )
         marker = data[at + 1]
         if marker == 0xFF:
@@ -240,14 +241,14 @@ def _check_jpeg(path: Path) -> None:
             length = int(struct.unpack_from(">H", data, at + 2)[0])
             if marker in _FRAMES and at + 9 <= len(data):
                 rows, columns = struct.unpack_from(">HH", data, at + 5)
-                check_size(path.name, 1, rows, columns)
+                check_size(name_of(path), 1, rows, columns)
                 pixels = rows * columns
             at += 2 + length
             if marker == 0xDA:
                 at = _end_of_scan(data, at)
     if data[at : at + 2] != b"\xff\xd9" or not pixels:
         raise InputError(
-            f"{path.name} is cut short: its {len(data):,} bytes do not reach the end of its picture; copy it again."
+            f"{name_of(path)} is cut short: its {len(data):,} bytes do not reach the end of its picture; copy it again."
         )
 
 
@@ -267,18 +268,18 @@ def _check_bmp(path: Path) -> None:
     with path.open("rb") as file:
         head = file.read(54)
     if len(head) < 54:
-        raise _short(path.name, len(head), 54, "its header")
+        raise _short(name_of(path), len(head), 54, "its header")
     told, _, start, _, columns, rows, _, bits, compression = struct.unpack_from("<IIIIiiHHI", head, 2)
     size = path.stat().st_size
     if told and size > told:
         raise InputError(
-            f"{path.name} is damaged: it has {size:,} bytes where its header says {told:,}; copy it again."
+            f"{name_of(path)} is damaged: it has {size:,} bytes where its header says {told:,}; copy it again."
         )
-    check_size(path.name, 1, abs(rows), columns)
+    check_size(name_of(path), 1, abs(rows), columns)
     wanted = abs(rows) * ((columns * bits + 31) // 32 * 4)
     found = size - start
     if compression in (0, 3) and found < wanted:
-        raise _short(path.name, max(0, found), wanted)
+        raise _short(name_of(path), max(0, found), wanted)
 
 
 _CHECKS: tuple[tuple[bytes, Callable[[Path], None]], ...] = (

@@ -7,9 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from DeepIterRegLib.common.shown import label_of
 from DeepIterRegLib.images.volume import Volume
-
-_NAME_LETTERS = 16  # of a segment's name in messages: names are free text
 
 
 @dataclass(frozen=True)
@@ -38,9 +37,8 @@ class Segment:
 
     @property
     def words(self) -> str:
-        """For messages: number, the start of the name, voxels."""
-        shown = "".join(letter for letter in self.name if letter.isprintable())
-        name = shown if len(shown) <= _NAME_LETTERS else shown[: _NAME_LETTERS - 3] + "..."
+        """For messages: number, the name where it names nobody, voxels."""
+        name = label_of(self.name)
         return f"{self.number} ({f'{name}, ' if name else ''}{self.count:,} voxels)"
 
 

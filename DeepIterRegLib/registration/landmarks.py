@@ -9,6 +9,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.shown import label_of, name_of
 from DeepIterRegLib.common.tables import read_table
 from DeepIterRegLib.common.user_input import number
 from DeepIterRegLib.geometry import CArm
@@ -70,7 +71,8 @@ class PlacedLandmarks:
         row_mm, column_mm = self.loaded_spacing_mm or carm.pixel_spacing_mm
         loaded = self.on_dsa_mm[:, :2] / (-column_mm, -row_mm)  # an axial slice in LPS, rows downwards
         pixels = pixels_on_image(self.on_dsa_mm, np.c_[loaded, self.on_dsa_mm[:, 2]], carm)
-        lost = [name for name, found in zip(self.names, np.isfinite(pixels).all(axis=1), strict=True) if not found]
+        found = np.isfinite(pixels).all(axis=1)
+        lost = [point_name(name, n) for n, name in enumerate(self.names, 1) if not found[n - 1]]
         if lost:
             raise InputError(
                 f"DSA landmarks {', '.join(lost)} do not lie on the angiogram of {carm.columns} x {carm.rows} px of "
@@ -123,10 +125,12 @@ def read_landmarks(
     markups = path.name.lower().endswith(MARKUP_SUFFIXES)
     if markups != (dsa_path is not None):
         raise InputError(
-            Message(f"{path.name} has points on the CTA alone; those on the DSA are missing", give=("dsa_landmarks",))
+            Message(
+                f"{name_of(path)} has points on the CTA alone; those on the DSA are missing", give=("dsa_landmarks",)
+            )
             if markups
             else Message(
-                f"{path.name} is a table with both ends of each pair; these points belong to a point list (.mrk.json, .fcsv)",
+                f"{name_of(path)} is a table with both ends of each pair; these points belong to a point list (.mrk.json, .fcsv)",
                 at="dsa_landmarks",
             )
         )
@@ -134,7 +138,7 @@ def read_landmarks(
         on_cta, on_dsa = read_point_list(path), read_point_list(dsa_path)
         if len(on_cta.labels) != len(on_dsa.labels):
             raise InputError(
-                f"{path.name} has {on_cta.count} points and {dsa_path.name} {on_dsa.count}: the same are needed in the same order."
+                f"{name_of(path)} has {on_cta.count} points and {name_of(dsa_path)} {on_dsa.count}: the same are needed in the same order."
             )
         both = on_cta.placed & on_dsa.placed
         labels = tuple(label for label, used in zip(on_cta.labels, both, strict=True) if used)
@@ -146,14 +150,14 @@ def read_landmarks(
         values = [number(row[key]) for key in COLUMNS]
         wrong = [key for key, value in zip(COLUMNS, values, strict=True) if value is None]
         if wrong:
-            problems.append(f"{path.name}, line {row.line}: {', '.join(wrong)} must be a number.")
+            problems.append(f"{name_of(path)}, line {row.line}: {', '.join(wrong)} must be a number.")
         names.append(row["name"] or str(len(names) + 1))
         numbers.append([value or 0.0 for value in values])
     if problems:
         raise InputError(problems)
     table = np.array(numbers)
     if (far := float(np.abs(table).max())) > OUTSIDE_MM:
-        raise InputError(f"{path.name} holds {far:g}, which is no place in mm or px; correct it.")
+        raise InputError(f"{name_of(path)} holds {far:g}, which is no place in mm or px; correct it.")
     return Landmarks(tuple(names), table[:, :3], table[:, 3:])
 
 
@@ -168,13 +172,18 @@ def read_point_list(path: Path) -> Markup:
     lists = read_markup_lists(path)
     if len(lists) != 1:
         raise InputError(
-            f"{path.name} is not a point list of 3D Slicer (.mrk.json with one list): it has {len(lists)}."
+            f"{name_of(path)} is not a point list of 3D Slicer (.mrk.json with one list): it has {len(lists)}."
         )
     (found,) = lists
     if not found.placed.any():
-        raise InputError(f"{path.name} holds no points: place them.")
+        raise InputError(f"{name_of(path)} holds no points: place them.")
     last = int(np.flatnonzero(found.placed)[-1]) + 1
     return replace(found, labels=found.labels[:last], points_mm=found.points_mm[:last])
+
+
+def point_name(name: str, number: int) -> str:
+    """How a landmark is called in messages and results; 3D Slicer names points after their list, and that after a file."""
+    return label_of(name) or f"point {number}"
 
 
 def landmark_errors(landmarks: Landmarks, carm: CArm, cta_to_carm: np.ndarray) -> tuple[LandmarkError, ...]:
@@ -182,9 +191,9 @@ def landmark_errors(landmarks: Landmarks, carm: CArm, cta_to_carm: np.ndarray) -
     off_px = carm.project(landmarks.points_cta_mm, cta_to_carm) - landmarks.pixels
     off_mm = off_px * np.array(carm.pixel_spacing_mm[::-1])
     return tuple(
-        LandmarkError(name, float(px), float(mm))
-        for name, px, mm in zip(
-            landmarks.names, np.linalg.norm(off_px, axis=1), np.linalg.norm(off_mm, axis=1), strict=True
+        LandmarkError(point_name(name, n), float(px), float(mm))
+        for n, (name, px, mm) in enumerate(
+            zip(landmarks.names, np.linalg.norm(off_px, axis=1), np.linalg.norm(off_mm, axis=1), strict=True), 1
         )
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from enum import Enum
 from importlib.metadata import PackageNotFoundError, version
 
@@ -123,7 +123,7 @@ def register(
         stages=found.records,
         seconds=clock.seconds(),
         warnings=(*doubts, *initial.warnings, *warnings, *judged.warnings),
-        settings=asdict(settings),
+        settings=settings.to_json_dict(),
         versions=_versions(),
         confidence=judged.confidence,
     )

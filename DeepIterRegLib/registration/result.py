@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -233,3 +234,11 @@ def content_hash(*arrays: np.ndarray) -> str:
     for array in arrays:
         digest.update(np.ascontiguousarray(array).data)
     return f"sha256:{digest.hexdigest()}"
+
+
+def file_hash(path: str | Path) -> str:
+    """What results and cards keep of a file: its content, as its path may name a patient; empty if it cannot be read."""
+    try:
+        return f"sha256:{hashlib.sha256(Path(path).read_bytes()).hexdigest()}"
+    except OSError:
+        return ""

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.common.options import NAMED_INITS, Device, Init, Refinement, Search
+from DeepIterRegLib.common.shown import quoted
 from DeepIterRegLib.registration.calibration import BetweenRuns, GeometrySlack
 from DeepIterRegLib.registration.network.proposals import NetworkInit
+from DeepIterRegLib.registration.result import file_hash
 from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
 from DeepIterRegLib.registration.vessels.targets import REFINE
 
@@ -65,7 +67,7 @@ class RefineSettings:
         problems = []
         for name, choices in (("optimiser", get_args(Optimiser)), ("scheduler", get_args(Scheduler))):
             if getattr(self, name) not in choices:
-                problems.append(f"refine.{name} is {getattr(self, name)!r}; use one of {', '.join(choices)}.")
+                problems.append(f"refine.{name} is {quoted(getattr(self, name))}; use one of {', '.join(choices)}.")
         for name in ("rotation_rate_rad", "translation_rate_mm"):
             if not 0 <= getattr(self, name) < float("inf"):
                 problems.append(f"refine.{name} is {getattr(self, name)}; it must be a finite number of at least 0.")
@@ -167,9 +169,11 @@ class RegistrationSettings:
     def __post_init__(self) -> None:
         problems = []
         if self.init not in (*NAMED_INITS, "file"):
-            problems.append(Message(f"{self.init!r} is none of {', '.join(NAMED_INITS)}, nor a pose file", at="init"))
+            problems.append(
+                Message(f"{quoted(self.init)} is none of {', '.join(NAMED_INITS)}, nor a pose file", at="init")
+            )
         if self.device not in ("auto", "cpu", "cuda"):
-            problems.append(Message(f"{self.device!r} is not one of auto, cpu, cuda", at="device"))
+            problems.append(Message(f"{quoted(self.device)} is not one of auto, cpu, cuda", at="device"))
         if self.device == "cuda" and not _cuda():
             problems.append(
                 Message("CUDA is asked for, but this computer has no CUDA device", give=(Remedy("device", "cpu"),))
@@ -216,13 +220,20 @@ class RegistrationSettings:
                 ),
                 **common,
             )
-        raise InputError(Message(f"There is no preset {refinement.preset!r}", at="preset"))
+        raise InputError(Message(f"There is no preset {quoted(refinement.preset)}", at="preset"))
 
     @classmethod
     def preset(cls, name: str, **chosen: Any) -> RegistrationSettings:
         """The settings of a preset, `default` or `paper`, with what was chosen for other options of `Search` and `Refinement`."""
         start = {option: chosen.pop(option) for option in ("init", "weights") if option in chosen}
         return cls.of(Search(**start), Refinement(preset=name, **chosen))  # type: ignore[arg-type]
+
+    def to_json_dict(self) -> dict[str, Any]:
+        """Plain values for a result; weights of a file by their content (SHA-256), as a path may name a patient."""
+        values = asdict(self)
+        if self.network.weights:
+            values["network"]["weights"] = file_hash(self.network.weights)
+        return values
 
     def corrects_views(self, views: int) -> bool:
         """Whether anything is corrected once the pose of so many views is found."""

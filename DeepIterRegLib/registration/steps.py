@@ -19,31 +19,31 @@ class Step(Enum):
     takes some of the steps, always in this order.
     """
 
-    MAKE_PATIENT = ("make_patient", 3.5, 2.7)
+    MAKE_PATIENT = ("make_patient", 3.0, 2.2)
     WRITE_PATIENT = ("write_patient", 1.3, 0.4)
-    LOAD = ("load", 0.3, 0.0)
+    LOAD = ("load", 0.2, 0.0)
     READ_POSES = ("read_poses", 0.02, 0.0)
     READ_DSA = ("read_dsa", 0.2, 1.1)
     READ_CTA = ("read_cta", 0.6, 0.0)
     READ_VOLUME = ("read_volume", 0.6, 0.0)
     READ_ITEMS = ("read_items", 1.0, 0.0)
-    SEGMENT_CTA = ("segment_cta", 2.4, 0.0)
+    SEGMENT_CTA = ("segment_cta", 2.1, 0.0)
     SEGMENT_VEINS = ("segment_veins", 1.0, 0.0)
-    SEGMENT_DSA = ("segment_dsa", 0.0, 0.8)
+    SEGMENT_DSA = ("segment_dsa", 0.1, 0.5)
     CHECK_INPUTS = ("check_inputs", 0.1, 0.1)
-    SKULL = ("skull", 0.5, 1.8)
+    SKULL = ("skull", 0.9, 1.3)
     SKULL_FINER = ("skull_finer", 0.6, 4.2)
     NETWORK = ("network", 0.6, 0.2)
     SEARCH = ("search", 0.3, 3.1)
     REFINE_SKULL = ("refine_skull_poses", 0.0, 0.2)
     REFINE_NETWORK = ("refine_network_poses", 0.0, 1.2)
     REFINE_COARSE = ("refine_minip_coarse", 0.0, 0.15)
-    REFINE = ("refine_minip", 0.0, 0.3)
-    REFINE_WITH_SKULL = ("refine_skull", 0.0, 0.5)
+    REFINE = ("refine_minip", 0.0, 0.2)
+    REFINE_WITH_SKULL = ("refine_skull", 0.0, 0.35)
     MASK_STAGE = ("mask_stage", 0.0, 0.7)  # an iteration
     MINIP_STAGE = ("minip_stage", 0.0, 0.7)  # an iteration
     CORRECT_VIEWS = ("correct_views", 0.0, 0.5)
-    CONFIDENCE = ("confidence", 0.3, 0.8)
+    CONFIDENCE = ("confidence", 0.2, 0.65)
     PROJECT = ("project", 1.0, 0.0)
     DRAW = ("draw", 1.0, 0.0)
     WRITE = ("write", 1.0, 0.0)
@@ -70,7 +70,7 @@ class Step(Enum):
 
 # What is set aside for a skull that is not clear (5 % of patients): a part of what that costs, so that the bar is not far off
 # either way. With init `auto` network and search then follow, so the part is smaller.
-_UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.25}
+_UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.16}
 _ORDER = tuple(Step)
 _AFTER_SEGMENTATION = _ORDER[_ORDER.index(Step.CHECK_INPUTS) : _ORDER.index(Step.CONFIDENCE) + 1]
 

@@ -11,8 +11,8 @@ import numpy as np
 from benchmarking import Case, Result, table
 from pydicom.dataset import Dataset
 
-# Never used while developing; try things on seeds below 1000 (--small uses 40 and up).
-SEEDS, SMALL_SEEDS = range(7000, 7040), range(40, 42)
+# Never used while developing (7000 to 7039 were judged before the evidence was cut to 24 frames); try things on seeds below 1000.
+SEEDS, SMALL_SEEDS = range(7100, 7140), range(40, 42)
 STORAGES = 5  # ways of storing each run
 MOTIONS_MM = (0.0, 1.0, 2.0, 3.0)
 LOG_SCALE = 2000.0  # grey values of a subtracted run for a change of the log intensity by 1

@@ -64,7 +64,8 @@ def test_script_outside_slicer(patients: Path) -> None:
     bad, good = summary(out)
     assert (bad["status"], good["status"]) == ("failed", "done")
     assert "Doe" not in (out / "summary.csv").read_text()
-    assert "absent_Doe.dcm does not exist" in stdout  # said to the person at once, kept nowhere
+    assert "dsa <dsa> does not exist" in stdout
+    assert "Doe" not in stdout
     assert float(good["mpe_mm"]) < 5
     assert sorted(path.name for path in (out / "good").iterdir()) == sorted(CASE_FILES)
     found = json.loads((out / "good/registration.json").read_text())

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from DeepIterRegLib.images.dicom.header import Header, coded
+from DeepIterRegLib.common.shown import number_words
+from DeepIterRegLib.images.dicom.header import Header
+from DeepIterRegLib.images.dicom.safe_words import coded
 from DeepIterRegLib.images.dicom.tags import tag_name
 
 # Of PresentationLUTShape, what fits each PhotometricInterpretation (PS3.3 C.8.11.3.1.2).
@@ -51,7 +53,9 @@ def read_contrast_tags(header: Header) -> ContrastTags:
     photometric = coded(header.text("PhotometricInterpretation"))
     inverted = photometric == "MONOCHROME1"
     if sign:
-        return ContrastTags(sign > 0, True, inverted, f"{tag_name('PixelIntensityRelationshipSign')} is {sign:g}")
+        return ContrastTags(
+            sign > 0, True, inverted, f"{tag_name('PixelIntensityRelationshipSign')} is {number_words(sign)}"
+        )
     why = f"{tag_name('PixelIntensityRelationshipSign')} is absent, {tag_name('PhotometricInterpretation')} is {photometric}"
     shape = header.text("PresentationLUTShape")
     if shape and shape != _FITTING_SHAPE.get(photometric):

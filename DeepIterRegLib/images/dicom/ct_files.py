@@ -7,6 +7,7 @@ from pathlib import Path
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.dicom.ct_series import read_ct_file, read_ct_folder, read_dicomdir
 from DeepIterRegLib.images.dicom.dicomdir import is_dicomdir
@@ -32,18 +33,16 @@ def read_ct(path: Path, series: str, phase: int | None, load: Callable[[Path], V
     with unpacked(path) as folder:
         files = [file for file in sorted(folder.rglob("*")) if file.name.lower().endswith(VOLUME_FILES)]
         if not files or load is None:
-            return read_ct_folder(folder, series, phase, shown=str(path))
+            return read_ct_folder(folder, series, phase, shown=name_of(path))
         if len(files) > 1:
             raise InputError(
-                f"{path} holds {len(files)} volumes ({', '.join(f.name for f in files[:3])}...): unpack it and give one of them."
+                f"{name_of(path)} holds {len(files)} volumes ({', '.join(map(name_of, files[:3]))}...): unpack it and give one of them."
             )
         if series or phase:
             raise InputError(
-                Message(f"{path} holds one volume; only of DICOM one can be chosen", at="series" if series else "phase")
+                Message(
+                    f"{name_of(path)} holds one volume; only of DICOM one can be chosen",
+                    at="series" if series else "phase",
+                )
             )
-        try:
-            return load(files[0])
-        except InputError as error:
-            raise InputError(
-                [problem.replace(str(files[0]), f"{files[0].name} in {path}") for problem in error.problems]
-            ) from error
+        return load(files[0])

@@ -10,6 +10,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import naming
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.images.dicom.ct_planes import Plane
 from DeepIterRegLib.images.dicom.ct_stacks import Series
 from DeepIterRegLib.images.dicom.decoding import decoded_frames
@@ -43,7 +44,7 @@ def read_voxels(series: Series) -> np.ndarray:
     for plane, stored in _stored(planes):
         if stored.shape != (rows, columns):
             raise InputError(
-                f"{plane.file.name} holds pixels of {stored.shape[0]}x{stored.shape[1]}, its header says {rows}x{columns}; "
+                f"{name_of(plane.file)} holds pixels of {stored.shape[0]}x{stored.shape[1]}, its header says {rows}x{columns}; "
                 "copy the series again."
             )
         if volume is None:  # only now is it known that such pixels are really there
@@ -76,7 +77,7 @@ def refuse_short(series: Series) -> None:
     pixels = short[0].pixels
     count = f"{len(files)} of {len(series.files)} files of the CT series ({series.words}) cannot be decoded"
     raise InputError(
-        f"{count}: {files[0].name} holds {pixels.found} bytes of pixels, its header says {pixels.expected} "
+        f"{count}: {name_of(files[0])} holds {pixels.found} bytes of pixels, its header says {pixels.expected} "
         f"({tag_name('Rows')} {series.head.rows} x {tag_name('Columns')} {series.head.columns} x "
         f"{pixels.frames} x {pixels.bits_allocated // 8} bytes). Copy the series again."
     )
@@ -90,7 +91,7 @@ def surplus_note(series: Series) -> str:
         return ""
     pixels = more[0].pixels
     return (
-        f"{more[0].file.name} of the CT holds {pixels.length:,} bytes of pixels where its header says {pixels.expected:,}: its header "
+        f"{name_of(more[0].file)} of the CT holds {pixels.length:,} bytes of pixels where its header says {pixels.expected:,}: its header "
         "may be damaged. If the images look wrong, copy the series again."
     )
 
@@ -160,13 +161,13 @@ def _native(path: Path, members: list[Plane]) -> Iterator[tuple[Plane, np.ndarra
                 file.seek(pixels.place.offset + plane.frame * pixels.frame_bytes)
                 stored = np.fromfile(file, dtype, shape[0] * shape[1])
                 if stored.size != shape[0] * shape[1]:
-                    raise InputError(f"{path.name} of the CT series is cut short; copy the series again.")
+                    raise InputError(f"{name_of(path)} of the CT series is cut short; copy the series again.")
                 stored = stored.reshape(shape)
                 yield plane, stored if floating else _used_bits(stored, plane)
     except (OSError, ValueError) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path.name} of the CT series cannot be decoded; copy the series again.") from error
+        raise InputError(f"{name_of(path)} of the CT series cannot be decoded; copy the series again.") from None
 
 
 def _used_bits(stored: np.ndarray, plane: Plane) -> np.ndarray:
@@ -184,7 +185,7 @@ def _used_bits(stored: np.ndarray, plane: Plane) -> np.ndarray:
 
 def _decoded(path: Path, members: list[Plane]) -> Iterator[tuple[Plane, np.ndarray]]:
     """By the installed decoders."""
-    with naming(path.name):
+    with naming(name_of(path)):
         dataset = open_dataset(path)
         layout = layout_of(dataset)
         if max(plane.frame for plane in members) >= layout.frames:

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import known_words, name_of
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.layout import bits_of
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, NotDicom, PixelBytes, open_before_pixels
-from DeepIterRegLib.images.dicom.safe_words import kernel_words, known_words, names_of
+from DeepIterRegLib.images.dicom.safe_words import coded, kernel_words, names_of
 from DeepIterRegLib.images.dicom.tags import (
     elements_of,
     items_of,
@@ -24,9 +25,11 @@ from DeepIterRegLib.images.dicom.tags import (
     numbers_of,
     parts_of,
     shown_number,
+    syntax_of,
     tag_name,
     text_of,
     texts_of,
+    uid_of,
     value_of,
     whole_of,
 )
@@ -268,7 +271,7 @@ def scan_files(files: Iterable[Path]) -> Scan:
             strange.append(path)
         elif tomogram:
             unplaced.append((path, text_of(ds, "SeriesInstanceUID")))
-        elif "MediaStorageDirectory" not in UID(text_of(ds, "SOPClassUID")).keyword:
+        elif "MediaStorageDirectory" not in uid_of(text_of(ds, "SOPClassUID")).keyword:
             others.setdefault(_called(kind, ds), set()).add(text_of(ds, "SeriesInstanceUID"))
     likely = {(plane.file.parent, _pattern(plane.file)) for plane in planes}
     unreadable = damaged + [path for path in strange if (path.parent, _pattern(path)) in likely]
@@ -282,7 +285,7 @@ def scan_files(files: Iterable[Path]) -> Scan:
 
 def _called(kind: Kind, ds: Dataset) -> str:
     modality = text_of(ds, "Modality").upper()
-    if kind in _SHORT or not re.fullmatch("[A-Z]{2,4}", modality):
+    if kind in _SHORT or coded(modality) != modality:
         return _SHORT.get(kind, "other object")
     return f"{modality} series"
 
@@ -308,7 +311,7 @@ def _planes(path: Path, ds: FileDataset, place: PixelBytes | None, kind: Kind) -
     count = whole_of(ds, "NumberOfFrames", 1, 2**31, 1)
     if count > 1 and len(frames) != count:
         if frames:
-            raise InputError(f"{path} has {count} frames but places of {len(frames)}; copy it again.")
+            raise InputError(f"{name_of(path)} has {count} frames but places of {len(frames)}; copy it again.")
         return []
     names = names_of(ds)
     pixels = _format(ds, place, count)
@@ -396,7 +399,7 @@ def _head(ds: Dataset, values: _Values, kind: Kind, names: frozenset[str], descr
     words = re.split(r"[^a-z0-9]+", description.lower())
     return SeriesHead(
         kind=kind,
-        modality=modality if re.fullmatch(r"[A-Z]{2}", modality := text_of(ds, "Modality").upper()) else "",
+        modality=modality if coded(modality := text_of(ds, "Modality").upper()) == modality else "",
         uid=text_of(ds, "SeriesInstanceUID"),
         number=int(number) if abs(number) < 2**31 else None,
         kernel=kernel_words("/".join(texts_of(values.get("ConvolutionKernel"))), names),
@@ -455,7 +458,7 @@ def _seconds(text: str) -> float | None:
 
 def _format(ds: FileDataset, place: PixelBytes | None, frames: int) -> PixelFormat:
     """Raises InputError for numbers that cannot be: the file is damaged."""
-    syntax = UID(str(ds.file_meta.TransferSyntaxUID))
+    syntax = syntax_of(ds)
     deflated = syntax == DeflatedExplicitVRLittleEndian
     allocated, stored, high_bit = bits_of(ds)
     size = whole_of(ds, "Rows", 1, 65535) * whole_of(ds, "Columns", 1, 65535)

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError, keep_notes
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.shown import name_of, number_words
 from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.dicom.ct_choice import Choice, choose, said_of
 from DeepIterRegLib.images.dicom.ct_pixels import read_voxels, surplus_note
@@ -52,12 +54,12 @@ def read_ct_folder(folder: Path, series: str = "", phase: int | None = None, sho
     InputError
         No DICOM, no CT, or slices that make no volume: missing, uneven, repeated, cut short, unreadable.
     """
-    return _read(files_below(folder), series, phase, shown or str(folder))
+    return _read(files_below(folder), series, phase, shown or name_of(folder))
 
 
 def read_dicomdir(path: Path, series: str = "", phase: int | None = None) -> Volume:
     """The CTA among the files that a DICOMDIR lists; as `read_ct_folder`."""
-    return _read(files_of_dicomdir(path), series, phase, str(path))
+    return _read(files_of_dicomdir(path), series, phase, name_of(path))
 
 
 def read_ct_file(path: Path, series: str = "", phase: int | None = None) -> Volume:
@@ -73,21 +75,26 @@ def read_ct_file(path: Path, series: str = "", phase: int | None = None) -> Volu
     except InputError as error:
         if "damaged" in str(error):
             raise
-        raise InputError(f"{path} is not a volume; give a DICOM folder, or a NIfTI, NRRD or MHA file.") from None
+        raise InputError(
+            f"{name_of(path)} is not a volume; give a DICOM folder, or a NIfTI, NRRD or MHA file."
+        ) from None
     scan = scan_files([path])
     if not scan.planes:
-        raise InputError(f"{path} is {kind_of(dataset).value}; a CT, or a mask as NIfTI, NRRD or MHA, is needed.")
+        raise InputError(
+            f"{name_of(path)} is {kind_of(dataset).value}; a CT, or a mask as NIfTI, NRRD or MHA, is needed."
+        )
     if len(scan.planes) == 1:
         raise InputError(
-            f"{path} is one slice of a {scan.planes[0].head.modality or 'CT'}; give the folder that holds all of them."
+            f"{name_of(path)} is one slice of a {scan.planes[0].head.modality or 'CT'}; give the folder that holds all of them."
         )
-    return _read([path], series, phase, str(path), scan)
+    return _read([path], series, phase, name_of(path), scan)
 
 
+@quoting_nothing()
 def chosen_series(folder: Path, series: str = "", phase: int | None = None) -> Series:
     """The stack that `read_ct_folder` reads."""
     scan = scan_files(files_below(folder))
-    return _choice(scan, series, phase, str(folder))[0].taken.series
+    return _choice(scan, series, phase, name_of(folder))[0].taken.series
 
 
 def number_of_frames(path: Path) -> int:
@@ -103,6 +110,7 @@ class Listing:
     series: tuple[str, ...]
 
 
+@quoting_nothing()
 def list_series(path: Path, series: str = "", phase: int | None = None) -> Listing:
     """Each series in a folder, a DICOMDIR, a .zip or a file: what it is, and whether it would be read or why not.
 
@@ -113,9 +121,9 @@ def list_series(path: Path, series: str = "", phase: int | None = None) -> Listi
     """
     if is_zip(path):
         with unpacked(path) as folder:
-            return _listed(files_below(folder), series, phase, str(path))
+            return _listed(files_below(folder), series, phase, name_of(path))
     files = files_below(path) if path.is_dir() else files_of_dicomdir(path) if is_dicomdir(path) else [path]
-    return _listed(files, series, phase, str(path))
+    return _listed(files, series, phase, name_of(path))
 
 
 def _listed(files: Sequence[Path], series: str, phase: int | None, shown: str) -> Listing:
@@ -171,8 +179,8 @@ def _volume(scan: Scan, taken: Series, notes: list[str], shown: str) -> Volume:
     lean = shear_deg(affine)
     notes.append(
         f"The CT was scanned with a tilted gantry: slices shift by {lean:.1f} deg against their normal "
-        f"({tag_name('ImagePositionPatient')}; {tag_name('GantryDetectorTilt')} {taken.planes[0].tilt_deg:g}). It was resampled to "
-        "upright axes."
+        f"({tag_name('ImagePositionPatient')}; {tag_name('GantryDetectorTilt')} {number_words(taken.planes[0].tilt_deg)}). It was "
+        "resampled to upright axes."
     )
     outside = -1000.0 if values == "HU" else float(voxels.min())
     return upright(Volume(voxels, affine, tuple(notes), values), outside)
@@ -211,12 +219,12 @@ def _refuse_unreadable(scan: Scan, taken: Series, shown: str) -> None:
         total = len(lost) + len({plane.file for plane in scan.planes if plane.file.parent in folders})
         raise InputError(
             f"{len(lost)} of {total} files beside the CT's slices in {shown} cannot be read "
-            f"({empty} are empty; the first is {lost[0].name}), so the series may lack slices: copy it again."
+            f"({empty} are empty; the first is {name_of(lost[0])}), so the series may lack slices: copy it again."
         )
     if unplaced:
         raise InputError(
             f"{len(unplaced)} of {len(unplaced) + len(taken.planes)} slices of the CT series ({taken.words}) do not say where they lie "
-            f"({tag_name('ImagePositionPatient')}); the first is {unplaced[0].name}. Copy the series again."
+            f"({tag_name('ImagePositionPatient')}); the first is {name_of(unplaced[0])}. Copy the series again."
         )
 
 

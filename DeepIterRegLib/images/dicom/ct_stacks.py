@@ -12,9 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.dicom.ct_planes import PHASE_KEYS, TIME_KEYS, Plane, SeriesHead
 from DeepIterRegLib.images.dicom.kinds import Kind
+from DeepIterRegLib.images.dicom.safe_words import whole_number
 from DeepIterRegLib.images.dicom.tags import tag_name
 
 _EVEN = 0.02  # steps between slices may differ by this part
@@ -88,9 +90,9 @@ class Series:
     def words(self) -> str:
         """For messages; nothing of the patient."""
         head, first = self.head, self.planes[0]
-        step = f", {self.step_mm:.3g} mm apart" if self.step_mm > 0 else ""
+        step = f", {number_words(self.step_mm, '.3g')} mm apart" if self.step_mm > 0 else ""
         details = [
-            f"series {head.number}" if head.number is not None else "",
+            f"series {whole_number(head.number)}" if head.number is not None else "",
             f'"{first.words}"' if first.words else "",
             f"kernel {head.kernel}" if head.kernel else "",
             f"phase {self.phase} of {self.phases}" if self.phases > 1 else "",
@@ -247,13 +249,16 @@ def _step(series: Series) -> np.ndarray:
     usual = float(np.median(steps))
     odd = np.flatnonzero(np.abs(steps - usual) > max(_EVEN * usual, 0.01))
     if len(odd):
-        gaps = [f"{steps[i]:.2f} mm after slice {i + 1} at {along[i]:.1f} mm" for i in odd[:3]]
+        gaps = [
+            f"{number_words(steps[i], '.2f')} mm after slice {i + 1} at {number_words(along[i], '.1f')} mm"
+            for i in odd[:3]
+        ]
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
         whole = np.abs(steps[odd] / usual - np.round(steps[odd] / usual)) < 0.05
         kind = "Slices are missing" if whole.all() and (steps[odd] > usual).all() else "Slices are unevenly spaced"
         raise InputError(
-            f"{kind} in the {called} series ({series.words}): the step is {usual:.2f} mm, but {'; '.join(gaps)}{more} ({where}). "
-            "Copy the whole series, or resample it evenly first."
+            f"{kind} in the {called} series ({series.words}): the step is {number_words(usual, '.2f')} mm, but {'; '.join(gaps)}{more} "
+            f"({where}). Copy the whole series, or resample it evenly first."
         )
     positions = series.positions_lps_mm
     step = (positions[-1] - positions[0]) / (count - 1)
@@ -261,7 +266,7 @@ def _step(series: Series) -> np.ndarray:
     away = np.abs(positions - positions[0] - np.outer(np.arange(count), step)).max()
     if away > max(0.05 * usual, 0.1):
         raise InputError(
-            f"The slices of the {called} series ({series.words}) do not lie on a straight line: they stray by {away:.1f} mm "
-            f"({where}). Give a series that was scanned in one piece."
+            f"The slices of the {called} series ({series.words}) do not lie on a straight line: they stray by {number_words(away, '.1f')} "
+            f"mm ({where}). Give a series that was scanned in one piece."
         )
     return np.asarray(step)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from pydicom.pixels import iter_pixels
 from pydicom.uid import UID, JPEGExtended12Bit, XRayAngiographicImageStorage
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import listening
 from DeepIterRegLib.images.dicom.codestreams import frames_of
 from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.layout import MOST_VALUES, Layout, layout_of
@@ -51,16 +51,14 @@ def decoded_frames(dataset: Dataset, layout: Layout, wanted: Sequence[int]) -> I
         _refuse_size(dataset, layout)
     count = 0
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            for frame in _frames_of(_clean(dataset, layout), layout, wanted):
-                if frame.shape != (layout.rows, layout.columns):
-                    raise InputError(
-                        f"The pixel data holds frames of {' x '.join(map(str, frame.shape))} where the header says {layout.rows} x "
-                        f"{layout.columns}; copy the file again."
-                    )
-                count += 1
-                yield _shifted_down(frame, layout)
+        for frame in _heard(_frames_of(_clean(dataset, layout), layout, wanted)):
+            if frame.shape != (layout.rows, layout.columns):
+                raise InputError(
+                    f"The pixel data holds frames of {' x '.join(map(str, frame.shape))} where the header says {layout.rows} x "
+                    f"{layout.columns}; copy the file again."
+                )
+            count += 1
+            yield _shifted_down(frame, layout)
         if count != len(wanted):
             raise InputError(f"The pixel data holds {count} of {len(wanted)} frames; copy the file again.")
     except (*DAMAGE, RuntimeError, ArithmeticError, AssertionError) as error:
@@ -69,7 +67,25 @@ def decoded_frames(dataset: Dataset, layout: Layout, wanted: Sequence[int]) -> I
         # What decoders say may quote bytes of the file.
         raise InputError(
             f"The pixel data cannot be decoded beyond {count} of {len(wanted)} frames: it is cut short or damaged; copy the file again."
-        ) from error
+        ) from None
+
+
+def _heard(frames: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """The frames, while nothing that decoders print gets out; libjpeg decodes what is left of a damaged one, and only prints that.
+
+    Raises
+    ------
+    ValueError
+        A decoder complained of damage.
+    """
+    while True:
+        with listening() as heard:  # while it decodes, not while the frame is used
+            frame = next(frames, None)
+        if heard.damage:
+            raise ValueError("a decoder complained")
+        if frame is None:
+            return
+        yield frame
 
 
 def check_decodable(header: Header) -> None:

@@ -25,6 +25,8 @@ from pydicom.valuerep import DS
 from DeepIterRegLib import __version__
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry import CArm, lps_ras
 from DeepIterRegLib.images.dicom.ct_series import chosen_series
 from DeepIterRegLib.images.dicom.header import open_header
@@ -76,7 +78,7 @@ class Study:
     cta_frame_uid, carm_frame_uid
         Frames of reference: the CTA's, and the C-arm's, whose origin is the isocentre.
     burned_in
-        Whether the angiogram's pixels name the patient, as far as its header says: YES or NO.
+        Whether the angiogram's pixels name the patient, as its header says: YES or NO; empty where it does not say.
     salt
         What UIDs are made from.
     """
@@ -99,6 +101,7 @@ class Study:
         return str(generate_uid(entropy_srcs=[self.salt, *words]))
 
 
+@quoting_nothing()
 def read_study(
     dsa: Path, cta: Path | None, salt: str, identify: bool, series: str = "", phase: int | None = None
 ) -> Study:
@@ -125,7 +128,8 @@ def read_study(
     header = open_header(dsa)
     check_xa(header.dataset, dsa)
     ds = header.dataset
-    burned_in = "YES" if str(ds.get("BurnedInAnnotation", "")).upper() == "YES" else "NO"
+    burned_in = header.text("BurnedInAnnotation")
+    burned_in = burned_in if burned_in in ("YES", "NO") else ""
     if not identify:
         own = Dataset()
         own.PatientName, own.PatientID = "Anonymous^", "Anonymous"
@@ -136,7 +140,9 @@ def read_study(
         return Study(own, None, (), cta_frame, carm_frame, burned_in, salt)
     lacking = [k for k in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID") if not ds.get(k)]
     if lacking:
-        raise InputError(Message(f"{dsa} has no {', '.join(lacking)}, so nothing can refer to it", at="identify"))
+        raise InputError(
+            Message(f"{name_of(dsa)} has no {', '.join(lacking)}, so nothing can refer to it", at="identify")
+        )
     own = Dataset()
     for keyword in IDENTITY:
         if keyword in ds:
@@ -170,7 +176,7 @@ def _ct_instances(folder: Path, series: str, phase: int | None) -> tuple[tuple[I
         frames.add(str(ds.get("FrameOfReferenceUID") or ""))
     if len(frames) > 1:
         raise InputError(
-            f"The CT slices in {folder} name different frames of reference: give the folder of one series."
+            f"The CT slices in {name_of(folder)} name different frames of reference: give the folder of one series."
         )
     return tuple(found), frames.pop()
 
@@ -266,7 +272,10 @@ def write_secondary_capture(
     ds.ImageType = ["DERIVED", "SECONDARY"]
     ds.PatientOrientation = orientation
     ds.ConversionType = "WSD"
-    ds.BurnedInAnnotation = study.burned_in
+    if study.burned_in:
+        ds.BurnedInAnnotation = study.burned_in
+    elif "BurnedInAnnotation" in ds:  # highdicom's own: what nobody knows must not be said
+        del ds.BurnedInAnnotation
     ds.DerivationDescription = f"{words}. {NOTICE}"
     if study.run is not None:
         source = _reference(study.run, tuple(n + 1 for n in frames))

@@ -7,27 +7,29 @@ from typing import Any
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import GeometryError, InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import GeometryOptions
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.shown import LARGEST, number_words
 from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
-from DeepIterRegLib.images.dicom.header import Header, coded, size_of
+from DeepIterRegLib.images.dicom.header import Header, size_of
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
 from DeepIterRegLib.images.dicom.interpretation import interpret, subtraction_tags
 from DeepIterRegLib.images.dicom.kinds import class_name
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES
 from DeepIterRegLib.images.dicom.pixels import is_lossy, meaning_of
 from DeepIterRegLib.images.dicom.run_files import RunFiles, check_xa, open_files
-from DeepIterRegLib.images.dicom.safe_words import maker
+from DeepIterRegLib.images.dicom.safe_words import coded, maker
 from DeepIterRegLib.images.dicom.scale import other_scales
 from DeepIterRegLib.images.dicom.shutters import read_valid
-from DeepIterRegLib.images.dicom.tags import text_of, value_of, whole_of
+from DeepIterRegLib.images.dicom.tags import syntax_of, text_of, value_of, whole_of
 from DeepIterRegLib.images.dicom.times import read_times
 from DeepIterRegLib.images.subtraction import SubtractionSettings
 
 
+@quoting_nothing()
 def describe(path: str | Path) -> dict[str, Any]:
     """Everything that `read_angiogram` would use, in the order a person asks.
 
@@ -55,7 +57,7 @@ def describe(path: str | Path) -> dict[str, Any]:
         }
     run = open_files(path)
     header, ds = run.header, run.header.dataset
-    syntax = UID(str(getattr(ds, "file_meta", {}).get("TransferSyntaxUID", "") or ""))
+    syntax = syntax_of(ds)
     values: dict[str, Any] = {
         "kind": "angiogram",
         "modality": coded(text_of(ds, "Modality")) if text_of(ds, "Modality") else None,
@@ -139,13 +141,14 @@ def _plain(value: Any) -> Any:
 
 
 def _range(values: np.ndarray) -> str:
-    return f"{values.min():g} to {values.max():g}"
+    return f"{number_words(float(values.min()))} to {number_words(float(values.max()))}"
 
 
 def _shown(dataset: Dataset, keyword: str) -> int | str:
-    """A whole number, or in words why there is none."""
+    """A whole number, or in words why there is none that may be shown."""
     try:
-        return whole_of(dataset, keyword, 0, 2**31, 0)
+        found = whole_of(dataset, keyword, 0, 2**31, 0)
+        return found if found < LARGEST else number_words(found)
     except InputError:
         return "unreadable"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path, PurePosixPath
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.user_input import exists, is_file
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, open_dataset
 from DeepIterRegLib.images.dicom.tags import items_of, texts_of, value_of
@@ -31,7 +32,9 @@ def files_of_dicomdir(path: Path) -> list[Path]:
     except DAMAGE as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is damaged and cannot be read as a DICOMDIR; give the folder instead.") from error
+        raise InputError(
+            f"{name_of(path)} is damaged and cannot be read as a DICOMDIR; give the folder instead."
+        ) from None
     found: list[Path] = []
     absent: list[Path] = []
     for parts in listed:
@@ -43,11 +46,11 @@ def files_of_dicomdir(path: Path) -> list[Path]:
         else:
             found.append(file)
     if not found and not absent:
-        raise InputError(f"{path} lists no image; give the folder of the CTA.")
+        raise InputError(f"{name_of(path)} lists no image; give the folder of the CTA.")
     if absent:
         raise InputError(
-            f"{len(absent)} of {len(found) + len(absent)} files that {path} lists are not there, "
-            f"the first is {absent[0].as_posix()}: copy the whole folder, or give the folder of the CTA instead."
+            f"{len(absent)} of {len(found) + len(absent)} files that {name_of(path)} lists are not there, "
+            f"the first is {name_of(absent[0])}: copy the whole folder, or give the folder of the CTA instead."
         )
     return sorted(set(found))
 

@@ -12,12 +12,14 @@ import numpy as np
 from DeepIterRegLib.common.errors import GeometryError
 from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.common.options import GeometryOptions
+from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.carm import MOST_ASPECT
 from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.options import OPTION_OF, SOURCES, TYPED
 from DeepIterRegLib.images.dicom.principal_point import isocentre_projection
-from DeepIterRegLib.images.dicom.tags import short_number, tag_name
+from DeepIterRegLib.images.dicom.safe_words import coded
+from DeepIterRegLib.images.dicom.tags import tag_name
 from DeepIterRegLib.images.dicom.vendors import private_numbers
 
 # What a C-arm can be; outside is nonsense, as zeros left by anonymisation are.
@@ -278,7 +280,7 @@ def _with_spacing_hint(problem: str, header: Header, rows: int, columns: int) ->
 
 def _shown(value: Any) -> str:
     numbers = np.atleast_1d(np.asarray(value, dtype=np.float64))
-    return " x ".join("not a number" if math.isnan(n) else short_number(n) for n in numbers)
+    return " x ".join(map(number_words, numbers))
 
 
 # -- motion ------------------------------------------------------------------------------------------
@@ -297,7 +299,7 @@ def _motion(header: Header) -> tuple[list[str], list[str]]:
             spread[keyword + ("Increment" if increments else "")] = max(values) - min(values)
     for keyword, degrees in spread.items():
         problems.append(
-            f"This is a rotational run: {tag_name(keyword)} changes by {degrees:.1f} deg over the frames; {remedy}."
+            f"This is a rotational run: {tag_name(keyword)} changes by {number_words(degrees, '.1f')} deg over the frames; {remedy}."
         )
     motion = header.text("PositionerMotion")
     if motion == "DYNAMIC" and not problems:
@@ -317,13 +319,13 @@ def _motion(header: Header) -> tuple[list[str], list[str]]:
     if header.text("TableMotion") == "DYNAMIC" or any(m > 1 for m in moved):
         notes.append(
             f"The table moved during the run ({tag_name('TableMotion')}"
-            + (f", by up to {max(moved):.0f} mm" if moved else "")
+            + (f", by up to {number_words(max(moved), '.0f')} mm" if moved else "")
             + "): use the frames of one position only."
         )
     position = header.text("PatientPosition")
     if position and position != "HFS":
         notes.append(
-            f"{tag_name('PatientPosition')} is {position}: the angles are read as relative to the patient, as DICOM defines "
+            f"{tag_name('PatientPosition')} is {coded(position)}: the angles are read as relative to the patient, as DICOM defines "
             "them; check the overlay."
         )
     return problems, notes
@@ -343,7 +345,8 @@ def _storage(header: Header, upright: CArm) -> tuple[int, bool, list[str]]:
     if by_tags is not None and by_patient is not None and by_tags != by_patient:
         notes.append(
             f"{tag_name('FieldOfViewRotation')} / {tag_name('FieldOfViewHorizontalFlip')} say {_storage_words(*by_tags)}, "
-            f"{tag_name('PatientOrientation')} {header.text('PatientOrientation')} says {_storage_words(*by_patient)}; the latter is used."
+            f"{tag_name('PatientOrientation')} {coded(header.text('PatientOrientation'))} says {_storage_words(*by_patient)}; "
+            "the latter is used."
         )
     turns, flipped = by_patient or by_tags or (0, False)
     if (turns, flipped) != (0, False):
@@ -362,7 +365,9 @@ def _storage_by_field_of_view(header: Header, notes: list[str]) -> tuple[int, bo
         return None
     turns = (rotation or 0) / 90
     if turns != round(turns):
-        notes.append(f"{tag_name('FieldOfViewRotation')} is {rotation:g}, not a multiple of 90 deg, and is ignored.")
+        notes.append(
+            f"{tag_name('FieldOfViewRotation')} is {number_words(rotation or 0)}, not a multiple of 90 deg, and is ignored."
+        )
         turns = 0
     return round(turns) % 4, flip == "YES"
 
@@ -386,7 +391,8 @@ def _storage_by_orientation(header: Header, upright: CArm, notes: list[str]) -> 
         if agreement[best] > 0.5 and agreement[best] - agreement[second] > 0.2:
             return best
     notes.append(
-        f"{tag_name('PatientOrientation')} {header.text('PatientOrientation')} does not fit the angles and is ignored: check the overlay."
+        f"{tag_name('PatientOrientation')} {coded(header.text('PatientOrientation'))} does not fit the angles and is ignored: "
+        "check the overlay."
     )
     return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,22 +11,10 @@ from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.dicom.open_file import DAMAGE, NotDicom, open_dataset
 from DeepIterRegLib.images.dicom.tags import items_of, leaves_of, numbers_of, texts_of, value_of, whole_of
-
-_CODE = re.compile(r"[A-Z0-9_ ]{1,16}")  # the standard, part 5, section 6.2: code string
-
-
-def coded(value: object) -> str:
-    """A coded value (VR CS) for a message: what the standard allows of it, else only that it is no code.
-
-    A damaged length lets a value swallow what follows it, a name for instance.
-    """
-    text = str(value or "").strip()
-    if not text:
-        return "empty"
-    return text if _CODE.fullmatch(text) else "unreadable"
 
 
 @dataclass(frozen=True)
@@ -90,9 +77,9 @@ def open_header(path: str | Path) -> Header:
     """
     path = Path(path)
     if not exists(path):
-        raise InputError(f"{path} does not exist.")
+        raise InputError(f"{name_of(path)} does not exist.")
     if path.is_dir():
-        raise InputError(f"{path} is a folder; give the one DICOM file of the run.")
+        raise InputError(f"{name_of(path)} is a folder; give the one DICOM file of the run.")
     try:
         dataset = open_dataset(path)
         return Header(dataset, functional_groups(dataset))
@@ -101,7 +88,7 @@ def open_header(path: str | Path) -> Header:
     except DAMAGE as error:  # found where an element is looked at, not before
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is damaged and cannot be read as DICOM; copy it again.") from error
+        raise InputError(f"{name_of(path)} is damaged and cannot be read as DICOM; copy it again.") from None
 
 
 def size_of(header: Header) -> tuple[int, int]:

@@ -8,8 +8,9 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from DeepIterRegLib.common.messages import Message, Remedy
-from DeepIterRegLib.images.dicom.header import Header, coded
+from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.pixels import Pixels
+from DeepIterRegLib.images.dicom.safe_words import coded, whole_number
 from DeepIterRegLib.images.dicom.tags import numbers_of, tag_name, text_of, value_of
 from DeepIterRegLib.images.motion import undo_motion
 from DeepIterRegLib.images.polarity import contrast_sign, rises_and_falls
@@ -85,7 +86,8 @@ def subtraction_tags(header: Header, frames: int) -> SubtractionTags:
         mask_frames = tuple(n - 1 for n in listed if 1 <= n <= frames)
         if len(mask_frames) < len(listed):
             notes.append(
-                f"{tag_name('MaskFrameNumbers')} names frames {listed}, but the run has {frames}: those absent are ignored."
+                f"{tag_name('MaskFrameNumbers')} names frames {', '.join(map(whole_number, listed))}, but the run has {frames}: "
+                "those absent are ignored."
             )
         moved = numbers_of(value_of(item, "MaskSubPixelShift"))
         if len(moved) == 2 and all(abs(part) <= _MOST_SHIFT_PX for part in moved):

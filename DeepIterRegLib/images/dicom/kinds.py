@@ -5,9 +5,8 @@ from __future__ import annotations
 from enum import Enum
 
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
-from DeepIterRegLib.images.dicom.tags import text_of
+from DeepIterRegLib.images.dicom.tags import text_of, uid_of
 
 
 class Kind(Enum):
@@ -83,7 +82,7 @@ _BY_MODALITY = {
 
 def class_name(dataset: Dataset) -> str:
     """The standard's name of the class; empty of any other."""
-    uid = UID(text_of(dataset, "SOPClassUID"))
+    uid = uid_of(text_of(dataset, "SOPClassUID"))
     return str(uid.name) if uid.name != uid else ""
 
 

@@ -9,7 +9,8 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.images.dicom.tags import parts_of, tag_name, text_of, value_of, whole_of
+from DeepIterRegLib.images.dicom.safe_words import coded, whole_number
+from DeepIterRegLib.images.dicom.tags import parts_of, syntax_of, tag_name, text_of, value_of, whole_of
 
 PIXEL_KEYWORDS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 GREY = ("MONOCHROME1", "MONOCHROME2")
@@ -75,8 +76,8 @@ class Layout:
     def words(self) -> str:
         """What the header says of the size, for messages."""
         return (
-            f"{tag_name('Rows')} {self.rows} x {tag_name('Columns')} {self.columns} x {tag_name('NumberOfFrames')} {self.frames} x "
-            f"{tag_name('BitsAllocated')} {self.allocated} bits"
+            f"{tag_name('Rows')} {self.rows} x {tag_name('Columns')} {self.columns} x {tag_name('NumberOfFrames')} "
+            f"{whole_number(self.frames)} x {tag_name('BitsAllocated')} {self.allocated} bits"
         )
 
 
@@ -128,10 +129,9 @@ def _colours(dataset: Dataset) -> list[str]:
     photometric = text_of(dataset, "PhotometricInterpretation") or GREY[1]
     if samples == [1] and photometric in GREY:
         return []
-    known = photometric if photometric in (*GREY, "RGB", "PALETTE COLOR") or photometric[:4] == "YBR_" else "unreadable"
     count = samples[0] if isinstance(samples[0], int) and len(samples) == 1 else "an unreadable number of"
     return [
-        f"The image is in colour ({tag_name('PhotometricInterpretation')} {known[:16]}, {count} samples per pixel): "
+        f"The image is in colour ({tag_name('PhotometricInterpretation')} {coded(photometric)}, {count} samples per pixel): "
         "a screenshot or report, not a run; give the original XA file."
     ]
 
@@ -165,7 +165,7 @@ def bits_of(dataset: Dataset) -> tuple[int, int, int]:
 
 def _decodable(dataset: Dataset) -> UID:
     """The transfer syntax, if there is a decoder for it."""
-    syntax = UID(str(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", "") or ""))
+    syntax = syntax_of(dataset)
     standard = not syntax.is_private and syntax.is_transfer_syntax
     name = f"{syntax.name} ({syntax})" if standard else "that the file names, which is none of the standard's"
     if str(syntax).startswith(_VIDEO):

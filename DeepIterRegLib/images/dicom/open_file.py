@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import os
 import struct
-import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -26,6 +25,8 @@ from pydicom.uid import (
 )
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.shown import name_of
 
 _PREAMBLE_BYTES, _PREFIX = 128, b"DICM"
 _PIXELS = {
@@ -113,9 +114,8 @@ def _opened(path: Path, tags: Sequence[str] | None) -> tuple[FileDataset, PixelB
     try:
         has_prefix = _has_prefix(path)
         if has_prefix is None:
-            raise NotDicom(f"{path} is not a DICOM file (no DICM prefix).")
-        with warnings.catch_warnings(), _Bounded(path) as file:
-            warnings.simplefilter("ignore")
+            raise NotDicom(f"{name_of(path)} is not a DICOM file (no DICM prefix).")
+        with quoting_nothing(), _Bounded(path) as file:
             if has_prefix and (inflated := _inflated(file)) is not None:
                 dataset = pydicom.dcmread(
                     inflated, specific_tags=None if tags is None else list(tags), stop_before_pixels=tags is not None
@@ -127,20 +127,22 @@ def _opened(path: Path, tags: Sequence[str] | None) -> tuple[FileDataset, PixelB
                 dataset = pydicom.dcmread(file, force=not has_prefix, specific_tags=list(tags), stop_before_pixels=True)
                 pixels = _pixel_bytes(file, dataset)
     except InvalidDicomError:
-        raise NotDicom(f"{path} is not a DICOM file.") from None
+        raise NotDicom(f"{name_of(path)} is not a DICOM file.") from None
     except DAMAGE as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"{path} is damaged or cut short and cannot be read as DICOM; copy it again.") from error
+        raise InputError(
+            f"{name_of(path)} is damaged or cut short and cannot be read as DICOM; copy it again."
+        ) from None
     if _ends_in_meta(dataset, path):
-        raise InputError(f"{path} is cut short: it ends before its DICOM data begin; copy it again.")
+        raise InputError(f"{name_of(path)} is cut short: it ends before its DICOM data begin; copy it again.")
     if any(tag.group in _NO_GROUPS for tag in dataset.keys()) or _swallows(dataset):  # noqa: SIM118  elements may be unreadable
         raise InputError(
-            f"{path} is damaged and cannot be read as DICOM: a length in its header is wrong; copy it again."
+            f"{name_of(path)} is damaged and cannot be read as DICOM: a length in its header is wrong; copy it again."
         )
     _settle_syntax(dataset)
     if tags is None and _has_strangers_behind_pixels(dataset, path):
-        raise InputError(f"{path} is damaged: bytes behind its pixels belong to no element; copy it again.")
+        raise InputError(f"{name_of(path)} is damaged: bytes behind its pixels belong to no element; copy it again.")
     return dataset, pixels
 
 

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from pydicom.dataset import Dataset
-from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.images.dicom.contrast_tags import ContrastTags, read_contrast_tags
 from DeepIterRegLib.images.dicom.decoding import decode
 from DeepIterRegLib.images.dicom.header import Header
@@ -17,7 +17,7 @@ from DeepIterRegLib.images.dicom.tags import (
     bytes_of,
     items_of,
     numbers_of,
-    short_number,
+    syntax_of,
     tag_name,
     text_of,
     value_of,
@@ -55,8 +55,7 @@ class Pixels:
 def is_lossy(header: Header) -> bool:
     """Whether the pixels went through lossy compression."""
     ds = header.dataset
-    syntax = getattr(getattr(ds, "file_meta", None), "TransferSyntaxUID", None)
-    name = "" if syntax is None else UID(syntax).name
+    name = syntax_of(ds).name
     return text_of(ds, "LossyImageCompression") == "01" or any(
         word in name for word in ("Baseline", "Extended", "Lossy")
     )
@@ -131,8 +130,8 @@ def _rescale(header: Header) -> tuple[float, float]:
     slope, intercept = (header.numbers("RescaleSlope") or (1.0,))[0], (header.numbers("RescaleIntercept") or (0.0,))[0]
     if not np.isfinite([slope, intercept]).all() or slope == 0:
         raise InputError(
-            f"{tag_name('RescaleSlope')} is {short_number(slope)} and {tag_name('RescaleIntercept')} is {short_number(intercept)}, "
-            "which makes pixel values that are not finite or all the same; correct or remove them."
+            f"{tag_name('RescaleSlope')} is {number_words(slope)} and {tag_name('RescaleIntercept')} is {number_words(intercept)}, which "
+            "makes pixel values that are not finite or all the same; correct or remove them."
         )
     return slope, intercept
 

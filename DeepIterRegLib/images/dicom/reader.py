@@ -12,6 +12,8 @@ import numpy as np
 from DeepIterRegLib.common.errors import GeometryError
 from DeepIterRegLib.common.messages import Remedy, within
 from DeepIterRegLib.common.options import GeometryOptions
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.angiogram import Angiogram, OtherReading, PatientMotion
 from DeepIterRegLib.images.dicom.contrast_tags import NO_TAGS
@@ -35,6 +37,7 @@ from DeepIterRegLib.images.subtraction import SubtractionSettings
 Reread = Callable[[SubtractionSettings], Angiogram]
 
 
+@quoting_nothing()
 def read_angiogram(
     path: str | Path,
     options: GeometryOptions = GeometryOptions(),
@@ -70,11 +73,12 @@ def read_angiogram(
     try:
         read_carm(run.header, *size_of(run.header), options)  # its errors come before seconds of decoding
     except GeometryError as error:
-        raise GeometryError([within(problem, before=f"{path.name}: ") for problem in error.problems]) from error
+        raise GeometryError([within(problem, before=f"{name_of(path)}: ") for problem in error.problems]) from error
     angiogram = angiogram_of_stored(run.decode(), run.header, options, subtraction, again, on_progress)
     return replace(angiogram, notes=(*run.notes, *angiogram.notes))
 
 
+@quoting_nothing()
 def loaded_spacing_mm(path: str | Path) -> tuple[float, float]:
     """Row and column spacing with which a viewer places the run of a file, whatever options say of it."""
     path = Path(path)

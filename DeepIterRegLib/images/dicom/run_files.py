@@ -12,11 +12,13 @@ from pydicom.dataset import Dataset, FileDataset
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
+from DeepIterRegLib.common.shown import name_of, number_words
 from DeepIterRegLib.images.dicom.decoding import check_decodable, decode, surplus_note
-from DeepIterRegLib.images.dicom.header import Header, coded, functional_groups, open_header
+from DeepIterRegLib.images.dicom.header import Header, functional_groups, open_header
 from DeepIterRegLib.images.dicom.kinds import Kind, class_name, kind_of
 from DeepIterRegLib.images.dicom.open_file import NotDicom, open_dataset
-from DeepIterRegLib.images.dicom.tags import short_number, table_of, tag_name, text_of, texts_of, value_of, whole_of
+from DeepIterRegLib.images.dicom.safe_words import coded, whole_number
+from DeepIterRegLib.images.dicom.tags import table_of, tag_name, text_of, texts_of, value_of, whole_of
 from DeepIterRegLib.images.dicom.times import steps_of_files
 
 _IN_ALL = (  # what frames of one run share, or its pixels mean different things
@@ -86,7 +88,7 @@ class RunFiles:
         try:
             return work()
         except InputError as error:
-            raise InputError([within(problem, before=f"{path.name}: ") for problem in error.problems]) from error
+            raise InputError([within(problem, before=f"{name_of(path)}: ") for problem in error.problems]) from error
 
 
 def open_run(path: Path) -> RunFiles:
@@ -112,7 +114,7 @@ def open_files(path: Path) -> RunFiles:
 def _of_one_file(path: Path) -> RunFiles:
     header = open_header(path)
     told = surplus_note(header.dataset)
-    return RunFiles(header, (path,), (header,), (f"{path.name}: {told}",) if told else ())
+    return RunFiles(header, (path,), (header,), (f"{name_of(path)}: {told}",) if told else ())
 
 
 def check_xa(dataset: Dataset, path: Path) -> None:
@@ -123,7 +125,9 @@ def check_xa(dataset: Dataset, path: Path) -> None:
     stated = f"{tag_name('Modality')} {coded(text_of(dataset, 'Modality'))}"
     known = class_name(dataset) if kind is not Kind.OTHER else ""
     advice = _ADVICE.get(kind, _USUAL_ADVICE)
-    raise InputError(f"{path} is {kind.value} ({stated}{', ' + known if known else ''}); {advice}.")
+    raise InputError(
+        f"{name_of(path)} is {kind.value} ({stated}{', ' + known if known not in ('', 'unknown') else ''}); {advice}."
+    )
 
 
 def is_run_folder(folder: Path) -> bool:
@@ -215,12 +219,12 @@ def _run_of_folder(folder: Path) -> RunFiles:
                 others += 1
     if damaged:
         raise InputError(
-            f"{len(damaged)} of {len(files)} files in {folder} are damaged or cut short "
-            f"({_some([path.name for path in damaged])}); copy the folder again."
+            f"{len(damaged)} of {len(files)} files in {name_of(folder)} are damaged or cut short "
+            f"({_some([name_of(path) for path in damaged])}); copy the folder again."
         )
     if not found:
         raise InputError(
-            f"{folder} holds no angiography run ({len(files)} files); give the run's DICOM file or its folder."
+            f"{name_of(folder)} holds no angiography run ({len(files)} files); give the run's DICOM file or its folder."
         )
     runs = _runs(found)
     notes = []
@@ -234,7 +238,7 @@ def _run_of_folder(folder: Path) -> RunFiles:
         listed = "; ".join(f"{number}. {_words(run, folder)}" for number, run in enumerate(runs[:_LISTED], 1))
         more = f"; and {len(runs) - _LISTED} more" if len(runs) > _LISTED else ""
         raise InputError(
-            f"{folder} holds {len(runs)} runs: {listed}{more}. Give the file of one of them, or a folder that holds one alone."
+            f"{name_of(folder)} holds {len(runs)} runs: {listed}{more}. Give the file of one of them, or a folder that holds one alone."
         )
     if others:
         notes.append(f"{others} other files in the folder are no runs and were passed over.")
@@ -266,11 +270,12 @@ def _words(run: Sequence[_Found], folder: Path) -> str:
     """Frames, size, angles and where: nothing of the patient."""
     first = run[0].dataset
     angles = [Header(first, {}).number(keyword) for keyword in _ANGLES]
-    shown = " / ".join("unknown" if angle is None else f"{angle:g}" for angle in angles)
-    place = run[0].path.relative_to(folder)
+    shown = " / ".join("unknown" if angle is None else number_words(angle) for angle in angles)
+    place = name_of(run[0].path)
     more = f" and {len(run) - 1} more files" if len(run) > 1 else ""
     count = _frames_of(run)
-    return f"{count} frame{'s' * (count != 1)} of {_whole(first, 'Rows')} x {_whole(first, 'Columns')}, angles {shown} deg, {place}{more}"
+    size = " x ".join(whole_number(_whole(first, keyword)) for keyword in ("Rows", "Columns"))
+    return f"{count} frame{'s' * (count != 1)} of {size}, angles {shown} deg, {place}{more}"
 
 
 def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
@@ -280,9 +285,13 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
     numbers = [one.instance for one in run]
     if None in numbers or len(set(numbers)) < len(numbers):
         twice = sorted({n for n in numbers if n is not None and numbers.count(n) > 1})
-        what = f"numbers {_some(twice)} stand in several files" if twice else "it is absent in some files"
+        what = (
+            f"numbers {_some(list(map(whole_number, twice)))} stand in several files"
+            if twice
+            else "it is absent in some files"
+        )
         raise InputError(
-            f"The {len(run)} frames in {folder} have no order: {tag_name('InstanceNumber')} tells it, but {what}; "
+            f"The {len(run)} frames in {name_of(folder)} have no order: {tag_name('InstanceNumber')} tells it, but {what}; "
             "export the run again, as one file of many frames if possible."
         )
     ordered = sorted(run, key=lambda one: one.instance or 0)
@@ -293,20 +302,23 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
     count, there = last - first + 1 - len(numbers), set(numbers)
     if count > _MOST_ABSENT:
         raise InputError(
-            f"The {len(run)} frames in {folder} do not belong together: {tag_name('InstanceNumber')} goes from {short_number(first)} to "
-            f"{short_number(last)}; copy the folder again."
+            f"The {len(run)} frames in {folder} do not belong together: {tag_name('InstanceNumber')} goes from {whole_number(first)} to "
+            f"{whole_number(last)}; copy the folder again."
         )
     if count:
         absent = [number for number in range(first, last + 1) if number not in there]
         notes.append(
-            f"{len(absent)} of the run's frames are missing ({tag_name('InstanceNumber')} {_some(absent)} of {first} to {last}): "
+            f"{len(absent)} of the run's frames are missing ({tag_name('InstanceNumber')} "
+            f"{_some(list(map(whole_number, absent)))} of {whole_number(first)} to {whole_number(last)}): "
             "if it was not exported so, copy it again."
         )
     notes.append(
         f"The run lies in {len(run)} files of one frame each; they are joined by {tag_name('InstanceNumber')}."
     )
     told = {
-        one.path.name: said for one, dataset in zip(ordered, datasets, strict=True) if (said := surplus_note(dataset))
+        name_of(one.path): said
+        for one, dataset in zip(ordered, datasets, strict=True)
+        if (said := surplus_note(dataset))
     }
     notes += [f"{name}: {said}" for name, said in list(told.items())[:1]]
     headers = tuple(Header(dataset, functional_groups(dataset)) for dataset in datasets)
@@ -321,8 +333,8 @@ def _refuse_what_differs(run: Sequence[_Found], datasets: Sequence[FileDataset],
         odd = next((n for n, value in enumerate(values) if value != values[0]), None)
         if odd is not None:
             problems.append(
-                f"The frames in {folder} do not belong to one run: {tag_name(keyword)} is {coded(values[0].upper())} in "
-                f"{run[0].path.name}, {coded(values[odd].upper())} in {run[odd].path.name}; give a folder with one run alone."
+                f"The frames in {name_of(folder)} do not belong to one run: {tag_name(keyword)} is {coded(values[0].upper())} in "
+                f"{name_of(run[0].path)}, {coded(values[odd].upper())} in {name_of(run[odd].path)}; give a folder with one run alone."
             )
     if problems:
         raise InputError(problems)

@@ -1,28 +1,79 @@
-"""Words of a header that may be shown: free text is never quoted, as it may name the patient; what is in this list names nobody."""
+"""Words of a header that may be shown: coded values against their lists, codes of kernels, makers; free text is never quoted.
+
+A damaged length lets a value swallow what follows it, a name for instance; what is in these lists names nobody.
+"""
 
 from __future__ import annotations
 
+import math
 import re
+from collections.abc import Iterable
 
 from pydicom.dataset import Dataset
+from pydicom.uid import UID, UID_dictionary
 
+from DeepIterRegLib.common.shown import names_nobody, number_words
 from DeepIterRegLib.images.dicom.tags import texts_of, value_of
 
 _MOST = 16  # printable characters
 _KERNEL = re.compile(r"[A-Za-z0-9_.+\-/ ]{1,16}")
 _NUMBER = re.compile(r"\d(\.\d{1,3})?(mm)?")
 _IDENTITY = ("PatientName", "PatientID", "PatientBirthDate", "OtherPatientNames", "OtherPatientIDs", "PatientBirthName")
-# What series of a head's CT are called in the archives of English, German, French, Spanish and Italian hospitals.
-_TERMS = """
-angio angiography angiographie angiografia arch arterial arterielle art arterie average ax axial bolus bone brain carotid carotis
-carotids cerebral cervical circle col contrast contraste control cor coronal cow crane cranial craneo cranio cranium cta ct cct ctp
-delay delayed dynamic early enhanced fine fl first head helical iv kopf hals kontrast late lung mip mm mpr mra mr native nativ nc neck
-no noncontrast non nonenhanced of os osseux parenchyma perfusion phase plain portal post pre raw recon reformat sag sagittal scan
-schaedel schädel second sharp sinus skull slab smooth soft spc spiral stand standard stroke subtracted sub tete tête thick thin third
-thorax tof topogram scout localizer localiser tissue tronc troncs tsa tsao unenhanced venous veineux venoes venös vessel vessels
-volume vrt w weich willis with without wo xa rotational 3d 3dra dyna dynact vaso
-"""
-_KNOWN = frozenset(_TERMS.split())
+# Defined terms of the coded values that messages show (the standard, part 3), by the keyword that has them.
+_TERMS = {
+    "Modality": "AR AU BI CR CT DG DOC DX ECG EPS ES FID GM HC HD IO IVUS KO LS MG MR NM OAM OCT OP OPT OT PLAN PR PT PX REG RESP RF RG "
+    "RTDOSE RTIMAGE RTPLAN RTRECORD RTSTRUCT RWV SEG SM SMR SR SRF STAIN TG US VA XA XC",
+    "PhotometricInterpretation": "MONOCHROME1 MONOCHROME2 PALETTE_COLOR RGB YBR_FULL YBR_FULL_422 YBR_PARTIAL_420 YBR_ICT YBR_RCT HSV "
+    "ARGB CMYK XYB",
+    "PresentationLUTShape": "IDENTITY INVERSE LIN_OD",
+    "PixelIntensityRelationship": "LIN LOG DISP",
+    "PositionerMotion": "STATIC DYNAMIC",
+    "PatientPosition": "HFS HFP HFDR HFDL FFS FFP FFDR FFDL LFP LFS RFP RFS AFDR AFDL PFDR PFDL SITTING",
+    "MaskOperation": "NONE AVG_SUB TID REV_TID",
+    "ImageType": "ORIGINAL DERIVED PRIMARY SECONDARY SINGLE_PLANE SINGLE_A SINGLE_B BIPLANE_A BIPLANE_B AXIAL LOCALIZER SUBTRACTED "
+    "SUBTRACTION SUBTRACT SUB DSA MIXED",
+    "PixelSpacingCalibrationType": "GEOMETRY FIDUCIAL",
+    "LossyImageCompression": "00 01",
+    "FieldOfViewShape": "RECTANGLE ROUND HEXAGONAL",
+    "FieldOfViewHorizontalFlip": "YES NO",
+    "ShutterShape": "RECTANGULAR CIRCULAR POLYGONAL BITMAP",
+    "LUTFunction": "TO_LOG TO_LINEAR",
+    "OverlayType": "G R",
+    "CodeValue": "113062",
+}
+SUBTRACTION_WORDS = frozenset(("SUBTRACTED", "SUBTRACTION", "SUBTRACT", "SUB", "DSA"))  # in ImageType, with others
+_CODES = frozenset(code for codes in _TERMS.values() for code in codes.split())
+_DIRECTIONS = re.compile(
+    r"(?!.*([RL]).*[RL])(?!.*([AP]).*[AP])(?!.*([HF]).*[HF])[RLAPHF]{1,3}"
+)  # of PatientOrientation
+_NUMBER = re.compile(r"[+-]?\d{1,5}(\.\d{1,9})?")
+# Siemens (H30s, Br40d), Canon (FC03), Philips (B, UB), GE by name.
+_KERNEL = re.compile(r"[A-Z][a-z]?\d{2}[a-z]?|FC\d{2}|[A-Z]|[BUY][A-D]|\d")
+_KERNELS = frozenset(
+    [
+        "standard",
+        "soft",
+        "std",
+        "bone",
+        "boneplus",
+        "detail",
+        "edge",
+        "lung",
+        "chest",
+        "sharp",
+        "smooth",
+        "head",
+        "brain",
+        "plus",
+        "body",
+        "hd",
+        "ultra",
+        "medium",
+        "qr",
+        "br",
+        "hr",
+    ]
+)
 # Of angiography suites and CT scanners, and this program's phantoms.
 _MAKERS = (
     "Siemens",
@@ -40,6 +91,44 @@ _MAKERS = (
 )
 
 
+def coded(value: object) -> str:
+    """A coded value (VR CS) or a number for a message, against the list of what the standard defines; else only that it is none.
+
+    Of several parts each is looked at.
+    """
+    text = str(value if value is not None else "").strip().upper()
+    if not text:
+        return "empty"
+    parts = [part.strip() for part in text.split("\\")]
+    return "\\".join(parts) if all(map(_is_code, parts)) else "unreadable"
+
+
+def _is_code(part: str) -> bool:
+    return part.replace(" ", "_") in _CODES or bool(_NUMBER.fullmatch(part) or _DIRECTIONS.fullmatch(part))
+
+
+def codes_of(parts: Iterable[str]) -> list[str]:
+    """Those of several parts that are codes."""
+    return [part for part in parts if part and _is_code(part)]
+
+
+def whole_number(value: object) -> str:
+    """A whole number of a header for a message, up to five digits; else only that it is none."""
+    try:
+        number = float(str(value))
+    except ValueError:
+        return "no number"
+    if not math.isfinite(number) or number != int(number):
+        return "no number"
+    return number_words(number, ".0f")
+
+
+def uid_name(value: object) -> str:
+    """What the standard calls a UID (of a class, of a transfer syntax); a UID that it does not have is not shown."""
+    text = str(value or "").strip("\0 ")
+    return str(UID(text).name) if text in UID_dictionary else "unknown"
+
+
 def maker(text: str) -> str | None:
     """A manufacturer (free text) by a name that is known; `another` if it is none of these, None if nothing is said."""
     if not text.strip():
@@ -47,27 +136,13 @@ def maker(text: str) -> str | None:
     return next((name for name in _MAKERS if re.search(rf"\b{name}\b", text, re.IGNORECASE)), "another")
 
 
-def known_words(text: str, names: frozenset[str]) -> str:
-    """The words of a free text that name nobody, at most 16 characters: terms of the field, thicknesses; empty if there are none.
-
-    A term that is also one of the patient's `names` is left out.
-    """
-    words: list[str] = []
-    for word in re.split(r"[\s,;:/_()\[\]+\-^]+", text):
-        plain = word.lower().strip(".")
-        if (plain in _KNOWN or _NUMBER.fullmatch(plain)) and plain not in names:
-            if len(" ".join([*words, word])) > _MOST:
-                break
-            words.append(word)
-    return " ".join(words)
-
-
 def kernel_words(text: str, names: frozenset[str]) -> str:
-    """A convolution kernel for messages; empty if it is no code, or holds one of the patient's `names`."""
+    """A convolution kernel for messages; empty if it is no code of the makers, or holds one of the patient's `names`."""
     text = text.strip()
-    if not _KERNEL.fullmatch(text) or any(len(name) > 2 and name in text.lower() for name in names):
+    parts = [part for part in re.split(r"[/\\ _+-]", text) if part]
+    if not all(_KERNEL.fullmatch(part) or part.lower() in _KERNELS or names_nobody(part) for part in parts):
         return ""
-    return text
+    return "" if len(text) > 16 or any(len(name) > 2 and name in text.lower() for name in names) else text
 
 
 def names_of(dataset: Dataset) -> frozenset[str]:

@@ -10,6 +10,7 @@ import numpy as np
 from DeepIterRegLib.common.errors import GeometryError
 from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.common.options import GeometryOptions
+from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.dicom.geometry_tags import look_up, read_carm
 from DeepIterRegLib.images.dicom.header import Header
@@ -121,7 +122,7 @@ def _by_field_of_view(
         sizes = [size for size in header.numbers(keyword) if 0 < size < np.inf]
         if not sizes:
             continue
-        said = f"{tag_name(keyword)} {' x '.join(f'{size:g}' for size in sizes)} over {rows} x {columns} pixels"
+        said = f"{tag_name(keyword)} {' x '.join(map(number_words, sizes))} over {rows} x {columns} pixels"
         if len(sizes) == 2 and header.text("FieldOfViewShape") != "ROUND":
             # Rows before columns by the standard; a quarter turn of the image, and some writers, exchange them.
             for pair in ((sizes[0], sizes[1]), (sizes[1], sizes[0])):

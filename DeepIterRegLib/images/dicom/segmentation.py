@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,8 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import naming
+from DeepIterRegLib.common.quiet import listening
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.dicom.decoding import check_decodable, surplus_note
 from DeepIterRegLib.images.dicom.header import Header
@@ -31,23 +32,22 @@ def read_dicom_segmentation(path: Path) -> Labelled:
     kind = kind_of(open_dataset(path, ("SOPClassUID", "Modality")))
     if kind is not Kind.SEGMENTATION:
         raise InputError(
-            f"{path.name} is {kind.value}, no mask; give a mask as NIfTI, NRRD, MHA, or a DICOM segmentation."
+            f"{name_of(path)} is {kind.value}, no mask; give a mask as NIfTI, NRRD, MHA, or a DICOM segmentation."
         )
     try:
         import highdicom
     except ImportError as missing:
-        raise InputError(f"{path.name} needs highdicom to be read: pip install 'deepiterreg[dicom]'.") from missing
+        raise InputError(f"{name_of(path)} needs highdicom to be read: pip install 'deepiterreg[dicom]'.") from missing
     told = _checked(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return _labelled(highdicom.seg.segread(path), path.name, told)
+        with listening():
+            return _labelled(highdicom.seg.segread(path), name_of(path), told)
     except (*DAMAGE, RuntimeError, ArithmeticError, AssertionError) as error:
         if isinstance(error, InputError):
             raise
         raise InputError(
-            f"{path.name} is no segmentation of evenly spaced slices, or it is damaged; save it again, or as NIfTI."
-        ) from error
+            f"{name_of(path)} is no segmentation of evenly spaced slices, or it is damaged; save it again, or as NIfTI."
+        ) from None
 
 
 def _checked(path: Path) -> tuple[str, ...]:
@@ -58,11 +58,11 @@ def _checked(path: Path) -> tuple[str, ...]:
     InputError
         Cut short, or numbers in its header that cannot be.
     """
-    with naming(path.name):
+    with naming(name_of(path)):
         dataset = open_dataset(path)
         check_decodable(Header(dataset, {}))
         said = surplus_note(dataset)
-    return (f"{path.name}: {said}",) if said else ()
+    return (f"{name_of(path)}: {said}",) if said else ()
 
 
 def _labelled(file: Any, name: str, notes: tuple[str, ...]) -> Labelled:

@@ -7,17 +7,20 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+from pydicom import config
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 from pydicom.sequence import Sequence
 from pydicom.tag import BaseTag, Tag
+from pydicom.uid import UID
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.images.dicom.open_file import DAMAGE
 
-_LONG_NUMBER = 100_000
 _SEVERAL = (MultiValue, list, tuple)
 
 
@@ -37,6 +40,17 @@ def value_of(dataset: Dataset, keyword: str) -> Any:
         raw = getattr(dataset.get_item(keyword), "value", None)
         value = raw.decode("ascii", "replace") if isinstance(raw, bytes) else None
     return None if value is None or (isinstance(value, (str, bytes, *_SEVERAL)) and len(value) == 0) else value
+
+
+def uid_of(value: Any) -> UID:
+    """A UID from text; pydicom's own way says on the terminal what it thinks of one that is none."""
+    return UID(str(value or ""), config.IGNORE)
+
+
+def syntax_of(dataset: Dataset) -> UID:
+    """The transfer syntax that the file names; empty if it names none."""
+    with quoting_nothing():
+        return uid_of(getattr(dataset, "file_meta", {}).get("TransferSyntaxUID", ""))
 
 
 def bytes_of(dataset: Dataset, keyword: str) -> bytes:
@@ -154,12 +168,7 @@ def shown_number(value: Any) -> str:
         return "absent"
     if len(numbers) != 1:
         return f"{len(numbers)} values" if numbers else "unreadable"
-    return "unreadable" if math.isnan(numbers[0]) else short_number(numbers[0])
-
-
-def short_number(number: float) -> str:
-    """A number for messages; of a long one only that: a damaged header may have put a birth date or an ID there."""
-    return f"{number:g}" if abs(number) < _LONG_NUMBER or math.isinf(number) else f"a number beyond {_LONG_NUMBER:,}"
+    return "unreadable" if math.isnan(numbers[0]) else number_words(numbers[0], ".15g")
 
 
 def _stripped(value: Any) -> str:

@@ -9,8 +9,9 @@ from itertools import pairwise
 import numpy as np
 from pydicom.dataset import Dataset
 
+from DeepIterRegLib.common.shown import number_words
 from DeepIterRegLib.images.dicom.header import Header
-from DeepIterRegLib.images.dicom.tags import short_number, tag_name, text_of
+from DeepIterRegLib.images.dicom.tags import tag_name, text_of
 
 _STEPS_MS = (1.0, 60_000.0)  # from frame to frame
 ASSUMED_INTERVAL_S = 0.5  # two frames a second: the usual rate of cerebral runs
@@ -40,9 +41,11 @@ def read_times(header: Header, frames: int) -> tuple[np.ndarray, list[str]]:
         interval = milliseconds(value) if value > 0 else 0.0
         if _STEPS_MS[0] <= interval <= _STEPS_MS[1]:
             if keyword != "FrameTime":
-                notes.append(f"Frame times are computed from {tag_name(keyword)}, {value:g} frames a second.")
+                notes.append(
+                    f"Frame times are computed from {tag_name(keyword)}, {number_words(value)} frames a second."
+                )
             return np.arange(frames) * interval / 1000, notes
-        notes.append(f"{tag_name(keyword)} is {short_number(value)}, which makes no sense, and is ignored.")
+        notes.append(f"{tag_name(keyword)} is {number_words(value)}, which makes no sense, and is ignored.")
     notes.append(
         f"The file has no frame times ({tag_name('FrameTime')}, {tag_name('FrameTimeVector')}); "
         f"{1 / ASSUMED_INTERVAL_S:g} frames a second are assumed."
@@ -61,10 +64,10 @@ def _from_vector(steps: tuple[float, ...], frames: int, notes: list[str]) -> np.
     if len(vector) != frames:
         notes.append(f"{tag_name('FrameTimeVector')} has {len(vector)} values for {frames} frames and is ignored.")
         return None
-    if not np.isfinite(vector).all() or (vector[1:] <= 0).any():
-        notes.append(f"{tag_name('FrameTimeVector')} does not rise and is ignored.")
+    if not np.isfinite(vector).all() or (vector[1:] <= 0).any() or (vector[1:] > _STEPS_MS[1]).any():
+        notes.append(f"{tag_name('FrameTimeVector')} does not rise by up to a minute a frame, and is ignored.")
         return None
-    if (vector[1:] < _STEPS_MS[0]).any() or (vector[1:] > _STEPS_MS[1]).any():
+    if (vector[1:] < _STEPS_MS[0]).any():
         notes.append(f"{tag_name('FrameTimeVector')} has steps that no run has and is ignored.")
         return None
     return np.concatenate([[0.0], np.cumsum(vector[1:])]) / 1000

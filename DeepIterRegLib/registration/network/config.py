@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Literal, get_type_hints
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.resources import MODELS
+from DeepIterRegLib.common.shown import name_of, quoted
 from DeepIterRegLib.registration.network.model import NetworkSettings
 from DeepIterRegLib.registration.network.samples import SamplingSettings
 
@@ -86,9 +88,9 @@ class LearningSettings:
             if not getattr(self, name) > 0:
                 problems.append(f"training.{name} is {getattr(self, name)}: give a number above 0.")
         if self.schedule not in ("one_cycle", "constant"):
-            problems.append(f"training.schedule is {self.schedule!r}: give one_cycle or constant.")
+            problems.append(f"training.schedule is {_shown(self.schedule)}: give one_cycle or constant.")
         if self.precision not in ("32-true", "bf16-mixed", "16-mixed"):
-            problems.append(f"training.precision is {self.precision!r}: give 32-true, bf16-mixed or 16-mixed.")
+            problems.append(f"training.precision is {_shown(self.precision)}: give 32-true, bf16-mixed or 16-mixed.")
         if problems:
             raise InputError(problems)
 
@@ -112,14 +114,13 @@ def read_settings(path: Path) -> TrainSettings:
     """
     try:
         tables = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
+    except FileNotFoundError:
         raise InputError(
-            f"Settings {path} do not exist: give a TOML file, such as Resources/Models/initial_pose.toml."
-        ) from error
+            f"Settings {name_of(path)} do not exist: give a TOML file, such as Resources/Models/initial_pose.toml."
+        ) from None
     except (OSError, ValueError, RecursionError) as error:
-        why = f" ({error})" if isinstance(error, tomllib.TOMLDecodeError) else ""
-        raise InputError(f"Settings {path.name} cannot be read as TOML{why}: give a TOML file.") from error
-    return settings_from(tables, path.name)
+        raise InputError(f"Settings {name_of(path)} cannot be read as TOML{_where(error)}: give a TOML file.") from None
+    return settings_from(tables, name_of(path))
 
 
 def training_settings(config: Path | None, patient: Path | None, weights: Path | None, minutes: float) -> TrainSettings:
@@ -132,7 +133,7 @@ def training_settings(config: Path | None, patient: Path | None, weights: Path |
     """
     absent = [path for path in (patient, weights) if path and not path.exists()]
     if absent:
-        raise InputError(f"{path} does not exist: give its path." for path in absent)
+        raise InputError(f"{name_of(path)} does not exist: give its path." for path in absent)
     settings = read_settings(config or MODELS / ("patient.toml" if patient else "initial_pose.toml"))
     if patient and not weights and not settings.training.start_from:
         weights = MODELS / "initial_pose.safetensors"
@@ -152,7 +153,9 @@ def settings_from(tables: dict[str, Any], origin: str) -> TrainSettings:
     parts: dict[str, Any] = {}
     kinds = {"network": NetworkSettings, "sampling": SamplingSettings, "training": LearningSettings}
     for unknown in sorted(set(tables) - set(kinds)):
-        problems.append(f"{origin} has a table [{unknown}]; known are {', '.join(f'[{name}]' for name in kinds)}.")
+        problems.append(
+            f"{origin} has a table {quoted(unknown, kinds)}; known are {', '.join(f'[{name}]' for name in kinds)}."
+        )
     for name, kind in kinds.items():
         values = tables.get(name, {})
         if not isinstance(values, dict):
@@ -174,7 +177,9 @@ def _values(kind: type, given: dict[str, Any], table: str, origin: str) -> dict[
     problems, values = [], {}
     for name, value in given.items():
         if name not in known:
-            problems.append(f"{origin}: [{table}] has no setting {name}; known are {', '.join(sorted(known))}.")
+            problems.append(
+                f"{origin}: [{table}] has no setting {quoted(name, known)}; known are {', '.join(sorted(known))}."
+            )
             continue
         wanted = hints[name]
         if isinstance(value, list):
@@ -182,7 +187,7 @@ def _values(kind: type, given: dict[str, Any], table: str, origin: str) -> dict[
         elif wanted is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not _fits(value, wanted):
-            problems.append(f"{origin}: {table}.{name} is {given[name]!r}; {_wanted(wanted)} is needed.")
+            problems.append(f"{origin}: {table}.{name} is {_shown(given[name])}; {_wanted(wanted)} is needed.")
         values[name] = value
     if problems:
         raise InputError(problems)
@@ -205,3 +210,14 @@ def _wanted(wanted: Any) -> str:
     if getattr(wanted, "__origin__", None) is tuple:
         return f"a list of {len(wanted.__args__)} numbers"
     return " or ".join(str(a.__name__ if isinstance(a, type) else repr(a)) for a in wanted.__args__)
+
+
+def _shown(value: Any) -> str:
+    """A value of a file for a message: text may be a path."""
+    return quoted(value) if isinstance(value, str) else repr(value)
+
+
+def _where(error: Exception) -> str:
+    """The place that TOML's reader names, without what stands there."""
+    found = re.search(r"\(at line \d+, column \d+\)", str(error))
+    return f" {found.group()}" if found else ""

@@ -6,6 +6,8 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+from DeepIterRegLib.common.atomic_output import output_file
+
 PANELS = (
     ("loss", "val_loss", "Loss (A eq. 9)"),
     ("dice", "val_dice", "Dice loss"),
@@ -38,5 +40,6 @@ def draw_curves(metrics: Sequence[Path], path: Path) -> None:
         axes.legend(frameon=False)
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(alpha=0.25)
-    figure.savefig(path, dpi=90)
+    with output_file(path, (".png",), overwrite=True) as beside:
+        figure.savefig(beside, dpi=90)
     plt.close(figure)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from DeepIterRegLib.common.atomic_output import output_file
 from DeepIterRegLib.phantom.anatomy import head_vessels
 from DeepIterRegLib.phantom.centrelines import EXTERNAL, Centrelines
 from DeepIterRegLib.phantom.filling import fill
@@ -100,9 +101,9 @@ def head_file(folder: Path, number: int) -> Path:
 
 def save_head(head: HeadPoints, path: Path) -> None:
     """Write a head, whole or not at all."""
-    partial = path.with_suffix(".part.npz")
-    np.savez(partial, **{f.name: getattr(head, f.name) for f in fields(head)})
-    partial.rename(path)
+    # Several processes of one training may make the same head.
+    with output_file(path, (".npz",), overwrite=True, alike=True) as beside:
+        np.savez(beside, **{f.name: getattr(head, f.name) for f in fields(head)})
 
 
 def load_head(path: Path) -> HeadPoints:

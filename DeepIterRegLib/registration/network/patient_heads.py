@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import called
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.images.volume import Volume, is_mask
@@ -20,7 +21,19 @@ MAX_POINTS = 40000
 FADE_MM = 25.0
 
 
-def head_of_patient(path: Path) -> HeadPoints:
+def read_patient(path: Path) -> Volume:
+    """The CTA, or vessel mask, of a patient.
+
+    Raises
+    ------
+    InputError
+        Absent, unreadable.
+    """
+    with called("patient"):
+        return load_volume(path)
+
+
+def head_of_patient(volume: Volume) -> HeadPoints:
     """Vessels of a CTA, segmented here, or of a mask, as `HeadPoints` about their middle.
 
     Which of them are veins a mask does not tell: all take part. A left or right injection shows mostly its side, a
@@ -29,14 +42,13 @@ def head_of_patient(path: Path) -> HeadPoints:
     Raises
     ------
     InputError
-        Absent, unreadable, not a head, or empty.
+        Not a head, or empty.
     """
-    volume = load_volume(path)
     mask = volume.with_voxels(volume.voxels != 0) if is_mask(volume) else segment_vessels(prepare_cta(volume))
     voxels = mask.set_voxels
     if len(voxels) < 1000:
         raise InputError(
-            f"The vessel mask of {path.name} has {len(voxels)} voxels set: at least 1000 are needed to train on."
+            f"The vessel mask of the patient has {len(voxels)} voxels set: at least 1000 are needed to train on."
         )
     return _head(mask, voxels)
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
+import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -19,24 +21,34 @@ import numpy as np
 import torch
 from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from DeepIterRegLib.common.atomic_output import disk_faults, output_file
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.common.scratch import clear_leftovers
+from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.work_folder import AFTER_FULL, work_folder
 from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.network.config import TrainSettings
 from DeepIterRegLib.registration.network.curves import draw_curves
 from DeepIterRegLib.registration.network.heads import head_file, load_head, make_head_points, save_head
 from DeepIterRegLib.registration.network.loss import image_loss, pose_loss, projection_error_mm
 from DeepIterRegLib.registration.network.model import PoseNetwork, corrected
+from DeepIterRegLib.registration.network.patient_heads import head_of_patient, read_patient
 from DeepIterRegLib.registration.network.samples import make_sample
 from DeepIterRegLib.registration.network.weights import load_network, save_network
+from DeepIterRegLib.registration.result import content_hash, file_hash
 from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.rendering.splat import splat
 
 CHECKPOINT = "last.ckpt"
+SETTINGS = "settings.json"
 WEIGHTS = "initial_pose.safetensors"
 # Heads that only judge: numbers from here on, never trained on.
 JUDGING = 1_000_000
@@ -201,19 +213,28 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
     Raises
     ------
     InputError
-        Weights to start from that cannot be used, or a folder that holds a training with other settings.
+        Weights to start from that cannot be used, or a folder that holds a training on another patient or with other
+        settings; another training works in it; it cannot be written.
     """
-    report = on_progress or Progress()
+    if _is_follower():
+        return _train(settings, folder, on_progress or Progress(), quiet)
+    with work_folder(folder):
+        _cut_half_lines(folder)  # of a process that was killed
+        try:
+            return _train(settings, folder, on_progress or Progress(), quiet)
+        finally:
+            _cut_half_lines(folder)  # of a full disk
+
+
+def _train(settings: TrainSettings, folder: Path, report: Progress, quiet: bool) -> Path:
     training = settings.training
-    folder.mkdir(parents=True, exist_ok=True)
-    _keep_settings(settings, folder)
     heads = folder / "heads"
-    make_heads(settings, heads, report)
+    recorded = _begin(settings, folder, heads, report)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     lightning.seed_everything(training.seed, workers=True, verbose=False)
     module = Training(settings, heads)
-    best = ModelCheckpoint(folder, filename="best", monitor="val_mpe_mm", enable_version_counter=False)
-    last = ModelCheckpoint(folder, filename="last", enable_version_counter=False)
+    best = _Checkpoint(folder, filename="best", monitor="val_mpe_mm", enable_version_counter=False)
+    last = _Checkpoint(folder, filename="last", enable_version_counter=False)
     callbacks: list[Callback] = [best, last, LearningRateMonitor("epoch"), _Curves(folder)]
     if training.patience:
         callbacks.append(EarlyStopping("val_mpe_mm", patience=training.patience))
@@ -229,6 +250,7 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
         reload_dataloaders_every_n_epochs=1,
         callbacks=callbacks,
         logger=CSVLogger(folder, "logs"),
+        plugins=[_WholeCheckpoints()],
         default_root_dir=folder,
         num_sanity_val_steps=0,
         deterministic="warn",
@@ -238,10 +260,10 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
     )
     begin = time.perf_counter()
     checkpoint = folder / CHECKPOINT
-    trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None)
+    # A checkpoint is a pickle, which could run code: only numbers and words are taken from it, here and below.
+    trainer.fit(module, ckpt_path=checkpoint if checkpoint.exists() else None, weights_only=True)
     weights = folder / WEIGHTS
     if trainer.is_global_zero:
-        # A checkpoint is a pickle, which could run code: only numbers are taken from it.
         chosen = torch.load(best.best_model_path, map_location="cpu", weights_only=True)
         module.load_state_dict(chosen["state_dict"])
         facts = {
@@ -250,47 +272,115 @@ def train(settings: TrainSettings, folder: Path, on_progress: Progress | None = 
             "images": (int(chosen["epoch"]) + 1) * training.batch * training.batches,
             "minutes": round((time.perf_counter() - begin) / 60, 1),
             "val_mpe_mm": float(best.best_model_score or np.nan),
-            "settings": asdict(settings),
+            "settings": recorded,
         }
         save_network(module.network, weights, facts)
     return weights
 
 
-def _keep_settings(settings: TrainSettings, folder: Path) -> None:
-    """Write the settings, or compare them with those the folder's training began with. Time limits may differ."""
-    path = folder / "settings.json"
+def _is_follower() -> bool:
+    """Of the processes that train together on several devices the first alone holds the folder and writes into it."""
+    return bool(getattr(rank_zero_only, "rank", 0))
+
+
+def _cut_half_lines(folder: Path) -> None:
+    """Lightning's logger adds to its files; what it could not end would be taken for numbers by the curves."""
+    for path in folder.glob("logs/version_*/metrics.csv"):
+        content = path.read_bytes()
+        if not content:
+            path.unlink()
+        elif not content.endswith(b"\n"):
+            os.truncate(path, content.rfind(b"\n") + 1)
+
+
+def _begin(settings: TrainSettings, folder: Path, heads: Path, report: Progress) -> dict[str, Any]:
+    """Settings and heads of a training in their folder, new or as they were; the settings as files keep them.
+
+    Which patient the folder is of is written before anything is made of the CTA, so that no interruption mixes two.
+    """
+    patient = read_patient(Path(settings.training.patient)) if settings.training.patient else None
+    recorded = _recorded(settings, patient)
+    _keep_settings(recorded, folder, heads)
+    make_heads(settings, heads, report, patient)
+    return recorded
+
+
+def _recorded(settings: TrainSettings, patient: Volume | None) -> dict[str, Any]:
+    """The settings as plain values; CTA and weights by their content (SHA-256), as paths may name the patient."""
     # Through JSON, as tuples come back from the file as lists.
-    now = json.loads(json.dumps(asdict(settings)))
-    if path.exists() and (folder / CHECKPOINT).exists():
-        then = json.loads(path.read_text(encoding="utf-8"))
-        other = [
-            f"{table}.{name}"
-            for table, values in now.items()
-            for name, value in values.items()
-            if value != then.get(table, {}).get(name) and name not in ("minutes", "workers")
-        ]
-        if other:
-            raise InputError(
-                Message(
-                    f"{folder} holds a training with other settings ({', '.join(other)})",
-                    at="out",
-                    advice="Give another folder, or the same settings.",
-                )
+    recorded: dict[str, Any] = json.loads(json.dumps(asdict(settings)))
+    training = recorded["training"]
+    if patient is not None:
+        training["patient"] = content_hash(patient.voxels, patient.affine)
+    if settings.training.start_from:
+        training["start_from"] = file_hash(settings.training.start_from)
+    return recorded
+
+
+def _keep_settings(now: dict[str, Any], folder: Path, heads: Path) -> None:
+    """Write the settings, or compare them with those the folder's training began with. Time limits may differ.
+
+    Raises
+    ------
+    InputError
+        The folder's heads are of another patient; the training has other settings.
+    """
+    path = folder / SETTINGS
+    begun = (folder / CHECKPOINT).exists()
+    then = _settings_in(path)
+    if (begun or any(heads.glob("*.npz"))) and _patient_of(then) != now["training"]["patient"]:
+        # What is made already would be taken for this patient's.
+        was = "on another patient" if _patient_of(then) else "on synthetic heads"
+        raise InputError(
+            Message(
+                f"{name_of(folder, 'out')} holds a training {was if then else 'that does not say on whom'} "
+                "(SHA-256 of the CTA)",
+                at="out",
+                advice="Give another folder.",
             )
-    path.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
+        )
+    other = [
+        f"{table}.{name}"
+        for table, values in now.items()
+        for name, value in values.items()
+        if value != then.get(table, {}).get(name) and name not in ("minutes", "workers")
+    ]
+    if begun and other:
+        raise InputError(
+            Message(
+                f"{name_of(folder, 'out')} holds a training with other settings ({', '.join(other)})",
+                at="out",
+                advice="Give another folder, or the same settings.",
+            )
+        )
+    if not _is_follower():
+        with output_file(path, (".json",), overwrite=True) as beside:
+            beside.write_text(json.dumps(now, indent=2) + "\n", encoding="utf-8")
 
 
-def make_heads(settings: TrainSettings, folder: Path, report: Progress) -> None:
-    """Make the heads that are not there yet: those to train on, and some that only judge."""
+def _settings_in(path: Path) -> dict[str, Any]:
+    """What a training was begun with; empty where it does not say."""
+    try:
+        then = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return then if isinstance(then, dict) and all(isinstance(table, dict) for table in then.values()) else {}
+
+
+def _patient_of(then: dict[str, Any]) -> Any:
+    return then.get("training", {}).get("patient")
+
+
+def make_heads(settings: TrainSettings, folder: Path, report: Progress, patient: Volume | None = None) -> None:
+    """Make the heads that are not there yet: those to train on, and some that only judge; or that of the one patient."""
     training = settings.training
     folder.mkdir(parents=True, exist_ok=True)
-    if training.patient:
-        from DeepIterRegLib.registration.network.patient_heads import head_of_patient
-
+    clear_leftovers(folder)
+    if patient is not None:
         if not head_file(folder, 0).exists():
             report.expect(expected(Step.SEGMENT_CTA))
             report(Step.SEGMENT_CTA, 0.0)
-            save_head(head_of_patient(Path(training.patient)), head_file(folder, 0))
+            save_head(head_of_patient(patient), head_file(folder, 0))
             report(Step.SEGMENT_CTA, 1.0)
         return
     wanted = [*range(training.heads), *range(JUDGING, JUDGING + judging_heads(training.heads))]
@@ -310,7 +400,42 @@ def make_heads(settings: TrainSettings, folder: Path, report: Progress) -> None:
 
 
 def _make_head(folder: Path, number: int) -> None:
-    save_head(make_head_points(number), head_file(folder, number))
+    head = make_head_points(number)
+    with disk_faults(folder, AFTER_FULL):  # said here too, as this may be a process of its own
+        save_head(head, head_file(folder, number))
+
+
+class _WholeCheckpoints(TorchCheckpointIO):
+    """Checkpoints that are whole or not there: Lightning's own go through the folder for temporary files, on another disk maybe."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        content = io.BytesIO()  # torch's own writing of files does not say which of the system's errors it met
+        torch.save(checkpoint, content)
+        with output_file(path, (Path(path).suffix,), overwrite=True) as beside:
+            beside.write_bytes(content.getbuffer())
+
+
+class _Checkpoint(ModelCheckpoint):
+    """Says where its files lie within the training's folder: above it, names of folders may be a patient's."""
+
+    def state_dict(self) -> dict[str, Any]:
+        state: dict[str, Any] = _with_prefix(super().state_dict(), f"{self.dirpath}", _HERE)
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        super().load_state_dict(_with_prefix(state_dict, _HERE, f"{self.dirpath}"))
+
+
+_HERE = "."  # in a checkpoint, the folder in which it lies
+
+
+def _with_prefix(value: Any, before: str, after: str) -> Any:
+    """The value with every text that begins with the folder `before` beginning with `after`."""
+    if isinstance(value, dict):
+        return {_with_prefix(key, before, after): _with_prefix(item, before, after) for key, item in value.items()}
+    if isinstance(value, str) and (value == before or value.startswith((f"{before}/", f"{before}\\"))):
+        return after + value[len(before) :]
+    return value
 
 
 class _Curves(Callback):

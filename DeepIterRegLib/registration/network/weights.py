@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 
+from DeepIterRegLib.common.atomic_output import output_file
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.json_files import read_json
 from DeepIterRegLib.common.resources import MODELS
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.registration.network.config import settings_from
 from DeepIterRegLib.registration.network.model import PoseNetwork
 
@@ -29,10 +31,11 @@ def save_network(network: PoseNetwork, path: Path, facts: dict[str, Any]) -> Non
     }
     content = save(tensors)
     card = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), **facts}
-    path.with_suffix(".part").write_bytes(content)
-    path.with_suffix(".part").rename(path)
-    # Last: weights whose card is missing, or has another hash, are refused, so no half-written pair is loaded.
-    card_of(path).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    # The card last: weights whose card is missing, or has another hash, are refused, so no half-written pair is loaded.
+    with output_file(path, (path.suffix,), overwrite=True) as beside:
+        beside.write_bytes(content)
+    with output_file(card_of(path), (".json",), overwrite=True) as beside:
+        beside.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
 
 
 def card_of(path: Path) -> Path:
@@ -50,21 +53,24 @@ def read_card(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise InputError(
-            f"Network weights {path} do not exist: give a .safetensors file, or choose another way to start."
+            f"Network weights {name_of(path)} do not exist: give a .safetensors file, or choose another way to start."
         )
     if path.suffix != ".safetensors":
         raise InputError(
-            f"Network weights {path.name} are not a .safetensors file; no other kind is loaded, as it could run code."
+            f"Network weights {name_of(path)} are not a .safetensors file; no other kind is loaded, as it could run code."
         )
     if not card_of(path).is_file():
         raise InputError(
-            f"Beside the network weights {path.name} their card {card_of(path).name} is missing: copy both."
+            f"Beside the network weights {name_of(path)} their card {name_of(card_of(path))} is missing: copy both."
         )
     card = read_json(
-        card_of(path), f"The card {card_of(path).name} of the network weights cannot be read as JSON: copy it again."
+        card_of(path),
+        f"The card {name_of(card_of(path))} of the network weights cannot be read as JSON: copy it again.",
     )
     if not isinstance(card, dict) or card.get("format") != FORMAT:
-        raise InputError(f"{card_of(path).name} is not the card of an initial pose network of this version ({FORMAT}).")
+        raise InputError(
+            f"{name_of(card_of(path))} is not the card of an initial pose network of this version ({FORMAT})."
+        )
     return card
 
 
@@ -83,16 +89,17 @@ def load_network(path: Path = SHIPPED) -> PoseNetwork:
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != card.get("sha256"):
         raise InputError(
-            f"Network weights {path.name} are not what their card says (SHA-256 differs): the file was changed or cut short; copy it again."
+            f"Network weights {name_of(path)} are not what their card says (SHA-256 differs): the file was changed or "
+            "cut short; copy it again."
         )
     tables = {"network": card.get("settings", {}).get("network", {})}
     network = PoseNetwork(settings_from(tables, card_of(path).name).network)
     try:
         tensors = {name: value.float() if value.is_floating_point() else value for name, value in load(content).items()}
         network.load_state_dict(tensors)
-    except (SafetensorError, RuntimeError) as error:
+    except (SafetensorError, RuntimeError):
         raise InputError(
-            f"Network weights {path.name} are of another architecture than {FORMAT}: train them with this version."
-        ) from error
+            f"Network weights {name_of(path)} are of another architecture than {FORMAT}: train them with this version."
+        ) from None
     network.eval()
     return network

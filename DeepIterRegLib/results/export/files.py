@@ -14,6 +14,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.common.options import Contrast, SubtractionMode
 from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.common.shown import calling, name_of
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.pose_files import write_tfm
 from DeepIterRegLib.images.angiogram import Angiogram
@@ -116,10 +117,10 @@ def _registered_run(job: ExportJob, registration: Registration, carm: CArm) -> t
         projection_matrix=carm.projection_matrix, sid_mm=carm.sid_mm, pixel_spacing_mm=carm.pixel_spacing_mm
     )
     how = SubtractionSettings(mask_frames=job.mask_frames, mode=job.subtraction, contrast=job.contrast)
-    run = read_angiogram(job.dsa, geometry, how)
+    run = calling("dsa", read_angiogram)(job.dsa, geometry, how)
     if run.frames.shape[1:] != (carm.rows, carm.columns):
         raise InputError(
-            f"{job.dsa} has {run.frames.shape[1]} rows and {run.frames.shape[2]} columns, the run that was registered "
+            f"{name_of(job.dsa, 'dsa')} has {run.frames.shape[1]} rows and {run.frames.shape[2]} columns, the run that was registered "
             f"{carm.rows} and {carm.columns}: give the DSA of this result."
         )
     otherwise = (
@@ -141,7 +142,7 @@ def _overlay(job: ExportJob, registration: Registration, carm: CArm) -> np.ndarr
     folder = job.result if job.result.is_dir() else job.result.parent
     name = "projection.nii.gz" if job.view == 0 else f"projection{job.view + 1}.nii.gz"
     if not (folder / name).is_file():
-        raise InputError(f"{folder / name} does not exist: the folder of a registration is needed, or items to draw.")
+        raise InputError(f"{name} does not exist: the folder of a registration is needed, or items to draw.")
     projection = load_volume(folder / name).voxels[0]
     overlay = np.empty((*projection.shape, 4), dtype=np.uint8)
     overlay[..., :3] = RED
@@ -163,7 +164,7 @@ def _write_dicom(
     notes = [] if job.cta is None else _checked_cta(job, registration, job.cta)
     # Identifiers come from the result: the same export twice gives the same objects, and no two results share one.
     salt = json.dumps(registration.to_json_dict(), sort_keys=True)
-    study = derived.read_study(job.dsa, job.cta, salt, job.identify, job.series or "", job.phase)
+    study = calling("dsa", derived.read_study)(job.dsa, job.cta, salt, job.identify, job.series or "", job.phase)
     derived.write_spatial_registration(folder / DICOM_FILES[0], study, registration.cta_to_carm)
     shown = range(count) if job.frame is None else [job.frame]
     words = "MinIP of the run" if job.frame is None else f"Frame {job.frame + 1} of the run"
@@ -180,8 +181,9 @@ def _write_dicom(
                 )
             )
     # Headers can be left out, pixels not: only a person sees whether a name stands in them.
-    if study.burned_in == "YES" and not job.identify:
-        notes.append("The DSA says that its pixels name the patient: look at the overlay before it leaves.")
+    if study.burned_in != "NO" and not job.identify:
+        says = "says that its pixels name" if study.burned_in else "does not say whether its pixels name"
+        notes.append(f"The DSA {says} the patient: look at the overlay before it leaves.")
     return notes
 
 
@@ -189,10 +191,11 @@ def _checked_cta(job: ExportJob, registration: Registration, path: Path) -> list
     if not path.is_dir():
         raise InputError(
             Message(
-                f"{path} is no folder; only DICOM slices hold the frame of reference and can be referred to", at="cta"
+                f"{name_of(path, 'cta')} is no folder; only DICOM slices hold the frame of reference and can be referred to",
+                at="cta",
             )
         )
-    cta = load_volume(path, job.series, job.phase)
+    cta = calling("cta", load_volume)(path, job.series, job.phase)
     return _checked(job, registration, "cta", "cta", path, "", cta.voxels, cta.affine)
 
 
@@ -214,7 +217,12 @@ def _checked(
     """
     kept = registration.input_hashes.get(kind)
     if kept is None:
-        return [Message(f"The result does not say what was registered, so {path} could not be checked", at=option)]
+        return [
+            Message(
+                f"The result does not say what was registered, so {name_of(path, option)} could not be checked",
+                at=option,
+            )
+        ]
     if kept == content_hash(*arrays):
         return []
     # A hash differs by a single bit: another release, or another processor, may subtract with other rounding. So there
@@ -222,10 +230,12 @@ def _checked(
     if job.check:
         raise InputError(
             Message(
-                f"{path} is not what was registered",
+                f"{name_of(path, option)} is not what was registered",
                 at=option,
                 advice=" ".join(filter(None, ("Give that of this result, or take this one unchecked.", otherwise))),
                 give=("no_check",),
             )
         )
-    return [Message(f"{path} is not what was registered, or its pixels were computed otherwise", at=option)]
+    return [
+        Message(f"{name_of(path, option)} is not what was registered, or its pixels were computed otherwise", at=option)
+    ]

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from DeepIterRegLib.common.atomic_output import not_whole
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.results.report.images import to_grey, window_of
 from DeepIterRegLib.results.roadmap.draw import burn_notice, over
 
+_END_OF_GIF = b";"
 # GIF counts in hundredths of a second, and browsers take 0 and 1 of them for 10.
 SHORTEST_S, LONGEST_S = 0.02, 2.0  # a frame's time on screen
 
@@ -39,6 +41,8 @@ def write_gif(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
     first, *others = (Image.fromarray(p).quantize(256, dither=Image.Dither.NONE) for p in pictures(run, overlay))
     durations_ms = [round(1000 * s) for s in frame_seconds(run)]
     first.save(path, format="GIF", save_all=True, append_images=others, duration=durations_ms, loop=0)
+    if not path.read_bytes().endswith(_END_OF_GIF):
+        raise not_whole(path)
 
 
 def write_mp4(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
@@ -48,9 +52,11 @@ def write_mp4(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
     ------
     InputError
         imageio-ffmpeg is not installed.
+    OSError
+        The film did not become whole: the disk is full, say.
     """
     try:
-        from imageio_ffmpeg import write_frames
+        from imageio_ffmpeg import count_frames_and_secs, write_frames
     except ImportError as missing:
         raise InputError(
             Message("An MP4 needs imageio-ffmpeg: pip install 'deepiterreg[video]'", give=(Remedy("to", "gif"),))
@@ -61,9 +67,20 @@ def write_mp4(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
     rate = 1 / float(np.median(frame_seconds(run)))
     # H.264 halves the resolution of colour, so its sides must be even. The writer would resize to a multiple of 16.
     writer = write_frames(
-        str(path), size, fps=rate, codec="libx264", quality=6, macro_block_size=2, ffmpeg_log_level="error"
+        str(path), size, fps=rate, codec="libx264", quality=6, macro_block_size=2, ffmpeg_log_level="quiet"
     )
     writer.send(None)
-    for picture in pictures(run, overlay):
-        writer.send(np.ascontiguousarray(np.pad(picture, pad, mode="edge")))
-    writer.close()
+    try:
+        for picture in pictures(run, overlay):
+            writer.send(np.ascontiguousarray(np.pad(picture, pad, mode="edge")))
+    except OSError as error:  # ffmpeg has ended; what it met is not told
+        raise not_whole(path) from error
+    finally:
+        writer.close()
+    # ffmpeg's end says nothing of a full disk, so the film is played.
+    try:
+        played = count_frames_and_secs(str(path))[0] or 0
+    except (OSError, RuntimeError) as error:
+        raise not_whole(path) from error
+    if played < len(run.frames):
+        raise not_whole(path)

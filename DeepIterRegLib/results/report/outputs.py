@@ -11,6 +11,7 @@ import numpy as np
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.json_files import MALFORMED, read_json
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.geometry.pose_files import as_rigid, write_tfm
 from DeepIterRegLib.images.angiogram import Angiogram
@@ -74,16 +75,16 @@ def read_registration(path: Path) -> Registration:
     """
     file = path / REGISTRATION_FILES[0] if path.is_dir() else path
     if not file.is_file():
-        raise InputError(f"{file} does not exist: the folder of a registration is needed.")
-    refusal = f"{file} is not the registration.json of a registration, or it is damaged; take it anew from its result."
+        raise InputError(f"{name_of(file)} does not exist: the folder of a registration is needed.")
+    refusal = f"{name_of(file)} is not the registration.json of a registration, or it is damaged; take it anew from its result."
     tree = read_json(file, refusal)
     try:
         found = Registration.from_json_dict(tree)
-        as_rigid(found.cta_to_carm, file.name)
+        as_rigid(found.cta_to_carm, name_of(file))
         if not _plain(found):
             raise InputError(refusal)
-    except MALFORMED as error:
-        raise InputError(refusal) from error
+    except MALFORMED:
+        raise InputError(refusal) from None
     return found
 
 

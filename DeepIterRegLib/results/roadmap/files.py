@@ -13,6 +13,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
+from DeepIterRegLib.common.shown import label_of, name_of, quoted
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.geometry import lps_ras
 from DeepIterRegLib.geometry.markup_files import FAR_MM, MARKUP_SUFFIXES, Markup, read_markup_lists
@@ -65,7 +66,7 @@ def parse_item(text: str) -> Item:
     if len(parts) > 1 and len(parts[0]) == 1 and parts[1][:1] in ("\\", "/"):  # a drive's letter
         parts = [f"{parts[0]}:{parts[1]}", *parts[2:]]
     path, item = Path(parts[0]), Item(Path(parts[0]), {})
-    problems = [] if exists(path) else [f"Item {path} does not exist."]
+    problems = [] if exists(path) else [f"Item {name_of(path)} does not exist."]
     for part in parts[1:]:
         word = part.strip()
         low = word.lower()
@@ -84,12 +85,14 @@ def parse_item(text: str) -> Item:
         elif (colour := _colour(low)) is not None:
             item.style["colour"] = colour
         else:
-            problems.append(f'Item {text}: "{word}" is no colour (red, #ffcc00), and no other part of {ITEM}.')
+            problems.append(
+                f"Item {name_of(path)}: {quoted(word)} is no colour (red, #ffcc00), and no other part of {ITEM}."
+            )
     try:
         # Only to check opacity and width, together with what else is wrong with the item.
         Style(**item.style)
     except InputError as error:
-        problems += [within(problem, f"Item {text}: ") for problem in error.problems]
+        problems += [within(problem, f"Item {name_of(path)}: ") for problem in error.problems]
     if problems:
         raise InputError(problems)
     return item
@@ -157,12 +160,12 @@ def _read(item: Item) -> list[Thing]:
         found = [Thing(item.path.stem, read_swc(item.path, item.lps), Style(shaded=True))]
     else:
         kinds = ", ".join((*VOLUME_SUFFIXES, *MODEL_SUFFIXES, ".mrk.json", ".fcsv", ".swc"))
-        raise InputError(f"Item {item.path} is none of {kinds}.")
+        raise InputError(f"Item {name_of(item.path)} is none of {kinds}.")
     if item.only is not None:
         wanted = [thing for thing in found if thing.name == item.only]
         if not wanted:
-            listed = ", ".join(thing.name for thing in found)
-            raise InputError(f"Item {item.path} holds nothing named {item.only}; it holds {listed}.")
+            listed = ", ".join(label_of(thing.name) or "one of another name" for thing in found)
+            raise InputError(f"Item {name_of(item.path)} holds nothing named {quoted(item.only)}; it holds {listed}.")
         found = wanted
     return [replace(thing, style=replace(thing.style, **item.style)) for thing in found]
 
@@ -198,7 +201,7 @@ def read_model(path: Path, lps: bool | None = None) -> Surface | Paths:
         No VTK, unreadable, damaged, or neither surface nor lines.
     """
     mesh = read_mesh(path)
-    _refuse_far(mesh.points, f"Model {path.name}")
+    _refuse_far(mesh.points, f"Model {name_of(path)}")
     points = np.asarray(lps_ras(mesh.points)) if (mesh.lps if lps is None else lps) else mesh.points
     if len(mesh.triangles):
         return Surface(points, mesh.triangles)
@@ -228,7 +231,7 @@ def read_markups(path: Path) -> list[Thing]:
     lists = read_markup_lists(path)
     things = [_thing_of(markup, n, path) for n, markup in enumerate(lists) if markup.count]
     if not things:
-        raise InputError(f"Markups {path} hold no points.")
+        raise InputError(f"Markups {name_of(path)} hold no points.")
     return things
 
 
@@ -271,19 +274,21 @@ def read_swc(path: Path, lps: bool | None = None) -> Paths:
     """
     try:
         table = np.loadtxt(path, comments="#", ndmin=2)
-    except (OSError, ValueError, OverflowError) as error:
-        raise InputError(f"Centreline {path} is not a table of numbers (SWC).") from error
+    except (OSError, ValueError, OverflowError):
+        raise InputError(f"Centreline {name_of(path)} is not a table of numbers (SWC).") from None
     if table.shape[0] == 0 or table.shape[1] != 7:
-        raise InputError(f"Centreline {path} has {table.shape[1]} columns; SWC has 7.")
+        raise InputError(f"Centreline {name_of(path)} has {table.shape[1]} columns; SWC has 7.")
     if not np.isfinite(table).all() or np.abs(table).max() > 2**31:
-        raise InputError(f"Centreline {path} is damaged: a number in it is not finite, or too large; save it again.")
-    _refuse_far(table[:, 2:5], f"Centreline {path.name}")
+        raise InputError(
+            f"Centreline {name_of(path)} is damaged: a number in it is not finite, or too large; save it again."
+        )
+    _refuse_far(table[:, 2:5], f"Centreline {name_of(path)}")
     points, radii, parents = table[:, 2:5], np.maximum(table[:, 5], 0), table[:, 6].astype(int)
     points = np.asarray(lps_ras(points)) if lps else points
     row = {int(number): n for n, number in enumerate(table[:, 0])}
     strangers = sorted({int(p) for p in parents if p >= 0} - set(row))
     if strangers:
-        raise InputError(f"Centreline {path} names parents that it does not have: {strangers[:5]}.")
+        raise InputError(f"Centreline {name_of(path)} names parents that it does not have: {strangers[:5]}.")
     # A negative parent marks a root (SWC). A file of roots alone is drawn as dots.
     pairs = [[row[int(p)], n] for n, p in enumerate(parents) if p >= 0] or [[n] for n in range(len(table))]
     return Paths(tuple(points[pair] for pair in pairs), tuple(radii[pair] for pair in pairs))

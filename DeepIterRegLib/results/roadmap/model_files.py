@@ -13,6 +13,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.own_process import answer, arrays_of
+from DeepIterRegLib.common.shown import name_of
 
 MODEL_SUFFIXES = (".stl", ".obj", ".ply", ".vtk", ".vtp")
 
@@ -51,14 +52,14 @@ def read_mesh(path: Path) -> Mesh:
         No VTK, damaged, or neither surface nor lines.
     """
     if not path.is_file():
-        raise InputError(f"Model {path.name} does not exist.")
+        raise InputError(f"Model {name_of(path)} does not exist.")
     if importlib.util.find_spec("vtkmodules") is None:
-        raise InputError(f"Model {path.name} needs VTK to be read: pip install 'deepiterreg[roadmap]'.")
+        raise InputError(f"Model {name_of(path)} needs VTK to be read: pip install 'deepiterreg[roadmap]'.")
     died = (
-        f"Model {path.name} is damaged: a face names a point that is not there, or it holds less than its header says. "
+        f"Model {name_of(path)} is damaged: a face names a point that is not there, or it holds less than its header says. "
         "Copy it again, or save it again."
     )
-    found = arrays_of(__file__, path, f"Model {path.name}", died)
+    found = arrays_of(__file__, path, f"Model {name_of(path)}", died)
     return Mesh(found["points"], found["triangles"], found["lines"], found["offsets"], bool(found["lps"]))
 
 
@@ -81,10 +82,10 @@ def _read(path: Path) -> dict[str, np.ndarray]:
     triangulate.Update()
     mesh = triangulate.GetOutput()
     if mesh.GetNumberOfPoints() == 0 or mesh.GetNumberOfCells() == 0:
-        raise InputError(f"Model {path.name} holds neither a surface nor lines, or is damaged.")
+        raise InputError(f"Model {name_of(path)} holds neither a surface nor lines, or is damaged.")
     points = vtk_to_numpy(mesh.GetPoints().GetData()).astype(np.float64)
     if not np.isfinite(points).all():
-        raise InputError(f"Model {path.name} is damaged: a point is not finite; save it again.")
+        raise InputError(f"Model {name_of(path)} is damaged: a point is not finite; save it again.")
     return {
         "points": points,
         "triangles": vtk_to_numpy(mesh.GetPolys().GetConnectivityArray()).reshape(-1, 3),
@@ -106,7 +107,7 @@ def _check(mesh: Any, path: Path) -> None:
         strangers = named[(named < 0) | (named >= count)]
         if strangers.size:
             raise InputError(
-                f"Model {path.name} is damaged: a face or line names point {int(strangers[0])}, counted from 0, but there are {count}. "
+                f"Model {name_of(path)} is damaged: a face or line names point {int(strangers[0])}, counted from 0, but there are {count}. "
                 "Copy it again, or save it again."
             )
 

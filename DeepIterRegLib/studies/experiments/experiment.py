@@ -23,6 +23,9 @@ from DeepIterRegLib.common.atomic_output import output_file
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.tables import harmless
+from DeepIterRegLib.common.work_folder import LOCK, work_folder
 from DeepIterRegLib.common.workers import run_items
 from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.results.report.page import page_environment, page_style
@@ -143,7 +146,7 @@ def study_of(table: Path | None, seed: int, small: bool) -> tuple[Study, tuple[s
         if not found:
             usable.append((case.name, case.job, fingerprint(case)))
     if not usable:
-        raise InputError([*problems, f"No row of {table.name} can be used."])
+        raise InputError([*problems, f"No row of {name_of(table)} can be used."])
     return Study(seed, small, tuple(usable)), tuple(problems)
 
 
@@ -164,10 +167,25 @@ def run_experiment(
     Raises
     ------
     InputError
-        `out` holds something else, or no item could be done.
+        `out` holds something else, or another process works in it; it cannot be written; or no item could be done.
     """
-    size = n or (experiment.small_n if study.small else experiment.n)
     _check_folder(out)
+    with work_folder(out):
+        return _run_experiment(name, experiment, out, study, n, workers, scheduler, problems, report)
+
+
+def _run_experiment(
+    name: str,
+    experiment: Experiment,
+    out: Path,
+    study: Study,
+    n: int | None,
+    workers: int,
+    scheduler: str,
+    problems: Sequence[str],
+    report: Progress,
+) -> Outcome:
+    size = n or (experiment.small_n if study.small else experiment.n)
     items = experiment.items(study, size)
     report.expect(expected(Step.RUN_EXPERIMENT))
     results = run_items(
@@ -203,11 +221,16 @@ def _item_name(item: Item) -> str:
 
 def _check_folder(out: Path) -> None:
     if out.exists() and not out.is_dir():
-        raise InputError(Message(f"{out} exists and is not a folder", at="out", advice="Give another name."))
-    if out.is_dir() and any(out.iterdir()) and not (out / RECORD).exists():
+        raise InputError(
+            Message(f"{name_of(out, 'out')} exists and is not a folder", at="out", advice="Give another name.")
+        )
+    # A process that was killed at once leaves its lock alone.
+    if out.is_dir() and any(entry.name != LOCK for entry in out.iterdir()) and not (out / RECORD).exists():
         raise InputError(
             Message(
-                f"The folder {out} holds something other than an experiment", at="out", advice="Give another folder."
+                f"The folder {name_of(out, 'out')} holds something other than an experiment",
+                at="out",
+                advice="Give another folder.",
             )
         )
 
@@ -224,7 +247,7 @@ def _write(
     ):
         writer = csv.DictWriter(file, fieldnames=list(summary.rows[0]) if summary.rows else [])
         writer.writeheader()
-        writer.writerows({key: _cell(value) for key, value in row.items()} for row in summary.rows)
+        writer.writerows({key: harmless(_cell(value)) for key, value in row.items()} for row in summary.rows)
     about = provenance(size, experiment, study)
     values = {
         "experiment": name,

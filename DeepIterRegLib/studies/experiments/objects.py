@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import tempfile
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -15,6 +14,7 @@ import numpy as np
 
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.scratch import temporary_folder
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.cta_checks import prepare_cta
@@ -197,8 +197,8 @@ def run_as_read(patient: Patient) -> Angiogram:
     from DeepIterRegLib.phantom.run import BITS_STORED
 
     run = patient.run
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "dsa.dcm")
+    with temporary_folder() as folder:
+        path = folder / "dsa.dcm"
         write_xa(path, run.frames, patient.carm, run.frame_times_s, run.mask_frames, bits_stored=BITS_STORED)
         return read_angiogram(path)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.json_files import MALFORMED, read_json
+from DeepIterRegLib.common.shown import label_of, name_of
 from DeepIterRegLib.common.tables import read_table
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.studies.reader_study.ranks import EQUAL
@@ -64,22 +65,24 @@ def read_cases(source: Path) -> list[PatientCase]:
         if method == EQUAL:
             problems.append(f'{at}: "{EQUAL}" cannot name a method; it stands for no preference.')
         if method in folders[patient]:
-            problems.append(f"{at}: method {method} of patient {patient} stands there already.")
+            problems.append(f"{at}: method {_said(method)} of patient {_said(patient)} stands there already.")
         if dsa and dsas.setdefault(patient, dsa) != dsa:
-            problems.append(f"{at}: patient {patient} has another dsa above; give runs of one patient different names.")
+            problems.append(
+                f"{at}: patient {_said(patient)} has another dsa above; give runs of one patient different names."
+            )
         needed = [RESULT, PROJECTION] if dsa else [RESULT, OVERLAY, PROJECTION]
         missing = [name for name in needed if not (folder / name).is_file()]
         if missing:
             problems.append(
-                f"{at}: folder {folder} has no {', '.join(missing)}: the folder of a registration is needed."
+                f"{at}: folder {name_of(folder)} has no {', '.join(missing)}: the folder of a registration is needed."
             )
         if dsa and not dsa.is_file():
-            problems.append(f"{at}: dsa {dsa} does not exist.")
+            problems.append(f"{at}: dsa {name_of(dsa)} does not exist.")
         folders[patient][method] = folder
     for patient, methods in folders.items():
         if len(methods) < 2:
             problems.append(
-                f"Patient {patient} has one method, {next(iter(methods))}; a comparison needs two: add a row."
+                f"Patient {_said(patient)} has one method, {_said(next(iter(methods)))}; a comparison needs two: add a row."
             )
     if not problems:
         problems = [p for patient, methods in folders.items() for p in _view_problems(patient, methods)]
@@ -96,7 +99,7 @@ def _rows_of_table(table: Path) -> tuple[list[ResultRow], list[str]]:
     found: list[ResultRow] = []
     beside = table.absolute().parent
     for row in rows:
-        at = f"{table.name} line {row.line}"
+        at = f"{name_of(table)} line {row.line}"
         empty = [name for name in COLUMNS if not row[name]]
         if empty:
             problems.append(f"{at}: {', '.join(empty)} is empty.")
@@ -111,10 +114,17 @@ def _rows_of_folder(folder: Path) -> tuple[list[ResultRow], list[str]]:
     for result in sorted(folder.glob(f"*/*/{RESULT}")):
         method, patient = result.parent, result.parent.parent
         dsa = patient / "dsa.dcm"
-        at = f"{patient.name}/{method.name}"
+        at = f"{name_of(patient)}/{name_of(method)}"
         found.append((at, patient.name, method.name, method, dsa if dsa.is_file() else None))
-    problems = [] if found else [f"Folder {folder} has no PATIENT/METHOD/{RESULT}: give a table or such a folder."]
+    problems = (
+        [] if found else [f"Folder {name_of(folder)} has no PATIENT/METHOD/{RESULT}: give a table or such a folder."]
+    )
     return found, problems
+
+
+def _said(name: str) -> str:
+    """A patient's or a method's name for a message: folders of patients may have their real names."""
+    return label_of(name) or "of another name"
 
 
 def _view_problems(patient: str, methods: dict[str, Path]) -> list[str]:
@@ -129,7 +139,9 @@ def _view_problems(patient: str, methods: dict[str, Path]) -> list[str]:
             problems.append(f"Patient {patient}, method {method}: {RESULT} cannot be read ({told.rstrip('.')}).")
     for (first, one), (method, other) in itertools.pairwise(views.items()):
         if not _same_view(one, other):
-            problems.append(f"Patient {patient}: {first} and {method} are not of one view; give runs different names.")
+            problems.append(
+                f"Patient {_said(patient)}: {_said(first)} and {_said(method)} are not of one view; give runs different names."
+            )
     return problems
 
 
@@ -139,8 +151,8 @@ def _carm(folder: Path) -> CArm:
         return CArm.from_dict(tree["carm"])
     except InputError:
         raise
-    except MALFORMED as error:
-        raise InputError("it holds no C-arm") from error
+    except MALFORMED:
+        raise InputError("it holds no C-arm") from None
 
 
 def _same_view(one: CArm, other: CArm) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +16,7 @@ from DeepIterRegLib import __version__
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.common.shown import label_of
 from DeepIterRegLib.common.tables import table_text
 from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.dicom import GeometryOptions, read_angiogram
@@ -94,7 +97,10 @@ def write_study(
         try:
             shown = _Shown(case)
         except InputError as error:
-            problems += [within(problem, f"Patient {case.patient}: ") for problem in error.problems]
+            problems += [
+                within(problem, f"Patient {label_of(case.patient) or 'of another name'}: ")
+                for problem in error.problems
+            ]
             continue
         for name in names:
             mine = [d for d in drawn[name] if d.case == number]
@@ -108,12 +114,19 @@ def write_study(
         study = {"format": FORMAT, "study": token, "reader": name, "scale": SCALE, "comparisons": comparisons}
         (folder / name / STUDY).write_text(json.dumps(study, indent=2) + "\n", encoding="utf-8")
         write_reading_page(folder / name / PAGE, token, name, [d.comparison for d in drawn[name]], pictures[name])
-    (folder / AUTHOR).mkdir()
+    # Who is who, and with the seed which side is which: for the author's eyes, also on a computer that many use.
+    (folder / AUTHOR).mkdir(mode=0o700)
     key = ((name, d.comparison, cases[d.case].patient, d.left, d.right) for name, mine in drawn.items() for d in mine)
-    (folder / AUTHOR / KEY).write_text(table_text(KEY_COLUMNS, key), encoding="utf-8")
+    _write_private(folder / AUTHOR / KEY, table_text(KEY_COLUMNS, key))
     about = {"format": FORMAT, "seed": seed, "readers": names, "patients": len(cases), "version": __version__}
-    (folder / AUTHOR / STUDY).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    _write_private(folder / AUTHOR / STUDY, json.dumps(about, indent=2) + "\n")
     return {name: len(mine) for name, mine in drawn.items()}
+
+
+def _write_private(path: Path, text: str) -> None:
+    """A file that its owner alone can read, from its first byte on."""
+    with open(path, "w", encoding="utf-8", opener=partial(os.open, mode=0o600)) as file:
+        file.write(text)
 
 
 class _Shown:

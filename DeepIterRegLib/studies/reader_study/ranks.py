@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import name_of, quoted
 from DeepIterRegLib.common.tables import read_table, table_text
 
 # Paper A, section 4.9: the wording of the five ranks.
@@ -56,15 +57,17 @@ def read_ranks(table: Path) -> list[Ranked]:
     answers = []
     rows, problems = read_table(table, COLUMNS)
     for row in rows:
-        at = f"{table.name} line {row.line}"
+        at = f"{name_of(table)} line {row.line}"
         empty = [name for name in COLUMNS if not row[name]]
         if empty:
             problems.append(f"{at}: {', '.join(empty)} is empty.")
         rank = rank_of(row["rank"])
         if row["rank"] and rank is None:
-            problems.append(f'{at}: rank "{row["rank"]}" is none of 1, 2, 3, 4, 5.')
+            problems.append(f"{at}: rank {quoted(row['rank'])} is none of 1, 2, 3, 4, 5.")
         if row["left"] and row["left"] == row["right"]:
-            problems.append(f'{at}: left and right are both "{row["left"]}"; a comparison is between two methods.')
+            problems.append(
+                f"{at}: left and right are both {quoted(row['left'])}; a comparison is between two methods."
+            )
         if EQUAL in (row["left"], row["right"]):
             problems.append(f'{at}: "{EQUAL}" cannot name a method; it stands for no preference.')
         answers.append(Ranked(row["reader"], row["patient"], row["left"], row["right"], rank or 0))

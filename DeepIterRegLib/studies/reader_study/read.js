@@ -28,7 +28,10 @@
   }
 
   function csv() {
-    const cell = (value) => (/[",\n\r]/.test(value) ? `"${String(value).replaceAll('"', '""')}"` : String(value));
+    // A spreadsheet would compute what begins like a formula: a quote in front stops it (`common/tables.py` takes it off again).
+    const harmless = (text) => text.replace(/((?:^|[;\t\r\n])\s*)('*[=+\-@\uff1d\uff0b\uff0d\uff20](?=.))/g, "$1'$2");
+    const plain = (value) => (typeof value === "string" && Number.isNaN(Number(value)) ? harmless(value) : String(value));
+    const cell = (value) => (/[",\n\r]/.test(plain(value)) ? `"${plain(value).replaceAll('"', '""')}"` : plain(value));
     const rows = comparisons.filter((c) => answers[c.id]).map((c) => {
       const { rank, comment, seconds } = answers[c.id];
       return [data.reader, c.id, rank, comment.replace(/\s+/g, " "), seconds].map(cell).join(",");
@@ -61,6 +64,10 @@
     return rows;
   }
 
+  function asMeant(text) {  // inverse of `harmless` in `csv`
+    return text.replace(/((?:^|[;\t\r\n])\s*)'('*[=+\-@\uff1d\uff0b\uff0d\uff20](?=.))/g, "$1$2");
+  }
+
   function load(text) {
     const known = new Set(comparisons.map((c) => c.id));
     const [header, ...rows] = cells(text.replace(/^\ufeff/, ""));
@@ -69,7 +76,7 @@
     for (const row of rows) {
       const rank = Number(row[column("rank")]), id = row[column("comparison")];
       if (!known.has(id) || ![1, 2, 3, 4, 5].includes(rank)) continue;
-      answers[id] = { rank, comment: row[column("comment")] ?? "", seconds: Number(row[column("seconds")]) || 0 };
+      answers[id] = { rank, comment: asMeant(row[column("comment")] ?? ""), seconds: Number(row[column("seconds")]) || 0 };
       count++;
     }
     if (!count) return alert("This file has no answers to this study.");

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from DeepIterRegLib.common.atomic_output import output_file
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.json_files import MALFORMED, read_json
+from DeepIterRegLib.common.shown import name_of, quoted
 from DeepIterRegLib.common.tables import read_table, table_text
 from DeepIterRegLib.common.user_input import number
 from DeepIterRegLib.studies.reader_study.ranks import rank_of
@@ -41,6 +43,12 @@ class Answer:
     seconds: float | None = None
 
 
+def comparison_words(answer: Answer) -> str:
+    """A comparison as a reader's file names it, for messages: its name says nothing, if it is one of ours."""
+    token = answer.comparison if re.fullmatch("[0-9a-f]{10}", answer.comparison) else quoted(answer.comparison)
+    return f"{token} of {quoted(answer.reader)}"
+
+
 def read_answers(path: Path) -> tuple[list[tuple[int, Answer]], list[str]]:
     """Answers as they were given, each with its line, and what is wrong with the file; of two to one question the later counts.
 
@@ -55,9 +63,9 @@ def read_answers(path: Path) -> tuple[list[tuple[int, Answer]], list[str]]:
         rank = rank_of(row["rank"])
         empty = [name for name in COLUMNS[:2] if not row[name]]
         if empty:
-            problems.append(f"{path.name} line {row.line}: {', '.join(empty)} is empty.")
+            problems.append(f"{name_of(path)} line {row.line}: {', '.join(empty)} is empty.")
         if rank is None:
-            problems.append(f'{path.name} line {row.line}: rank "{row["rank"]}" is none of 1, 2, 3, 4, 5.')
+            problems.append(f"{name_of(path)} line {row.line}: rank {quoted(row['rank'])} is none of 1, 2, 3, 4, 5.")
         seconds = number(row["seconds"])
         answers.append((row.line, Answer(row["reader"], row["comparison"], rank or 0, row["comment"], seconds)))
     return answers, problems
@@ -82,7 +90,9 @@ class Reading:
 
     def __init__(self, folder: Path) -> None:
         self._file = folder / ANSWERS
-        refusal = f"{folder} is not a reader's folder of a study (no readable {STUDY}): choose reader1, reader2, ..."
+        refusal = (
+            f"{name_of(folder)} is not a reader's folder of a study (no readable {STUDY}): choose reader1, reader2, ..."
+        )
         study = read_json(folder / STUDY, refusal)
         try:
             self.reader: str = study["reader"]
@@ -91,10 +101,10 @@ class Reading:
                 for c in study["comparisons"]
             ]
             readable = study["format"] == FORMAT
-        except MALFORMED as error:
-            raise InputError(refusal) from error
+        except MALFORMED:
+            raise InputError(refusal) from None
         if not readable or not self.comparisons:
-            raise InputError(f"{STUDY} in {folder} is of another version: make the study again.")
+            raise InputError(f"{STUDY} in {name_of(folder)} is of another version: make the study again.")
         self.answers = self._read()
         self.position = self._first_open()
 
@@ -152,7 +162,7 @@ class Reading:
         answers, problems = read_answers(self._file)
         known = {c.id for c in self.comparisons}
         problems += [
-            f"{ANSWERS} line {line}: {answer.comparison} of {answer.reader} is not of this reader's study."
+            f"{ANSWERS} line {line}: {comparison_words(answer)} is not of this reader's study."
             for line, answer in answers
             if answer.comparison not in known or answer.reader != self.reader
         ]

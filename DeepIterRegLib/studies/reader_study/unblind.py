@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.tables import read_table
 from DeepIterRegLib.studies.reader_study.make import AUTHOR, KEY, KEY_COLUMNS
 from DeepIterRegLib.studies.reader_study.ranks import Ranked
-from DeepIterRegLib.studies.reader_study.reading import ANSWERS, Answer, read_answers
+from DeepIterRegLib.studies.reader_study.reading import ANSWERS, Answer, comparison_words, read_answers
 
 
 @dataclass(frozen=True)
@@ -42,17 +43,17 @@ def unblind(study: Path, files: Sequence[Path] = ()) -> Unblinded:
     files = files or [path for reader in readers if (path := study / reader / ANSWERS).is_file()]
     if not files:
         raise InputError(
-            f"No reader of {study} has answered: put each reader's file as {ANSWERS} into its folder, or name the files."
+            f"No reader of {name_of(study)} has answered: put each reader's file as {ANSWERS} into its folder, or name the files."
         )
     answers: dict[tuple[str, str], Answer] = {}
     for file in files:
         found, wrong = read_answers(file)
-        problems += [f"{file.parent.name}/{problem}" for problem in wrong]
+        problems += [f"{name_of(file.parent)}/{problem}" for problem in wrong]
         for line, answer in found:
             asked = (answer.reader, answer.comparison)
             if asked not in key:
                 problems.append(
-                    f"{file.parent.name}/{file.name} line {line}: {answer.comparison} of {answer.reader} is not of this study."
+                    f"{name_of(file.parent)}/{name_of(file)} line {line}: {comparison_words(answer)} is not of this study."
                 )
             answers[asked] = answer  # the later one counts
     if problems:

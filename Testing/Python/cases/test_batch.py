@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,9 +18,10 @@ from DeepIterRegLib.cases import batch
 from DeepIterRegLib.cases.batch import CASE_FILES, run_cases
 from DeepIterRegLib.cases.case import Outcome
 from DeepIterRegLib.cases.files import RegisterJob
-from DeepIterRegLib.cases.table import BatchCase, read_cases
+from DeepIterRegLib.cases.table import SUMMARY, BatchCase, read_cases
 from DeepIterRegLib.common.errors import Cancelled, InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.work_folder import LOCK
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.result import Confidence, InitRecord, Registration
 from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES
@@ -292,6 +294,70 @@ def test_wrong_rows_are_told_and_the_rest_are_done(work: Work, tmp_path: Path) -
     for row, said in zip(rows, ("Row 2, column sid", "", 'Row 4, column name: "B"', "Row 5 has 5 cells"), strict=True):
         assert said in row["message"]
         assert not said or any(said in line for line in results["lines"])
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_started_again_after_it_finished_the_summary_stays(work: Work, tmp_path: Path, workers: int) -> None:
+    """Nothing is left to share out among workers; and whatever ends the second run, what is done stands in the summary."""
+    cases, out = cases_in(tmp_path, "a", "b"), tmp_path / "out"
+    run(cases, out)
+    table = (out / SUMMARY).read_bytes()
+    again = run_cases(cases, out, no_scene, lambda line: None, lambda: False, workers)
+    assert [result.status for result in again] == ["done", "done"]
+    assert (out / SUMMARY).read_bytes() == table
+    with pytest.raises(InputError, match="exclude each other"):
+        run_cases(cases, out, no_scene, lambda line: None, lambda: False, 2, "tcp://127.0.0.1:9")
+    assert (out / SUMMARY).read_bytes() == table
+    (out / SUMMARY).unlink()
+    run_cases(cases, out, no_scene, lambda line: None, lambda: False, workers)
+    assert (out / SUMMARY).read_bytes() == table
+    assert work.done == ["a", "b"]
+
+
+def test_the_summary_never_forgets_a_result(work: Work, tmp_path: Path) -> None:
+    """Of inputs that have changed, of a row that is wrong now, of a case that the table no longer has."""
+    out = tmp_path / "out"
+    run(cases_in(tmp_path, "a", "b", "c", "d"), out)
+    cases_in(tmp_path, "a", "b", "c")
+    changed = [
+        {"name": n, "cta": f"{n}/cta.nii", "dsa": f"{n}/dsa.dcm", "sid": s}
+        for n, s in zip("abc", ("1200", "far", ""), strict=True)
+    ]
+    table = write_table(tmp_path / "cases.csv", *changed)
+    run(read_cases(table), out, lambda: True)  # stopped before the first
+    told = [(row["name"], row["status"], row["score"], row["message"]) for row in summary(out)]
+    earlier = "Its folder holds the result of an earlier run, with other inputs or settings."
+    assert [row[:3] for row in told] == [
+        ("a", "waiting", "0.7000"),
+        ("b", "failed", "0.7000"),
+        ("c", "done", "0.7000"),
+        ("d", "earlier", "0.7000"),
+    ]
+    assert told[0][3] == earlier
+    assert told[1][3].endswith(earlier)
+    assert told[2][3] == "The patient moved."
+    assert told[3][3] == "Not in the table of the last run."
+
+
+def test_two_batches_in_one_folder_refuse_each_other(work: Work, tmp_path: Path) -> None:
+    cases, out = cases_in(tmp_path, "a"), tmp_path / "out"
+    work.faults["a"] = lambda: run_cases(cases, out, no_scene, lambda line: None, lambda: False) and None
+    (result,) = run_cases(cases, out, no_scene, lambda line: None, lambda: False)
+    assert f"worked in by process {os.getpid()} on {os.uname().nodename}" in result.message
+    assert [row["status"] for row in summary(out)] == ["failed"]
+    assert not (out / LOCK).exists()
+
+
+def no_scene(outcome: Outcome, job: RegisterJob, path: Path) -> None:
+    path.write_bytes(b"scene")
+
+
+def test_nobody_who_reads_stops_nothing(work: Work, tmp_path: Path) -> None:
+    def gone(line: str) -> None:
+        raise BrokenPipeError
+
+    results = run_cases(cases_in(tmp_path, "a", "b"), tmp_path / "out", no_scene, gone, lambda: False)
+    assert [result.status for result in results] == ["done", "done"]
 
 
 def test_leftovers_of_a_killed_process_go(work: Work, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ import SimpleITK as sitk
 from pydicom.uid import MRImageStorage, UltrasoundImageStorage
 from typer.testing import CliRunner
 
-from DeepIterRegLib.cli import EXIT_CANCELLED, EXIT_INPUT, app
+from DeepIterRegLib.cli import EXIT_CANCELLED, EXIT_INPUT, EXIT_INTERNAL, app
 from DeepIterRegLib.common.atomic_output import output_file, output_folder
 from DeepIterRegLib.common.errors import InputError
 
@@ -92,8 +92,9 @@ def test_not_dicom(cta: Path, out: Path, tmp_path: Path) -> None:
 
 def test_absent_files_are_both_named(out: Path) -> None:
     problems = refused("register", "/nowhere/cta.nii.gz", "/nowhere/dsa.dcm", "--out", out)
-    assert any("/nowhere/cta.nii.gz" in p for p in problems)
-    assert any("/nowhere/dsa.dcm" in p for p in problems)
+    assert any("cta.nii.gz does not exist" in p for p in problems)
+    assert any("dsa.dcm does not exist" in p for p in problems)
+    assert not any("nowhere" in p for p in problems)
     assert nothing_left(out)
 
 
@@ -432,3 +433,28 @@ def test_output_file(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is a folder"), output_file(tmp_path, ("",)):
         pass
     shutil.rmtree(tmp_path)
+
+
+# -- nobody's name ------------------------------------------------------------------------------------
+
+
+def test_an_exception_of_a_library_is_told_without_its_text(
+    dsa: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*arguments: object) -> None:
+        raise KeyError("PatientName Doe^Jane")
+
+    monkeypatch.setattr("DeepIterRegLib.cases.describe.describe_file", broken)
+    result = CliRunner().invoke(app, ["info", str(dsa)])
+    assert result.exit_code == EXIT_INTERNAL
+    assert "Unexpected KeyError (cases.py:" in result.stderr
+    assert "Doe" not in result.output
+
+
+def test_wrong_use_is_told_without_what_was_typed(out: Path) -> None:
+    for words in (["info", "/data/Doe", "Jane/cta.nii.gz"], ["info", "a.nii", "--phase", "Doe"], ["Doe"]):
+        result = CliRunner().invoke(app, words)
+        assert result.exit_code == EXIT_INPUT
+        assert "Error" in result.stderr
+        assert "Doe" not in result.output
+        assert "Jane" not in result.output

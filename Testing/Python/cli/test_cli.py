@@ -131,7 +131,7 @@ def test_same_seed_same_pose_and_start_from_a_file(registered: Run, patient_fold
         patient_folder / "truth.tfm",
     )
     assert "Mean projection error" in text
-    assert str(tmp_path / "file" / "report.html") in text.replace("\n", "")
+    assert "Report: file/report.html" in text  # no folders of the person's
 
 
 def test_segment_writes_masks_on_the_grid_of_the_source(patient_folder: Path, tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 
 from DeepIterRegLib.cases.table import read_cases
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.tables import read_sheet
+from DeepIterRegLib.common.tables import read_sheet, table_text
 from DeepIterRegLib.common.user_input import number, numbers
 from DeepIterRegLib.registration.landmarks import Landmarks, read_landmarks
 
@@ -114,3 +117,33 @@ def test_a_cell_without_end_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_text("a,b\n" + "x" * 200_000 + ",1\n")
     with pytest.raises(InputError, match="is not CSV"):
         read_sheet(tmp_path / "a.csv", "Table", "")
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        *(
+            "=1+1",
+            "=cmd|' /C calc'!A0",
+            "+49 170",
+            "-ish",
+            "@SUM(A1)",
+            "\uff1d1+1",
+            "'=1",
+            "''=1",
+            "'quoted'",
+            "it's =",
+            "=",
+            "-",
+        ),
+        *("-1.5", "+3", "1e-3", "-3,5", "a;=1+1", "a\n=1+1", "a,=1", "3 - 2", "", "  plain "),
+    ],
+)
+def test_what_a_spreadsheet_would_compute_is_text_and_comes_back_as_it_was(cell: str, tmp_path: Path) -> None:
+    written = table_text(("name", "other"), [(cell, "x")])
+    (tmp_path / "cells.csv").write_text(written, encoding="utf-8", newline="")
+    (row,) = read_sheet(tmp_path / "cells.csv", "Table", "").rows
+    assert row["name"] == cell.strip()
+    _, (shown, _) = csv.reader(io.StringIO(written, newline=""))
+    for part in re.split("[;\t\n]", shown):  # of whatever country's spreadsheet opens it
+        assert not re.match(r"\s*[=+\-@\uff1d].", part) or number(part) is not None

@@ -5,7 +5,9 @@ import json
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from limits import files_of_at_most
 
+from DeepIterRegLib.common.atomic_output import output_file
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.geometry.pose_files import read_pose, write_tfm
@@ -20,6 +22,18 @@ def test_round_trip(tmp_path, suffix):
     path = tmp_path / f"ctaToCarm{suffix}"
     write_tfm(path, some_pose())
     np.testing.assert_allclose(read_pose(path), some_pose(), atol=1e-9)
+
+
+@pytest.mark.parametrize("suffix", [".tfm", ".h5"])
+def test_a_full_disk_is_told(tmp_path, suffix):
+    """ITK itself says nothing."""
+    with (
+        pytest.raises(InputError, match="cannot be written: File too large"),
+        output_file(tmp_path / f"ctaToCarm{suffix}", (suffix,)) as path,
+        files_of_at_most(100),
+    ):
+        write_tfm(path, some_pose())
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_itk_maps_carm_points_to_the_cta_in_lps(tmp_path):

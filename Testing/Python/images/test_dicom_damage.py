@@ -105,7 +105,7 @@ def test_values_of_any_type_multiplicity_and_damage() -> None:
     for keyword, seen in (
         ("Rows", "2 values"),
         ("Columns", "unreadable"),
-        ("NumberOfFrames", "a number beyond 100,000"),
+        ("NumberOfFrames", "beyond 100,000"),
         ("FrameTime", "unreadable"),
     ):
         with pytest.raises(InputError, match=seen.replace("+", r"\+")) as caught:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pydicom
 import pytest
+from PIL import Image
 from pydicom.data import get_testdata_file
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
@@ -29,6 +32,7 @@ from xa_files import (
     written,
 )
 
+from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.dicom.header import Header, open_header
 from DeepIterRegLib.images.dicom.pixels import decode, read_pixels
@@ -264,3 +268,32 @@ def test_constant_borders_are_found_without_tags() -> None:
     air = np.random.default_rng(1).uniform(10, 200, (3, 50, 60))
     air[:, 10:30, 50:] = 255  # air beside the head, not a border
     assert not constant_border(air, 0.0).any()
+
+
+def test_a_damaged_jpeg_is_refused_and_its_decoder_keeps_silent(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Libjpeg decodes what is left, and says so on the terminal alone."""
+    noise = np.random.default_rng(0).integers(0, 255, (48, 64)).astype(np.uint8)
+    buffer = io.BytesIO()
+    Image.fromarray(noise).save(buffer, "JPEG", quality=90)
+    whole = buffer.getvalue()
+
+    def encoded(frame: bytes) -> Callable[[Dataset], None]:
+        def change(ds: Dataset) -> None:
+            ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.NumberOfFrames = 8, 8, 7, 1
+            ds.file_meta.TransferSyntaxUID = JPEGBaseline8Bit
+            ds.PixelData = encapsulate([frame])
+            ds["PixelData"].VR = "OB"
+            del ds.MaskSubtractionSequence
+
+        return change
+
+    assert decode(open_header(written(tmp_path / "whole.dcm", encoded(whole)))).shape == (1, 48, 64)
+    damaged = bytearray(whole)
+    for place in (300, 500, 700):
+        damaged[place] ^= 0x55
+    path = written(tmp_path / "damaged.dcm", encoded(bytes(damaged[:-100]) + whole[-2:]))
+    with pytest.raises(InputError, match="cannot be decoded: it is cut short or damaged"):
+        decode(open_header(path))
+    assert capfd.readouterr() == ("", "")

@@ -1,6 +1,9 @@
 """The main job on a small scene: known poses, the acceptance rule, the published preset, cancel, faults."""
 
+import hashlib
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -144,3 +147,13 @@ def test_faults_are_said(make, says):
 def test_cuda_asked_for_where_there_is_none():
     with pytest.raises(InputError, match="Give `device` cpu"):
         RegistrationSettings(device="cuda")
+
+
+def test_a_result_keeps_what_the_weights_are_not_where_they_lie(tmp_path: Path) -> None:
+    weights = tmp_path / "Doe_Jane" / "Doe.safetensors"
+    weights.parent.mkdir()
+    weights.write_bytes(b"weights")
+    kept = RegistrationSettings.preset("default", weights=weights).to_json_dict()
+    assert kept["network"]["weights"] == f"sha256:{hashlib.sha256(b'weights').hexdigest()}"
+    assert "Doe" not in json.dumps(kept)
+    assert RegistrationSettings().to_json_dict()["network"]["weights"] == ""

@@ -12,6 +12,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
+from limits import files_of_at_most
 from PIL import Image
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -193,6 +194,18 @@ def test_mp4_has_the_run_s_frames(case: Case, tmp_path: Path) -> None:
     rows, columns = case.run.carm.rows, case.run.carm.columns
     for picture, frame in zip(expected, shown, strict=True):
         assert np.abs(frame[:rows, :columns].astype(int) - picture).mean() < 6  # H.264 halves the colour's resolution
+
+
+@pytest.mark.parametrize(("to", "share"), [("mp4", 0.0), ("mp4", 0.7), ("gif", 0.7)])
+def test_a_film_that_the_disk_cut_is_refused(case: Case, tmp_path: Path, to: str, share: float) -> None:
+    pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed")
+    words = (case.result, "--to", to, "--dsa", case.dsa, "--out", tmp_path / f"run.{to}")
+    run(*words)
+    earlier = (tmp_path / f"run.{to}").read_bytes()
+    with files_of_at_most(max(100, int(share * len(earlier)))):
+        assert "cannot be written: File too large" in run(*words, "--overwrite", code=2)
+    assert (tmp_path / f"run.{to}").read_bytes() == earlier
+    assert [path.name for path in tmp_path.iterdir()] == [f"run.{to}"]
 
 
 def test_an_odd_run_and_a_single_frame_become_films(case: Case, tmp_path: Path) -> None:
@@ -384,3 +397,19 @@ def test_another_cta_is_refused_and_a_name_keeps_its_letters(case: Case, tmp_pat
         if CHECKER is not None:
             done = subprocess.run([CHECKER, "-new", str(tmp_path / "d" / name)], capture_output=True, check=False)
             assert b"Error" not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("stated", "kept", "told"), [("YES", "YES", "says that"), ("NO", "NO", ""), (None, None, "does not say")]
+)
+def test_what_nobody_knows_of_burned_in_names_is_not_said(
+    case: Case, tmp_path: Path, stated: str | None, kept: str | None, told: str
+) -> None:
+    xa = pydicom.dcmread(case.dsa)
+    if stated is not None:
+        xa.BurnedInAnnotation = stated
+    xa.save_as(tmp_path / "run.dcm")
+    text = run(case.result, "--to", "dicom", "--dsa", tmp_path / "run.dcm", "--out", tmp_path / "d")
+    assert pydicom.dcmread(tmp_path / "d" / "overlay.dcm").get("BurnedInAnnotation") == kept
+    assert ("look at the overlay before it leaves" in text) == bool(told)
+    assert told in text

@@ -6,8 +6,10 @@ import base64
 import csv
 import gzip
 import json
+import os
 import re
 import shutil
+import stat
 import subprocess
 from collections import Counter
 from pathlib import Path
@@ -393,3 +395,22 @@ def test_the_scale_is_the_papers(made: Path) -> None:
         assert words in page
     assert "not a medical device" in page.lower()
     assert not re.findall(r'(?:src|href)="(?!#)', page)  # nothing is fetched
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such permissions")
+def test_the_key_is_for_its_owner_alone(made: Path) -> None:
+    assert stat.S_IMODE((made / "author").stat().st_mode) == 0o700
+    for name in ("key.csv", "study.json"):
+        assert stat.S_IMODE((made / "author" / name).stat().st_mode) == 0o600
+
+
+def test_formulas_in_comments_are_no_formulas_in_the_file_and_come_back_as_meant(study: Path) -> None:
+    comment = "=cmd|' /C calc'!A0; +1 or -1.5"
+    reading = Reading(study / "reader1")
+    reading.answer(2, comment)
+    text = (study / "reader1" / "ranks.csv").read_text(encoding="utf-8")
+    assert "'=cmd" in text
+    assert not re.search(r'(^|[,;"\t])\s*[=+@]', text, re.MULTILINE)
+    again = Reading(study / "reader1")
+    assert [answer.comment for answer in again.answers.values()] == [comment]
+    assert "'=cmd" not in run("unblind", study, "--out", study / "joined.csv")
