@@ -268,7 +268,7 @@ def _outcome(seed: Seed, path: Path, damage: Damage, whole: Read) -> tuple[str, 
         return "memory", traceback.format_exc()[-600:]
     except Exception:
         return "traceback", "".join(traceback.format_exc()[-900:])
-    noted = len(read.notes) > len(whole.notes)
+    noted = any(note not in whole.notes for note in read.notes)
     if _same(read, whole):
         return _spoken("noted" if noted else "same", [*read.notes, read.said], "", seed)
     if noted:
@@ -279,7 +279,8 @@ def _outcome(seed: Seed, path: Path, damage: Damage, whole: Read) -> tuple[str, 
 
 def _knowable(seed: Seed, damage: Damage) -> bool:
     """Whether a reader could know that the pixels are others than they were."""
-    if damage.kind == "header" or (damage.at < seed.data_at and damage.kind != "size"):
+    text_header = seed.name.endswith((".nrrd", ".nhdr", ".mha", ".mhd"))
+    if damage.kind == "header" or (damage.at < seed.data_at and (damage.kind != "size" or text_header)):
         return False
     if damage.kind == "cut":
         return True
