@@ -93,7 +93,9 @@ def _cases(count: int) -> list[tuple[str, int]]:
             cases += [(reader, turn * share + n) for n in range(share)]
     if count < _ROUND:
         per = {reader: max(1, share * count // _ROUND) for reader, share in SHARES.items()}
-        return [(reader, n) for reader, n in cases if n < per[reader]]
+        few = [(reader, n) for reader, n in cases if n < per[reader]]
+        random.Random(0).shuffle(few)  # whatever time there is, every reader gets its share
+        return few
     return cases[:count]
 
 
@@ -261,23 +263,24 @@ def _outcome(seed: Seed, path: Path, damage: Damage, whole: Read) -> tuple[str, 
         read = READERS[seed.reader](path)
     except InputError as error:
         said = [*error.problems, *notes_of(error)]
-        return _spoken("refused", said, " | ".join(error.problems)[:300], path)
+        return _spoken("refused", said, " | ".join(error.problems)[:300], seed)
     except MemoryError:
         return "memory", traceback.format_exc()[-600:]
     except Exception:
         return "traceback", "".join(traceback.format_exc()[-900:])
-    noted = len(read.notes) > len(whole.notes)
+    noted = any(note not in whole.notes for note in read.notes)
     if _same(read, whole):
-        return _spoken("noted" if noted else "same", [*read.notes, read.said], "", path)
+        return _spoken("noted" if noted else "same", [*read.notes, read.said], "", seed)
     if noted:
-        return _spoken("noted", [*read.notes, read.said], "", path)
+        return _spoken("noted", [*read.notes, read.said], "", seed)
     known = seed.reader in IMAGES and _knowable(seed, damage)
-    return ("silent", _difference(read, whole)) if known else _spoken("unknowable", [*read.notes, read.said], "", path)
+    return ("silent", _difference(read, whole)) if known else _spoken("unknowable", [*read.notes, read.said], "", seed)
 
 
 def _knowable(seed: Seed, damage: Damage) -> bool:
     """Whether a reader could know that the pixels are others than they were."""
-    if damage.kind == "header" or (damage.at < seed.data_at and damage.kind != "size"):
+    text_header = seed.name.endswith((".nrrd", ".nhdr", ".mha", ".mhd"))
+    if damage.kind == "header" or (damage.at < seed.data_at and (damage.kind != "size" or text_header)):
         return False
     if damage.kind == "cut":
         return True
@@ -286,9 +289,9 @@ def _knowable(seed: Seed, damage: Damage) -> bool:
     return seed.shelter == "plain" and damage.kind == "size"
 
 
-def _spoken(outcome: str, said: Sequence[str], detail: str, path: Path) -> tuple[str, str]:
-    """The outcome, unless what was said has the patient in it, or the folders."""
-    text = " ".join(said)
+def _spoken(outcome: str, said: Sequence[str], detail: str, seed: Seed) -> tuple[str, str]:
+    """The outcome, unless what was said has the patient in it."""
+    text = " ".join(said) if seed.reader in IMAGES else ""  # what a person typed into a table may be quoted
     for secret in (CANARY, "19610203"):
         if secret in text:
             return "identity", text[max(0, text.index(secret) - 100) :][:200]

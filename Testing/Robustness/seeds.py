@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import sys
+import warnings
 import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -56,6 +57,7 @@ def make_seeds(folder: Path) -> list[Seed]:
     folder.mkdir(parents=True)
     from dicom_seeds import runs, tomograms
 
+    warnings.simplefilter("ignore")  # of pydicom, about what is made here
     seeds: list[Seed] = []
     for make in (
         runs,

@@ -88,12 +88,28 @@ def surplus_note(series: Series) -> str:
     # A byte may be added to make the number even.
     more = [p for p in series.planes if p.pixels.native and p.pixels.length > p.pixels.expected + p.pixels.expected % 2]
     if not more:
-        return ""
+        filled = [plane for plane in series.planes if plane.pixels.native and _is_filled_up(plane)]
+        return (
+            f"Zeros stand behind the pixels of {filled[0].file.name} and of {len(filled) - 1} more slices of the CT: bytes may have been "
+            "added on the way. If the images look wrong, copy the series again."
+            if filled
+            else ""
+        )
     pixels = more[0].pixels
     return (
         f"{name_of(more[0].file)} of the CT holds {pixels.length:,} bytes of pixels where its header says {pixels.expected:,}: its header "
         "may be damaged. If the images look wrong, copy the series again."
     )
+
+
+def _is_filled_up(plane: Plane) -> bool:
+    """Whether zeros stand behind the pixels of its file, where another element may."""
+    place = plane.pixels.place
+    if place is None or place.length is None or place.present <= place.length:
+        return False
+    with plane.file.open("rb") as file:
+        file.seek(place.offset + place.length)
+        return not any(file.read(8))
 
 
 def _dtype(series: Series) -> type[np.int16 | np.uint16 | np.float32]:

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.pixels import iter_pixels
 from pydicom.uid import UID, JPEGExtended12Bit, XRayAngiographicImageStorage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.quiet import listening
+from DeepIterRegLib.common.user_input import is_file
 from DeepIterRegLib.images.dicom.codestreams import frames_of
 from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.layout import MOST_VALUES, Layout, layout_of
@@ -103,6 +105,11 @@ def surplus_note(dataset: Dataset) -> str:
         layout = layout_of(dataset)
     except InputError:
         return ""
+    if filling := _filling(dataset, layout):
+        return (
+            f"{filling:,} bytes of zeros stand behind the pixel data: bytes may have been added on the way. If the images look wrong, "
+            "copy the file again."
+        )
     found = _length(dataset, layout)
     more = found - layout.total_bytes
     if layout.compressed or more < 1 or (more == 1 and found % 2 == 0):  # values are padded to even lengths
@@ -111,6 +118,16 @@ def surplus_note(dataset: Dataset) -> str:
         f"The pixel data holds {found:,} bytes where the header says {layout.total_bytes:,} ({layout.words}): bytes may have been "
         "added or doubled on the way. If the images look wrong, copy the file again."
     )
+
+
+def _filling(dataset: Dataset, layout: Layout) -> int:
+    """Bytes between uncompressed pixels, where they are the last element, and the end of their file."""
+    pixels = dataset.get_item(layout.keyword)
+    path = getattr(dataset, "filename", None)
+    last = next(reversed(dataset.keys()), None)
+    if not isinstance(pixels, RawDataElement) or not path or last != pixels.tag or layout.syntax.is_compressed:
+        return 0
+    return max(0, Path(path).stat().st_size - pixels.value_tell - pixels.length) if is_file(Path(path)) else 0
 
 
 def _length(dataset: Dataset, layout: Layout) -> int:

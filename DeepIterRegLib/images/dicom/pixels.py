@@ -130,8 +130,8 @@ def _rescale(header: Header) -> tuple[float, float]:
     slope, intercept = (header.numbers("RescaleSlope") or (1.0,))[0], (header.numbers("RescaleIntercept") or (0.0,))[0]
     if not np.isfinite([slope, intercept]).all() or slope == 0:
         raise InputError(
-            f"{tag_name('RescaleSlope')} is {number_words(slope)} and {tag_name('RescaleIntercept')} is {number_words(intercept)}, "
-            "which makes pixel values that are not finite or all the same; correct or remove them."
+            f"{tag_name('RescaleSlope')} is {number_words(slope)} and {tag_name('RescaleIntercept')} is {number_words(intercept)}, which "
+            "makes pixel values that are not finite or all the same; correct or remove them."
         )
     return slope, intercept
 

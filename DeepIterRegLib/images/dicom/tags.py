@@ -168,7 +168,7 @@ def shown_number(value: Any) -> str:
         return "absent"
     if len(numbers) != 1:
         return f"{len(numbers)} values" if numbers else "unreadable"
-    return "unreadable" if math.isnan(numbers[0]) else number_words(numbers[0])
+    return "unreadable" if math.isnan(numbers[0]) else number_words(numbers[0], ".15g")
 
 
 def _stripped(value: Any) -> str:

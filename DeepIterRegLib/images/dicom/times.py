@@ -14,7 +14,6 @@ from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.tags import tag_name, text_of
 
 _STEPS_MS = (1.0, 60_000.0)  # from frame to frame
-_LONGEST_MS = 60_000  # between two frames
 ASSUMED_INTERVAL_S = 0.5  # two frames a second: the usual rate of cerebral runs
 
 
@@ -65,10 +64,10 @@ def _from_vector(steps: tuple[float, ...], frames: int, notes: list[str]) -> np.
     if len(vector) != frames:
         notes.append(f"{tag_name('FrameTimeVector')} has {len(vector)} values for {frames} frames and is ignored.")
         return None
-    if not np.isfinite(vector).all() or (vector[1:] <= 0).any() or (vector[1:] > _LONGEST_MS).any():
+    if not np.isfinite(vector).all() or (vector[1:] <= 0).any() or (vector[1:] > _STEPS_MS[1]).any():
         notes.append(f"{tag_name('FrameTimeVector')} does not rise by up to a minute a frame, and is ignored.")
         return None
-    if (vector[1:] < _STEPS_MS[0]).any() or (vector[1:] > _STEPS_MS[1]).any():
+    if (vector[1:] < _STEPS_MS[0]).any():
         notes.append(f"{tag_name('FrameTimeVector')} has steps that no run has and is ignored.")
         return None
     return np.concatenate([[0.0], np.cumsum(vector[1:])]) / 1000

@@ -105,7 +105,7 @@ def test_values_of_any_type_multiplicity_and_damage() -> None:
     for keyword, seen in (
         ("Rows", "2 values"),
         ("Columns", "unreadable"),
-        ("NumberOfFrames", "a number beyond 100,000"),
+        ("NumberOfFrames", "beyond 100,000"),
         ("FrameTime", "unreadable"),
     ):
         with pytest.raises(InputError, match=seen.replace("+", r"\+")) as caught:
@@ -148,6 +148,8 @@ def test_bytes_that_were_added_are_told(tmp_path: Path) -> None:
     path.write_bytes(content[:-200] + b"\x07\x08\x09" + content[-200:])
     assert "damaged" in refusal(path)
     path.write_bytes(content + bytes(5))  # filling
+    assert any("5 bytes of zeros stand behind the pixel data" in note for note in read_angiogram(path, TYPED).notes)
+    path.write_bytes(content)
     assert not any("bytes" in note for note in read_angiogram(path, TYPED).notes)
 
 
