@@ -20,6 +20,7 @@ from fault_processes import Forked, typed
 
 LIMIT_S = 240.0  # beyond the time that a command takes alone: it hangs
 SIGNALS = {"SIGINT": signal.SIGINT, "SIGTERM": signal.SIGTERM, "SIGHUP": signal.SIGHUP}
+KILLS_IN_A_ROW = 6
 CLOSED = ("pipe that nobody reads", "full device", "closed numbers", "both ends gone")
 
 
@@ -47,6 +48,7 @@ class Bench:
     whole: Path
     forks: bool
     rng: np.random.Generator
+    kills: int = KILLS_IN_A_ROW
 
     # `whole` is a copy of what the command makes; `forks` leaves out the seconds in which a process imports its libraries.
 
@@ -127,11 +129,11 @@ def _is_done_part(name: str) -> bool:
 
 def kills(command: Command, bench: Bench) -> Finding:
     """Several kills in a row at random moments of one place, then the same command left alone."""
-    finding, out = Finding(times=KILLS_IN_A_ROW), bench.place(command)
+    finding, out = Finding(times=bench.kills), bench.place(command)
     if bench.rng.random() < 0.5 and command.replaces:  # over an earlier result
         (shutil.copy2 if command.suffix else shutil.copytree)(bench.whole, out)
     moments = []
-    for number in range(KILLS_IN_A_ROW):
+    for number in range(bench.kills):
         before = files_at(out)
         process = start(
             command, bench, out, overwrite=bool(before), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
@@ -149,9 +151,6 @@ def kills(command: Command, bench: Bench) -> Finding:
     _left_alone(command, bench, out, finding)
     finding.told = ", ".join(moments)
     return finding
-
-
-KILLS_IN_A_ROW = 6
 
 
 def _left_alone(command: Command, bench: Bench, out: Path, finding: Finding) -> None:
