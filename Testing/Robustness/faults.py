@@ -84,7 +84,9 @@ def _try_all(given: argparse.Namespace, record: Path, place: Path) -> None:
         if command.name not in alone:
             alone[command.name] = _alone(command, inputs, place, not given.small and command.forks)
         forks = not given.small and command.forks and fault in FORKED
-        line = _tried(command, fault, number, inputs, place, forks, alone[command.name])
+        line = _tried(
+            command, fault, number, inputs, place, forks, 2 if given.small else KILLS_IN_A_ROW, alone[command.name]
+        )
         with record.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         print(
@@ -130,11 +132,11 @@ def _alone(command: Command, inputs: Path, place: Path, forks: bool) -> dict[str
 
 
 def _tried(
-    command: Command, fault: str, number: int, inputs: Path, place: Path, forks: bool, alone: dict[str, Any]
+    command: Command, fault: str, number: int, inputs: Path, place: Path, forks: bool, kills: int, alone: dict[str, Any]
 ) -> dict[str, Any]:
     folder = Path(tempfile.mkdtemp(dir=place))
     seed = [number, *f"{fault}: {command.name}".encode()]
-    bench = Bench(folder=folder, inputs=inputs, forks=forks, rng=np.random.default_rng(seed), **alone)
+    bench = Bench(folder=folder, inputs=inputs, forks=forks, rng=np.random.default_rng(seed), kills=kills, **alone)
     begun = time.perf_counter()
     finding = FAULTS[fault](command, bench)
     shutil.rmtree(folder, ignore_errors=True)

@@ -31,36 +31,41 @@ from benchmarking import Options, provenance, table, verdict  # noqa: E402
 from fault_commands import ENVIRONMENT  # noqa: E402
 
 RESULTS = Path(__file__).parent / "results"
+ABOUT = (
+    "The ten cases after each process has done ten, against the last ten. Memory: of all processes together, resident, its lower "
+    "quartile (every fourth case segments its CTA and takes more). Seconds: those of a machine on which others work too."
+)
+HEAD = (
+    "workers",
+    "cases",
+    "MB then",
+    "MB at the end",
+    "growth",
+    "open files",
+    "seconds a case",
+    "failed",
+    "memory and files",
+)
 PATIENTS, SETTLED, MOST = 11, 10, 1.05  # an odd number: each patient is met with a mask and without
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="flat.py", description=__doc__)
     parser.add_argument("--cases", type=int, default=200, help="(default: %(default)s)")
+    parser.add_argument("--table", action="store_true", help="only write the table of what is on record")
     typed = list(sys.argv[1:] if argv is None else argv)
     given = parser.parse_args(typed)
-    inputs = ROOT / "out" / "flat-inputs"
-    _make_patients(inputs)
-    measured = {workers: _measured(inputs, given.cases, workers) for workers in (1, 2)}
-    rows = [_row(workers, samples, given.cases) for workers, samples in measured.items()]
-    head = (
-        "workers",
-        "cases",
-        "MB after the 10th",
-        "MB, last ten",
-        "growth",
-        "most open files, 2nd ten",
-        "last ten",
-        "s a case, 2nd ten",
-        "last ten",
-        "memory",
-    )
-    options = Options(None, 1, False, False, RESULTS, " ".join(["python Testing/Robustness/flat.py", *typed]))
     RESULTS.mkdir(exist_ok=True)
-    about = "Memory is that of all its processes together, resident, median of ten cases."
-    text = f"# A batch stays as it is\n\n{about}\n\n{table(head, rows)}\n\n{provenance(options)}\n"
+    record = RESULTS / "flat.json"
+    if not given.table:
+        inputs = ROOT / "out" / "flat-inputs"
+        _make_patients(inputs)
+        measured = {str(workers): _measured(inputs, given.cases, workers) for workers in (1, 2)}
+        record.write_text(json.dumps(measured) + "\n", encoding="utf-8")
+    rows = [_row(int(workers), samples) for workers, samples in json.loads(record.read_text(encoding="utf-8")).items()]
+    options = Options(None, 1, False, False, RESULTS, " ".join(["python Testing/Robustness/flat.py", *typed]))
+    text = f"# A batch stays as it is\n\n{ABOUT}\n\n{table(HEAD, rows)}\n\n{provenance(options)}\n"
     (RESULTS / "flat.md").write_text(text, encoding="utf-8")
-    (RESULTS / "flat.json").write_text(json.dumps(measured) + "\n", encoding="utf-8")
     print(text)
     return 0 if all("missed" not in row[-1] for row in rows) else 1
 
@@ -160,23 +165,22 @@ class _Peak:
         self._thread.join()
 
 
-def _row(workers: int, samples: list[dict[str, Any]], count: int) -> tuple[Any, ...]:
-    assert len(samples) == count
-    second, last = slice(SETTLED, 2 * SETTLED), slice(-SETTLED, None)
+def _row(workers: int, samples: list[dict[str, Any]]) -> tuple[Any, ...]:
     memory, files = ([sample[what] for sample in samples] for what in ("mb", "files"))
     each = np.diff([sample["seconds"] for sample in samples], prepend=0.0)
-    then, now = (float(np.median(memory[part])) for part in (second, last))
+    # Each process has its own first ten cases, in which it loads its libraries and fills its caches.
+    second, last = slice(SETTLED * workers, SETTLED * (workers + 1)), slice(-SETTLED, None)
+    then, now = (float(np.percentile(memory[part], 25)) for part in (second, last))
     return (
         workers,
-        count,
+        len(samples),
         f"{then:.0f}",
         f"{now:.0f}",
         f"{100 * (now / then - 1):+.1f} %",
-        max(files[second]),
-        max(files[last]),
-        f"{float(np.mean(each[second])):.1f}",
-        f"{float(np.mean(each[last])):.1f}",
-        verdict(now <= MOST * then and max(files[last]) <= max(files[second])),
+        f"{max(files[second])} to {max(files[last])}",
+        f"{float(np.mean(each[second])):.1f} to {float(np.mean(each[last])):.1f}",
+        sum(sample["failed"] for sample in samples),
+        verdict(now <= MOST * then and max(files[last]) <= MOST * max(files[second])),
     )
 
 
