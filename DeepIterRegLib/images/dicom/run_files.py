@@ -302,8 +302,8 @@ def _joined(run: Sequence[_Found], folder: Path) -> RunFiles:
     count, there = last - first + 1 - len(numbers), set(numbers)
     if count > _MOST_ABSENT:
         raise InputError(
-            f"The {len(run)} frames in {name_of(folder)} do not belong together: {tag_name('InstanceNumber')} goes from {whole_number(first)} to "
-            f"{whole_number(last)}; copy the folder again."
+            f"The {len(run)} frames in {name_of(folder)} do not belong together: {tag_name('InstanceNumber')} goes from "
+            f"{whole_number(first)} to {whole_number(last)}; copy the folder again."
         )
     if count:
         absent = [number for number in range(first, last + 1) if number not in there]
