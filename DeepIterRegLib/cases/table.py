@@ -31,6 +31,7 @@ COLUMNS: dict[str, str] = {
 REQUIRED = (NAME, "cta", "dsa")
 FACE = Face(lambda option: f"column {option}" if option in COLUMNS else "", "Fill {name}.", "Fill {name} with {value}.")
 SUMMARY = "summary.csv"
+_NAME = r"[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9_-])?"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def read_cases(table: Path, device: Device = "auto") -> list[BatchCase]:
         # In small letters: Windows and macOS would give "A" and "a" one folder.
         if first := seen.get(case.name.lower()):
             row.problems.append(
-                f'Row {line}, column name: "{case.name}" stands in row {first} already; names must differ.'
+                f"Row {line}, column name: {_case_words(case.name)} stands in row {first} already; names must differ."
             )
         seen.setdefault(case.name.lower(), line)
         if row.problems:
@@ -88,6 +89,11 @@ def read_cases(table: Path, device: Device = "auto") -> list[BatchCase]:
     if all(case.problems for case in cases):
         raise InputError(problem for case in cases for problem in case.problems)
     return cases
+
+
+def _case_words(name: str) -> str:
+    """A case by the name that the person gave it; what cannot be such a name may be anything."""
+    return f'"{name}"' if re.fullmatch(_NAME, name) else quoted(name)
 
 
 def _rows(table: Path) -> list[tuple[int, dict[str, str], list[str]]]:
@@ -156,7 +162,7 @@ class _Row:
             self._add(Message("It is empty", at=NAME, advice=COLUMNS[NAME]))
         # The name becomes a folder: Windows drops a dot or space at its end, and a dot in front hides it. The summary
         # stands beside it.
-        elif not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9 ._-]*[A-Za-z0-9_-])?", name) or name.lower() == SUMMARY:
+        elif not re.fullmatch(_NAME, name) or name.lower() == SUMMARY:
             self._add(Message(f"{quoted(name)} cannot be the name of a folder", at=NAME, advice=COLUMNS[NAME]))
         return name
 

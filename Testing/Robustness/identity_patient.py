@@ -216,7 +216,8 @@ def make_others(patient: PatientFiles) -> list[Path]:
             new({".gz": ".nii.gz"}.get(suffix, suffix), content[: int(len(content) * part)])
     new(".mrk.json", json.dumps({"markups": [{"name": text, "controlPoints": [{"label": NAME, "position": None}]}]}))
     new(".csv", f"{NAME},{PATIENT_ID},{BIRTH}\n{PHYSICIAN},=1+1,\n")
-    new(".csv", f"name,cta,dsa,sid\n{NAME},{patient.cta},{patient.dsa},{STUDY}\n{STEM},{STUDY},{NAME},1\n")
+    # Names of cases are the person's own.
+    new(".csv", f"name,cta,dsa,sid\np1,{patient.cta},{patient.dsa},{STUDY}\np2,{STUDY},{NAME},1\n{NAME},a,b,1\n")
     new(".csv", f"name,x,y,z,column,row\n{NAME},{BIRTH},{STUDY},1,2,3\n")
     new(".csv", f"patient,method,folder\n{NAME},{STUDY},{patient.folder}\n{NAME},{STUDY},{STEM}\n")
     new(".toml", f'[training]\nheads = "{patient.cta}"\n{STUDY} = 1\n[{STEM}]\na = 1\n')
