@@ -194,8 +194,11 @@ def _ends_in_meta(dataset: FileDataset, path: Path) -> bool:
     meta = getattr(dataset, "file_meta", None)
     if meta is None or _META_LENGTH not in meta:
         return False
-    begins = _PREAMBLE_BYTES + len(_PREFIX) + _GROUP_LENGTH_BYTES + int(meta[_META_LENGTH].value)
-    return path.stat().st_size <= begins
+    try:
+        length = int(meta[_META_LENGTH].value)
+    except DAMAGE:  # a broken length: pydicom found the end of the meta information without it
+        return False
+    return path.stat().st_size <= _PREAMBLE_BYTES + len(_PREFIX) + _GROUP_LENGTH_BYTES + length
 
 
 def _swallows(dataset: FileDataset) -> bool:
