@@ -126,6 +126,7 @@ def _opened(path: Path, tags: Sequence[str] | None) -> tuple[FileDataset, PixelB
             else:
                 dataset = pydicom.dcmread(file, force=not has_prefix, specific_tags=list(tags), stop_before_pixels=True)
                 pixels = _pixel_bytes(file, dataset)
+            _check(dataset, path, whole=tags is None)
     except InvalidDicomError:
         raise NotDicom(f"{name_of(path)} is not a DICOM file.") from None
     except DAMAGE as error:
@@ -134,6 +135,11 @@ def _opened(path: Path, tags: Sequence[str] | None) -> tuple[FileDataset, PixelB
         raise InputError(
             f"{name_of(path)} is damaged or cut short and cannot be read as DICOM; copy it again."
         ) from None
+    return dataset, pixels
+
+
+def _check(dataset: FileDataset, path: Path, whole: bool) -> None:
+    """Refuse a dataset that pydicom reads without a word although its file is damaged; `whole`: with its pixels."""
     if _ends_in_meta(dataset, path):
         raise InputError(f"{name_of(path)} is cut short: it ends before its DICOM data begin; copy it again.")
     if any(tag.group in _NO_GROUPS for tag in dataset.keys()) or _swallows(dataset):  # noqa: SIM118  elements may be unreadable
@@ -141,9 +147,8 @@ def _opened(path: Path, tags: Sequence[str] | None) -> tuple[FileDataset, PixelB
             f"{name_of(path)} is damaged and cannot be read as DICOM: a length in its header is wrong; copy it again."
         )
     _settle_syntax(dataset)
-    if tags is None and _has_strangers_behind_pixels(dataset, path):
+    if whole and _has_strangers_behind_pixels(dataset, path):
         raise InputError(f"{name_of(path)} is damaged: bytes behind its pixels belong to no element; copy it again.")
-    return dataset, pixels
 
 
 class _Bounded(io.BufferedReader):
@@ -194,8 +199,10 @@ def _ends_in_meta(dataset: FileDataset, path: Path) -> bool:
     meta = getattr(dataset, "file_meta", None)
     if meta is None or _META_LENGTH not in meta:
         return False
-    begins = _PREAMBLE_BYTES + len(_PREFIX) + _GROUP_LENGTH_BYTES + int(meta[_META_LENGTH].value)
-    return path.stat().st_size <= begins
+    length = meta[_META_LENGTH].value
+    if not isinstance(length, int):  # a broken one: pydicom found the end of the meta information without it
+        return False
+    return path.stat().st_size <= _PREAMBLE_BYTES + len(_PREFIX) + _GROUP_LENGTH_BYTES + length
 
 
 def _swallows(dataset: FileDataset) -> bool:
