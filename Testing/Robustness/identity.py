@@ -421,7 +421,8 @@ def _write_table(record: Path, results: Path, values: argparse.Namespace) -> int
     )
     command = "python Testing/Robustness/identity.py" + (" --small" if values.small else "")
     options = benchmarking.Options(None, 1, values.fresh, values.small, results, command)
-    benchmarking.write_result(NAME, "Does a patient's identity get out?", body, options)
+    of_each = [{**line, "jobs": 1} for line in lines]
+    benchmarking.write_result(NAME, "Does a patient's identity get out?", body, options, of_each)
     return int(found > 0)
 
 
