@@ -124,7 +124,7 @@ def _filling(dataset: Dataset, layout: Layout) -> int:
     """Bytes between uncompressed pixels, where they are the last element, and the end of their file."""
     pixels = dataset.get_item(layout.keyword)
     path = getattr(dataset, "filename", None)
-    last = next(reversed(dataset.keys()), None)
+    last = next(iter(list(dataset.keys())[::-1]), None)
     if not isinstance(pixels, RawDataElement) or not path or last != pixels.tag or layout.syntax.is_compressed:
         return 0
     return max(0, Path(path).stat().st_size - pixels.value_tell - pixels.length) if is_file(Path(path)) else 0
