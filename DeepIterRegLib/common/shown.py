@@ -130,8 +130,13 @@ def name_of(path: str | PurePath, role: str = "") -> str:
 
 
 def place_of(folder: str | PurePath, *names: str, role: str = "out") -> str:
-    """Where an output lies, for whoever asked for it: the folder's name and what follows."""
-    return "/".join((name_of(folder, role), *names))
+    """Where an output lies, for whoever asked for it: from the current folder, so that it can be opened; elsewhere the folder's name.
+
+    What is made below the current folder was named by whoever typed the command, and is shown as it was named.
+    """
+    place, here = os.path.realpath(folder), os.path.realpath(os.curdir)
+    below = place.startswith(here.rstrip(os.sep) + os.sep)
+    return "/".join((Path(place).relative_to(here).as_posix() if below else name_of(folder, role), *names))
 
 
 # -- exceptions ------------------------------------------------------------------------------------------

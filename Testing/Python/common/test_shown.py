@@ -67,6 +67,8 @@ def test_other_names_are_told_by_what_the_file_is_for(name: str, tmp_path: Path)
 def test_an_output_is_told_by_its_last_folder(tmp_path: Path) -> None:
     assert place_of(tmp_path / "Doe" / "result", "report.html") == "result/report.html"
     assert place_of(tmp_path / "Doe_Jane", "reader1", "read.html") == "<out>/reader1/read.html"
+    # Below the current folder it is shown as it was named, and can be opened.
+    assert place_of(Path("results", "mine"), "report.html") == "results/mine/report.html"
 
 
 def test_text_that_is_not_ours_is_quoted_only_where_it_names_nobody() -> None:
