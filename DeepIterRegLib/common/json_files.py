@@ -13,8 +13,8 @@ from DeepIterRegLib.common.tables import read_text
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 
 
-def read_json(path: Path, refusal: str) -> Any:
-    """The tree in a file; numbers in it are finite.
+def read_json(path: Path, refusal: str, *, missing: bool = False) -> Any:
+    """The tree in a file; numbers in it are finite, but NaN stands where a value is `missing` if there may be such.
 
     Parameters
     ----------
@@ -25,11 +25,13 @@ def read_json(path: Path, refusal: str) -> Any:
     Raises
     ------
     InputError
-        No text, no JSON, too deep, or with NaN and the like.
+        No text, no JSON, too deep, or with infinite numbers.
     """
     try:
         return json.loads(
-            read_text(path, "JSON file").removeprefix("\ufeff"), parse_constant=_refuse, parse_float=_finite
+            read_text(path, "JSON file").removeprefix("\ufeff"),
+            parse_constant=_nan_alone if missing else _refuse,
+            parse_float=_finite,
         )
     except InputError:
         raise
@@ -39,6 +41,10 @@ def read_json(path: Path, refusal: str) -> Any:
 
 def _refuse(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number of JSON.")
+
+
+def _nan_alone(text: str) -> float:
+    return float("nan") if text == "NaN" else _refuse(text)
 
 
 def _finite(text: str) -> float:

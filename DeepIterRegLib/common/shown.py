@@ -142,13 +142,14 @@ def place_of(folder: str | PurePath, *names: str, role: str = "out") -> str:
 # -- exceptions ------------------------------------------------------------------------------------------
 
 _PACKAGE = str(Path(__file__).resolve().parents[1])
-_OTHERS = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib"))
 
 
 def fault_words(error: BaseException) -> str:
     """The kind of an exception and the last line that it went through outside of other packages; its own text may quote a file."""
     frames = traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if frame.filename.startswith(_PACKAGE) or not frame.filename.startswith(_OTHERS)]
+    # Asked here and not when the module is loaded: the answer imports a file that 3D Slicer need not have.
+    others = tuple(sysconfig.get_path(name) for name in ("purelib", "platlib", "stdlib", "platstdlib"))
+    own = [frame for frame in frames if frame.filename.startswith(_PACKAGE) or not frame.filename.startswith(others)]
     ours: Sequence[Any] = own or frames
     where = f" ({Path(ours[-1].filename).name}:{ours[-1].lineno})" if ours else ""
     return f"{type(error).__name__}{where}"

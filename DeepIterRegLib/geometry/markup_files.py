@@ -76,7 +76,7 @@ def read_markup_lists(path: Path) -> tuple[Markup, ...]:
     refusal = (
         f"{name_of(path)} is not a point list, line or curve of 3D Slicer (.mrk.json), or it is damaged; save it again."
     )
-    tree = read_json(path, refusal)
+    tree = read_json(path, refusal, missing=True)  # positions of points that are not placed
     try:
         return tuple(_markup(path, values) for values in tree["markups"])
     except InputError:

@@ -207,7 +207,7 @@ def changed(field: str, value: object) -> Callable[[Path], Path]:
         ("datatype", 999, "a type of voxels that NIfTI does not have"),
         ("datatype", 128, "colours"),
         ("vox_offset", 1e9, "copy it again"),
-        ("vox_offset", np.nan, "voxels begin at byte nan"),
+        ("vox_offset", np.nan, "voxels begin at byte not a number"),
         ("magic", b"ni1", "a file of its own"),
         ("magic", b"xxx", "cannot be read as a volume"),
         ("scl_inter", np.inf, None),

@@ -123,7 +123,7 @@ def test_no_pose_is_an_error_of_its_own():
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: RegistrationSettings.preset("fast"), "no preset 'fast'"),
+        (lambda: RegistrationSettings.preset("fast"), 'no preset "fast"'),
         (lambda: RegistrationSettings(init="guess"), "`init`"),
         (lambda: RegistrationSettings(seed=-1), "`seed`"),
         (lambda: register(CTA, run_at(np.eye(4))[0], RegistrationSettings(init="file")), "no initial pose"),

@@ -293,7 +293,7 @@ def test_items_that_cannot_be_used_are_all_told(tmp_path: Path) -> None:
     assert len(told.value.problems) == 2
     with pytest.raises(InputError, match="no colour") as told:
         parse_item(f"{tmp_path / 'absent.stl'}:reddish:1.5")
-    assert [word in str(told.value) for word in ("does not exist", "reddish", "opacity")] == [True] * 3
+    assert [word in str(told.value) for word in ("does not exist", "a text of 7 letters", "opacity")] == [True] * 3
     save_volume(Volume(np.arange(1000, dtype=np.float32).reshape(10, 10, 10) / 7, np.eye(4)), tmp_path / "ct.nii.gz")
     with pytest.raises(InputError, match="grey values"):
         things_of([parse_item(str(tmp_path / "ct.nii.gz"))])
