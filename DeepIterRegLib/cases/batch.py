@@ -5,10 +5,8 @@ Names of cases are the person's own. Paths, which may name patients, reach neith
 
 from __future__ import annotations
 
-import csv
 import hashlib
 import json
-import os
 import re
 import time
 import traceback
@@ -29,9 +27,9 @@ from DeepIterRegLib.common.installation import broken_package
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.options import GeometryOptions
 from DeepIterRegLib.common.progress import Progress, ShouldStop
-from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.quiet import debugging, quoting_nothing
 from DeepIterRegLib.common.scratch import clear_leftovers
-from DeepIterRegLib.common.tables import harmless
+from DeepIterRegLib.common.tables import table_text
 from DeepIterRegLib.common.work_folder import work_folder
 from DeepIterRegLib.common.workers import Failed, stopping, work_through
 from DeepIterRegLib.registration.result import Registration
@@ -290,7 +288,7 @@ def _message(problems: Iterable[str], case: BatchCase) -> str:
 
 def _log_fault(error: Exception) -> None:
     """Where it happened, only when asked for: the text may quote a header, and so a patient's name."""
-    if os.environ.get("DEEPITERREG_DEBUG"):
+    if debugging():
         traceback.print_exception(error)
 
 
@@ -337,16 +335,12 @@ def write_summary(out: Path, results: list[CaseResult]) -> None:
         It cannot be written.
     """
     digits = {"score": ".4f", "mpe_mm": ".3f", "seconds": ".1f", "probability": ".4f", "expected_error_mm": ".2f"}
-    with (
-        output_file(out / SUMMARY, (".csv",), overwrite=True) as path,
-        path.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(asdict(results[0]))
-        for result in results:
-            cells = asdict(result).items()
-            texts = ("" if value is None else format(value, digits.get(name, "")) for name, value in cells)
-            writer.writerow(map(harmless, texts))
+    rows = (
+        ["" if value is None else format(value, digits.get(name, "")) for name, value in asdict(result).items()]
+        for result in results
+    )
+    with output_file(out / SUMMARY, (".csv",), overwrite=True) as path:
+        path.write_text(table_text(list(asdict(results[0])), rows), encoding="utf-8")
 
 
 def _keep_summary(out: Path, results: list[CaseResult], tell: Callable[[str], None]) -> None:

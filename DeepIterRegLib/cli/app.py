@@ -59,9 +59,9 @@ def _unquoted(typed: list[str]) -> Iterator[None]:
         yield
     except UsageError as error:
         message = str(getattr(error, "message", ""))
-        for word in sorted({part for text in typed for part in (text, text.partition("=")[2]) if part}, key=len)[::-1]:
-            if not word.startswith("-") and not names_nobody(word):
-                message = message.replace(word, "...")
+        for part in sorted({one for text in typed for one in (text, text.partition("=")[2]) if one}, key=len)[::-1]:
+            if not part.startswith("-") and not names_nobody(part):
+                message = message.replace(part, "...")
         error.message = message  # type: ignore[attr-defined]
         raise
 

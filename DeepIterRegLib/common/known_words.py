@@ -69,7 +69,7 @@ truncated truth try tsv tube tubes tuned turned turning twice two txt type types
 unnamed unpacked unpaired unsigned up update updated upper upright us usable used useful user valid value values variant vector
 vendor venogram version vertical vertices vesselness view viewer views visible void volume volumes voxel voxels vtk vtp warp
 warped washed weak weighted weights white whole wide wider widget width windowed work working written wrong x xls xlsx xy xyz y
-yellow yes z zero zeros zip zlib zoom zoomed
+yellow yes z zero zeros zip zlib zoom zoomed zraw
 """
 
 OF_SERIES = frozenset(_SERIES.split())

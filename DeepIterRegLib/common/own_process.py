@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.scratch import temporary_folder
 
 _REFUSED = 3  # exit code of a process that says on stdout what is wrong
 _LIMIT_S = 300.0
@@ -39,8 +39,8 @@ def arrays_of(reader: str, path: Path, called: str, died: str) -> dict[str, np.n
     InputError
         What the reader raised, or `died`.
     """
-    with tempfile.TemporaryDirectory(prefix="deepiterreg-") as folder:
-        result = Path(folder, "answer.npz")
+    with temporary_folder() as folder:
+        result = folder / "answer.npz"
         words = [sys.executable, "-P", reader, str(path.absolute()), str(result)]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(part for part in sys.path if part)}
         try:

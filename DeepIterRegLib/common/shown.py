@@ -53,12 +53,17 @@ def short(text: str) -> str:
     return plain if len(plain) <= MOST else plain[: MOST - 3] + "..."
 
 
-def quoted(text: str, near: Iterable[str] = ()) -> str:
-    """A text that a person typed, or that stands in a table: in quotes if it names nobody or is nearly one of `near`."""
+def typed(text: str, near: Iterable[str] = (), mark: str = "") -> str:
+    """A text that a person typed, or that stands in a table, between marks: if it names nobody or is nearly one of `near`."""
     if names_nobody(text) or get_close_matches(text, list(near), 1, _NEARLY):
-        return f'"{short(text)}"'
+        return f"{mark}{short(text)}{mark}"
     letters = len(text.strip())
     return f"a text of {letters} letters"
+
+
+def quoted(text: str, near: Iterable[str] = ()) -> str:
+    """`typed`, in quotes."""
+    return typed(text, near, '"')
 
 
 def number_words(value: float, form: str = "g") -> str:
@@ -71,6 +76,11 @@ def number_words(value: float, form: str = "g") -> str:
 def label_of(text: str) -> str:
     """The name of a segment, point or thing from a file, where it names nobody; else empty."""
     return short(text) if names_nobody(text) else ""
+
+
+def called_by(text: str) -> str:
+    """A patient or a method as the author of a table calls it, where that names nobody: the table may hold a real name."""
+    return label_of(text) or "of another name"
 
 
 def known_words(text: str, names: frozenset[str]) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.shown import name_of, quoted
+from DeepIterRegLib.common.shown import name_of, typed
 from DeepIterRegLib.common.user_input import number
 
 
@@ -143,7 +143,7 @@ def read_sheet(path: Path, what: str, wanted: str) -> Sheet:
 
 def _listed(columns: Sequence[str]) -> str:
     """Names of columns for a message; where a table has none, its first row may hold a patient's."""
-    return ",".join(quoted(name).strip('"') for name in columns) or "none"
+    return ",".join(typed(name) for name in columns) or "none"
 
 
 def read_table(path: Path, needed: Sequence[str], what: str = "Table", wanted: str = "") -> tuple[list[Row], list[str]]:

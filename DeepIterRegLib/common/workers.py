@@ -21,7 +21,9 @@ from typing import Any, BinaryIO
 
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.common.progress import ShouldStop
+from DeepIterRegLib.common.quiet import debugging
 from DeepIterRegLib.common.shown import fault_words, name_of
+from DeepIterRegLib.common.work_folder import AFTER_FULL
 
 # Read by the libraries when they start their threads.
 THREAD_VARIABLES = (
@@ -174,7 +176,7 @@ def _attempt(work: Work, shared: Any, item: Any) -> Any:
     except (InputError, RegistrationError) as error:
         return Failed(" ".join(str(error).split()))
     except Exception as error:
-        if os.environ.get("DEEPITERREG_DEBUG"):
+        if debugging():
             traceback.print_exception(error)
         # Its text is left out, as it may quote a header, and this goes into records and pages.
         return Failed(f"{fault_words(error)}: a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows more.")
@@ -237,10 +239,7 @@ def _append(file: BinaryIO, line: str, path: Path) -> None:
     except OSError as error:
         with suppress(OSError):
             file.truncate(end)
-        raise InputError(
-            f"Record {name_of(path)} cannot be written: {error.strerror}. Free some space: the same command then "
-            "goes on. What is done is kept."
-        ) from error
+        raise InputError(f"Record {name_of(path)} cannot be written: {error.strerror}. {AFTER_FULL}") from error
 
 
 # -- Dask ------------------------------------------------------------------------------------------
@@ -336,7 +335,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
     numba = {
         "NUMBA_NUM_THREADS": share.pop("NUMBA_NUM_THREADS")
     }  # numba here refuses another number once it has threads
-    quiet = logging.WARNING if os.environ.get("DEEPITERREG_DEBUG") else logging.CRITICAL
+    quiet = logging.WARNING if debugging() else logging.CRITICAL
     settings = {
         "distributed.nanny.pre-spawn-environ": share,
         "distributed.scheduler.http.routes": [],

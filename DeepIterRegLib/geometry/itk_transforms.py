@@ -37,7 +37,7 @@ _COUNTS = {
     "VersorTransform": 3,
 }
 _MOST_FIXED = 4  # the centre, and in some versions of Euler's angles their order
-_NUMBER = re.compile(r"[-+]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][-+]?\d{1,3})?")
+NUMBER = r"[-+]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][-+]?\d{1,3})?"  # that ITK's parsers of text survive
 
 
 def read_linear(path: Path) -> np.ndarray:
@@ -77,7 +77,11 @@ def _check_text(path: Path) -> None:
             wanted, seen = _COUNTS[kind], True
             continue
         numbers = text.split()
-        if field not in ("Parameters", "FixedParameters") or not kind or not all(map(_NUMBER.fullmatch, numbers)):
+        if (
+            field not in ("Parameters", "FixedParameters")
+            or not kind
+            or not all(re.fullmatch(NUMBER, one) for one in numbers)
+        ):
             raise _no_transform(path)
         if (field == "Parameters" and len(numbers) != wanted) or (
             field == "FixedParameters" and len(numbers) > _MOST_FIXED

@@ -404,7 +404,7 @@ def _named_files(named: str, lines: Sequence[str], path: Path) -> list[Path]:
     else:
         names = [named]
     files = [path.parent / name for name in names]
-    missing = [file.name for file in files if not is_file(file)]
+    missing = [name_of(file) for file in files if not is_file(file)]
     if missing or not files:
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise InputError(

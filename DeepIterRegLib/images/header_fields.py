@@ -6,10 +6,10 @@ import re
 from collections.abc import Mapping
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.geometry.itk_transforms import NUMBER
 
 LONGEST_LINE = 500  # letters of a field that is no free text
-_NUMBER = r"[-+]?(?:\d{1,40}\.?\d{0,40}|\.\d{1,40})(?:[eE][-+]?\d{1,3})?"
-_SPECIAL = rf"(?:{_NUMBER}|[-+]?(?:nan|NaN|NAN|inf|Inf|INF|infinity))"
+_SPECIAL = rf"(?:{NUMBER}|[-+]?(?:nan|NaN|NAN|inf|Inf|INF|infinity))"
 _WHOLE = r"-?\d{1,18}"
 _WORD = r"[A-Za-z0-9_?.\-]{1,40}"
 _MOST_DIMENSIONS = 5

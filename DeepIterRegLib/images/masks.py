@@ -10,7 +10,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
-from DeepIterRegLib.common.shown import name_of, quoted
+from DeepIterRegLib.common.shown import name_of, typed
 from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_pixels
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES
@@ -116,7 +116,7 @@ def chosen(found: Labelled, wanted: str, name: str, at: str = "") -> list[Segmen
     if absent:
         raise InputError(
             Message(
-                f"{name} holds no label {', '.join(quoted(one).strip(chr(34)) for one in absent)}; it holds {listed}",
+                f"{name} holds no label {', '.join(typed(one) for one in absent)}; it holds {listed}",
                 at=at,
             )
         )

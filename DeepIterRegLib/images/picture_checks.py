@@ -15,6 +15,7 @@ from typing import Any
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.images.jpeg_segments import END, walk
 
 MOST_VALUES = 1 << 28  # 1024 x 1024 x 256: no picture of an angiogram has more
 _BEST_RATIO = {8: 1032, 32946: 1032, 5: 6000, 32773: 64}  # of TIFF's compressions: deflate, LZW, PackBits
@@ -216,49 +217,24 @@ def _facts(page: Any) -> tuple[int, int, int, int, list[tuple[int, int]], int, i
     return frames, int(page.imagelength), int(page.imagewidth), int(page.nbytes), parts, of, int(page.compression)
 
 
-# -- JPEG: ITU T.81, annex B -----------------------------------------------------------------------------
-
-_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
-_FRAMES = frozenset({*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC})
+# -- JPEG ------------------------------------------------------------------------------------------------
 
 
 def _check_jpeg(path: Path) -> None:
     data = path.read_bytes()
-    at, pixels = 2, 0
-    while at + 4 <= len(data):
-        if data[at] != 0xFF:
-            raise InputError(
-                f"{name_of(path)} is damaged: its parts do not follow each other at byte {at:,}; copy it again."
-            )
-        marker = data[at + 1]
-        if marker == 0xFF:
-            at += 1
-        elif marker == 0xD9:
-            break
-        elif marker in _ALONE:
-            at += 2
-        else:
-            length = int(struct.unpack_from(">H", data, at + 2)[0])
-            if marker in _FRAMES and at + 9 <= len(data):
-                rows, columns = struct.unpack_from(">HH", data, at + 5)
-                check_size(name_of(path), 1, rows, columns)
-                pixels = rows * columns
-            at += 2 + length
-            if marker == 0xDA:
-                at = _end_of_scan(data, at)
-    if data[at : at + 2] != b"\xff\xd9" or not pixels:
+    try:
+        segments = list(walk(data))
+    except ValueError as error:
+        raise InputError(
+            f"{name_of(path)} is damaged: its parts do not follow each other at byte {error.args[0]:,}; copy it again."
+        ) from None
+    sizes = [size for _, size in segments if size is not None]
+    for rows, columns in sizes:
+        check_size(name_of(path), 1, rows, columns)
+    if not sizes or not data.startswith(END, segments[-1][0]):
         raise InputError(
             f"{name_of(path)} is cut short: its {len(data):,} bytes do not reach the end of its picture; copy it again."
         )
-
-
-def _end_of_scan(data: bytes, at: int) -> int:
-    """Where coded pixels end: at the next marker that is none of theirs."""
-    while (at := data.find(b"\xff", at)) >= 0 and at + 1 < len(data):
-        if data[at + 1] != 0 and data[at + 1] not in _ALONE:
-            return at
-        at += 2
-    return len(data)
 
 
 # -- BMP -------------------------------------------------------------------------------------------------

@@ -145,26 +145,10 @@ def make_inputs(folder: Path, *, small: bool) -> None:
 
 def _write_made_result(folder: Path) -> None:
     """A registration.json without a registration: enough for what needs a pose alone."""
-    import numpy as np
+    from made_registration import made_registration
 
-    from DeepIterRegLib.geometry import CArm
-    from DeepIterRegLib.registration.result import InitRecord, Registration
-
-    carm = CArm.from_angles(0, 0, sid_mm=1200, sod_mm=750, rows=64, columns=64, pixel_spacing_mm=(1.0, 1.0))
-    made = Registration(
-        cta_to_carm=np.eye(4),
-        carm=carm,
-        centre_cta_mm=np.zeros(3),
-        score=0.7,
-        init=InitRecord("search", True, 0.6, 0.1),
-        stages=(),
-        seconds={"total": 1.0},
-        warnings=(),
-        settings={},
-        versions={},
-    )
     folder.mkdir()
-    (folder / "registration.json").write_text(json.dumps(made.to_json_dict()), encoding="utf-8")
+    (folder / "registration.json").write_text(json.dumps(made_registration(64).to_json_dict()), encoding="utf-8")
 
 
 def _write_patient(folder: Path) -> None:

@@ -18,12 +18,9 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.dicom.layout import Layout
 from DeepIterRegLib.images.dicom.open_file import DAMAGE
 from DeepIterRegLib.images.dicom.tags import bytes_of, tag_name
+from DeepIterRegLib.images.jpeg_segments import END, START, walk
 
-_START, _END = b"\xff\xd8", b"\xff\xd9"  # of JPEG and JPEG-LS; JPEG 2000 has the same end
 _START_2000 = b"\xff\x4f\xff\x51"
-# ITU T.81 table B.1, ISO 14495-1: markers of frames, which say how large they are; C4, C8 and CC are others.
-_SIZES = frozenset({*range(0xC0, 0xD0), 0xF7} - {0xC4, 0xC8, 0xCC})
-_ALONE = frozenset({0x01, *range(0xD0, 0xD9)})  # markers without a length
 _RLE_HEADER = 64
 
 
@@ -67,9 +64,9 @@ def _streams(dataset: Dataset, layout: Layout) -> list[bytes]:
 def _check_jpeg(stream: bytes, layout: Layout) -> str:
     """What is wrong with a frame of JPEG, JPEG-LS or JPEG 2000; empty if nothing is seen."""
     # Padding to an even number of bytes, or to a block.
-    if not stream.rstrip(b"\0\xff").endswith(_END):
+    if not stream.rstrip(b"\0\xff").endswith(END):
         return f"ends after {len(stream):,} bytes without its end mark"
-    size = _size_2000(stream) if stream[:4] == _START_2000 else _size_of(stream) if stream[:2] == _START else (0, 0)
+    size = _size_2000(stream) if stream[:4] == _START_2000 else _size_of(stream) if stream[:2] == START else (0, 0)
     if size is None:
         return "has a header that cannot be read"
     rows, columns = size
@@ -80,21 +77,10 @@ def _check_jpeg(stream: bytes, layout: Layout) -> str:
 
 def _size_of(stream: bytes) -> tuple[int, int] | None:
     """Rows and columns; None if the headers cannot be followed up to them."""
-    at = 2
-    while at + 9 <= len(stream):
-        if stream[at] != 0xFF:
-            return None
-        marker = stream[at + 1]
-        if marker == 0xFF:  # filling
-            at += 1
-        elif marker in _ALONE:
-            at += 2
-        elif marker in _SIZES:
-            rows, columns = struct.unpack_from(">HH", stream, at + 5)
-            return int(rows), int(columns)
-        else:
-            at += 2 + int(struct.unpack_from(">H", stream, at + 2)[0])
-    return None
+    try:
+        return next((size for _, size in walk(stream) if size is not None), None)
+    except ValueError:
+        return None
 
 
 def _size_2000(stream: bytes) -> tuple[int, int] | None:

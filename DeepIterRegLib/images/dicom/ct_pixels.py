@@ -90,7 +90,7 @@ def surplus_note(series: Series) -> str:
     if not more:
         filled = [plane for plane in series.planes if plane.pixels.native and _is_filled_up(plane)]
         return (
-            f"Zeros stand behind the pixels of {filled[0].file.name} and of {len(filled) - 1} more slices of the CT: bytes may have been "
+            f"Zeros stand behind the pixels in {len(filled)} files of the CT, the first is {name_of(filled[0].file)}: bytes may have been "
             "added on the way. If the images look wrong, copy the series again."
             if filled
             else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -15,11 +14,12 @@ from pydicom.uid import UID, JPEGExtended12Bit, XRayAngiographicImageStorage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.quiet import listening
+from DeepIterRegLib.common.scratch import temporary_folder
 from DeepIterRegLib.common.user_input import is_file
 from DeepIterRegLib.images.dicom.codestreams import frames_of
 from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.layout import MOST_VALUES, Layout, layout_of
-from DeepIterRegLib.images.dicom.open_file import DAMAGE
+from DeepIterRegLib.images.dicom.open_file import UNDECODABLE
 from DeepIterRegLib.images.dicom.tags import bytes_of, tag_name
 
 
@@ -63,7 +63,7 @@ def decoded_frames(dataset: Dataset, layout: Layout, wanted: Sequence[int]) -> I
             yield _shifted_down(frame, layout)
         if count != len(wanted):
             raise InputError(f"The pixel data holds {count} of {len(wanted)} frames; copy the file again.")
-    except (*DAMAGE, RuntimeError, ArithmeticError, AssertionError) as error:
+    except UNDECODABLE as error:
         if isinstance(error, InputError):
             raise
         # What decoders say may quote bytes of the file.
@@ -216,8 +216,8 @@ def _decode_extended_jpeg(clean: Dataset, layout: Layout) -> np.ndarray:
     """12-bit JPEG, which GDCM decodes but pydicom does not ask it to. GDCM reads files, so it gets one with nothing else in it."""
     import gdcm
 
-    with tempfile.TemporaryDirectory(prefix="deepiterreg-") as folder:
-        path = Path(folder, "frames.dcm")
+    with temporary_folder() as folder:
+        path = folder / "frames.dcm"
         pydicom.dcmwrite(path, clean, enforce_file_format=True)
         reader = gdcm.ImageReader()
         reader.SetFileName(str(path))

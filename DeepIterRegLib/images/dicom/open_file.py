@@ -58,6 +58,7 @@ DAMAGE = (
     BytesLengthException,
     RecursionError,
 )
+UNDECODABLE = (*DAMAGE, RuntimeError, ArithmeticError, AssertionError)  # and what decoders of pixels raise
 
 
 @dataclass(frozen=True)

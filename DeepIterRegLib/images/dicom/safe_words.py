@@ -12,12 +12,9 @@ from collections.abc import Iterable
 from pydicom.dataset import Dataset
 from pydicom.uid import UID, UID_dictionary
 
-from DeepIterRegLib.common.shown import names_nobody, number_words
+from DeepIterRegLib.common.shown import MOST, names_nobody, number_words
 from DeepIterRegLib.images.dicom.tags import texts_of, value_of
 
-_MOST = 16  # printable characters
-_KERNEL = re.compile(r"[A-Za-z0-9_.+\-/ ]{1,16}")
-_NUMBER = re.compile(r"\d(\.\d{1,3})?(mm)?")
 _IDENTITY = ("PatientName", "PatientID", "PatientBirthDate", "OtherPatientNames", "OtherPatientIDs", "PatientBirthName")
 # Defined terms of the coded values that messages show (the standard, part 3), by the keyword that has them.
 _TERMS = {
@@ -49,31 +46,10 @@ _DIRECTIONS = re.compile(
 _NUMBER = re.compile(r"[+-]?\d{1,5}(\.\d{1,9})?")
 # Siemens (H30s, Br40d), Canon (FC03), Philips (B, UB), GE by name.
 _KERNEL = re.compile(r"[A-Z][a-z]?\d{2}[a-z]?|FC\d{2}|[A-Z]|[BUY][A-D]|\d")
-_KERNELS = frozenset(
-    [
-        "standard",
-        "soft",
-        "std",
-        "bone",
-        "boneplus",
-        "detail",
-        "edge",
-        "lung",
-        "chest",
-        "sharp",
-        "smooth",
-        "head",
-        "brain",
-        "plus",
-        "body",
-        "hd",
-        "ultra",
-        "medium",
-        "qr",
-        "br",
-        "hr",
-    ]
-)
+_KERNEL_WORDS = """
+standard soft std bone boneplus detail edge lung chest sharp smooth head brain plus body hd ultra medium qr br hr
+"""
+_KERNELS = frozenset(_KERNEL_WORDS.split())
 # Of angiography suites and CT scanners, and this program's phantoms.
 _MAKERS = (
     "Siemens",
@@ -142,7 +118,7 @@ def kernel_words(text: str, names: frozenset[str]) -> str:
     parts = [part for part in re.split(r"[/\\ _+-]", text) if part]
     if not all(_KERNEL.fullmatch(part) or part.lower() in _KERNELS or names_nobody(part) for part in parts):
         return ""
-    return "" if len(text) > 16 or any(len(name) > 2 and name in text.lower() for name in names) else text
+    return "" if len(text) > MOST or any(len(name) > 2 and name in text.lower() for name in names) else text
 
 
 def names_of(dataset: Dataset) -> frozenset[str]:

@@ -15,7 +15,7 @@ from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.dicom.decoding import check_decodable, surplus_note
 from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
-from DeepIterRegLib.images.dicom.open_file import DAMAGE, open_dataset
+from DeepIterRegLib.images.dicom.open_file import UNDECODABLE, open_dataset
 from DeepIterRegLib.images.segments import Labelled, Segment
 
 _HALF = 0.5  # of a fractional segmentation: probability or share of the voxel
@@ -42,7 +42,7 @@ def read_dicom_segmentation(path: Path) -> Labelled:
     try:
         with listening():
             return _labelled(highdicom.seg.segread(path), name_of(path), told)
-    except (*DAMAGE, RuntimeError, ArithmeticError, AssertionError) as error:
+    except UNDECODABLE as error:
         if isinstance(error, InputError):
             raise
         raise InputError(

@@ -93,7 +93,7 @@ def load_network(path: Path = SHIPPED) -> PoseNetwork:
             "cut short; copy it again."
         )
     tables = {"network": card.get("settings", {}).get("network", {})}
-    network = PoseNetwork(settings_from(tables, card_of(path).name).network)
+    network = PoseNetwork(settings_from(tables, name_of(card_of(path))).network)
     try:
         tensors = {name: value.float() if value.is_floating_point() else value for name, value in load(content).items()}
         network.load_state_dict(tensors)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import hashlib
 import json
 import math
@@ -24,7 +23,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.common.shown import name_of
-from DeepIterRegLib.common.tables import harmless
+from DeepIterRegLib.common.tables import table_text
 from DeepIterRegLib.common.work_folder import LOCK, work_folder
 from DeepIterRegLib.common.workers import run_items
 from DeepIterRegLib.registration.steps import Step, expected
@@ -241,13 +240,9 @@ def _check_folder(out: Path) -> None:
 def _write(
     out: Path, name: str, experiment: Experiment, study: Study, size: int, summary: Summary, problems: tuple[str, ...]
 ) -> None:
-    with (
-        output_file(out / TABLE, (".csv",), overwrite=True) as path,
-        path.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, fieldnames=list(summary.rows[0]) if summary.rows else [])
-        writer.writeheader()
-        writer.writerows({key: harmless(_cell(value)) for key, value in row.items()} for row in summary.rows)
+    rows = (list(map(_cell, row.values())) for row in summary.rows)
+    with output_file(out / TABLE, (".csv",), overwrite=True) as path:
+        path.write_text(table_text(list(summary.rows[0]) if summary.rows else [], rows), encoding="utf-8")
     about = provenance(size, experiment, study)
     values = {
         "experiment": name,

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from DeepIterRegLib.common.shown import label_of
+from DeepIterRegLib.common.shown import called_by
 from DeepIterRegLib.studies.reader_study.ranks import EQUAL, SCALE, Ranked
 from DeepIterRegLib.studies.reader_study.statistics import SignedRank, holm, signed_rank, weighted_kappa
 
@@ -146,7 +146,7 @@ def analyse(answers: Sequence[Ranked]) -> Analysis:
     readers = tuple(sorted({a.reader for a in answers}))
     asked = {reader: _scores([a for a in answers if a.reader == reader], methods) for reader in readers}
     notes = [
-        f"Reader {reader} answered about {first} and {second} of {_patient_words(patient)} more than once: each answer counts."
+        f"Reader {reader} answered about {first} and {second} of patient {called_by(patient)} more than once: each answer counts."
         for reader, scores in asked.items()
         for patient, first, second, time in scores
         if time == 1
@@ -179,11 +179,6 @@ def analyse(answers: Sequence[Ranked]) -> Analysis:
         agreement=tuple(_agreement(a, b, asked[a], asked[b]) for a, b in itertools.combinations(readers, 2)),
         notes=tuple(notes),
     )
-
-
-def _patient_words(patient: str) -> str:
-    """As the author calls the patient, where that names nobody: the table may hold a real name."""
-    return f"patient {label_of(patient)}" if label_of(patient) else "a patient"
 
 
 def _preferred(answers: Sequence[Ranked], methods: Sequence[str]) -> dict[str, int]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.json_files import MALFORMED, read_json
-from DeepIterRegLib.common.shown import label_of, name_of
+from DeepIterRegLib.common.shown import called_by, name_of
 from DeepIterRegLib.common.tables import read_table
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.studies.reader_study.ranks import EQUAL
@@ -65,10 +65,10 @@ def read_cases(source: Path) -> list[PatientCase]:
         if method == EQUAL:
             problems.append(f'{at}: "{EQUAL}" cannot name a method; it stands for no preference.')
         if method in folders[patient]:
-            problems.append(f"{at}: method {_said(method)} of patient {_said(patient)} stands there already.")
+            problems.append(f"{at}: method {called_by(method)} of patient {called_by(patient)} stands there already.")
         if dsa and dsas.setdefault(patient, dsa) != dsa:
             problems.append(
-                f"{at}: patient {_said(patient)} has another dsa above; give runs of one patient different names."
+                f"{at}: patient {called_by(patient)} has another dsa above; give runs of one patient different names."
             )
         needed = [RESULT, PROJECTION] if dsa else [RESULT, OVERLAY, PROJECTION]
         missing = [name for name in needed if not (folder / name).is_file()]
@@ -82,7 +82,7 @@ def read_cases(source: Path) -> list[PatientCase]:
     for patient, methods in folders.items():
         if len(methods) < 2:
             problems.append(
-                f"Patient {_said(patient)} has one method, {_said(next(iter(methods)))}; a comparison needs two: add a row."
+                f"Patient {called_by(patient)} has one method, {called_by(next(iter(methods)))}; a comparison needs two: add a row."
             )
     if not problems:
         problems = [p for patient, methods in folders.items() for p in _view_problems(patient, methods)]
@@ -122,11 +122,6 @@ def _rows_of_folder(folder: Path) -> tuple[list[ResultRow], list[str]]:
     return found, problems
 
 
-def _said(name: str) -> str:
-    """A patient's or a method's name for a message: folders of patients may have their real names."""
-    return label_of(name) or "of another name"
-
-
 def _view_problems(patient: str, methods: dict[str, Path]) -> list[str]:
     """Registrations of one patient that are not of one view; files that say nothing."""
     views: dict[str, CArm] = {}
@@ -136,11 +131,13 @@ def _view_problems(patient: str, methods: dict[str, Path]) -> list[str]:
             views[method] = _carm(folder)
         except InputError as error:
             told = " ".join(error.problems)
-            problems.append(f"Patient {patient}, method {method}: {RESULT} cannot be read ({told.rstrip('.')}).")
+            problems.append(
+                f"Patient {called_by(patient)}, method {called_by(method)}: {RESULT} cannot be read ({told.rstrip('.')})."
+            )
     for (first, one), (method, other) in itertools.pairwise(views.items()):
         if not _same_view(one, other):
             problems.append(
-                f"Patient {_said(patient)}: {_said(first)} and {_said(method)} are not of one view; give runs different names."
+                f"Patient {called_by(patient)}: {called_by(first)} and {called_by(method)} are not of one view; give runs different names."
             )
     return problems
 

@@ -16,7 +16,7 @@ from DeepIterRegLib import __version__
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.common.progress import Progress
-from DeepIterRegLib.common.shown import label_of
+from DeepIterRegLib.common.shown import called_by
 from DeepIterRegLib.common.tables import table_text
 from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.dicom import GeometryOptions, read_angiogram
@@ -97,10 +97,7 @@ def write_study(
         try:
             shown = _Shown(case)
         except InputError as error:
-            problems += [
-                within(problem, f"Patient {label_of(case.patient) or 'of another name'}: ")
-                for problem in error.problems
-            ]
+            problems += [within(problem, f"Patient {called_by(case.patient)}: ") for problem in error.problems]
             continue
         for name in names:
             mine = [d for d in drawn[name] if d.case == number]

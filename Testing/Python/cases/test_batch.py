@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pytest
 from case_tables import summary, write_table
+from made_registration import made_registration
 
 from DeepIterRegLib.cases import batch
 from DeepIterRegLib.cases.batch import CASE_FILES, run_cases
@@ -22,8 +22,7 @@ from DeepIterRegLib.cases.table import SUMMARY, BatchCase, read_cases
 from DeepIterRegLib.common.errors import Cancelled, InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.work_folder import LOCK
-from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.registration.result import Confidence, InitRecord, Registration
+from DeepIterRegLib.registration.result import Confidence, Registration
 from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES
 
 
@@ -45,19 +44,7 @@ class Work:
 @pytest.fixture
 def work(monkeypatch: pytest.MonkeyPatch) -> Work:
     """Registering and writing without their seconds; the script's tests below do them in earnest."""
-    carm = CArm.from_angles(0, 0, sid_mm=1200, sod_mm=750, rows=8, columns=8, pixel_spacing_mm=(1.0, 1.0))
-    registration = Registration(
-        cta_to_carm=np.eye(4),
-        carm=carm,
-        centre_cta_mm=np.zeros(3),
-        score=0.7,
-        init=InitRecord("search", True, 0.6, 0.1),
-        stages=(),
-        seconds={"total": 1.0},
-        warnings=("The patient moved.",),
-        settings={},
-        versions={},
-    )
+    registration = made_registration(8, "The patient moved.")
     made = Work(Outcome(registration, *[cast(Any, None)] * 3))
     monkeypatch.setattr(batch, "register_case", made.register)
     monkeypatch.setattr(batch, "write_registration", write_quickly)
