@@ -176,6 +176,20 @@ def test_frames_that_are_cut_within_their_fragments(syntax: str, tmp_path: Path)
 
 
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
+def test_what_a_writer_leaves_behind_the_end_of_a_frame_is_no_damage(syntax: str, tmp_path: Path) -> None:
+    """As in a real cine: three zeros and the rest of a buffer."""
+    path = written(tmp_path / "run.dcm")
+    recode(path, syntax)
+    wanted = read_angiogram(path, TYPED).frames
+    ds = pydicom.dcmread(path)
+    frames = generate_frames(ds.PixelData, number_of_frames=5)
+    ds.PixelData = encapsulate([frame + b"\0\0\0\x8a\x28\xa2\x8a" for frame in frames])
+    ds["PixelData"].is_undefined_length = True
+    ds.save_as(path)
+    np.testing.assert_array_equal(read_angiogram(path, TYPED).frames, wanted)
+
+
+@pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
 def test_streams_of_another_size_are_not_decoded(syntax: str, tmp_path: Path) -> None:
     path = written(tmp_path / "run.dcm")
     recode(path, syntax)
