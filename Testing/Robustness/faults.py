@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[2]
-for folder in (ROOT, ROOT / "Testing" / "Benchmarks", Path(__file__).parent):
+for folder in (ROOT, ROOT / "Testing" / "Benchmarks", ROOT / "Testing" / "Python", Path(__file__).parent):
     if str(folder) not in sys.path:
         sys.path.insert(0, str(folder))
 

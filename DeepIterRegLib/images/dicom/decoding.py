@@ -9,8 +9,8 @@ import numpy as np
 import pydicom
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileMetaDataset
-from pydicom.pixels import iter_pixels
-from pydicom.uid import UID, JPEGExtended12Bit, XRayAngiographicImageStorage
+from pydicom.pixels import iter_pixels, pixel_array
+from pydicom.uid import UID, JPEG2000TransferSyntaxes, JPEGExtended12Bit, XRayAngiographicImageStorage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.quiet import listening
@@ -199,6 +199,11 @@ def _frames_of(clean: Dataset, layout: Layout, wanted: Sequence[int]) -> Iterato
         _check_length(clean, layout)
     if layout.syntax == JPEGExtended12Bit and layout.allocated == 16:
         yield from _decode_extended_jpeg(clean, layout)[list(wanted)]
+        return
+    if layout.syntax in JPEG2000TransferSyntaxes:
+        # Streams may be signed where the header says they are not. pydicom puts that right, but not in arrays that it may only read,
+        # as those of `iter_pixels` are.
+        yield from (pixel_array(clean, raw=True, index=number) for number in wanted)
         return
     yield from iter_pixels(clean, raw=True, indices=None if len(wanted) == layout.frames else list(wanted))
 

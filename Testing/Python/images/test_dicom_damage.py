@@ -9,6 +9,7 @@ import numpy as np
 import pydicom
 import pytest
 from ct_files import head, write_enhanced, write_slices
+from pydicom.data import get_testdata_file
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate, generate_frames
@@ -19,6 +20,8 @@ from xa_files import COLUMNS, ROWS, TYPED, header, recode, written
 from DeepIterRegLib.cases.describe import describe_file
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.dicom import read_angiogram
+from DeepIterRegLib.images.dicom.decoding import decode
+from DeepIterRegLib.images.dicom.header import open_header
 from DeepIterRegLib.images.dicom.pixels import meaning_of
 from DeepIterRegLib.images.dicom.tags import elements_of, items_of, text_of, value_of, whole_of
 from DeepIterRegLib.images.files import load_volume
@@ -187,6 +190,13 @@ def test_what_a_writer_leaves_behind_the_end_of_a_frame_is_no_damage(syntax: str
     ds["PixelData"].is_undefined_length = True
     ds.save_as(path)
     np.testing.assert_array_equal(read_angiogram(path, TYPED).frames, wanted)
+
+
+def test_a_stream_whose_sign_is_not_the_header_s(tmp_path: Path) -> None:
+    """As some archives make them of signed pixels: pydicom's own sample of it is read as pydicom reads it."""
+    path = Path(str(get_testdata_file("J2K_pixelrep_mismatch.dcm")))
+    wanted = pydicom.dcmread(path).pixel_array
+    np.testing.assert_array_equal(decode(open_header(path))[0], wanted)
 
 
 @pytest.mark.parametrize("syntax", [JPEGLSLossless, JPEG2000Lossless])
