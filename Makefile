@@ -19,10 +19,13 @@ BENCH_STAMP := $(VENV)/.deepiterreg-bench-installed
 demo: $(STAMP)
 	$(BIN)/deepiterreg demo --out out/demo
 
+# As many processes as cores: threads of their own would take turns on them, and twice the time.
+ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_NUM_THREADS=1
+
 # Kernels are compiled on one core while types are checked and a minute of robustness runs on the other.
 test: lint
 	$(MAKE) --no-print-directory -j 2 kernels types attacks
-	$(BIN)/python -m pytest -n auto --dist loadfile
+	$(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
