@@ -228,7 +228,7 @@ def test_damaged_nifti_headers(field: str, value: object, says: str | None, tmp_
     ("name", "content"),
     [
         ("a.nii", b"\x5c\x01"),
-        ("a.nii.gz", gzip.compress(b"\x5c\x01")),
+        ("a.nii.gz", gzip.compress(b"\x5c\x01", mtime=0)),
         ("a.nii.gz", b"\x1f\x8bnonsense"),
         ("a.nrrd", b""),
         ("a.nrrd", b"NRRD0004\ntype: block\nsizes: 3 3 3\nencoding: raw\n\n"),
