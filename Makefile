@@ -24,7 +24,7 @@ ONE_THREAD := OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1 NUMBA_N
 
 # Kernels are compiled on one core while types are checked and a minute of robustness runs on the other.
 test: lint
-	$(MAKE) --no-print-directory -j 2 kernels types attacks
+	$(ONE_THREAD) $(MAKE) --no-print-directory -j 2 kernels types attacks
 	$(ONE_THREAD) $(BIN)/python -m pytest -n auto --dist loadfile
 
 lint: $(STAMP)
