@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from DeepIterRegLib.common.option import options_of
@@ -276,11 +277,31 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
     def show(self, outcome: Outcome, nodes: RegistrationNodes | None = None) -> RegistrationNodes:
         """An outcome into the scene: into the nodes of an earlier registration, as far as they still exist, or new ones."""
-        from DeepIterRegSlicer.scene import fill
+        from DeepIterRegSlicer.scene import fill, slice_view
         from DeepIterRegSlicer.scene import prepare as prepared
 
         shown = outcome if isinstance(outcome, prepared.ShownOutcome) else prepared.prepareToShow(outcome)
-        return fill.show(shown, nodes)
+        filled = fill.show(shown, nodes)
+        # Two C-arms and two trees in one 3D view would tell nothing.
+        slice_view.showOnly(filled)
+        return filled
+
+    def remove(self, result: Node) -> None:
+        """Take a result, or a pose set by hand, out of the scene whole; CTA and DSA stay, at the place where they were scanned.
+
+        :param result: its transform (`nodes.ctaToCarm` of what `register` returns).
+        :raises InputError: the node is no result.
+        """
+        from DeepIterRegLib.common.errors import InputError
+        from DeepIterRegSlicer.nodes import transforms
+        from DeepIterRegSlicer.scene import removal
+
+        result = getattr(result, "ctaToCarm", result)
+        if not hasattr(result, "GetAttribute") or not transforms.isResultTransform(result):
+            raise InputError(
+                _("Only a result can be removed: give its transform, as the list of registrations has it.")
+            )
+        removal.remove(result)
 
     def _secondRun(self, dsaNode: Node, options: RegistrationOptions) -> Any:
         from DeepIterRegLib.common.errors import InputError

@@ -184,7 +184,7 @@ class DeepIterRegParameterNode:
     tint: bool = True
     tintColour: str = "#e1262e"
     brightness: Annotated[float, WithinRange(0.1, 5)] = 1.0
-    showCArm: bool = True
+    showCArm: bool = False
     showRejected: bool = False
 
     showRoadmap: bool = True

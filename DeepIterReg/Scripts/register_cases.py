@@ -129,7 +129,7 @@ def writeScene(outcome: Outcome, job: RegisterJob, path: Path) -> None:
 
     from DeepIterRegLib.images.cta_checks import prepare_cta
     from DeepIterRegLib.images.files import load_volume
-    from DeepIterRegSlicer.scene import fill
+    from DeepIterRegSlicer.scene import batch_scene, fill
     from DeepIterRegSlicer.scene import results as resultNodes
     from DeepIterRegSlicer.scene.prepare import prepareToShow
 
@@ -140,6 +140,7 @@ def writeScene(outcome: Outcome, job: RegisterJob, path: Path) -> None:
     # Not named by its file, as names of files may name patients.
     volume = slicer.util.addVolumeFromArray(cta.voxels, cta.affine, "CTA")
     resultNodes.placeUnder(nodes.ctaToCarm, volume)
+    batch_scene.layOut(nodes, volume)
     written = slicer.mrmlScene.WriteToMRB(str(path))
     slicer.mrmlScene.Clear(0)
     if not written:

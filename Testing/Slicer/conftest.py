@@ -69,5 +69,5 @@ def outcome() -> Any:
 def shown(views: None, panel: SimpleNamespace, outcome: Any) -> SimpleNamespace:
     """The panel with slice views and a registration, chosen by a person."""
     panel.nodes = panels.addResult(outcome)
-    panel.ui.resultSelector.setCurrentNode(panel.nodes.ctaToCarm)
+    panels.choose(panel.ui.resultSelector, panel.nodes.ctaToCarm)
     return panel

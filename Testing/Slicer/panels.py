@@ -17,6 +17,8 @@ import scenes
 import standin
 from DeepIterRegLib.common.errors import InputError
 
+CLICK_S = 0.51  # two clicks within it are a double click
+_pressed = [0.0]  # when the last button was
 MODULE = ROOT / "DeepIterReg" / "DeepIterReg.py"
 
 
@@ -53,6 +55,28 @@ def close(panel: SimpleNamespace) -> None:
 # -- what a person does --------------------------------------------------------------------------------------
 
 
+def choose(selector: Any, node: Any) -> None:
+    """In a list, where it can be opened: neither it nor what it stands in is grey."""
+    assert selector.enabled, f"{selector.name} is disabled: nobody can choose in it"
+    assert node is None or node in selector._nodes, f"{selector.name} does not offer {node.GetName()}"
+    selector.setCurrentNode(node)
+
+
+def press(button: Any) -> None:
+    """A click on a button that is not grey, some time after the last one."""
+    assert button.enabled, f"{button.name} is disabled: nobody can press it"
+    time.sleep(max(0.0, _pressed[0] + CLICK_S - time.monotonic()))
+    _pressed[0] = time.monotonic()
+    button.click()
+
+
+def doubleClick(button: Any) -> None:
+    """Both halves, as fast as a finger is."""
+    press(button)
+    standin.processEvents(0.05)
+    button.click()
+
+
 def edit(panel: SimpleNamespace, prefix: str, text: str) -> None:
     """Type into a field of the C-arm's geometry."""
     field = getattr(panel.ui, prefix + "Edit")
@@ -70,7 +94,7 @@ def optionsAsked(panel: SimpleNamespace, monkeypatch: Any) -> Any:
 
     with monkeypatch.context() as patched:
         patched.setattr(panel.widget.logic, "prepare", prepare)
-        panel.ui.applyButton.click()
+        press(panel.ui.applyButton)
     (options,) = asked
     return options
 
@@ -162,8 +186,8 @@ def picture(view: str = "Red") -> np.ndarray:
 def chooseAgain(panel: SimpleNamespace) -> None:
     """Choose another result and come back: what is shown is shown anew."""
     shown = panel.p.result
-    panel.ui.resultSelector.setCurrentNode(None)
-    panel.ui.resultSelector.setCurrentNode(shown)
+    choose(panel.ui.resultSelector, None)
+    choose(panel.ui.resultSelector, shown)
 
 
 def pixels(node: Any) -> np.ndarray:

@@ -85,6 +85,17 @@ def saveAndReopen(folder: Path) -> Any:
     return scene
 
 
+def openInto(bundle: Path, folder: Path) -> None:
+    """Open an .mrb as a person does, in a Slicer that runs: the scene there is, is closed and filled again."""
+    scene = slicer.mrmlScene
+    reader = slicer.vtkMRMLRemoteIOLogic()
+    reader.SetMRMLScene(scene)
+    reader.GetCacheManager().SetRemoteCacheDirectory(str(folder))
+    reader.AddDataIOToScene()
+    scene.Clear(0)
+    assert scene.ReadFromMRB(str(bundle))
+
+
 def helixOutcome(size: int = 200, frames: int = 6) -> Outcome:
     """A registration of the helix to its own run, seen obliquely."""
     carm = CArm.from_angles(

@@ -20,7 +20,7 @@ import standin
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.registration.manual import Offset, moved
 from DeepIterRegLib.results.report.images import vessel_projection
-from panels import composite, finish, matrix, openManual, picture, pixels, sliceNode
+from panels import composite, finish, matrix, openManual, picture, pixels, press, sliceNode
 
 standin.install()
 
@@ -268,7 +268,7 @@ def test_nothing_is_moved_while_a_registration_runs(manual: SimpleNamespace, mon
     monkeypatch.setattr(manual.widget.logic, "prepare", lambda *inputs: None)
     monkeypatch.setattr(manual.widget.logic, "run", run)
     manual.p.cta, manual.p.dsa = results.inputsOf(manual.nodes.ctaToCarm)
-    manual.ui.applyButton.click()
+    press(manual.ui.applyButton)
     assert not manual.ui.manualCollapsibleButton.enabled
     assert not manual.ui.turnBeamSlider.enabled
     go.set()
@@ -309,7 +309,7 @@ def test_refine_from_here(views: None, panel: SimpleNamespace, patient_folder: P
     panel.p.init = panel.python.Init.radiological
     standin.answers["getOpenFileName"] = str(patient_folder / "dsa.dcm")
     panel.ui.loadXaButton.click()
-    panel.ui.applyButton.click()
+    press(panel.ui.applyButton)
     finish(panel)
     panel.nodes = results.nodesOf(panel.p.result)
     registration = results.registrationOf(panel.nodes)

@@ -15,7 +15,7 @@ import slicer
 import panels
 import scenes
 import standin
-from panels import edit, isRunning, optionsAsked
+from panels import edit, isRunning, optionsAsked, press
 
 standin.install()
 
@@ -37,7 +37,7 @@ def test_packages_are_installed_at_first_use_and_no_is_a_sentence(
 
     monkeypatch.setattr(dependencies, "missing", lambda: dependencies.requirements()[:1])
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *texts, **more: False)
-    case.ui.applyButton.click()
+    press(case.ui.applyButton)
     assert "packages are missing" in case.ui.messageLabel.text
     assert not isRunning(case)
 
@@ -159,7 +159,8 @@ def test_an_older_slicer_is_refused(scene: Any, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_geometry_says_where_it_came_from(case: SimpleNamespace) -> None:
-    assert case.ui.sidSourceLabel.text == "DistanceSourceToDetector (0018,1110)"
+    assert case.ui.sidSourceLabel.text == "from the file"
+    assert case.ui.sidSourceLabel.toolTip == "DistanceSourceToDetector (0018,1110)"
     assert float(case.ui.sidEdit.text) > 800
     assert case.ui.principalPointSourceLabel.text == "the middle of the image"
     assert not case.ui.resetGeometryButton.enabled
@@ -194,7 +195,7 @@ def test_typing_the_files_value_is_typing_nothing(case: SimpleNamespace, monkeyp
 def test_nonsense_in_the_geometry_is_a_sentence(case: SimpleNamespace) -> None:
     edit(case, "sid", "far")
     edit(case, "principalPoint", "5")
-    case.ui.applyButton.click()
+    press(case.ui.applyButton)
     assert not isRunning(case)
     assert "Source to detector is 'far'" in case.ui.messageLabel.text
     assert "two numbers" in case.ui.messageLabel.text

@@ -14,7 +14,7 @@ pytest.importorskip("PySide6", reason="PySide6-Essentials is not installed: pip 
 
 import scenes
 import standin
-from panels import edit, finish
+from panels import edit, finish, press
 
 standin.install()
 
@@ -69,7 +69,7 @@ def frames(case: SimpleNamespace) -> None:
 )
 def test_mistakes_are_sentences(case: SimpleNamespace, spoil: Callable[[SimpleNamespace], None], said: str) -> None:
     spoil(case)
-    case.ui.applyButton.click()
+    press(case.ui.applyButton)
     finish(case)
     assert said in case.ui.messageLabel.text
     assert "--" not in case.ui.messageLabel.text

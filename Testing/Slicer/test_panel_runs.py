@@ -20,7 +20,7 @@ import slicer
 import panels
 import scenes
 import standin
-from panels import edit, finish, isRunning, parametersOf, wait
+from panels import edit, finish, isRunning, parametersOf, press, wait
 
 standin.install()
 
@@ -38,7 +38,7 @@ def addRedView() -> tuple[Any, Any]:
 def test_from_apply_to_overlay(case: SimpleNamespace) -> None:
     ui, parameters = case.ui, case.p
     sliceNode, composite = addRedView()
-    ui.applyButton.click()
+    press(ui.applyButton)
     assert ui.applyButton.text == "Cancel"
     assert not ui.inputsCollapsibleButton.enabled
     assert finish(case) == ["Cancel", "Apply"]
@@ -72,15 +72,18 @@ def test_from_apply_to_overlay(case: SimpleNamespace) -> None:
     window = nodes.projection.GetDisplayNode().GetWindow()
     ui.brightnessSlider.value = 2.0
     assert nodes.projection.GetDisplayNode().GetWindow() == pytest.approx(window / 2)
+    assert not nodes.frustum.GetDisplayNode().GetVisibility()
+    ui.show3dCheckBox.click()
+    assert nodes.frustum.GetDisplayNode().GetVisibility()
+    assert sliceNode.GetSliceVisible()
     ui.show3dCheckBox.click()
     assert not nodes.frustum.GetDisplayNode().GetVisibility()
     assert not sliceNode.GetSliceVisible()
-    ui.placeCtaButton.click()
-    assert parameters.cta.GetParentTransformNode() is nodes.ctaToCarm
+    assert ui.placeCtaButton.enabled is not results.isRejected(nodes)
     ui.showChartButton.click()  # no views: nothing happens
 
     count = slicer.mrmlScene.GetNumberOfNodes()
-    ui.applyButton.click()
+    press(ui.applyButton)
     finish(case)
     assert slicer.mrmlScene.GetNumberOfNodes() == count, "a second run of the same pair fills the same nodes"
 
@@ -99,7 +102,7 @@ def test_a_saved_scene_shows_its_result_again(case: SimpleNamespace, patient_fol
 
     parameters.reference = scenes.addTransform(read_pose(patient_folder / "truth.tfm"), "truth")
     edit(case, "sid", case.ui.sidEdit.text + "5")
-    case.ui.applyButton.click()
+    press(case.ui.applyButton)
     finish(case)
     assert case.ui.mpeValueLabel.text.endswith(" mm")
     assert "likely to be right" in case.ui.confidenceValueLabel.text
@@ -173,7 +176,7 @@ def job(case: SimpleNamespace) -> Iterator[Job]:
     """The case with a job that runs until told."""
     waiting = Job()
     case.widget.logic.run = waiting
-    case.ui.applyButton.click()
+    press(case.ui.applyButton)
     assert waiting.started.wait(5)
     wait(lambda: case.ui.progressBar.value > 0, "no progress is shown")
     yield waiting
@@ -204,10 +207,9 @@ def test_progress_is_shown_and_apply_cancels(case: SimpleNamespace, job: Job) ->
     assert case.ui.messageLabel.text == "The head moved in the run.\nThe run shows no veins."
     assert not case.ui.messageLabel.isHidden()
     nodes = slicer.mrmlScene.GetNumberOfNodes()
-    case.ui.applyButton.click()
+    press(case.ui.applyButton)
     assert case.ui.applyButton.text == "Cancelling..."
     assert not case.ui.applyButton.enabled
-    case.ui.applyButton.click()
     finish(case)
     assert case.ui.messageLabel.text == "Cancelled."
     assert case.ui.applyButton.text == "Apply"
@@ -216,9 +218,9 @@ def test_progress_is_shown_and_apply_cancels(case: SimpleNamespace, job: Job) ->
 
 def test_a_real_run_cancels(case: SimpleNamespace) -> None:
     case.p.init = case.python.Init.search
-    case.ui.applyButton.click()
+    press(case.ui.applyButton)
     standin.processEvents(0.3)
-    case.ui.applyButton.click()
+    press(case.ui.applyButton)
     finish(case)
     assert case.ui.messageLabel.text == "Cancelled."
     assert case.p.result is None
@@ -253,7 +255,7 @@ def test_an_input_is_deleted(case: SimpleNamespace, job: Job, name: str) -> None
 
 
 def test_another_module_is_shown_meanwhile(case: SimpleNamespace) -> None:
-    case.ui.applyButton.click()
+    press(case.ui.applyButton)
     case.representation.exit()
     finish(case)
     assert slicer.util.getNodesByClass("vtkMRMLTextNode")
@@ -274,7 +276,7 @@ def test_memory_runs_out(case: SimpleNamespace) -> None:
         raise MemoryError
 
     case.widget.logic.run = run
-    case.ui.applyButton.click()
+    press(case.ui.applyButton)
     finish(case)
     assert "Not enough memory" in case.ui.messageLabel.text
     assert not standin.messages
@@ -285,7 +287,7 @@ def test_a_fault_of_ours_says_so_and_shows_its_traceback(case: SimpleNamespace) 
         raise ZeroDivisionError("a bug")
 
     case.widget.logic.run = run
-    case.ui.applyButton.click()
+    press(case.ui.applyButton)
     finish(case)
     assert "inside DeepIterReg: ZeroDivisionError (test_panel_runs.py:" in case.ui.messageLabel.text
     assert "a bug" not in case.ui.messageLabel.text  # it may quote a header

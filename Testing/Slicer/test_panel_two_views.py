@@ -20,7 +20,7 @@ from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.geometry.pose_files import read_pose
 from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.results.report.images import vessel_projection
-from panels import background, chooseAgain, finish, foreground, optionsAsked, sliceNode
+from panels import background, chooseAgain, finish, foreground, optionsAsked, press, sliceNode
 
 standin.install()
 
@@ -56,7 +56,7 @@ def test_both_views_are_registered_shown_saved_and_reopened(
 
     ui, p = pair.ui, pair.p
     assert not ui.viewComboBox.enabled
-    ui.applyButton.click()
+    press(ui.applyButton)
     finish(pair)
     assert ui.messageLabel.text == ""
     nodes = results.nodesOf(p.result)
@@ -81,7 +81,7 @@ def test_both_views_are_registered_shown_saved_and_reopened(
         corner = record.carm.pixel_positions(np.array([[0.0, 0.0]]))[0]
         for image in (shown.projection, shown.minip, shown.frame, shown.contrast):
             np.testing.assert_allclose(volumes.ijkToRas(image)[:3, 3], corner, atol=1e-3)
-        assert shown.frustum.GetDisplayNode().GetVisibility()
+        assert not shown.frustum.GetDisplayNode().GetVisibility()
     tree = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(slicer.mrmlScene)
     held = [getattr(v, key) for v in (first, second) for key in results.OF_VIEW]
     assert len({tree.GetItemParent(tree.GetItemByDataNode(node)) for node in held}) == 1
@@ -97,6 +97,8 @@ def test_both_views_are_registered_shown_saved_and_reopened(
     p.minip, p.frame = False, 3.0
     assert look()[0] is second.frame
     assert second.browser.GetSelectedItemNumber() == 2
+    ui.show3dCheckBox.checked = True
+    assert all(v.frustum.GetDisplayNode().GetVisibility() for v in (first, second))
     ui.show3dCheckBox.checked = False
     assert not any(v.frustum.GetDisplayNode().GetVisibility() for v in (first, second))
 
@@ -141,14 +143,14 @@ def test_one_dsa_after_two_leaves_nothing_of_the_second(scene: Any, patient_fold
 
 def test_cancelled_and_its_run_deleted(pair: SimpleNamespace) -> None:
     nodes = slicer.mrmlScene.GetNumberOfNodes()
-    pair.ui.applyButton.click()
+    press(pair.ui.applyButton)
     standin.processEvents(0.2)
-    pair.ui.applyButton.click()
+    press(pair.ui.applyButton)
     finish(pair)
     assert pair.ui.messageLabel.text == "Cancelled."
     assert pair.p.result is None
     assert slicer.mrmlScene.GetNumberOfNodes() == nodes
-    pair.ui.applyButton.click()
+    press(pair.ui.applyButton)
     slicer.mrmlScene.RemoveNode(pair.p.dsa2)
     finish(pair)
     assert "deleted while it ran" in pair.ui.messageLabel.text
@@ -185,7 +187,7 @@ def test_what_is_wrong_says_with_which(pair: SimpleNamespace, which: str, kind: 
     else:
         node, which = pair.p.dsa if name == "dsa2" else pair.p.dsa2, "DSA 2: "
     setattr(pair.p, name, node)
-    pair.ui.applyButton.click()
+    press(pair.ui.applyButton)
     finish(pair)
     lines = pair.ui.messageLabel.text.split("\n")
     assert any(said in line for line in lines), lines

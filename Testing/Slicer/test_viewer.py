@@ -14,6 +14,7 @@ pytest.importorskip("PySide6", reason="PySide6-Essentials is not installed: pip 
 
 import slicer
 
+import panels
 import scenes
 import standin
 from DeepIterRegLib.registration.landmarks import LandmarkError
@@ -273,11 +274,13 @@ def test_two_registrations_side_by_side(pair: SimpleNamespace) -> None:
 def test_pan_and_zoom_are_linked(pair: SimpleNamespace, moved_view: str, other: str) -> None:
     """By Slicer's own link logic, as when a person drags in one of the views."""
     node, logic = sliceNode(moved_view), slicer.app.layoutManager().sliceWidget(moved_view).sliceLogic()
+    panels.wait(lambda: sliceNode(other).GetDimensions()[:2] == (600, 800), "the layout is not drawn")
+    standin.processEvents(0.1)
     logic.StartSliceNodeInteraction(node.FieldOfViewFlag | node.XYZOriginFlag)
-    node.SetFieldOfView(80.0, 80.0, 1.0)
+    node.SetFieldOfView(60.0, 80.0, 1.0)
     node.SetXYZOrigin(11.0, -7.0, 0.0)
     logic.EndSliceNodeInteraction()
-    assert sliceNode(other).GetFieldOfView()[:2] == pytest.approx((80.0, 80.0))
+    assert sliceNode(other).GetFieldOfView()[:2] == pytest.approx((60.0, 80.0))
     assert sliceNode(other).GetXYZOrigin()[:2] == pytest.approx((11.0, -7.0))
 
 

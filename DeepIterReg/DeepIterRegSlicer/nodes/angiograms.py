@@ -197,7 +197,7 @@ def _angiogramOfImages(
 
 def swapped(ctaNode: Node, dsaNode: Node) -> bool:
     """Whether what was given as CTA looks like an angiogram and what was given as DSA like a CT."""
-    return ctaNode is not None and dsaNode is not None and _looksLikeRun(ctaNode) and _looksLikeCt(dsaNode)
+    return ctaNode is not None and dsaNode is not None and _looksLikeRun(ctaNode) and looksLikeCt(dsaNode)
 
 
 def _looksLikeRun(node: Node) -> bool:
@@ -207,7 +207,8 @@ def _looksLikeRun(node: Node) -> bool:
     return image is not None and image.GetDimensions()[2] == 1
 
 
-def _looksLikeCt(node: Node) -> bool:
+def looksLikeCt(node: Node) -> bool:
+    """Whether a node is a volume of many slices with air in it."""
     image = node.GetImageData() if node.IsA("vtkMRMLScalarVolumeNode") else None
     if image is None or sequenceOf(node) is not None or node.GetAttribute(HEADER) is not None:
         return False

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import slicer
 import vtk
 from vtk.util import numpy_support
 
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.geometry.view_names import view_direction
 from DeepIterRegLib.images.dicom.decoding import check_decodable, decode
-from DeepIterRegLib.images.dicom.geometry_tags import spacing_in_file_mm
-from DeepIterRegLib.images.dicom.header import open_header
+from DeepIterRegLib.images.dicom.geometry_tags import look_up, spacing_in_file_mm
+from DeepIterRegLib.images.dicom.header import Header, open_header
 from DeepIterRegLib.images.dicom.header_copy import copy_header
 from DeepIterRegLib.images.dicom.image_files import IMAGE_SUFFIXES, read_image_frames
 from DeepIterRegLib.images.dicom.run_files import check_xa
 from DeepIterRegLib.images.dicom.times import read_times
-from DeepIterRegSlicer.nodes.angiograms import HEADER, PIXELS
+from DeepIterRegSlicer.nodes.angiograms import AS_IN_FILE, HEADER, PIXELS
 
 Node = Any
 
@@ -38,17 +40,35 @@ def loadAngiogram(path: Path) -> Node:
     check_xa(header.dataset, path)
     check_decodable(header)
     stored = decode(header)
+    name = f"DSA {direction}" if (direction := _direction(header, *stored.shape[1:])) else "DSA"
     times_s, _ = read_times(header, len(stored))
     attributes = {HEADER: copy_header(header), PIXELS: "stored"}
-    return _intoScene(stored, times_s, "s", spacing_in_file_mm(header, *stored.shape[1:]), attributes)
+    return _intoScene(stored, times_s, "s", spacing_in_file_mm(header, *stored.shape[1:]), attributes, name)
+
+
+def _direction(header: Header, rows: int, columns: int) -> str:
+    """`AP`, `lateral` or `oblique`, by the angles; empty where the header does not tell them."""
+    found = look_up(header, rows, columns, AS_IN_FILE).found
+    primary, secondary = found.get("primary_angle_deg"), found.get("secondary_angle_deg")
+    if primary is None or secondary is None:
+        return ""
+    angles = (float(cast("float", angle.value)) for angle in (primary, secondary))
+    # What else a C-arm needs does not matter to its direction.
+    size = {"sid_mm": 1000.0, "sod_mm": 700.0, "rows": 2, "columns": 2, "pixel_spacing_mm": (1.0, 1.0)}
+    return str(view_direction(CArm.from_angles(*angles, **size)))  # type: ignore[arg-type]
 
 
 def _intoScene(
-    frames: np.ndarray, index: np.ndarray, unit: str, spacing: tuple[float, float], attributes: dict[str, str]
+    frames: np.ndarray,
+    index: np.ndarray,
+    unit: str,
+    spacing: tuple[float, float],
+    attributes: dict[str, str],
+    name: str = "DSA",
 ) -> Node:
     scene = slicer.mrmlScene
     # Not the name of the file or the series: either may name the patient.
-    name = scene.GenerateUniqueName("DSA")
+    name = scene.GenerateUniqueName(name)
     if len(frames) == 1:
         volume = scene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", name)
         _fill(volume, frames[0], spacing)

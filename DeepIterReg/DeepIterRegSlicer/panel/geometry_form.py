@@ -78,15 +78,18 @@ class GeometryForm:
                     else _("typed; the file says {value}").format(value=_text(name, stored.value))
                 )
             elif value.value is not None:
-                source.text = value.source
+                source.text = _("from the file")
             elif value.problem:
                 source.text = _("missing: type it")
                 problems.append(value.problem)
             else:
                 source.text = _("the middle of the image")
-            source.toolTip = value.problem or _("Where this value comes from.")
+            # The names of tags are long: beside the values they would widen the panel.
+            source.toolTip = value.problem or value.source or _("Where this value comes from.")
         self._ui.carmMessageLabel.text = "\n".join(problems)
         self._ui.carmMessageLabel.visible = bool(problems)
+        if problems:
+            self._ui.carmCollapsibleButton.collapsed = False  # what has to be typed is seen
         self._ui.resetGeometryButton.enabled = any(self._typed(name) for name in FIELDS)
 
     def options(self, dsaNode: Any) -> GeometryOptions:

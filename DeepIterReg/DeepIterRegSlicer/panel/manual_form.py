@@ -36,10 +36,14 @@ class ManualForm:
         self._live: Any = None  # projector and score of each view, once they are ready
         self._worker: Any = None
         self._sharp: list[Any] = []  # the sharp images in the making
+        self._isSharp = False  # they were begun for the pose that there is
         self._moving = False
+        self._scores: Any = None  # of a manual pose that has not come to rest
         self._observed: Any = None  # transform and tag
         self._drag: Any = None
         self._dragFrom: Any = None
+        self._dragged = False  # in this press of the button
+        self._mode: Any = None  # node of Slicer's mouse mode, and tag
         self._rest, self._poll, self._work = qt.QTimer(), qt.QTimer(), qt.QTimer()
         self._rest.setSingleShot(True)
         self._rest.setInterval(REST_MS)
@@ -55,6 +59,7 @@ class ManualForm:
         ui.manualRedoButton.connect("clicked()", self._onRedo)
         ui.manualResetButton.connect("clicked()", self._onReset)
         ui.manualDragButton.connect("toggled(bool)", self._onDragToggled)
+        ui.manualDragStopButton.connect("clicked()", self._stopDrag)
         ui.manualRefineButton.connect("clicked()", onRefine)
         ui.manualCollapsibleButton.connect("contentsCollapsed(bool)", self._onCollapsed)
 
@@ -95,7 +100,13 @@ class ManualForm:
         """While a registration runs nothing is moved."""
         if busy != self._busy:
             self._busy = busy
+            self._ui.manualRefineButton.text = _("Refine from here")
             self._showAll()
+
+    def showRefining(self) -> None:
+        """What was pressed is under way, until nothing runs any more."""
+        self._ui.manualRefineButton.text = _("Refining...")
+        self._ui.manualScoreValueLabel.text = _("Refining from here: the bar below shows how far.")
 
     def stop(self) -> None:
         """No timer, no thread, no observer of the mouse goes on."""
@@ -105,7 +116,8 @@ class ManualForm:
             self._worker.cancel()
         self._worker, self._sharp = None, []
         self._moving = False
-        self._ui.manualDragButton.checked = False
+        self._scores = self._dragFrom = None
+        self._stopDrag()
 
     def leave(self) -> None:
         """The panel goes or another scene comes."""
@@ -249,7 +261,7 @@ class ManualForm:
         """The transform has changed, by whomever."""
         if self._nodes is None or self._nodes.projection is None:
             return
-        self._sharp = []
+        self._sharp, self._isSharp = [], False
         self._work.stop()
         if self._live is not None:
             for view, live in zip(self._views, self._live, strict=False):
@@ -275,7 +287,7 @@ class ManualForm:
 
     def _showScore(self) -> None:
         from DeepIterRegSlicer.panel.results_form import scoreText
-        from DeepIterRegSlicer.scene import manual, results
+        from DeepIterRegSlicer.scene import results
 
         if self._live is None or self._nodes is None:
             return
@@ -290,14 +302,30 @@ class ManualForm:
             text.format(score=line, automatic=view.score) for line, view in lines
         )
         if results.isManual(self._nodes.ctaToCarm):
-            manual.keepScores(self._nodes.ctaToCarm, scores)
+            self._scores = scores
             self._ui.scoreValueLabel.text = scoreText(scores, views)
 
+    def _keepScores(self) -> None:
+        """With the pose, once it rests: to write an attribute takes Slicer as long as to draw a picture."""
+        from DeepIterRegSlicer.scene import manual, results
+
+        if self._scores is not None and self._nodes is not None and results.isManual(self._nodes.ctaToCarm):
+            manual.keepScores(self._nodes.ctaToCarm, self._scores)
+        self._scores = None
+
+    def _isPressed(self) -> bool:
+        """Whether a mouse button is down: on a slider, or in the slice view."""
+        return self._dragFrom is not None or qt.QApplication.mouseButtons() != qt.Qt.NoButton
+
     def _onRest(self) -> None:
-        """No movement for a while: this one is over, and the picture is made sharp."""
-        self._moving = False
-        if self._nodes is not None and self._live is not None:
-            pose = self._pose()
+        """No movement for a while: this one is over, unless the button is still down, and the picture is made sharp."""
+        self._moving = self._isPressed()
+        if self._moving:
+            self._rest.start()  # the button will be up some time
+        else:
+            self._keepScores()
+        if self._nodes is not None and self._live is not None and not self._isSharp:
+            pose, self._isSharp = self._pose(), True
             self._sharp = [
                 (view, live.projector.sharpen(pose)) for view, live in zip(self._views, self._live, strict=False)
             ]
@@ -326,12 +354,14 @@ class ManualForm:
         self._moving = False
         if pose is not None:
             self._put(pose)
+            self._keepScores()
 
     def _onReset(self) -> None:
         from DeepIterRegSlicer.scene import manual
 
         self._move(manual.poseOf(self._automatic()), new=True)
         self._moving = False
+        self._keepScores()
 
     # -- dragging ------------------------------------------------------------------------------------------------
 
@@ -339,6 +369,8 @@ class ManualForm:
         if self._drag is not None:
             self._drag.remove()
             self._drag = None
+        self._observeMode(None)
+        self._ui.manualDragStopButton.visible = False
         manager = slicer.app.layoutManager()
         if not checked or manager is None or self._nodes is None:
             return
@@ -346,18 +378,42 @@ class ManualForm:
         from DeepIterRegSlicer.scene import manual
 
         widget = manager.sliceWidget(LEFT)
-        if widget is not None:
-            interactor = widget.sliceView().interactor()
-            self._drag = manual.SliceDrag(interactor, widget.mrmlSliceNode(), self._onPress, self._onMove)
+        if widget is None:
+            return
+        mode = manual.interactionNode()
+        if mode is not None:
+            # The tool chosen last is the one that the mouse has.
+            mode.SetCurrentInteractionMode(mode.ViewTransform)
+            self._observeMode(mode)
+        interactor = widget.sliceView().interactor()
+        sliceNode = widget.mrmlSliceNode()
+        self._drag = manual.SliceDrag(interactor, sliceNode, self._onPress, self._onMove, self._onRelease)
+        self._ui.manualDragStopButton.visible = True
+
+    def _observeMode(self, node: Any) -> None:
+        if self._mode is not None:
+            held, tag = self._mode
+            held.RemoveObserver(tag)
+        self._mode = None if node is None else (node, node.AddObserver(node.InteractionModeChangedEvent, self._onMode))
+
+    def _onMode(self, caller: Any, event: Any) -> None:
+        """Another tool of the mouse was chosen, to place points or to window."""
+        if caller.GetCurrentInteractionMode() != caller.ViewTransform:
+            self._stopDrag()
+
+    def _stopDrag(self) -> None:
+        self._ui.manualDragButton.checked = False
 
     def _onPress(self) -> None:
-        # Each drag is a movement of its own for undo.
-        self._dragFrom, self._moving = self._pose(), False
+        self._dragFrom, self._dragged = self._pose(), False
+
+    def _onRelease(self) -> None:
+        self._dragFrom, self._moving = None, False
 
     def _onMove(self, first: Any, last: Any, kind: str) -> None:
         from DeepIterRegLib.registration.manual import dragged, moved, tilted, turned_in_picture
 
-        if self._nodes is None or self._live is None:
+        if self._nodes is None or self._live is None or self._dragFrom is None:
             return
         centre, carm, begin = self._registration.centre_cta_mm, self._carm(), self._dragFrom
         if kind == "tilt":
@@ -365,5 +421,6 @@ class ManualForm:
         else:
             follow = turned_in_picture if kind == "turn" else dragged
             offset = follow(begin, centre, carm, first, last)
-        # From where the drag began, so that rounding of many small steps does not add up.
-        self._move(moved(begin, centre, carm, offset))
+        # From where the drag began, so that rounding of many small steps does not add up. A press is one movement for undo.
+        self._move(moved(begin, centre, carm, offset), new=not self._dragged)
+        self._dragged = True

@@ -11,6 +11,8 @@ from slicer.util import VTKObservationMixin
 
 from DeepIterRegLib.common.errors import InputError
 
+POSE_MS = 100  # between two looks while the head is moved
+
 
 class PickForm(VTKObservationMixin):
     """Follows a point that a person places or drags on the angiogram in the slice view.
@@ -26,6 +28,11 @@ class PickForm(VTKObservationMixin):
         self._points: Any = None  # of the vessels, until they change
         self._point: Any = None  # point list
         self._watched: Any = None  # vessels whose changes are followed
+        self._again = False  # the pose has moved since the last look
+        self._timer = qt.QTimer()
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(POSE_MS)
+        self._timer.connect("timeout()", self._onTimer)
         ui.pickPlaceWidget.placeMultipleMarkups = slicer.qSlicerMarkupsPlaceWidget.ForcePlaceSingleMarkup
         ui.pickCollapsibleButton.connect("contentsCollapsed(bool)", self._onCollapsed)
 
@@ -46,6 +53,8 @@ class PickForm(VTKObservationMixin):
         """Nothing is followed any more."""
         self._ui.pickPlaceWidget.setPlaceModeEnabled(False)
         self.removeObservers()
+        self._timer.stop()
+        self._again = False
         self._points = self._point = self._watched = None
 
     def _onCollapsed(self, collapsed: bool) -> None:
@@ -66,7 +75,7 @@ class PickForm(VTKObservationMixin):
         self._ui.pickPlaceWidget.setCurrentNode(self._point)
         for event in ("PointPositionDefinedEvent", "PointModifiedEvent", "PointRemovedEvent"):
             self._watch(self._point, getattr(slicer.vtkMRMLMarkupsNode, event), self._onPoint)
-        self._watch(self._nodes.ctaToCarm, slicer.vtkMRMLTransformNode.TransformModifiedEvent, self._onPoint)
+        self._watch(self._nodes.ctaToCarm, slicer.vtkMRMLTransformNode.TransformModifiedEvent, self._onPose)
         self._show()
 
     def _watch(self, node: Any, event: int, handle: Any) -> None:
@@ -77,6 +86,20 @@ class PickForm(VTKObservationMixin):
         if self._point is not None and len(self._placed()) > 1:
             qt.QTimer.singleShot(0, self._keepLast)  # not while the list tells of its new point
         self._show()
+
+    def _onPose(self, caller: Any, event: Any) -> None:
+        # While the head is moved not every step is followed: to draw ray and vessel takes longer than to move the picture.
+        if self._timer.active:
+            self._again = True
+            return
+        self._timer.start()
+        self._show()
+
+    def _onTimer(self) -> None:
+        if self._again:
+            self._again = False
+            self._timer.start()
+            self._show()
 
     def _placed(self) -> list[int]:
         """Numbers of the points that are placed; another may be under the mouse."""

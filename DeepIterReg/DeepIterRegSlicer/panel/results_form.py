@@ -27,7 +27,7 @@ class ResultsForm:
     """
 
     def __init__(self, ui: Any) -> None:
-        self._ui, self._nodes = ui, None
+        self._ui, self._nodes, self._rejected = ui, None, False
         self.plot = ScorePlot(ui.scorePlotLabel)
         ui.showChartButton.connect("clicked()", self._onShowChart)
         ui.landmarksTable.setHorizontalHeaderLabels([_("Landmark"), _("off, px"), _("off, mm")])
@@ -38,7 +38,8 @@ class ResultsForm:
         self._nodes = nodes
         known = nodes is not None and nodes.registration is not None
         ui.showChartButton.enabled = known and nodes.chart is not None
-        ui.placeCtaButton.enabled = known
+        self._rejected = known and self._isRejected(nodes)
+        ui.placeCtaButton.enabled = known and not self._rejected
         for name in LABELS:
             getattr(ui, name).text = ""
         ui.showRejectedCheckBox.visible = ui.reasonsLabel.visible = False
@@ -103,6 +104,45 @@ class ResultsForm:
         for row, error in enumerate(errors):
             for column, text in enumerate((error.name, f"{error.error_px:.1f}", f"{error.error_mm:.1f}")):
                 table.setItem(row, column, qt.QTableWidgetItem(text))
+
+    def _isRejected(self, nodes: Any) -> bool:
+        from DeepIterRegSlicer.scene import results
+
+        return bool(results.isRejected(nodes))
+
+    def showMoved(self, cta: Any) -> None:
+        """What the button does with the CTA now: to the result, or back."""
+        button = self._ui.placeCtaButton
+        button.text = _("Move the CTA back") if self._isMoved(cta) else _("Move the CTA to the result")
+        button.enabled = self._nodes is not None and cta is not None and (self._isMoved(cta) or not self._rejected)
+
+    def _isMoved(self, cta: Any) -> bool:
+        if self._nodes is None or cta is None:
+            return False
+        from DeepIterRegSlicer.scene import belongings
+
+        return belongings.isMoved(cta, self._nodes.ctaToCarm)
+
+    def placeCta(self, parameters: Any) -> list[str]:
+        """Move the CTA with what belongs to it, or all of it back; what is to be said of it."""
+        cta = parameters.cta
+        if self._nodes is None or cta is None:
+            return []
+        from DeepIterRegSlicer.scene import belongings, roadmap
+
+        if self._isMoved(cta):
+            belongings.putBack(self._nodes.ctaToCarm, cta)
+            return [_("{name} is back where it was scanned.").format(name=cta.GetName())]
+        items = [item.node for item in roadmap.itemsOf(self._nodes)]
+        mine = [*items, parameters.vessels, parameters.veins, parameters.ctaLandmarks]
+        moved = belongings.move(cta, self._nodes.ctaToCarm, mine, (parameters.dsaMask, parameters.dsaLandmarks))
+        text = _("{name} stands under {transform} now.").format(
+            name=cta.GetName(), transform=self._nodes.ctaToCarm.GetName()
+        )
+        if not moved:
+            return [text]
+        names = ", ".join(node.GetName() for node in moved)
+        return [text, _("Moved with it: {names}.").format(names=names)]
 
     def _onShowChart(self) -> None:
         if self._nodes is not None and slicer.app.layoutManager() is not None:

@@ -10,7 +10,9 @@ from slicer.i18n import tr as _
 HEIGHT_PX, BOTTOM_PX, MARGIN_PX = 124, 34, 8
 LINE_PX, CHARACTER_PX = 14, 7  # of the names below
 MOST = 400  # points of a stage; beyond, every other one goes
+LEAST_PX = 200  # of the picture; it shrinks with the panel
 COLOURS = ("#1f77b4", "#d62728", "#2ca02c", "#9467bd")
+DARK_COLOURS = ("#6cb6ff", "#ff8f8f", "#6fd36f", "#c9a6f5")  # on a dark ground
 
 
 class ScorePlot:
@@ -48,9 +50,10 @@ class ScorePlot:
         if not self._stages:
             return
         # Of the parent, as the label is as wide as the picture that it holds and would never become narrower.
-        width = max(int(self._label.parent().width) - 24, 240)
+        width = max(int(self._label.parent().width) - 2, LEAST_PX)
         pixmap = qt.QPixmap(width, HEIGHT_PX)
-        pixmap.fill(qt.QColor("white"))
+        palette = self._label.palette
+        pixmap.fill(palette.color(qt.QPalette.Base))
         painter = qt.QPainter()
         painter.begin(pixmap)
         painter.setRenderHint(qt.QPainter.Antialiasing, True)
@@ -60,16 +63,20 @@ class ScorePlot:
 
     def _drawStages(self, painter: Any, width: int) -> None:
         """Beside each other, each from 0 to its own highest score."""
+        palette = self._label.palette
+        ink, base = palette.color(qt.QPalette.Text), palette.color(qt.QPalette.Base)
+        colours = DARK_COLOURS if base.lightness() < 128 else COLOURS
         bottom = HEIGHT_PX - BOTTOM_PX
         least = max(map(len, self._stages.values())) / 3  # wide enough for its name
         counts = {name: max(len(scores), least) for name, scores in self._stages.items()}
         scale, left = (width - 2 * MARGIN_PX) / sum(counts.values()), float(MARGIN_PX)
         for n, (name, scores) in enumerate(self._stages.items()):
             right = left + scale * counts[name]
-            painter.setPen(qt.QColor("#cccccc"))
+            painter.setPen(palette.color(qt.QPalette.Mid))
             painter.drawLine(round(left), MARGIN_PX, round(left), bottom)
             painter.drawLine(round(left), bottom, round(right), bottom)
-            _drawScores(painter, scores, (left + 8, right - 8), (bottom - 8, MARGIN_PX + 6), COLOURS[n % len(COLOURS)])
+            _drawScores(painter, scores, (left + 8, right - 8), (bottom - 8, MARGIN_PX + 6), colours[n % len(colours)])
+            painter.setPen(ink)
             text = _("{stage} {score:.3f}").format(stage=name, score=scores[-1])
             # In two lines by turns, so that a long name does not run into the next.
             start = max(MARGIN_PX, min(round(left), width - CHARACTER_PX * len(text)))

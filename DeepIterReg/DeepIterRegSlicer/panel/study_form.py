@@ -13,6 +13,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegSlicer.panel.sized import whenSized
 
 
 class StudyForm:
@@ -181,6 +182,14 @@ class StudyForm:
         if manager is not None:
             self._layoutBefore = int(manager.layout)
             manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
+            # The views get their size later, and a pair that is fitted to the old one is cut off.
+            whenSized(("Red", "Yellow"), self._fit)
+
+    def _fit(self) -> None:
+        if self.reading is not None:
+            from DeepIterRegSlicer.scene import study_images
+
+            study_images.fitPair()
 
     def _restoreLayout(self) -> None:
         manager = slicer.app.layoutManager()

@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 
 from DeepIterRegSlicer.panel.pick_form import PickForm
 from DeepIterRegSlicer.panel.roadmap_form import RoadmapForm
+from DeepIterRegSlicer.panel.sized import whenSized
 from DeepIterRegSlicer.parameters import LEFT, RIGHT, Comparison, View
 
 NEEDED = ("registration", "frames", "frame", "browser", "minip", "projection")
@@ -31,6 +32,10 @@ class ViewerForm:
         self._parameters: Any = None
         self._layoutBefore: int | None = None
         self._split = self._dark = False
+        self._looked = False  # the views were pointed at what is shown; before, nothing in them is changed
+        self._before: Any = None  # what the slice views showed before
+        self._zooms: dict[tuple[str, str], Any] = {}  # by slice view and MinIP: what of the detector was looked at
+        self._carm3d: bool | None = None  # whether the C-arm is in the 3D view
         self._opaque: dict[str, bool] = {}  # by slice view: whether its overlay is a picture of its own
         self._roadmap, self._pick = RoadmapForm(ui, self._redraw), PickForm(ui)
         self._flicker = qt.QTimer()
@@ -43,35 +48,72 @@ class ViewerForm:
         self._nodes, self._shown = nodes, {}
         self._views = [] if nodes is None else [(nodes, LEFT)]
         self._dsas, self._dsa = [], None
-        self._ui.viewComboBox.enabled = False
-        for section in (self._ui.displayCollapsibleButton, self._ui.compareCollapsibleButton):
-            section.enabled = nodes is not None
+        self._looked = False
+        self._showDsaChoice()
+        for section in ("overlayBox", "displayCollapsibleButton", "compareCollapsibleButton", "overlayButton"):
+            getattr(self._ui, section).enabled = nodes is not None
         self._roadmap.setNodes(nodes)
         self._pick.setNodes(nodes)
         if nodes is None:
             self.pause()
             return
-        from DeepIterRegSlicer.scene import results
+        from DeepIterRegSlicer.scene import fill, results
 
+        fill.markHelpers(nodes)  # a scene of an earlier version does not say it
         self._dsas = [view for view in results.viewsOf(nodes) if _complete(view)]
-        self._ui.viewComboBox.enabled = len(self._dsas) > 1
+        self._showDsaChoice()
         last = max(*(view.frames.GetNumberOfDataNodes() for view in self._dsas), 1)
         for slider in (self._ui.frameSlider, self._ui.minipFirstSlider, self._ui.minipLastSlider):
             slider.maximum = float(last)
 
+    def _showDsaChoice(self) -> None:
+        ui, several = self._ui, len(self._dsas) > 1
+        ui.viewComboBox.enabled = ui.viewComboBox.visible = ui.viewComboBoxLabel.visible = several
+
     def openOverlay(self, parameters: Any, fit: bool = True) -> None:
-        """Show all as the parameters say; with `fit` the slice view is pointed at the whole detector."""
+        """Show all as the parameters say; with `fit` slice and 3D view are pointed at the whole detector and the head."""
         self._shown = {}
         if fit:
             self._look(parameters)
+            self._carm3d = None
+        self._looked = True
         self.update(parameters)
-        if fit and slicer.app.layoutManager() is not None:
-            slicer.util.resetThreeDViews()
+
+    def showAgain(self, parameters: Any, zoomed: bool = False) -> None:
+        """Whatever the slice views show now, the overlay in them; with `zoomed` what of it was seen when the panel was left."""
+        self._shown = {}
+        self._look(parameters, self._zooms if zoomed else None)
+        self.update(parameters)
+
+    def leave(self) -> None:
+        """Another module is shown: the views show again what they did before, where nobody has changed them since."""
+        if self._before is None:
+            return  # nothing was shown, and the packages may not be there
+        from DeepIterRegSlicer.scene import comparison, view_state
+
+        for nodes, view in self._views:
+            state = view_state.SliceState.of(view)
+            if state is not None and nodes.minip is not None and isOurs(state):
+                sliceNode, _composite = comparison.sliceNodes(view)
+                self._zooms[view, nodes.minip.GetID()] = view_state.Zoom.of(sliceNode)
+        if self._split:
+            self._join()
+            self._views = []  # beside each other again when the panel is
+        self._before.giveBack()
+
+    def hide(self) -> None:
+        """A registration that came while another module was shown: nothing of it is seen there."""
+        from DeepIterRegSlicer.scene import slice_view
+
+        if self._nodes is not None:
+            slice_view.setCarmVisible(self._nodes, False)
+            slice_view.setVesselsVisible(self._nodes, False)
+            self._carm3d = None
 
     def update(self, parameters: Any) -> None:
         """Apply what differs from what is shown; costs nothing where nothing does."""
         self._parameters = parameters
-        if self._nodes is None or not _complete(self._nodes):
+        if self._nodes is None or not self._looked or not _complete(self._nodes):
             return
         self._arrange(parameters)
         self._pick.update(parameters.pickVessels, self._isHidden(self._nodes, parameters))
@@ -117,6 +159,9 @@ class ViewerForm:
     def closeViews(self) -> None:
         """The scene goes: also the views beside each other."""
         self.pause()
+        self._zooms, self._carm3d = {}, None
+        if self._before is not None:
+            self._before.forget()
         if self._split:
             self._join()
 
@@ -146,6 +191,7 @@ class ViewerForm:
             self._showPose(nodes, hidden)
         if view == LEFT and self._changed("carm", view, parameters.showCArm):
             slice_view.setCarmVisible(nodes, parameters.showCArm, sliceNode)
+            self._fit3d(nodes, parameters.showCArm)
 
     def _isHidden(self, nodes: Any, parameters: Any) -> bool:
         from DeepIterRegSlicer.scene import results
@@ -183,24 +229,43 @@ class ViewerForm:
         return 1.0 if self._opaque.get(view) else float(self._parameters.opacity)
 
     def _showPose(self, nodes: Any, hidden: bool) -> None:
-        """The vessels of the 3D view stand where the pose shown puts them."""
+        """The vessels of the 3D view stand where the pose shown puts them, and no other registration's."""
+        from DeepIterRegSlicer.scene import slice_view
+
         if nodes.vessels is not None:
             nodes.vessels.SetAndObserveTransformNodeID(nodes.ctaToCarm.GetID())
-            if nodes.vessels.GetDisplayNode() is not None:
-                nodes.vessels.GetDisplayNode().SetVisibility(not hidden)
+        slice_view.setVesselsVisible(nodes, not hidden)
+        slice_view.showOnly(nodes)
+
+    def _fit3d(self, nodes: Any, carm: bool) -> None:
+        """The 3D view at the head, with the C-arm where it is shown; not where nothing has changed: a person may have turned it."""
+        from DeepIterRegSlicer.scene import view3d
+
+        camera = view3d.cameraNode()
+        if camera is not None and carm != self._carm3d:
+            view3d.fit(nodes, camera, carm)
+        self._carm3d = carm
 
     def _changed(self, name: str, view: str, value: Any) -> bool:
         changed = bool((name, view) not in self._shown or self._shown[name, view] != value)
         self._shown[name, view] = value
         return changed
 
-    def _look(self, parameters: Any) -> None:
-        from DeepIterRegSlicer.scene import comparison, slice_view
+    def _look(self, parameters: Any, zooms: Any = None) -> None:
+        """At the whole detectors; with `zooms` at what of them was looked at."""
+        from DeepIterRegSlicer.scene import comparison, slice_view, view_state
 
+        self._looked = True
+        if self._before is None:
+            self._before = view_state.Before(isOurs)
         for nodes, view in self._views:
             sliceNode, composite = comparison.sliceNodes(view)
             if sliceNode is not None and composite is not None:
+                self._before.keep(view)
                 slice_view.showOverlay(nodes, sliceNode, composite, parameters.opacity)
+                zoom = (zooms or {}).get((view, nodes.minip.GetID()))
+                if zoom is not None:
+                    zoom.show(sliceNode)
 
     # -- two registrations beside each other -----------------------------------------------------------------
 
@@ -225,10 +290,12 @@ class ViewerForm:
         elif not wanted and self._split:
             self._join()
         if views != self._views:
+            split = len(views) != len(self._views)
             self._views, self._shown = views, {}
             self._look(parameters)
-            # The views get their size when the layout is drawn, and the image must fit it.
-            qt.QTimer.singleShot(0, self._fit)
+            if split:
+                # The views get their size when the layout is drawn, and the image must fit it.
+                whenSized((LEFT, RIGHT), self._fit)
 
     def _dsaShown(self, parameters: Any) -> Any:
         """The nodes of the DSA chosen; when a person goes to another, its own frames come with it."""
@@ -258,7 +325,7 @@ class ViewerForm:
 
         for nodes, view in self._views:
             sliceNode, _composite = comparison.sliceNodes(view)
-            if sliceNode is not None and nodes.registration is not None:
+            if sliceNode is not None and nodes.registration is not None and nodes.registration.GetScene() is not None:
                 slice_view.lookAtDetector(results.carmOf(nodes), sliceNode)
 
     # -- flicker, colour ---------------------------------------------------------------------------------------
@@ -293,6 +360,21 @@ class ViewerForm:
 
 class _Board(tuple[Any, ...]):
     """What a checkerboard was made with."""
+
+
+def isOurs(state: Any) -> bool:
+    """Whether a slice view shows a registration, and nobody has changed it since but by zooming and moving it."""
+    from DeepIterRegSlicer.nodes import helpers
+    from DeepIterRegSlicer.nodes.volumes import ijkToRas
+
+    scene = slicer.mrmlScene
+    behind, front = (scene.GetNodeByID(nodeId or "") for nodeId in (state.background, state.foreground))
+    if not helpers.isHelper(behind) or state.label or (front is not None and not helpers.isHelper(front)):
+        return False
+    detector = ijkToRas(behind)[:3, 2]
+    looks = [row[2] for row in state.slice_to_ras[:3]]
+    along = abs(sum(a * b for a, b in zip(detector, looks, strict=True)))
+    return bool(along > 0.999 * sum(a * a for a in detector) ** 0.5)
 
 
 def _complete(nodes: Any) -> bool:

@@ -17,6 +17,7 @@ from DeepIterRegSlicer.scene.display import brighten, fillColours, hiddenNode, s
 
 Node = Any  # a vtkMRMLNode
 BOARD = "DeepIterReg.Checkerboard"  # on what is made here: the view it is for
+SIDE_BY_SIDE = slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView
 GREY, DARK = 0.62, (0.05, 0.05, 0.05)  # background of the CTA's tiles, about as the run's; vessels without colour
 
 
@@ -75,16 +76,16 @@ def splitViews() -> int | None:
     if manager is None:
         return None
     before = int(manager.layout)
-    manager.setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutSideBySideView)
+    manager.setLayout(SIDE_BY_SIDE)
     link(True)
     return before
 
 
 def joinViews(before: int | None) -> None:
-    """Back to the layout before."""
+    """Back to the layout before, unless somebody has chosen another since."""
     link(False)
     manager = slicer.app.layoutManager()
-    if manager is not None and before is not None:
+    if manager is not None and before is not None and int(manager.layout) == SIDE_BY_SIDE:
         manager.setLayout(before)
 
 

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import slicer
 
+from DeepIterRegSlicer.nodes import helpers
+
 Node = Any  # a vtkMRMLNode
 _FULL_MM = "DeepIterReg.FullMm"  # on a projection: length of vessel that is shown at full brightness 1
 _DIM = 0.55  # of a hue's full strength: no vessel is black on a dark one
@@ -81,7 +83,7 @@ def hiddenNode(className: str, attribute: str, value: str, name: str) -> Node:
     node = getattr(slicer, className)()
     node.SetName(name)
     node.SetAttribute(attribute, value)
-    node.SetHideFromEditors(True)
+    helpers.mark(node, attribute)
     node.SetSaveWithScene(False)
     return slicer.mrmlScene.AddNode(node)
 
@@ -99,6 +101,7 @@ def lookAt(sliceNode: Node, affine: np.ndarray, columns: int, rows: int) -> None
     column_mm, row_mm = np.linalg.norm(affine[:3, :2], axis=0)
     across, up = affine[:3, 0] / column_mm, -affine[:3, 1] / row_mm
     middle = (affine @ [(columns - 1) / 2, (rows - 1) / 2, 0, 1])[:3]
+    sliceNode.SetXYZOrigin(0.0, 0.0, sliceNode.GetXYZOrigin()[2])
     sliceNode.SetSliceToRASByNTP(*np.cross(across, up), *across, *middle, 0)
     wide, high, _ = sliceNode.GetDimensions()
     scale = max(columns * column_mm / max(wide, 1), rows * row_mm / max(high, 1))

@@ -11,10 +11,11 @@ import vtk
 from vtk.util import numpy_support
 
 from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.images.detector_image import detector_image
+from DeepIterRegLib.images.detector_image import detector_affine, detector_image
 from DeepIterRegLib.registration.result import Registration
 from DeepIterRegLib.results.report.curves import level_names
 from DeepIterRegLib.results.report.images import RED
+from DeepIterRegSlicer.nodes import helpers
 from DeepIterRegSlicer.nodes.transforms import RESULT
 from DeepIterRegSlicer.nodes.volumes import imageOf, voxelsOf
 from DeepIterRegSlicer.scene.display import fillHue, showVessels, windowed
@@ -28,6 +29,7 @@ from DeepIterRegSlicer.scene.results import (
     NAME,
     OF_VIEW,
     REFERENCE_PREFIX,
+    RUN,
     VIEW_NUMBER,
     Node,
     RegistrationNodes,
@@ -92,7 +94,17 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
         for key, node in held.items():
             nodes.ctaToCarm.SetNodeReferenceID(f"{REFERENCE_PREFIX}{key}{number}", node.GetID())
         putInFolder(list(held.values()), nodes.ctaToCarm)
+    markHelpers(nodes)
     return nodes
+
+
+def markHelpers(nodes: RegistrationNodes) -> None:
+    """Say of the nodes of a registration, in all its views, which are no inputs of another; also in scenes of earlier versions."""
+    for view in viewsOf(nodes):
+        for key in ("minip", "contrast", "projection", "carmPoints", "frustum"):
+            helpers.mark(getattr(view, key), key)
+        for key in ("frames", "frame"):
+            helpers.mark(getattr(view, key), key, listed=True)
 
 
 def _namesOfView(number: int) -> dict[str, tuple[str, str]]:
@@ -165,17 +177,33 @@ def _place(node: Node, image: np.ndarray, carm: CArm) -> None:
 
 def _fillFrames(node: Node, view: SceneView) -> None:
     run = view.angiogram
+    images = _imagesOfRun(node.GetScene(), view.digest) or [imageOf(image[None]) for image in run.frames]
+    placed = slicer.util.vtkMatrixFromArray(detector_affine(run.carm))
     with slicer.util.NodeModify(node):  # or the browser of an earlier run would follow every frame
         node.RemoveAllDataNodes()
         node.SetIndexName("time")
         node.SetIndexUnit("s")
         node.SetIndexTypeFromString("numeric")
-        for time_s, image in zip(run.frame_times_s, run.frames, strict=True):
+        for time_s, image in zip(run.frame_times_s, images, strict=True):
             frame = slicer.vtkMRMLScalarVolumeNode()
             frame.SetName("DSA frame")
             node.SetDataNodeAtValue(frame, f"{time_s:.6g}")  # copies all voxels, so there are none yet
-            _place(frame, image, run.carm)
+            frame.SetIJKToRASMatrix(placed)
+            frame.SetAndObserveImageData(image)
             node.UpdateDataNodeAtValue(frame, f"{time_s:.6g}", True)
+        node.SetAttribute(RUN, view.digest)
+
+
+def _imagesOfRun(scene: Node, digest: str) -> list[vtk.vtkImageData]:
+    """The images of a run that is in the scene already, for another result to share: nobody writes into them, and they are large."""
+    found = scene.GetNodesByClass("vtkMRMLSequenceNode")
+    for n in range(found.GetNumberOfItems()):
+        held = found.GetItemAsObject(n)
+        if held.GetAttribute(RUN) == digest:
+            images = [held.GetNthDataNode(k).GetImageData() for k in range(held.GetNumberOfDataNodes())]
+            if images and None not in images:
+                return images
+    return []
 
 
 def _fillBrowser(browser: Node, frames: Node, view: SceneView) -> Node:
@@ -332,6 +360,7 @@ def addManual(automatic: Node) -> Node:
             projection.SetAttribute(VIEW_NUMBER, str(number))
         which = "" if number == 1 else str(number)
         manual.SetNodeReferenceID(f"{REFERENCE_PREFIX}projection{which}", projection.GetID())
+        helpers.mark(projection, "projection")
         made.append(projection)
     putInFolder(made, automatic)
     return manual

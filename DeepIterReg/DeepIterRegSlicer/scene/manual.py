@@ -79,17 +79,35 @@ def liveJob(views: Sequence[results.RegistrationNodes]) -> Callable[..., tuple[L
     return make
 
 
-class SliceDrag:
-    """The left button in a slice view: onPress(), then onMove(first, last, kind) with positions (3,), RAS mm, until it is released.
+def interactionNode() -> Node:
+    """Slicer's mouse mode: the node that holds it; None without an application."""
+    logic = slicer.app.applicationLogic() if getattr(slicer, "app", None) is not None else None
+    return None if logic is None else logic.GetInteractionNode()
 
-    `kind` is "shift", with Shift "turn", with Control "tilt", as the keys were when the button went down.
+
+def placing() -> bool:
+    """Whether a click in a view places a point."""
+    node = interactionNode()
+    return node is not None and node.GetCurrentInteractionMode() == node.Place
+
+
+class SliceDrag:
+    """The left button in a slice view: onPress(), onMove(first, last, kind) with positions (3,), RAS mm, and onRelease().
+
+    `kind` is "shift", with Shift "turn", with Control "tilt", as the keys were when the button went down. In Slicer's mode to
+    place points the button is Slicer's. Shift, with which Slicer moves its crosshair and the other views, is kept from it.
     """
 
     def __init__(
-        self, interactor: Any, sliceNode: Node, onPress: Callable[[], None], onMove: Callable[[Any, Any, str], None]
+        self,
+        interactor: Any,
+        sliceNode: Node,
+        onPress: Callable[[], None],
+        onMove: Callable[[Any, Any, str], None],
+        onRelease: Callable[[], None],
     ) -> None:
         self._interactor, self._sliceNode = interactor, sliceNode
-        self._onPress, self._onMove = onPress, onMove
+        self._onPress, self._onMove, self._onRelease = onPress, onMove, onRelease
         self._first: np.ndarray | None = None
         self._kind = "shift"
         events = {
@@ -106,6 +124,8 @@ class SliceDrag:
         self._tags, self._first = {}, None
 
     def _press(self, caller: Any, event: str) -> None:
+        if placing():
+            return
         self._kind = "turn" if caller.GetShiftKey() else "tilt" if caller.GetControlKey() else "shift"
         self._first = self._position()
         self._onPress()
@@ -115,10 +135,13 @@ class SliceDrag:
         if self._first is not None:
             self._onMove(self._first, self._position(), self._kind)
             self._keep(event)
+        elif caller.GetShiftKey() and not placing():
+            self._keep(event)
 
     def _release(self, caller: Any, event: str) -> None:
         if self._first is not None:
             self._first = None
+            self._onRelease()
             self._keep(event)
 
     def _position(self) -> np.ndarray:

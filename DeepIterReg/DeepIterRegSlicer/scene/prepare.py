@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
@@ -39,6 +40,8 @@ class SceneView:
         Number of the frame (from 0) that shows most contrast.
     contrast : (row, column) float32
         What of the run the CTA was compared with, 0..1; -1 where the image is not valid.
+    digest
+        The same for two runs whose frames are the same, value by value.
     """
 
     angiogram: Angiogram
@@ -47,6 +50,7 @@ class SceneView:
     minip: np.ndarray
     fullest: int
     contrast: np.ndarray
+    digest: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +100,12 @@ def _sceneView(run: Angiogram, masks: DsaMasks, carm: CArm, vessels: Volume, cta
         minip=run.minip(),
         fullest=int(np.argmin(brightness)),
         contrast=np.where(run.valid, contrast_image(masks, run.valid), -1).astype(np.float32),
+        digest=_digest(run.frames),
     )
+
+
+def _digest(frames: np.ndarray) -> str:
+    return f"{len(frames)} {hashlib.blake2b(np.ascontiguousarray(frames).data.cast('B'), digest_size=16).hexdigest()}"
 
 
 def _box(mask: Volume) -> Volume:

@@ -35,7 +35,10 @@ AUTOMATIC_REFERENCE, MANUAL_REFERENCE = (
     "DeepIterReg.automatic",
     "DeepIterReg.manual",
 )  # references between the two transforms
+ITEM = "DeepIterReg.roadmapItem"  # + a number: what is drawn in the roadmap
+OTHERS = (*_INPUTS, AUTOMATIC_REFERENCE, MANUAL_REFERENCE)  # references of a result to what is not its own
 MANUAL = "manual"  # the attribute `RESULT` of a manual pose
+RUN = "DeepIterReg.Run"  # on the frames: which run they are, by its values
 FIRST_FRAME, LAST_FRAME = "DeepIterReg.FirstFrame", "DeepIterReg.LastFrame"  # on the MinIP
 
 
@@ -82,9 +85,6 @@ class RegistrationNodes:
     frustum: Node
     scores: Node
     chart: Node
-
-
-# -- into the scene ---------------------------------------------------------------------------------------
 
 
 # -- found again ------------------------------------------------------------------------------------------
@@ -195,12 +195,28 @@ def registrationOf(nodes: RegistrationNodes) -> Registration:
     return Registration.from_json_dict(json.loads(nodes.registration.GetText()))
 
 
-def placeUnder(ctaToCarm: Node, node: Node) -> None:
-    """Hang a CTA (or a mask of it), with the transforms it already has, under `ctaToCarm`; an earlier result is replaced."""
-    # The topmost of its own transforms is hung up: a tilted gantry's correction must stay between CTA and pose.
+def ownNodes(ctaToCarm: Node) -> list[Node]:
+    """All nodes that a result, found or set by hand, has made for itself; without the transform, and without what it was made from."""
+    found: dict[str, Node] = {}
+    for n in range(ctaToCarm.GetNumberOfNodeReferenceRoles()):
+        role = ctaToCarm.GetNthNodeReferenceRole(n)
+        if role in OTHERS or not role.startswith(REFERENCE_PREFIX) or role.startswith(ITEM):
+            continue
+        for k in range(ctaToCarm.GetNumberOfNodeReferences(role)):
+            node = ctaToCarm.GetNthNodeReference(role, k)
+            if node is not None:
+                found[node.GetID()] = node
+    return list(found.values())
+
+
+def topOf(node: Node) -> Node:
+    """A node, or the topmost of the transforms that it has of its own: what has to hang under a result if the node shall."""
+    # A tilted gantry's correction must stay between CTA and pose.
     while node.GetParentTransformNode() is not None and not isResultTransform(node.GetParentTransformNode()):
         node = node.GetParentTransformNode()
-    node.SetAndObserveTransformNodeID(ctaToCarm.GetID())
+    return node
 
 
-# -- shown ------------------------------------------------------------------------------------------------
+def placeUnder(ctaToCarm: Node, node: Node) -> None:
+    """Hang a CTA (or a mask of it), with the transforms it already has, under `ctaToCarm`; an earlier result is replaced."""
+    topOf(node).SetAndObserveTransformNodeID(ctaToCarm.GetID())

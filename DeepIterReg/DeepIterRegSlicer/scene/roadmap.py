@@ -24,19 +24,38 @@ from vtk.util import numpy_support
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry.pose import transform
 from DeepIterRegLib.images.detector_image import detector_image
-from DeepIterRegLib.results.export import cameras
 from DeepIterRegLib.results.report.images import to_grey
 from DeepIterRegLib.results.roadmap import Style, Surface, Thing, layer, nearest_vessel, over, ray
 from DeepIterRegLib.results.roadmap.pick import Nearest
+from DeepIterRegSlicer.nodes import helpers, volumes
 from DeepIterRegSlicer.nodes import things as thingNodes
-from DeepIterRegSlicer.nodes import volumes
 from DeepIterRegSlicer.scene import fill, results
 from DeepIterRegSlicer.scene.results import RegistrationNodes
+from DeepIterRegSlicer.scene.view3d import lookFreely, lookFromSource
+
+__all__ = [
+    "Item",
+    "clearPick",
+    "itemsOf",
+    "keepItems",
+    "layerOf",
+    "lookFreely",
+    "lookFromSource",
+    "nearestOn",
+    "newItems",
+    "pickPoint",
+    "pickRay",
+    "placedPixel",
+    "showLayer",
+    "showPick",
+    "showRoadmap",
+    "vesselPoints",
+]
 
 Node = Any  # a vtkMRMLNode
 _ROADMAP, _RAY, _VESSEL = "DeepIterReg.roadmap", "DeepIterReg.pickedRay", "DeepIterReg.pickedVessel"
 _POINT = "DeepIterReg.pickPoint"
-_ITEM, _ITEMS = "DeepIterReg.roadmapItem", "DeepIterReg.roadmapItems"  # references; attribute, JSON: parts and styles
+_ITEM, _ITEMS = results.ITEM, "DeepIterReg.roadmapItems"  # references; attribute, JSON: parts and styles
 _ON_DETECTOR_MM = 2.0  # off the plane at most
 
 
@@ -241,7 +260,8 @@ def showPick(nodes: RegistrationNodes, column: float, row: float, found: Nearest
     line = _held(automatic, _RAY, "vtkMRMLMarkupsLineNode", "Picked ray")
     ends = np.array([carm.source_mm, carm.pixel_positions(np.array([[column, row]], dtype=np.float64))[0]])
     _setPoints(line, ends, ["Source", f"Pixel {column:.0f}, {row:.0f}"])
-    line.GetDisplayNode().SetPropertiesLabelVisibility(False)  # its length tells nothing
+    if line.GetDisplayNode().GetPropertiesLabelVisibility():
+        line.GetDisplayNode().SetPropertiesLabelVisibility(False)  # its length tells nothing
     # Markups stand in the world, which is the C-arm's frame, not the CTA's.
     at = np.asarray(transform(_poseOf(nodes), found.point_mm[None]))
     vessel = _held(automatic, _VESSEL, "vtkMRMLMarkupsFiducialNode", "Picked vessel")
@@ -266,30 +286,6 @@ def clearPick(nodes: RegistrationNodes) -> None:
             _setPoints(node, np.empty((0, 3)), [])
 
 
-# -- the 3D view --------------------------------------------------------------------------------------------
-
-
-def lookFromSource(nodes: RegistrationNodes, cameraNode: Node) -> None:
-    """A 3D view's camera at the X-ray source, so that the view shows the angiogram's perspective: pixel for pixel in a view
-    as wide and high as the angiogram, cut off at the sides in a narrower one.
-
-    The world is C-arm RAS, where the registered vessels stand under `ctaToCarm`. The picture is mirrored as the angiogram is,
-    which is seen from the detector; `lookFreely` ends that. A saved scene keeps the place, not mirroring and principal point.
-    """
-    cameras.set_vtk_camera(cameraNode.GetCamera(), cameras.vtk_camera(results.carmOf(nodes)))
-    cameraNode.Modified()
-
-
-def lookFreely(cameraNode: Node) -> None:
-    """Undo what of `lookFromSource` would disturb looking from elsewhere."""
-    camera = cameraNode.GetCamera()
-    camera.SetUserTransform(None)
-    camera.SetWindowCenter(0, 0)
-    # VTK's own default.
-    camera.SetViewAngle(30)
-    cameraNode.Modified()
-
-
 def _poseOf(nodes: RegistrationNodes) -> np.ndarray:
     matrix = vtk.vtkMatrix4x4()
     nodes.ctaToCarm.GetMatrixTransformToParent(matrix)
@@ -304,16 +300,23 @@ def _held(nodes: RegistrationNodes, role: str, className: str, name: str) -> Nod
         node = scene.AddNewNodeByClass(className, scene.GenerateUniqueName(name))
         nodes.ctaToCarm.SetNodeReferenceID(role, node.GetID())
         fill.putInFolder([node], nodes.ctaToCarm)
+    helpers.mark(node, role)
     return node
 
 
 def _setPoints(node: Node, positions: np.ndarray, labels: Sequence[str]) -> None:
-    node.SetLocked(False)
+    """Control points of a locked node, told to whoever shows it once: each telling takes Slicer milliseconds."""
+    if not node.GetLocked():
+        node.SetLocked(True)
     with slicer.util.NodeModify(node):
-        node.RemoveAllControlPoints()
-        for position, label in zip(positions, labels, strict=True):
-            node.AddControlPoint(vtk.vtkVector3d(*position), label)
-    node.SetLocked(True)
+        if node.GetNumberOfControlPoints() != len(positions):
+            node.RemoveAllControlPoints()
+            for position in positions:
+                node.AddControlPoint(vtk.vtkVector3d(*position))
+        for n, (position, label) in enumerate(zip(positions, labels, strict=True)):
+            node.SetNthControlPointPositionWorld(n, *position)
+            if node.GetNthControlPointLabel(n) != label:
+                node.SetNthControlPointLabel(n, label)
     if node.GetDisplayNode() is None:
         node.CreateDefaultDisplayNodes()
 

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import numpy as np
+import slicer
 
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.detector_image import detector_affine
 from DeepIterRegLib.results.report.images import RED
-from DeepIterRegSlicer.nodes.volumes import voxelsOf
+from DeepIterRegSlicer.nodes.volumes import ijkToRas, voxelsOf
 from DeepIterRegSlicer.scene.display import brighten, lookAt
 from DeepIterRegSlicer.scene.fill import fillVesselHue
-from DeepIterRegSlicer.scene.results import FIRST_FRAME, LAST_FRAME, Node, RegistrationNodes, carmOf, viewsOf
+from DeepIterRegSlicer.scene.results import (
+    FIRST_FRAME,
+    LAST_FRAME,
+    Node,
+    RegistrationNodes,
+    automaticOf,
+    carmOf,
+    registrationsIn,
+    viewsOf,
+)
 
 
 def showOverlay(nodes: RegistrationNodes, sliceNode: Node, compositeNode: Node, opacity: float = 0.75) -> None:
@@ -26,6 +36,15 @@ def showOverlay(nodes: RegistrationNodes, sliceNode: Node, compositeNode: Node, 
 def lookAtDetector(carm: CArm, sliceNode: Node) -> None:
     """Columns to the right, rows downwards, the whole detector in view."""
     lookAt(sliceNode, detector_affine(carm), carm.columns, carm.rows)
+
+
+def showVolume(volume: Node, sliceNode: Node, compositeNode: Node) -> None:
+    """A run or image as it was loaded, alone and whole in a slice view."""
+    compositeNode.SetBackgroundVolumeID(volume.GetID())
+    compositeNode.SetForegroundVolumeID(None)
+    compositeNode.SetLabelVolumeID(None)
+    columns, rows, _ = volume.GetImageData().GetDimensions()
+    lookAt(sliceNode, ijkToRas(volume), columns, rows)
 
 
 def showFrame(nodes: RegistrationNodes, number: int, compositeNode: Node) -> None:
@@ -46,8 +65,9 @@ def showMinip(nodes: RegistrationNodes, first: int, last: int, compositeNode: No
         np.copyto(image, frames[0])
         for frame in frames[1:]:
             np.minimum(image, frame, out=image)
-        nodes.minip.SetAttribute(FIRST_FRAME, asked[0])
-        nodes.minip.SetAttribute(LAST_FRAME, asked[1])
+        with slicer.util.NodeModify(nodes.minip):
+            nodes.minip.SetAttribute(FIRST_FRAME, asked[0])
+            nodes.minip.SetAttribute(LAST_FRAME, asked[1])
         nodes.minip.GetImageData().GetPointData().GetScalars().Modified()
         nodes.minip.GetImageData().Modified()
     compositeNode.SetBackgroundVolumeID(nodes.minip.GetID())
@@ -88,8 +108,29 @@ def setProjection(nodes: RegistrationNodes, image: np.ndarray) -> None:
 
 def setCarmVisible(nodes: RegistrationNodes, visible: bool, sliceNode: Node = None) -> None:
     """Source, isocentre and beam of every view in the 3D view; with a slice view of the overlay, its image where the detector stood."""
-    for node in (node for view in viewsOf(nodes) for node in (view.carmPoints, view.frustum)):
-        if node is not None and node.GetDisplayNode() is not None:
-            node.GetDisplayNode().SetVisibility(visible)
-    if sliceNode is not None:
+    for view in viewsOf(nodes):
+        for node in (view.carmPoints, view.frustum):
+            _setVisible(node, visible)
+    if sliceNode is not None and bool(sliceNode.GetSliceVisible()) != visible:
         sliceNode.SetSliceVisible(visible)
+
+
+def setVesselsVisible(nodes: RegistrationNodes, visible: bool) -> None:
+    """The registered vessels in the 3D view."""
+    _setVisible(nodes.vessels, visible)
+
+
+def showOnly(nodes: RegistrationNodes) -> None:
+    """Of all registrations in the scene, only this one's C-arm and vessels in the 3D view; what of them, is not touched."""
+    shown = automaticOf(nodes.ctaToCarm)
+    for other in registrationsIn(shown.GetScene()):
+        if other.ctaToCarm is not shown:
+            setCarmVisible(other, False)
+            setVesselsVisible(other, False)
+
+
+def _setVisible(node: Node, visible: bool) -> None:
+    display = node.GetDisplayNode() if node is not None else None
+    # Not for the same again: every view would follow.
+    if display is not None and bool(display.GetVisibility()) != visible:
+        display.SetVisibility(visible)

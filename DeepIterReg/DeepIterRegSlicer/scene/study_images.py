@@ -49,22 +49,31 @@ def showPair(comparison: Comparison) -> np.ndarray | None:
             behind[side] = dsa
             _fillProjection(side, load_volume(getattr(comparison, side)))
     for side, view in VIEWS.items():
-        sliceNode = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceNode")
         composite = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceCompositeNode")
-        if sliceNode is None or composite is None:
+        if composite is None:
             continue
         composite.SetLinkedControl(False)  # or one view's volumes could become the other's
         composite.SetBackgroundVolumeID(behind[side].GetID())
         composite.SetForegroundVolumeID(_found(side).GetID() if comparison.dsa is not None else None)
         composite.SetLabelVolumeID(None)
-        columns, rows, _ = behind[side].GetImageData().GetDimensions()
-        lookAt(sliceNode, ijkToRas(behind[side]), columns, rows)
+    fitPair()
     for view in VIEWS.values():
         composite = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceCompositeNode")
         if composite is not None:
             composite.SetLinkedControl(True)
             composite.SetHotLinkedControl(True)
     return run
+
+
+def fitPair() -> None:
+    """Both sides whole in their slice views, at the size that these have now."""
+    for view in VIEWS.values():
+        sliceNode = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceNode")
+        composite = slicer.mrmlScene.GetSingletonNode(view, "vtkMRMLSliceCompositeNode")
+        volume = None if composite is None else slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID() or "")
+        if sliceNode is not None and volume is not None and volume.GetAttribute(STUDY) is not None:
+            columns, rows, _ = volume.GetImageData().GetDimensions()
+            lookAt(sliceNode, ijkToRas(volume), columns, rows)
 
 
 def showFrames(run: np.ndarray, minip: bool, frame: int, first: int, last: int) -> None:

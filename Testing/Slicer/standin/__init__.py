@@ -33,11 +33,13 @@ from .application import (
     packagingCalls,
     slotErrors,
 )
+from .costs import charged
 from .modules import loadModule
 
 __all__ = [
     "activeTimers",
     "answers",
+    "charged",
     "hidePackages",
     "install",
     "installSlicer",

@@ -31,6 +31,7 @@ LOGICS = (
     "vtkSlicerSegmentationsModuleLogic",
     "vtkSlicerTransformLogic",
     "vtkSlicerVolumesLogic",
+    "vtkSlicerCamerasModuleLogic",
     "vtkSlicerUnitsLogic",
 )
 
@@ -178,6 +179,9 @@ class Application:
 
 def newScene() -> Any:
     """An empty scene with the modules' logics, as `slicer.mrmlScene`; the old one is left to whoever holds it."""
+    views = slicer.app.layoutManager()
+    if views is not None:
+        views.close()
     scene = slicer.vtkMRMLScene()
     logic = slicer.vtkMRMLApplicationLogic()
     logic.SetMRMLScene(scene)
@@ -202,17 +206,18 @@ def newScene() -> Any:
         ("segmentations", "vtkSlicerSegmentationsModuleLogic"),
         ("transforms", "vtkSlicerTransformLogic"),
         ("volumes", "vtkSlicerVolumesLogic"),
+        ("cameras", "vtkSlicerCamerasModuleLogic"),
     ):
         held = types.SimpleNamespace(logic=lambda each=logics[name]: each)
         setattr(slicer.modules, module, held)
     return scene
 
 
-def openViews() -> Any:
+def openViews(threeD: bool = True) -> Any:
     """Of the stand-in: a layout manager for the scene there is, as with a main window; gone with the scene."""
     from .views import LayoutManager
 
-    slicer.app.__dict__["_layoutManager"] = LayoutManager()
+    slicer.app.__dict__["_layoutManager"] = LayoutManager(threeD)
     return slicer.app.layoutManager()
 
 

@@ -224,6 +224,20 @@ class qSlicerScriptedLoadableModuleWidget(qMRMLWidget):
             self._python.exit()
 
 
+class qMRMLSortFilterProxyModel(QObject):
+    """Which nodes a selector leaves out."""
+
+    def __init__(self, selector: Any) -> None:
+        super().__init__(selector)
+        self._ids: list[str] = []
+
+    def _setIds(self, ids: Any) -> None:
+        self._ids = list(ids)
+        self.parent()._refresh()
+
+    hiddenNodeIDs = Property("QStringList", lambda self: list(self._ids), _setIds)  # type: ignore[arg-type]
+
+
 class qMRMLNodeComboBox(QWidget):
     currentNodeChanged = Signal(object)
     nodeAddedByUser = Signal(object)
@@ -257,7 +271,11 @@ class qMRMLNodeComboBox(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self._combo)
         self._combo.activated.connect(self._onActivated)
+        self._model = qMRMLSortFilterProxyModel(self)
         self._refresh()
+
+    def sortFilterProxyModel(self) -> Any:
+        return self._model
 
     def _fits(self, node: Any) -> bool:
         kind = node.GetClassName()
@@ -265,7 +283,8 @@ class qMRMLNodeComboBox(QWidget):
         for wanted, name, value in self._attributes:
             if node.IsA(wanted):
                 fits = fits and node.GetAttribute(name) is not None and value in (None, node.GetAttribute(name))
-        return bool(fits and (self._flags["showHidden"] or not node.GetHideFromEditors()))
+        hidden = node.GetID() in self._model._ids
+        return bool(fits and not hidden and (self._flags["showHidden"] or not node.GetHideFromEditors()))
 
     def _refresh(self) -> None:
         nodes = (
@@ -416,8 +435,21 @@ class qSlicerMarkupsPlaceWidget(QWidget):
 
     def setCurrentNode(self, node: Any) -> None:
         self._node = node
+        self.setEnabled(node is not None)  # grey until there is a list
 
     def setPlaceModeEnabled(self, placing: bool) -> None:
+        mode, selection = (
+            getattr(slicer.app.applicationLogic(), f"Get{n}Node")() for n in ("Interaction", "Selection")
+        )
+        if placing and self._node is None:
+            return
+        if placing:
+            selection.SetReferenceActivePlaceNodeClassName(self._node.GetClassName())
+            selection.SetActivePlaceNodeID(self._node.GetID())
+            mode.SetPlaceModePersistence(0 if self._multiple == self.ForcePlaceSingleMarkup else 1)
+            mode.SetCurrentInteractionMode(mode.Place)
+        elif self._placing:
+            mode.SetCurrentInteractionMode(mode.ViewTransform)
         self._placing = placing
         self.activeMarkupsFiducialPlaceModeChanged.emit(placing)
 
@@ -456,7 +488,13 @@ class ctkColorPickerButton(QPushButton):
 
 
 CTK = (ctkCollapsibleButton, ctkSliderWidget, ctkColorPickerButton)
-QMRML = (qMRMLWidget, qSlicerScriptedLoadableModuleWidget, qMRMLNodeComboBox, qSlicerMarkupsPlaceWidget)
+QMRML = (
+    qMRMLWidget,
+    qMRMLSortFilterProxyModel,
+    qSlicerScriptedLoadableModuleWidget,
+    qMRMLNodeComboBox,
+    qSlicerMarkupsPlaceWidget,
+)
 
 
 class UiLoader:
@@ -464,7 +502,7 @@ class UiLoader:
 
     def load(self, device: Any) -> Any:
         loader = QUiLoader()
-        for kind in (*CTK, *QMRML):
+        for kind in (*CTK, *(k for k in QMRML if issubclass(k, QWidget))):
             loader.registerCustomWidget(kind)
         text = bytes(device.readAll().data())
         from PySide6.QtCore import QBuffer, QByteArray
