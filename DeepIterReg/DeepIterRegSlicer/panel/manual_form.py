@@ -102,6 +102,7 @@ class ManualForm:
             self._busy = busy
             self._ui.manualRefineButton.text = _("Refine from here")
             self._showAll()
+            self._showScore()
 
     def showRefining(self) -> None:
         """What was pressed is under way, until nothing runs any more."""

@@ -27,6 +27,13 @@ def sliceNodes(view: str = LEFT) -> tuple[Node, Node]:
     return scene.GetSingletonNode(view, "vtkMRMLSliceNode"), scene.GetSingletonNode(view, "vtkMRMLSliceCompositeNode")
 
 
+def threeDRenderer() -> Any:
+    """What draws the first 3D view; None where there is none."""
+    manager = slicer.app.layoutManager()
+    widget = manager.threeDWidget(0) if manager is not None and manager.threeDViewCount else None
+    return None if widget is None else widget.threeDView().renderWindow().GetRenderers().GetFirstRenderer()
+
+
 def showCheckerboard(
     nodes: results.RegistrationNodes,
     view: str,

@@ -19,16 +19,13 @@ _FILL = "DeepIterReg fill light"  # name of the light of `lookFromSource`
 
 def cameraNode() -> Node:
     """The camera of the first 3D view; None where there is no 3D view, as without a main window."""
-    view = _threeDView()
-    return None if view is None else slicer.modules.cameras.logic().GetViewActiveCameraNode(view.mrmlViewNode())
-
-
-def _threeDView() -> Any:
-    manager = slicer.app.layoutManager()
-    if manager is None or manager.threeDViewCount == 0:
+    view, cameras_module = (
+        slicer.mrmlScene.GetFirstNodeByClass("vtkMRMLViewNode"),
+        getattr(slicer.modules, "cameras", None),
+    )
+    if view is None or cameras_module is None:
         return None
-    widget = manager.threeDWidget(0)
-    return None if widget is None else widget.threeDView()
+    return cameras_module.logic().GetViewActiveCameraNode(view)
 
 
 def fit(nodes: RegistrationNodes, camera: Node, carm: bool = False) -> None:
@@ -106,10 +103,11 @@ def _given(camera: Node) -> Node:
 
 def _rendererOf(camera: Node) -> Any:
     """The renderer that a camera node's camera is of; None where it is of no view here."""
-    view = _threeDView()
-    if view is None or cameraNode() is not camera:
+    if getattr(slicer, "app", None) is None or cameraNode() is not camera:
         return None
-    return view.renderWindow().GetRenderers().GetFirstRenderer()
+    from DeepIterRegSlicer.scene.comparison import threeDRenderer
+
+    return threeDRenderer()
 
 
 def light(renderer: Any, on: bool) -> None:
