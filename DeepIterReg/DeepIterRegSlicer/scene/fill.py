@@ -20,6 +20,7 @@ from DeepIterRegSlicer.nodes.transforms import RESULT
 from DeepIterRegSlicer.nodes.volumes import imageOf, voxelsOf
 from DeepIterRegSlicer.scene.display import fillHue, showVessels, windowed
 from DeepIterRegSlicer.scene.prepare import SceneView, ShownOutcome
+from DeepIterRegSlicer.scene.removal import removeNodes
 from DeepIterRegSlicer.scene.results import (
     AUTOMATIC_REFERENCE,
     FIRST_FRAME,
@@ -140,11 +141,8 @@ def _remove(view: RegistrationNodes, scene: Node) -> None:
         view.ctaToCarm.RemoveNodeReferenceIDs(f"{REFERENCE_PREFIX}{key}{number}")
     if manual is not None:
         manual.RemoveNodeReferenceIDs(f"{REFERENCE_PREFIX}projection{number}")
-    for node in (*(_reused(view, key, scene) for key in OF_VIEW), byHand):
-        if node is not None:
-            if node.IsA("vtkMRMLDisplayableNode") and node.GetDisplayNode() is not None:
-                scene.RemoveNode(node.GetDisplayNode())
-            scene.RemoveNode(node)
+    own = (*(_reused(view, key, scene) for key in OF_VIEW), byHand)
+    removeNodes([node for node in own if node is not None])
 
 
 def _reused(old: RegistrationNodes | None, key: str, scene: Node) -> Node:

@@ -45,14 +45,19 @@ def removeNodes(nodes: list[Node]) -> None:
     try:
         # A browser first: it follows its sequence, and would make a new proxy.
         for node in sorted(here, key=lambda each: not each.IsA("vtkMRMLSequenceBrowserNode")):
-            for part in (*_partsOf(node), node):
-                if part.GetScene() is scene:
-                    scene.RemoveNode(part)
-        for folder in folders:
-            if tree.GetNumberOfItemChildren(folder) == 0:
-                tree.RemoveItem(folder)
+            # The node before its display: a slice view makes a new one for a volume that has none.
+            parts = _partsOf(node)
+            for part in (node, *parts):
+                if part.GetScene() is not scene:
+                    continue
+                if item := tree.GetItemByDataNode(part):
+                    tree.RemoveItem(item, False, False)  # slicer-core keeps it when its node goes
+                scene.RemoveNode(part)
     finally:
         scene.EndState(slicer.vtkMRMLScene.BatchProcessState)
+    for folder in folders:
+        if tree.GetNumberOfItemChildren(folder) == 0:
+            tree.RemoveItem(folder)
 
 
 def _partsOf(node: Node) -> list[Node]:

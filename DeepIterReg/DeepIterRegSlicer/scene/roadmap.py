@@ -29,7 +29,7 @@ from DeepIterRegLib.results.roadmap import Style, Surface, Thing, layer, nearest
 from DeepIterRegLib.results.roadmap.pick import Nearest
 from DeepIterRegSlicer.nodes import helpers, volumes
 from DeepIterRegSlicer.nodes import things as thingNodes
-from DeepIterRegSlicer.scene import fill, results
+from DeepIterRegSlicer.scene import fill, removal, results
 from DeepIterRegSlicer.scene.results import RegistrationNodes
 from DeepIterRegSlicer.scene.view3d import lookFreely, lookFromSource
 
@@ -138,9 +138,7 @@ def _removePictures(nodes: RegistrationNodes) -> None:
             picture = transformNode.GetNodeReference(_pictureRole(view))
             if picture is not None:
                 transformNode.RemoveNodeReferenceIDs(_pictureRole(view))
-                if picture.GetDisplayNode() is not None:
-                    picture.GetScene().RemoveNode(picture.GetDisplayNode())
-                picture.GetScene().RemoveNode(picture)
+                removal.removeNodes([picture])
 
 
 # -- drawn --------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from typing import Any
 
 import slicer
 import slicer.util
+import vtk
 
 slotErrors: list[str] = []
 messages: list[str] = []  # texts of modal boxes
@@ -193,6 +194,7 @@ def newScene() -> Any:
         each.SetMRMLScene(scene)
         logic.SetModuleLogic(name.removeprefix("vtkSlicer").removeprefix("vtkMRML").removesuffix("Logic"), each)
         logics[name] = each
+    scene.AddObserver(scene.NodeAboutToBeRemovedEvent, _forgetItem)
     slicer.mrmlScene = scene
     slicer.app.__dict__["_layoutManager"] = None
     slicer.app.__dict__["_logic"] = logic
@@ -211,6 +213,20 @@ def newScene() -> Any:
         held = types.SimpleNamespace(logic=lambda each=logics[name]: each)
         setattr(slicer.modules, module, held)
     return scene
+
+
+@vtk.calldata_type(vtk.VTK_OBJECT)
+def _forgetItem(scene: Any, event: str, node: Any) -> None:
+    """What the plugins of Slicer's subject hierarchy do: the item of a node goes with it."""
+    if scene is None:  # it is being deleted
+        return
+    trees = scene.GetNodesByClass("vtkMRMLSubjectHierarchyNode")
+    if scene.IsClosing() or trees.GetNumberOfItems() == 0 or node.IsA("vtkMRMLSubjectHierarchyNode"):
+        return
+    tree = trees.GetItemAsObject(0)
+    item = tree.GetItemByDataNode(node)
+    if item:
+        tree.RemoveItem(item, False, False)
 
 
 def openViews(threeD: bool = True) -> Any:
