@@ -157,6 +157,41 @@ def test_a_3d_view_looks_from_the_source(scene: Any, outcome: ShownOutcome, mirr
     assert cameraNode.GetCamera().GetUserTransform() is None
 
 
+def test_vessels_seen_from_the_source_are_lit(views: None, outcome: ShownOutcome) -> None:
+    """The mirrored picture turns a surface's inside to the lamp beside the camera, which left it black."""
+    import vtk
+
+    from DeepIterRegSlicer.scene import view3d
+
+    nodes = fill.show(outcome)
+    view = slicer.app.layoutManager().threeDWidget(0).threeDView()
+    window, renderer = view.renderWindow(), view.renderWindow().GetRenderers().GetFirstRenderer()
+    window.SetSize(200, 160)
+    camera = view3d.cameraNode()
+    renderer.SetActiveCamera(camera.GetCamera())
+    mapper, actor = vtk.vtkPolyDataMapper(), vtk.vtkActor()
+    mapper.SetInputData(outcome.surface)
+    actor.SetMapper(mapper)
+    actor.SetUserMatrix(slicer.util.vtkMatrixFromArray(outcome.registration.cta_to_carm))
+    renderer.AddActor(actor)
+
+    def brightness() -> float:
+        window.Render()
+        grab = vtk.vtkWindowToImageFilter()
+        grab.SetInput(window)
+        grab.Update()
+        values = numpy_support.vtk_to_numpy(grab.GetOutput().GetPointData().GetScalars()).mean(axis=1)
+        drawn = values[values > 0]
+        return float(np.median(drawn)) if len(drawn) > 100 else 0.0
+
+    roadmap.lookFromSource(nodes)
+    assert brightness() > 60
+    view3d.light(renderer, False)
+    assert brightness() < 30, "without the second lamp it is black"
+    roadmap.lookFreely()
+    assert renderer.GetLights().GetNumberOfItems() == 1
+
+
 # -- files that Slicer writes ----------------------------------------------------------------------------------
 
 

@@ -15,6 +15,7 @@ import vtk
 
 RENDER_MS = 30.0  # of the red view, once a turn of the event loop
 LOCK_MS, POINTS_MS, ATTRIBUTE_MS, VOLUME_MS = 9.0, 18.0, 8.0, 5.0
+PARAMETER_MS = 2.0  # of a node that no list and no view shows
 VIEW_KINDS = ("vtkMRMLSliceNode", "vtkMRMLSliceCompositeNode", "vtkMRMLDisplayNode", "vtkMRMLVolumeNode")
 
 
@@ -61,7 +62,7 @@ def _prices(node: Any) -> list[tuple[int, float]]:
         return [(modified, POINTS_MS), (slicer.vtkMRMLMarkupsNode.LockModifiedEvent, LOCK_MS)]
     if any(node.IsA(kind) for kind in VIEW_KINDS):
         return [(modified, VOLUME_MS if node.IsA("vtkMRMLVolumeNode") else 0.0)]
-    return [(modified, ATTRIBUTE_MS)]
+    return [(modified, PARAMETER_MS if node.IsA("vtkMRMLScriptedModuleNode") else ATTRIBUTE_MS)]
 
 
 def _charge(bill: Bill, node: Any, ms: float) -> Any:
