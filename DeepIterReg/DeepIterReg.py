@@ -44,9 +44,12 @@ def resourcePath(name: str) -> str:
 
 addLibraryPath()
 
+from DeepIterRegLib.common.own_symbols import bind_own  # noqa: E402
 from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions, optionsOf  # noqa: E402
 from DeepIterRegSlicer.parameters import Comparison, DeepIterRegParameterNode, Init, View  # noqa: E402, F401
 from DeepIterRegSlicer.selftest import DeepIterRegTest  # noqa: E402, F401
+
+bind_own()  # before anybody imports pydicom, which imports GDCM
 
 
 class DeepIterReg(ScriptedLoadableModule):

@@ -26,7 +26,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from DeepIterRegLib.common.option import options_of
 from DeepIterRegLib.common.options import Contrast, GeometryOptions, Refinement, Search, Segmentation
 from DeepIterRegLib.common.user_input import frame_numbers
-from DeepIterRegSlicer import wording
+from DeepIterRegSlicer import loggers, wording
 
 # The library's third-party packages may not be installed yet: they are imported where they are used.
 if TYPE_CHECKING:
@@ -121,6 +121,10 @@ WARMED_UP = ("DeepIterRegLib.registration.pipeline", "DeepIterRegSlicer.nodes.lo
 
 class DeepIterRegLogic(ScriptedLoadableModuleLogic):
     """Load, register, show. `prepare` and `show` belong on the main thread, `run` on any."""
+
+    def __init__(self, parent: Any = None) -> None:
+        ScriptedLoadableModuleLogic.__init__(self, parent)
+        loggers.calm()
 
     def warmUp(self) -> threading.Thread:
         """Import the library beside the interface, which else stands still for the seconds that torch takes at first use."""

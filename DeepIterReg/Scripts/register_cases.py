@@ -85,6 +85,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _register(arguments: argparse.Namespace, stop: threading.Event) -> int:
+    from DeepIterRegLib.common.own_symbols import bind_own
+
+    bind_own()  # before pydicom is imported, which imports GDCM
     _provideSlicer()
     from DeepIterRegSlicer import dependencies
 
