@@ -26,7 +26,7 @@ from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 from DeepIterRegLib.common.option import options_of
 from DeepIterRegLib.common.options import Contrast, GeometryOptions, Refinement, Search, Segmentation
 from DeepIterRegLib.common.user_input import frame_numbers
-from DeepIterRegSlicer import loggers, wording
+from DeepIterRegSlicer import console, loggers, wording
 
 # The library's third-party packages may not be installed yet: they are imported where they are used.
 if TYPE_CHECKING:
@@ -182,6 +182,10 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         :raises InputError: all that cannot be used, in one message.
         :raises RegistrationError: no pose was found.
         """
+        from DeepIterRegLib.common.errors import InputError
+
+        if unknown := console.unknownWords(options, RegistrationOptions):
+            raise InputError(unknown)
         return self.show(self.run(self.prepare(ctaNode, dsaNode, RegistrationOptions(**options))))
 
     def prepare(self, ctaNode: Node, dsaNode: Node, options: RegistrationOptions | None = None) -> Case:
@@ -197,6 +201,10 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
         options = options or RegistrationOptions()
         problems = _Problems()
+        declared = options_of(Segmentation, Search, Refinement)
+        given = (console.nodeProblem("CTA", ctaNode), console.nodeProblem("DSA", dsaNode))
+        problems.add(*filter(None, given), *console.wrongKinds(options, declared))
+        problems.raiseAll()
         if angiograms.swapped(ctaNode, dsaNode):
             problems.add(
                 f"CTA and DSA seem to be swapped: {ctaNode.GetName()} looks like an angiogram, {dsaNode.GetName()} like a CT. "
@@ -231,7 +239,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         for settings in (CtaSegmentation, DsaSegmentation):
             problems.of(partial(settings.of, options))
         problems.raiseAll()
-        chosen = {name: getattr(options, name) for name in options_of(Segmentation, Search, Refinement)}
+        chosen = {name: getattr(options, name) for name in declared}
         # The library has no such names: there a pose or landmarks stand in the case.
         if options.init in ("transform", "landmarks"):
             chosen["init"] = None
