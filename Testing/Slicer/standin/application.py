@@ -76,6 +76,8 @@ class CoreIOManager:
     """`qSlicerCoreIOManager`, behind `slicer.util.loadVolume` and `saveScene`: volumes in, bundles of the scene out."""
 
     def loadNodes(self, fileType: str, properties: dict[str, Any], loaded: Any, messages: Any) -> bool:
+        if fileType == "SceneFile":
+            return self._openScene(str(properties["fileName"]))
         if fileType != "VolumeFile" or set(properties) - {"fileName", "name"}:
             raise NotImplementedError(f"loadNodes({fileType!r}, {properties}) is more than the stand-in knows")
         path = properties["fileName"]
@@ -89,6 +91,15 @@ class CoreIOManager:
         node.SetAndObserveStorageNodeID(storage.GetID())
         loaded.AddItem(node)
         return True
+
+    def _openScene(self, path: str) -> bool:
+        """As Slicer does: what is there is closed, what is in the file is read into the same scene."""
+        reader = slicer.vtkMRMLRemoteIOLogic()
+        reader.SetMRMLScene(slicer.mrmlScene)
+        reader.GetCacheManager().SetRemoteCacheDirectory(os.path.dirname(path))
+        reader.AddDataIOToScene()
+        slicer.mrmlScene.Clear(0)
+        return bool(slicer.mrmlScene.ReadFromMRB(path))
 
     def saveNodes(self, fileType: str, properties: dict[str, Any], messages: Any) -> bool:
         path = properties["fileName"]
