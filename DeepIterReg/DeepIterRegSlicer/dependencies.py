@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegSlicer.words import _
 
 Ask = Callable[[str, str], bool]  # a question and its details; True to go on
 
@@ -194,15 +195,15 @@ def checkSlicer() -> None:
         return
     if (app.majorVersion, app.minorVersion) < OLDEST_SLICER:
         raise InputError(
-            f"DeepIterReg needs Slicer {OLDEST_SLICER[0]}.{OLDEST_SLICER[1]} or later; "
-            f"this is {app.majorVersion}.{app.minorVersion}. Get the latest from https://download.slicer.org."
+            _(
+                "DeepIterReg needs Slicer {oldest} or later; "
+                "this is {found}. Get the latest from https://download.slicer.org."
+            ).format(oldest=".".join(map(str, OLDEST_SLICER)), found=f"{app.majorVersion}.{app.minorVersion}")
         )
 
 
 def askUser(question: str, details: str) -> bool:
     """A box with the packages in its details."""
-    from slicer.i18n import tr as _
-
     return bool(
         slicer.util.confirmOkCancelDisplay(question, _("DeepIterReg: install Python packages"), detailedText=details)
     )
@@ -236,8 +237,8 @@ def ensure(ask: Ask = askUser) -> None:
     if app.testingEnabled() or not ask(_question(len(needed)), names.replace(", ", "\n")):
         raise InputError(
             Message(
-                f"Python packages are missing: {names}",
-                advice="Start a registration in the module's panel and agree to install them.",
+                _("Python packages are missing: {names}").format(names=names),
+                advice=_("Start a registration in the module's panel and agree to install them."),
                 give=("install",),
             )
         )
@@ -246,8 +247,10 @@ def ensure(ask: Ask = askUser) -> None:
     _installRest([str(requirement) for requirement in needed if requirement is not TORCH])
     if still := missing():
         raise InputError(
-            f"Python packages are still missing: {', '.join(map(str, still))}. "
-            "See Slicer's log for what pip said (View, Error log), restart Slicer and try again."
+            _(
+                "Python packages are still missing: {packages}. "
+                "See Slicer's log for what pip said (View, Error log), restart Slicer and try again."
+            ).format(packages=", ".join(map(str, still)))
         )
     _refuseBroken()
 
@@ -256,11 +259,15 @@ def _refuseBroken() -> None:
     if not (failed := broken()):
         return
     sentences = [
-        f"Python package {name} is installed but does not import ({why}), as after an installation that was interrupted: "
+        _(
+            "Python package {name} is installed but does not import ({why}), as after an installation that was interrupted: "
+        ).format(name=name, why=why)
         + (
-            "open the module PyTorch Util, uninstall PyTorch, restart Slicer and try again."
+            _("open the module PyTorch Util, uninstall PyTorch, restart Slicer and try again.")
             if name == TORCH.name
-            else f'type slicer.util.pip_uninstall("{name}") at the Python console, restart Slicer and try again.'
+            else _(
+                'type slicer.util.pip_uninstall("{name}") at the Python console, restart Slicer and try again.'
+            ).format(name=name)
         )
         for name, why in failed.items()
     ]
@@ -268,8 +275,6 @@ def _refuseBroken() -> None:
 
 
 def _question(count: int) -> str:
-    from slicer.i18n import tr as _
-
     return _(
         "DeepIterReg needs {count} Python packages that are not installed.\n\n"
         "Installing them changes Slicer's Python environment and can take minutes. Go on?"
@@ -282,18 +287,22 @@ def _installTorch() -> None:
         import PyTorchUtils
     except ModuleNotFoundError as error:
         raise InputError(
-            "DeepIterReg needs PyTorch, which comes with the PyTorch extension: "
-            "install PyTorch in View, Extensions Manager, restart Slicer and try again."
+            _(
+                "DeepIterReg needs PyTorch, which comes with the PyTorch extension: "
+                "install PyTorch in View, Extensions Manager, restart Slicer and try again."
+            )
         ) from error
     # Not replaced here: a torch that was imported already stays in use until Slicer starts anew.
     if PyTorchUtils.PyTorchUtilsLogic.torchInstalled():
         raise InputError(
-            f"PyTorch {importlib.metadata.version('torch')} is too old; {TORCH.specifier} is needed: "
-            "open the module PyTorch Util, uninstall PyTorch, restart Slicer and try again."
+            _(
+                "PyTorch {found} is too old; {needed} is needed: "
+                "open the module PyTorch Util, uninstall PyTorch, restart Slicer and try again."
+            ).format(found=importlib.metadata.version("torch"), needed=TORCH.specifier)
         )
     logic = PyTorchUtils.PyTorchUtilsLogic()
     if logic.installTorch(askConfirmation=False, torchVersionRequirement=str(TORCH.specifier)) is None:
-        raise InputError("PyTorch was not installed: open the module PyTorch Util and install it there.")
+        raise InputError(_("PyTorch was not installed: open the module PyTorch Util and install it there."))
 
 
 def _installRest(needed: list[str]) -> None:
@@ -312,5 +321,7 @@ def _installRest(needed: list[str]) -> None:
         )
     except (RuntimeError, subprocess.CalledProcessError) as error:
         raise InputError(
-            f"Installing {', '.join(needed)} failed. Look at Slicer's log (View, Error log); is there a network connection?"
+            _(
+                "Installing {packages} failed. Look at Slicer's log (View, Error log); is there a network connection?"
+            ).format(packages=", ".join(needed))
         ) from error

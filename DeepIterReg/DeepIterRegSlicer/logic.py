@@ -207,8 +207,10 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         problems.raiseAll()
         if angiograms.swapped(ctaNode, dsaNode):
             problems.add(
-                f"CTA and DSA seem to be swapped: {ctaNode.GetName()} looks like an angiogram, {dsaNode.GetName()} like a CT. "
-                "Choose them the other way round."
+                _(
+                    "CTA and DSA seem to be swapped: {name} looks like an angiogram, {name2} like a CT. "
+                    "Choose them the other way round."
+                ).format(name=ctaNode.GetName(), name2=dsaNode.GetName())
             )
             # At once: everything else that could be said would follow from this.
             problems.raiseAll()
@@ -321,7 +323,9 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
         # By the sequence, as a run can be chosen by its sequence or by its proxy volume.
         if (frames.sequenceOf(options.dsa2) or options.dsa2) is (frames.sequenceOf(dsaNode) or dsaNode):
-            raise InputError(f"{options.dsa2.GetName()} is the first DSA too; choose another run, or none.")
+            raise InputError(
+                _("{name} is the first DSA too; choose another run, or none.").format(name=options.dsa2.GetName())
+            )
         return angiograms.runSource(options.dsa2, options.geometry2, _subtraction(options))
 
     def _initialTransform(self, options: RegistrationOptions) -> Callable[[], Any]:
@@ -329,7 +333,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         from DeepIterRegSlicer.nodes import transforms
 
         if options.initialTransform is None:
-            raise InputError("No initial transform is selected: choose the linear transform from CTA to C-arm.")
+            raise InputError(_("No initial transform is selected: choose the linear transform from CTA to C-arm."))
         return transforms.poseSource(options.initialTransform)
 
 

@@ -53,7 +53,7 @@ def test_properties_are_read_and_written_without_parentheses() -> None:
     assert (slicer.app.majorVersion, slicer.app.minorVersion) >= (5, 12)
 
 
-def test_methods_are_called() -> None:
+def test_methods_are_called(scene: Any) -> None:
     combo, widget, layout = filledComboBox(), qt.QWidget(), qt.QVBoxLayout()
     widget.setLayout(layout)
     layout.addWidget(combo)

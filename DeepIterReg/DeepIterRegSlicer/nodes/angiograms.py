@@ -28,6 +28,7 @@ from DeepIterRegLib.images.dicom.run_files import check_xa
 from DeepIterRegSlicer.nodes.frames import frameNodes, sequenceOf
 from DeepIterRegSlicer.nodes.volumes import voxelsOf
 from DeepIterRegSlicer.wording import worded
+from DeepIterRegSlicer.words import _
 
 Node = Any  # a vtkMRMLNode
 HEADER = "DeepIterReg.Header"
@@ -153,8 +154,10 @@ def runSource(
         # A stack of slices with typed geometry is a run that was loaded as a volume; without, most likely the CTA.
         if sequenceOf(node) is None and len(views[0]) > 1 and not _typed(geometry):
             problems.append(
-                f"DSA {node.GetName()} is a volume of {len(views[0])} slices without an angiogram's DICOM values: "
-                "is it the CTA? Choose the angiogram."
+                _(
+                    "DSA {name} is a volume of {count} slices without an angiogram's DICOM values: "
+                    "is it the CTA? Choose the angiogram."
+                ).format(name=node.GetName(), count=len(views[0]))
             )
         carm = _carmOrProblems(None, rows, columns, geometry, problems)
         return (lambda: _angiogramOfImages(views, geometry, subtraction)), carm

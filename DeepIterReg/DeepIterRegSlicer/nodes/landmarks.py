@@ -17,6 +17,7 @@ from DeepIterRegSlicer.nodes.frames import frameNodes
 from DeepIterRegSlicer.nodes.things import controlPoints
 from DeepIterRegSlicer.nodes.transforms import Node, placementOf, resultTransformAbove
 from DeepIterRegSlicer.nodes.volumes import ijkToRas
+from DeepIterRegSlicer.words import _
 
 
 def landmarkSource(
@@ -31,7 +32,9 @@ def landmarkSource(
     """
     lists = (("CTA", ctaLandmarks), ("DSA", dsaLandmarks))
     missing = [
-        f"No landmarks on the {where} are selected: choose a point list." for where, node in lists if node is None
+        _("No landmarks on the {where} are selected: choose a point list.").format(where=where)
+        for where, node in lists
+        if node is None
     ]
     if missing:
         raise InputError(missing)
@@ -65,6 +68,8 @@ def _pixelsOf(positions: np.ndarray, dsaNode: Node, carm: CArm) -> np.ndarray:
     lost = [str(n + 1) for n in np.flatnonzero(~np.isfinite(pixels).all(axis=1))]
     if lost:
         raise InputError(
-            f"DSA landmarks number {', '.join(lost)} do not lie on the angiogram; place them on its image again."
+            _("DSA landmarks number {numbers} do not lie on the angiogram; place them on its image again.").format(
+                numbers=", ".join(lost)
+            )
         )
     return pixels

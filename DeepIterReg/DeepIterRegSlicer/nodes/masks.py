@@ -16,6 +16,7 @@ from DeepIterRegLib.images.volume import Volume
 from DeepIterRegSlicer.nodes.frames import frameNodes
 from DeepIterRegSlicer.nodes.transforms import Node, placementOf
 from DeepIterRegSlicer.nodes.volumes import ijkToRas, sampledOn, voxelsOf
+from DeepIterRegSlicer.words import _
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,10 @@ def _onlyLabel(node: Node, layer: Layer) -> tuple[list[Layer], tuple[str, ...]]:
             for segment in found.segments
         )
         raise InputError(
-            f"{name} holds {len(found.segments)} labels, and which are meant is not said: {listed}. Convert it to a segmentation "
-            "(right click in the module Data), keep the segments that are meant, and choose that."
+            _(
+                "{name} holds {count} labels, and which are meant is not said: {listed}. Convert it to a segmentation "
+                "(right click in the module Data), keep the segments that are meant, and choose that."
+            ).format(name=name, count=len(found.segments), listed=listed)
         )
     return [replace(layer, voxels=found.segments[0].mask(), label=None)], found.notes
 
@@ -86,10 +89,14 @@ def layersOf(node: Node) -> list[Layer]:
     if node.IsA("vtkMRMLSegmentationNode"):
         return layersOfSegmentation(node)
     if not node.IsA("vtkMRMLScalarVolumeNode"):
-        raise InputError(f"{node.GetName()} is neither a segmentation nor a label map.")
+        raise InputError(_("{name} is neither a segmentation nor a label map.").format(name=node.GetName()))
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None or image.GetNumberOfScalarComponents() != 1:
-        raise InputError(f"Mask {node.GetName()} has no voxels, or is in colour; give a segmentation or a label map.")
+        raise InputError(
+            _("Mask {name} has no voxels, or is in colour; give a segmentation or a label map.").format(
+                name=node.GetName()
+            )
+        )
     return [Layer(voxelsOf(image), ijkToRas(node), None)]
 
 
@@ -103,9 +110,9 @@ def segmentLayers(node: Node) -> dict[str, Layer]:
     segmentation = node.GetSegmentation()
     name = slicer.vtkSegmentationConverter.GetSegmentationBinaryLabelmapRepresentationName()
     if segmentation.GetNumberOfSegments() == 0:
-        raise InputError(f"Segmentation {node.GetName()} has no segments.")
+        raise InputError(_("Segmentation {name} has no segments.").format(name=node.GetName()))
     if not segmentation.ContainsRepresentation(name) and not segmentation.CreateRepresentation(name):
-        raise InputError(f"Segmentation {node.GetName()} cannot be turned into a binary label map.")
+        raise InputError(_("Segmentation {name} cannot be turned into a binary label map.").format(name=node.GetName()))
     layers = {}
     for segmentId in segmentation.GetSegmentIDs():
         segment = segmentation.GetSegment(segmentId)
@@ -119,7 +126,7 @@ def segmentLayers(node: Node) -> dict[str, Layer]:
         affine[:3, 3] += affine[:3, :3] @ np.array(extent[::2])
         layers[segmentId] = Layer(voxelsOf(image), affine, segment.GetLabelValue())
     if not layers:
-        raise InputError(f"Segmentation {node.GetName()} is empty: no segment has a voxel.")
+        raise InputError(_("Segmentation {name} is empty: no segment has a voxel.").format(name=node.GetName()))
     return layers
 
 

@@ -16,6 +16,7 @@ from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.results.roadmap.shapes import Paths, Style, Surface, Thing, surface_of_mask
 from DeepIterRegSlicer.nodes.masks import Layer, layersOf, segmentLayers
 from DeepIterRegSlicer.nodes.transforms import Node, fromOwn, fromShown
+from DeepIterRegSlicer.words import _
 
 
 def controlPoints(node: Node) -> np.ndarray:
@@ -43,11 +44,13 @@ def partsOf(node: Node) -> list[str]:
         (layer,) = layersOf(node)
         labels = [str(int(label)) for label in np.unique(layer.voxels) if label]
         if not labels:
-            raise InputError(f"Label map {node.GetName()} is empty: no voxel is set.")
+            raise InputError(_("Label map {name} is empty: no voxel is set.").format(name=node.GetName()))
         return labels
     if node.IsA("vtkMRMLModelNode") or node.IsA("vtkMRMLMarkupsNode"):
         return [""]
-    raise InputError(f"{node.GetName()} is neither a segmentation, a label map, a model nor markups.")
+    raise InputError(
+        _("{name} is neither a segmentation, a label map, a model nor markups.").format(name=node.GetName())
+    )
 
 
 def thingsOf(node: Node, parts: Sequence[str] | None = None) -> list[Thing]:
@@ -73,13 +76,13 @@ def thingsOf(node: Node, parts: Sequence[str] | None = None) -> list[Thing]:
                 segment = segmentation.GetSegment(segmentId)
                 things.append(_maskThing(node, layer, segment.GetName(), segment.GetColor()))
         if not things:
-            raise InputError(f"Segmentation {name} has none of the segments wanted.")
+            raise InputError(_("Segmentation {name} has none of the segments wanted.").format(name=name))
         return things
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
         (layer,), labels = layersOf(node), partsOf(node)
         wanted = [label for label in labels if parts is None or label in parts]
         if not wanted:
-            raise InputError(f"Label map {name} has none of the labels wanted.")
+            raise InputError(_("Label map {name} has none of the labels wanted.").format(name=name))
         colours = display.GetColorNode() if display is not None else None
         return [_labelThing(node, replace(layer, label=int(label)), colours, len(labels) == 1) for label in wanted]
     if node.IsA("vtkMRMLModelNode"):
@@ -89,11 +92,11 @@ def thingsOf(node: Node, parts: Sequence[str] | None = None) -> list[Thing]:
     if node.IsA("vtkMRMLMarkupsNode"):
         points = controlPoints(node)
         if len(points) == 0:
-            raise InputError(f"Markups {name} have no points.")
+            raise InputError(_("Markups {name} have no points.").format(name=name))
         paths = tuple(fromShown(node, path) for path in _markupPaths(node, points))
         colour = Style().colour if display is None else _rgb(display.GetSelectedColor())
         return [Thing(name, Paths(paths), Style(colour, 1.0))]
-    raise InputError(f"{name} is neither a segmentation, a label map, a model nor markups.")
+    raise InputError(_("{name} is neither a segmentation, a label map, a model nor markups.").format(name=name))
 
 
 def _rgb(colour: Sequence[float]) -> tuple[int, int, int]:
@@ -121,7 +124,7 @@ def _modelShape(node: Node) -> Surface | Paths:
     triangulate.Update()
     mesh = triangulate.GetOutput()
     if mesh.GetNumberOfCells() == 0:
-        raise InputError(f"Model {node.GetName()} has neither a surface nor lines.")
+        raise InputError(_("Model {name} has neither a surface nor lines.").format(name=node.GetName()))
     points = fromOwn(node, numpy_support.vtk_to_numpy(mesh.GetPoints().GetData()).astype(np.float64))
     if mesh.GetNumberOfPolys():
         return Surface(points, numpy_support.vtk_to_numpy(mesh.GetPolys().GetConnectivityArray()).reshape(-1, 3))

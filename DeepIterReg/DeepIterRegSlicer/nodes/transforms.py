@@ -18,6 +18,7 @@ from vtk.util import numpy_support
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry.pose import transform
 from DeepIterRegLib.geometry.pose_files import as_rigid
+from DeepIterRegSlicer.words import _
 
 Node = Any  # a vtkMRMLNode
 RESULT = "DeepIterReg.Result"  # on the transform that stands for a result
@@ -69,7 +70,11 @@ def poseSource(node: Node) -> Callable[[], np.ndarray]:
     """
     matrix = vtk.vtkMatrix4x4()
     if not node.IsTransformToWorldLinear() or not node.GetMatrixTransformToWorld(matrix):
-        raise InputError(f"Transform {node.GetName()} is not linear; a rigid transform from CTA to C-arm is needed.")
+        raise InputError(
+            _("Transform {name} is not linear; a rigid transform from CTA to C-arm is needed.").format(
+                name=node.GetName()
+            )
+        )
     # Checked now: a scaled or sheared transform would otherwise only show in a result that fits nowhere.
     pose = as_rigid(slicer.util.arrayFromVTKMatrix(matrix), f"Transform {node.GetName()}")
     return lambda: pose

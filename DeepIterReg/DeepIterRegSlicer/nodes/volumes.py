@@ -21,6 +21,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegSlicer.nodes.frames import sequenceOf
 from DeepIterRegSlicer.nodes.transforms import Node, placementOf, resultTransformAbove
+from DeepIterRegSlicer.words import _
 
 _SLAB = 8  # slices resampled at a time: VTK keeps Python's lock, so the panel waits this long
 
@@ -58,22 +59,32 @@ def ijkToRas(node: Node) -> np.ndarray:
 def ctaProblems(node: Node) -> list[str]:
     """Why a node cannot be the CTA, as far as its kind tells; empty if it can."""
     if node is None:
-        return ["No CTA is selected: choose the volume of the CT angiogram."]
+        return [_("No CTA is selected: choose the volume of the CT angiogram.")]
     name = f"CTA {node.GetName()}"
     if sequenceOf(node) is not None:
         return [
-            f"{name} is a time series; a CTA is one volume: choose it, or export the frame with the contrast as a volume."
+            _(
+                "{name} is a time series; a CTA is one volume: choose it, or export the frame with the contrast as a volume."
+            ).format(name=name)
         ]
     if not node.IsA("vtkMRMLScalarVolumeNode") or node.IsA("vtkMRMLLabelMapVolumeNode"):
         kind = "label map" if node.IsA("vtkMRMLLabelMapVolumeNode") else node.GetNodeTagName()
-        return [f"{name} is a {kind}; the CTA must be a scalar volume in HU."]
+        return [_("{name} is a {kind}; the CTA must be a scalar volume in HU.").format(name=name, kind=kind)]
     image = node.GetImageData()
     if image is None or not image.GetPointData().GetScalars() or min(image.GetDimensions()) < 1:
-        return [f"{name} has no voxels: its file could not be read, or it was emptied; load the CTA again."]
+        return [
+            _("{name} has no voxels: its file could not be read, or it was emptied; load the CTA again.").format(
+                name=name
+            )
+        ]
     if image.GetNumberOfScalarComponents() != 1:
-        return [f"{name} is in colour ({image.GetNumberOfScalarComponents()} values a voxel); the CTA must be in HU."]
+        return [
+            _("{name} is in colour ({count} values a voxel); the CTA must be in HU.").format(
+                name=name, count=image.GetNumberOfScalarComponents()
+            )
+        ]
     if image.GetDimensions()[2] < 2:
-        return [f"{name} has a single slice; a CTA is a volume of the head."]
+        return [_("{name} has a single slice; a CTA is a volume of the head.").format(name=name)]
     return []
 
 
@@ -100,7 +111,9 @@ def ctaSource(node: Node) -> Callable[[], Volume]:
 
     @cache
     def straightened() -> Volume:
-        note = f"The CTA was resampled onto a regular grid, as its transform ({name}) is not linear."
+        note = _("The CTA was resampled onto a regular grid, as its transform ({name}) is not linear.").format(
+            name=name
+        )
         outside = float(voxels.min())
         return Volume(sampledOn(voxels, affine, nonlinear, grid, nearest=False, outside=outside), grid.affine, (note,))
 
@@ -127,8 +140,10 @@ def _regularGrid(node: Node, affine: np.ndarray) -> Volume:
     # Four times the volume: a tilted gantry needs less, a transform gone wrong would fill the memory.
     if not np.isfinite(along).all() or np.prod(count.astype(float)) > 4 * np.prod(size.astype(float)):
         raise InputError(
-            f"CTA {node.GetName()} is bent by transform {parent.GetName()} so far that it cannot be put on a regular grid; "
-            "take it out of the transform, or harden the transform on a copy and check it."
+            _(
+                "CTA {name} is bent by transform {name2} so far that it cannot be put on a regular grid; "
+                "take it out of the transform, or harden the transform on a copy and check it."
+            ).format(name=node.GetName(), name2=parent.GetName())
         )
     grid = np.eye(4)
     grid[:3, :3] = axes * spacing

@@ -40,6 +40,7 @@ from DeepIterRegSlicer.scene.results import (
     viewNumber,
     viewsOf,
 )
+from DeepIterRegSlicer.words import _
 
 
 def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> RegistrationNodes:
@@ -319,9 +320,9 @@ def _fillScores(table: Node, chart: Node, registration: Registration) -> list[No
         made.append(series)
     for series in old:
         scene.RemoveNode(series)
-    chart.SetTitle("Score by stage")
-    chart.SetXAxisTitle("Iteration, or level from coarse to fine")
-    chart.SetYAxisTitle("Score")
+    chart.SetTitle(_("Score by stage"))
+    chart.SetXAxisTitle(_("Iteration, or level from coarse to fine"))
+    chart.SetYAxisTitle(_("Score"))
     return made
 
 

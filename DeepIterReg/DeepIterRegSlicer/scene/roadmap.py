@@ -32,6 +32,7 @@ from DeepIterRegSlicer.nodes import things as thingNodes
 from DeepIterRegSlicer.scene import fill, removal, results
 from DeepIterRegSlicer.scene.results import RegistrationNodes
 from DeepIterRegSlicer.scene.view3d import lookFreely, lookFromSource
+from DeepIterRegSlicer.words import _
 
 __all__ = [
     "Item",
@@ -157,7 +158,7 @@ def showLayer(nodes: RegistrationNodes, rgba: np.ndarray, background: Node = Non
     """
     image = background or nodes.minip
     if image is None or image.GetImageData() is None:
-        raise InputError("The registration's MinIP is no longer in the scene: register again, or choose a frame.")
+        raise InputError(_("The registration's MinIP is no longer in the scene: register again, or choose a frame."))
     display = image.GetDisplayNode()
     window = (display.GetWindowLevelMin(), display.GetWindowLevelMax())
     grey = to_grey(volumes.voxelsOf(image.GetImageData())[0], window)
@@ -220,7 +221,7 @@ def placedPixel(nodes: RegistrationNodes, point: Node) -> tuple[RegistrationNode
         # Views share one space: a point is of the view on whose detector it lies.
         if abs(carm.beyond_detector_mm(position)) <= _ON_DETECTOR_MM and carm.contains(pixel):
             return view, float(pixel[0]), float(pixel[1])
-    raise InputError("The point does not lie on the angiogram: place it on the image in the slice view.")
+    raise InputError(_("The point does not lie on the angiogram: place it on the image in the slice view."))
 
 
 def vesselPoints(nodes: RegistrationNodes, vessels: Node = None) -> np.ndarray:
@@ -233,7 +234,7 @@ def vesselPoints(nodes: RegistrationNodes, vessels: Node = None) -> np.ndarray:
     """
     source = vessels or nodes.vessels
     if source is None:
-        raise InputError("The registered vessels are no longer in the scene: choose a vessel segmentation.")
+        raise InputError(_("The registered vessels are no longer in the scene: choose a vessel segmentation."))
     shapes = [thing.shape for thing in thingNodes.thingsOf(source)]
     return np.concatenate([s.points if isinstance(s, Surface) else np.concatenate(s.paths) for s in shapes])
 
@@ -245,7 +246,11 @@ def nearestOn(nodes: RegistrationNodes, column: float, row: float, points: np.nd
     """
     carm = results.carmOf(nodes)
     if not carm.contains(np.array([column, row])):
-        raise InputError(f"Pixel {column:g}, {row:g} lies outside the image of {carm.columns} x {carm.rows} px.")
+        raise InputError(
+            _("Pixel {column:g}, {row:g} lies outside the image of {columns} x {rows} px.").format(
+                column=column, row=row, columns=carm.columns, rows=carm.rows
+            )
+        )
     return nearest_vessel(points, ray(carm, (column, row), _poseOf(nodes)))
 
 
@@ -257,13 +262,21 @@ def showPick(nodes: RegistrationNodes, column: float, row: float, found: Nearest
     carm, automatic = results.carmOf(nodes), results.nodesOf(results.automaticOf(nodes.ctaToCarm))
     line = _held(automatic, _RAY, "vtkMRMLMarkupsLineNode", "Picked ray")
     ends = np.array([carm.source_mm, carm.pixel_positions(np.array([[column, row]], dtype=np.float64))[0]])
-    _setPoints(line, ends, ["Source", f"Pixel {column:.0f}, {row:.0f}"])
+    _setPoints(line, ends, ["Source", _("Pixel {column:.0f}, {row:.0f}").format(column=column, row=row)])
     if line.GetDisplayNode().GetPropertiesLabelVisibility():
         line.GetDisplayNode().SetPropertiesLabelVisibility(False)  # its length tells nothing
     # Markups stand in the world, which is the C-arm's frame, not the CTA's.
     at = np.asarray(transform(_poseOf(nodes), found.point_mm[None]))
     vessel = _held(automatic, _VESSEL, "vtkMRMLMarkupsFiducialNode", "Picked vessel")
-    _setPoints(vessel, at, [f"{found.distance_mm:.1f} mm from the ray, {found.depth_mm:.0f} mm from the source"])
+    _setPoints(
+        vessel,
+        at,
+        [
+            _("{distance_mm:.1f} mm from the ray, {depth_mm:.0f} mm from the source").format(
+                distance_mm=found.distance_mm, depth_mm=found.depth_mm
+            )
+        ],
+    )
     return line, vessel
 
 

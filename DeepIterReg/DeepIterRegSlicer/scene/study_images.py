@@ -18,6 +18,7 @@ from DeepIterRegLib.results.report.images import RED
 from DeepIterRegLib.studies.reader_study.reading import Comparison
 from DeepIterRegSlicer.nodes.volumes import ijkToRas, imageOf, voxelsOf
 from DeepIterRegSlicer.scene.display import brighten, fillHue, hiddenNode, isProjection, lookAt, showVessels, windowed
+from DeepIterRegSlicer.words import _
 
 Node = Any  # a vtkMRMLNode
 STUDY = "DeepIterReg.Study"  # on the nodes made here: what they are
@@ -167,7 +168,9 @@ def _fillPicture(side: str, path: Path) -> Node:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
     except OSError as error:
-        raise InputError(f"{path.name} of the study cannot be read: copy the study's folder again.") from error
+        raise InputError(
+            _("{name} of the study cannot be read: copy the study's folder again.").format(name=path.name)
+        ) from error
     node = _kept("vtkMRMLVectorVolumeNode", side)
     node.SetIJKToRASMatrix(slicer.util.vtkMatrixFromArray(_PICTURE_AXES))
     node.SetAndObserveImageData(_colourImage(pixels))

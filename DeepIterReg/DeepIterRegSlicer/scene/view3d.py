@@ -12,6 +12,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.results.export import cameras
 from DeepIterRegSlicer.scene import results
 from DeepIterRegSlicer.scene.results import Node, RegistrationNodes
+from DeepIterRegSlicer.words import _
 
 _MARGIN = 1.1  # between what is shown and the edge of the view
 _FILL = "DeepIterReg fill light"  # name of the light of `lookFromSource`
@@ -97,7 +98,7 @@ def lookFreely(camera: Node = None) -> None:
 def _given(camera: Node) -> Node:
     found = camera or cameraNode()
     if found is None:
-        raise InputError("There is no 3D view whose camera could be moved: Slicer runs without its window.")
+        raise InputError(_("There is no 3D view whose camera could be moved: Slicer runs without its window."))
     return found
 
 
