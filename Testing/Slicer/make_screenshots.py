@@ -32,7 +32,8 @@ from vtk.util import numpy_support  # noqa: E402
 import panels  # noqa: E402
 import scenes  # noqa: E402
 
-SLICE_PX, TOOL_PX, VIEW_PX, PANEL_PX = (900, 900), (560, 560), (1400, 520), 470
+SLICE_PX, TOOL_PX, VIEW_PX, PANEL_PX, HIGH_PX = (900, 900), (560, 560), (1400, 520), 420, 640
+LAPTOP_PX, DESKTOP_PX = 440, 750  # of the module on screens of 768 and 1080 px
 
 
 def main() -> None:
@@ -48,8 +49,10 @@ def main() -> None:
     finished = grab(panel)
     arguments.out.mkdir(parents=True, exist_ok=True)
     save(fewerColours(sideBySide([running, finished])), arguments.out / "panel.png")
+    for name, picture in screens(panel).items():
+        save(fewerColours(picture), arguments.out / f"{name}.png")
     save(sliceView(), arguments.out / "slice_overlay.png")
-    save(view3d(), arguments.out / "view3d.png")
+    save(view3d(panel), arguments.out / "view3d.png")
     for name, picture in {**tools(panel), **comparisons(panel)}.items():
         save(fewerColours(picture), arguments.out / f"{name}.png")
 
@@ -78,7 +81,7 @@ def openPanel(folder: Path) -> Any:
         if added.IsA("vtkMRMLSliceNode"):
             added.SetDimensions(*SLICE_PX, 1)
     panel = panels.opened()
-    panel.representation.resize(PANEL_PX, 1)
+    panel.area = inSlicer(panel)
     volume = load_volume(folder / "cta.nii.gz")
     panel.p.cta = scenes.addVolume(volume.voxels, volume.affine, "CTA head")
     panel.p.reference = scenes.addTransform(read_pose(folder / "truth.tfm"), "Truth")
@@ -101,14 +104,63 @@ def runRegistration(panel: Any) -> Image.Image:
     return picture or grab(panel)
 
 
+def inSlicer(panel: Any) -> Any:
+    """The panel in a scroll area, as Slicer holds it."""
+    from PySide6.QtWidgets import QScrollArea
+
+    area = QScrollArea()
+    area.setFrameShape(QScrollArea.Shape.NoFrame)
+    area.setWidgetResizable(True)
+    area.setWidget(panel.representation)
+    area.resize(PANEL_PX, HIGH_PX)
+    area.show()
+    standin.processEvents(0.05)
+    return area
+
+
 def grab(panel: Any) -> Image.Image:
-    """The whole panel, as long as it needs to be, at twice the pixels."""
-    widget = panel.widget.parent
-    widget.show()
-    for _ in range(3):
-        widget.resize(PANEL_PX, widget.sizeHint().height() if callable(widget.sizeHint) else widget.sizeHint.height())
-        standin.processEvents(0.05)
-    return grabbed(widget)
+    """The panel at twice the pixels."""
+    standin.processEvents(0.1)
+    return grabbed(panel.area)
+
+
+def screens(panel: Any) -> dict[str, Image.Image]:
+    """The panel where Slicer's own has room for it on two screens, at two sizes of the fonts, and in a dark style."""
+    from PySide6.QtGui import QColor, QPalette
+    from PySide6.QtWidgets import QApplication
+
+    usual, font = QApplication.palette(), QApplication.font()
+    dark = QPalette()
+    roles = QPalette.ColorRole
+    for role, colour in (
+        (roles.Window, "#353535"),
+        (roles.WindowText, "#f0f0f0"),
+        (roles.Base, "#232323"),
+        (roles.Text, "#f0f0f0"),
+        (roles.Button, "#404040"),
+        (roles.ButtonText, "#f0f0f0"),
+        (roles.Mid, "#606060"),
+    ):
+        dark.setColor(role, QColor(colour))
+    pictures = {}
+    for percent in (100, 150):
+        rows = []
+        for high in LAPTOP_PX, DESKTOP_PX:
+            for palette in (usual, dark):
+                QApplication.setPalette(palette)
+                larger = QApplication.font()
+                larger.setPointSizeF(font.pointSizeF() * percent / 100)
+                QApplication.setFont(larger)
+                panel.area.resize(420 if percent == 100 else 600, high)
+                standin.processEvents(0.1)
+                panel.widget._results.plot._new = True
+                panel.widget._results.plot.draw()
+                rows.append(grab(panel))
+                QApplication.setFont(font)
+        pictures[f"panel_{percent}"] = sideBySide(rows)
+    QApplication.setPalette(usual)
+    panel.area.resize(PANEL_PX, HIGH_PX)
+    return pictures
 
 
 def sideBySide(pictures: list[Image.Image]) -> Image.Image:
@@ -141,8 +193,6 @@ def comparisons(panel: Any) -> dict[str, Image.Image]:
     ui.tileSlider.value = 25.0
     pictures = {"checkerboard": zoomed("Red")}
     ui.comparisonComboBox.currentIndex = 0
-    for section in ("displayCollapsibleButton", "resultsCollapsibleButton"):
-        getattr(ui, section).collapsed = True
     panels.openManual(panel)
     ui.turnBeamSlider.value = 4.0
     ui.shiftRightSlider.value = 5.0
@@ -167,8 +217,6 @@ def tools(panel: Any) -> dict[str, Image.Image]:
     found = results.registrationOf(nodes)
     centre = found.centre_cta_mm + np.array([32.0, 8.0, 42.0])
     region = scenes.addBall(centre, 22.0, (0.0, 0.6, 1.0), "Tissue at risk", 60)
-    for section in ("displayCollapsibleButton", "resultsCollapsibleButton"):
-        getattr(ui, section).collapsed = True
     for section in (ui.roadmapCollapsibleButton, ui.pickCollapsibleButton):
         section.collapsed = False
     for node, tick in ((nodes.vessels, ui.roadmapShadedCheckBox), (region, ui.roadmapOutlineCheckBox)):
@@ -255,9 +303,10 @@ def pixelsOf(image: Any) -> np.ndarray:
     return np.ascontiguousarray(values.reshape(rows, columns, -1))
 
 
-def view3d() -> Image.Image:
+def view3d(panel: Any) -> Image.Image:
     """The C-arm with the image on its detector and the vessels registered, by the 3D view's displayable managers."""
     scene = slicer.mrmlScene
+    panel.p.showCArm = True
     view = slicer.vtkMRMLViewNode()
     view.SetName("View1")
     view.SetLayoutName("1")

@@ -66,7 +66,10 @@ class ScorePlot:
         palette = self._label.palette
         ink, base = palette.color(qt.QPalette.Text), palette.color(qt.QPalette.Base)
         colours = DARK_COLOURS if base.lightness() < 128 else COLOURS
-        bottom = HEIGHT_PX - BOTTOM_PX
+        metrics = self._label.fontMetrics()
+        line = max(LINE_PX, int(metrics.height()))
+        character = max(CHARACTER_PX, int(metrics.averageCharWidth()))
+        bottom = HEIGHT_PX - max(BOTTOM_PX, 2 * line + 4)
         least = max(map(len, self._stages.values())) / 3  # wide enough for its name
         counts = {name: max(len(scores), least) for name, scores in self._stages.items()}
         scale, left = (width - 2 * MARGIN_PX) / sum(counts.values()), float(MARGIN_PX)
@@ -79,8 +82,8 @@ class ScorePlot:
             painter.setPen(ink)
             text = _("{stage} {score:.3f}").format(stage=name, score=scores[-1])
             # In two lines by turns, so that a long name does not run into the next.
-            start = max(MARGIN_PX, min(round(left), width - CHARACTER_PX * len(text)))
-            painter.drawText(start, HEIGHT_PX - 6 - LINE_PX * (n % 2 == 0 and len(counts) > 1), text)
+            start = max(MARGIN_PX, min(round(left), width - character * len(text)))
+            painter.drawText(start, HEIGHT_PX - 6 - line * (n % 2 == 0 and len(counts) > 1), text)
             left = right
 
 

@@ -99,7 +99,7 @@ class ctkCollapsibleButton(QWidget):
         option.rect.adjust(6, 7, 0, -7)
         option.rect.setWidth(10)
         style.drawPrimitive(arrow, option, painter, self)
-        painter.setPen(Qt.GlobalColor.black)
+        painter.setPen(option.palette.buttonText().color())
         painter.drawText(24, 0, 600, self.HEADER_PX, Qt.AlignmentFlag.AlignVCenter, self._text)
         painter.end()
 
