@@ -27,6 +27,7 @@ pytest.importorskip("PySide6", reason="PySide6-Essentials is not installed: pip 
 
 import slicer
 
+import panels
 import standin
 
 standin.install()
@@ -142,6 +143,21 @@ def _matrix(node: Any) -> Any:
     matrix = vtk.vtkMatrix4x4()
     node.GetIJKToRASMatrix(matrix)
     return matrix
+
+
+def test_a_pair_fits_views_that_get_their_size_later(views: None, panel: SimpleNamespace, folder: Path) -> None:
+    """The layout is drawn after it was chosen: pictures that were fitted to the old size were cut by half."""
+    study = SimpleNamespace(ui=slicer.util.childWidgetVariables(panel.representation))
+    openStudy(study, folder)
+    panels.wait(lambda: viewOf("Yellow")[0].GetDimensions()[:2] == (600, 800), "the layout is not drawn")
+    standin.processEvents(0.15)
+    for view in ("Red", "Yellow"):
+        sliceNode, composite = viewOf(view)
+        volume = slicer.mrmlScene.GetNodeByID(composite.GetBackgroundVolumeID())
+        size = np.array(volume.GetImageData().GetDimensions()[:2]) * volume.GetSpacing()[:2]
+        shown = np.array(sliceNode.GetFieldOfView()[:2]) / size
+        assert shown.min() == pytest.approx(1.0, abs=0.01), "whole, and as large as may be"
+    study.ui.closeStudyButton.click()
 
 
 def test_every_answer_is_on_disk_at_once(study: SimpleNamespace, folder: Path) -> None:

@@ -12,10 +12,15 @@ parentheses on properties; string signals that do not exist (Slicer only warns);
 names of PySide6 that are not Qt's; node types that do not exist; parameter node values of the wrong type or out of range; widgets whose
 exact type has no connector.
 
+As in Slicer, the left button of a slice view places points in Place mode and Shift moves the crosshair, unless an observer of
+higher priority aborts the event; a layout's views get their size later; place widgets are grey without a list; a scene may be
+opened into a panel that is open (`scenes.openInto`); `charged` counts what changes of nodes cost there. `panels.choose` and
+`panels.press` refuse what is grey, as a person's hand does.
+
 It does not know: which enum names of other classes than `Qt` PythonQt scopes; overload resolution of PythonQt; Qt 5 against Qt 6 beyond
 what PySide6 itself rejects; keyword arguments to virtual methods such as `setVisible`; `sizeHint` as a property; layout and look of the
-real ctk and qMRML widgets; modal boxes (they answer at once); 3D views
-(`openViews` brings slice views without windows; before there is no layout manager, as with `--no-main-window`).
+real ctk and qMRML widgets; modal boxes (they answer at once); what is drawn in a 3D view
+(`openViews` brings views without windows; before there is no layout manager, as with `--no-main-window`).
 Green here means "not known to be wrong", not "seen in Slicer".
 """
 

@@ -285,7 +285,7 @@ def installQt() -> None:
         return
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication([])
     _qtConnect, _qtDisconnect = QtCore.QObject.connect, QtCore.QObject.disconnect
-    from . import widgets
+    from . import loader, widgets
 
     strict: list[type] = []
     for module in (QtCore, QtGui, QtWidgets):
@@ -303,7 +303,7 @@ def installQt() -> None:
     QtWidgets.QMenu.exec_ = _exec  # type: ignore[attr-defined]
     qt = QtModule("qt")
     qt.Qt = _qtNamespace()  # type: ignore[attr-defined]
-    qt.QUiLoader = widgets.UiLoader  # type: ignore[attr-defined]
+    qt.QUiLoader = loader.UiLoader  # type: ignore[attr-defined]
     qt.QFileDialog = FileDialog  # type: ignore[attr-defined]
     ctk = types.ModuleType("ctk")
     for kind in widgets.CTK:
