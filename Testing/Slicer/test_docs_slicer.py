@@ -15,7 +15,7 @@ import scenes
 import standin
 from DeepIterRegLib.geometry import mpe_mm
 from DeepIterRegLib.geometry.pose_files import read_pose
-from DeepIterRegSlicer.scene import fill, results
+from DeepIterRegSlicer.scene import fill, results, view3d
 from DeepIterRegSlicer.scene.prepare import prepareToShow
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Benchmarks"))
@@ -42,7 +42,7 @@ def test_the_console_s_page_runs_as_printed(scene: Any, patient_folder: Path) ->
         if "Penumbra" in block.text:
             centre = results.registrationOf(names["nodes"]).centre_cta_mm
             scenes.addBall(centre).SetName("Penumbra")
-            scene.AddNewNodeByClass("vtkMRMLCameraNode")
+            standin.openViews()
         code = block.text.replace("/data/run.dcm", str(patient_folder / "dsa.dcm"))
         exec(compile(code, f"{block.page.name}:{block.line}", "exec"), names)
     first, last = results.registrationsIn(scene)
@@ -52,7 +52,7 @@ def test_the_console_s_page_runs_as_printed(scene: Any, patient_folder: Path) ->
     assert names["picture"].IsA("vtkMRMLVectorVolumeNode")
     assert names["ray"].GetNumberOfControlPoints() == 2
     assert names["vessel"].GetNumberOfControlPoints() == 1
-    assert names["camera"].GetCamera().GetUserTransform() is not None
+    assert view3d.cameraNode().GetCamera().GetUserTransform() is not None
 
 
 @pytest.fixture

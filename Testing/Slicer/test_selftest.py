@@ -213,7 +213,10 @@ def test_sample_data_loads_what_registration_needs(
     assert abs(np.linalg.det(slicer.util.arrayFromTransformMatrix(truth)[:3, :3]) - 1) < 1e-6
     from DeepIterRegSlicer.logic import DeepIterRegLogic
 
-    values = DeepIterRegLogic().cArmOf(scene.GetFirstNodeByName("DSA"))
+    (run, _again) = [
+        node for node in slicer.util.getNodesByClass("vtkMRMLSequenceNode") if node.GetName().startswith("DSA")
+    ]
+    values = DeepIterRegLogic().cArmOf(run)
     assert values["sid_mm"].value > 900
 
 
