@@ -140,7 +140,7 @@ class RegistrationSettings:
         Second-order refinement on the same contrast to the end.
     skull_weight
         What the skull's gradient correlation counts beside the vessels' ZNCC in the last stage, where the mask frame shows
-        the skull and init is `skull` or `auto`; 0 for never.
+        the skull and init is `skull` or `auto`; 0 for never. Its picture has more independent edges than that of the vessels.
     stages
         First-order stages after that.
     refine_geometry
@@ -159,7 +159,7 @@ class RegistrationSettings:
         Level(256, 30000, 1.0, 8, 1),
     )
     levels: tuple[Level, ...] = (Level(256, 30000, 1.0, 5, 3, REFINE), Level(384, 40000, 0.8, 8, 1, REFINE))
-    skull_weight: float = 1.0
+    skull_weight: float = 2.0
     stages: tuple[IntensityStage, ...] = ()
     refine_geometry: GeometrySlack | None = None
     between_runs: BetweenRuns | None = None
