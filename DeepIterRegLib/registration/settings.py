@@ -133,7 +133,7 @@ class RegistrationSettings:
     search
         Used with init `search` and `auto`; its levels also refine what the network proposes.
     network
-        Used with init `network` and `auto`.
+        Used with init `network`.
     near_levels
         Second-order refinement on the contrast of the MinIP, coarse to fine, where no search has done that work.
     levels
@@ -195,6 +195,15 @@ class RegistrationSettings:
             No such preset, or a choice that cannot be.
         """
         init, weights = search.init, str(search.weights or "")
+        if weights and init != "network":
+            asked = init or ("radiological" if refinement.preset == "paper" else "auto")
+            raise InputError(
+                Message(
+                    f"The weights are those of the network, which is not asked where init is {quoted(asked)}",
+                    at="weights",
+                    give=(Remedy("init", "network"),),
+                )
+            )
         common: dict[str, Any] = {
             "refine_geometry": GeometrySlack() if refinement.refine_geometry else None,
             "between_runs": BetweenRuns() if refinement.between_runs else None,
@@ -202,9 +211,7 @@ class RegistrationSettings:
             "seed": refinement.seed,
         }
         if refinement.preset == "default":
-            # Beside search and skull the network needs no many starts.
-            network = NetworkInit(weights, 8, 1) if init in (None, "auto") else NetworkInit(weights)
-            return cls(init=init or "auto", network=network, **common)  # type: ignore[arg-type]
+            return cls(init=init or "auto", network=NetworkInit(weights), **common)  # type: ignore[arg-type]
         if refinement.preset == "paper":
             return cls(
                 name="paper",
