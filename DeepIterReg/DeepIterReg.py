@@ -272,7 +272,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         for name in ("initialTransformSelector", "initialTransformSelectorLabel"):
             getattr(self.ui, name).visible = parameters.init is Init.transform
         for name in ("networkWeightsEdit", "networkWeightsLabel"):
-            getattr(self.ui, name).visible = parameters.init in (Init.network, Init.auto)
+            getattr(self.ui, name).visible = parameters.init is Init.network
         for name in ("ctaLandmarksBox", "ctaLandmarksLabel", "dsaLandmarksBox", "dsaLandmarksLabel"):
             getattr(self.ui, name).visible = parameters.init is Init.landmarks
         self._inputs.note(parameters)

@@ -96,6 +96,8 @@ def optionsOf(
         value = getattr(p, option.parameter)
         value = value.value if isinstance(value, enum.Enum) else value
         chosen[name] = (value.strip() or None) if isinstance(value, str) else value
+    if chosen["init"] != "network":
+        chosen["weights"] = None  # its row is hidden: what stands there was meant for another start
     with wording.panelWords():
         frames = frame_numbers(p.maskFrames.strip() or None, "mask_frames")
     return RegistrationOptions(

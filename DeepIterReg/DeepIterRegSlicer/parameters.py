@@ -43,7 +43,7 @@ class Init(enum.Enum):
             "search": _("Search around the radiological pose"),
             "network": _("Network"),
             "skull": _("Skull in the mask frame"),
-            "auto": _("Search, network and skull"),
+            "auto": _("Skull, else search"),
             "radiological": _("Radiological pose"),
             "transform": _("A transform"),
             "landmarks": _("Paired landmarks"),

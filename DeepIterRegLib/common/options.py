@@ -365,7 +365,7 @@ class Search:
             "init",
             "start",
             "Where to start. skull: the skull in the mask frame; search: a box about the radiological pose; network: poses "
-            "proposed from the veins; auto: skull, search and network; FILE: a pose (.tfm, .h5, .txt, .mat, .json).",
+            "proposed from the veins; auto: the skull, and where it is not clear the search; FILE: a pose (.tfm, .h5, .txt, .mat, .json).",
             choices=(*NAMED_INITS, LANDMARKS),
             old_choices=OLD_INITS,
             metavar="|".join((*NAMED_INITS, LANDMARKS, "FILE")),
@@ -378,7 +378,7 @@ class Search:
         Option(
             "weights",
             "file",
-            "Weights of the network (.safetensors), for example fine-tuned to this patient.",
+            "Weights of the network (.safetensors), for example fine-tuned to this patient; with init network.",
             unset="those that ship",
             panel="Weights file",
             parameter="networkWeights",

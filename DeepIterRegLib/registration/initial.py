@@ -70,8 +70,8 @@ class _Proposal:
 def initial_poses(context: Context, start: np.ndarray, given: np.ndarray | None) -> InitialPoses:
     """Propose poses and take them unless the radiological one, `start` (4, 4), scores higher (A eq. 12).
 
-    `auto`: the skull, where it fits clearly; else search, network and what there is of the skull together. Where the network or
-    the skull cannot be asked, the search is, and a warning says why.
+    `auto`: the skull, where it fits clearly; else the search and what there is of the skull together. Where the network or the
+    skull cannot be asked, the search is, and a warning says why.
 
     Parameters
     ----------
@@ -89,8 +89,7 @@ def initial_poses(context: Context, start: np.ndarray, given: np.ndarray | None)
         return _judged(context, _candidate(context, given), at_start)
     asked = start if given is None else given
     skull = _ask_skull(context, asked)
-    # Where the skull decides, network and search are left out, which take longer than it.
-    network = _Proposal() if skull.decides else _ask_network(context, asked, at_start.score)
+    network = _ask_network(context, asked, at_start.score)
     records, warnings = (*skull.records, *network.records), (*skull.warnings, *network.warnings)
     # It was asked, and all that it answered is worse than the start (A eq. 12). A search was not asked for.
     if init == "network" and network.records and not len(network.poses):
@@ -98,7 +97,7 @@ def initial_poses(context: Context, start: np.ndarray, given: np.ndarray | None)
     if skull.decides or network.decides:
         found, record = _refine_proposal(context, skull if skull.decides else network)
     else:
-        found, record = _search(context, start, skull, network)
+        found, record = _search(context, start, skull)
     judged = _judged(context, replace(found, score=context.score(found.cta_to_carm)), at_start)
     return replace(
         judged,
@@ -148,18 +147,17 @@ def _ask_skull(context: Context, start: np.ndarray) -> _Proposal:
     init, skull = context.settings.init, context.scene.skull
     if init not in ("skull", "auto") or skull is None:
         return _Proposal()
-    instead = (Step.SEARCH,) if init == "skull" else (Step.NETWORK, Step.SEARCH)
 
     def tell(finer: bool, done: float) -> None:
         if finer and not done:  # it was not clear: only now is it known that this and the search will take their time
-            context.expect(Step.SKULL_FINER, *(instead if init == "auto" else ()))
+            context.expect(Step.SKULL_FINER, *((Step.SEARCH,) if init == "auto" else ()))
         context.progress(Step.SKULL_FINER if finer else Step.SKULL, done)
 
     begin = time.perf_counter()
     try:
         match = skull.find(start, context.should_stop, tell)
     except InputError as error:
-        context.expect(*instead)
+        context.expect(Step.SEARCH)
         if init == "auto":  # a run that came subtracted is nothing to warn of where nobody asked for the skull
             return _Proposal()
         *others, last = (within(problem, "The skull was not asked: ") for problem in error.problems)
@@ -172,7 +170,7 @@ def _ask_skull(context: Context, start: np.ndarray) -> _Proposal:
 def _ask_network(context: Context, start: np.ndarray, score_at_start: float) -> _Proposal:
     """The network's answers that are no worse than the start, if init wants them; none, and a warning, where it cannot be asked."""
     init, settings = context.settings.init, context.settings
-    if init not in ("network", "auto"):
+    if init != "network":
         return _Proposal()
     begin = time.perf_counter()
     progress = context.progress.of(Step.NETWORK)
@@ -201,7 +199,7 @@ def _ask_network(context: Context, start: np.ndarray, score_at_start: float) -> 
     )
     poses = poses[np.argsort(-scores, kind="stable")][: int((scores >= score_at_start).sum())]
     progress(1.0)
-    return _Proposal(poses, best, init == "network" and len(poses) > 0, Step.REFINE_NETWORK, (record,))
+    return _Proposal(poses, best, len(poses) > 0, Step.REFINE_NETWORK, (record,))
 
 
 def _refine_proposal(context: Context, proposal: _Proposal) -> tuple[PoseCandidates, StageRecord]:
@@ -213,10 +211,8 @@ def _refine_proposal(context: Context, proposal: _Proposal) -> tuple[PoseCandida
     return found, level_record(name, found, time.perf_counter() - begin, levels)
 
 
-def _search(
-    context: Context, start: np.ndarray, skull: _Proposal, network: _Proposal
-) -> tuple[PoseCandidates, StageRecord]:
-    """Search about `start` (4, 4), with the network's answers; where the skull has some too, it has a say in the best."""
+def _search(context: Context, start: np.ndarray, skull: _Proposal) -> tuple[PoseCandidates, StageRecord]:
+    """Search about `start` (4, 4); where the skull has answers too, it has a say in the best."""
     begin, scene, settings = time.perf_counter(), context.scene, context.settings
     context.progress(Step.SEARCH, 0.0)
     found = search(
@@ -225,7 +221,6 @@ def _search(
         start,
         scene.centre_cta_mm,
         settings.search,
-        also=network.poses,
         seed=settings.seed,
         on_progress=context.progress.of(Step.SEARCH),
         should_stop=context.should_stop,

@@ -20,6 +20,7 @@ from DeepIterRegLib.registration.calibration import Corrected, correct_views
 from DeepIterRegLib.registration.confidence import MaskedView, assess, check_inputs, with_skull
 from DeepIterRegLib.registration.context import Clock, Context
 from DeepIterRegLib.registration.initial import InitialPoses, initial_poses, level_record, refine_levels
+from DeepIterRegLib.registration.joint import refine_with_skull
 from DeepIterRegLib.registration.papers.stages import run_stage
 from DeepIterRegLib.registration.result import Confidence, Registration, StageRecord, ViewRecord
 from DeepIterRegLib.registration.result_warnings import (
@@ -36,15 +37,9 @@ from DeepIterRegLib.registration.scene import Scene, make_scene
 from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.skull import Skull
 from DeepIterRegLib.registration.steps import Step, expected, registration_steps
-from DeepIterRegLib.registration.vessels.alignment import joint_equations
-from DeepIterRegLib.registration.vessels.least_squares import maximise, move
-from DeepIterRegLib.registration.vessels.search import Level, PoseCandidates
-from DeepIterRegLib.registration.vessels.targets import REFINE, make_targets
 from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
 
-# The last stage, of vessels and skull together: the grid and points of the levels before it, in as many steps as both take.
-_SKULL_LEVEL = Level(rows=256, points=30000, sigma_px=1.0, iterations=12, keep=1, measure=REFINE)
 _WITH_SKULL = "ZNCC and gradient correlation"
 
 
@@ -243,39 +238,19 @@ def _find(context: Context, start: np.ndarray, given: np.ndarray | None) -> tupl
             records.append(level_record(name, found, context.clock.stop(step.key), levels))
     if settings.skull_weight > 0 and len(initial.skull_poses):
         context.progress(Step.REFINE_WITH_SKULL, 0.0)
-        found = refine_with_skull(context, np.concatenate([found.poses, initial.skull_poses]))
+        found = refine_with_skull(
+            context.scene,
+            np.concatenate([found.poses, initial.skull_poses]),
+            settings.skull_weight,
+            context.saturation_mm,
+            seed=settings.seed,
+            should_stop=context.should_stop,
+        )
         seconds = context.clock.stop(Step.REFINE_WITH_SKULL.key)
         trace = found.scores
         records.append(StageRecord("Vessels and skull", _WITH_SKULL, found.score, trace, seconds, len(trace) - 1))
         context.progress(Step.REFINE_WITH_SKULL, 1.0, found.score)
     return initial, _Found(found.cta_to_carm, tuple(records))
-
-
-def refine_with_skull(context: Context, poses: np.ndarray) -> PoseCandidates:
-    """The best of poses (K, 4, 4) after refining on vessels and skull together; `scores` has the best one after each step.
-
-    Few vessels leave a pose loose, a skull seldom does; the skull alone knows nothing of what moved since the mask frame.
-    """
-    scene, weight = context.scene, context.settings.skull_weight
-    points = scene.points.subset(_SKULL_LEVEL.points, np.random.default_rng(context.settings.seed))
-    targets = make_targets(scene.views, _SKULL_LEVEL.rows, _SKULL_LEVEL.sigma_px, _SKULL_LEVEL.measure)
-    carm, saturation_mm = targets[0].carm, context.saturation_mm
-    skull = scene.skull.equations(points.origin_mm, carm) if scene.skull else None
-    assert skull is not None  # it gave poses
-
-    def together(at: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        (score, gradient, matrix), (s, g, m) = joint_equations(points, at, targets, saturation_mm), skull(at)
-        return score + weight * s, gradient + weight * g, matrix + weight * m
-
-    poses, scores, trace = maximise(
-        together,
-        lambda at, twists: move(at, twists, points, carm),
-        poses,
-        iterations=_SKULL_LEVEL.iterations,
-        should_stop=context.should_stop,
-    )
-    order = np.argsort(-scores, kind="stable")
-    return PoseCandidates(poses[order], float(scores[order[0]]), tuple(trace))
 
 
 def _first_order_stages(context: Context, found: _Found, runs: Sequence[Angiogram]) -> _Found:

@@ -133,14 +133,14 @@ class RegistrationSettings:
     search
         Used with init `search` and `auto`; its levels also refine what the network proposes.
     network
-        Used with init `network` and `auto`.
+        Used with init `network`.
     near_levels
         Second-order refinement on the contrast of the MinIP, coarse to fine, where no search has done that work.
     levels
         Second-order refinement on the same contrast to the end.
     skull_weight
         What the skull's gradient correlation counts beside the vessels' ZNCC in the last stage, where the mask frame shows
-        the skull and init is `skull` or `auto`; 0 for never.
+        the skull and init is `skull` or `auto`; 0 for never. Its picture has more independent edges than that of the vessels.
     stages
         First-order stages after that.
     refine_geometry
@@ -159,7 +159,7 @@ class RegistrationSettings:
         Level(256, 30000, 1.0, 8, 1),
     )
     levels: tuple[Level, ...] = (Level(256, 30000, 1.0, 5, 3, REFINE), Level(384, 40000, 0.8, 8, 1, REFINE))
-    skull_weight: float = 1.0
+    skull_weight: float = 2.0
     stages: tuple[IntensityStage, ...] = ()
     refine_geometry: GeometrySlack | None = None
     between_runs: BetweenRuns | None = None
@@ -195,6 +195,15 @@ class RegistrationSettings:
             No such preset, or a choice that cannot be.
         """
         init, weights = search.init, str(search.weights or "")
+        if weights and init != "network":
+            asked = init or ("radiological" if refinement.preset == "paper" else "auto")
+            raise InputError(
+                Message(
+                    f"The weights are those of the network, which is not asked where init is {quoted(asked)}",
+                    at="weights",
+                    give=(Remedy("init", "network"),),
+                )
+            )
         common: dict[str, Any] = {
             "refine_geometry": GeometrySlack() if refinement.refine_geometry else None,
             "between_runs": BetweenRuns() if refinement.between_runs else None,
@@ -202,9 +211,7 @@ class RegistrationSettings:
             "seed": refinement.seed,
         }
         if refinement.preset == "default":
-            # Beside search and skull the network needs no many starts.
-            network = NetworkInit(weights, 8, 1) if init in (None, "auto") else NetworkInit(weights)
-            return cls(init=init or "auto", network=network, **common)  # type: ignore[arg-type]
+            return cls(init=init or "auto", network=NetworkInit(weights), **common)  # type: ignore[arg-type]
         if refinement.preset == "paper":
             return cls(
                 name="paper",

@@ -69,7 +69,7 @@ class Step(Enum):
 
 
 # What is set aside for a skull that is not clear (5 % of patients): a part of what that costs, so that the bar is not far off
-# either way. With init `auto` network and search then follow, so the part is smaller.
+# either way. With init `auto` the search then follows, so the part is smaller.
 _UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.16}
 _ORDER = tuple(Step)
 _AFTER_SEGMENTATION = _ORDER[_ORDER.index(Step.CHECK_INPUTS) : _ORDER.index(Step.CONFIDENCE) + 1]
@@ -100,10 +100,10 @@ def registration_steps(settings: RegistrationSettings, views: int, *, skull_show
         steps += [Step.NETWORK, Step.REFINE_NETWORK]
     elif init in ("skull", "auto") and skull_shown:
         steps += [Step.SKULL, Step.REFINE_SKULL, Step.REFINE_WITH_SKULL]
-        unclear = expected(Step.SKULL_FINER, *([Step.NETWORK, Step.SEARCH] if init == "auto" else []), views=views)
+        unclear = expected(Step.SKULL_FINER, *([Step.SEARCH] if init == "auto" else []), views=views)
         seldom = {step: _UNCLEAR_SHARE[init] * seconds for step, seconds in unclear.items()}
     else:
-        steps += [Step.SEARCH, *([Step.NETWORK] if init == "auto" else [])]
+        steps += [Step.SEARCH]
     if settings.corrects_views(views):
         steps += [Step.CORRECT_VIEWS]
     left_out = {

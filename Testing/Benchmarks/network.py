@@ -53,7 +53,7 @@ def run_case(case: Case) -> Result:
         "radiological_mm": error(radiological),
         **asked(vessels, masks, angiogram, radiological, truth, centre),
     }
-    for init in ("search", "network", "auto"):
+    for init in ("search", "network"):
         mm, seconds, warned = registered(
             cta, angiogram, vessels, masks, RegistrationSettings.preset("default", init=init), None, error
         )
@@ -302,12 +302,13 @@ def capture(records: Sequence[dict[str, Any]], near: Sequence[dict[str, Any]]) -
 
 
 def beside(records: Sequence[dict[str, Any]]) -> str:
-    """Successes, medians and seconds of search, network and both together."""
+    """Successes, medians and seconds of search and network; of both together where records are from when `auto` asked both."""
     import outcomes
     from outcomes import SUCCESS_MM
 
     rows = []
-    for init in ("search", "network", "auto"):
+    both = all("auto_mm" in record for record in records)
+    for init in ("search", "network", *(["auto"] if both else [])):
         errors = values(records, f"{init}_mm")
         good = int((errors < SUCCESS_MM).sum())
         low, high = outcomes.wilson(good, len(errors))
@@ -320,6 +321,11 @@ def beside(records: Sequence[dict[str, Any]]) -> str:
                 f"{np.median(values(records, f'{init}_s')):.1f}",
             ]
         )
+    beside = table(
+        ["init", f"MPE below {SUCCESS_MM:g} mm", "95 % interval", "median MPE", "seconds of `register`"], rows
+    )
+    if not both:
+        return beside
     search, auto = values(records, "search_mm") < SUCCESS_MM, values(records, "auto_mm") < SUCCESS_MM
     seeds = np.array([record["case"]["seed"] for record in records])
     text = (
@@ -327,11 +333,7 @@ def beside(records: Sequence[dict[str, Any]]) -> str:
         f"Only `search`: {', '.join(map(str, seeds[search & ~auto])) or 'none'}. "
         f"`auto` at least as often as `search`: {verdict(auto.sum() >= search.sum())}."
     )
-    return (
-        table(["init", f"MPE below {SUCCESS_MM:g} mm", "95 % interval", "median MPE", "seconds of `register`"], rows)
-        + "\n\n"
-        + text
-    )
+    return f"{beside}\n\n{text}"
 
 
 def plot(records: Sequence[dict[str, Any]], near: Sequence[dict[str, Any]], path: Path) -> None:

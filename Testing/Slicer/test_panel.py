@@ -138,7 +138,7 @@ def test_initialisations_show_what_they_need(panel: SimpleNamespace) -> None:
     ):
         panel.p.init = init
         assert ui.initialTransformSelector.isHidden() is not transform
-        assert ui.networkWeightsEdit.isHidden() is (init not in (Init.network, Init.auto))
+        assert ui.networkWeightsEdit.isHidden() is (init is not Init.network)
         assert ui.ctaLandmarksBox.isHidden() is ui.dsaLandmarksBox.isHidden() is not landmarks
     points = ui.ctaLandmarksSelector.addNode()
     assert ui.ctaLandmarksPlaceWidget.currentNode() is points

@@ -17,7 +17,7 @@ from DeepIterRegLib.registration.skull.points import about, skull_points
 from DeepIterRegLib.registration.skull.settings import SkullLevel, SkullSettings
 from DeepIterRegLib.registration.skull.targets import SkullTarget, make_skull_target, mask_frame
 from DeepIterRegLib.registration.vessels.exhaustive import in_box
-from DeepIterRegLib.registration.vessels.least_squares import Equations, maximise, mean_equations, move, twist_between
+from DeepIterRegLib.registration.vessels.least_squares import Equations, maximise, move
 from DeepIterRegLib.registration.vessels.points import Points
 
 # See `SkullMatch.clear`, and for the score `SkullAgreement.fits`. Of 149 views of development phantoms whose skulls differ between CTA
@@ -154,10 +154,8 @@ class Skull:
             found[number] = SkullAgreement(float(score[0]), float(best[0]), distance)
         return found
 
-    def equations(self, origin_mm: np.ndarray, carm: CArm) -> Equations | None:
-        """Mean gradient correlation over the runs with a mask frame, by twists about `origin_mm` (3,) along the axes of `carm`.
-
-        None where no run has one.
+    def terms(self, origin_mm: np.ndarray) -> list[tuple[Equations, CArm]]:
+        """The gradient correlation of each run with a mask frame, by twists about `origin_mm` (3,) along the axes of the C-arm beside it.
 
         Raises
         ------
@@ -168,9 +166,8 @@ class Skull:
         for frame in self._mask_frames.values():
             target = frame.target(last)
             points = about(self._points(last.spacing_mm), origin_mm)
-            equations = gradient_equations(points, target, self.settings.knee)
-            terms.append((equations, twist_between(carm, target.carm)))
-        return mean_equations(terms) if terms else None
+            terms.append((gradient_equations(points, target, self.settings.knee), target.carm))
+        return terms
 
     def _equations(self, frame: _MaskFrame, level: SkullLevel) -> Equations:
         return gradient_equations(self._points(level.spacing_mm), frame.target(level), self.settings.knee)

@@ -1,4 +1,4 @@
-"""Levenberg-Marquardt on SE(3), batched over poses, and the normal equations of a correlation, which vessels and skull share.
+"""Levenberg-Marquardt, batched over poses, and the normal equations of a correlation, which vessels and skull share.
 
 A score is raised, not a sum of squares lowered: the Gauss-Newton matrix belongs to the negative of the score, so that a step
 solves (matrix + damping) step = gradient. See Resources/Docs/method.md, section 6.
@@ -25,7 +25,7 @@ _MIN_DAMPING, _MAX_DAMPING = 1e-6, 1e4
 _SCALE_FLOOR = 0.1
 # Largest step, mm. Further away the images hardly overlap and the equations mean nothing.
 _MAX_STEP_MM = 25.0
-# Score (B,), its gradient (B, 6) and the Gauss-Newton matrix of its negative (B, 6, 6) at poses (B, 4, 4).
+# Score (B,), its gradient (B, D) and the Gauss-Newton matrix of its negative (B, D, D) at poses (B, 4, 4); D is 6 for a twist.
 Equations = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
 
 
@@ -133,10 +133,11 @@ def maximise(
     Parameters
     ----------
     equations
+        Of D parameters; 6 for a twist.
     moved
-        Poses (B, 4, 4) and twists (B, 6) to poses (B, 4, 4), by twists as the equations mean them.
+        Poses (B, 4, 4) and steps (B, D) to poses (B, 4, 4), by parameters as the equations mean them.
     poses : (B, 4, 4)
-        ``cta_to_carm`` to start from.
+        ``cta_to_carm`` to start from. Or whatever else equations and `moved` take, one along the first axis for each start.
     iterations
         Largest number of steps.
     damping
@@ -178,9 +179,9 @@ def maximise(
 
 
 def _step(gradient: np.ndarray, matrix: np.ndarray, lam: np.ndarray) -> np.ndarray:
-    """Damped Newton steps (B, 6) for gradients (B, 6), matrices (B, 6, 6) and dampings (B,); the diagonal is the scale."""
+    """Damped Newton steps (B, D) for gradients (B, D), matrices (B, D, D) and dampings (B,); the diagonal is the scale."""
     diagonal = np.einsum("bii->bi", matrix)
     scale = diagonal + _SCALE_FLOOR * diagonal.mean(axis=1, keepdims=True) + 1e-12
-    damped = matrix + lam[:, None, None] * scale[:, :, None] * np.eye(6)
+    damped = matrix + lam[:, None, None] * scale[:, :, None] * np.eye(matrix.shape[-1])
     step: np.ndarray = np.linalg.solve(damped, gradient[..., None])[..., 0]
     return step * np.minimum(1.0, _MAX_STEP_MM / np.maximum(np.linalg.norm(step, axis=1, keepdims=True), 1e-9))

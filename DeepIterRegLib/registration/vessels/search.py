@@ -113,7 +113,6 @@ def search(
     centre_cta_mm: np.ndarray,
     settings: SearchSettings | None = None,
     *,
-    also: np.ndarray | None = None,
     seed: int = 0,
     on_progress: Callable[[float, float | None], None] | None = None,
     should_stop: Callable[[], bool] | None = None,
@@ -131,8 +130,6 @@ def search(
     centre_cta_mm : (3,)
         Point of the CTA about which the box turns the head: where `start` puts it is the middle of the box.
     settings
-    also : (K, 4, 4), optional
-        Poses refined beside those of the exhaustive pass.
     seed
         Of the points that are drawn; the same seed gives the same bits.
     on_progress
@@ -157,7 +154,7 @@ def search(
         should_stop=should_stop,
     )
     found = refine_poses(
-        poses if also is None else np.concatenate([poses, also]),
+        poses,
         points,
         views,
         settings.levels,

@@ -15,6 +15,7 @@ from repository import ROOT
 from tree_scene import CTA, MASK, run_at, small, truth_at
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.options import Refinement, Search
 from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.network.model import NetworkSettings, PoseNetwork
@@ -71,17 +72,27 @@ def test_the_networks_answers_are_refined(tmp_path: Path) -> None:
     assert error_mm(found, truth) < 2
 
 
-@pytest.mark.parametrize("init", ["network", "auto"])
-def test_answers_worse_than_the_radiological_pose_are_discarded(init: str, tmp_path: Path) -> None:
+def test_answers_worse_than_the_radiological_pose_are_discarded(tmp_path: Path) -> None:
     truth = truth_at([3, -2, 2], [2, 3, -2])
-    found = run(init, fixed_answer(tmp_path / "away.safetensors", 10, 10), truth)
+    found = run("network", fixed_answer(tmp_path / "away.safetensors", 10, 10), truth)
     assert error_mm(found, truth) < 2
-    if init == "network":
-        assert not found.init.accepted
-        assert found.init.score < found.init.score_radiological
-        assert "the refinement started from the radiological pose" in found.warnings[0]
-    else:
-        assert found.init.accepted  # what the search found
+    assert not found.init.accepted
+    assert found.init.score < found.init.score_radiological
+    assert "the refinement started from the radiological pose" in found.warnings[0]
+
+
+def test_by_default_the_network_is_not_asked() -> None:
+    found = run("auto", "", truth_at([8, -9, 10], [9, -7, 12]))
+    assert [stage.name for stage in found.stages][:1] == ["Search"]
+
+
+@pytest.mark.parametrize(
+    ("init", "preset"), [("auto", "default"), ("search", "default"), (None, "default"), (None, "paper")]
+)
+def test_weights_without_the_network_are_refused(init: str | None, preset: str) -> None:
+    with pytest.raises(InputError, match=r"network.* is not asked where init is") as refused:
+        RegistrationSettings.of(Search(init=init, weights=Path("mine.safetensors")), Refinement(preset=preset))  # type: ignore[arg-type]
+    assert refused.value.problems[0].give[0].value == "network"  # type: ignore[attr-defined]
 
 
 def test_without_veins_the_search_is_used_and_said(tmp_path: Path) -> None:
@@ -105,7 +116,7 @@ from tree_scene import CTA, run_at, small, truth_at
 from DeepIterRegLib.registration.pipeline import register
 from DeepIterRegLib.registration.settings import RegistrationSettings
 angiogram, masks = run_at(truth_at([8, -9, 10], [9, -7, 12]))
-settings = small(RegistrationSettings(init="auto"))
+settings = small(RegistrationSettings(init="network"))
 found = register(CTA, angiogram, settings, cta_mask=FINE, dsa_masks=replace(masks, veins=masks.vessels))
 print(found.init.accepted, *found.warnings, sep="|")
 """
@@ -144,7 +155,7 @@ def test_weights_that_cannot_be_used_lead_to_the_search(fault: str, tmp_path: Pa
     else:
         card_of(path).unlink()
     truth = truth_at([8, -9, 10], [9, -7, 12])
-    found = run("auto", str(path), truth)
+    found = run("network", str(path), truth)
     assert error_mm(found, truth) < 2
     assert len([warning for warning in found.warnings if "network" in warning]) == 1
     assert "mine.safetensors" in found.warnings[0]

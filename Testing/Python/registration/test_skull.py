@@ -6,8 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from repository import shared
 from scipy import ndimage
+from vessel_tree import vessel_tree
 
 from DeepIterRegLib.common.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
@@ -17,13 +19,18 @@ from DeepIterRegLib.images.subtraction import subtract
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, second_run
 from DeepIterRegLib.phantom.settings import DIFFERENT_SKULL, CtaSettings, OffsetSettings, RunSettings, ViewSettings
+from DeepIterRegLib.registration import joint
+from DeepIterRegLib.registration.joint import refine_with_skull, sized_equations
 from DeepIterRegLib.registration.pipeline import register
+from DeepIterRegLib.registration.scene import Scene
 from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.skull import Skull, SkullSettings
 from DeepIterRegLib.registration.skull.gradient_correlation import gradient_equations
 from DeepIterRegLib.registration.skull.points import about, skull_points
 from DeepIterRegLib.registration.skull.targets import make_skull_target, mask_frame
-from DeepIterRegLib.registration.vessels.least_squares import move
+from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, move
+from DeepIterRegLib.registration.vessels.targets import SATURATION_MM, View, vessel_channels
+from DeepIterRegLib.rendering.splat import SplatProjector
 from DeepIterRegLib.segmentation.dsa import DsaMasks
 
 # The jaw opened, beam hardening, headrest and wires in the run only, another scanner's blur.
@@ -75,6 +82,54 @@ def test_gradient_by_finite_differences(patient: Patient, angiogram: Angiogram, 
         numeric = (equations(ahead)[0] - equations(behind)[0]) / (2 * step)
         assert gradient[0, i] == pytest.approx(numeric[0], abs=0.05 * np.abs(gradient).max())
     assert np.linalg.eigvalsh(matrix[0]).min() > 0
+
+
+def test_what_is_larger_looks_like_what_is_nearer(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:
+    """The score of a skull with a size of its own is that of points that were moved outwards."""
+    points = about(skull_points(patient.cta, 4.0), patient.cta.centre_mm)
+    target = make_skull_target(mask_frame(angiogram), angiogram.valid, angiogram.carm, 96, 1.0, 5.0)
+    size_mm = np.array([0.8])
+    grown = replace(points, positions=points.positions * np.float32(1 + size_mm[0] / LEVER_MM))
+    terms = [(gradient_equations(points, target, 5.0), target.carm)]
+    sized = sized_equations(terms, points.origin_mm, angiogram.carm)
+    (wanted,), _, _ = gradient_equations(grown, target, 5.0)(truth[None])
+    (score,), gradient, matrix = sized(truth[None], size_mm)
+    (as_it_is,), _, _ = sized(truth[None], np.zeros(1))
+    assert score == pytest.approx(wanted, abs=0.02 * abs(as_it_is - wanted))
+    step = 0.3  # mm; splatting is piecewise linear, so not too small
+    numeric = (sized(truth[None], size_mm + step)[0] - sized(truth[None], size_mm - step)[0]) / (2 * step)
+    assert gradient[0, 6] == pytest.approx(numeric[0], abs=0.05 * np.abs(gradient).max())
+    assert np.linalg.eigvalsh(matrix[0]).min() > -1e-12  # a size and a depth are nearly one
+
+
+def test_a_skull_that_looks_larger_moves_the_head_less_than_it_would(
+    patient: Patient, angiogram: Angiogram, truth: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bone that is taken to begin half a millimetre further out; the vessels say how far away the head is."""
+    centre, beam = patient.cta.centre_mm, np.array(angiogram.carm.beam_axis)
+    larger = np.eye(4)
+    larger[:3, :3] *= 1 + 0.5 / 75  # of a head's radius, mm
+    larger[:3, 3] = centre - larger[:3, :3] @ centre
+    vessels = replace(vessel_tree(2, n_branches=40), origin_mm=centre)
+    carm = angiogram.carm.resampled(384, 384)
+    projector = SplatProjector(vessels.positions + centre, vessels.weights, carm)
+    image = projector(torch.from_numpy(truth[None]))[0].numpy()
+    valid = np.ones(image.shape, dtype=bool)
+    view = View(vessel_channels(image / (image + SATURATION_MM), valid), valid, carm)
+    scene = Scene(vessels, (view,), centre, patient.arteries, ())
+
+    def moved_mm() -> float:
+        """How much further from the source the head is said to be."""
+        poses = []
+        for affine in (patient.cta.affine, larger @ patient.cta.affine):
+            skull = Skull(replace(patient.cta, affine=affine), (angiogram,))
+            poses.append(refine_with_skull(replace(scene, skull=skull), truth[None], 1.0, SATURATION_MM).cta_to_carm)
+        same, further = (pose.transform(found, centre[None])[0] for found in poses)
+        return float((further - same) @ beam)
+
+    with_a_size = moved_mm()
+    monkeypatch.setattr(joint, "_SIZE_PENALTY", 100 * joint._SIZE_PENALTY)
+    assert abs(with_a_size) < 0.4 * moved_mm()
 
 
 def test_skull_of_a_phantom_is_found(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:

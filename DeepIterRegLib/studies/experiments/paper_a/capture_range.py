@@ -31,7 +31,7 @@ WAYS = {
     "second_order": "second-order refinement only (ours)",
     "network": "network + second order",
     "search": "search + second order (ours, vessels alone)",
-    "auto": "auto: skull, search, network (our default)",
+    "auto": "auto (our default)",
 }
 
 

@@ -34,7 +34,7 @@ PIPELINES = {
     "2n": "two-stage with network (NCC)",
     "3n": "three-stage with network (NCC, MI)",
     "search": "search + second order (ours, vessels alone)",
-    "auto": "auto: skull, search, network (our default)",
+    "auto": "auto (our default)",
 }
 PAPER_FIGURES = {
     "2": "11 of 20, 1.71 mm (1.94 px) on successes; 21.14 mm before, 9.78 mm after",
