@@ -1,4 +1,4 @@
-"""Images on another grid: means of blocks, cubic interpolation under a smooth displacement of second order."""
+"""Images on another grid: cubic interpolation under a smooth displacement of second order. Compiled code."""
 
 from __future__ import annotations
 
@@ -6,17 +6,6 @@ import math
 
 import numba
 import numpy as np
-
-
-def binned(image: np.ndarray, factor: int) -> np.ndarray:
-    """Means of blocks of `factor` x `factor` pixels of an image (row, column), float32; what fills no block is left out."""
-    rows, columns = (n // factor * factor for n in image.shape)
-    parts = [image[i:rows:factor, j:columns:factor] for i in range(factor) for j in range(factor)]
-    total = parts[0].astype(np.float32)
-    for part in parts[1:]:
-        total += part
-    total /= factor * factor
-    return total
 
 
 def terms(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -10,8 +10,7 @@ import math
 import numba
 import numpy as np
 
-from DeepIterRegLib.images.cta_checks import AIR_HU
-from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.images.volume import AIR_HU, Volume
 
 
 def shear_deg(affine: np.ndarray) -> float:

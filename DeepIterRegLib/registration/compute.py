@@ -1,7 +1,7 @@
 """All that search and refinement ask of the hardware: the one seam behind which another backend would stand.
 
 Each function hides its kernel's buffers and their layout. Today there is one backend, numba's on the CPU (`registration.kernels`),
-and FFTs by torch. Points and targets are those of the vessels or the skull; cameras come from `least_squares.camera_matrices`.
+and FFTs by SciPy. Points and targets are those of the vessels or the skull; cameras come from `least_squares.camera_matrices`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
-import torch
-from scipy.fft import next_fast_len
+from scipy.fft import irfft2, next_fast_len, rfft2
 
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.kernels import skull, vessels
 from DeepIterRegLib.registration.kernels.skull import block_means
 from DeepIterRegLib.registration.kernels.vessels import area_means, local_maxima, main_axes
-from DeepIterRegLib.rendering.splat import pixel_intrinsics
+from DeepIterRegLib.rendering.cpu_splat import pixel_intrinsics
 
 if TYPE_CHECKING:
     from DeepIterRegLib.registration.skull.targets import SkullTarget
@@ -167,14 +166,12 @@ class FftCorrelation:
     def __init__(self, target: np.ndarray, wide: CArm, batch: int) -> None:
         """`target` (channels, rows, columns) on the grid of which `wide` is the window."""
         self._shape = (next_fast_len(wide.rows, real=True), next_fast_len(wide.columns, real=True))
-        self._spectra = torch.fft.rfft2(torch.tensor(target), s=self._shape).conj().resolve_conj()
-        # Memory of torch's is aligned: its transforms round by address, and one seed must give the same bits.
-        self._memory = torch.zeros((batch, len(target), *self._shape))
-        self.images: np.ndarray = self._memory.numpy()
+        self._spectra = np.conj(rfft2(np.asarray(target, dtype=np.float32), s=self._shape))
+        self.images = np.zeros((batch, len(target), *self._shape), dtype=np.float32)
 
     def products(self, count: int) -> np.ndarray:
         """Products (count, rows, columns) with the first images, summed over the channels; the first index is no shift."""
-        spectra = torch.fft.rfft2(self._memory[:count])
+        threads = numba.get_num_threads()
+        spectra = rfft2(self.images[:count], workers=threads)
         spectra *= self._spectra
-        products: np.ndarray = torch.fft.irfft2(spectra.sum(dim=1), s=self._shape).numpy()
-        return products
+        return np.asarray(irfft2(spectra.sum(axis=1), s=self._shape, overwrite_x=True, workers=threads))

@@ -20,7 +20,6 @@ from DeepIterRegLib.registration.calibration import Corrected, correct_views
 from DeepIterRegLib.registration.confidence import MaskedView, assess, check_inputs, with_skull
 from DeepIterRegLib.registration.context import Clock, Context
 from DeepIterRegLib.registration.initial import InitialPoses, initial_poses, level_record, refine_levels
-from DeepIterRegLib.registration.papers.stages import run_stage
 from DeepIterRegLib.registration.result import Confidence, Registration, StageRecord, ViewRecord
 from DeepIterRegLib.registration.result_warnings import (
     NO_MATCH,
@@ -280,6 +279,10 @@ def refine_with_skull(context: Context, poses: np.ndarray) -> PoseCandidates:
 
 def _first_order_stages(context: Context, found: _Found, runs: Sequence[Angiogram]) -> _Found:
     """The papers' stages, where the settings have some."""
+    if not context.settings.stages:
+        return found
+    from DeepIterRegLib.registration.papers.stages import run_stage
+
     for number, stage in enumerate(context.settings.stages, 1):
         name = f"Stage {number}: {'vessel mask' if stage.image == 'mask' else 'MinIP'}"
         pose_found, record = run_stage(context, name, stage, found.cta_to_carm, runs)

@@ -8,8 +8,8 @@ import numpy as np
 from numba import njit, prange
 from scipy import ndimage
 
-from DeepIterRegLib.images.cta_checks import AIR_HU, MIN_BONE_CM3, no_skull
-from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.images.cta_checks import MIN_BONE_CM3, no_skull
+from DeepIterRegLib.images.volume import AIR_HU, Volume
 from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
 
 POOL = 4  # working voxels along the edge of a coarse cell
