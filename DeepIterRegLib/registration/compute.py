@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
-from scipy.fft import irfft2, next_fast_len, rfft2
+from scipy.fft import fft, ifft, irfft, next_fast_len, rfft, rfft2
 
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.kernels import skull, vessels
@@ -166,12 +166,15 @@ class FftCorrelation:
     def __init__(self, target: np.ndarray, wide: CArm, batch: int) -> None:
         """`target` (channels, rows, columns) on the grid of which `wide` is the window."""
         self._shape = (next_fast_len(wide.rows, real=True), next_fast_len(wide.columns, real=True))
+        self._shifts = wide.rows - target.shape[1] + 1
         self._spectra = np.conj(rfft2(np.asarray(target, dtype=np.float32), s=self._shape))
         self.images = np.zeros((batch, len(target), *self._shape), dtype=np.float32)
 
     def products(self, count: int) -> np.ndarray:
-        """Products (count, rows, columns) with the first images, summed over the channels; the first index is no shift."""
+        """Products (count, row shifts, columns) with the first images, summed over the channels; the first index is no shift."""
         threads = numba.get_num_threads()
-        spectra = rfft2(self.images[:count], workers=threads)
+        # By hand and not by `rfft2`: the second transform takes the memory of the first, and of the last only rows that count are made.
+        spectra = fft(rfft(self.images[:count], workers=threads), axis=-2, overwrite_x=True, workers=threads)
         spectra *= self._spectra
-        return np.asarray(irfft2(spectra.sum(axis=1), s=self._shape, overwrite_x=True, workers=threads))
+        rows = ifft(spectra.sum(axis=1), axis=-2, overwrite_x=True, workers=threads)[:, : self._shifts]
+        return np.asarray(irfft(rows, n=self._shape[1], workers=threads))
