@@ -6,6 +6,7 @@ import numba
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.threads import in_parts
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.arrays import Array, like, namespace
 from DeepIterRegLib.rendering import splat_kernels as kernels
@@ -42,7 +43,8 @@ def cameras_from_poses(cta_to_carm: Array, carm: CArm, centre_cta_mm: np.ndarray
 def images_of_points(points: np.ndarray, weights: np.ndarray, cameras: np.ndarray, carm: CArm) -> np.ndarray:
     """Images (B, rows, columns), value x mm, of points (N, 3) and weights (N,) for cameras (B, 3, 4); all float32."""
     partial = np.zeros((len(cameras), shares(len(cameras)), carm.rows, carm.columns), dtype=np.float32)
-    kernels.splat_forward(points, weights, np.ascontiguousarray(cameras), pixel_intrinsics(carm), partial)
+    jobs, cameras = partial.shape[0] * partial.shape[1], np.ascontiguousarray(cameras)
+    in_parts(kernels.splat_forward, jobs, points, weights, cameras, pixel_intrinsics(carm), partial)
     images: np.ndarray = partial[:, 0] if partial.shape[1] == 1 else partial.sum(axis=1)
     return images
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from DeepIterRegLib.common.threads import in_parts
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.rendering import splat_kernels as kernels
@@ -81,7 +82,9 @@ class _CpuSplat(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         cameras, points, weights = ctx.saved_tensors
         partial = np.empty((len(cameras), shares(len(cameras)), 3, 4), dtype=np.float32)
-        kernels.splat_backward(
+        in_parts(
+            kernels.splat_backward,
+            partial.shape[0] * partial.shape[1],
             points.numpy(),
             weights.numpy(),
             cameras.detach().contiguous().numpy(),

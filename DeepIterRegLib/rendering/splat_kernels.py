@@ -79,17 +79,17 @@ def add_bilinear_slopes(image, u, v, value, by_u, by_v):  # type: ignore[no-unty
         p11[m] += value[m] * w11 + by_u[m] * fk + by_v[m] * fj
 
 
-@nb.njit(parallel=True, **FAST)
-def splat_forward(points, weights, cameras, intrinsics, partial):  # type: ignore[no-untyped-def]
-    """Splat N points for B poses into `partial`.
+@nb.njit(**FAST)
+def splat_forward(first, last, points, weights, cameras, intrinsics, partial):  # type: ignore[no-untyped-def]
+    """Splat N points for B poses into `partial`: of its B * P images those from `first` to before `last`.
 
     points (N, 3), weights (N,), cameras (B, 3, 4) CTA mm to camera mm, intrinsics (fu, fv, cx, cy),
     partial (B, P, rows, columns) zeroed; the P partial images, one for each share of the points, are to be summed.
     """
-    n_poses, n_parts, rows, columns = partial.shape
+    n_parts, rows, columns = partial.shape[1:]
     n = points.shape[0]
     ff = intrinsics[0] * intrinsics[1]
-    for job in nb.prange(n_poses * n_parts):
+    for job in range(first, last):
         b = job // n_parts
         part = job - b * n_parts
         image = partial[b, part]
@@ -102,18 +102,18 @@ def splat_forward(points, weights, cameras, intrinsics, partial):  # type: ignor
             add_bilinear(image, u, v, line_integral(weights[i], ff, x, y, z, iz))
 
 
-@nb.njit(parallel=True, **FAST)
-def splat_backward(points, weights, cameras, intrinsics, gradient, partial):  # type: ignore[no-untyped-def]
+@nb.njit(**FAST)
+def splat_backward(first, last, points, weights, cameras, intrinsics, gradient, partial):  # type: ignore[no-untyped-def]
     """Gradient of a loss with respect to `cameras`, given its gradient (B, rows, columns) with respect to the images.
 
-    partial (B, P, 3, 4) is overwritten; to be summed over P.
+    partial (B, P, 3, 4) is overwritten, of its B * P matrices those from `first` to before `last`; to be summed over P.
     """
-    n_poses, n_parts = partial.shape[:2]
+    n_parts = partial.shape[1]
     rows, columns = gradient.shape[1:]
     n = points.shape[0]
     fu, fv = intrinsics[0], intrinsics[1]
     ff = fu * fv
-    for job in nb.prange(n_poses * n_parts):
+    for job in range(first, last):
         b = job // n_parts
         part = job - b * n_parts
         g = gradient[b]
