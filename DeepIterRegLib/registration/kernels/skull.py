@@ -7,7 +7,7 @@ import math
 import numba as nb
 import numpy as np
 
-from DeepIterRegLib.registration.kernels.vessels import WIDTH, blur
+from DeepIterRegLib.registration.kernels.vessels import ONE, WIDTH, blur
 from DeepIterRegLib.rendering.splat_kernels import (
     FAST,
     MIN_DEPTH_MM,
@@ -95,7 +95,7 @@ def gradient_products(  # type: ignore[no-untyped-def]
         for b in range(job, cameras.shape[0], n_jobs):
             image[:] = 0
             _splat_with_derivatives(points, weights, cameras[b], centres[b], lever_mm, intrinsics, image)
-            blur(flat[job, 0], flat[job, 1], taps, WIDTH)
+            blur(flat[job, 0], flat[job, 1], taps, work.shape[4])
             gram = np.zeros((WIDTH, WIDTH), np.float64)
             cross = np.zeros(WIDTH, np.float64)
             for k in range(1, rows - 1):
@@ -169,7 +169,7 @@ def gradient_images(first, last, points, weights, cameras, intrinsics, taps, kne
             if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
                 continue
             add_bilinear(image, u, v, line_integral(weights[i], ff, x, y, z, iz))
-        blur(image, scratch, taps, 1)
+        blur(image, scratch, taps, ONE)
         images[b] = 0
         across, down = images[b, 0], images[b, 1]
         compressed_gradient(image, knee, across, down)

@@ -16,6 +16,7 @@ from DeepIterRegLib.rendering.splat_kernels import (
     to_pixel,
 )
 
+ONE = np.int64(1)  # of a type, not a constant, for each of which numba would compile a callee anew
 CHANNELS = 3  # amount of vessel, and it times cosine and sine of twice its angle
 WIDTH = 8  # of each channel: value, three rotations, three translations, one unused so that it fills a vector register
 _ROUND = 1e-12  # spread, mm2, below which points have no main axis: they are one point
@@ -295,7 +296,7 @@ def products(  # type: ignore[no-untyped-def]
             _splat_with_derivatives(
                 points, tangents, weights, cameras[b], centres[b], lever_mm, intrinsics, direction_weight, image
             )
-            blur(flat[job, 0], flat[job, 1], taps, CHANNELS * WIDTH)
+            blur(flat[job, 0], flat[job, 1], taps, work.shape[4])
             gram = np.zeros((WIDTH, WIDTH), np.float64)
             sums = np.zeros(WIDTH, np.float64)
             cross = np.zeros(WIDTH, np.float64)
@@ -342,7 +343,7 @@ def oriented_images(  # type: ignore[no-untyped-def]
             add_bilinear(sine, u, v, as_)
         scratch = np.empty((rows, columns), np.float32)
         for n in range(3):
-            blur(images[b, n], scratch, taps, 1)
+            blur(images[b, n], scratch, taps, ONE)
         one, two = sums[b, 0], sums[b, 1]
         for k in range(rows):
             line = 0.0

@@ -143,7 +143,7 @@ def _list_bright(first, last, smooth, hu, zone, threshold, bone_hu, ends, indice
 
 
 def tube_response(
-    smooth: np.ndarray, indices: np.ndarray, scale: float, brain_hu: np.float32, response: np.ndarray
+    smooth: np.ndarray, indices: np.ndarray, scale: np.float32, brain_hu: np.float32, response: np.ndarray
 ) -> np.ndarray:
     """Raise `response` (n,) to minus the second eigenvalue (the weaker curvature across a tube) times scale; sheets give 0.
 
