@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-import numba as nb
 import numpy as np
 from scipy import ndimage
 
+from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.rendering.cpu_splat import about_centroid, pixel_intrinsics
@@ -122,7 +122,7 @@ def _coarser(carm: CArm, factor: int) -> CArm:
     )
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def splat_into(image, points, weight, camera, intrinsics):  # type: ignore[no-untyped-def]
     """Add points (N, 3), all of one weight, mm^3, to an image (rows, columns), for a camera (3, 4) and intrinsics (4,).
 

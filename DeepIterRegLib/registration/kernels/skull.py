@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
 import numpy as np
 
+from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.registration.kernels.vessels import ONE, WIDTH, blur
 from DeepIterRegLib.rendering.splat_kernels import (
     FAST,
@@ -21,7 +21,7 @@ _NO_GRADIENT = np.float32(1e-12)  # shorter, and its direction is rounding
 
 
 # `first, last` as in `kernels.vessels`.
-@nb.njit(**FAST)
+@njit(**FAST)
 def block_means(first, last, voxels, factors, low, high, out):  # type: ignore[no-untyped-def]
     """Mean of min(voxels, high) - low, at least 0, over blocks of `factors` (3,) voxels; voxels (k, j, i), out (K, J, I) float32."""
     fk, fj, fi = factors
@@ -39,7 +39,7 @@ def block_means(first, last, voxels, factors, low, high, out):  # type: ignore[n
                         out[k, j, i] += total * part
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def _splat_with_derivatives(points, weights, camera, centre, lever_mm, intrinsics, image):  # type: ignore[no-untyped-def]
     """Splat into image (rows, columns, WIDTH): value, change per rotation about the camera axes through `centre` x lever, per mm.
 
@@ -74,7 +74,7 @@ def _splat_with_derivatives(points, weights, camera, centre, lever_mm, intrinsic
         add_bilinear_slopes(image, u, v, df, du, dv)
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def gradient_products(  # type: ignore[no-untyped-def]
     first, last, points, weights, cameras, centres, lever_mm, intrinsics, target, valid, taps, knee, work, flat, out
 ):
@@ -136,7 +136,7 @@ def gradient_products(  # type: ignore[no-untyped-def]
                 out[b, 7, m] = cross[m]
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def compressed_gradient(image, knee, across, down):  # type: ignore[no-untyped-def]
     """Central differences of image (rows, columns) over columns and rows, shortened to length / (1 + length / knee).
 
@@ -151,7 +151,7 @@ def compressed_gradient(image, knee, across, down):  # type: ignore[no-untyped-d
             across[k, j], down[k, j] = slope * x, slope * y
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def gradient_images(first, last, points, weights, cameras, intrinsics, taps, knee, images, sums):  # type: ignore[no-untyped-def]
     """Compressed gradients of the blurred splat for B poses, with what their norms need.
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
 import numpy as np
 
+from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.rendering.splat_kernels import (
     FAST,
     MIN_DEPTH_MM,
@@ -27,7 +27,7 @@ _PEAK_RADIUS_PX = 2  # a local maximum is the highest of 5 x 5 shifts: a match i
 
 
 # Of kernels that begin with `first, last`: the part first:last of their loop, as `common.threads.in_parts` shares it out.
-@nb.njit(**FAST)
+@njit(**FAST)
 def area_means(first, last, image, out):  # type: ignore[no-untyped-def]
     """Means of image (rows, columns) over each pixel of another grid out, both float32; each value is read about once."""
     down, across = image.shape[0] / out.shape[0], image.shape[1] / out.shape[1]
@@ -46,7 +46,7 @@ def area_means(first, last, image, out):  # type: ignore[no-untyped-def]
             out[r, c] = total
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def main_axes(first, last, spread, out):  # type: ignore[no-untyped-def]
     """Main axis of symmetric matrices spread (N, 6: xx, xy, xz, yy, yz, zz), float64, as out (N, 3) float32.
 
@@ -85,7 +85,7 @@ def main_axes(first, last, spread, out):  # type: ignore[no-untyped-def]
         out[n, 0], out[n, 1], out[n, 2] = ax * scale, ay * scale, az * scale
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def _splat_with_derivatives(  # type: ignore[no-untyped-def]
     points, tangents, weights, camera, centre, lever_mm, intrinsics, direction_weight, image
 ):
@@ -153,7 +153,7 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
         add_bilinear_slopes(image, u, v, df, bu, bv)
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def _weigh(taps, out, middle, lower, upper, t):  # type: ignore[no-untyped-def]
     """Add taps[t] (lower + upper) to `out`, which starts as taps[0] middle at t = 0; flat rows of equal length."""
     if t == 0:
@@ -164,7 +164,7 @@ def _weigh(taps, out, middle, lower, upper, t):  # type: ignore[no-untyped-def]
             out[i] += taps[t] * (lower[i] + upper[i])
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def _weigh_three(taps, out, middle, a1, b1, a2, b2, a3, b3):  # type: ignore[no-untyped-def]
     """The same for a radius of 3, which every level of the search has, in one pass over memory."""
     t0, t1, t2, t3 = taps[0], taps[1], taps[2], taps[3]
@@ -172,7 +172,7 @@ def _weigh_three(taps, out, middle, a1, b1, a2, b2, a3, b3):  # type: ignore[no-
         out[i] = t0 * middle[i] + t1 * (a1[i] + b1[i]) + t2 * (a2[i] + b2[i]) + t3 * (a3[i] + b3[i])
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def blur(image, scratch, taps, n):  # type: ignore[no-untyped-def]
     """Separable symmetric filter over rows and columns of n values each; taps (radius + 1,), the centre first. Zero outside.
 
@@ -221,7 +221,7 @@ def blur(image, scratch, taps, n):  # type: ignore[no-untyped-def]
             _weigh(taps, image[k, :width], scratch[k], padded[margin - t * n :], padded[margin + t * n :], t)
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def _gram_of_row(image, target, valid, saturation_mm, gram, sums, cross):  # type: ignore[no-untyped-def]
     """Add what one row of pixels (columns, CHANNELS * WIDTH) gives, saturated by channel 0, to the inner products.
 
@@ -258,7 +258,7 @@ def _gram_of_row(image, target, valid, saturation_mm, gram, sums, cross):  # typ
         cross[m] += t[m]
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def products(  # type: ignore[no-untyped-def]
     first,
     last,
@@ -309,7 +309,7 @@ def products(  # type: ignore[no-untyped-def]
                 out[b, 7, m], out[b, 8, m] = sums[m], cross[m]
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def oriented_images(  # type: ignore[no-untyped-def]
     first, last, points, tangents, weights, cameras, intrinsics, taps, saturation_mm, direction_weight, images, sums
 ):
@@ -358,14 +358,14 @@ def oriented_images(  # type: ignore[no-untyped-def]
                 two[k + 1, j + 1] = two[k, j + 1] + line_of_squares
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def _box_sum(sums, box, k, j):  # type: ignore[no-untyped-def]
     """Sum over the box, shifted by k rows and j columns, from running sums (rows + 1, columns + 1)."""
     r0, r1, c0, c1 = box[0] + k, box[1] + k, box[2] + j, box[3] + j
     return sums[r1, c1] - sums[r0, c1] - sums[r1, c0] + sums[r0, c0]
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def local_maxima(first, last, products, sums, box, size, norm_power, score, shift):  # type: ignore[no-untyped-def]
     """Strongest local maxima over shifts of the cross-correlation, divided by the norm to the power of `norm_power`.
 

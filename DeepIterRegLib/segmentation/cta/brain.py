@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 from scipy import ndimage
 
+from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.common.threads import in_parts
 from DeepIterRegLib.images.cta_checks import MIN_BRAIN_CM3, no_brain, require_hu
 from DeepIterRegLib.segmentation.cta.grid import HIGHEST_HU, POOL

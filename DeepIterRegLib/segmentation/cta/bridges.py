@@ -6,9 +6,9 @@ import heapq
 import math
 
 import numpy as np
-from numba import njit
 from scipy import ndimage
 
+from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.common.threads import in_parts
 
 _UNEVEN = 0.12  # of the contrast: deviation within 3 x 3 x 3 voxels that costs as much as the step itself

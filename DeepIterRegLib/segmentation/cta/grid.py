@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from scipy import ndimage
 
+from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.common.threads import in_parts
 from DeepIterRegLib.images.cta_checks import MIN_BONE_CM3, no_skull
 from DeepIterRegLib.images.volume import AIR_HU, Volume

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
 
+from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.common.threads import in_parts
 from DeepIterRegLib.segmentation.cta.brain import CAVITY, DEEP, NECK
 from DeepIterRegLib.segmentation.cta.grid import POOL
