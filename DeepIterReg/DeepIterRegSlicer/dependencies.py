@@ -1,7 +1,8 @@
 """The Python packages that the library needs in Slicer: what is missing, and installing it after asking once.
 
-torch comes through Slicer's PyTorch extension, which picks the build for the graphics card; the rest with
-`slicer.packaging`. What Slicer bundles is never replaced.
+A registration by the defaults needs neither torch nor what builds on it: the network and the preset `paper` do. torch comes through
+Slicer's PyTorch extension, which picks the build for the graphics card; the rest with `slicer.packaging`. What Slicer bundles is
+never replaced.
 """
 
 from __future__ import annotations
@@ -71,6 +72,8 @@ BUNDLED = (
 )
 # What comes with the PyTorch extension.
 OF_PYTORCH = ("torch", "torchvision")
+# What only the network and the preset `paper` need, besides torch.
+OF_NETWORK = ("diffdrr", "monai", "safetensors")
 # Imported only where its renderers are asked for.
 NOT_IMPORTED = ("diffdrr",)
 # What DiffDRR lists, but its renderers, all that is used here, do not import (imageio it lists too; scikit-image wants it).
@@ -106,11 +109,23 @@ def skipped() -> list[str]:
     return [*BUNDLED, *OF_PYTORCH, *UNUSED_BY_DIFFDRR]
 
 
-def missing() -> list[Requirement]:
-    """What is not installed, or too old."""
+def wantsNetwork(init: str | None, preset: str, device: str) -> bool:
+    """Whether options ask for what needs torch. Where the start is found as by default, the network is asked only if it is there."""
+    return init == "network" or preset == "paper" or device == "cuda"
+
+
+def needed(network: bool = False) -> list[Requirement]:
+    """What a registration needs; with `network` also what the network and the preset `paper` do."""
+    if network:
+        return [TORCH, *requirements()]
+    return [requirement for requirement in requirements() if requirement.name not in OF_NETWORK]
+
+
+def missing(network: bool = False) -> list[Requirement]:
+    """What of the `needed` is not installed, or too old."""
     # What pip has just installed is else not seen by this process.
     importlib.invalidate_caches()
-    return [requirement for requirement in (TORCH, *requirements()) if not _installed(requirement)]
+    return [requirement for requirement in needed(network) if not _installed(requirement)]
 
 
 # Imports every module of the packages named and prints, for those that fail, the module and the fault's kind.
@@ -131,14 +146,15 @@ _CHECKED = "DeepIterReg/importedPackages"  # of Slicer's settings: the versions 
 _IMPORT_S = 300
 
 
-def broken() -> dict[str, str]:
-    """Packages that are installed but do not import, and why; looked at in a Python of its own, once for every set of versions.
+def broken(network: bool = False) -> dict[str, str]:
+    """Packages of the `needed` that are installed but do not import, and why.
 
+    They are looked at in a Python of its own, once for every set of versions.
     An interrupted installation leaves the metadata that `missing` looks at, and half of the files.
     """
     if "qt" not in sys.modules:
         return {}  # such a Slicer keeps no settings and would look again each time; a batch says what is broken where it is used
-    names = [requirement.name for requirement in (TORCH, *requirements()) if requirement.name not in NOT_IMPORTED]
+    names = [requirement.name for requirement in needed(network) if requirement.name not in NOT_IMPORTED]
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in (*names, "numpy"))
     settings = slicer.app.userSettings()
     if versions in _imported or settings.value(_CHECKED) == versions:
@@ -219,22 +235,23 @@ def decline(question: str, details: str) -> bool:
     return False
 
 
-def ensure(ask: Ask = askUser) -> None:
+def ensure(ask: Ask = askUser, network: bool = False) -> None:
     """Install what is missing, after one question; nothing is done and asked if nothing is missing.
 
     Call on the main thread, at first use. In Slicer's testing mode nothing is installed.
 
+    :param network: whether what `wantsNetwork` is asked for.
     :raises InputError: Slicer is too old, the answer was no, or something is still missing; the text says what to do.
     """
     checkSlicer()
     app = getattr(slicer, "app", None)
     if app is None:  # slicer-core outside Slicer: pip has seen to it
         return
-    if not (needed := missing()):
-        _refuseBroken()
+    if not (lacking := missing(network)):
+        _refuseBroken(network)
         return
-    names = ", ".join(str(requirement) for requirement in needed)
-    if app.testingEnabled() or not ask(_question(len(needed)), names.replace(", ", "\n")):
+    names = ", ".join(str(requirement) for requirement in lacking)
+    if app.testingEnabled() or not ask(_question(len(lacking)), names.replace(", ", "\n")):
         raise InputError(
             Message(
                 _("Python packages are missing: {names}").format(names=names),
@@ -242,21 +259,21 @@ def ensure(ask: Ask = askUser) -> None:
                 give=("install",),
             )
         )
-    if TORCH in needed:
+    if TORCH in lacking:
         _installTorch()
-    _installRest([str(requirement) for requirement in needed if requirement is not TORCH])
-    if still := missing():
+    _installRest([str(requirement) for requirement in lacking if requirement is not TORCH])
+    if still := missing(network):
         raise InputError(
             _(
                 "Python packages are still missing: {packages}. "
                 "See Slicer's log for what pip said (View, Error log), restart Slicer and try again."
             ).format(packages=", ".join(map(str, still)))
         )
-    _refuseBroken()
+    _refuseBroken(network)
 
 
-def _refuseBroken() -> None:
-    if not (failed := broken()):
+def _refuseBroken(network: bool) -> None:
+    if not (failed := broken(network)):
         return
     sentences = [
         _(
@@ -288,7 +305,7 @@ def _installTorch() -> None:
     except ModuleNotFoundError as error:
         raise InputError(
             _(
-                "DeepIterReg needs PyTorch, which comes with the PyTorch extension: "
+                "The network and the preset paper need PyTorch, which comes with the PyTorch extension: "
                 "install PyTorch in View, Extensions Manager, restart Slicer and try again."
             )
         ) from error
@@ -305,14 +322,14 @@ def _installTorch() -> None:
         raise InputError(_("PyTorch was not installed: open the module PyTorch Util and install it there."))
 
 
-def _installRest(needed: list[str]) -> None:
-    if not needed:
+def _installRest(lacking: list[str]) -> None:
+    if not lacking:
         return
     import slicer.packaging
 
     try:
         slicer.packaging.pip_ensure(
-            needed,
+            lacking,
             skip_packages=skipped(),
             prompt_install=False,
             # A batch has nobody to answer the box.
@@ -323,5 +340,5 @@ def _installRest(needed: list[str]) -> None:
         raise InputError(
             _(
                 "Installing {packages} failed. Look at Slicer's log (View, Error log); is there a network connection?"
-            ).format(packages=", ".join(needed))
+            ).format(packages=", ".join(lacking))
         ) from error

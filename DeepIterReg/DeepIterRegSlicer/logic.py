@@ -118,7 +118,13 @@ def optionsOf(
 
 
 # What a first registration imports.
-WARMED_UP = ("DeepIterRegLib.registration.pipeline", "DeepIterRegSlicer.nodes.loading", "DeepIterRegSlicer.scene.fill")
+WARMED_UP = (
+    "DeepIterRegLib.registration.pipeline",
+    "DeepIterRegLib.images.head_kernels",
+    "DeepIterRegLib.images.motion",
+    "DeepIterRegSlicer.nodes.loading",
+    "DeepIterRegSlicer.scene.fill",
+)
 
 
 class DeepIterRegLogic(ScriptedLoadableModuleLogic):
@@ -129,7 +135,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         loggers.calm()
 
     def warmUp(self) -> threading.Thread:
-        """Import the library beside the interface, which else stands still for the seconds that torch takes at first use."""
+        """Import the library beside the interface, which else stands still for the second that it takes at first use."""
         # Its modules import each other in a circle, which two threads must not enter at once: who loads a DSA while the
         # thread below is at it would meet half of them. Slicer itself has it loaded by then.
         with contextlib.suppress(ImportError):
@@ -151,7 +157,7 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
                     raise
                 return  # a package that is missing is said, and offered, at first use
 
-        # A daemon: Slicer may be closed while torch is still being imported.
+        # A daemon: Slicer may be closed while it is still at it.
         thread = threading.Thread(target=load, name="DeepIterReg imports", daemon=True)
         thread.start()
         return thread
@@ -193,15 +199,19 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
     def prepare(self, ctaNode: Node, dsaNode: Node, options: RegistrationOptions | None = None) -> Case:
         """Nodes to a case that needs them no more.
 
-        :raises InputError: all that is wrong, as far as it can be seen without reading every voxel.
+        :raises InputError: packages that the options need and are not installed; else all that is wrong, as far as it can be seen
+            without reading every voxel.
         """
         from DeepIterRegLib.cases.case import Case, FurtherView
         from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
         from DeepIterRegLib.segmentation.dsa import DsaSegmentation
+        from DeepIterRegSlicer import dependencies
         from DeepIterRegSlicer.nodes import angiograms, landmarks, transforms, volumes
         from DeepIterRegSlicer.nodes import masks as maskNodes
 
         options = options or RegistrationOptions()
+        if dependencies.wantsNetwork(options.init, options.preset, options.device):
+            dependencies.ensure(network=True)
         problems = _Problems()
         declared = options_of(Segmentation, Search, Refinement)
         given = (console.nodeProblem("CTA", ctaNode), console.nodeProblem("DSA", dsaNode))

@@ -91,13 +91,16 @@ def _register(arguments: argparse.Namespace, stop: threading.Event) -> int:
     _provideSlicer()
     from DeepIterRegSlicer import dependencies
 
-    dependencies.ensure(dependencies.agree if arguments.install else dependencies.decline)
+    ask = dependencies.agree if arguments.install else dependencies.decline
+    dependencies.ensure(ask)
     # Only now: these import packages that may have been installed a moment ago.
     from DeepIterRegLib.cases.batch import run_cases
     from DeepIterRegLib.cases.table import SUMMARY, missing_paths, read_cases
     from DeepIterRegLib.common.shown import place_of
 
     cases = read_cases(arguments.cases, arguments.device)
+    if any(dependencies.wantsNetwork(case.job.init, case.job.preset, case.job.device) for case in cases):
+        dependencies.ensure(ask, network=True)
     for sentence in missing_paths(cases):
         _tell(f"Warning: {sentence}")
     results = run_cases(cases, arguments.out, writeScene, _tell, stop.is_set)

@@ -175,7 +175,7 @@ def _register(
     steps, start = _Steps(on_progress, should_stop, said), _Start()
     runs: list[ReadRun] = []
     on_progress.expect(reading_steps(case))
-    # Imported here, as a step of its own: torch and the compiler take time that the bar would else hide.
+    # Imported here, as a step of its own: the compiler takes time that the bar would else hide.
     with steps.step(Step.LOAD):
         from DeepIterRegLib.registration.pipeline import register
 

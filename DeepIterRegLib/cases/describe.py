@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from DeepIterRegLib.cases.files import is_angiogram
 from DeepIterRegLib.cases.other_files import describe_other
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.quiet import quoting_nothing
@@ -18,10 +17,12 @@ from DeepIterRegLib.images.archive import is_zip, unpacked
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.dicom import describe
 from DeepIterRegLib.images.dicom.ct_files import VOLUME_FILES
+from DeepIterRegLib.images.dicom.ct_planes import VOLUMES
 from DeepIterRegLib.images.dicom.ct_series import list_series, number_of_frames
 from DeepIterRegLib.images.dicom.dicomdir import is_dicomdir
 from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import open_dataset
+from DeepIterRegLib.images.dicom.run_files import is_run_folder
 from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
 from DeepIterRegLib.images.volume import Volume, is_mask
 
@@ -55,6 +56,18 @@ def describe_file(path: Path, series: str | None = None, phase: int | None = Non
         return _describe_slices(path, series, phase)
     volume = load_volume(path, series, phase)
     return describe_volume(volume)
+
+
+def is_angiogram(path: Path) -> bool:
+    """Whether a file or folder looks like a DSA rather than a volume: by what it is, not by its size."""
+    if path.is_dir():
+        return is_run_folder(path)
+    if not path.is_file() or path.name.lower().endswith(VOLUME_SUFFIXES) or is_dicomdir(path) or is_zip(path):
+        return False
+    try:
+        return kind_of(open_dataset(path, ["SOPClassUID", "Modality"])) not in VOLUMES
+    except InputError:  # an image, or something that the reader of runs will tell
+        return True
 
 
 def _describe_slices(path: Path, series: str | None, phase: int | None) -> dict[str, Any]:

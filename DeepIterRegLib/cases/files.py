@@ -25,13 +25,8 @@ from DeepIterRegLib.common.options import (
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.common.shown import calling, name_of
 from DeepIterRegLib.geometry.pose_files import read_pose
-from DeepIterRegLib.images.archive import is_zip
 from DeepIterRegLib.images.dicom import SubtractionSettings, loaded_spacing_mm, read_angiogram
-from DeepIterRegLib.images.dicom.ct_planes import VOLUMES
-from DeepIterRegLib.images.dicom.dicomdir import is_dicomdir
-from DeepIterRegLib.images.dicom.kinds import kind_of
-from DeepIterRegLib.images.dicom.open_file import open_dataset
-from DeepIterRegLib.images.files import VOLUME_SUFFIXES, load_volume
+from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.images.masks import read_image_mask, read_mask
 from DeepIterRegLib.registration.landmarks import (
     Landmarks,
@@ -126,17 +121,3 @@ def _read_landmarks(path: Path, dsa_path: Path | None, dsa: Path) -> Landmarks |
         with suppress(InputError):  # said where the DSA itself is read
             spacing_mm = loaded_spacing_mm(dsa)
     return read_landmarks(path, dsa_path, spacing_mm)
-
-
-def is_angiogram(path: Path) -> bool:
-    """Whether a file or folder looks like a DSA rather than a volume: by what it is, not by its size."""
-    if path.is_dir():
-        from DeepIterRegLib.images.dicom.run_files import is_run_folder
-
-        return is_run_folder(path)
-    if not path.is_file() or path.name.lower().endswith(VOLUME_SUFFIXES) or is_dicomdir(path) or is_zip(path):
-        return False
-    try:
-        return kind_of(open_dataset(path, ["SOPClassUID", "Modality"])) not in VOLUMES
-    except InputError:  # an image, or something that the reader of runs will tell
-        return True

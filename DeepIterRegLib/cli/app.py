@@ -21,10 +21,11 @@ import typer
 from typer.core import TyperGroup
 
 from DeepIterRegLib import __version__
+from DeepIterRegLib.cli.help_pages import import_drawing
 from DeepIterRegLib.cli.streams import steady_streams
 from DeepIterRegLib.common.atomic_output import DISK_IS_FULL, published
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, notes_of
-from DeepIterRegLib.common.installation import BrokenPackage, broken_package
+from DeepIterRegLib.common.installation import NETWORK_EXTRA, BrokenPackage, broken_package
 from DeepIterRegLib.common.interruptions import deliver
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.progress import Progress, ProgressEvent
@@ -99,6 +100,8 @@ def main() -> None:
     for number in SIGNALS:
         if number == signal.SIGINT or signal.getsignal(number) is not signal.SIG_IGN:  # nohup wants it ignored
             signal.signal(number, _on_signal)
+    if len(sys.argv) == 1 or {"-h", "--help"} & set(sys.argv):
+        import_drawing()
     try:
         app()
     except Interrupted:  # before the command began
@@ -216,7 +219,10 @@ def _mending(broken: BrokenPackage) -> str:
     """The one command that puts a package right, for the Python that runs."""
     from importlib.metadata import packages_distributions
 
-    name = packages_distributions().get(broken.name, [broken.name])[0]
+    if broken.absent and broken.of_network:
+        name = f"'deepiterreg[{NETWORK_EXTRA}]'"
+    else:
+        name = packages_distributions().get(broken.name, [broken.name])[0]
     how = "" if broken.absent else "--upgrade " if broken.other_numpy else "--force-reinstall --no-deps "
     python = f'"{sys.executable}"' if " " in sys.executable else sys.executable
     return f"{python} -m pip install {how}{name}"

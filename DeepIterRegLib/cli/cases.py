@@ -123,7 +123,7 @@ def segment(
 
       deepiterreg segment run.dcm --out masks2d
     """
-    from DeepIterRegLib.cases.files import is_angiogram
+    from DeepIterRegLib.cases.describe import is_angiogram
     from DeepIterRegLib.cases.segment import CTA_MASK_FILES, DSA_MASK_FILES, segment_cta_file, segment_dsa_file
     from DeepIterRegLib.common.atomic_output import output_folder
 

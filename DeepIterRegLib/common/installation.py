@@ -18,6 +18,8 @@ _OTHER_NUMPY = re.compile(
     r"compiled against (?:ABI|API) version|numpy\.core\.multiarray failed to import",
     re.IGNORECASE,
 )
+# What the defaults do without, and the extra of this package that brings it.
+NETWORK_EXTRA, OF_NETWORK = "network", ("monai", "safetensors", "torch")
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 
@@ -43,8 +45,17 @@ class BrokenPackage:
     other_numpy: bool = False
 
     @property
+    def of_network(self) -> bool:
+        """Whether only the network, the preset `paper`, projections of a CTA and a graphics card need it."""
+        return self.name in OF_NETWORK
+
+    @property
     def sentence(self) -> str:
         """What is wrong; what mends it differs by face."""
+        if self.absent and self.of_network:
+            return (
+                f"The Python package {self.name} is not installed; the extra {NETWORK_EXTRA} of deepiterreg brings it."
+            )
         if self.absent:
             return f"The Python package {self.name} is not installed."
         if self.other_numpy:

@@ -6,7 +6,6 @@ import itertools
 from typing import NamedTuple
 
 import numpy as np
-from scipy.optimize import least_squares
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import pose as poses
@@ -57,6 +56,8 @@ def pose_from_landmarks(points_cta_mm: np.ndarray, pixels: np.ndarray, carm: CAr
     seen = np.asarray(pixels, dtype=np.float64).reshape(-1, 2)
     spacing = np.array(carm.pixel_spacing_mm[::-1])
     _check(points, seen, spacing)
+    from scipy.optimize import least_squares  # slow to import, and few registrations have landmarks
+
     centre = points.mean(axis=0)
     # Rays in detector axes, scaled to unit depth.
     rays = (seen - carm.principal_point_px) * spacing / carm.sid_mm

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from DeepIterRegLib.common.atomic_output import not_whole
 from DeepIterRegLib.common.errors import InputError
@@ -31,6 +30,8 @@ def write_tfm(path: str | Path, cta_to_carm: np.ndarray) -> None:
     OSError
         The file did not become whole.
     """
+    import SimpleITK as sitk
+
     matrix_lps = lps_ras(pose.inverse(np.asarray(cta_to_carm, dtype=np.float64)))
     transform = sitk.AffineTransform(3)
     transform.SetMatrix(matrix_lps[:3, :3].ravel().tolist())

@@ -29,7 +29,6 @@ from DeepIterRegLib.images.head import (
 )
 from DeepIterRegLib.images.volume import Volume
 
-AIR_HU = -1000
 # Less is no skull, or no brain in one: a whole skull has hundreds of cm3 of bone and a litre of brain. So small, because volumes that begin
 # at the orbits or end below the vertex can be registered too.
 MIN_BONE_CM3, MIN_BRAIN_CM3 = 20.0, 100.0

@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from numba import njit
 from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
@@ -198,9 +197,12 @@ def brain_of(coarse: CoarseCt) -> np.ndarray:
 
     Of several enclosed pieces the largest: a heart between bright vessels and ribs may leave crumbs.
     """
+    # Compiled code, which runs need not wait for.
+    from DeepIterRegLib.images.head_kernels import directions_to_bone
+
     bone = coarse.peak > BONE_HU
     soft = (coarse.hu > BRAIN_HU) & ~bone
-    met = _directions_to_bone(bone, coarse.hu > TISSUE_HU)
+    met = directions_to_bone(bone, coarse.hu > TISSUE_HU)
     inside = soft & (met >= _ENCLOSED_DIRECTIONS)
     steps = max(1, round(_NARROW_MM / float(coarse.spacing_mm.mean())))
     ball = _ball(steps)
@@ -216,43 +218,3 @@ def brain_of(coarse: CoarseCt) -> np.ndarray:
 def _ball(radius: int) -> np.ndarray:
     z, y, x = np.ogrid[-radius : radius + 1, -radius : radius + 1, -radius : radius + 1]
     return np.asarray(z * z + y * y + x * x <= radius * radius)
-
-
-_NEIGHBOURS = np.array([(a, b, c) for a in (-1, 0, 1) for b in (-1, 0, 1) for c in (-1, 0, 1) if a or b or c])
-
-
-def _directions_to_bone(bone: np.ndarray, tissue: np.ndarray) -> np.ndarray:
-    """In how many of 26 directions (z, y, x) uint8 bone is met before air; the file's edge counts as bone: what follows is unknown."""
-    count = np.zeros(bone.shape, dtype=np.uint8)
-    for step in _NEIGHBOURS:
-        # One sweep a direction, from its far end: the neighbour's answer is known when a voxel's turn comes.
-        turned = tuple(np.s_[::-1] if s > 0 else np.s_[:] for s in step)
-        _sweep(bone[turned], tissue[turned], -np.abs(step), count[turned])
-    return count
-
-
-@njit(cache=True, nogil=True)
-def _sweep(bone, tissue, step, count):  # type: ignore[no-untyped-def]
-    """Add 1 to `count` (z, y, x) where bone is met along `step` (3,), whose parts are 0 or -1."""
-    nz, ny, nx = bone.shape
-    before = np.ones((ny, nx), dtype=np.bool_)
-    now = np.ones((ny, nx), dtype=np.bool_)
-    for z in range(nz):
-        for y in range(ny):
-            for x in range(nx):
-                if bone[z, y, x]:
-                    met = True
-                elif not tissue[z, y, x]:
-                    met = False
-                else:
-                    b, c = y + step[1], x + step[2]
-                    if z + step[0] < 0 or b < 0 or c < 0:
-                        met = True
-                    elif step[0] == 0:
-                        met = now[b, c]
-                    else:
-                        met = before[b, c]
-                now[y, x] = met
-                if met:
-                    count[z, y, x] += 1
-        before, now = now, before

@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from scipy import fft, ndimage
 
-from DeepIterRegLib.images.resampling import binned, displacements, resample, terms
+from DeepIterRegLib.images.blocks import binned, eroded
+from DeepIterRegLib.images.resampling import displacements, resample, terms
 
 # Estimation works on images no larger than this: motion is smooth, and noise averages out.
 _ESTIMATION_SIZE_PX = 512
@@ -99,11 +100,6 @@ def undo_motion(
                 on_progress(len(found) / len(frames))
     motion, left = zip(*found, strict=True)
     return Motion(np.array(motion), np.array(left))
-
-
-def eroded(mask: np.ndarray, pixels: int) -> np.ndarray:
-    """A mask (row, column) bool without what lies within `pixels` of its outside or of the image's edge."""
-    return np.asarray(ndimage.distance_transform_cdt(np.pad(mask, 1), metric="chessboard")[1:-1, 1:-1] > pixels)
 
 
 def _texture(image: np.ndarray, weight: np.ndarray) -> np.ndarray:

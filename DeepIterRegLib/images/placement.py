@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.images.cta_checks import AIR_HU
-from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.images.volume import AIR_HU, Volume
 
 _PERPENDICULAR_DEG = 0.01  # less is the last digit of a header
 ROUNDING_DEG = 0.5  # up to here axes were rounded somewhere; a gantry is tilted by more

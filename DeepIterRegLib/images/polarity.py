@@ -11,8 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy import ndimage
 
-from DeepIterRegLib.images.motion import eroded
-from DeepIterRegLib.images.resampling import binned
+from DeepIterRegLib.images.blocks import binned, eroded
 
 _SIDE_PX = 512  # of the grid on which vessels are looked for
 _BINS = 8  # groups of consecutive frames: their means have less noise, and a bolus passes in several

@@ -1,22 +1,12 @@
-"""Images on another grid: means of blocks, cubic interpolation under a smooth displacement of second order."""
+"""Images on another grid: cubic interpolation under a smooth displacement of second order. Compiled code."""
 
 from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-
-def binned(image: np.ndarray, factor: int) -> np.ndarray:
-    """Means of blocks of `factor` x `factor` pixels of an image (row, column), float32; what fills no block is left out."""
-    rows, columns = (n // factor * factor for n in image.shape)
-    parts = [image[i:rows:factor, j:columns:factor] for i in range(factor) for j in range(factor)]
-    total = parts[0].astype(np.float32)
-    for part in parts[1:]:
-        total += part
-    total /= factor * factor
-    return total
+from DeepIterRegLib.common.compiler import njit
 
 
 def terms(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
@@ -32,7 +22,7 @@ def displacements(field: np.ndarray, places: np.ndarray, shape: tuple[int, ...])
 
 
 # Cubic, not linear: linear interpolation blurs a frame by how far it was shifted, and bone blurred unlike its mask stays after subtraction.
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=True)
 def _catmull_rom(t):  # type: ignore[no-untyped-def]
     """Weights of the four neighbours at a share t, 0..1, of the way from the second to the third."""
     half, two, three, four, five = np.float32(0.5), np.float32(2), np.float32(3), np.float32(4), np.float32(5)
@@ -45,7 +35,7 @@ def _catmull_rom(t):  # type: ignore[no-untyped-def]
     )
 
 
-@numba.njit(cache=True, nogil=True, fastmath=True)
+@njit(cache=True, nogil=True, fastmath=True)
 def resample(image: np.ndarray, field: np.ndarray, usable: np.ndarray, fill: np.ndarray, out: np.ndarray) -> None:
     """out[p] = image at p + displacement(p), by Catmull-Rom interpolation; `fill` where that is not usable.
 

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import math
 
-import numba
 import numpy as np
 
-from DeepIterRegLib.images.cta_checks import AIR_HU
-from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.common.compiler import njit
+from DeepIterRegLib.images.volume import AIR_HU, Volume
 
 
 def shear_deg(affine: np.ndarray) -> float:
@@ -76,7 +75,7 @@ def _plan(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[np.ndarray, tuple
     return result, tuple(int(n) for n in count[::-1]), matrix, matrix @ low
 
 
-@numba.njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True)
 def _resample(voxels, matrix, offset, outside, nearest, whole, out):  # type: ignore[no-untyped-def]
     """out[k, j, i] = voxels at matrix (i, j, k) + offset, linearly or nearest; up to half a voxel beyond its edge counts as the edge."""
     depth, rows, columns = voxels.shape

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy import ndimage
@@ -14,8 +15,10 @@ from scipy import ndimage
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import Contrast, SubtractionMode
-from DeepIterRegLib.images.motion import Motion, undo_motion
-from DeepIterRegLib.images.resampling import binned
+from DeepIterRegLib.images.blocks import binned
+
+if TYPE_CHECKING:
+    from DeepIterRegLib.images.motion import Motion
 
 _FLAT = 0.15  # background spread over range of values: subtracted runs lie well below, heads above
 # Frames, and px along a side, that tell the background and the range of values.
@@ -184,6 +187,10 @@ def subtract(
             notes.append(
                 "No frame without contrast was found; the brightest value of each pixel over the run stands in for the mask."
             )
+    if settings.remask:
+        # Compiled code, which a mere look at a file need not wait for.
+        from DeepIterRegLib.images.motion import undo_motion
+
     if chosen:
         masks = frames[list(chosen)]
         if settings.remask and len(chosen) > 1:

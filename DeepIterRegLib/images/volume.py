@@ -12,6 +12,7 @@ from DeepIterRegLib.common.errors import InputError
 
 # What voxels say: HU (or HU + 1024); or brightness of a scale of its own, in which vessels are brightest.
 Values = Literal["HU", "other"]
+AIR_HU = -1000
 
 
 @dataclass(frozen=True)

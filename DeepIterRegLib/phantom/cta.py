@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from scipy import ndimage
 
+from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.phantom.centrelines import Centrelines

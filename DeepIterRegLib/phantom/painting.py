@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 from numpy.typing import ArrayLike
 from scipy import ndimage
+
+from DeepIterRegLib.common.compiler import njit
 
 _NOWHERE_MM = 1e3  # edge of a box larger than any head
 # Voxels along the edge of a cell that shares one value: of a surface's noise, of bone's texture.

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from scipy.special import i0e
+
+from DeepIterRegLib.common.compiler import njit
 
 # Table of a blurred disc: row = radius / blur, column = distance / blur, both in steps of 1 / STEPS, interpolated to better than 1 %.
 STEPS = 8

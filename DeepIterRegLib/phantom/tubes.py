@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit
 
+from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.phantom.centrelines import Centrelines
 

@@ -6,9 +6,9 @@ Apart from the renderers that register, so that an error in one does not hide in
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 from scipy import ndimage
 
+from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.geometry import CArm
 
 WATER_PER_MM = 0.0205  # at 60 keV, about the mean energy behind a head (NIST XCOM: 0.206 per cm)

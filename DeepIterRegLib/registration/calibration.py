@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from scipy import optimize
 
 from DeepIterRegLib.common.errors import Cancelled, InputError
 from DeepIterRegLib.common.progress import ShouldStop
@@ -147,6 +146,8 @@ def correct_views(
         return value + 0.5 * float(prior @ prior), np.concatenate(
             [spread.T @ of_pose, np.concatenate(of_changes) + prior]
         )
+
+    from scipy import optimize  # slow to import, and seldom asked for
 
     start = np.zeros(len(bounds))
     found = optimize.minimize(

@@ -1,7 +1,7 @@
 """All that search and refinement ask of the hardware: the one seam behind which another backend would stand.
 
 Each function hides its kernel's buffers and their layout. Today there is one backend, numba's on the CPU (`registration.kernels`),
-and FFTs by torch. Points and targets are those of the vessels or the skull; cameras come from `least_squares.camera_matrices`.
+and FFTs by SciPy. Points and targets are those of the vessels or the skull; cameras come from `least_squares.camera_matrices`.
 """
 
 from __future__ import annotations
@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
-import torch
-from scipy.fft import next_fast_len
+from scipy.fft import fft, ifft, irfft, next_fast_len, rfft, rfft2
 
+from DeepIterRegLib.common.threads import in_parts
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.kernels import skull, vessels
-from DeepIterRegLib.registration.kernels.skull import block_means
-from DeepIterRegLib.registration.kernels.vessels import area_means, local_maxima, main_axes
-from DeepIterRegLib.rendering.splat import pixel_intrinsics
+from DeepIterRegLib.rendering.cpu_splat import pixel_intrinsics
 
 if TYPE_CHECKING:
     from DeepIterRegLib.registration.skull.targets import SkullTarget
@@ -37,6 +35,39 @@ __all__ = [
 ]
 
 
+def area_means(image: np.ndarray, out: np.ndarray) -> None:
+    """Means of an image (rows, columns) over each pixel of another grid, written to `out`, both float32."""
+    in_parts(vessels.area_means, len(out), image, out)
+
+
+def main_axes(spread: np.ndarray, out: np.ndarray) -> None:
+    """Main axes of symmetric matrices (N, 6: xx, xy, xz, yy, yz, zz), float64, written to `out` (N, 3) float32.
+
+    The square of an axis's length is by how much the largest eigenvalue exceeds the second, relative to the largest.
+    """
+    in_parts(vessels.main_axes, len(out), spread, out)
+
+
+def block_means(
+    voxels: np.ndarray, factors: tuple[int, int, int], low: np.float32, high: np.float32, out: np.ndarray
+) -> None:
+    """Means of min(voxels, high) - low, at least 0, over blocks of so many voxels; written to `out` (K, J, I) float32."""
+    in_parts(skull.block_means, len(out), voxels, factors, low, high, out)
+
+
+def local_maxima(
+    products: np.ndarray,
+    sums: np.ndarray,
+    box: np.ndarray,
+    size: int,
+    norm_power: float,
+    score: np.ndarray,
+    shift: np.ndarray,
+) -> None:
+    """Strongest local maxima over shifts of `FftCorrelation.products`, divided by the norms; see `kernels.vessels.local_maxima`."""
+    in_parts(vessels.local_maxima, len(products), products, sums, box, size, norm_power, score, shift)
+
+
 def vessel_products(
     points: Points, cameras: np.ndarray, centres: np.ndarray, lever_mm: float, target: Target, saturation_mm: float
 ) -> np.ndarray:
@@ -50,7 +81,9 @@ def vessel_products(
     n_jobs = min(len(cameras), numba.get_num_threads())
     work = np.empty((n_jobs, 2, carm.rows, carm.columns, vessels.CHANNELS * vessels.WIDTH), dtype=np.float32)
     out = np.empty((len(cameras), 9, 7))
-    vessels.products(
+    in_parts(
+        vessels.products,
+        n_jobs,
         points.positions,
         points.tangents,
         points.weights,
@@ -64,6 +97,7 @@ def vessel_products(
         target.taps,
         np.float32(saturation_mm),
         work,
+        work.reshape(*work.shape[:3], -1),
         out,
     )
     return out
@@ -94,7 +128,9 @@ def draw_vessels(
     sums : (B, 2, rows + 1, columns + 1)
         Running sums of the images, as `local_maxima` takes them; overwritten but for the first row and column.
     """
-    vessels.oriented_images(
+    in_parts(
+        vessels.oriented_images,
+        len(cameras),
         points.positions,
         points.tangents,
         points.weights,
@@ -120,7 +156,9 @@ def skull_products(
     n_jobs = min(len(cameras), numba.get_num_threads())
     work = np.empty((n_jobs, 2, carm.rows, carm.columns, vessels.WIDTH), dtype=np.float32)
     out = np.empty((len(cameras), 8, 7))
-    skull.gradient_products(
+    in_parts(
+        skull.gradient_products,
+        n_jobs,
         points.positions,
         points.weights,
         cameras,
@@ -132,6 +170,7 @@ def skull_products(
         target.taps,
         knee_mm,
         work,
+        work.reshape(*work.shape[:3], -1),
         out,
     )
     return out
@@ -150,8 +189,17 @@ def draw_skull(
 
     `images` and their running `sums` (B, 2, rows + 1, columns + 1) are overwritten.
     """
-    skull.gradient_images(
-        points.positions, points.weights, cameras, pixel_intrinsics(carm), taps, knee_mm, images, sums
+    in_parts(
+        skull.gradient_images,
+        len(cameras),
+        points.positions,
+        points.weights,
+        cameras,
+        pixel_intrinsics(carm),
+        taps,
+        knee_mm,
+        images,
+        sums,
     )
 
 
@@ -167,14 +215,15 @@ class FftCorrelation:
     def __init__(self, target: np.ndarray, wide: CArm, batch: int) -> None:
         """`target` (channels, rows, columns) on the grid of which `wide` is the window."""
         self._shape = (next_fast_len(wide.rows, real=True), next_fast_len(wide.columns, real=True))
-        self._spectra = torch.fft.rfft2(torch.tensor(target), s=self._shape).conj().resolve_conj()
-        # Memory of torch's is aligned: its transforms round by address, and one seed must give the same bits.
-        self._memory = torch.zeros((batch, len(target), *self._shape))
-        self.images: np.ndarray = self._memory.numpy()
+        self._shifts = wide.rows - target.shape[1] + 1
+        self._spectra = np.conj(rfft2(np.asarray(target, dtype=np.float32), s=self._shape))
+        self.images = np.zeros((batch, len(target), *self._shape), dtype=np.float32)
 
     def products(self, count: int) -> np.ndarray:
-        """Products (count, rows, columns) with the first images, summed over the channels; the first index is no shift."""
-        spectra = torch.fft.rfft2(self._memory[:count])
+        """Products (count, row shifts, columns) with the first images, summed over the channels; the first index is no shift."""
+        threads = numba.get_num_threads()
+        # By hand and not by `rfft2`: the second transform takes the memory of the first, and of the last only rows that count are made.
+        spectra = fft(rfft(self.images[:count], workers=threads), axis=-2, overwrite_x=True, workers=threads)
         spectra *= self._spectra
-        products: np.ndarray = torch.fft.irfft2(spectra.sum(dim=1), s=self._shape).numpy()
-        return products
+        rows = ifft(spectra.sum(axis=1), axis=-2, overwrite_x=True, workers=threads)[:, : self._shifts]
+        return np.asarray(irfft(rows, n=self._shape[1], workers=threads))

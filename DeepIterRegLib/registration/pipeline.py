@@ -21,7 +21,6 @@ from DeepIterRegLib.registration.confidence import MaskedView, assess, check_inp
 from DeepIterRegLib.registration.context import Clock, Context
 from DeepIterRegLib.registration.initial import InitialPoses, initial_poses, level_record, refine_levels
 from DeepIterRegLib.registration.joint import refine_with_skull
-from DeepIterRegLib.registration.papers.stages import run_stage
 from DeepIterRegLib.registration.result import Confidence, Registration, StageRecord, ViewRecord
 from DeepIterRegLib.registration.result_warnings import (
     NO_MATCH,
@@ -255,6 +254,10 @@ def _find(context: Context, start: np.ndarray, given: np.ndarray | None) -> tupl
 
 def _first_order_stages(context: Context, found: _Found, runs: Sequence[Angiogram]) -> _Found:
     """The papers' stages, where the settings have some."""
+    if not context.settings.stages:
+        return found
+    from DeepIterRegLib.registration.papers.stages import run_stage
+
     for number, stage in enumerate(context.settings.stages, 1):
         name = f"Stage {number}: {'vessel mask' if stage.image == 'mask' else 'MinIP'}"
         pose_found, record = run_stage(context, name, stage, found.cta_to_carm, runs)

@@ -182,6 +182,8 @@ class RegistrationSettings:
             problems.append(Message(f"{self.seed} is not a whole number from 0", at="seed"))
         if problems:
             raise InputError(problems)
+        if self.stages:
+            import torch  # noqa: F401  # where it is missing or broken, it is said before images are read
 
     @classmethod
     def of(cls, search: Search, refinement: Refinement) -> RegistrationSettings:

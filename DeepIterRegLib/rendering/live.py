@@ -11,14 +11,13 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-import numba as nb
 import numpy as np
 from scipy import ndimage
 
-from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.volume import Volume
-from DeepIterRegLib.rendering.splat import pixel_intrinsics
+from DeepIterRegLib.rendering.cpu_splat import about_centroid, pixel_intrinsics
 from DeepIterRegLib.rendering.splat_kernels import FAST, MIN_DEPTH_MM, add_bilinear, line_integral, to_pixel
 
 _MIN_DRAFT_POINTS = 20_000  # fewer no longer look like the vessels
@@ -47,14 +46,10 @@ class LiveProjector:
         self, vessels: Volume, carm: CArm, *, draft_ms: float = 25.0, max_points: int = 20_000_000, seed: int = 0
     ) -> None:
         indices = vessels.set_voxels
-        if not len(indices):
-            raise InputError("The vessel mask is empty: nothing to project; check the mask or its threshold.")
         self.carm = carm
         self._draft_ms = draft_ms
         positions = vessels.to_ras(np.random.default_rng(seed).permutation(indices))
-        # About their centroid: in float32 a scanner origin metres away would cost pixels.
-        self._centre_mm = positions.mean(axis=0)
-        self._points = np.ascontiguousarray(positions - self._centre_mm, dtype=np.float32)
+        self._points, self._centre_mm = about_centroid(positions)
         self._voxel_mm3 = vessels.voxel_volume_mm3
         self._shadow_px = float(vessels.spacing_mm.max()) * carm.magnification / min(carm.pixel_spacing_mm)
         parts = math.ceil(self._shadow_px)
@@ -127,7 +122,7 @@ def _coarser(carm: CArm, factor: int) -> CArm:
     )
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def splat_into(image, points, weight, camera, intrinsics):  # type: ignore[no-untyped-def]
     """Add points (N, 3), all of one weight, mm^3, to an image (rows, columns), for a camera (3, 4) and intrinsics (4,).
 

@@ -11,6 +11,8 @@ import math
 
 import numba as nb
 
+from DeepIterRegLib.common.compiler import njit
+
 FAST = {"cache": True, "fastmath": True, "nogil": True}
 _ALONG_PLANE = (
     1e-9  # voxels a plane: a ray that changes by less stays where it starts, and dividing by it means nothing
@@ -18,7 +20,7 @@ _ALONG_PLANE = (
 _FAR = 1e6  # voxels: bounds that lie further away are none; they must fit an integer
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def _crossed(start, step, low, high, count):  # type: ignore[no-untyped-def]
     """The planes low..high at which 0 <= start + k step < count - 1."""
     if abs(step) > _ALONG_PLANE:
@@ -33,7 +35,7 @@ def _crossed(start, step, low, high, count):  # type: ignore[no-untyped-def]
     return low, high
 
 
-@nb.njit(parallel=True, **FAST)
+@njit(parallel=True, **FAST)
 def joseph(voxels, strides, counts, first, last, length_mm, values, slopes):  # type: ignore[no-untyped-def]
     """Integrals (N,) of N lines, and where `slopes` has N rows their derivatives (N, 6) to `first` and `last`.
 

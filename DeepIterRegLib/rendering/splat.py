@@ -1,17 +1,23 @@
-"""Splat projector: sparse voxels to the detector. A vessel mask needs no ray casting: the cost is its voxels."""
+"""Splat projector by torch, differentiable: sparse voxels to the detector. A vessel mask needs no ray casting: the cost is its voxels."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numba
 import numpy as np
 import torch
 
-from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.threads import in_parts
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.rendering import splat_kernels as kernels
+from DeepIterRegLib.rendering.cpu_splat import (
+    about_centroid,
+    cameras_from_poses,
+    images_of_points,
+    pixel_intrinsics,
+    shares,
+)
 
 
 class SplatProjector:
@@ -35,15 +41,10 @@ class SplatProjector:
     def __init__(
         self, points_mm: np.ndarray, weights_mm3: np.ndarray, carm: CArm, device: torch.device | str = "cpu"
     ) -> None:
-        if len(points_mm) == 0:
-            raise InputError("The vessel mask is empty: nothing to project; check the mask or its threshold.")
+        positions, self.centre_mm = about_centroid(points_mm)
         self.carm = carm
         self.device = torch.device(device)
-        # Points are kept about their centroid: in float32 a scanner origin metres away would cost pixels.
-        self.centre_mm = np.asarray(points_mm, dtype=np.float64).mean(axis=0)
-        self.points = torch.as_tensor(
-            np.ascontiguousarray(points_mm - self.centre_mm, dtype=np.float32), device=self.device
-        )
+        self.points = torch.as_tensor(positions, device=self.device)
         self.weights = torch.as_tensor(np.ascontiguousarray(weights_mm3, dtype=np.float32), device=self.device)
 
     @classmethod
@@ -67,22 +68,6 @@ def splat(cameras: torch.Tensor, points: torch.Tensor, weights: torch.Tensor, ca
     return splat_torch(points, weights, cameras, carm)
 
 
-def cameras_from_poses(cta_to_carm: torch.Tensor, carm: CArm, centre_cta_mm: np.ndarray) -> torch.Tensor:
-    """Matrices (B, 3, 4) of poses (B, 4, 4): CTA mm about `centre_cta_mm` (3,) to camera mm (axes u, v, d, origin at the source)."""
-    axes = torch.as_tensor(carm.axes, dtype=cta_to_carm.dtype, device=cta_to_carm.device)
-    source = torch.as_tensor(carm.source_mm, dtype=cta_to_carm.dtype, device=cta_to_carm.device)
-    centre = torch.as_tensor(centre_cta_mm, dtype=cta_to_carm.dtype, device=cta_to_carm.device)
-    rotation = cta_to_carm[:, :3, :3]
-    origin = rotation @ centre + cta_to_carm[:, :3, 3] - source
-    return torch.cat([axes @ rotation, (axes @ origin[..., None])], dim=-1)
-
-
-def pixel_intrinsics(carm: CArm) -> np.ndarray:
-    """Focal lengths and principal point as the kernels take them: (4,) float32 fu, fv, cx, cy in px."""
-    k = carm.intrinsics
-    return np.array([k[0, 0], k[1, 1], k[0, 2], k[1, 2]], dtype=np.float32)
-
-
 class _CpuSplat(torch.autograd.Function):
     @staticmethod
     def forward(
@@ -91,17 +76,15 @@ class _CpuSplat(torch.autograd.Function):
         # What is kept for the gradient is the input alone: the backward pass projects again, which costs less than a tape.
         ctx.save_for_backward(cameras, points, weights)
         ctx.carm = carm
-        partial = np.zeros((len(cameras), _parts(len(cameras)), carm.rows, carm.columns), dtype=np.float32)
-        kernels.splat_forward(
-            points.numpy(), weights.numpy(), cameras.detach().contiguous().numpy(), pixel_intrinsics(carm), partial
-        )
-        return torch.from_numpy(partial[:, 0] if partial.shape[1] == 1 else partial.sum(axis=1))
+        return torch.from_numpy(images_of_points(points.numpy(), weights.numpy(), cameras.detach().numpy(), carm))
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         cameras, points, weights = ctx.saved_tensors
-        partial = np.empty((len(cameras), _parts(len(cameras)), 3, 4), dtype=np.float32)
-        kernels.splat_backward(
+        partial = np.empty((len(cameras), shares(len(cameras)), 3, 4), dtype=np.float32)
+        in_parts(
+            kernels.splat_backward,
+            partial.shape[0] * partial.shape[1],
             points.numpy(),
             weights.numpy(),
             cameras.detach().contiguous().numpy(),
@@ -110,11 +93,6 @@ class _CpuSplat(torch.autograd.Function):
             partial,
         )
         return torch.from_numpy(partial.sum(axis=1)), None, None, None
-
-
-def _parts(n_poses: int) -> int:
-    """Shares of the points per pose: enough jobs for every thread, no more images than needed."""
-    return max(1, numba.get_num_threads() // n_poses)
 
 
 def splat_torch(points: torch.Tensor, weights: torch.Tensor, cameras: torch.Tensor, carm: CArm) -> torch.Tensor:

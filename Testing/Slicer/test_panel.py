@@ -35,7 +35,7 @@ def test_packages_are_installed_at_first_use_and_no_is_a_sentence(
 ) -> None:
     from DeepIterRegSlicer import dependencies
 
-    monkeypatch.setattr(dependencies, "missing", lambda: dependencies.requirements()[:1])
+    monkeypatch.setattr(dependencies, "missing", lambda network=False: dependencies.requirements()[:1])
     monkeypatch.setattr(slicer.util, "confirmOkCancelDisplay", lambda *texts, **more: False)
     press(case.ui.applyButton)
     assert "packages are missing" in case.ui.messageLabel.text

@@ -21,7 +21,6 @@ from DeepIterRegLib.images.dicom.kinds import Kind, kind_of
 from DeepIterRegLib.images.dicom.open_file import open_dataset
 from DeepIterRegLib.images.dicom.tags import tag_name, whole_of
 from DeepIterRegLib.images.placement import check_spacing
-from DeepIterRegLib.images.shear import shear_deg, upright
 from DeepIterRegLib.images.volume import Values, Volume
 
 _ROUNDING_PX = 1.0  # a lean that shifts the last slice by less against the first is rounding
@@ -176,6 +175,8 @@ def _volume(scan: Scan, taken: Series, notes: list[str], shown: str) -> Volume:
     shift_mm = np.linalg.norm(affine[:3, 2] - straight[:3, 2]) * (len(voxels) - 1)
     if shift_mm < _ROUNDING_PX * min(taken.spacing_mm):
         return Volume(voxels, straight, tuple(notes), values)
+    from DeepIterRegLib.images.shear import shear_deg, upright  # compiled code, which upright scans need not wait for
+
     lean = shear_deg(affine)
     notes.append(
         f"The CT was scanned with a tilted gantry: slices shift by {lean:.1f} deg against their normal "

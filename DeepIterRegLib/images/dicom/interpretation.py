@@ -8,13 +8,12 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from DeepIterRegLib.common.messages import Message, Remedy
+from DeepIterRegLib.images.blocks import binned
 from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.pixels import Pixels
 from DeepIterRegLib.images.dicom.safe_words import coded, whole_number
 from DeepIterRegLib.images.dicom.tags import numbers_of, tag_name, text_of, value_of
-from DeepIterRegLib.images.motion import undo_motion
 from DeepIterRegLib.images.polarity import contrast_sign, rises_and_falls
-from DeepIterRegLib.images.resampling import binned
 from DeepIterRegLib.images.subtraction import (
     Subtracted,
     SubtractionSettings,
@@ -248,6 +247,8 @@ def _sign_of_change(frames: np.ndarray, valid: np.ndarray, named: tuple[int, ...
     Frames (t, row, column) are overwritten. Where no mask is named, the first frames may show contrast already, and what it leaves
     behind looks like contrast of the other sign: then vessels must also fade again.
     """
+    from DeepIterRegLib.images.motion import undo_motion  # compiled code, which most runs need not wait for
+
     masks = [m for m in named if 0 <= m < len(frames)]
     chosen = masks or list(choose_mask_frames(frames, valid) or choose_mask_frames(-frames, valid) or (0,))
     others = np.setdiff1d(np.arange(len(frames)), chosen)

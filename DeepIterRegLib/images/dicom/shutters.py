@@ -6,7 +6,6 @@ import warnings
 
 import numpy as np
 from scipy import ndimage
-from skimage.draw import polygon2mask
 
 from DeepIterRegLib.images.dicom.header import Header
 from DeepIterRegLib.images.dicom.open_file import DAMAGE
@@ -60,6 +59,8 @@ def _opening(header: Header, kind: str, shape: tuple[int, ...]) -> np.ndarray | 
         visible &= (rows + 1 - centre[0]) ** 2 + (columns + 1 - centre[1]) ** 2 <= radius**2
     vertices = header.numbers("VerticesOfThePolygonal" + kind)
     if "POLYGONAL" in shapes and np.isfinite(vertices).all() and len(vertices) >= 6 and len(vertices) % 2 == 0:
+        from skimage.draw import polygon2mask  # slow to import, and few shutters are polygons
+
         visible &= polygon2mask(shape, np.array(vertices).reshape(-1, 2) - 1)
     if "BITMAP" in shapes and kind == "Shutter":
         group = header.number("ShutterOverlayGroup")

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
 import numpy as np
 
-from DeepIterRegLib.registration.kernels.vessels import WIDTH, blur
+from DeepIterRegLib.common.compiler import njit
+from DeepIterRegLib.registration.kernels.vessels import ONE, WIDTH, blur
 from DeepIterRegLib.rendering.splat_kernels import (
     FAST,
     MIN_DEPTH_MM,
@@ -20,12 +20,13 @@ from DeepIterRegLib.rendering.splat_kernels import (
 _NO_GRADIENT = np.float32(1e-12)  # shorter, and its direction is rounding
 
 
-@nb.njit(parallel=True, **FAST)
-def block_means(voxels, factors, low, high, out):  # type: ignore[no-untyped-def]
+# `first, last` as in `kernels.vessels`.
+@njit(**FAST)
+def block_means(first, last, voxels, factors, low, high, out):  # type: ignore[no-untyped-def]
     """Mean of min(voxels, high) - low, at least 0, over blocks of `factors` (3,) voxels; voxels (k, j, i), out (K, J, I) float32."""
     fk, fj, fi = factors
     part = np.float32(1.0 / (fk * fj * fi))
-    for k in nb.prange(out.shape[0]):
+    for k in range(first, last):
         for j in range(out.shape[1]):
             out[k, j] = 0
             for kk in range(k * fk, (k + 1) * fk):
@@ -38,7 +39,7 @@ def block_means(voxels, factors, low, high, out):  # type: ignore[no-untyped-def
                         out[k, j, i] += total * part
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def _splat_with_derivatives(points, weights, camera, centre, lever_mm, intrinsics, image):  # type: ignore[no-untyped-def]
     """Splat into image (rows, columns, WIDTH): value, change per rotation about the camera axes through `centre` x lever, per mm.
 
@@ -73,27 +74,28 @@ def _splat_with_derivatives(points, weights, camera, centre, lever_mm, intrinsic
         add_bilinear_slopes(image, u, v, df, du, dv)
 
 
-@nb.njit(parallel=True, **FAST)
+@njit(**FAST)
 def gradient_products(  # type: ignore[no-untyped-def]
-    points, weights, cameras, centres, lever_mm, intrinsics, target, valid, taps, knee, work, out
+    first, last, points, weights, cameras, centres, lever_mm, intrinsics, target, valid, taps, knee, work, flat, out
 ):
     """Inner products from which score, gradient and Gauss-Newton matrix follow.
 
     points (N, 3), weights (N,), cameras (B, 3, 4), centres (B, 3) camera mm, intrinsics (4,), taps (radius + 1,), target (2,
-    rows, columns) and valid (rows, columns) float32, work (T, 2, rows, columns, WIDTH), out (B, 8, 7): rows 0-6 Gram matrix
+    rows, columns) and valid (rows, columns) float32, work (T, 2, rows, columns, WIDTH), flat (T, 2, rows,
+    columns * WIDTH) the same memory, out (B, 8, 7): rows 0-6 Gram matrix
     over the valid pixels of both components of the compressed gradient and its derivatives, row 7 their products with the
     target.
     """
     n_jobs = work.shape[0]
     rows, columns = valid.shape
     half = np.float32(0.5)
-    for job in nb.prange(n_jobs):
-        image, scratch = work[job, 0], work[job, 1]
+    for job in range(first, last):
+        image = work[job, 0]
         d = np.zeros((2, WIDTH), np.float32)
         for b in range(job, cameras.shape[0], n_jobs):
             image[:] = 0
             _splat_with_derivatives(points, weights, cameras[b], centres[b], lever_mm, intrinsics, image)
-            blur(image.reshape(rows, -1), scratch.reshape(rows, -1), taps, WIDTH)
+            blur(flat[job, 0], flat[job, 1], taps, work.shape[4])
             gram = np.zeros((WIDTH, WIDTH), np.float64)
             cross = np.zeros(WIDTH, np.float64)
             for k in range(1, rows - 1):
@@ -128,11 +130,13 @@ def gradient_products(  # type: ignore[no-untyped-def]
                     for n2 in range(WIDTH - 1):
                         gram[m, n2] += g[m, n2]
                     cross[m] += t[m]
-            out[b, :7] = gram[:7, :7]
-            out[b, 7] = cross[:7]
+            for m in range(7):
+                for n in range(7):
+                    out[b, m, n] = gram[m, n]
+                out[b, 7, m] = cross[m]
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def compressed_gradient(image, knee, across, down):  # type: ignore[no-untyped-def]
     """Central differences of image (rows, columns) over columns and rows, shortened to length / (1 + length / knee).
 
@@ -147,8 +151,8 @@ def compressed_gradient(image, knee, across, down):  # type: ignore[no-untyped-d
             across[k, j], down[k, j] = slope * x, slope * y
 
 
-@nb.njit(parallel=True, **FAST)
-def gradient_images(points, weights, cameras, intrinsics, taps, knee, images, sums):  # type: ignore[no-untyped-def]
+@njit(**FAST)
+def gradient_images(first, last, points, weights, cameras, intrinsics, taps, knee, images, sums):  # type: ignore[no-untyped-def]
     """Compressed gradients of the blurred splat for B poses, with what their norms need.
 
     points (N, 3), weights (N,), cameras (B, 3, 4), intrinsics (4,), taps (radius + 1,).
@@ -157,7 +161,7 @@ def gradient_images(points, weights, cameras, intrinsics, taps, knee, images, su
     """
     rows, columns = sums.shape[2] - 1, sums.shape[3] - 1
     ff = intrinsics[0] * intrinsics[1]
-    for b in nb.prange(cameras.shape[0]):
+    for b in range(first, last):
         c = cameras[b]
         image, scratch = np.zeros((rows, columns), np.float32), np.empty((rows, columns), np.float32)
         for i in range(points.shape[0]):
@@ -165,7 +169,7 @@ def gradient_images(points, weights, cameras, intrinsics, taps, knee, images, su
             if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
                 continue
             add_bilinear(image, u, v, line_integral(weights[i], ff, x, y, z, iz))
-        blur(image, scratch, taps, 1)
+        blur(image, scratch, taps, ONE)
         images[b] = 0
         across, down = images[b, 0], images[b, 1]
         compressed_gradient(image, knee, across, down)

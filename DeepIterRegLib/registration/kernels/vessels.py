@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 
-import numba as nb
 import numpy as np
 
+from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.rendering.splat_kernels import (
     FAST,
     MIN_DEPTH_MM,
@@ -16,6 +16,7 @@ from DeepIterRegLib.rendering.splat_kernels import (
     to_pixel,
 )
 
+ONE = np.int64(1)  # of a type, not a constant, for each of which numba would compile a callee anew
 CHANNELS = 3  # amount of vessel, and it times cosine and sine of twice its angle
 WIDTH = 8  # of each channel: value, three rotations, three translations, one unused so that it fills a vector register
 _ROUND = 1e-12  # spread, mm2, below which points have no main axis: they are one point
@@ -25,11 +26,12 @@ _VARIANCE_FLOOR = np.float32(0.05)
 _PEAK_RADIUS_PX = 2  # a local maximum is the highest of 5 x 5 shifts: a match is blurred over about as many
 
 
-@nb.njit(parallel=True, **FAST)
-def area_means(image, out):  # type: ignore[no-untyped-def]
+# Of kernels that begin with `first, last`: the part first:last of their loop, as `common.threads.in_parts` shares it out.
+@njit(**FAST)
+def area_means(first, last, image, out):  # type: ignore[no-untyped-def]
     """Means of image (rows, columns) over each pixel of another grid out, both float32; each value is read about once."""
     down, across = image.shape[0] / out.shape[0], image.shape[1] / out.shape[1]
-    for r in nb.prange(out.shape[0]):
+    for r in range(first, last):
         top, bottom = r * down, min((r + 1) * down, image.shape[0])
         line = np.zeros(image.shape[1], np.float32)
         for k in range(int(top), min(int(math.ceil(bottom)), image.shape[0])):
@@ -44,14 +46,14 @@ def area_means(image, out):  # type: ignore[no-untyped-def]
             out[r, c] = total
 
 
-@nb.njit(parallel=True, **FAST)
-def main_axes(spread, out):  # type: ignore[no-untyped-def]
+@njit(**FAST)
+def main_axes(first, last, spread, out):  # type: ignore[no-untyped-def]
     """Main axis of symmetric matrices spread (N, 6: xx, xy, xz, yy, yz, zz), float64, as out (N, 3) float32.
 
     The square of its length is by how much the largest eigenvalue exceeds the second, relative to the largest. Eigenvalues in
     closed form; the axis is the largest column of the product of the matrix less each of the two others.
     """
-    for n in nb.prange(len(spread)):
+    for n in range(first, last):
         xx, xy, xz, yy, yz, zz = spread[n]
         mean = (xx + yy + zz) / 3
         a, b, c = xx - mean, yy - mean, zz - mean
@@ -61,9 +63,9 @@ def main_axes(spread, out):  # type: ignore[no-untyped-def]
             continue
         determinant = a * (b * c - yz * yz) - xy * (xy * c - yz * xz) + xz * (xy * yz - b * xz)
         angle = math.acos(min(1.0, max(-1.0, determinant / (2 * size * size * size)))) / 3
-        first = 2 * size * math.cos(angle)
+        largest = 2 * size * math.cos(angle)
         third = 2 * size * math.cos(angle + 2 * math.pi / 3)
-        second = -first - third
+        second = -largest - third
         p, q, r = a - second, b - second, c - second
         s, t, u = a - third, b - third, c - third
         best = 0.0
@@ -78,12 +80,12 @@ def main_axes(spread, out):  # type: ignore[no-untyped-def]
             length = math.sqrt(x * x + y * y + z * z)
             if length > best:
                 best, ax, ay, az = length, x, y, z
-        sure = min(1.0, max(0.0, (first - second) / max(first + mean, 1e-6)))
+        sure = min(1.0, max(0.0, (largest - second) / max(largest + mean, 1e-6)))
         scale = math.sqrt(sure) / best if best > 0 else 0.0
         out[n, 0], out[n, 1], out[n, 2] = ax * scale, ay * scale, az * scale
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def _splat_with_derivatives(  # type: ignore[no-untyped-def]
     points, tangents, weights, camera, centre, lever_mm, intrinsics, direction_weight, image
 ):
@@ -151,7 +153,7 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
         add_bilinear_slopes(image, u, v, df, bu, bv)
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def _weigh(taps, out, middle, lower, upper, t):  # type: ignore[no-untyped-def]
     """Add taps[t] (lower + upper) to `out`, which starts as taps[0] middle at t = 0; flat rows of equal length."""
     if t == 0:
@@ -162,7 +164,7 @@ def _weigh(taps, out, middle, lower, upper, t):  # type: ignore[no-untyped-def]
             out[i] += taps[t] * (lower[i] + upper[i])
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def _weigh_three(taps, out, middle, a1, b1, a2, b2, a3, b3):  # type: ignore[no-untyped-def]
     """The same for a radius of 3, which every level of the search has, in one pass over memory."""
     t0, t1, t2, t3 = taps[0], taps[1], taps[2], taps[3]
@@ -170,7 +172,7 @@ def _weigh_three(taps, out, middle, a1, b1, a2, b2, a3, b3):  # type: ignore[no-
         out[i] = t0 * middle[i] + t1 * (a1[i] + b1[i]) + t2 * (a2[i] + b2[i]) + t3 * (a3[i] + b3[i])
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def blur(image, scratch, taps, n):  # type: ignore[no-untyped-def]
     """Separable symmetric filter over rows and columns of n values each; taps (radius + 1,), the centre first. Zero outside.
 
@@ -200,7 +202,8 @@ def blur(image, scratch, taps, n):  # type: ignore[no-untyped-def]
             _weigh(taps, scratch[k], image[k], lower, upper, t)
     padded = np.zeros(width + 2 * margin, np.float32)
     for k in range(rows):
-        padded[margin : margin + width] = scratch[k]
+        for i in range(width):
+            padded[margin + i] = scratch[k, i]
         if radius == 3:
             _weigh_three(
                 taps,
@@ -218,7 +221,7 @@ def blur(image, scratch, taps, n):  # type: ignore[no-untyped-def]
             _weigh(taps, image[k, :width], scratch[k], padded[margin - t * n :], padded[margin + t * n :], t)
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def _gram_of_row(image, target, valid, saturation_mm, gram, sums, cross):  # type: ignore[no-untyped-def]
     """Add what one row of pixels (columns, CHANNELS * WIDTH) gives, saturated by channel 0, to the inner products.
 
@@ -255,8 +258,10 @@ def _gram_of_row(image, target, valid, saturation_mm, gram, sums, cross):  # typ
         cross[m] += t[m]
 
 
-@nb.njit(parallel=True, **FAST)
+@njit(**FAST)
 def products(  # type: ignore[no-untyped-def]
+    first,
+    last,
     points,
     tangents,
     weights,
@@ -270,41 +275,43 @@ def products(  # type: ignore[no-untyped-def]
     taps,
     saturation_mm,
     work,
+    flat,
     out,
 ):
     """Inner products from which score, gradient and Gauss-Newton matrix follow.
 
     points, tangents (N, 3), weights (N,), cameras (B, 3, 4), centres (B, 3) camera mm, intrinsics (4,), taps (radius + 1,),
-    target (CHANNELS, rows, columns) and valid (rows, columns) float32, work (T, 2, rows, columns, CHANNELS * WIDTH), out (B,
-    9, 7): rows 0-6 Gram matrix of image and derivatives over the valid pixels of all channels, row 7 the sums of channel 0,
-    row 8 the products with the target. T is the number of threads: a thread takes every T-th pose, so that memory does not
-    grow with their number.
+    target (CHANNELS, rows, columns) and valid (rows, columns) float32, work (T, 2, rows, columns, CHANNELS * WIDTH), flat
+    (T, 2, rows, columns * CHANNELS * WIDTH) the same memory, out (B, 9, 7): rows 0-6 Gram matrix of image and derivatives over
+    the valid pixels of all channels, row 7 the sums of channel 0, row 8 the products with the target. T is the number of
+    threads: a thread takes every T-th pose, so that memory does not grow with their number.
     """
     n_poses = cameras.shape[0]
     n_jobs = work.shape[0]
     rows = valid.shape[0]
-    for job in nb.prange(n_jobs):
+    for job in range(first, last):
         image = work[job, 0]
-        scratch = work[job, 1]
         for b in range(job, n_poses, n_jobs):
             image[:] = 0
             _splat_with_derivatives(
                 points, tangents, weights, cameras[b], centres[b], lever_mm, intrinsics, direction_weight, image
             )
-            blur(image.reshape(rows, -1), scratch.reshape(rows, -1), taps, CHANNELS * WIDTH)
+            blur(flat[job, 0], flat[job, 1], taps, work.shape[4])
             gram = np.zeros((WIDTH, WIDTH), np.float64)
             sums = np.zeros(WIDTH, np.float64)
             cross = np.zeros(WIDTH, np.float64)
             for k in range(rows):
                 _gram_of_row(image[k], target[:, k], valid[k], saturation_mm, gram, sums, cross)
-            out[b, :7] = gram[:7, :7]
-            out[b, 7] = sums[:7]
-            out[b, 8] = cross[:7]
+            # By loops: to assign slices, numba compiles the text of an error for many seconds.
+            for m in range(7):
+                for n in range(7):
+                    out[b, m, n] = gram[m, n]
+                out[b, 7, m], out[b, 8, m] = sums[m], cross[m]
 
 
-@nb.njit(parallel=True, **FAST)
+@njit(**FAST)
 def oriented_images(  # type: ignore[no-untyped-def]
-    points, tangents, weights, cameras, intrinsics, taps, saturation_mm, direction_weight, images, sums
+    first, last, points, tangents, weights, cameras, intrinsics, taps, saturation_mm, direction_weight, images, sums
 ):
     """Blurred, saturated images of the points for B poses in three channels, with what their norms need.
 
@@ -315,7 +322,7 @@ def oriented_images(  # type: ignore[no-untyped-def]
     """
     rows, columns = sums.shape[2] - 1, sums.shape[3] - 1
     ff = intrinsics[0] * intrinsics[1]
-    for b in nb.prange(cameras.shape[0]):
+    for b in range(first, last):
         c = cameras[b]
         images[b] = 0
         image, cosine, sine = images[b, 0], images[b, 1], images[b, 2]
@@ -336,7 +343,7 @@ def oriented_images(  # type: ignore[no-untyped-def]
             add_bilinear(sine, u, v, as_)
         scratch = np.empty((rows, columns), np.float32)
         for n in range(3):
-            blur(images[b, n], scratch, taps, 1)
+            blur(images[b, n], scratch, taps, ONE)
         one, two = sums[b, 0], sums[b, 1]
         for k in range(rows):
             line = 0.0
@@ -351,15 +358,15 @@ def oriented_images(  # type: ignore[no-untyped-def]
                 two[k + 1, j + 1] = two[k, j + 1] + line_of_squares
 
 
-@nb.njit(**FAST)
+@njit(**FAST)
 def _box_sum(sums, box, k, j):  # type: ignore[no-untyped-def]
     """Sum over the box, shifted by k rows and j columns, from running sums (rows + 1, columns + 1)."""
     r0, r1, c0, c1 = box[0] + k, box[1] + k, box[2] + j, box[3] + j
     return sums[r1, c1] - sums[r0, c1] - sums[r1, c0] + sums[r0, c0]
 
 
-@nb.njit(parallel=True, **FAST)
-def local_maxima(products, sums, box, size, norm_power, score, shift):  # type: ignore[no-untyped-def]
+@njit(**FAST)
+def local_maxima(first, last, products, sums, box, size, norm_power, score, shift):  # type: ignore[no-untyped-def]
     """Strongest local maxima over shifts of the cross-correlation, divided by the norm to the power of `norm_power`.
 
     products (B, >= size, >= size): sums over the window of image x target, overwritten; sums as from `oriented_images`;
@@ -368,7 +375,7 @@ def local_maxima(products, sums, box, size, norm_power, score, shift):  # type: 
     """
     n_peaks = score.shape[1]
     n_pixels = (box[1] - box[0]) * (box[3] - box[2])
-    for b in nb.prange(products.shape[0]):
+    for b in range(first, last):
         w = products[b]
         variance = np.empty((size, size), np.float32)
         top = np.float32(0)

@@ -9,13 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
 
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
-from DeepIterRegLib.rendering.splat import SplatProjector
+from DeepIterRegLib.rendering.cpu_splat import about_centroid, cameras_from_poses, images_of_points
 
 RED = np.array([225.0, 38.0, 46.0])
 
@@ -33,13 +32,14 @@ def vessel_projection(vessels: Volume, carm: CArm, cta_to_carm: np.ndarray, max_
     steps = (np.arange(parts) + 0.5) / parts - 0.5
     # Moving every voxel by the same part of its size is moving the head: one projector, a pose per part.
     offsets = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3) @ vessels.affine[:3, :3].T
-    poses = torch.as_tensor(np.asarray(cta_to_carm, dtype=np.float64) @ pose.translation(offsets))
+    poses = np.asarray(cta_to_carm, dtype=np.float64) @ pose.translation(offsets)
     weights = np.full(len(points), vessels.voxel_volume_mm3 / parts**3, dtype=np.float32)
-    projector = SplatProjector(vessels.to_ras(points), weights, carm)
+    positions, centre_mm = about_centroid(vessels.to_ras(points))
+    cameras = cameras_from_poses(poses, carm, centre_mm).astype(np.float32)
     image = np.zeros((carm.rows, carm.columns), dtype=np.float32)
     # Four at a time: each pose is an image of the whole detector.
-    for some in poses.split(4):
-        image += projector(some).sum(dim=0).numpy()
+    for first in range(0, len(cameras), 4):
+        image += images_of_points(positions, weights, cameras[first : first + 4], carm).sum(axis=0)
     return image
 
 

@@ -10,12 +10,14 @@ import math
 
 import numba as nb
 
+from DeepIterRegLib.common.compiler import njit
+
 # No fastmath in the two that draw: it takes for granted that no value is not-a-number, and points behind the source
 # are.
 FAST = {"cache": True, "nogil": True}
 
 
-@nb.njit(parallel=True, **FAST)
+@njit(parallel=True, **FAST)
 def draw_triangles(vertices, triangles, depths, buckets):  # type: ignore[no-untyped-def]
     """Greatest depth of any triangle at each pixel's centre.
 
@@ -68,7 +70,7 @@ def draw_triangles(vertices, triangles, depths, buckets):  # type: ignore[no-unt
                         depths[row, column] = depth
 
 
-@nb.njit(parallel=True, **FAST)
+@njit(parallel=True, **FAST)
 def draw_capsules(ends, depths, buckets):  # type: ignore[no-untyped-def]
     """Thick lines with round ends, whose radius goes evenly from one end to the other.
 
@@ -102,7 +104,7 @@ def draw_capsules(ends, depths, buckets):  # type: ignore[no-untyped-def]
                         depths[row, column] = depth
 
 
-@nb.njit(parallel=True, fastmath=True, **FAST)
+@njit(parallel=True, fastmath=True, **FAST)
 def blend(depths, colour, opacity, edge_px, darkest, near, far, picture):  # type: ignore[no-untyped-def]
     """Lay what is drawn (depths > 0) over a picture (rows, columns, 4) float32: red, green, blue times alpha, alpha.
 
@@ -134,7 +136,7 @@ def blend(depths, colour, opacity, edge_px, darkest, near, far, picture):  # typ
             picture[row, column, 3] = a + picture[row, column, 3] * (1 - a)
 
 
-@nb.njit(parallel=True, fastmath=True, **FAST)
+@njit(parallel=True, fastmath=True, **FAST)
 def straight(picture, rgba):  # type: ignore[no-untyped-def]
     """A picture of `blend` as (rows, columns, 4) uint8, alpha not multiplied in."""
     rows, columns = picture.shape[:2]
@@ -146,7 +148,7 @@ def straight(picture, rgba):  # type: ignore[no-untyped-def]
             rgba[row, column, 3] = int(255 * a + 0.5)
 
 
-@nb.njit(parallel=True, fastmath=True, **FAST)
+@njit(parallel=True, fastmath=True, **FAST)
 def over_grey(grey, rgba, rgb):  # type: ignore[no-untyped-def]
     """A layer (rows, columns, 4) over a grey image (rows, columns), both uint8."""
     rows, columns = grey.shape

@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
 from scipy import ndimage
 
+from DeepIterRegLib.common.compiler import njit
+from DeepIterRegLib.common.threads import in_parts
 from DeepIterRegLib.images.cta_checks import MIN_BRAIN_CM3, no_brain, require_hu
 from DeepIterRegLib.segmentation.cta.grid import HIGHEST_HU, POOL
 from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
@@ -58,7 +59,9 @@ def brain_cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -
     InputError
         No cavity as large as a brain, by the measure of `cta_checks`.
     """
-    mean, bone_fraction = _pool(hu, settings.bone_hu)
+    shape = tuple(n // POOL for n in hu.shape)
+    mean, bone_fraction = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
+    in_parts(_pool, len(mean), hu, settings.bone_hu, mean, bone_fraction)
     cell = POOL * spacing_mm
     free = (mean > _FREE_HU) & (bone_fraction <= _FREE_BONE)
     depth = ndimage.distance_transform_edt(np.pad(free, 1), sampling=cell)[1:-1, 1:-1, 1:-1]
@@ -98,13 +101,12 @@ def _neck(
     return np.asarray(neck | spine)
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def _pool(hu, bone_hu):  # type: ignore[no-untyped-def]
+# Of kernels that begin with `first, last`: the part first:last of their loop, as `in_parts` shares it out.
+@njit(cache=True, nogil=True)
+def _pool(first, last, hu, bone_hu, mean, bone):  # type: ignore[no-untyped-def]
     """Mean (Z, Y, X) and share of bone in coarse cells of HU (z, y, x)."""
-    nz, ny, nx = hu.shape[0] // POOL, hu.shape[1] // POOL, hu.shape[2] // POOL
-    mean = np.empty((nz, ny, nx), dtype=np.float32)
-    bone = np.empty((nz, ny, nx), dtype=np.float32)
-    for z in prange(nz):
+    ny, nx = mean.shape[1:]
+    for z in range(first, last):
         for y in range(ny):
             for x in range(nx):
                 total, count = 0.0, 0
@@ -117,7 +119,6 @@ def _pool(hu, bone_hu):  # type: ignore[no-untyped-def]
                                 count += 1
                 mean[z, y, x] = total / POOL**3
                 bone[z, y, x] = count / POOL**3
-    return mean, bone
 
 
 def brain_and_vessel_hu(hu: np.ndarray, deep: np.ndarray) -> tuple[float, float]:
@@ -149,19 +150,20 @@ def vein_and_artery_hu(hu: np.ndarray, enclosed: np.ndarray, brain_hu: float, ve
 
     `hu` (z, y, x) int16 is on the working grid, `enclosed` (Z, Y, X) bool of coarse cells.
     """
-    counts = np.cumsum(_even_hu(hu, enclosed, np.float32(brain_hu)).sum(axis=0))
+    found = np.zeros((len(hu), HIGHEST_HU + 1), dtype=np.int64)
+    in_parts(_even_hu, len(hu), hu, enclosed, np.float32(brain_hu), found)
+    counts = np.cumsum(found.sum(axis=0))
     if counts[-1] < _MIN_EVEN:
         return vessel_hu, vessel_hu
     vein_hu, artery_hu = np.searchsorted(counts, np.array([_VEIN_SHARE, _ARTERY_SHARE]) * counts[-1])
     return float(vein_hu), max(vessel_hu, float(artery_hu))
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def _even_hu(hu, enclosed, brain_hu):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True)
+def _even_hu(first, last, hu, enclosed, brain_hu, counts):  # type: ignore[no-untyped-def]
     """Histogram (z, HU) of the means of 3 x 3 x 3 voxels deep in the brain that are bright and alike."""
     nz, ny, nx = hu.shape
-    counts = np.zeros((nz, HIGHEST_HU + 1), dtype=np.int64)
-    for z in prange(1, nz - 1):
+    for z in range(max(first, 1), min(last, nz - 1)):
         for y in range(1, ny - 1):
             for x in range(1, nx - 1):
                 v = hu[z, y, x]
@@ -176,7 +178,6 @@ def _even_hu(hu, enclosed, brain_hu):  # type: ignore[no-untyped-def]
                             low, high = min(low, w), max(high, w)
                 if low > brain_hu + _EVEN_HU and high - low < _UNEVEN * (total / 27 - brain_hu):
                     counts[z, int(total / 27)] += 1
-    return counts
 
 
 def _largest_component(mask: np.ndarray) -> np.ndarray:

@@ -6,8 +6,10 @@ import heapq
 import math
 
 import numpy as np
-from numba import njit, prange
 from scipy import ndimage
+
+from DeepIterRegLib.common.compiler import njit
+from DeepIterRegLib.common.threads import in_parts
 
 _UNEVEN = 0.12  # of the contrast: deviation within 3 x 3 x 3 voxels that costs as much as the step itself
 _OFF_LEVEL = 0.15  # of the contrast: difference to the vessel's HU that costs as much
@@ -60,7 +62,8 @@ def bridges(
     # what is as bright as the vessel, joined to a path and near it
     contrast = vessel_hu - brain_hu
     low, high = brain_hu + _DARKEST * contrast, brain_hu + _BRIGHTEST_FILLED * contrast
-    out[box] = grown(centre, hu, np.float32(low), np.float32(high), round(_RADIUS_MM / spacing_mm))
+    # As float32, for which it is compiled already.
+    out[box] = grown(centre, hu.astype(np.float32), np.float32(low), np.float32(high), round(_RADIUS_MM / spacing_mm))
     return out
 
 
@@ -74,7 +77,8 @@ def _paths(
     hu: np.ndarray, upper: np.ndarray, lower: np.ndarray, brain_hu: float, vessel_hu: float, spacing_mm: float
 ) -> list[np.ndarray]:
     """Flat indices of each path from an end of `lower` to `upper` that looks like a vessel all along."""
-    cost = _cost(hu, np.float32(brain_hu), np.float32(vessel_hu))
+    cost = np.zeros(hu.shape, dtype=np.float32)
+    in_parts(_cost, len(hu), hu, np.float32(brain_hu), np.float32(vessel_hu), cost)
     reach, parent = _front(cost, upper, lower, np.float32(_MAX_COST * _LONGEST_MM / spacing_mm))
     ends = np.flatnonzero(lower)
     ends = ends[np.isfinite(reach[ends])]
@@ -125,14 +129,13 @@ def grown(mask, image, low, high, steps):  # type: ignore[no-untyped-def]
     return out
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def _cost(hu, brain_hu, vessel_hu):  # type: ignore[no-untyped-def]
-    """Cost of a step, 1 in a vessel; 0 where none can be."""
+@njit(cache=True, nogil=True)
+def _cost(first, last, hu, brain_hu, vessel_hu, out):  # type: ignore[no-untyped-def]
+    """Cost of a step, 1 in a vessel; 0, as it was, where none can be. Of the planes first:last, as `in_parts` shares them out."""
     nz, ny, nx = hu.shape
     contrast = vessel_hu - brain_hu
     low, high = brain_hu + _DARKEST * contrast, brain_hu + _BRIGHTEST * contrast
-    out = np.zeros((nz, ny, nx), dtype=np.float32)
-    for z in prange(1, nz - 1):
+    for z in range(max(first, 1), min(last, nz - 1)):
         for y in range(1, ny - 1):
             for x in range(1, nx - 1):
                 v = hu[z, y, x]
@@ -149,7 +152,6 @@ def _cost(hu, brain_hu, vessel_hu):  # type: ignore[no-untyped-def]
                 uneven = math.sqrt(max(squares / 27 - mean * mean, 0.0)) / (_UNEVEN * contrast)
                 off = (0.5 * (mean + v) - vessel_hu) / (_OFF_LEVEL * contrast)
                 out[z, y, x] = min(1 + uneven * uneven + off * off, _DEAREST)
-    return out
 
 
 @njit(cache=True, nogil=True)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numba import njit, prange
 from scipy import ndimage
 
-from DeepIterRegLib.images.cta_checks import AIR_HU, MIN_BONE_CM3, no_skull
-from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.common.compiler import njit
+from DeepIterRegLib.common.threads import in_parts
+from DeepIterRegLib.images.cta_checks import MIN_BONE_CM3, no_skull
+from DeepIterRegLib.images.volume import AIR_HU, Volume
 from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
 
 POOL = 4  # working voxels along the edge of a coarse cell
@@ -77,16 +78,22 @@ def head_grid(cta: Volume, settings: CtaSegmentation) -> WorkingGrid:
     return _grid(cta, np.maximum(first, low), np.minimum(last, high), settings.working_spacing_mm, POOL)
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def resample_trilinear(voxels, to_source, shape):  # type: ignore[no-untyped-def]
+def resample_trilinear(voxels: np.ndarray, to_source: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
     """HU (z, y, x) int16, trilinear, on a grid of that shape; outside the source is air.
 
     `voxels` (k, j, i) int16; `to_source` (3, 4) turns the grid's index (x, y, z) into the source's (i, j, k).
     """
-    nz, ny, nx = shape
+    out = np.empty(shape, dtype=np.int16)
+    in_parts(_resample, len(out), voxels, to_source, out)
+    return out
+
+
+# Of kernels that begin with `first, last`: the part first:last of their loop, as `in_parts` shares it out.
+@njit(cache=True, nogil=True)
+def _resample(first, last, voxels, to_source, out):  # type: ignore[no-untyped-def]
+    ny, nx = out.shape[1:]
     sk, sj, si = voxels.shape
-    out = np.empty((nz, ny, nx), dtype=np.int16)
-    for z in prange(nz):
+    for z in range(first, last):
         for y in range(ny):
             for x in range(nx):
                 i = to_source[0, 0] * x + to_source[0, 1] * y + to_source[0, 2] * z + to_source[0, 3]
@@ -107,7 +114,6 @@ def resample_trilinear(voxels, to_source, shape):  # type: ignore[no-untyped-def
                 v11 = voxels[k1, j1, i0] * (1 - a) + voxels[k1, j1, i1] * a
                 v = (v00 * (1 - b) + v01 * b) * (1 - c) + (v10 * (1 - b) + v11 * b) * c
                 out[z, y, x] = int(min(max(v, float(LOWEST_HU)), float(HIGHEST_HU)))
-    return out
 
 
 def draw_on_source_grid(
@@ -124,26 +130,28 @@ def draw_on_source_grid(
         On the working grid, int16 and bool.
     brain_hu, bone_hu
     """
-    limits = _half_maximum(hu, mask, np.float32(brain_hu), np.float32(bone_hu))
+    limits = np.full(hu.shape, _UNREACHED, dtype=np.int16)
+    in_parts(_half_maximum, len(hu), hu, mask, mask.any(axis=2), np.float32(brain_hu), np.float32(bone_hu), limits)
     to_grid = np.linalg.inv(np.vstack([grid.to_source, [0, 0, 0, 1]]))[:3]
-    return _draw(cta.voxels, limits, to_grid, bone_hu)
+    out = np.zeros(cta.voxels.shape, dtype=bool)
+    in_parts(_draw, len(out), cta.voxels, limits, to_grid, bone_hu, out)
+    return out
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def _half_maximum(hu, mask, brain_hu, bone_hu):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True)
+def _half_maximum(first, last, hu, mask, rows, brain_hu, bone_hu, out):  # type: ignore[no-untyped-def]
     """HU (z, y, x) int16 that a voxel must reach: half way from brain to the brightest vessel voxel around; `_UNREACHED` off the mask.
 
-    Half way is where the edge of a wide vessel lies, whatever the blur.
+    Half way is where the edge of a wide vessel lies, whatever the blur. `rows` (z, y) bool says where any voxel is set.
     """
     nz, ny, nx = hu.shape
-    out = np.full((nz, ny, nx), _UNREACHED, dtype=np.int16)
-    rows = np.zeros((nz, ny), dtype=np.bool_)
-    for z in prange(nz):
+    for z in range(first, last):
         for y in range(ny):
-            rows[z, y] = mask[z, y].any()
-    for z in prange(nz):
-        for y in range(ny):
-            if not rows[max(z - 1, 0) : z + 2, max(y - 1, 0) : y + 2].any():
+            near = False
+            for a in range(max(z - 1, 0), min(z + 2, nz)):
+                for b in range(max(y - 1, 0), min(y + 2, ny)):
+                    near |= rows[a, b]
+            if not near:
                 continue
             for x in range(nx):
                 near = False
@@ -161,15 +169,13 @@ def _half_maximum(hu, mask, brain_hu, bone_hu):  # type: ignore[no-untyped-def]
                             if mask[a, b, c] and hu[a, b, c] > top:
                                 top = hu[a, b, c]
                 out[z, y, x] = int(min((brain_hu + top) / 2, bone_hu))
-    return out
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def _draw(voxels, limits, to_grid, bone_hu):  # type: ignore[no-untyped-def]
-    sk, sj, si = voxels.shape
+@njit(cache=True, nogil=True)
+def _draw(first, last, voxels, limits, to_grid, bone_hu, out):  # type: ignore[no-untyped-def]
+    sj, si = voxels.shape[1:]
     nz, ny, nx = limits.shape
-    out = np.zeros((sk, sj, si), dtype=np.bool_)
-    for k in prange(sk):
+    for k in range(first, last):
         for j in range(sj):
             for i in range(si):
                 v = voxels[k, j, i]
@@ -180,7 +186,6 @@ def _draw(voxels, limits, to_grid, bone_hu):  # type: ignore[no-untyped-def]
                 z = int(round(to_grid[2, 0] * i + to_grid[2, 1] * j + to_grid[2, 2] * k + to_grid[2, 3]))
                 if 0 <= x < nx and 0 <= y < ny and 0 <= z < nz and v >= limits[z, y, x]:
                     out[k, j, i] = True
-    return out
 
 
 def bounding_box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit, prange
 
+from DeepIterRegLib.common.compiler import njit
+from DeepIterRegLib.common.threads import in_parts
 from DeepIterRegLib.segmentation.cta.brain import CAVITY, DEEP, NECK
 from DeepIterRegLib.segmentation.cta.grid import POOL
 
@@ -23,16 +24,22 @@ _RISE_HU = 80  # over the voxel one looks from: what is brighter ends the vessel
 _FAT_HU = -50  # below it a way ends in fat or air, not in brain
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def painted_as_brain(hu, zone, brain_hu, bone_hu):  # type: ignore[no-untyped-def]
+def painted_as_brain(hu: np.ndarray, zone: np.ndarray, brain_hu: float, bone_hu: float) -> np.ndarray:
     """Float32 copy (z, y, x) in which bone, air and fat with their rims, and all that is outside, look like brain.
 
     So only vessels stand out, and the tube filter does not answer to edges of bone. `hu` (z, y, x) int16 is on the working grid, `zone`
     (Z, Y, X) gives the kind of its coarse cells.
     """
+    out = np.empty(hu.shape, dtype=np.float32)
+    in_parts(_paint, len(hu), hu, zone, brain_hu, bone_hu, out)
+    return out
+
+
+# Of kernels that begin with `first, last`: the part first:last of their loop, as `in_parts` shares it out.
+@njit(cache=True, nogil=True)
+def _paint(first, last, hu, zone, brain_hu, bone_hu, out):  # type: ignore[no-untyped-def]
     nz, ny, nx = hu.shape
-    out = np.empty((nz, ny, nx), dtype=np.float32)
-    for z in prange(nz):
+    for z in range(first, last):
         for y in range(ny):
             for x in range(nx):
                 v = hu[z, y, x]
@@ -46,7 +53,6 @@ def painted_as_brain(hu, zone, brain_hu, bone_hu):  # type: ignore[no-untyped-de
                                 if (w >= bone_hu and far < _BONE_RIM2) or (w < _AIR_HU and far < _AIR_RIM2):
                                     painted = True
                 out[z, y, x] = brain_hu if painted else v
-    return out
 
 
 def gaussian_blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
@@ -55,21 +61,25 @@ def gaussian_blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
         return image
     radius = math.ceil(3 * sigma_px)
     kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_px) ** 2).astype(np.float32)
-    return _convolve(image, kernel / kernel.sum())
+    kernel /= kernel.sum()
+    planes, out = np.empty_like(image), np.empty_like(image)
+    in_parts(_blur_planes, len(image), image, kernel, planes)
+    in_parts(_blur_across, image.shape[1], planes, kernel, out)
+    return out
 
 
-@njit(parallel=True, cache=True, nogil=True, fastmath=True)
-def _convolve(image, kernel):  # type: ignore[no-untyped-def]
-    nz, ny, nx = image.shape
+@njit(cache=True, nogil=True, fastmath=True)
+def _blur_planes(first, last, image, kernel, out):  # type: ignore[no-untyped-def]
+    ny, nx = image.shape[1:]
     r = len(kernel) // 2
-    first = np.empty_like(image)
-    for z in prange(nz):
-        row = np.empty(nx + 2 * r, dtype=np.float32)
-        plane = np.empty((ny, nx), dtype=np.float32)
+    row = np.empty(nx + 2 * r, dtype=np.float32)
+    plane = np.empty((ny, nx), dtype=np.float32)
+    for z in range(first, last):
         for y in range(ny):
-            row[:r] = image[z, y, 0]
-            row[r : r + nx] = image[z, y]
-            row[r + nx :] = image[z, y, nx - 1]
+            for x in range(r):
+                row[x], row[r + nx + x] = image[z, y, 0], image[z, y, nx - 1]
+            for x in range(nx):
+                row[r + x] = image[z, y, x]
             for x in range(nx):
                 plane[y, x] = 0.0
             for t in range(2 * r + 1):
@@ -78,14 +88,19 @@ def _convolve(image, kernel):  # type: ignore[no-untyped-def]
                     plane[y, x] += w * row[x + t]
         for y in range(ny):
             for x in range(nx):
-                first[z, y, x] = 0.0
+                out[z, y, x] = 0.0
             for t in range(2 * r + 1):
                 w = kernel[t]
                 source = min(max(y + t - r, 0), ny - 1)
                 for x in range(nx):
-                    first[z, y, x] += w * plane[source, x]
-    out = np.empty_like(image)
-    for y in prange(ny):
+                    out[z, y, x] += w * plane[source, x]
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _blur_across(first, last, image, kernel, out):  # type: ignore[no-untyped-def]
+    nz, _, nx = image.shape
+    r = len(kernel) // 2
+    for y in range(first, last):
         for z in range(nz):
             for x in range(nx):
                 out[z, y, x] = 0.0
@@ -93,46 +108,57 @@ def _convolve(image, kernel):  # type: ignore[no-untyped-def]
                 w = kernel[t]
                 source = min(max(z + t - r, 0), nz - 1)
                 for x in range(nx):
-                    out[z, y, x] += w * first[source, y, x]
-    return out
+                    out[z, y, x] += w * image[source, y, x]
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def bright_voxels(smooth, hu, zone, threshold, bone_hu):  # type: ignore[no-untyped-def]
+def bright_voxels(
+    smooth: np.ndarray, hu: np.ndarray, zone: np.ndarray, threshold: float, bone_hu: float
+) -> tuple[np.ndarray, np.ndarray]:
     """Indices (n, 3), z, y, x, of bright voxels of the working grid (z, y, x) and the kind (n,) of their coarse cell (Z, Y, X)."""
-    nz, ny, nx = smooth.shape
-    counts = np.zeros(nz + 1, dtype=np.int64)
-    for z in prange(nz):
-        n = 0
-        for y in range(ny):
-            for x in range(nx):
-                if zone[z // POOL, y // POOL, x // POOL] and smooth[z, y, x] > threshold and hu[z, y, x] < bone_hu:
-                    n += 1
-        counts[z + 1] = n
-    starts = np.cumsum(counts)
-    indices = np.empty((starts[-1], 3), dtype=np.int32)
-    kinds = np.empty(starts[-1], dtype=np.uint8)
-    for z in prange(nz):
-        n = starts[z]
-        for y in range(ny):
-            for x in range(nx):
-                if zone[z // POOL, y // POOL, x // POOL] and smooth[z, y, x] > threshold and hu[z, y, x] < bone_hu:
-                    indices[n, 0], indices[n, 1], indices[n, 2] = z, y, x
-                    kinds[n] = zone[z // POOL, y // POOL, x // POOL]
-                    n += 1
+    ends, none = np.zeros(len(smooth) + 1, dtype=np.int64), np.empty((0, 3), dtype=np.int32)
+    # Counted first, so that every plane knows where in the list it begins.
+    in_parts(_list_bright, len(smooth), smooth, hu, zone, threshold, bone_hu, ends, none, np.empty(0, np.uint8))
+    ends = np.cumsum(ends)
+    indices, kinds = np.empty((ends[-1], 3), dtype=np.int32), np.empty(ends[-1], dtype=np.uint8)
+    in_parts(_list_bright, len(smooth), smooth, hu, zone, threshold, bone_hu, ends[:-1].copy(), indices, kinds)
     return indices, kinds
 
 
-@njit(parallel=True, cache=True, nogil=True, fastmath=True)
-def tube_response(smooth, indices, scale, brain_hu, response):  # type: ignore[no-untyped-def]
+@njit(cache=True, nogil=True)
+def _list_bright(first, last, smooth, hu, zone, threshold, bone_hu, ends, indices, kinds):  # type: ignore[no-untyped-def]
+    """List the bright voxels of a plane from its place in `ends` on; without a list they are counted into the next plane's."""
+    ny, nx = smooth.shape[1:]
+    for z in range(first, last):
+        n = ends[z] if len(kinds) else 0
+        for y in range(ny):
+            for x in range(nx):
+                kind = zone[z // POOL, y // POOL, x // POOL]
+                if kind and smooth[z, y, x] > threshold and hu[z, y, x] < bone_hu:
+                    if len(kinds):
+                        indices[n, 0], indices[n, 1], indices[n, 2] = z, y, x
+                        kinds[n] = kind
+                    n += 1
+        if not len(kinds):
+            ends[z + 1] = n
+
+
+def tube_response(
+    smooth: np.ndarray, indices: np.ndarray, scale: np.float32, brain_hu: np.float32, response: np.ndarray
+) -> np.ndarray:
     """Raise `response` (n,) to minus the second eigenvalue (the weaker curvature across a tube) times scale; sheets give 0.
 
     Returns that over the contrast (n,): how round a voxel's surroundings are. `smooth` (z, y, x) float32 is at one scale, `indices`
     (n, 3) are z, y, x; `scale` is sigma in voxels, squared, which makes scales comparable (Lindeberg 1998).
     """
-    nz, ny, nx = smooth.shape
     roundness = np.zeros(len(indices), dtype=np.float32)
-    for n in prange(len(indices)):
+    in_parts(_respond, len(indices), smooth, indices, scale, brain_hu, response, roundness)
+    return roundness
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def _respond(first, last, smooth, indices, scale, brain_hu, response, roundness):  # type: ignore[no-untyped-def]
+    nz, ny, nx = smooth.shape
+    for n in range(first, last):
         z, y, x = indices[n]
         if z < 1 or y < 1 or x < 1 or z > nz - 2 or y > ny - 2 or x > nx - 2:
             continue
@@ -157,22 +183,34 @@ def tube_response(smooth, indices, scale, brain_hu, response):  # type: ignore[n
         middle = 3 * q - largest - smallest
         response[n] = max(response[n], -middle * scale)
         roundness[n] = max(-middle * scale / max(smooth[z, y, x] - brain_hu, _LEAST_CONTRAST_HU), 0.0)
-    return roundness
 
 
 _DIRECTIONS = np.array([d for d in np.ndindex(3, 3, 3) if d != (1, 1, 1)], dtype=np.int64) - 1
 
 
-@njit(parallel=True, cache=True, nogil=True)
-def open_directions(hu, indices, zone, soft_hu, artery_hu, bone_hu, reach, openness):  # type: ignore[no-untyped-def]
+def open_directions(
+    hu: np.ndarray,
+    indices: np.ndarray,
+    zone: np.ndarray,
+    soft_hu: float,
+    artery_hu: float,
+    bone_hu: float,
+    reach: int,
+    openness: np.ndarray,
+) -> None:
     """Share (n,) of 26 directions in which the bright region around a voxel ends in brain, rather than in bone, air or fat.
 
     Marrow is shut in by bone; a sinus has bone on one side and brain on the other. Written to `openness` (n,) float32; voxels deep in
     the brain keep what is there. `hu` (z, y, x) int16 is on the working grid, `indices` (n, 3) are z, y, x, `zone` (Z, Y, X) gives the
     kind of coarse cells, `reach` is how many voxels are looked along.
     """
+    in_parts(_look_around, len(indices), hu, indices, zone, soft_hu, artery_hu, bone_hu, reach, openness)
+
+
+@njit(cache=True, nogil=True)
+def _look_around(first, last, hu, indices, zone, soft_hu, artery_hu, bone_hu, reach, openness):  # type: ignore[no-untyped-def]
     nz, ny, nx = hu.shape
-    for n in prange(len(indices)):
+    for n in range(first, last):
         z, y, x = indices[n]
         here = zone[z // POOL, y // POOL, x // POOL]
         if here == DEEP:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import numpy as np
-from numba import njit
 
+from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.volume import Volume
 

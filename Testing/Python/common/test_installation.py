@@ -60,7 +60,8 @@ def test_the_command_line_says_what_is_broken_and_what_mends_it(
     name: str, content: str, says: str, mends: str, tmp_path: Path
 ) -> None:
     package(tmp_path / "packages", name, content)
-    words = ("register", "cta.nii.gz", "run.dcm", "--out", str(tmp_path / "out"))
+    # The defaults do without torch.
+    words = ("register", "cta.nii.gz", "run.dcm", "--preset", "paper", "--quiet", "--out", str(tmp_path / "out"))
     done = command(tmp_path / "packages", *words)
     assert done.returncode == 2, done.stderr
     (line,) = done.stderr.strip().splitlines()
@@ -115,6 +116,12 @@ def test_other_errors_are_not_of_the_installation() -> None:
     assert caught(lambda: json.loads("{")) is None
     assert caught(lambda: [][1]) is None
     assert caught(lambda: Path("/none").read_text()) is None
+
+
+def test_what_only_the_network_needs_is_said_with_the_extra_that_brings_it() -> None:
+    assert "extra network" in BrokenPackage("monai", absent=True).sentence
+    assert "extra" not in BrokenPackage("numba", absent=True).sentence
+    assert "extra" not in BrokenPackage("torch", lacking="torch._C").sentence
 
 
 def test_numpy_of_another_time() -> None:

@@ -1,0 +1,64 @@
+"""A loop shared out among threads: every part once, whatever their number; and the same bits of a search for every number."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+
+import numba
+import pytest
+from repository import ROOT
+
+from DeepIterRegLib.common.threads import in_parts
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [0, 1, 2, 7, 100])
+def test_the_parts_make_up_the_whole(count: int, threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba, "get_num_threads", lambda: threads)
+    seen: list[tuple[int, int]] = []
+    in_parts(lambda first, last, list_: list_.append((first, last)), count, seen)
+    assert len(seen) == min(count, threads)
+    assert [n for part in sorted(seen) for n in range(*part)] == list(range(count))
+
+
+def test_a_fault_in_any_part_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 4)
+
+    def kernel(first: int, last: int, bad: int) -> None:
+        if first <= bad < last:
+            raise ZeroDivisionError
+
+    for bad in range(4):
+        with pytest.raises(ZeroDivisionError):
+            in_parts(kernel, 4, bad)
+
+
+def test_who_calls_does_a_part_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that one thread costs nothing, and a full pool of others holds nobody up for all of the work."""
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 3)
+    names: list[str] = []
+    in_parts(lambda first, last: names.append(threading.current_thread().name), 3)
+    assert threading.current_thread().name in names
+
+
+def test_a_search_finds_the_same_bits_with_any_number_of_threads() -> None:
+    code = """
+import numba
+import test_vessels_search as t
+points = t.vessel_tree(6)
+start, _, image = t.displaced(points, [10, 5, -12], [15, -10, 8])
+found = []
+for threads in (1, 2, 5):
+    numba.set_num_threads(threads)
+    result = t.found_in(image, points, start)
+    found.append((result.cta_to_carm.tobytes(), result.poses.tobytes(), result.scores))
+print(all(one == found[0] for one in found), len(found))
+"""
+    paths = [ROOT, ROOT / "Testing/Python", ROOT / "Testing/Python/registration"]
+    environment = {**os.environ, "NUMBA_NUM_THREADS": "5", "PYTHONPATH": os.pathsep.join(map(str, paths))}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "3"]
