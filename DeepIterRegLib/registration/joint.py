@@ -88,9 +88,11 @@ def refine_with_skull(
     states, scores, trace = maximise(
         together, moved, _states(poses, np.zeros(len(poses))), iterations=LEVEL.iterations, should_stop=should_stop
     )
-    order = np.argsort(-scores, kind="stable")
-    found, _ = _pose_and_size(states[order])
-    return PoseCandidates(found, float(scores[order[0]]), tuple(trace))
+    # Chosen among by the scores as they are: twice a skull that fits nowhere, as in noise, would outweigh vessels that do fit.
+    at, size_mm = _pose_and_size(states)
+    evidence = joint_equations(points, at, targets, saturation_mm)[0] + skull(at, size_mm)[0]
+    order = np.argsort(-evidence, kind="stable")
+    return PoseCandidates(at[order], float(scores[order[0]]), tuple(trace))
 
 
 def sized_equations(terms: Sequence[tuple[Equations, CArm]], origin_mm: np.ndarray, carm: CArm) -> SizedEquations:

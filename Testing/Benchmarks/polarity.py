@@ -11,7 +11,8 @@ import numpy as np
 from benchmarking import Case, Result, table
 from pydicom.dataset import Dataset
 
-# Judged once (7000 to 7039 before the evidence was cut to 24 frames, these after it): take new ones to judge again, and try things on seeds below 1000.
+# Judged once (7000 to 7039 before the evidence was cut to 24 frames, these after it): take new ones to judge again.
+# Try things on seeds below 1000.
 SEEDS, SMALL_SEEDS = range(7100, 7140), range(40, 42)
 STORAGES = 5  # ways of storing each run
 MOTIONS_MM = (0.0, 1.0, 2.0, 3.0)

@@ -153,7 +153,7 @@ def test_a_result_keeps_what_the_weights_are_not_where_they_lie(tmp_path: Path) 
     weights = tmp_path / "Doe_Jane" / "Doe.safetensors"
     weights.parent.mkdir()
     weights.write_bytes(b"weights")
-    kept = RegistrationSettings.preset("default", weights=weights).to_json_dict()
+    kept = RegistrationSettings.preset("default", init="network", weights=weights).to_json_dict()
     assert kept["network"]["weights"] == f"sha256:{hashlib.sha256(b'weights').hexdigest()}"
     assert "Doe" not in json.dumps(kept)
     assert RegistrationSettings().to_json_dict()["network"]["weights"] == ""
