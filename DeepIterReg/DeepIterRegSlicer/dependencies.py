@@ -110,7 +110,7 @@ def skipped() -> list[str]:
 
 
 def wantsNetwork(init: str | None, preset: str, device: str) -> bool:
-    """Whether options ask for what needs torch. Where the start is found as by default, the network is asked only if it is there."""
+    """Whether options ask for what needs torch: the network, the published method, or a graphics card."""
     return init == "network" or preset == "paper" or device == "cuda"
 
 

@@ -2,10 +2,13 @@
 
 numba looks at the file of a kernel alone. What a kernel calls in another file, and the constants that it takes from there, are compiled
 into it: after an update of these alone the old kernel would still be used.
+
+What numba keeps are pickles, which can run code. So they lie only where this user alone, or who installed the code, may write.
 """
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import os
 import re
@@ -44,7 +47,10 @@ def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
 
 @cache
 def kernel_folder() -> Path:
-    """Where this version's kernels are kept: in numba's own folder for it if one is set, beside the code, or where the user may write."""
+    """Where this version's kernels are kept: in numba's own folder for it if one is set, beside the code, or in the user's cache.
+
+    Where none of these can be written, in a folder of this process's own, which goes with it.
+    """
     name = f"kernels-{_state()[:16]}"
     for base in _bases():
         folder = base / name
@@ -55,7 +61,9 @@ def kernel_folder() -> Path:
             folder.touch()
             _drop_old(base)
             return folder
-    return Path(tempfile.mkdtemp(prefix="deepiterreg-"))
+    own = tempfile.mkdtemp(prefix="deepiterreg-")
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return Path(own)
 
 
 def _bases() -> Iterator[Path]:
@@ -66,7 +74,6 @@ def _bases() -> Iterator[Path]:
     with suppress(RuntimeError):  # nobody's home
         of_user = {"win32": "AppData/Local", "darwin": "Library/Caches"}.get(sys.platform, ".cache")
         yield Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / of_user) / "deepiterreg"
-    yield Path(tempfile.gettempdir()) / f"deepiterreg-{os.getuid() if hasattr(os, 'getuid') else 'user'}"
 
 
 def _state() -> str:

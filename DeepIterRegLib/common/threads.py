@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -30,3 +31,8 @@ def in_parts(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
 def _pool() -> ThreadPoolExecutor:
     """One for the process. Its threads end with it, and never wait for one another."""
     return ThreadPoolExecutor(numba.config.NUMBA_NUM_THREADS, thread_name_prefix="DeepIterReg kernel")
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows, which has no fork
+    # A child has none of its parent's threads, and would wait for them for ever.
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -12,6 +12,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import Segmentation
 from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.blocks import binned
 from DeepIterRegLib.segmentation.bolus import along_vessels, follow_bolus, late_vessels, lower_median, noise_of
 from DeepIterRegLib.segmentation.ridges import enlarged, gaussian_kernel, ridge_strength, separable
 
@@ -259,15 +260,8 @@ def _shrink(images: np.ndarray, factor: int) -> np.ndarray:
     padding = ((0, -rows % factor), (0, -columns % factor))
     for image, mean in zip(images, small, strict=True):
         full = np.pad(image.astype(np.float32), padding, mode="edge") if any(padding[0] + padding[1]) else image
-        mean[...] = _block_sums(full, factor) / np.float32(factor**2)
+        mean[...] = binned(full, factor)
     return small
-
-
-def _block_sums(image: np.ndarray, factor: int) -> np.ndarray:
-    """Sums (rows / factor, columns / factor) float32 of the blocks of an image (rows, columns)."""
-    rows, columns = image.shape
-    bands = image.reshape(rows // factor, factor, columns).sum(axis=1, dtype=np.float32)
-    return np.asarray(bands.reshape(len(bands), columns // factor, factor).sum(axis=2))
 
 
 def _at_most(images: np.ndarray, times_s: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -287,10 +281,10 @@ def _contrast(frames: np.ndarray, valid: np.ndarray, background_px: float) -> np
     blur = gaussian_kernel(_BACKGROUND_SIGMA)
     weight = valid.astype(np.float32)
     padding = ((0, -valid.shape[0] % step), (0, -valid.shape[1] % step))
-    pixels = _block_sums(np.pad(np.ones_like(weight), padding), step)  # fewer in the last row and column of cells
+    filled = binned(np.pad(np.ones_like(weight), padding), step)  # less in the last row and column of cells
 
     def smooth(image: np.ndarray) -> np.ndarray:
-        return separable(_block_sums(np.pad(image, padding), step) / pixels, blur, blur)
+        return separable(binned(np.pad(image, padding), step) / filled, blur, blur)
 
     seen = np.maximum(smooth(weight), np.float32(1e-3))
     contrast = np.empty_like(frames)

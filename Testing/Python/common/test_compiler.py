@@ -88,3 +88,15 @@ def test_states_of_long_ago_are_dropped(package: Path) -> None:
         os.utime(folder, (n, n))
     splatted(package)
     assert [folder.exists() for folder in old] == [False, False, False, True, True, True]
+
+
+def test_what_others_may_write_in_is_never_read(package: Path) -> None:
+    """Kept kernels are pickles: with neither the code's folder nor the user's cache they lie in a folder that goes with the process."""
+    (package / "DeepIterRegLib" / "__pycache__").write_text("")
+    (package / "cache").write_text("")
+    (package / "shared").mkdir()
+    folders = [
+        splatted(package, XDG_CACHE_HOME=str(package / "cache"), TMPDIR=str(package / "shared"))[3] for _ in "12"
+    ]
+    assert folders[0] != folders[1]
+    assert not list((package / "shared").iterdir())

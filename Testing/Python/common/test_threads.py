@@ -62,3 +62,21 @@ print(all(one == found[0] for one in found), len(found))
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["True", "3"]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_has_threads_of_its_own() -> None:
+    """In a process of its own, whose child would wait for its parent's threads."""
+    code = (
+        "import os, numba\n"
+        "from DeepIterRegLib.common.threads import in_parts\n"
+        "numba.set_num_threads(2)\n"
+        "seen = []\n"
+        "in_parts(lambda first, last: seen.append(first), 2)\n"
+        "child = os.fork()\n"
+        "in_parts(lambda first, last: seen.append(first), 2)\n"
+        "assert len(seen) == 4\n"
+        "if child:\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env={**os.environ, "NUMBA_NUM_THREADS": "2"})
