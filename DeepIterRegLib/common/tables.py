@@ -58,7 +58,12 @@ _MADE_HARMLESS = re.compile(r"((?:^|[;\t\r\n])\s*)'('*[=+\-@\uff1d\uff0b\uff0d\u
 _SEP_LINE = re.compile(r'"?sep=(.)"?\s*', re.IGNORECASE)
 
 
-def read_text(path: Path, what: str) -> str:
+_OF_SPREADSHEETS = "Older spreadsheets write such files (cp1252). Save it as CSV UTF-8 (Excel: Save as, CSV UTF-8)."
+
+
+def read_text(
+    path: Path, what: str, advice: str = "It is damaged, or not text; copy it again, or save it anew."
+) -> str:
     """The text of a file in UTF-8 or UTF-16, as spreadsheets write it.
 
     Parameters
@@ -66,6 +71,8 @@ def read_text(path: Path, what: str) -> str:
     path
     what
         How the message calls the file.
+    advice
+        What to do where it is not in these encodings.
 
     Raises
     ------
@@ -84,8 +91,7 @@ def read_text(path: Path, what: str) -> str:
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
         raise InputError(
-            f"{what} {name_of(path)} is not a UTF-8 text file: line {line} holds a letter of another encoding, as older spreadsheets write "
-            "them (cp1252). Save it as CSV UTF-8 (Excel: Save as, CSV UTF-8)."
+            f"{what} {name_of(path)} is not a UTF-8 text file: line {line} holds a letter of another encoding. {advice}"
         ) from None
 
 
@@ -110,7 +116,7 @@ def read_sheet(path: Path, what: str, wanted: str) -> Sheet:
     """
     if not path.is_file():
         raise InputError(f"{what} {name_of(path)} does not exist: {wanted}.")
-    lines = io.StringIO(read_text(path, what), newline="")
+    lines = io.StringIO(read_text(path, what, _OF_SPREADSHEETS), newline="")
     first, before = lines.readline(), 0
     if told := _SEP_LINE.fullmatch(first):
         separator, before = told.group(1), 1

@@ -12,6 +12,7 @@ import pytest
 
 from DeepIterRegLib.cases.table import read_cases
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.json_files import read_json
 from DeepIterRegLib.common.tables import read_sheet, table_text
 from DeepIterRegLib.common.user_input import number, numbers
 from DeepIterRegLib.registration.landmarks import Landmarks, read_landmarks
@@ -59,6 +60,14 @@ def test_another_encoding_is_told_with_its_line(tmp_path: Path) -> None:
     (tmp_path / "points.csv").write_bytes(table(";", ",").encode("cp1252"))
     with pytest.raises(InputError, match=r"line 2 holds a letter of another encoding.*cp1252.*Save it as CSV UTF-8"):
         read_landmarks(tmp_path / "points.csv")
+
+
+def test_only_a_table_is_to_be_saved_as_csv(tmp_path: Path) -> None:
+    path = tmp_path / "pose.json"
+    path.write_bytes(b'{"name": "r\xfcckw\xe4rts"}')
+    with pytest.raises(InputError, match="line 1 holds a letter of another encoding") as refused:
+        read_json(path, "no pose")
+    assert "CSV" not in str(refused.value)
 
 
 def test_a_table_of_cases_with_decimal_commas(tmp_path: Path) -> None:
