@@ -39,7 +39,7 @@ class Step(Enum):
     REFINE_NETWORK = ("refine_network_poses", 0.0, 1.2)
     REFINE_COARSE = ("refine_minip_coarse", 0.0, 0.15)
     REFINE = ("refine_minip", 0.0, 0.2)
-    REFINE_WITH_SKULL = ("refine_skull", 0.0, 0.35)
+    REFINE_WITH_SKULL = ("refine_skull", 0.0, 0.6)
     MASK_STAGE = ("mask_stage", 0.0, 0.7)  # an iteration
     MINIP_STAGE = ("minip_stage", 0.0, 0.7)  # an iteration
     CORRECT_VIEWS = ("correct_views", 0.0, 0.5)
