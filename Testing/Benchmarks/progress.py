@@ -225,7 +225,7 @@ def _write(options: benchmarking.Options, measured: list[dict[str, Any]], sizes:
             "Off: the largest difference between the bar and the part of the time that has passed, before and after each of "
             "its moves. Still: the longest part of the time in which its whole percents stay the same.",
             "",
-            "Skull not clear (noise in the mask frames): whether a second look, network and search follow is known only after "
+            "Skull not clear (noise in the mask frames): whether a second look and the search follow is known only after "
             "the first look. At that moment three quarters of the time are over if it is clear, and one third if it is not, so "
             "that with `auto` no bar can be within 0.15 of both. Ours leans to what is usual: of 149 views of development "
             "phantoms 141 were clear.",
