@@ -236,7 +236,9 @@ def test_nothing_heavy_is_imported_early(code: str) -> None:
 
 
 def test_wheel_ships_every_file_of_the_library(tmp_path: Path) -> None:
-    ignore = shutil.ignore_patterns("__pycache__", ".*", "*.egg-info", "build", "out", "Testing", "DeepIterReg")
+    ignore = shutil.ignore_patterns(
+        "__pycache__", ".*", "*.egg-info", "build", "out", "bench-cache", "Testing", "DeepIterReg"
+    )
     shutil.copytree(ROOT, tmp_path / "source", ignore=ignore)
     command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
     subprocess.run([*command, "-w", str(tmp_path), str(tmp_path / "source")], check=True, capture_output=True)
@@ -256,6 +258,14 @@ def test_wheel_ships_every_file_of_the_library(tmp_path: Path) -> None:
     assert not [name for name in shipped - wanted - data if ".dist-info/" not in name]
     assert any(name.endswith("licenses/LICENSE") for name in shipped)
     assert "License-Expression: Apache-2.0" in metadata
+
+
+def test_git_holds_nothing_that_it_ignores() -> None:
+    """A link to a cache, added with everything else, once broke the copy of the sources that a wheel is built from."""
+    if not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    command = ["git", "-C", str(ROOT), "ls-files", "--cached", "--ignored", "--exclude-standard"]
+    assert not subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()
 
 
 def test_research_use_is_said_where_people_look() -> None:
