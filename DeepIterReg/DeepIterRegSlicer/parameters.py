@@ -85,6 +85,18 @@ class Subtraction(enum.Enum):
         return {"auto": _("Automatic"), "subtract": _("Subtract"), "as_is": _("Leave as they are")}[self.value]
 
 
+class GeometryRefinement(enum.Enum):
+    """Whether headers that contradict each other are corrected; stored by name."""
+
+    auto = "auto"
+    on = "on"
+    off = "off"
+
+    def label(self) -> str:
+        """As the panel shows it."""
+        return {"auto": _("Where they contradict each other"), "on": _("Always"), "off": _("Never")}[self.value]
+
+
 class Comparison(enum.Enum):
     """How run and CTA are compared; stored by name."""
 
@@ -171,6 +183,7 @@ class DeepIterRegParameterNode:
     dsaLandmarks: vtkMRMLMarkupsFiducialNode
 
     preset: Preset = Preset.default
+    geometryRefinement: GeometryRefinement = GeometryRefinement.auto
     device: Device = Device.auto
 
     result: vtkMRMLLinearTransformNode

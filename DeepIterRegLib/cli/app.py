@@ -291,6 +291,7 @@ STEP_WORDS: dict[Enum, str] = {
     Step.MINIP_STAGE: "Paper: MinIP",
     Step.CORRECT_VIEWS: "Correct views",
     Step.CONFIDENCE: "Confidence",
+    Step.EACH_VIEW: "Each view alone",
     Step.PROJECT: "Project",
     Step.DRAW: "Draw",
     Step.WRITE: "Write",

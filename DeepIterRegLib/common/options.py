@@ -29,6 +29,7 @@ Preset = Literal["default", "paper"]
 Device = Literal["auto", "cpu", "cuda"]
 SubtractionMode = Literal["auto", "subtract", "as_is"]
 Contrast = Literal["auto", "dark", "bright"]
+GeometryRefinement = Literal["auto", "on", "off"]
 
 FROM_FILE = "from the file"
 SEGMENTED_HERE = "segmented here"
@@ -401,15 +402,18 @@ class Refinement:
         ),
         "default",
     )
-    refine_geometry: bool = declared(
+    refine_geometry: GeometryRefinement = declared(
         Option(
             "refine_geometry",
-            "yes or no",
-            "Correct angles, SID and principal point, a little; the result says by how much.",
+            "choice",
+            "With several DSAs: correct headers that contradict each other. auto: where the images say so. The result says by how much.",
+            choices=get_args(GeometryRefinement),
             panel="Refine geometry",
-            parameter="refineGeometry",
+            # Not the name under which scenes of earlier versions hold yes or no.
+            parameter="geometryRefinement",
+            old_choices={"yes": "on", "no": "off"},
         ),
-        False,
+        "auto",
     )
     between_runs: bool = declared(
         Option(

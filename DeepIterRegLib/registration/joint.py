@@ -26,11 +26,14 @@ LEVEL = Level(rows=384, points=40000, sigma_px=0.8, iterations=12, keep=1, measu
 SIZE_MM = 0.35
 # A typical score of right poses: what a change of score means as a likelihood (`vessels.alignment.pose_covariances`).
 _TYPICAL_FIT = 0.45
-_SIZE_PENALTY = (1 - _TYPICAL_FIT**2) / (SAMPLES * _TYPICAL_FIT * SIZE_MM**2)
+PER_SCORE = SAMPLES * _TYPICAL_FIT / (1 - _TYPICAL_FIT**2)
+SIZE_PENALTY = 1 / (PER_SCORE * SIZE_MM**2)
 
 # Poses (B, 4, 4) and sizes (B,) to score (B,), gradient (B, 7) and Gauss-Newton matrix of its negative (B, 7, 7): a twist, then
 # the size. A size is the mm by which a point LEVER_MM from the points' origin is moved outwards.
 SizedEquations = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray, np.ndarray]]
+# The equations of one mask frame by twists along its own C-arm's axes, and that C-arm.
+SkullTerm = tuple[Equations, CArm]
 
 
 def refine_with_skull(
@@ -66,7 +69,7 @@ def refine_with_skull(
     points = scene.points.subset(LEVEL.points, np.random.default_rng(seed))
     targets = make_targets(scene.views, LEVEL.rows, LEVEL.sigma_px, LEVEL.measure)
     carm = targets[0].carm
-    terms = scene.skull.terms(points.origin_mm) if scene.skull else []
+    terms = list(scene.skull.terms(points.origin_mm).values()) if scene.skull else []
     assert terms  # it gave poses
     skull = sized_equations(terms, points.origin_mm, carm)
 
@@ -74,11 +77,11 @@ def refine_with_skull(
         at, size_mm = _pose_and_size(states)
         score, gradient, matrix = (weight * part for part in skull(at, size_mm))
         s, g, m = joint_equations(points, at, targets, saturation_mm)
-        score += s - _SIZE_PENALTY / 2 * size_mm**2
+        score += s - SIZE_PENALTY / 2 * size_mm**2
         gradient[:, :6] += g
         matrix[:, :6, :6] += m
-        gradient[:, 6] -= _SIZE_PENALTY * size_mm
-        matrix[:, 6, 6] += _SIZE_PENALTY
+        gradient[:, 6] -= SIZE_PENALTY * size_mm
+        matrix[:, 6, 6] += SIZE_PENALTY
         return score, gradient, matrix
 
     def moved(states: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -95,32 +98,41 @@ def refine_with_skull(
     return PoseCandidates(at[order], float(scores[order[0]]), tuple(trace))
 
 
-def sized_equations(terms: Sequence[tuple[Equations, CArm]], origin_mm: np.ndarray, carm: CArm) -> SizedEquations:
-    """Equations of the mean of scores by a twist about `origin_mm` (3,), CTA RAS mm, along the axes of `carm`, and by size.
-
-    A term is the equations of one view by twists along its own C-arm's axes, and that C-arm. Seen from a source, what is larger
-    by a factor looks exactly like what is nearer by it, so the size needs no equations of its own.
-    """
+def sized_equations(terms: Sequence[SkullTerm], origin_mm: np.ndarray, carm: CArm) -> SizedEquations:
+    """Equations of the mean of scores by a twist about `origin_mm` (3,), CTA RAS mm, along the axes of `carm`, and by size."""
 
     def equations(poses: np.ndarray, size_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         score, gradient, matrix = np.zeros(len(poses)), np.zeros((len(poses), 7)), np.zeros((len(poses), 7, 7))
-        factor = 1 + size_mm / LEVER_MM
-        centre = poses[:, :3, :3] @ origin_mm + poses[:, :3, 3]
         for term, view in terms:
-            from_source = centre - np.array(view.source_mm)
-            nearer = poses.copy()
-            nearer[:, :3, 3] += from_source * (1 / factor - 1)[:, None]
-            to_view = np.zeros((len(poses), 6, 7))
-            to_view[:, :, :6] = twist_between(carm, view)
-            to_view[:, 3:, :6] /= factor[:, None, None]
-            to_view[:, 3:, 6] = -(from_source @ view.axes.T) / (LEVER_MM * factor**2)[:, None]
-            s, g, m = term(nearer)
+            s, g, m = sized_term(term, view, origin_mm, poses, size_mm)
+            to_view = np.eye(7)
+            to_view[:6, :6] = twist_between(carm, view)
             score += s
-            gradient += np.einsum("bi,bij->bj", g, to_view)
-            matrix += np.einsum("bki,bkl,blj->bij", to_view, m, to_view)
+            gradient += g @ to_view
+            matrix += to_view.T @ m @ to_view
         return score / len(terms), gradient / len(terms), matrix / len(terms)
 
     return equations
+
+
+def sized_term(
+    term: Equations, view: CArm, origin_mm: np.ndarray, poses: np.ndarray, size_mm: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`sized_equations` of one mask frame, its twists along the axes of its own C-arm, `view`.
+
+    Seen from a source, what is larger by a factor looks exactly like what is nearer by it, so the size needs no equations of its
+    own.
+    """
+    factor = 1 + size_mm / LEVER_MM
+    from_source = poses[:, :3, :3] @ origin_mm + poses[:, :3, 3] - np.array(view.source_mm)
+    nearer = poses.copy()
+    nearer[:, :3, 3] += from_source * (1 / factor - 1)[:, None]
+    own = np.zeros((len(poses), 6, 7))
+    own[:, :, :6] = np.eye(6)
+    own[:, 3:, :6] /= factor[:, None, None]
+    own[:, 3:, 6] = -(from_source @ view.axes.T) / (LEVER_MM * factor**2)[:, None]
+    score, gradient, matrix = term(nearer)
+    return score, np.einsum("bi,bij->bj", gradient, own), np.einsum("bki,bkl,blj->bij", own, matrix, own)
 
 
 def _states(poses: np.ndarray, size_mm: np.ndarray) -> np.ndarray:

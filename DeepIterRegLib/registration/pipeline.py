@@ -10,13 +10,21 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
-from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.errors import InputError, RegistrationError
 from DeepIterRegLib.common.progress import Progress, ShouldStop
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.volume import Volume
-from DeepIterRegLib.registration.calibration import Corrected, correct_views
+from DeepIterRegLib.registration.between_views import (
+    KEPT_FROM,
+    BetweenRuns,
+    Contradiction,
+    Corrected,
+    Expected,
+    HeaderSlack,
+    correct_views,
+)
 from DeepIterRegLib.registration.confidence import MaskedView, assess, check_inputs, with_skull
 from DeepIterRegLib.registration.context import Clock, Context
 from DeepIterRegLib.registration.initial import InitialPoses, initial_poses, level_record, refine_levels
@@ -103,9 +111,13 @@ def register(
     start = radiological if initial_pose is None or settings.init == "file" else initial_pose
     initial, found = _find(context, start, initial_pose)
     found = _first_order_stages(context, found, runs)
-    # Before the judgement: scores and confidence are those of the C-arms that are reported.
-    context, found, corrected = _correct_views(context, found)
-    judged = _judge(context, found.cta_to_carm, corrected, runs)
+    answer = _answer(context, found, runs)
+    if not answer.trusted and settings.refine_geometry != "off" and len(runs) > 1 and not settings.stages:
+        answer = _answer_by_each_view(context, start, initial_pose, runs, answer)
+        progress(Step.EACH_VIEW, 1.0)
+    else:
+        progress(Step.CONFIDENCE, 1.0)
+    found, judged = answer.found, answer.judgement()
     warnings = result_warnings(runs, judged.views, initial.init, found.cta_to_carm, radiological, settings)
     return Registration(
         cta_to_carm=found.cta_to_carm,
@@ -213,10 +225,11 @@ def _dsa_masks(runs: Sequence[Angiogram], progress: Progress, clock: Clock) -> l
 
 @dataclass(frozen=True)
 class _Found:
-    """A pose (4, 4) and the stages that led to it."""
+    """A pose (4, 4), the stages that led to it, and whether the skull had a say in the last."""
 
     cta_to_carm: np.ndarray
     records: tuple[StageRecord, ...]
+    by_skull: bool = False
 
 
 def _find(context: Context, start: np.ndarray, given: np.ndarray | None) -> tuple[InitialPoses, _Found]:
@@ -235,7 +248,8 @@ def _find(context: Context, start: np.ndarray, given: np.ndarray | None) -> tupl
             context.progress(step, 0.0)
             found = refine_levels(context, found.poses, levels, step)
             records.append(level_record(name, found, context.clock.stop(step.key), levels))
-    if settings.skull_weight > 0 and len(initial.skull_poses):
+    by_skull = settings.skull_weight > 0 and len(initial.skull_poses) > 0
+    if by_skull:
         context.progress(Step.REFINE_WITH_SKULL, 0.0)
         found = refine_with_skull(
             context.scene,
@@ -249,7 +263,7 @@ def _find(context: Context, start: np.ndarray, given: np.ndarray | None) -> tupl
         trace = found.scores
         records.append(StageRecord("Vessels and skull", _WITH_SKULL, found.score, trace, seconds, len(trace) - 1))
         context.progress(Step.REFINE_WITH_SKULL, 1.0, found.score)
-    return initial, _Found(found.cta_to_carm, tuple(records))
+    return initial, _Found(found.cta_to_carm, tuple(records), by_skull)
 
 
 def _first_order_stages(context: Context, found: _Found, runs: Sequence[Angiogram]) -> _Found:
@@ -261,7 +275,7 @@ def _first_order_stages(context: Context, found: _Found, runs: Sequence[Angiogra
     for number, stage in enumerate(context.settings.stages, 1):
         name = f"Stage {number}: {'vessel mask' if stage.image == 'mask' else 'MinIP'}"
         pose_found, record = run_stage(context, name, stage, found.cta_to_carm, runs)
-        found = _Found(pose_found, (*found.records, record))
+        found = _Found(pose_found, (*found.records, record), found.by_skull)
         context.clock.stop(f"stage_{number}")
     return found
 
@@ -269,25 +283,101 @@ def _first_order_stages(context: Context, found: _Found, runs: Sequence[Angiogra
 # -- after it ------------------------------------------------------------------------------------------
 
 
-def _correct_views(context: Context, found: _Found) -> tuple[Context, _Found, Corrected | None]:
-    """Scene and pose after small corrections of the C-arms, and what they were; None where the settings want none."""
+@dataclass(frozen=True)
+class _Answer:
+    """A pose with what a reader is told of it, or why it is refused."""
+
+    found: _Found
+    judged: _Judgement | None = None
+    refused: RegistrationError | None = None
+
+    @property
+    def probability(self) -> float:
+        """That it is right; 0 where it is refused."""
+        return self.judged.confidence.probability if self.judged else 0.0
+
+    @property
+    def trusted(self) -> bool:
+        return self.judged is not None and self.judged.confidence.state != "rejected"
+
+    def judgement(self) -> _Judgement:
+        """What a reader is told.
+
+        Raises
+        ------
+        RegistrationError
+            Nothing speaks for the pose.
+        """
+        if self.judged is None:
+            raise self.refused or RegistrationError("No pose was found.")
+        return self.judged
+
+
+def _answer(context: Context, found: _Found, runs: Sequence[Angiogram], by_each: np.ndarray | None = None) -> _Answer:
+    """The pose found, corrected where views contradict each other, and judged; `by_each` (V, 4, 4) as in `_correct_views`."""
+    # Before the judgement: scores and confidence are those of the C-arms that are reported.
+    context, found, corrected = _correct_views(context, found, by_each)
+    try:
+        return _Answer(found, _judge(context, found.cta_to_carm, corrected, runs))
+    except RegistrationError as error:
+        return _Answer(found, refused=error)
+
+
+def _answer_by_each_view(
+    context: Context, start: np.ndarray, given: np.ndarray | None, runs: Sequence[Angiogram], together: _Answer
+) -> _Answer:
+    """Where all views together find nothing to trust, each is asked alone: their headers may contradict each other too much.
+
+    What is found is taken if it is the more probable. `start` and `given` as in `_find`.
+    """
+    scene, poses, by_skull = context.scene, [], True
+    context.expect(Step.EACH_VIEW)
+    for number, (view, masks, run) in enumerate(zip(scene.views, scene.dsa_masks, runs, strict=True)):
+        context.progress(Step.EACH_VIEW, number / (len(runs) + 1))
+        skull = replace(scene.skull, angiograms=(run,)) if scene.skull else None
+        alone = replace(scene, views=(view,), dsa_masks=(masks,), skull=skull)
+        _, found = _find(replace(context, scene=alone, progress=Progress(), clock=Clock()), start, given)
+        poses.append(found.cta_to_carm)
+        by_skull = by_skull and found.by_skull
+    context.progress(Step.EACH_VIEW, len(runs) / (len(runs) + 1))
+    first = _Found(poses[0], together.found.records, by_skull)
+    apart = _answer(replace(context, progress=Progress(), clock=Clock()), first, runs, np.stack(poses))
+    seconds = context.clock.stop(Step.EACH_VIEW.key)
+    if apart.judged is None or apart.probability <= together.probability:
+        return together
+    score = float(np.mean([view.score for view in apart.judged.views]))
+    record = StageRecord("Each view alone", "ZNCC of the vessels", score, (score,), seconds, len(runs))
+    return replace(apart, found=replace(apart.found, records=(*apart.found.records, record)))
+
+
+def _correct_views(
+    context: Context, found: _Found, start: np.ndarray | None = None
+) -> tuple[Context, _Found, Corrected | Contradiction | None]:
+    """Scene and pose after each view was let see the head where its image shows it, and how far that is.
+
+    None where the settings or the images want no correction. `start` (V, 4, 4) are poses found by each view alone.
+    """
     settings, scene = context.settings, context.scene
     if not settings.corrects_views(len(scene.views)):
         return context, found, None
     context.progress(Step.CORRECT_VIEWS, 0.0)
+    moved = settings.between_runs
+    expected_of = [Expected(HeaderSlack(), moved), Expected(None, moved or BetweenRuns())]
     corrected = correct_views(
-        scene.points,
-        scene.views,
-        found.cta_to_carm,
-        settings.refine_geometry,
-        settings.between_runs,
+        scene,
+        found.cta_to_carm if start is None else start,
+        expected_of if settings.refine_geometry != "off" else expected_of[1:],
         context.saturation_mm,
+        skull_weight=settings.skull_weight if found.by_skull else 0.0,
+        keep_from=KEPT_FROM if settings.refine_geometry == "auto" and moved is None else -np.inf,
         seed=settings.seed,
         should_stop=context.should_stop,
     )
     context.clock.stop(Step.CORRECT_VIEWS.key)
-    context = replace(context, scene=replace(scene, views=corrected.views))
-    return context, replace(found, cta_to_carm=corrected.cta_to_carm), corrected
+    if isinstance(corrected, Corrected):
+        context = replace(context, scene=replace(scene, views=corrected.views))
+        found = replace(found, cta_to_carm=corrected.cta_to_carm)
+    return context, found, corrected
 
 
 @dataclass(frozen=True)
@@ -300,7 +390,7 @@ class _Judgement:
 
 
 def _judge(
-    context: Context, cta_to_carm: np.ndarray, corrected: Corrected | None, runs: Sequence[Angiogram]
+    context: Context, cta_to_carm: np.ndarray, corrected: Corrected | Contradiction | None, runs: Sequence[Angiogram]
 ) -> _Judgement:
     """Each view's score, the confidence and the warnings of a pose (4, 4).
 
@@ -313,7 +403,8 @@ def _judge(
     scene = context.scene
     views = view_records(scene, cta_to_carm, corrected, context.settings)
     score = float(np.mean([view.score for view in views]))
-    skull = skull_agreements(scene, cta_to_carm)
+    # The skull knows the runs by their own headers.
+    skull = skull_agreements(scene, corrected.by_header if isinstance(corrected, Corrected) else cta_to_carm)
     # Before the confidence, which would judge a pose that nothing speaks for.
     refuse_no_match(score, skull)
     context.progress(Step.CONFIDENCE, 0.4)
@@ -323,7 +414,6 @@ def _judge(
         worst = max(skull.values(), key=lambda agreement: agreement.distance_mm)
         confidence = with_skull(confidence, worst.score, worst.best_score, worst.distance_mm)
     context.clock.stop(Step.CONFIDENCE.key)
-    context.progress(Step.CONFIDENCE, 1.0)
     warnings = (
         *((SKULL_ONLY,) if not score > NO_MATCH else ()),
         *skull_warnings(skull, len(runs)),

@@ -112,8 +112,8 @@ class ViewRecord:
     mpe_mm_to_reference
         MPE in this view against a reference pose, where there was one.
     changes
-        What was corrected (see `calibration`), by name: of the header in degrees and mm, and how the head had moved since the
-        first run. In `carm` such a motion of the head is the opposite motion of the C-arm. Empty where nothing was asked for.
+        How the head lies in this view, by its header, against where the first view shows it (see `between_views`): by name, deg
+        and mm along the view's u, v and beam. In `carm` it is the opposite motion of the C-arm. Empty where nothing was corrected.
     """
 
     name: str

@@ -11,7 +11,7 @@ from DeepIterRegLib.common.messages import within
 from DeepIterRegLib.geometry import SUCCESS_MM, pose
 from DeepIterRegLib.geometry.view_names import view_direction
 from DeepIterRegLib.images.angiogram import Angiogram
-from DeepIterRegLib.registration.calibration import LIMIT, Corrected
+from DeepIterRegLib.registration.between_views import Contradiction, Corrected
 from DeepIterRegLib.registration.result import InitRecord, ViewRecord
 from DeepIterRegLib.registration.scene import Scene, view_znccs
 from DeepIterRegLib.registration.settings import RegistrationSettings
@@ -45,7 +45,7 @@ def refuse_no_match(score: float, skull: dict[int, SkullAgreement]) -> None:
 
 
 def view_records(
-    scene: Scene, cta_to_carm: np.ndarray, corrected: Corrected | None, settings: RegistrationSettings
+    scene: Scene, cta_to_carm: np.ndarray, corrected: Corrected | Contradiction | None, settings: RegistrationSettings
 ) -> tuple[ViewRecord, ...]:
     """Score of each view at a pose (4, 4), how well the pose is determined along its axes, and what was corrected."""
     saturation_mm = settings.search.saturation_mm
@@ -53,7 +53,7 @@ def view_records(
     drawn = scene.points.subset(_ERROR_POINTS, np.random.default_rng(settings.seed))
     targets = make_targets(scene.views, _ERROR_ROWS, _ERROR_SIGMA_PX, REFINE)
     covariances = pose_covariances(drawn, cta_to_carm, targets, saturation_mm)
-    changes = corrected.changes if corrected else [{} for _ in scene.views]
+    changes = corrected.changes if isinstance(corrected, Corrected) else [{} for _ in scene.views]
     records = []
     for number, (view, score, covariance, change) in enumerate(
         zip(scene.views, scores, covariances, changes, strict=True), 1
@@ -64,21 +64,29 @@ def view_records(
     return tuple(records)
 
 
-def warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected | None) -> tuple[str, ...]:
-    """What was corrected, in words, and what would have gone further than it may."""
+def warnings_of_corrections(
+    views: Sequence[ViewRecord], corrected: Corrected | Contradiction | None
+) -> tuple[str, ...]:
+    """How far the views contradict each other, in words."""
     if corrected is None:
         return ()
+    first = views[0].name
+    if isinstance(corrected, Contradiction):
+        return (
+            f"The DSAs contradict each other by more than headers are off and heads move ({corrected.deviations:.0f} times the usual), so "
+            "nothing was corrected: check that they are of the same patient, and their angles, SID and SOD.",
+        )
     warnings = []
-    for view, names in zip(views, corrected.at_limit, strict=True):
-        if view.changes:
-            said = ", ".join(f"{name.replace('_', ' ')} {value:+.1f}" for name, value in view.changes.items())
-            warnings.append(f"{view.name} was corrected: {said}.")
-        if names:
-            listed = ", ".join(name.replace("_", " ") for name in names)
-            warnings.append(
-                f"{view.name} would fit better with more than {LIMIT:g} standard deviations of correction ({listed}), which is refused: "
-                "check the geometry."
-            )
+    for view in views[1:]:
+        turn_deg, shift_mm = (
+            float(np.linalg.norm([value for name, value in view.changes.items() if name.startswith(kind)]))
+            for kind in ("head_turn", "head_shift")
+        )
+        warnings.append(
+            f"{view.name} was corrected: by its header the head lies {turn_deg:.1f} deg and {shift_mm:.1f} mm from where {first} shows it "
+            f"(log likelihood ratio {corrected.log_ratio:.0f}). One of the headers is off, or the head moved between the runs: each "
+            "overlay follows its own image, but positions in 3D are uncertain by about as much."
+        )
     return tuple(warnings)
 
 
@@ -122,10 +130,10 @@ def result_warnings(
     return tuple(warnings)
 
 
-def skull_agreements(scene: Scene, cta_to_carm: np.ndarray) -> dict[int, SkullAgreement]:
-    """What the skull says of a pose (4, 4), by the number of each run whose mask frame shows it."""
+def skull_agreements(scene: Scene, poses: np.ndarray) -> dict[int, SkullAgreement]:
+    """What the skull says of a pose (4, 4), or each run's own (V, 4, 4), by the number of each run whose mask frame shows it."""
     try:
-        return scene.skull.agreements(cta_to_carm) if scene.skull else {}
+        return scene.skull.agreements(poses) if scene.skull else {}
     except InputError:  # no bone in the CTA: said where it was looked for
         return {}
 

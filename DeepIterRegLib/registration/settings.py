@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, Remedy
-from DeepIterRegLib.common.options import NAMED_INITS, Device, Init, Refinement, Search
+from DeepIterRegLib.common.options import NAMED_INITS, Device, GeometryRefinement, Init, Refinement, Search
 from DeepIterRegLib.common.shown import quoted
-from DeepIterRegLib.registration.calibration import BetweenRuns, GeometrySlack
+from DeepIterRegLib.registration.between_views import BetweenRuns
 from DeepIterRegLib.registration.network.proposals import NetworkInit
 from DeepIterRegLib.registration.result import file_hash
 from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
@@ -144,7 +144,7 @@ class RegistrationSettings:
     stages
         First-order stages after that.
     refine_geometry
-        Correct the headers' geometry within these limits, once the pose is found; None leaves it as it is.
+        With several views: correct headers that contradict each other, once the pose is found; `auto` where the images say so.
     between_runs
         With several views: let the head have moved between their runs, as far as that; None takes it to have lain still.
     device, seed
@@ -161,7 +161,7 @@ class RegistrationSettings:
     levels: tuple[Level, ...] = (Level(256, 30000, 1.0, 5, 3, REFINE), Level(384, 40000, 0.8, 8, 1, REFINE))
     skull_weight: float = 2.0
     stages: tuple[IntensityStage, ...] = ()
-    refine_geometry: GeometrySlack | None = None
+    refine_geometry: GeometryRefinement = "auto"
     between_runs: BetweenRuns | None = None
     device: Device = "auto"
     seed: int = 0
@@ -207,7 +207,7 @@ class RegistrationSettings:
                 )
             )
         common: dict[str, Any] = {
-            "refine_geometry": GeometrySlack() if refinement.refine_geometry else None,
+            "refine_geometry": refinement.refine_geometry,
             "between_runs": BetweenRuns() if refinement.between_runs else None,
             "device": refinement.device,
             "seed": refinement.seed,
@@ -215,6 +215,8 @@ class RegistrationSettings:
         if refinement.preset == "default":
             return cls(init=init or "auto", network=NetworkInit(weights), **common)  # type: ignore[arg-type]
         if refinement.preset == "paper":
+            if refinement.refine_geometry == "auto":
+                common["refine_geometry"] = "off"  # the papers correct nothing
             return cls(
                 name="paper",
                 init=init or "radiological",  # type: ignore[arg-type]
@@ -245,8 +247,8 @@ class RegistrationSettings:
         return values
 
     def corrects_views(self, views: int) -> bool:
-        """Whether anything is corrected once the pose of so many views is found."""
-        return self.refine_geometry is not None or (self.between_runs is not None and views > 1)
+        """Whether corrections are looked for once the pose of so many views is found."""
+        return views > 1 and (self.refine_geometry != "off" or self.between_runs is not None)
 
     def torch_device(self) -> torch.device:
         """The device meant by `auto`: CUDA where there is one."""

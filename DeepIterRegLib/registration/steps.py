@@ -42,8 +42,9 @@ class Step(Enum):
     REFINE_WITH_SKULL = ("refine_skull", 0.0, 0.6)
     MASK_STAGE = ("mask_stage", 0.0, 0.7)  # an iteration
     MINIP_STAGE = ("minip_stage", 0.0, 0.7)  # an iteration
-    CORRECT_VIEWS = ("correct_views", 0.0, 0.5)
+    CORRECT_VIEWS = ("correct_views", 0.0, 0.4)
     CONFIDENCE = ("confidence", 0.2, 0.65)
+    EACH_VIEW = ("each_view", 1.0, 4.0)
     PROJECT = ("project", 1.0, 0.0)
     DRAW = ("draw", 1.0, 0.0)
     WRITE = ("write", 1.0, 0.0)

@@ -17,7 +17,7 @@ from DeepIterRegSlicer import wording
 from DeepIterRegSlicer.logic import DeepIterRegLogic, RegistrationOptions, optionsOf
 from DeepIterRegSlicer.option_labels import labels
 from DeepIterRegSlicer.panel.geometry_form import FIELDS
-from DeepIterRegSlicer.parameters import DeepIterRegParameterNode
+from DeepIterRegSlicer.parameters import DeepIterRegParameterNode, GeometryRefinement
 
 UI = Path(__file__).resolve().parents[2] / "Resources/UI/DeepIterReg.ui"
 WIDGETS = {widget.get("name", ""): widget for widget in ElementTree.parse(UI).iter("widget")}
@@ -83,11 +83,12 @@ def test_console_has_the_option(option: Any) -> None:
 
 def test_what_the_panel_says_reaches_the_registration(scene: Any) -> None:
     parameters = DeepIterRegParameterNode(DeepIterRegLogic().getParameterNode())
-    parameters.maskFrames, parameters.refineGeometry, parameters.betweenRuns = "1, 3", True, True
+    parameters.maskFrames, parameters.betweenRuns = "1, 3", True
+    parameters.geometryRefinement = GeometryRefinement.on
     parameters.firstFrame, parameters.lastFrame, parameters.contrastHu = 2, 9, 60.0
     options = optionsOf(parameters)
     assert options.mask_frames == (1, 3)
-    assert (options.refine_geometry, options.between_runs) == (True, True)
+    assert (options.refine_geometry, options.between_runs) == ("on", True)
     assert (options.first_frame, options.last_frame, options.contrast_hu) == (2, 9, 60.0)
 
 
@@ -112,10 +113,10 @@ def test_an_option_without_a_widget_gets_a_row() -> None:
     _widget, ui = loaded()
     _other, untouched = loaded()
     usual = addMissingRows(untouched)
-    for name in ("refineGeometryCheckBox", "contrastSlider", "subtractionComboBox"):
+    for name in ("betweenRunsCheckBox", "contrastSlider", "subtractionComboBox"):
         getattr(ui, name).setProperty("SlicerParameterName", "")
-    assert set(addMissingRows(ui)) == {"contrastHu", "subtraction", "refineGeometry", *usual}
-    assert isinstance(ui.refineGeometryWidget, qt.QCheckBox)
+    assert set(addMissingRows(ui)) == {"contrastHu", "subtraction", "betweenRuns", *usual}
+    assert isinstance(ui.betweenRunsWidget, qt.QCheckBox)
     assert ui.contrastHuWidget.property("SlicerParameterName") == "contrastHu"
     assert addMissingRows(ui) == []
 

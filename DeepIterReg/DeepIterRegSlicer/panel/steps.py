@@ -33,5 +33,6 @@ def stepWords() -> dict[Enum, str]:
         Step.MINIP_STAGE: _("Paper: MinIP"),
         Step.CORRECT_VIEWS: _("Correct views"),
         Step.CONFIDENCE: _("Confidence"),
+        Step.EACH_VIEW: _("Each view alone"),
         Step.PREPARE_VIEWS: _("Prepare views"),
     }

@@ -134,8 +134,10 @@ class Skull:
         mean: np.ndarray = np.mean(terms, axis=0)
         return mean
 
-    def agreements(self, cta_to_carm: np.ndarray) -> dict[int, SkullAgreement]:
-        """How far the skull agrees with a pose (4, 4), by the number of each run that has a mask frame: the skull is refined from there.
+    def agreements(self, poses: np.ndarray) -> dict[int, SkullAgreement]:
+        """How far the skull agrees with the pose (4, 4), or each run's own (V, 4, 4), by the number of each that has a mask frame.
+
+        The skull is refined from there.
 
         Raises
         ------
@@ -143,30 +145,31 @@ class Skull:
             The CTA has no bone.
         """
         last, found = self.settings.levels[-1], {}
+        of_runs = np.broadcast_to(poses, (len(self.angiograms), 4, 4))
         for number, frame in self._mask_frames.items():
-            at = cta_to_carm[None]
+            at = of_runs[number - 1][None]
             carm = frame.target(last).carm
             equations = self._equations(frame, last)
             # Twice the level's steps: it starts from where vessels ended, not from where a coarser level did.
-            poses, best, _ = self._refine(equations, carm, at, 2 * last.iterations)
+            uphill, best, _ = self._refine(equations, carm, at, 2 * last.iterations)
             score, _, _ = equations(at)
-            distance = float(mpe_mm(frame.angiogram.carm, cta_to_carm, poses[0], self.cta.centre_mm))
+            distance = float(mpe_mm(frame.angiogram.carm, at[0], uphill[0], self.cta.centre_mm))
             found[number] = SkullAgreement(float(score[0]), float(best[0]), distance)
         return found
 
-    def terms(self, origin_mm: np.ndarray) -> list[tuple[Equations, CArm]]:
-        """The gradient correlation of each run with a mask frame, by twists about `origin_mm` (3,) along the axes of the C-arm beside it.
+    def terms(self, origin_mm: np.ndarray) -> dict[int, tuple[Equations, CArm]]:
+        """The gradient correlation of each run with a mask frame, by its number: by twists about `origin_mm` (3,) along the C-arm's axes.
 
         Raises
         ------
         InputError
             The CTA has no bone.
         """
-        last, terms = self.settings.levels[-1], []
-        for frame in self._mask_frames.values():
+        last, terms = self.settings.levels[-1], {}
+        for number, frame in self._mask_frames.items():
             target = frame.target(last)
             points = about(self._points(last.spacing_mm), origin_mm)
-            terms.append((gradient_equations(points, target, self.settings.knee), target.carm))
+            terms[number] = (gradient_equations(points, target, self.settings.knee), target.carm)
         return terms
 
     def _equations(self, frame: _MaskFrame, level: SkullLevel) -> Equations:

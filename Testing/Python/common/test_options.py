@@ -135,7 +135,8 @@ def test_earlier_spelling_is_still_read(tmp_path: Path) -> None:
         ("device", "gpu", r'device.*"gpu" is not one of auto, cpu, cuda'),
         ("pixel_spacing", "1,2,3", r"pixel_spacing.*1 or 2 numbers separated by a comma are needed"),
         ("mask_frames", "0", r"mask_frames.*frame numbers from 1"),
-        ("refine_geometry", "maybe", r'refine_geometry.*"maybe" is not one of no, yes'),
+        ("between_runs", "maybe", r'between_runs.*"maybe" is not one of no, yes'),
+        ("refine_geometry", "maybe", r'refine_geometry.*"maybe" is not one of auto, on, off'),
     ],
 )
 def test_what_cannot_be_used_is_told_with_its_option(name: str, typed: str, found: str) -> None:

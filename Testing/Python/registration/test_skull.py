@@ -128,7 +128,7 @@ def test_a_skull_that_looks_larger_moves_the_head_less_than_it_would(
         return float((further - same) @ beam)
 
     with_a_size = moved_mm()
-    monkeypatch.setattr(joint, "_SIZE_PENALTY", 100 * joint._SIZE_PENALTY)
+    monkeypatch.setattr(joint, "SIZE_PENALTY", 100 * joint.SIZE_PENALTY)
     assert abs(with_a_size) < 0.4 * moved_mm()
 
 

@@ -92,7 +92,7 @@ def _small_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
 def small(settings: RegistrationSettings) -> RegistrationSettings:
     box = SearchSettings(rotation_deg=10, translation_mm=10, levels=(Level(64, 2000, 0.9, 4, 4),))
     network = replace(settings.network, starts=2, rounds=1)
-    return replace(settings, search=box, network=network, levels=(Level(128, 8000, 1.0, 4, 1),))
+    return replace(settings, search=box, network=network, levels=(Level(128, 8000, 1.0, 4, 1),), refine_geometry="off")
 
 
 def with_mask_frames(runs: Sequence[Angiogram], shown: str) -> list[Angiogram]:
@@ -159,11 +159,31 @@ def test_the_papers_stages(views: int, inputs: Inputs) -> None:
 
 
 def test_views_that_are_corrected_and_masks_that_are_made(inputs: Inputs) -> None:
-    settings = small(RegistrationSettings.preset("default", init="file", refine_geometry=True))
+    settings = replace(small(RegistrationSettings.preset("default", init="file")), refine_geometry="on")
     events: list[ProgressEvent] = []
     register(inputs.cta, inputs.runs, settings, initial_pose=inputs.truth, on_progress=Progress(events.append))
     segmented = (Step.SEGMENT_CTA, Step.SEGMENT_DSA, Step.CHECK_INPUTS)
     assert check(events) == (*segmented, Step.REFINE_COARSE, Step.REFINE, Step.CORRECT_VIEWS, Step.CONFIDENCE)
+
+
+def test_views_that_contradict_each_other_are_asked_alone(inputs: Inputs) -> None:
+    """A second header that says the view is the first's: no pose explains both."""
+    first, second = inputs.runs
+    wrong = replace(second, carm=first.carm.resampled(second.carm.rows, second.carm.columns))
+    settings = replace(small(RegistrationSettings.preset("default", init="file")), refine_geometry="auto")
+    events: list[ProgressEvent] = []
+    registration = register(
+        inputs.cta,
+        (first, wrong),
+        settings,
+        cta_mask=inputs.vessels,
+        dsa_masks=inputs.masks,
+        initial_pose=inputs.truth,
+        on_progress=Progress(events.append),
+    )
+    assert check(events)[-3:] == (Step.CORRECT_VIEWS, Step.CONFIDENCE, Step.EACH_VIEW)
+    assert registration.confidence is not None
+    assert registration.confidence.state == "rejected"
 
 
 def test_a_network_whose_answers_are_refused(inputs: Inputs, tmp_path: Path) -> None:

@@ -77,15 +77,15 @@ def test_corrections_are_said(registered: Registered, tmp_path: Path) -> None:
     files = [registered.patient / name for name in ("cta.nii.gz", "dsa.dcm", "dsa2.dcm")]
     start = registered.folder / "ctaToCarm.tfm"
     vessels = registered.patient / "arteries.nii.gz"  # need not be found again
-    options = ["--init", start, "--cta-mask", vessels, "--refine-geometry", "--between-runs", "--json"]
+    options = ["--init", start, "--cta-mask", vessels, "--refine-geometry", "on", "--json"]
     text = run("register", *files, "--out", tmp_path / "out", *options)
     found = Registration.from_json_dict(json.loads(text[text.index("{") :]))
     first, second = found.views
-    assert {"primary_angle_deg", "sid_mm", "principal_point_row_mm"} < set(first.changes)
-    assert set(second.changes) - set(first.changes) >= {"head_turn_r_deg", "head_shift_s_mm"}
-    assert sum("was corrected" in warning for warning in found.warnings) == 2
+    assert first.changes == {}
+    assert {"head_turn_u_deg", "head_turn_beam_deg", "head_shift_v_mm"} < set(second.changes)
+    assert sum("was corrected" in warning for warning in found.warnings) == 1
     assert second.carm.source_mm != registered.registration.views[1].carm.source_mm
-    assert "Corrected: Sid mm" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    assert "Corrected: Head turn u deg" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
 
 
 def test_options_for_several_dsas_are_counted(registered: Registered, tmp_path: Path) -> None:
