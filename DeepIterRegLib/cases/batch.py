@@ -50,6 +50,8 @@ WriteScene = Callable[[Outcome, RegisterJob, Path], None]
 class CaseResult:
     """One row of the summary; `mpe_mm` only if there was a reference, `state` and what follows as in `Confidence`.
 
+    Of `error_95_mm` it is the upper end: 95 % of right registrations like this one are off by less.
+
     A row that is not "done" shows the figures of the result that its folder holds of an earlier run, if there is one.
     "earlier" is a finished folder of a case that the table no longer has.
     """
@@ -63,6 +65,8 @@ class CaseResult:
     state: str = ""
     probability: float | None = None
     expected_error_mm: float | None = None
+    error_95_mm: float | None = None
+    depth_95_mm: float | None = None
 
 
 # -- the cases -------------------------------------------------------------------------------------
@@ -297,7 +301,14 @@ def _result(case: BatchCase, registration: Registration, seconds: float) -> Case
     result = CaseResult(case.name, "done", registration.score, registration.mpe_mm_to_reference, seconds, warnings)
     if (sure := registration.confidence) is None:
         return result
-    return replace(result, state=sure.state, probability=sure.probability, expected_error_mm=sure.expected_error_mm)
+    return replace(
+        result,
+        state=sure.state,
+        probability=sure.probability,
+        expected_error_mm=sure.expected_error_mm,
+        error_95_mm=sure.error_95_mm[1] if sure.error_95_mm else None,
+        depth_95_mm=sure.depth_95_mm,
+    )
 
 
 def nameless(text: str, case: BatchCase) -> str:
@@ -334,7 +345,8 @@ def write_summary(out: Path, results: list[CaseResult]) -> None:
     InputError
         It cannot be written.
     """
-    digits = {"score": ".4f", "mpe_mm": ".3f", "seconds": ".1f", "probability": ".4f", "expected_error_mm": ".2f"}
+    digits = {"score": ".4f", "mpe_mm": ".3f", "seconds": ".1f", "probability": ".4f"}
+    digits |= dict.fromkeys(("expected_error_mm", "error_95_mm", "depth_95_mm"), ".2f")
     rows = (
         ["" if value is None else format(value, digits.get(name, "")) for name, value in asdict(result).items()]
         for result in results

@@ -25,7 +25,7 @@ from DeepIterRegLib.registration.between_views import (
     HeaderSlack,
     correct_views,
 )
-from DeepIterRegLib.registration.confidence import MaskedView, assess, check_inputs, with_skull
+from DeepIterRegLib.registration.confidence import MaskedView, announced, assess, check_inputs, with_skull
 from DeepIterRegLib.registration.context import Clock, Context
 from DeepIterRegLib.registration.initial import InitialPoses, initial_poses, level_record, refine_levels
 from DeepIterRegLib.registration.joint import refine_with_skull
@@ -413,6 +413,9 @@ def _judge(
     if skull:
         worst = max(skull.values(), key=lambda agreement: agreement.distance_mm)
         confidence = with_skull(confidence, worst.score, worst.best_score, worst.distance_mm)
+    along_beam_mm = (views[0].axis_error_mm or (1.0, 1.0, 1.0))[2]
+    are_corrected = isinstance(corrected, Corrected)
+    confidence = announced(confidence, len(views), along_beam_mm, corrected=are_corrected)
     context.clock.stop(Step.CONFIDENCE.key)
     warnings = (
         *((SKULL_ONLY,) if not score > NO_MATCH else ()),

@@ -62,28 +62,54 @@ class Confidence:
     probability
         That the MPE is below 5 mm, calibrated on phantoms, 0..1.
     expected_error_mm
-        MPE to expect, mm on the detector.
+        MPE to expect, mm on the detector: the median of right registrations that look like this one. None where it is rejected.
     state
         For people. A rejected result shows no overlay unless asked for.
     reasons
         Sentences: what speaks against it.
     features
         What the model saw.
+    error_68_mm, error_95_mm
+        Intervals in which 68 % and 95 % of the MPEs of such registrations lie, if they are right.
+    depth_68_mm, depth_95_mm
+        How far off along the first view's beam, at most, the head lies in 68 % and 95 % of them; None where headers were corrected.
     """
 
     probability: float
-    expected_error_mm: float
+    expected_error_mm: float | None
     state: State
     reasons: tuple[str, ...]
     features: dict[str, float] = field(default_factory=dict)
+    error_68_mm: tuple[float, float] | None = None
+    error_95_mm: tuple[float, float] | None = None
+    depth_68_mm: float | None = None
+    depth_95_mm: float | None = None
+
+    @classmethod
+    def from_json_dict(cls, values: dict[str, Any]) -> Confidence:
+        """From the plain values in registration.json; those of earlier versions have no intervals."""
+        pairs = {
+            name: None if (ends := values.get(name)) is None else tuple(ends) for name in ("error_68_mm", "error_95_mm")
+        }
+        return cls(**{**values, **pairs, "reasons": tuple(values["reasons"])})
 
     @property
     def summary(self) -> str:
         """State, probability and error in a sentence."""
-        return (
-            f"{self.state.upper()}: {percent(self.probability)} likely to be right (within 5 mm), expected error "
-            f"{self.expected_error_mm:.1f} mm."
-        )
+        said = f"{self.state.upper()}: {percent(self.probability)} likely to be right (within 5 mm)"
+        return f"{said}, {self.error_words}." if self.error_words else f"{said}."
+
+    @property
+    def error_words(self) -> str:
+        """The error to expect, with its intervals where there are any; empty where it is rejected."""
+        if self.state == "rejected" or self.expected_error_mm is None:
+            return ""
+        words = f"expected error {self.expected_error_mm:.1f} mm"
+        if self.error_95_mm is not None:
+            words += f" ({self.error_95_mm[0]:.1f} to {self.error_95_mm[1]:.1f} mm in 95 %)"
+        if self.depth_95_mm is not None:
+            words += f", along the beam at most {self.depth_95_mm:.1f} mm in 95 %"
+        return words
 
 
 def percent(probability: float) -> str:
@@ -220,12 +246,8 @@ class Registration:
             mpe_mm_to_reference=values["mpe_mm_to_reference"],
             landmarks=tuple(LandmarkError(**error) for error in values.get("landmarks", ())),
             input_hashes=dict(values["input_hashes"]),
-            confidence=_confidence(values.get("confidence")),
+            confidence=None if (sure := values.get("confidence")) is None else Confidence.from_json_dict(sure),
         )
-
-
-def _confidence(values: dict[str, Any] | None) -> Confidence | None:
-    return None if values is None else Confidence(**{**values, "reasons": tuple(values["reasons"])})
 
 
 def content_hash(*arrays: np.ndarray) -> str:

@@ -87,10 +87,21 @@ class ResultsForm:
             "look closely": _("Look closely"),
             "rejected": _("Rejected: do not rely on it"),
         }
-        ui.confidenceValueLabel.text = _("{state}. {percent} likely to be right; expected error {error:.1f} mm").format(
+        said = [_("{state}. {percent} likely to be right")]
+        if confidence.error_words:
+            said.append(_("expected error {error:.1f} mm"))
+        if confidence.error_95_mm is not None:
+            said.append(_("{low:.1f} to {high:.1f} mm in 95 %"))
+        if confidence.depth_95_mm is not None:
+            said.append(_("along the beam at most {depth:.1f} mm in 95 %"))
+        low, high = confidence.error_95_mm or (0.0, 0.0)
+        ui.confidenceValueLabel.text = "; ".join(said).format(
             state=words[confidence.state],
             percent=percent(confidence.probability).capitalize(),
             error=confidence.expected_error_mm,
+            low=low,
+            high=high,
+            depth=confidence.depth_95_mm,
         )
         ui.reasonsLabel.text = "\n".join(confidence.reasons)
         ui.reasonsLabel.visible = bool(confidence.reasons)

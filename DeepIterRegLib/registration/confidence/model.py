@@ -120,8 +120,12 @@ class ConfidenceModel:
 
 def save_model(model: ConfidenceModel, path: Path, card: dict[str, Any]) -> None:
     """Write the model with its hash and its card: what it was trained on, by what, and how well it does."""
-    values = model.to_json()
-    parts = {"format": FORMAT, "sha256": _hash(values), "card": card}
+    written_model(path, FORMAT, card, model.to_json())
+
+
+def written_model(path: Path, format_name: str, card: dict[str, Any], values: dict[str, Any]) -> None:
+    """Write plain values with their format, their hash and their card."""
+    parts = {"format": format_name, "sha256": content_hash(values), "card": card}
     head = json.dumps(parts, indent=2).removesuffix("\n}")  # for people; the numbers stand on one line
     path.with_suffix(".part").write_text(f'{head},\n  "model": {json.dumps(values)}\n}}\n', encoding="utf-8")
     path.with_suffix(".part").rename(path)
@@ -143,7 +147,7 @@ def load_model(path: Path = SHIPPED) -> ConfidenceModel:
         if content["format"] != FORMAT:
             raise InputError(f"{path.name} is not a confidence model of this version ({FORMAT}).")
         values = content["model"]
-        if _hash(values) != content["sha256"]:
+        if content_hash(values) != content["sha256"]:
             raise InputError(
                 f"The confidence model {path.name} is not what it says (SHA-256 differs): the file was changed; copy it again."
             )
@@ -163,7 +167,8 @@ def load_model(path: Path = SHIPPED) -> ConfidenceModel:
         raise InputError(f"The confidence model {path.name} cannot be read: copy it again.") from error
 
 
-def _hash(values: dict[str, Any]) -> str:
+def content_hash(values: dict[str, Any]) -> str:
+    """SHA-256 of plain values, however they are written."""
     return hashlib.sha256(json.dumps(values, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 

@@ -93,7 +93,10 @@ def _plain(found: Registration) -> bool:
     numbers = [found.score, *found.centre_cta_mm, *found.seconds.values()]
     texts: list[object] = [*found.warnings, *(view.name for view in found.views), *found.versions.values()]
     if found.confidence is not None:
-        numbers += [found.confidence.probability, found.confidence.expected_error_mm]
+        sure = found.confidence
+        intervals = [*(sure.error_68_mm or ()), *(sure.error_95_mm or ())]
+        may_lack = (sure.expected_error_mm, sure.depth_68_mm, sure.depth_95_mm)
+        numbers += [sure.probability, *intervals, *(value for value in may_lack if value is not None)]
         texts += [found.confidence.state, *found.confidence.reasons]
     return (
         found.centre_cta_mm.shape == (3,)

@@ -111,7 +111,7 @@ def draw_confidence(axes: Axes, result: Registration) -> None:
     axes.set(
         xlim=(0, 1), ylim=(-3.2, 0.8), yticks=[], xlabel="probability that the MPE is below 5 mm", title="Confidence"
     )
-    lines = [f"Expected error {confidence.expected_error_mm:.1f} mm", *confidence.reasons, *result.warnings]
+    lines = [confidence.error_words.capitalize(), *confidence.reasons, *result.warnings]
     axes.text(0.02, -0.5, confidence.state.upper(), color=colour, weight="bold", va="top")
     axes.text(0.02, -0.95, "\n".join(textwrap.fill(line, 110) for line in lines), fontsize="small", va="top")
 

@@ -37,7 +37,9 @@ def registerAndSave(ctaPath: str, dsaPath: str, scenePath: str, **options: Any) 
     nodes = logic.register(cta, dsa, **options)
 
     confidence = json.loads(nodes.registration.GetText())["confidence"]
-    print(f"{confidence['state']}: expected error {confidence['expected_error_mm']:.1f} mm")
+    print(f"{confidence['state']}: {100 * confidence['probability']:.0f} % likely to be right")
+    if confidence["expected_error_mm"] is not None:  # a rejected result has none
+        print(f"Expected error {confidence['expected_error_mm']:.1f} mm")
     for reason in confidence["reasons"]:
         print(f"- {reason}")
 

@@ -205,13 +205,14 @@ def test_confidence_is_said_with_its_reasons(
     page = (rejected / "report.html").read_text(encoding="utf-8")
     assert '<p class="badge">rejected</p>' in page
     assert "<b>under 1 %</b>" in page
-    assert "expected error 23.4 mm" in page
+    assert "expected error" not in page  # of a wrong pose none is known
     assert "lie on &lt;vessels&gt; of the CTA." in page
     assert 'id="show-anyway"' in page
-    sure = replace(case[0], confidence=Confidence(0.996, 0.8, "accepted", ()))
+    sure = replace(case[0], confidence=Confidence(0.996, 0.8, "accepted", (), error_95_mm=(0.3, 1.9)))
     write_registration(tmp_path, sure, *case[1:])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "<b>over 99 %</b>" in page
+    assert "expected error 0.8 mm (0.3 to 1.9 mm in 95 %)." in page
     assert 'id="show-anyway"' not in page
     assert 'class="badge"' not in (folder / "report.html").read_text(encoding="utf-8")  # files of earlier versions
     # the picture beside a rejected report says so too

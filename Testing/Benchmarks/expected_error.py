@@ -1,0 +1,207 @@
+"""The announced error against the measured one: calibrates it on development patients, and judges it on others."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import benchmarking
+import cohort
+import headers
+import numpy as np
+from benchmarking import Case, Result, table, verdict
+
+from DeepIterRegLib.geometry import mpe_mm, pose
+from DeepIterRegLib.geometry.mpe import SUCCESS_MM
+from DeepIterRegLib.registration.confidence.expected_error import ErrorGroup
+
+SEEDS, SMALL_SEEDS = range(1120, 1160), range(50, 51)  # development only
+JUDGED_SEEDS = range(7300, 7340)
+GROUPS = ("skull, one view", "skull, two views", "alone, one view", "alone, two views", "corrected")
+FLOOR_MM = 0.05  # errors below this are as good as none
+FEWEST = 12  # right registrations of a group that its intervals can be told from
+RATIO, COVERAGE_OFF = (0.85, 1.15), 0.05  # the targets
+NOT_FOR = "Phantoms only: how it does on patients is not known. Research use only."
+
+
+def run_case(case: Case) -> Result:
+    """One patient: by one view and by two, with the skull and without, and by two views with headers that are off."""
+    from DeepIterRegLib.common.errors import InputError
+
+    rows = list(cohort.ROWS)
+    row = rows[case["seed"] % len(rows)]
+    try:
+        made = cohort.make(row, case["seed"], case.get("small", False))
+    except InputError as nothing:
+        return {"row": row, "error": str(nothing), "found": []}
+    kinds = list(headers.WRONG)[1:]
+    kind = kinds[(case["seed"] // len(rows)) % len(kinds)]
+    rng = np.random.default_rng([case["seed"], 77])
+    alone = tuple(replace(run, unsubtracted=None) for run in made.runs)
+    off = tuple(replace(run, carm=headers.wrong(run.carm, kind, rng)) for run in made.runs)
+    tries = [("skull", made.runs[:1]), ("skull", made.runs), ("alone", alone[:1]), ("alone", alone), (kind, off)]
+    return {"row": row, "found": [registered(made, name, runs) for name, runs in tries]}
+
+
+def registered(made: cohort.Made, name: str, runs: Sequence[Any]) -> Result:
+    """What one registration came to, and what it said of itself."""
+    from DeepIterRegLib.common.errors import RegistrationError
+    from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL, load_model
+    from DeepIterRegLib.registration.pipeline import register
+
+    of = {"by": name, "views": len(runs)}
+    try:
+        result = register(made.cta, tuple(runs), cta_mask=made.vessels, dsa_masks=made.masks[: len(runs)])
+    except RegistrationError as refused:
+        return {**of, "error": str(refused)}
+    confidence, centre = result.confidence, made.cta.centre_mm
+    assert confidence is not None
+    shown = zip(made.runs, made.truths, result.views, strict=False)
+    apart = [headers.overlay_mm(run.carm, at, view.carm, result.cta_to_carm, centre) for run, at, view in shown]
+    shift = pose.transform(result.cta_to_carm, centre[None])[0] - pose.transform(made.truths[0], centre[None])[0]
+    line = made.centreline_mm
+    lines = pose.transform(result.cta_to_carm, line) - pose.transform(made.truths[0], line)
+    axis_error = result.views[0].axis_error_mm
+    assert axis_error is not None
+    model = load_model(SHIPPED_SKULL if "skull_score" in confidence.features else SHIPPED)
+    return {
+        **of,
+        "error_mm": max(apart),
+        "mpe_mm": max(
+            float(mpe_mm(r.carm, result.cta_to_carm, t, centre)) for r, t in zip(made.runs, made.truths, strict=False)
+        ),
+        "mtre_mm": float(np.linalg.norm(lines, axis=1).mean()),
+        "depth_mm": float(shift @ np.asarray(made.runs[0].carm.beam_axis)),
+        "depth_sd_mm": axis_error[2],
+        "by_features_mm": model.predict(confidence.features)[1],
+        "probability": confidence.probability,
+        "state": confidence.state,
+        "corrected": bool(len(runs) > 1 and result.views[1].changes),
+        "seconds": result.seconds["total"],
+    }
+
+
+# -- calibration -----------------------------------------------------------------------------------------
+
+
+def by_group(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]]]:
+    """Registrations that were not refused, by the name of their group."""
+    from DeepIterRegLib.registration.confidence.expected_error import group_of
+
+    groups: dict[str, list[dict[str, Any]]] = {name: [] for name in GROUPS}
+    for record in records:
+        for found in record["found"]:
+            if "error" not in found:
+                name = group_of(found["views"], skull=found["by"] != "alone", corrected=found["corrected"])
+                groups[name].append(found)
+    return groups
+
+
+def right_of(found: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [one for one in found if one["error_mm"] < SUCCESS_MM and one["state"] != "rejected"]
+
+
+def calibrated(found: Sequence[dict[str, Any]]) -> ErrorGroup:
+    """The group's numbers from its right registrations; the share of the features' word is found by least squares."""
+    error, said, depth, deviation = (
+        np.array([one[key] for one in found]) for key in ("error_mm", "by_features_mm", "depth_mm", "depth_sd_mm")
+    )
+    intercept, slope, left = line(np.log(said), np.log(np.maximum(error, FLOOR_MM)))
+    depth_intercept, depth_slope, _ = line(np.log(deviation), np.log(np.abs(depth) + FLOOR_MM))
+    beyond = np.abs(depth) / np.exp(depth_intercept + depth_slope * np.log(deviation))
+
+    def between(share: float) -> tuple[float, float]:
+        low, high = np.exp(np.quantile(left, [(1 - share) / 2, (1 + share) / 2], method="weibull"))
+        return float(f"{low:.4g}"), float(f"{high:.4g}")
+
+    within_68, within_95 = between(0.68), between(0.95)
+    depth_68, depth_95 = (float(f"{q:.4g}") for q in np.quantile(beyond, [0.68, 0.95], method="weibull"))
+    numbers = [float(f"{value:.4g}") for value in (intercept, slope, depth_intercept, depth_slope)]
+    return ErrorGroup(numbers[0], numbers[1], within_68, within_95, numbers[2], numbers[3], depth_68, depth_95)
+
+
+def line(x: np.ndarray, y: np.ndarray) -> tuple[float, float, np.ndarray]:
+    """Intercept by the median, slope between 0 and 1, and what is left (n,)."""
+    slope = float(np.clip(np.cov(x, y)[0, 1] / max(float(np.var(x, ddof=1)), 1e-9), 0, 1))
+    intercept = float(np.median(y - slope * x))
+    return intercept, slope, y - slope * x - intercept
+
+
+def judged(groups: dict[str, list[dict[str, Any]]], calibration: Mapping[str, ErrorGroup]) -> list[list[str]]:
+    """Of each group: how many are right, measured over expected, and how many lie in the intervals."""
+    rows = []
+    for name, found in groups.items():
+        good = right_of(found)
+        if not good:
+            continue
+        group = calibration[name]
+        ratio = np.array([one["error_mm"] / group.error_mm(one["by_features_mm"]) for one in good])
+        beyond = np.array([abs(one["depth_mm"]) / group.depth_mm(one["depth_sd_mm"]) for one in good])
+        inside = [np.mean((ratio >= low) & (ratio <= high)) for low, high in (group.within_68, group.within_95)]
+        along = [np.mean(beyond <= bound) for bound in (group.depth_68, group.depth_95)]
+        median = float(np.median(ratio))
+        shares = [*inside, *([] if name == "corrected" else along)]
+        ok = abs(np.array(shares) - ([0.68, 0.95, 0.68, 0.95][: len(shares)])).max() <= COVERAGE_OFF
+        wrong = [one for one in found if one["error_mm"] >= SUCCESS_MM]
+        accepted = [one for one in found if one["state"] == "accepted"]
+        rows.append(
+            [
+                name,
+                f"{len(found) - len(wrong)} of {len(found)}",
+                f"{sum(one['error_mm'] < SUCCESS_MM for one in accepted)} / {sum(one['error_mm'] >= SUCCESS_MM for one in accepted)}",
+                f"{np.median([one['error_mm'] for one in good]):.2f}",
+                f"{median:.2f} {verdict(RATIO[0] <= median <= RATIO[1])}",
+                *(f"{100 * share:.0f} %" for share in inside),
+                *(["-", "-"] if name == "corrected" else [f"{100 * share:.0f} %" for share in along]),
+                verdict(bool(ok)),
+            ]
+        )
+    return rows
+
+
+HEADER = [
+    "group",
+    "right",
+    "accepted right / wrong",
+    "median error, mm",
+    "measured / expected",
+    "in 68 %",
+    "in 95 %",
+    "depth 68 %",
+    "depth 95 %",
+    "within 5 points",
+]
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    from DeepIterRegLib.registration.confidence.expected_error import SHIPPED_ERRORS, load_groups, save_groups
+
+    options = benchmarking.parse("expected_error", __doc__ or "", argv)
+    extra = {"small": True} if options.small else {}
+    seeds = [*SMALL_SEEDS] if options.small else [*SEEDS, *JUDGED_SEEDS]
+    cases: list[Case] = [{"seed": seed, **extra} for seed in seeds]
+    records = benchmarking.run_cases("expected_error", cases, run_case, cohort.settings_of_all(options.small), options)
+    parts = [__doc__ or ""]
+    made = by_group([record for record in records if record["case"]["seed"] in SEEDS])
+    if all(len(right_of(found)) >= FEWEST for found in made.values()):
+        groups = {name: calibrated(right_of(found)) for name, found in made.items()}
+        counts = {name: len(right_of(found)) for name, found in made.items()}
+        card = {"by": options.command, "commit": benchmarking.commit(), "data": counts, "not_for": NOT_FOR}
+        save_groups(groups, options.results / SHIPPED_ERRORS.name if options.small else SHIPPED_ERRORS, card)
+        load_groups.cache_clear()
+        parts += [
+            f"## On the patients that it was calibrated on (seeds {SEEDS[0]} to {SEEDS[-1]})",
+            table(HEADER, judged(made, groups)),
+        ]
+    others = by_group([record for record in records if record["case"]["seed"] in JUDGED_SEEDS])
+    if any(others.values()):
+        parts += [
+            f"## On others (seeds {JUDGED_SEEDS[0]} to {JUDGED_SEEDS[-1]})",
+            table(HEADER, judged(others, load_groups())),
+        ]
+    benchmarking.write_result("expected_error", "The announced error", "\n\n".join(parts), options, records)
+
+
+if __name__ == "__main__":
+    main()
