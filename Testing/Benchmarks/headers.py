@@ -11,6 +11,7 @@ import cohort
 import numpy as np
 from benchmarking import Case, Result, table, verdict
 
+from DeepIterRegLib.common.options import GeometryRefinement
 from DeepIterRegLib.geometry import CArm, cube_corners, pose
 
 SEEDS, SMALL_SEEDS = range(7200, 7220), range(40, 41)
@@ -24,6 +25,7 @@ WRONG = {
     "principal point": f"principal point by {PRINCIPAL_POINT_PX:g} px on both axes",
     "all": "all of them",
 }
+NOT_CORRECTED_TOO = ("exact", "all")  # also measured as the headers are
 RIGHT_MM, TARGET_SHARE = 2.0, 0.95
 
 
@@ -76,98 +78,93 @@ def overlay_mm(true: CArm, truth: np.ndarray, shown: CArm, found: np.ndarray, ce
 
 
 def run_case(case: Case) -> Result:
-    """One patient by both views, whose headers are wrong; rows of the cohort take turns."""
-    from DeepIterRegLib.common.errors import InputError, RegistrationError
-    from DeepIterRegLib.registration.pipeline import register
-    from DeepIterRegLib.registration.settings import RegistrationSettings
+    """One patient by both views, with headers wrong in each way; rows of the cohort take turns."""
+    from DeepIterRegLib.common.errors import InputError
 
     rows = list(cohort.ROWS)
     row = rows[case["seed"] % len(rows)]
-    rng = np.random.default_rng([case["seed"], list(WRONG).index(case["kind"])])
     try:
         made = cohort.make(row, case["seed"], case.get("small", False))
     except InputError as nothing:
-        return {"row": row, "error": str(nothing)}
-    runs = tuple(replace(run, carm=wrong(run.carm, case["kind"], rng)) for run in made.runs)
-    settings = RegistrationSettings.preset("default", refine_geometry=case["refine"])
+        return {"row": row, "error": str(nothing), "found": []}
+    found = []
+    for kind in WRONG if not case.get("small") else ("all",):
+        rng = np.random.default_rng([case["seed"], list(WRONG).index(kind)])
+        runs = tuple(replace(run, carm=wrong(run.carm, kind, rng)) for run in made.runs)
+        for refine in ("auto", "off") if kind in NOT_CORRECTED_TOO else ("auto",):
+            found.append({"kind": kind, "refine": refine, **registered(made, runs, refine)})
+    return {"row": row, "found": found}
+
+
+def registered(made: cohort.Made, runs: tuple[Any, ...], refine: GeometryRefinement) -> Result:
+    """How far both overlays are off, and what the program says of that."""
+    from DeepIterRegLib.common.errors import RegistrationError
+    from DeepIterRegLib.registration.pipeline import register
+    from DeepIterRegLib.registration.settings import RegistrationSettings
+
+    settings = RegistrationSettings.preset("default", refine_geometry=refine)
     try:
         result = register(made.cta, runs, settings, cta_mask=made.vessels, dsa_masks=made.masks)
     except RegistrationError as refused:
-        return {"row": row, "error": str(refused)}
+        return {"error": str(refused)}
     assert result.confidence is not None
     shown = zip(made.runs, made.truths, result.views, strict=True)
     off = [overlay_mm(run.carm, at, view.carm, result.cta_to_carm, made.cta.centre_mm) for run, at, view in shown]
     return {
-        "row": row,
         "overlay_mm": max(off),
         "views_mm": off,
-        "expected_mm": result.confidence.expected_error_mm,
+        "error_95_mm": result.confidence.error_95_mm,
         "state": result.confidence.state,
         "said": any("contradict" in warning or "was corrected" in warning for warning in result.warnings),
         "alone": any(stage.name == "Each view alone" for stage in result.stages),
         "changes": {name: round(value, 3) for name, value in result.views[1].changes.items()},
         "seconds": result.seconds["total"],
-        "features": result.confidence.features,
     }
 
 
 def page(records: Sequence[dict[str, Any]]) -> str:
-    """The table: of each kind, corrected where the images say so, and left as they are."""
+    """The table: of each kind, corrected where the images say so, and of some, left as they are."""
     lines = []
+    every = [found for record in records for found in record["found"]]
     for kind, what in WRONG.items():
         for refine in ("auto", "off"):
-            group = [r for r in records if (r["case"]["kind"], r["case"]["refine"]) == (kind, refine)]
+            group = [found for found in every if (found["kind"], found["refine"]) == (kind, refine)]
             if not group:
                 continue
-            off = np.array([record.get("overlay_mm", np.inf) for record in group])
-            found = [record for record in group if "overlay_mm" in record]
-            covered = [record["overlay_mm"] <= 2 * record["expected_mm"] for record in found]
-            share = float((off < RIGHT_MM).mean())
+            off = np.array([one.get("overlay_mm", np.inf) for one in group])
+            found = [one for one in group if "overlay_mm" in one]
+            accepted = [one for one in found if one["state"] == "accepted"]
+            told = [one for one in found if one["error_95_mm"]]
+            below = int((off < RIGHT_MM).sum())
             lines.append(
                 [
                     what,
                     refine,
                     f"{np.median(off):.2f}",
-                    f"{int((off < RIGHT_MM).sum())} of {len(off)}",
-                    f"{sum(record['said'] for record in found)}",
-                    f"{sum(record['alone'] for record in found)}",
-                    f"{sum(record['state'] == 'accepted' for record in found)}",
-                    f"{sum(record['state'] == 'accepted' and record['overlay_mm'] >= 5 for record in found)}",
-                    f"{sum(covered)} of {len(covered)}",
-                    verdict(share >= TARGET_SHARE) if refine == "auto" and kind != "exact" else "",
+                    f"{below} of {len(off)}",
+                    str(sum(one["said"] for one in found)),
+                    str(sum(one["alone"] for one in found)),
+                    f"{len(accepted)}, {sum(one['overlay_mm'] >= 5 for one in accepted)}",
+                    f"{sum(one['overlay_mm'] <= one['error_95_mm'][1] for one in told)} of {len(told)}",
+                    verdict(below >= TARGET_SHARE * len(off)) if refine == "auto" and kind != "exact" else "",
                 ]
             )
-    header = [
-        "wrong",
-        "corrected",
-        "worse view, mm",
-        "below 2 mm",
-        "said",
-        "each alone",
-        "accepted",
-        "of them over 5 mm",
-    ]
+    header = ["wrong", "corrected", "worse view, mm", "below 2 mm", "said", "each alone", "accepted, of them over 5 mm"]
     return "\n\n".join(
         [
             "Patients as in the [cohort](cohort.md), rows in turn, by two views whose headers are off, signs random for each view. "
             "How far each overlay lies from where its image shows the head (mask frame, true C-arm), mm on the detector; "
-            f"the worse view counts. Target: below {RIGHT_MM:g} mm in {100 * TARGET_SHARE:.0f} %.",
-            table([*header, "within twice the announced error", ""], lines),
+            f"the worse view counts. Target: below {RIGHT_MM:g} mm in {100 * TARGET_SHARE:.0f} %. *Each alone*: the views were "
+            "registered apart, as together they found nothing to trust. Of the rejected no error is announced.",
+            table([*header, "below the 95 % bound announced", ""], lines),
         ]
     )
 
 
 def main(argv: Sequence[str] | None = None) -> None:
     options = benchmarking.parse("headers", __doc__ or "", argv)
-    seeds = SMALL_SEEDS if options.small else SEEDS
     extra = {"small": True} if options.small else {}
-    kinds = ("exact", "all") if options.small else tuple(WRONG)
-    cases: list[Case] = [
-        {"seed": seed, "kind": kind, "refine": refine, **extra}
-        for seed in seeds
-        for kind in kinds
-        for refine in (("auto", "off") if kind in ("exact", "all") else ("auto",))
-    ]
+    cases: list[Case] = [{"seed": seed, **extra} for seed in (SMALL_SEEDS if options.small else SEEDS)]
     settings = cohort.settings_of_all(options.small)
     records = benchmarking.run_cases("headers", cases, run_case, settings, options)
     benchmarking.write_result("headers", "Headers that are a little wrong", page(records), options, records)

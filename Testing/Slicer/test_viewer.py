@@ -94,6 +94,15 @@ def test_confidence_in_words(shown: SimpleNamespace, outcome: Any) -> None:
     assert composite().GetForegroundVolumeID() == nodes.projection.GetID()
 
 
+def test_intervals_are_said(shown: SimpleNamespace, outcome: Any) -> None:
+    sure = Confidence(0.97, 0.62, "accepted", (), {}, (0.4, 0.9), (0.2, 1.61), 0.5, 1.52)
+    nodes = addResult(replace(outcome, registration=replace(outcome.registration, confidence=sure)))
+    shown.ui.resultSelector.setCurrentNode(nodes.ctaToCarm)
+    assert shown.ui.confidenceValueLabel.text == (
+        "Accepted. 97 % likely to be right; expected error 0.6 mm; 0.2 to 1.6 mm in 95 %; along the beam at most 1.5 mm in 95 %"
+    )
+
+
 def test_panel_is_never_certain(shown: SimpleNamespace, outcome: Any) -> None:
     nodes = addResult(withConfidence(outcome, "accepted", probability=0.9999))
     shown.ui.resultSelector.setCurrentNode(nodes.ctaToCarm)
@@ -104,7 +113,7 @@ def test_a_rejected_result_is_shown_only_on_demand(shown: SimpleNamespace, outco
     ui, comparison = shown.ui, shown.python.Comparison
     nodes = addResult(withConfidence(outcome, "rejected", ("They cross.",)))
     ui.resultSelector.setCurrentNode(nodes.ctaToCarm)
-    assert "Rejected" in ui.confidenceValueLabel.text
+    assert ui.confidenceValueLabel.text == "Rejected: do not rely on it. 12 % likely to be right"
     for way in comparison:
         shown.p.comparison = way
         assert composite().GetForegroundVolumeID() is None
