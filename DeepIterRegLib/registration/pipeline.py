@@ -112,7 +112,8 @@ def register(
     initial, found = _find(context, start, initial_pose)
     found = _first_order_stages(context, found, runs)
     answer = _answer(context, found, runs)
-    if not answer.trusted and settings.refine_geometry != "off" and len(runs) > 1 and not settings.stages:
+    # Without the skull one view alone is too often wrong to tell what its header is off by.
+    if not answer.trusted and settings.refine_geometry != "off" and len(runs) > 1 and found.by_skull:
         answer = _answer_by_each_view(context, start, initial_pose, runs, answer)
         progress(Step.EACH_VIEW, 1.0)
     else:

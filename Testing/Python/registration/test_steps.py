@@ -25,7 +25,7 @@ from DeepIterRegLib.registration.network.proposals import NetworkInit
 from DeepIterRegLib.registration.pipeline import register
 from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.skull import Skull
-from DeepIterRegLib.registration.skull.settings import SkullSettings
+from DeepIterRegLib.registration.skull.settings import SkullLevel, SkullSettings
 from DeepIterRegLib.registration.steps import Step
 from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
 from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
@@ -166,11 +166,14 @@ def test_views_that_are_corrected_and_masks_that_are_made(inputs: Inputs) -> Non
     assert check(events) == (*segmented, Step.REFINE_COARSE, Step.REFINE, Step.CORRECT_VIEWS, Step.CONFIDENCE)
 
 
-def test_views_that_contradict_each_other_are_asked_alone(inputs: Inputs) -> None:
+def test_views_that_contradict_each_other_are_asked_alone(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
     """A second header that says the view is the first's: no pose explains both."""
+    levels = (SkullLevel(96, 4.0, 1.0, 4, 4), SkullLevel(96, 4.0, 1.0, 4, 1))
+    quick = SkullSettings(rotation_deg=10.0, rotation_step_deg=20.0, rows=64, candidates=8, levels=levels)
+    monkeypatch.setattr(pipeline, "Skull", partial(Skull, settings=quick))
     first, second = inputs.runs
     wrong = replace(second, carm=first.carm.resampled(second.carm.rows, second.carm.columns))
-    settings = replace(small(RegistrationSettings.preset("default", init="file")), refine_geometry="auto")
+    settings = replace(small(RegistrationSettings.preset("default", init="skull")), refine_geometry="auto")
     events: list[ProgressEvent] = []
     registration = register(
         inputs.cta,
@@ -178,7 +181,6 @@ def test_views_that_contradict_each_other_are_asked_alone(inputs: Inputs) -> Non
         settings,
         cta_mask=inputs.vessels,
         dsa_masks=inputs.masks,
-        initial_pose=inputs.truth,
         on_progress=Progress(events.append),
     )
     assert check(events)[-3:] == (Step.CORRECT_VIEWS, Step.CONFIDENCE, Step.EACH_VIEW)
