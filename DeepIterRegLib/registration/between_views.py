@@ -24,12 +24,14 @@ from DeepIterRegLib.registration.vessels.points import Points
 from DeepIterRegLib.registration.vessels.search import Level
 from DeepIterRegLib.registration.vessels.targets import Target, View, make_targets
 
-LIMIT = (
-    3.0  # a view that moved further than so many standard deviations of what is expected is not of this head and C-arm
-)
+# A view that moved further than so many standard deviations of what is expected is not of this head and C-arm.
+LIMIT = 3.5
 # Log of the likelihood ratio from which a correction is kept. With exact headers and heads that moved up to 1 mm between their
 # runs it is seldom reached, with headers off by 10 mm or 2 deg nearly always (Testing/Benchmarks/results/headers.md).
 KEPT_FROM = 10.0
+# A wider expectation is taken only if it explains more by as much: a header that may be off along the beam leaves the depth open,
+# which two views else tell to half a millimetre.
+PREFERRED = 10.0
 # The grid and points by which it is judged whether views contradict each other: a quarter of the last stage's time, and nearly its
 # ratios. Steps with the views held together, then apart, and after that on the last stage's grid.
 _JUDGE = replace(LEVEL, rows=192, points=12000, sigma_px=1.0)
@@ -150,8 +152,8 @@ def correct_views(
     start : (4, 4) or (V, 4, 4)
         The pose by all views together, or one by each.
     expected
-        One or several: of those that explain the images, the most probable is taken. The others are only tried where the first,
-        which should be the widest, does.
+        One or several, the widest first: of those that explain the images about as well as the best, the narrowest is taken. The
+        others are only tried where the first does.
     saturation_mm
         As in `vessels.alignment.normal_equations`.
     skull_weight
@@ -170,23 +172,26 @@ def correct_views(
     ------
     Cancelled
     """
-    fits: list[tuple[float, np.ndarray, Expected]] = []
+    fits: list[tuple[float, np.ndarray, _Equations]] = []
     for what in expected:
-        log_ratio, apart = _fit(_equations(scene, _JUDGE, what, saturation_mm, skull_weight, seed), start, should_stop)
+        equations = _equations(scene, _JUDGE, what, saturation_mm, skull_weight, seed)
+        log_ratio, apart = _fit(equations, start, should_stop)
         if not log_ratio >= keep_from:
             break
-        fits.append((log_ratio, apart, what))
+        fits.append((log_ratio, apart, equations))
     if not fits:
         return None
-    log_ratio, apart, what = max(fits, key=lambda fit: fit[0])
-    equations = _equations(scene, LEVEL, what, saturation_mm, skull_weight, seed)
+    most = max(log_ratio for log_ratio, _, _ in fits)
+    near = [fit for fit in fits if fit[2].furthest(fit[1]) <= LIMIT]
+    if not near:
+        return Contradiction(min(equations.furthest(apart) for _, apart, equations in fits), most)
+    most = max(log_ratio for log_ratio, _, _ in near)
+    log_ratio, apart, judged = [fit for fit in near if fit[0] >= most - PREFERRED][-1]
+    equations = _finer(judged, scene, seed)
     first = equations.targets[0].carm
     apart, _, _ = maximise(equations, equations.moved, apart, iterations=_FINISH, should_stop=should_stop)
     poses = _poses(apart)[:, 0]
     twists = equations.offsets(apart)[:, 0]
-    furthest = float(np.max(np.abs(twists) / equations.deviations_mm))
-    if furthest > LIMIT:
-        return Contradiction(furthest, log_ratio)
     changes: list[dict[str, float]] = [{}]
     for k, twist in enumerate(twists, 1):
         own = twist_between(first, equations.targets[k].carm) @ twist
@@ -288,6 +293,10 @@ class _Equations:
         turn_mm = LEVER_MM * turn @ axes.T * np.sign(np.linalg.det(axes))
         return np.concatenate([turn_mm, (centres[1:] - centres[:1]) @ axes.T], axis=-1)
 
+    def furthest(self, states: np.ndarray) -> float:
+        """Largest offset along any axis of a state (1, 16 V + 1), in standard deviations of what is expected."""
+        return float(np.max(np.abs(self.offsets(states)[:, 0]) / self.deviations_mm))
+
     def occam(self, states: np.ndarray) -> float:
         """Log of how much narrower the offsets are known than they were expected, at the optimum: Laplace's approximation."""
         _, _, matrix = self(states)
@@ -300,8 +309,7 @@ class _Equations:
 def _equations(
     scene: Scene, level: Level, expected: Expected, saturation_mm: float, skull_weight: float, seed: int
 ) -> _Equations:
-    points = scene.points.subset(level.points, np.random.default_rng(seed))
-    targets = make_targets(scene.views, level.rows, level.sigma_px, level.measure)
+    points, targets = _sampled(scene, level, seed)
     covariances = [expected.covariance_mm2(targets[0].carm, target.carm) for target in targets[1:]]
     skull = {}
     if skull_weight > 0 and scene.skull:
@@ -315,6 +323,17 @@ def _equations(
         np.sqrt(np.stack([np.diag(covariance) for covariance in covariances])),
         saturation_mm,
     )
+
+
+def _sampled(scene: Scene, level: Level, seed: int) -> tuple[Points, tuple[Target, ...]]:
+    points = scene.points.subset(level.points, np.random.default_rng(seed))
+    return points, make_targets(scene.views, level.rows, level.sigma_px, level.measure)
+
+
+def _finer(judged: _Equations, scene: Scene, seed: int) -> _Equations:
+    """The same on the grid and points of the last stage; the skull's terms turn about the points' origin, which stays."""
+    points, targets = _sampled(scene, LEVEL, seed)
+    return replace(judged, points=points, targets=targets)
 
 
 def _first(
