@@ -173,20 +173,12 @@ def _register(
 ) -> Outcome:
     """As `register_case`; `said` gets the notes of the inputs as they are read."""
     views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
-    steps, start = Steps(on_progress, should_stop, said), _Start()
+    steps = Steps(on_progress, should_stop, said)
     on_progress.expect(reading_steps(case))
-    # Imported here, as a step of its own: the compiler takes time that the bar would else hide.
-    with steps.step(Step.LOAD):
+    # Imported here, as a step of its own: it takes time that the bar would else hide.
+    with steps.step(Step.LOAD, 1, 2):
         from DeepIterRegLib.registration.pipeline import register
-
-        _load_compiler()
-    with steps.step(Step.READ_POSES):
-        start = _read_start(case)
-        settings = _settings(case)
-        on_progress.expect(registration_steps(settings, len(views)))
-        if len(views) > MAX_VIEWS:
-            raise InputError(f"There are {len(views)} DSAs; at most {MAX_VIEWS} can be registered together.")
-    given = _given(case, views, start, steps, on_progress)
+    given = _given(case, views, steps, on_progress)
     vessels = given.vessels
 
     def attempt(runs: Sequence[ReadRun], masks: Sequence[DsaMasks]) -> Attempt:
@@ -195,7 +187,7 @@ def _register(
         registration = register(
             given.cta.cta,
             [angiogram for angiogram, _ in runs],
-            settings,
+            given.settings,
             cta_mask=vessels,
             dsa_masks=masks,
             initial_pose=given.start.initial_pose,
@@ -344,13 +336,14 @@ class _Given:
 
     Attributes
     ----------
-    start
+    settings, start
     cta, vessels
     runs, dsa_masks
     empty
         In place of masks: nothing was found in a run that can be read in another way.
     """
 
+    settings: RegistrationSettings
     start: _Start
     cta: _ReadCta
     vessels: Volume
@@ -359,7 +352,7 @@ class _Given:
     empty: InputError | None
 
 
-def _given(case: Case, views: Sequence[FurtherView], start: _Start, steps: Steps, on_progress: Progress) -> _Given:
+def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: Progress) -> _Given:
     """The runs and their masks, and beside them the CTA and its vessels.
 
     Raises
@@ -367,7 +360,7 @@ def _given(case: Case, views: Sequence[FurtherView], start: _Start, steps: Steps
     InputError
         All that is wrong with any of the files; if nothing is, with any of the segmentations.
     """
-    runs: list[ReadRun] = []
+    start, runs = _Start(), list[ReadRun]()
     cta_said: list[str] = []
     # What keeps libraries silent holds for all threads, so that it ends after the last of them.
     with quoting_nothing(), Beside() as beside:
@@ -375,6 +368,14 @@ def _given(case: Case, views: Sequence[FurtherView], start: _Start, steps: Steps
         segmenting = steps.beside(
             beside, Step.SEGMENT_CTA, lambda tell: _cta_vessels(case, reading.result(beside.stop_if_ended), tell)
         )
+        with steps.step(Step.LOAD, 2, 2):
+            _load_compiler()
+        with steps.step(Step.READ_POSES):
+            start = _read_start(case)
+            settings = _settings(case)
+            on_progress.expect(registration_steps(settings, len(views)))
+            if len(views) > MAX_VIEWS:
+                raise InputError(f"There are {len(views)} DSAs; at most {MAX_VIEWS} can be registered together.")
         for number, view in enumerate(views, 1):
             with steps.step(Step.READ_DSA, number, len(views)):
                 tell = partial(_tell_view, on_progress, number, len(views))
@@ -402,7 +403,7 @@ def _given(case: Case, views: Sequence[FurtherView], start: _Start, steps: Steps
         with steps.waiting(Step.SEGMENT_CTA) as look:
             vessels = segmenting.result(look)
         steps.raise_problems()
-    return _Given(start, cta, vessels, runs, dsa_masks, empty)
+    return _Given(settings, start, cta, vessels, runs, dsa_masks, empty)
 
 
 # -- vessels -------------------------------------------------------------------------------------------
