@@ -29,6 +29,7 @@ from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.head import HeadCta
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.compiled import compiles_meanwhile, compiling_search
 from DeepIterRegLib.registration.landmarks import (
     Landmarks,
     PlacedLandmarks,
@@ -221,6 +222,8 @@ def reading_steps(case: Case) -> dict[Enum, float]:
     steps = [Step.LOAD, Step.READ_POSES, Step.READ_DSA, Step.READ_CTA, Step.SEGMENT_DSA]
     if case.cta_vessels is None:
         steps += [Step.SEGMENT_CTA]
+    if compiles_meanwhile():
+        steps += [Step.COMPILE]
     return expected(*steps, views=1 + len(case.further))
 
 
@@ -363,7 +366,7 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
     start, runs = _Start(), list[ReadRun]()
     cta_said: list[str] = []
     # What keeps libraries silent holds for all threads, so that it ends after the last of them.
-    with quoting_nothing(), Beside() as beside:
+    with quoting_nothing(), compiling_search() as compiles, Beside() as beside:
         reading = steps.beside(beside, Step.READ_CTA, lambda tell: _read_cta(case, cta_said))
         segmenting = steps.beside(
             beside, Step.SEGMENT_CTA, lambda tell: _cta_vessels(case, reading.result(beside.stop_if_ended), tell)
@@ -403,6 +406,7 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
         with steps.waiting(Step.SEGMENT_CTA) as look:
             vessels = segmenting.result(look)
         steps.raise_problems()
+        steps.wait_for(Step.COMPILE, compiles)
     return _Given(settings, start, cta, vessels, runs, dsa_masks, empty)
 
 

@@ -13,6 +13,7 @@ from DeepIterRegLib.common.threads import Beside, Job
 from DeepIterRegLib.registration.steps import Step
 
 T = TypeVar("T")
+_LOOK_S = 0.05
 
 
 class Steps:
@@ -64,6 +65,16 @@ class Steps:
         with self._gathered():
             yield look
         self._on_progress(step, 1.0)
+
+    def wait_for(self, step: Step, goes_on: Callable[[], bool]) -> None:
+        """Wait for what a process does meanwhile; no step if it is done already."""
+        if not goes_on():
+            return
+        with self.step(step):
+            while goes_on():
+                self._stop_if_asked()
+                self._on_progress(step, 0.0)
+                time.sleep(_LOOK_S)
 
     @contextmanager
     def _gathered(self) -> Iterator[None]:

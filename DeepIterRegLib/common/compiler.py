@@ -64,9 +64,10 @@ def kernel_folder() -> Path:
             folder.touch()
             _drop_old(base)
             return folder
-    own = tempfile.mkdtemp(prefix="deepiterreg-")
+    own = Path(tempfile.mkdtemp(prefix="deepiterreg-"))
     atexit.register(shutil.rmtree, own, ignore_errors=True)
-    return Path(own)
+    (own / name).mkdir()
+    return own / name
 
 
 def _bases() -> Iterator[Path]:

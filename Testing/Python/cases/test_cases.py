@@ -92,6 +92,7 @@ import numba
 from DeepIterRegLib.cases.case import register_case
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files
 from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.registration.compiled import signatures
 folder, found = Path(sys.argv[1]), []
 job = RegisterJob(cta=folder / "cta.nii.gz", dsa=folder / "dsa.dcm", init=str(folder / "truth.tfm"))
 for threads in (1, 5):
@@ -100,13 +101,16 @@ for threads in (1, 5):
     result, masks = outcome.registration, outcome.dsa_masks
     arrays = (result.cta_to_carm, outcome.angiogram.frames, outcome.vessels.voxels, masks.vesselness, masks.arrival_time_s)
     found.append((*(array.tobytes() for array in arrays), result.confidence, result.input_hashes, result.warnings))
-print(*(one == found[0] for one in found))
+ahead = {}
+for kernel, types in signatures(everything=True):
+    ahead.setdefault(kernel, []).append(types)
+print(*(one == found[0] for one in found), all(set(kernel.signatures) <= set(types) for kernel, types in ahead.items()))
 """
     environment = {**os.environ, "NUMBA_NUM_THREADS": "5", "PYTHONPATH": str(ROOT)}
     command = [sys.executable, "-c", code, str(patient_folder)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["True"] * 2
+    assert done.stdout.split() == ["True"] * 3
 
 
 @pytest.mark.parametrize("threads", [1, 3])

@@ -15,6 +15,7 @@ from DeepIterRegLib.cases.segment import segment_cta_file, segment_dsa_file
 from DeepIterRegLib.common.options import Run
 from DeepIterRegLib.common.progress import Progress, ProgressEvent
 from DeepIterRegLib.images.dicom import GeometryOptions
+from DeepIterRegLib.registration.compiled import signatures
 from DeepIterRegLib.registration.steps import Step
 
 READ = (Step.LOAD, Step.READ_POSES, Step.READ_DSA, Step.READ_CTA)
@@ -29,6 +30,7 @@ def check(events: list[ProgressEvent], *steps: Step) -> None:
     assert overall == sorted(overall)
     assert overall[0] == 0.0
     assert overall[-1] == 1.0
+    events = [event for event in events if event.step is not Step.COMPILE]  # only before anything was compiled
     begins = [next(event.overall for event in events if event.step is step) for step in steps]
     assert tuple(dict.fromkeys(event.step for event in events)) == steps
     for step, before, after in zip(steps, begins, [*begins[1:], 1.0], strict=True):
@@ -57,6 +59,8 @@ def test_registration_from_landmarks(views: int, patient_folder: Path, tmp_path:
 def test_demo(tmp_path: Path) -> None:
     events: list[ProgressEvent] = []
     run_demo(1, "cpu", tmp_path, Progress(events.append))
+    # It has called every kernel that is compiled ahead, with the types for which it is compiled.
+    assert all(types in kernel.signatures for kernel, types in signatures(everything=True))
     check(events, Step.MAKE_PATIENT, Step.WRITE_PATIENT, *READ, *SEGMENTED, *BY_SKULL, Step.WRITE_REPORT)
 
 
