@@ -71,6 +71,7 @@ _FIRST = (
     ("segmentation.cta.bridges", "_cost", _PART, _HU, "float32,float32", _GRID),
     ("segmentation.cta.bridges", "_front", _GRID, _MASK, _MASK, "float32"),
     ("segmentation.cta.grid", "_resample", _PART, _HU, "float64[:,::1]", _HU),
+    ("segmentation.cta.grid", "_resample_along_axes", _PART, _HU, "float64[:,::1]", _HU),
     ("segmentation.cta.grid", "_half_maximum", _PART, _HU, _MASK, _PLANE, "float32,float32", _HU),
     ("segmentation.cta.grid", "_draw", _PART, _HU, _HU, "float64[:,::1]", "float64", _MASK),
     ("segmentation.cta.tubes", "_paint", _PART, _HU, _ZONE, "float64,float64", _GRID),
