@@ -176,10 +176,9 @@ def _register(
     views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
     steps = Steps(on_progress, should_stop, said)
     on_progress.expect(reading_steps(case))
-    # Imported here, as a step of its own: it takes time that the bar would else hide.
-    with steps.step(Step.LOAD, 1, 2):
-        from DeepIterRegLib.registration.pipeline import register
     given = _given(case, views, steps, on_progress)
+    from DeepIterRegLib.registration.pipeline import register
+
     vessels = given.vessels
 
     def attempt(runs: Sequence[ReadRun], masks: Sequence[DsaMasks]) -> Attempt:
@@ -300,18 +299,19 @@ class _ReadCta:
     content_hash: str
 
 
-def _read_cta(case: Case, said: list[str]) -> _ReadCta:
+def _read_cta(case: Case, said: list[str], beside: Beside) -> _ReadCta:
     """Of a scan from the arch to the vertex the head is a third: the rest does not stay in memory."""
     from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
 
     whole = case.cta()
     said += whole.notes  # also where it turns out to be no head
+    hashing = beside.start(partial(content_hash, whole.voxels, whole.affine))
     supplied = [as_cta_mask(read(), whole) for read in (case.cta_vessels, case.cta_veins) if read]
     mask_notes = [note for mask in supplied for note in mask.notes]
     with naming(case.cta_name):
         cta = prepare_cta(whole, case.head_centre)
     said += [note for note in cta.notes if note not in whole.notes] + mask_notes
-    return _ReadCta(cta, supplied, (*cta.notes, *mask_notes), content_hash(whole.voxels, whole.affine))
+    return _ReadCta(cta, supplied, (*cta.notes, *mask_notes), hashing.result())
 
 
 def _tell_view(on_progress: Progress, number: int, count: int, done: float) -> None:
@@ -367,11 +367,14 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
     cta_said: list[str] = []
     # What keeps libraries silent holds for all threads, so that it ends after the last of them.
     with quoting_nothing(), compiling_search() as compiles, Beside() as beside:
-        reading = steps.beside(beside, Step.READ_CTA, lambda tell: _read_cta(case, cta_said))
-        segmenting = steps.beside(
-            beside, Step.SEGMENT_CTA, lambda tell: _cta_vessels(case, reading.result(beside.stop_if_ended), tell)
-        )
-        with steps.step(Step.LOAD, 2, 2):
+        read_cta = steps.beside(beside, Step.READ_CTA, lambda tell: _read_cta(case, cta_said, beside))
+        segment_cta = steps.beside(beside, Step.SEGMENT_CTA, lambda tell: _cta_vessels(case, reading.result(), tell))
+        reading = beside.start(read_cta)
+        segmenting = beside.start(segment_cta, after=reading)
+        # A step of its own: it takes time that the bar would else hide.
+        with steps.step(Step.LOAD):
+            import DeepIterRegLib.registration.pipeline  # noqa: F401  here, beside the reading of the CTA
+
             _load_compiler()
         with steps.step(Step.READ_POSES):
             start = _read_start(case)

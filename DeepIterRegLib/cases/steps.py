@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from DeepIterRegLib.common.errors import Cancelled, InputError, notes_of
 from DeepIterRegLib.common.progress import Progress, ShouldStop
-from DeepIterRegLib.common.threads import Beside, Job
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.registration.steps import Step
 
 T = TypeVar("T")
@@ -37,8 +37,8 @@ class Steps:
         # Also told after a problem: the steps that follow are taken, and the bar must not stand.
         self._on_progress(step, number / count)
 
-    def beside(self, beside: Beside, step: Step, work: Callable[[Callable[[float], None]], T]) -> Job[T]:
-        """Begin one that goes on beside the others; `work` is given what it tells its progress to, and its own time is kept."""
+    def beside(self, beside: Beside, step: Step, work: Callable[[Callable[[float], None]], T]) -> Callable[[], T]:
+        """The work of a job beside the others; it is given what it tells its progress to, and its own time is kept."""
         noted = self._on_progress.beside(step)
 
         def tell(done: float) -> None:
@@ -51,7 +51,7 @@ class Steps:
             self._seconds[step.key] = time.perf_counter() - before
             return result
 
-        return beside.start(timed)
+        return timed
 
     @contextmanager
     def waiting(self, step: Step) -> Iterator[Callable[[], None]]:

@@ -46,14 +46,17 @@ def in_parts(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
 class Job(Generic[T]):
     """Work of a `Beside`: a thread does it, or who asks for the result before a thread has begun."""
 
-    def __init__(self, work: Callable[[], T], ended: threading.Event) -> None:
+    def __init__(self, work: Callable[[], T], ended: threading.Event, after: Job[Any] | None = None) -> None:
         # With its context, which says what a file is called in messages.
         self._context, self._work = contextvars.copy_context(), work
         self._ended = ended
         self._begun = threading.Lock()
         self._future: Future[T] = Future()
         if numba.get_num_threads() > 1:
-            _pool().submit(self._do)
+            if after is None:
+                _pool().submit(self._do)
+            else:
+                after._future.add_done_callback(lambda _: None if ended.is_set() else _pool().submit(self._do))
 
     def result(self, look: Callable[[], None] = lambda: None) -> T:
         """What the work returned or raised; `look` is called now and then as long as it takes. What that raises ends the waiting.
@@ -97,9 +100,9 @@ class Beside:
         self._ended = threading.Event()
         self._jobs: list[Job[Any]] = []
 
-    def start(self, work: Callable[[], T]) -> Job[T]:
-        """Begin work in a thread; with one thread it waits until its result is asked for."""
-        job = Job(work, self._ended)
+    def start(self, work: Callable[[], T], after: Job[Any] | None = None) -> Job[T]:
+        """Begin work in a thread, when another job is done if one is named; with one thread it waits until its result is asked for."""
+        job = Job(work, self._ended, after)
         self._jobs.append(job)
         return job
 

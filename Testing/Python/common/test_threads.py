@@ -180,3 +180,20 @@ def test_a_job_calls_files_as_its_caller_does(monkeypatch: pytest.MonkeyPatch) -
     threads(2, monkeypatch)
     with Beside() as beside, called("cta"):
         assert beside.start(lambda: name_of("Long John.dcm")).result() == "<cta>"
+
+
+def test_a_job_after_another_takes_no_thread_until_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads(2, monkeypatch)
+    go_on, order = threading.Event(), []
+    with Beside() as beside:
+        first = beside.start(lambda: go_on.wait(20) and order.append("first"))
+        jobs = [
+            beside.start(lambda n=n: order.append(n), after=first) for n in range(4 * numba.config.NUMBA_NUM_THREADS)
+        ]
+        assert beside.start(lambda: "meanwhile").result() == "meanwhile"
+        assert not order
+        go_on.set()
+        for job in jobs:
+            job.result()
+    assert order[0] == "first"
+    assert sorted(order[1:]) == list(range(len(jobs)))
