@@ -49,7 +49,7 @@ class Job(Generic[T]):
     def __init__(self, work: Callable[[], T], ended: threading.Event, after: Job[Any] | None = None) -> None:
         # With its context, which says what a file is called in messages.
         self._context, self._work = contextvars.copy_context(), work
-        self._ended = ended
+        self._ended, self._after = ended, after
         self._begun = threading.Lock()
         self._future: Future[T] = Future()
         if numba.get_num_threads() > 1:
@@ -66,18 +66,23 @@ class Job(Generic[T]):
         Cancelled
             The jobs were ended before this one.
         """
-        self._do()
-        while not self._future.done():
-            if self._ended.is_set():
-                raise Cancelled
-            look()
-            wait([self._future], _LOOK_S)
+        self._wait(look)
         return self._future.result()
 
     def end(self) -> None:
         """Wait for the work, or let nobody begin it."""
         if not self._begun.acquire(blocking=False):
             wait([self._future])
+
+    def _wait(self, look: Callable[[], None]) -> None:
+        if self._after is not None:
+            self._after._wait(look)
+        self._do()
+        while not self._future.done():
+            if self._ended.is_set():
+                raise Cancelled
+            look()
+            wait([self._future], _LOOK_S)
 
     def _do(self) -> None:
         if not self._begun.acquire(blocking=False):
