@@ -18,7 +18,9 @@ BENCH_STAMP := $(VENV)/.deepiterreg-bench-installed
 
 .PHONY: demo test lint types kernels attacks lean docs bench robustness format clean
 
+# Compiled once, so that the demo shows what every further registration takes.
 demo: $(STAMP)
+	$(BIN)/python -m DeepIterRegLib.registration.compiled all
 	$(BIN)/deepiterreg demo --out out/demo
 
 # As many processes as cores: threads of their own would take turns on them, and twice the time.

@@ -10,9 +10,11 @@ from DeepIterRegLib.common.options import Run
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.phantom import PhantomSettings, make_patient, second_run, write_patient
 from DeepIterRegLib.phantom.settings import CtaSettings, ViewSettings
+from DeepIterRegLib.registration.compiled import compile_kernels
 
 
 def main() -> None:
+    compile_kernels(everything=True)
     coarse = PhantomSettings(
         cta=CtaSettings(in_plane_spacing_mm=(1.0, 1.0), slice_spacing_mm=(1.0, 1.0)), view=ViewSettings(matrices=(256,))
     )

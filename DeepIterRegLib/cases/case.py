@@ -6,9 +6,7 @@ Paths and patients' names never reach the output.
 from __future__ import annotations
 
 import inspect
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cache, partial
@@ -17,17 +15,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
-from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, keep_notes, notes_of
+from DeepIterRegLib.cases.steps import Steps
+from DeepIterRegLib.common.errors import InputError, RegistrationError, keep_notes
 from DeepIterRegLib.common.messages import naming, within
 from DeepIterRegLib.common.option import part_of
 from DeepIterRegLib.common.options import Refinement, Search, Segmentation
 from DeepIterRegLib.common.progress import Progress, ShouldStop
+from DeepIterRegLib.common.quiet import quoting_nothing
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import CArm, mpe_mm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.head import HeadCta
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.compiled import compiles_meanwhile, compiling_search
 from DeepIterRegLib.registration.landmarks import (
     Landmarks,
     PlacedLandmarks,
@@ -172,55 +174,23 @@ def _register(
 ) -> Outcome:
     """As `register_case`; `said` gets the notes of the inputs as they are read."""
     views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
-    steps, start = _Steps(on_progress, should_stop, said), _Start()
-    runs: list[ReadRun] = []
+    steps = Steps(on_progress, should_stop, said)
     on_progress.expect(reading_steps(case))
-    # Imported here, as a step of its own: the compiler takes time that the bar would else hide.
-    with steps.step(Step.LOAD):
-        from DeepIterRegLib.registration.pipeline import register
+    given = _given(case, views, steps, on_progress)
+    from DeepIterRegLib.registration.pipeline import register
 
-        _load_compiler()
-    with steps.step(Step.READ_POSES):
-        start = _read_start(case)
-        settings = _settings(case)
-        on_progress.expect(registration_steps(settings, len(views)))
-        if len(views) > MAX_VIEWS:
-            raise InputError(f"There are {len(views)} DSAs; at most {MAX_VIEWS} can be registered together.")
-    for number, view in enumerate(views, 1):
-        with steps.step(Step.READ_DSA, number, len(views)):
-            tell = partial(_tell_view, on_progress, number, len(views))
-            runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else "", tell))
-            said += runs[-1][0].notes
-            # Points on the DSA are pixels only by its C-arm, so the start is complete only now.
-            if number == 1:
-                start = _placed(case, start, runs[0][0].carm)
-    with steps.step(Step.READ_CTA):
-        read = _read_cta(case, said)
-    # All is read before anything is refused: who mends one file hears of the other at the same time.
-    steps.raise_problems()
-    with steps.step(Step.SEGMENT_CTA):
-        vessels = _cta_vessels(case, read.cta, read.supplied, on_progress)
-    dsa_masks: list[DsaMasks] = []
-    empty: InputError | None = None  # with vessels of the other brightness, none are found
-    with steps.step(Step.SEGMENT_DSA):
-        try:
-            dsa_masks = _dsa_masks(case, runs, on_progress)
-        except InputError as error:
-            if not any(angiogram.other_readings for angiogram, _ in runs):
-                raise
-            empty = error
-    steps.raise_problems()
+    vessels = given.vessels
 
     def attempt(runs: Sequence[ReadRun], masks: Sequence[DsaMasks]) -> Attempt:
-        if not masks and empty is not None:
-            raise empty
+        if not masks and given.empty is not None:
+            raise given.empty
         registration = register(
-            read.cta,
+            given.cta.cta,
             [angiogram for angiogram, _ in runs],
-            settings,
+            given.settings,
             cta_mask=vessels,
             dsa_masks=masks,
-            initial_pose=start.initial_pose,
+            initial_pose=given.start.initial_pose,
             on_progress=on_progress,
             on_warning=on_warning,
             should_stop=should_stop,
@@ -228,12 +198,13 @@ def _register(
         return Attempt(runs, masks, registration)
 
     best = best_attempt(
-        runs,
-        lambda: attempt(runs, dsa_masks),
+        given.runs,
+        lambda: attempt(given.runs, given.dsa_masks),
         lambda others: attempt(others, _dsa_masks(case, others, on_progress)),
     )
-    measured = _measured(best.registration, start, read.notes)
-    return _outcome(replace(measured, seconds=steps.seconds_with(measured.seconds)), best, vessels, read.content_hash)
+    measured = _measured(best.registration, given.start, given.cta.notes)
+    seconds = steps.seconds_with(measured.seconds)
+    return _outcome(replace(measured, seconds=seconds), best, vessels, given.cta.content_hash)
 
 
 def _outcome(registration: Registration, best: Attempt, vessels: Volume, cta_hash: str) -> Outcome:
@@ -250,6 +221,8 @@ def reading_steps(case: Case) -> dict[Enum, float]:
     steps = [Step.LOAD, Step.READ_POSES, Step.READ_DSA, Step.READ_CTA, Step.SEGMENT_DSA]
     if case.cta_vessels is None:
         steps += [Step.SEGMENT_CTA]
+    if compiles_meanwhile():
+        steps += [Step.COMPILE]
     return expected(*steps, views=1 + len(case.further))
 
 
@@ -326,18 +299,19 @@ class _ReadCta:
     content_hash: str
 
 
-def _read_cta(case: Case, said: list[str]) -> _ReadCta:
+def _read_cta(case: Case, said: list[str], beside: Beside) -> _ReadCta:
     """Of a scan from the arch to the vertex the head is a third: the rest does not stay in memory."""
     from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
 
     whole = case.cta()
     said += whole.notes  # also where it turns out to be no head
+    hashing = beside.start(partial(content_hash, whole.voxels, whole.affine))
     supplied = [as_cta_mask(read(), whole) for read in (case.cta_vessels, case.cta_veins) if read]
     mask_notes = [note for mask in supplied for note in mask.notes]
     with naming(case.cta_name):
         cta = prepare_cta(whole, case.head_centre)
     said += [note for note in cta.notes if note not in whole.notes] + mask_notes
-    return _ReadCta(cta, supplied, (*cta.notes, *mask_notes), content_hash(whole.voxels, whole.affine))
+    return _ReadCta(cta, supplied, (*cta.notes, *mask_notes), hashing.result())
 
 
 def _tell_view(on_progress: Progress, number: int, count: int, done: float) -> None:
@@ -356,56 +330,100 @@ def _read_view(view: FurtherView, name: str, tell: Callable[[float], None]) -> t
         raise InputError([within(problem, f"{name}: " if name else "") for problem in error.problems]) from error
 
 
-class _Steps:
-    """Steps of a job: announced, timed and cancellable. What is wrong with each is kept until `raise_problems` says it all."""
+# -- reading and segmentation, side by side -----------------------------------------------------------
 
-    def __init__(self, on_progress: Progress, should_stop: ShouldStop | None, said: list[str]) -> None:
-        self._on_progress, self._should_stop, self._said = on_progress, should_stop, said
-        self._started = time.perf_counter()
-        self._seconds: dict[str, float] = {}
-        self._problems: list[str] = []
 
-    @contextmanager
-    def step(self, step: Step, number: int = 1, count: int = 1) -> Iterator[None]:
-        """Do one, or one of several parts of one; its key names its seconds, with a number from the second part on."""
-        self._stop_if_asked()
-        self._on_progress(step, (number - 1) / count)
-        before = time.perf_counter()
-        try:
-            yield
-        # Only what a person can mend is gathered. A cancel or a fault of the code ends the work at once.
-        except InputError as error:
-            self._problems.extend(error.problems)
-            self._said.extend(notes_of(error))
-        self._seconds[step.key if number == 1 else f"{step.key}_{number}"] = time.perf_counter() - before
-        # Also told after a problem: the steps that follow are taken, and the bar must not stand.
-        self._on_progress(step, number / count)
+@dataclass(frozen=True)
+class _Given:
+    """What a registration is made of.
 
-    def raise_problems(self) -> None:
-        """To be called before what the steps made is used."""
-        if self._problems:
-            raise InputError(self._problems)
-        self._stop_if_asked()
+    Attributes
+    ----------
+    settings, start
+    cta, vessels
+    runs, dsa_masks
+    empty
+        In place of masks: nothing was found in a run that can be read in another way.
+    """
 
-    def seconds_with(self, others: dict[str, float]) -> dict[str, float]:
-        """Those of the steps and of other parts, with the total since the start."""
-        return {**self._seconds, **others, "total": time.perf_counter() - self._started}
+    settings: RegistrationSettings
+    start: _Start
+    cta: _ReadCta
+    vessels: Volume
+    runs: list[ReadRun]
+    dsa_masks: list[DsaMasks]
+    empty: InputError | None
 
-    def _stop_if_asked(self) -> None:
-        if self._should_stop is not None and self._should_stop():
-            raise Cancelled
+
+def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: Progress) -> _Given:
+    """The runs and their masks, and beside them the CTA and its vessels.
+
+    Raises
+    ------
+    InputError
+        All that is wrong with any of the files; if nothing is, with any of the segmentations.
+    """
+    start, runs = _Start(), list[ReadRun]()
+    cta_said: list[str] = []
+    # What keeps libraries silent holds for all threads, so that it ends after the last of them.
+    with quoting_nothing(), compiling_search() as compiles, Beside() as beside:
+        read_cta = steps.beside(beside, Step.READ_CTA, lambda tell: _read_cta(case, cta_said, beside))
+        segment_cta = steps.beside(beside, Step.SEGMENT_CTA, lambda tell: _cta_vessels(case, reading.result(), tell))
+        reading = beside.start(read_cta)
+        segmenting = beside.start(segment_cta, after=reading)
+        # A step of its own: it takes time that the bar would else hide.
+        with steps.step(Step.LOAD):
+            import DeepIterRegLib.registration.pipeline  # noqa: F401  here, beside the reading of the CTA
+
+            _load_compiler()
+        with steps.step(Step.READ_POSES):
+            start = _read_start(case)
+            settings = _settings(case)
+            on_progress.expect(registration_steps(settings, len(views)))
+            if len(views) > MAX_VIEWS:
+                raise InputError(f"There are {len(views)} DSAs; at most {MAX_VIEWS} can be registered together.")
+        for number, view in enumerate(views, 1):
+            with steps.step(Step.READ_DSA, number, len(views)):
+                tell = partial(_tell_view, on_progress, number, len(views))
+                runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else "", tell))
+                steps.say(runs[-1][0].notes)
+                # Points on the DSA are pixels only by its C-arm, so the start is complete only now.
+                if number == 1:
+                    start = _placed(case, start, runs[0][0].carm)
+        with steps.waiting(Step.READ_CTA) as look:
+            try:
+                cta = reading.result(look)
+            finally:
+                steps.say(cta_said)
+        # All is read before anything is refused: who mends one file hears of the other at the same time.
+        steps.raise_problems()
+        dsa_masks: list[DsaMasks] = []
+        empty: InputError | None = None  # with vessels of the other brightness, none are found
+        with steps.step(Step.SEGMENT_DSA):
+            try:
+                dsa_masks = _dsa_masks(case, runs, on_progress)
+            except InputError as error:
+                if not any(angiogram.other_readings for angiogram, _ in runs):
+                    raise
+                empty = error
+        with steps.waiting(Step.SEGMENT_CTA) as look:
+            vessels = segmenting.result(look)
+        steps.raise_problems()
+        steps.wait_for(Step.COMPILE, compiles)
+    return _Given(settings, start, cta, vessels, runs, dsa_masks, empty)
 
 
 # -- vessels -------------------------------------------------------------------------------------------
 
 
-def _cta_vessels(case: Case, cta: Volume, supplied: list[Volume], on_progress: Progress) -> Volume:
+def _cta_vessels(case: Case, read: _ReadCta, tell: Callable[[float], None]) -> Volume:
     """The vessels to register: those segmented here unless a person supplied vessels, and all that was supplied."""
     from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
     from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 
-    segment = case.segment_cta or partial(segment_vessels, on_progress=on_progress.of(Step.SEGMENT_CTA))
-    found = [] if case.cta_vessels else [segment(cta, CtaSegmentation.of(case))]
+    segment = case.segment_cta or partial(segment_vessels, on_progress=tell)
+    found = [] if case.cta_vessels else [segment(read.cta, CtaSegmentation.of(case))]
+    supplied = read.supplied
     return _union([*(mask.on_grid_of(supplied[0]) if supplied else mask for mask in found), *supplied])
 
 

@@ -277,6 +277,7 @@ STEP_WORDS: dict[Enum, str] = {
     Step.SEGMENT_CTA: "Segment CTA",
     Step.SEGMENT_VEINS: "Segment veins",
     Step.SEGMENT_DSA: "Segment DSA",
+    Step.COMPILE: "Compile, first time",
     Step.CHECK_INPUTS: "Check inputs",
     Step.SKULL: "Skull",
     Step.SKULL_FINER: "Skull, finer grid",

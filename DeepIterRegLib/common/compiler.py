@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from functools import cache
@@ -29,18 +30,20 @@ _HAS_KERNELS = re.compile(rb"^\s*@(nb\.|numba\.)?njit\b", re.MULTILINE)
 _IMPORTS = re.compile(rb"^from DeepIterRegLib\.([a-z0-9_.]+) import \(?([^)\n]*(?:\n    [^)\n]*)*)", re.MULTILINE)
 _CONSTANT = re.compile(rb"\b[A-Z][A-Z0-9_]+\b")
 _KEPT = 4  # states: those of a few checkouts and versions
+_DECORATING = threading.Lock()  # modules may be imported by several threads at a time
 
 
 def njit(**options: Any) -> Callable[[Callable[..., Any]], Any]:
     """As `numba.njit`, with what is kept in the folder of these sources."""
 
     def decorate(function: Callable[..., Any]) -> Any:
-        before = config.CACHE_DIR
-        config.CACHE_DIR = str(kernel_folder())
-        try:
-            return numba.njit(**options)(function)
-        finally:
-            config.CACHE_DIR = before
+        with _DECORATING:
+            before = config.CACHE_DIR
+            config.CACHE_DIR = str(kernel_folder())
+            try:
+                return numba.njit(**options)(function)
+            finally:
+                config.CACHE_DIR = before
 
     return decorate
 
@@ -61,9 +64,10 @@ def kernel_folder() -> Path:
             folder.touch()
             _drop_old(base)
             return folder
-    own = tempfile.mkdtemp(prefix="deepiterreg-")
+    own = Path(tempfile.mkdtemp(prefix="deepiterreg-"))
     atexit.register(shutil.rmtree, own, ignore_errors=True)
-    return Path(own)
+    (own / name).mkdir()
+    return own / name
 
 
 def _bases() -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -37,7 +38,7 @@ class Progress:
     """One fraction for a whole job, made of its steps and the seconds that each is expected to take.
 
     Work calls it often: `progress(step, done)`. Steps are members of one enumeration in the order in which they come: when
-    one is reported, those before it are over, whether they were done or left out.
+    one is reported, those before it are over, whether they were done or left out, or go on `beside` it.
 
     Parameters
     ----------
@@ -49,6 +50,7 @@ class Progress:
         self._listener = listener
         self._seconds: dict[Enum, float] = {}
         self._done: dict[Enum, float] = {}
+        self._beside: dict[Enum, float] = {}  # as told by other threads
         self._rest = 1.0  # of the bar
 
     def expect(self, seconds: Mapping[Enum, float]) -> None:
@@ -64,9 +66,11 @@ class Progress:
         for other in type(step):
             if other is step:
                 break
-            self._done[other] = 1.0
+            if other not in self._beside:
+                self._done[other] = 1.0
         # A step may report less than before, and the bar must not go back.
-        self._done[step] = max(self._done.get(step, 0.0), min(done, 1.0))
+        for other, so_far in [*self._beside.items(), (step, done)]:
+            self._done[other] = max(self._done.get(other, 0.0), min(so_far, 1.0))
         if before_s > 0:
             # A product and not a sum: whatever is expected anew, what is left of the bar only shrinks.
             self._rest *= self._seconds_left() / before_s
@@ -76,6 +80,25 @@ class Progress:
     def of(self, step: Enum) -> Callable[..., None]:
         """`progress(step, ...)`, for work that knows only its own fraction and score."""
         return partial(self, step)
+
+    def beside(self, step: Enum) -> Callable[[float], None]:
+        """`progress(step, ...)`, for work that another thread may do: it only notes how far it has come, and the listener hears of it by
+        the next report of this thread. So a listener is always told by one thread, which it may end.
+        """
+        here = threading.get_ident()
+        self._beside[step] = 0.0
+
+        def tell(done: float) -> None:
+            if threading.get_ident() == here:
+                self(step, done)
+            else:
+                self._beside[step] = done
+
+        return tell
+
+    def look_at(self, step: Enum) -> None:
+        """Report a step that goes on `beside`, as far as it has come."""
+        self(step, self._beside.get(step, 0.0))
 
     def _seconds_left(self) -> float:
         return sum(seconds * (1.0 - self._done.get(step, 0.0)) for step, seconds in self._seconds.items())

@@ -13,7 +13,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO, TextIO
 
@@ -29,21 +29,46 @@ def debugging() -> bool:
 
 @contextmanager
 def quoting_nothing() -> Iterator[None]:
-    """Warnings and log lines of libraries are left out within."""
+    """Warnings and log lines of libraries are left out within; in all threads, as long as one is within."""
     if debugging():
         yield
         return
-    # Errors are still logged, as readers listen to them; without a handler of somebody's they are printed no more.
-    before, printed = logging.root.manager.disable, logging.lastResort
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        logging.disable(max(before, logging.WARNING))
-        logging.lastResort = None
-        try:
-            yield
-        finally:
-            logging.disable(before)
-            logging.lastResort = printed
+    _SILENCE.begin()
+    try:
+        yield
+    finally:
+        _SILENCE.end()
+
+
+class _Silence:
+    """Kept by those within: what the first one changes is put back by the last."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._within = 0
+        self._before = ExitStack()
+
+    def begin(self) -> None:
+        with self._lock:
+            self._within += 1
+            if self._within > 1:
+                return
+            # Errors are still logged, as readers listen to them; without a handler of somebody's they are printed no more.
+            self._before.enter_context(warnings.catch_warnings())
+            self._before.callback(setattr, logging, "lastResort", logging.lastResort)
+            self._before.callback(logging.disable, logging.root.manager.disable)
+            warnings.simplefilter("ignore")
+            logging.disable(max(logging.root.manager.disable, logging.WARNING))
+            logging.lastResort = None
+
+    def end(self) -> None:
+        with self._lock:
+            self._within -= 1
+            if self._within == 0:
+                self._before.close()
+
+
+_SILENCE = _Silence()
 
 
 @dataclass

@@ -30,6 +30,7 @@ class Step(Enum):
     SEGMENT_CTA = ("segment_cta", 2.1, 0.0)
     SEGMENT_VEINS = ("segment_veins", 1.0, 0.0)
     SEGMENT_DSA = ("segment_dsa", 0.1, 0.5)
+    COMPILE = ("compile", 9.0, 0.0)  # of the first registration only
     CHECK_INPUTS = ("check_inputs", 0.1, 0.1)
     SKULL = ("skull", 0.9, 1.3)
     SKULL_FINER = ("skull_finer", 0.6, 4.2)

@@ -19,6 +19,7 @@ def stepWords() -> dict[Enum, str]:
         Step.SEGMENT_CTA: _("Segment CTA"),
         Step.SEGMENT_VEINS: _("Segment veins"),
         Step.SEGMENT_DSA: _("Segment DSA"),
+        Step.COMPILE: _("Compile, first time"),
         Step.CHECK_INPUTS: _("Check inputs"),
         Step.SKULL: _("Skull"),
         Step.SKULL_FINER: _("Skull, finer grid"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.json_files import MALFORMED, read_json
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.geometry.pose_files import as_rigid, write_tfm
 from DeepIterRegLib.images.angiogram import Angiogram
@@ -55,14 +57,20 @@ def write_registration(
     write_tfm(folder / "ctaToCarm.tfm", registration.cta_to_carm)
     # The picture is passed on without the report, so it must say this itself.
     stamp = "REJECTED: do not rely on this overlay" if is_rejected(registration) else ""
-    shown = []
-    for number, (view, run) in enumerate(zip(registration.views, runs, strict=True), 1):
-        projection = vessel_projection(vessels, view.carm, registration.cta_to_carm)
-        ending = "" if number == 1 else str(number)
-        save_volume(detector_image(projection, view.carm), folder / f"projection{ending}.nii.gz")
-        write_overlay(folder / f"overlay{ending}.png", run, projection, stamp=stamp)
-        shown.append(ShownView(view, run, projection, vessel_projection(vessels, view.carm, start)))
-    write_report(folder / "report.html", registration, shown)
+    shown, pictures = [], []
+    with Beside() as beside:
+        for number, (view, run) in enumerate(zip(registration.views, runs, strict=True), 1):
+            projection = vessel_projection(vessels, view.carm, registration.cta_to_carm)
+            ending = "" if number == 1 else str(number)
+            image = detector_image(projection, view.carm)
+            # What is packed is packed beside the page, which is packed too.
+            pictures.append(beside.start(partial(save_volume, image, folder / f"projection{ending}.nii.gz")))
+            overlay = folder / f"overlay{ending}.png"
+            pictures.append(beside.start(partial(write_overlay, overlay, run, projection, stamp=stamp)))
+            shown.append(ShownView(view, run, projection, vessel_projection(vessels, view.carm, start)))
+        write_report(folder / "report.html", registration, shown)
+        for picture in pictures:
+            picture.result()
 
 
 def read_registration(path: Path) -> Registration:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import SUCCESS_MM, pose
 from DeepIterRegLib.geometry.view_names import angle_words, edge_letters, view_direction
 from DeepIterRegLib.images.angiogram import Angiogram
@@ -108,8 +110,13 @@ def _frame_pictures(angiogram: Angiogram, shown: np.ndarray, most_bytes: int) ->
     """Longest side in px and JPEGs of the frames, as good as the page's size allows: noisy frames compress badly."""
     window = images.window_of(angiogram)
     for longest_px, quality in FRAME_QUALITIES:
-        greys = (images.to_grey(images.shrunk(angiogram.frames[t], longest_px), window) for t in shown)
-        pictures = [images.jpeg_url(grey, quality) for grey in greys]
+
+        def picture(t: int, longest_px: int = longest_px, quality: int = quality) -> str:
+            return images.jpeg_url(images.to_grey(images.shrunk(angiogram.frames[t], longest_px), window), quality)
+
+        with Beside() as beside:
+            jobs = [beside.start(partial(picture, t)) for t in shown]
+            pictures = [job.result() for job in jobs]
         # Base64 is what the page holds: the length of the text counts, a third more than the JPEG.
         if sum(map(len, pictures)) <= most_bytes:
             break

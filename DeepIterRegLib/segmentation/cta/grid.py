@@ -84,7 +84,8 @@ def resample_trilinear(voxels: np.ndarray, to_source: np.ndarray, shape: tuple[i
     `voxels` (k, j, i) int16; `to_source` (3, 4) turns the grid's index (x, y, z) into the source's (i, j, k).
     """
     out = np.empty(shape, dtype=np.int16)
-    in_parts(_resample, len(out), voxels, to_source, out)
+    along_axes = not (to_source[:, :3] - np.diag(np.diag(to_source))).any()
+    in_parts(_resample_along_axes if along_axes else _resample, len(out), voxels, to_source, out)
     return out
 
 
@@ -113,6 +114,53 @@ def _resample(first, last, voxels, to_source, out):  # type: ignore[no-untyped-d
                 v10 = voxels[k1, j0, i0] * (1 - a) + voxels[k1, j0, i1] * a
                 v11 = voxels[k1, j1, i0] * (1 - a) + voxels[k1, j1, i1] * a
                 v = (v00 * (1 - b) + v01 * b) * (1 - c) + (v10 * (1 - b) + v11 * b) * c
+                out[z, y, x] = int(min(max(v, float(LOWEST_HU)), float(HIGHEST_HU)))
+
+
+@njit(cache=True, nogil=True)
+def _resample_along_axes(first, last, voxels, to_source, out):  # type: ignore[no-untyped-def]
+    """As `_resample`, to the bit, where the axes of both grids are parallel: a row is interpolated once for all that lie beside it."""
+    ny, nx = out.shape[1:]
+    sk, sj, si = voxels.shape
+    lower, upper, part = np.empty(nx, np.int64), np.empty(nx, np.int64), np.empty(nx)
+    begin, end = nx, 0  # of what is not outside
+    for x in range(nx):
+        i = to_source[0, 0] * x + to_source[0, 3]
+        if i >= -0.5 and i <= si - 0.5:
+            begin, end = min(begin, x), x + 1
+        i = min(max(i, 0.0), si - 1.0)
+        lower[x] = int(i)
+        upper[x] = min(lower[x] + 1, si - 1)
+        part[x] = i - lower[x]
+    rows = np.empty((2, sj, nx))  # of two slices of the source, interpolated along x
+    held = np.full((2, sj), -1)  # of which slice each is
+    for z in range(first, last):
+        out[z] = AIR_HU
+        k = to_source[2, 2] * z + to_source[2, 3]
+        if k < -0.5 or k > sk - 0.5:
+            continue
+        k = min(max(k, 0.0), sk - 1.0)
+        k0 = int(k)
+        k1 = min(k0 + 1, sk - 1)
+        c = k - k0
+        for y in range(ny):
+            j = to_source[1, 1] * y + to_source[1, 3]
+            if j < -0.5 or j > sj - 0.5:
+                continue
+            j = min(max(j, 0.0), sj - 1.0)
+            j0 = int(j)
+            j1 = min(j0 + 1, sj - 1)
+            b = j - j0
+            for source_k in (k0, k1):
+                for source_j in (j0, j1):
+                    if held[source_k % 2, source_j] != source_k:
+                        held[source_k % 2, source_j] = source_k
+                        for x in range(nx):
+                            one, other = voxels[source_k, source_j, lower[x]], voxels[source_k, source_j, upper[x]]
+                            rows[source_k % 2, source_j, x] = one * (1 - part[x]) + other * part[x]
+            v00, v01, v10, v11 = rows[k0 % 2, j0], rows[k0 % 2, j1], rows[k1 % 2, j0], rows[k1 % 2, j1]
+            for x in range(begin, end):
+                v = (v00[x] * (1 - b) + v01[x] * b) * (1 - c) + (v10[x] * (1 - b) + v11[x] * b) * c
                 out[z, y, x] = int(min(max(v, float(LOWEST_HU)), float(HIGHEST_HU)))
 
 
@@ -154,12 +202,9 @@ def _half_maximum(first, last, hu, mask, rows, brain_hu, bone_hu, out):  # type:
             if not near:
                 continue
             for x in range(nx):
-                near = False
-                for a in range(max(z - 1, 0), min(z + 2, nz)):
-                    for b in range(max(y - 1, 0), min(y + 2, ny)):
-                        for c in range(max(x - 1, 0), min(x + 2, nx)):
-                            if mask[a, b, c] and abs(a - z) + abs(b - y) + abs(c - x) < 2:
-                                near = True
+                near = mask[z, y, x] or (x > 0 and mask[z, y, x - 1]) or (x < nx - 1 and mask[z, y, x + 1])
+                near = near or (y > 0 and mask[z, y - 1, x]) or (y < ny - 1 and mask[z, y + 1, x])
+                near = near or (z > 0 and mask[z - 1, y, x]) or (z < nz - 1 and mask[z + 1, y, x])
                 if not near:
                     continue
                 top = brain_hu

@@ -46,6 +46,8 @@ def _paint(first, last, hu, zone, brain_hu, bone_hu, out):  # type: ignore[no-un
                 painted = v < brain_hu or v >= bone_hu or not zone[z // POOL, y // POOL, x // POOL]
                 if not painted and v > brain_hu + _NOTABLE_HU:
                     for a in range(max(z - _RIM_REACH, 0), min(z + _RIM_REACH + 1, nz)):
+                        if painted:
+                            break
                         for b in range(max(y - _RIM_REACH, 0), min(y + _RIM_REACH + 1, ny)):
                             for c in range(max(x - _RIM_REACH, 0), min(x + _RIM_REACH + 1, nx)):
                                 far = (a - z) ** 2 + (b - y) ** 2 + (c - x) ** 2

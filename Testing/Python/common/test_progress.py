@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from enum import Enum
 
 import pytest
@@ -90,3 +91,28 @@ def test_a_listener_ends_the_work() -> None:
 
     with pytest.raises(InterruptedError):
         Progress(stop)(Work.READ, 0.0)
+
+
+def test_work_of_another_thread_counts_and_is_told_by_this_one() -> None:
+    told_by: list[int] = []
+    progress = Progress(lambda event: told_by.append(threading.get_ident()) or events.append(event))  # type: ignore[func-returns-value]
+    events: list[ProgressEvent] = []
+    progress.expect({Work.READ: 2.0, Work.SEARCH: 6.0, Work.REFINE: 2.0})
+    beside = progress.beside(Work.SEARCH)
+    thread = threading.Thread(target=beside, args=(0.5,))
+    thread.start()
+    thread.join()
+    assert not events
+    # A later step may begin while it goes on.
+    progress(Work.REFINE, 0.5)
+    progress.look_at(Work.SEARCH)
+    beside(1.0)  # of this thread, as with one thread alone
+    progress(Work.REFINE, 1.0)
+    assert [(event.step, event.done) for event in events] == [
+        (Work.REFINE, 0.5),
+        (Work.SEARCH, 0.5),
+        (Work.SEARCH, 1.0),
+        (Work.REFINE, 1.0),
+    ]
+    assert [event.overall for event in events] == pytest.approx([0.6, 0.6, 0.9, 1.0])
+    assert set(told_by) == {threading.get_ident()}

@@ -9,7 +9,7 @@ import warnings
 
 import pytest
 
-from DeepIterRegLib.common.quiet import listening
+from DeepIterRegLib.common.quiet import listening, quoting_nothing
 
 
 def test_what_is_printed_below_python_is_heard(capfd: pytest.CaptureFixture[str]) -> None:
@@ -53,3 +53,16 @@ def test_everything_is_shown_to_who_looks_for_faults(
     with listening():
         os.write(2, b"Corrupt JPEG data\n")
     assert capfd.readouterr().err == "Corrupt JPEG data\n"
+
+
+def test_silence_lasts_until_the_last_thread_leaves_it_and_then_all_is_as_before() -> None:
+    before = (list(warnings.filters), logging.root.manager.disable, logging.lastResort)
+    first, second = quoting_nothing(), quoting_nothing()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)  # the one that came first goes first, as threads may
+    assert logging.root.manager.disable >= logging.WARNING
+    assert logging.lastResort is None
+    assert warnings.filters[0][0] == "ignore"
+    second.__exit__(None, None, None)
+    assert (list(warnings.filters), logging.root.manager.disable, logging.lastResort) == before

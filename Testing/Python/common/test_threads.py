@@ -6,12 +6,15 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 import numba
 import pytest
 from repository import ROOT
 
-from DeepIterRegLib.common.threads import in_parts
+from DeepIterRegLib.common.errors import Cancelled
+from DeepIterRegLib.common.shown import called, name_of
+from DeepIterRegLib.common.threads import Beside, in_parts
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
@@ -80,3 +83,117 @@ def test_a_forked_process_has_threads_of_its_own() -> None:
         "    assert os.waitpid(child, 0)[1] == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env={**os.environ, "NUMBA_NUM_THREADS": "2"})
+
+
+# -- jobs beside their caller --------------------------------------------------------------------------
+
+
+def threads(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As if numba had so many."""
+    monkeypatch.setattr(numba, "get_num_threads", lambda: count)
+
+
+def test_a_job_goes_on_beside_its_caller(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads(2, monkeypatch)
+    begun, go_on = threading.Event(), threading.Event()
+
+    def work() -> str:
+        begun.set()
+        assert go_on.wait(20)
+        return threading.current_thread().name
+
+    with Beside() as beside:
+        job = beside.start(work)
+        assert begun.wait(20)
+        looks: list[int] = []
+
+        def look() -> None:
+            looks.append(1)
+            if len(looks) == 3:
+                go_on.set()
+
+        assert job.result(look) != threading.current_thread().name
+    assert len(looks) >= 3
+
+
+def test_with_one_thread_the_caller_does_it_when_it_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads(1, monkeypatch)
+    names: list[str] = []
+    with Beside() as beside:
+        first = beside.start(lambda: names.append(threading.current_thread().name))
+        second = beside.start(first.result)
+        assert not names
+        second.result()
+        first.result()
+    assert names == [threading.current_thread().name]
+
+
+def test_more_jobs_that_wait_for_one_another_than_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads(2, monkeypatch)
+    with Beside() as beside:
+        jobs = [beside.start(lambda: 0)]
+        for _ in range(4 * numba.config.NUMBA_NUM_THREADS + 8):
+            before = jobs[-1]
+            jobs.append(beside.start(lambda before=before: before.result() + 1))
+        seen: list[tuple[int, int]] = []
+        in_parts(lambda first, last: seen.append((first, last)), 2)
+        assert jobs[-1].result() == len(jobs) - 1
+        assert sorted(seen) == [(0, 1), (1, 2)]
+
+
+def test_what_a_job_raises_belongs_to_who_asks(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads(2, monkeypatch)
+    with Beside() as beside:
+        wrong, right = beside.start(lambda: 1 // 0), beside.start(lambda: 1)
+        assert right.result() == 1
+        with pytest.raises(ZeroDivisionError):
+            wrong.result()
+
+
+def test_leaving_ends_what_nobody_waits_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads(2, monkeypatch)
+    begun, ends = threading.Event(), []
+
+    def works_on(beside: Beside) -> None:
+        begun.set()
+        try:
+            while True:
+                beside.stop_if_ended()
+                time.sleep(0.001)
+        except Cancelled:
+            ends.append("cancelled")
+
+    with pytest.raises(ZeroDivisionError), Beside() as beside:  # noqa: PT012
+        beside.start(lambda: works_on(beside))
+        assert begun.wait(20)
+        raise ZeroDivisionError
+    assert ends == ["cancelled"]
+    threads(1, monkeypatch)
+    with Beside() as later:
+        left = later.start(lambda: ends.append("done"))
+    with pytest.raises(Cancelled):
+        left.result()
+    assert ends == ["cancelled"]
+
+
+def test_a_job_calls_files_as_its_caller_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads(2, monkeypatch)
+    with Beside() as beside, called("cta"):
+        assert beside.start(lambda: name_of("Long John.dcm")).result() == "<cta>"
+
+
+def test_a_job_after_another_takes_no_thread_until_that_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    threads(2, monkeypatch)
+    go_on, order = threading.Event(), []
+    with Beside() as beside:
+        first = beside.start(lambda: go_on.wait(20) and order.append("first"))
+        jobs = [
+            beside.start(lambda n=n: order.append(n), after=first) for n in range(4 * numba.config.NUMBA_NUM_THREADS)
+        ]
+        assert beside.start(lambda: "meanwhile").result() == "meanwhile"
+        assert not order
+        go_on.set()
+        for job in jobs:
+            job.result()
+    assert order[0] == "first"
+    assert sorted(order[1:]) == list(range(len(jobs)))

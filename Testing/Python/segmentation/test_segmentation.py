@@ -14,8 +14,9 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.files import load_volume
-from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.images.volume import AIR_HU, Volume
 from DeepIterRegLib.segmentation.cta.bridges import bridges
+from DeepIterRegLib.segmentation.cta.grid import resample_trilinear
 from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
 from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
 from DeepIterRegLib.segmentation.cta.veins import segment_veins
@@ -476,3 +477,16 @@ def test_phantom_patient(tmp_path):
     )
     assert (masks.arteries & artery).sum() > 0.9 * artery.sum()
     assert (masks.veins & vein).sum() > 0.7 * vein.sum()
+
+
+@pytest.mark.parametrize("spacing", [(1.3, 1.28, 1.1), (-0.7, 0.9, -1.4), (0.4, -0.5, 0.3)])
+def test_axes_that_are_parallel_change_no_voxel_of_the_working_grid(spacing: tuple[float, ...]) -> None:
+    """They are interpolated row by row; a tilt too small for any number forbids that."""
+    voxels = np.random.default_rng(3).integers(-1200, 3500, (20, 26, 24)).astype(np.int16)
+    shape = (23, 27, 25)
+    to_source = np.c_[np.diag(spacing), [-3.2 if step > 0 else 21.7 for step in spacing]]
+    tilted = to_source.copy()
+    tilted[0, 1] = 1e-300
+    straight = resample_trilinear(voxels, to_source, shape)
+    np.testing.assert_array_equal(straight, resample_trilinear(voxels, tilted, shape))
+    assert 0 < np.mean(straight == AIR_HU) < 0.7

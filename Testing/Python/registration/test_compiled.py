@@ -1,0 +1,42 @@
+"""Kernels compiled meanwhile: by a process that is not left behind, the first time only, and not with one thread."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from repository import ROOT
+
+CODE = """
+from DeepIterRegLib.common.compiler import kernel_folder
+from DeepIterRegLib.registration.compiled import compiles_meanwhile, compiling_search
+said = [compiles_meanwhile()]
+try:
+    with compiling_search() as goes_on:
+        said.append(goes_on())
+        with compiling_search() as of_another:  # one process is enough
+            said.append(of_another())
+        said.append(goes_on())
+        raise KeyboardInterrupt
+except KeyboardInterrupt:
+    said.append(goes_on())
+(kernel_folder() / "compiled").touch()
+with compiling_search() as goes_on:
+    print(*said, compiles_meanwhile(), goes_on())
+"""
+
+
+@pytest.mark.parametrize(("threads", "goes_on"), [("2", "True"), ("1", "False")])
+def test_the_process_ends_with_the_work_that_it_goes_on_beside(threads: str, goes_on: str, tmp_path: Path) -> None:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(ROOT),
+        "NUMBA_NUM_THREADS": threads,
+        "NUMBA_CACHE_DIR": str(tmp_path),
+    }
+    done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == [goes_on] * 4 + ["False"] * 3
