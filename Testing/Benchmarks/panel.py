@@ -180,8 +180,8 @@ def main(argv: list[str] | None = None) -> None:
     kinds = {"first run of the process": "first", "a later run": "later", "first run, two views": "two"}
     runs: dict[str, list[dict[str, Any]]] = {name: [] for name in kinds}
     if options.small:  # a process takes half a minute, and with two views it does all that it does with one
-        runs = dict.fromkeys(kinds, [measure(folder, "two", 1000)])
-        repeats = 0
+        once = [measure(folder, "two", 1000)]
+        runs, repeats = {name: once for name in kinds}, 0
     for n in range(repeats):
         for name, which in kinds.items():
             runs[name].append(measure(folder, which, TRIANGLES))
