@@ -33,5 +33,5 @@ def stepWords() -> dict[Enum, str]:
         Step.MINIP_STAGE: _("Paper: MinIP"),
         Step.CORRECT_VIEWS: _("Correct views"),
         Step.CONFIDENCE: _("Confidence"),
-        Step.PREPARE_VIEWS: _("Prepare views"),
+        Step.PREPARE_VIEWS: _("Prepare images"),
     }
