@@ -240,7 +240,7 @@ def pair(shown: SimpleNamespace, outcome: Any) -> SimpleNamespace:
     """Two registrations beside each other."""
     shown.second = addResult(replace(outcome, projection=outcome.projection[::-1].copy()))
     shown.ui.sideBySideCheckBox.click()
-    assert "right view" in shown.ui.compareMessageLabel.text
+    assert "right slice view" in shown.ui.compareMessageLabel.text
     assert not shown.ui.compareMessageLabel.isHidden()
     shown.ui.secondResultSelector.setCurrentNode(shown.second.ctaToCarm)
     standin.processEvents(0.05)
