@@ -302,7 +302,7 @@ def test_side_by_side_ends_with_the_scene(pair: SimpleNamespace) -> None:
 
 def test_the_second_registration_is_deleted(pair: SimpleNamespace) -> None:
     slicer.mrmlScene.RemoveNode(pair.second.ctaToCarm)
-    assert "right view" in pair.ui.compareMessageLabel.text
+    assert "right slice view" in pair.ui.compareMessageLabel.text
     assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
 
 
