@@ -297,7 +297,7 @@ STEP_WORDS: dict[Enum, str] = {
     Step.DRAW: "Draw",
     Step.WRITE: "Write",
     Step.WRITE_REPORT: "Write report",
-    Step.PREPARE_VIEWS: "Prepare views",
+    Step.PREPARE_VIEWS: "Prepare images",
     Step.DRAW_PICTURES: "Draw pictures",
     Step.RUN_EXPERIMENT: "Run experiment",
     Step.MAKE_HEADS: "Make heads",

@@ -31,7 +31,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON on 
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="No progress, no summary.")]
 Workers = Annotated[int, typer.Option("--workers", min=1, help="Processes on this machine, which share its cores.")]
 Scheduler = Annotated[
-    str, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that runs already: tcp://host:8786.")
+    str, typer.Option("--scheduler", metavar="ADDRESS", help="A Dask scheduler that is there already: tcp://host:8786.")
 ]
 FOR_EACH = {
     "": "",

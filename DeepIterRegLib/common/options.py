@@ -429,7 +429,7 @@ class Refinement:
         Option(
             "device",
             "choice",
-            "What the papers' stages and the projection of a CTA run on; auto takes CUDA where there is one. All else runs on the CPU.",
+            "What computes the papers' stages and the projection of a CTA; auto takes CUDA where there is one. The CPU computes all else.",
             choices=get_args(Device),
             panel="Device",
             parameter="device",

@@ -27,6 +27,7 @@ from DeepIterRegLib.images.head import (
     find_head,
     head_about,
 )
+from DeepIterRegLib.images.number_types import refuse_another_type
 from DeepIterRegLib.images.volume import Volume
 
 # Less is no skull, or no brain in one: a whole skull has hundreds of cm3 of bone and a litre of brain. So small, because volumes that begin
@@ -35,6 +36,12 @@ MIN_BONE_CM3, MIN_BRAIN_CM3 = 20.0, 100.0
 _SMALLEST_HEAD_MM = 60.0  # less shows too little of a brain
 _MIN_RANGE = 500  # of CT numbers from soft tissue, at least, to bone
 _INT16 = (-32768, 32767)
+_EXTENDED = (-10_240, 30_710)  # what scanners store of metal at most, and of its shadows at least
+_MOST_BEYOND = 0.005  # of the voxels
+_AIR_HU = (-1200, -800)  # of a scanner in need of calibration; the others are within 20 of -1000
+_DARK_HU, _LEAST_DARK = -300, 0.05  # below: air; as much of the voxels, where it is looked at
+_FILL_SHARE = 0.2  # of the dark voxels: one value in so many was not measured but filled in, or cut off at it
+_AIR_STEP = 20.0  # HU, of the histogram
 _OFFSET = 1024  # scanners that store no negative numbers add this
 _AIR_OF_HU = -200  # some of every volume in HU is air or fat
 _OFFSET_TISSUE, _OFFSET_BETWEEN = (924, 1174), (300, 800)  # -100 to 150 HU, and a range that tissue has only in true HU
@@ -78,6 +85,7 @@ def prepare_cta(volume: Volume, head_centre_mm: Sequence[float] | None = None) -
         return volume
     if volume.values != "HU":
         return prepare_angiographic(volume, head_centre_mm)
+    refuse_another_type(volume.voxels, "The CTA")
     try:
         return _prepare_hu(volume, head_centre_mm)
     except InputError:
@@ -103,6 +111,7 @@ def _prepare_hu(volume: Volume, head_centre_mm: Sequence[float] | None) -> HeadC
     part = cropped(volume, head.low_mm, head.high_mm)
     notes += [_CUT[end] for end in head.cut]
     notes += _unlikely_size(head)
+    notes += _odd_air(coarse.hu)
     notes += _without_place(volume)
     if brain.any():
         notes += _wrong_way(coarse, brain)
@@ -133,6 +142,25 @@ def _unlikely_size(head: Head) -> list[str]:
     ]
 
 
+def _odd_air(hu: np.ndarray) -> list[str]:
+    """A note if air (z, y, x) is not where air is in HU: a wrong slope or intercept leaves a head that looks like one."""
+    dark = hu[hu < _DARK_HU]
+    filled = dark == hu.min()
+    if np.count_nonzero(filled) > _FILL_SHARE * dark.size:
+        dark = dark[~filled]
+    if dark.size < _LEAST_DARK * hu.size:
+        return []
+    counts, edges = np.histogram(dark, np.arange(float(dark.min()), _DARK_HU + _AIR_STEP, _AIR_STEP))
+    air = float(edges[int(counts.argmax())]) + _AIR_STEP / 2
+    low, high = _AIR_HU
+    if low <= air <= high:
+        return []
+    return [
+        f"Air is at {number_words(air, '.0f')} in the CTA; in HU it is at -1000. The values are probably scaled wrongly (slope or "
+        "intercept in the header), and vessels are found by HU: export it again."
+    ]
+
+
 def _without_place(volume: Volume) -> list[str]:
     along_axes = np.abs(volume.affine[:3, :3]) > 1e-6
     if not np.array_equal(along_axes, np.eye(3, dtype=bool)) or volume.affine[:3, 3].any():
@@ -150,6 +178,7 @@ def _refuse_senseless(volume: Volume) -> None:
     low, high = float(voxels.min()), float(voxels.max())
     if low == high:
         raise InputError(f"All voxels of the CTA have the value {number_words(low)}: it is empty.")
+    _refuse_beyond_ct(voxels, low, high)
     if high - low < _MIN_RANGE:
         raise InputError(
             Message(
@@ -158,6 +187,21 @@ def _refuse_senseless(volume: Volume) -> None:
                 advice="If this is a mask, give it as one, beside the CTA.",
                 give=("cta_mask",),
             )
+        )
+
+
+def _refuse_beyond_ct(voxels: np.ndarray, low: float, high: float) -> None:
+    """Refuse voxels (k, j, i) of which more lie beyond every scanner's scale than metal would; lowest and highest may fill."""
+    least, most = _EXTENDED
+    if low >= least and high <= most:
+        return
+    counts = (np.count_nonzero(((each > most) & (each != high)) | ((each < least) & (each != low))) for each in voxels)
+    beyond = sum(counts) / voxels.size
+    if beyond > _MOST_BEYOND:
+        raise InputError(
+            f"The CTA's values go from {number_words(low)} to {number_words(high)}, and {beyond:.0%} of them lie beyond {least} to {most}: "
+            "these are not CT numbers (air -1000, bone above 500 HU). Type, scale or order of bytes in its header may be wrong; export it "
+            "again."
         )
 
 

@@ -19,6 +19,7 @@ from DeepIterRegLib.geometry.lps import voxel_affine_lps_ras
 from DeepIterRegLib.images.file_checks import check_header_and_data
 from DeepIterRegLib.images.itk import affine_of, voxels_of
 from DeepIterRegLib.images.nifti import NIFTI_SUFFIXES, read_nifti
+from DeepIterRegLib.images.number_types import refuse_another_type
 from DeepIterRegLib.images.placement import check_spacing, placed
 from DeepIterRegLib.images.volume import Volume
 
@@ -36,7 +37,8 @@ def load_volume(path: str | Path, series: str | None = None, phase: int | None =
     Raises
     ------
     InputError
-        Absent, not a volume, in colour, cut short, damaged, or a DICOM series with missing or uneven slices.
+        Absent, not a volume, in colour, cut short, damaged, of another type of voxels than its header says, or a DICOM
+        series with missing or uneven slices.
     """
     path = Path(path)
     if not exists(path):
@@ -45,14 +47,18 @@ def load_volume(path: str | Path, series: str | None = None, phase: int | None =
         from DeepIterRegLib.images.dicom.ct_files import read_ct
 
         with naming(name_of(path)):
-            return read_ct(path, series or "", phase, load_volume)
+            volume = read_ct(path, series or "", phase, load_volume)
+            refuse_another_type(volume.voxels, "The series")
+            return volume
     if series or phase:
         raise InputError(
             Message(
                 f"{name_of(path)} holds one volume; only of DICOM one can be chosen", at="series" if series else "phase"
             )
         )
-    return placed(read_volume_file(path), name_of(path))
+    volume = read_volume_file(path)
+    refuse_another_type(volume.voxels, name_of(path))
+    return placed(volume, name_of(path))
 
 
 def read_volume_file(path: Path) -> Volume:

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> None:
     cases: list[Case] = [{"start": start, "views": views} for start in STARTS for views in (1, 2)]
     cases = [{"start": DEMO, "views": 1}, *cases]
     if options.small:
-        cases = [case for case in cases if case["start"] == "skull" and case["views"] == 1]
+        cases = [case for case in cases if case["start"] == "file" and case["views"] == 1]
     measured = benchmarking.run_cases(
         "progress",
         cases,

@@ -31,10 +31,11 @@ from identity_patient import ROOT, PatientFiles, held, make_others, make_small, 
 sys.path.insert(0, str(ROOT / "Testing" / "Benchmarks"))
 import benchmarking
 
-NAME = "identity"
+NAME, LONG = "identity", "identity_commands"
 SEED = 0
 _SMALL_EACH = 1  # damages of an element in the small pass
 _LONGEST_S = 900.0  # of one command
+_CODES = {0: "done", 2: "refused", 3: "some cases failed"}  # Resources/Docs/command_line.md
 
 Case = dict[str, Any]
 
@@ -44,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog=f"{NAME}.py", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seconds", type=float, default=float("inf"), help="stop after so long")
     parser.add_argument("--small", action="store_true", help="a quick pass, without commands that take long")
+    parser.add_argument("--long", action="store_true", help=f"the commands that take long alone; table {LONG}.md")
     parser.add_argument("--fresh", action="store_true", help="look again at what is on record")
     parser.add_argument(
         "--results", type=Path, help="folder of the table (default: results, or out/robustness if small)"
@@ -53,13 +55,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     results = values.results or (kept if values.small else Path(__file__).parent / "results")
     for folder in (kept, results):
         folder.mkdir(parents=True, exist_ok=True)
-    record = kept / f"{NAME}{'-small' if values.small else ''}.jsonl"
+    record = kept / f"{LONG if values.long else NAME}{'-small' if values.small else ''}.jsonl"
     if values.fresh or values.small:
         record.unlink(missing_ok=True)
     ends = time.monotonic() + values.seconds
     with tempfile.TemporaryDirectory() as folder:
         every = 0 if not values.small else _SMALL_EACH
-        _work_through(_cases(Path(folder), every, values.small), record, ends)
+        if not values.long:
+            _work_through(_cases(Path(folder), every, values.small), record, ends)
         if not values.small and time.monotonic() < ends:
             _work_through(_long_cases(Path(folder)), record, ends)
     return _write_table(record, results, values)
@@ -417,13 +420,26 @@ def _write_table(record: Path, results: Path, values: argparse.Namespace) -> int
     body = (
         "A patient whose name, ID, birth date, accession number, institution, physician, file names and folders cannot be overlooked. "
         "In what is printed or raised every piece of five letters counts, in files every word, unpacked and decoded. Target: 0. "
-        f"{benchmarking.verdict(found == 0)}.\n\n{benchmarking.table(header, rows)}\n{examples}"
+        f"{benchmarking.verdict(found == 0)}.\n\n{benchmarking.table(header, rows)}\n{examples}\n{_exits(lines)}"
     )
-    command = "python Testing/Robustness/identity.py" + (" --small" if values.small else "")
+    typed = "".join(f" --{name}" for name in ("small", "long") if getattr(values, name))
+    command = f"python Testing/Robustness/identity.py{typed}"
     options = benchmarking.Options(None, 1, values.fresh, values.small, results, command)
     of_each = [{**line, "jobs": 1} for line in lines]
-    benchmarking.write_result(NAME, "Does a patient's identity get out?", body, options, of_each)
-    return int(found > 0)
+    benchmarking.write_result(
+        LONG if values.long else NAME, "Does a patient's identity get out?", body, options, of_each
+    )
+    return int(found > 0 or any(code not in _CODES for line in lines for code in line["exits"]))
+
+
+def _exits(lines: list[dict[str, Any]]) -> str:
+    """How each command that was a process of its own ended."""
+    rows = [
+        [line["case"], *(f"{code}: {_CODES.get(code, '**a fault**')}" for code in line["exits"]), line["files"]]
+        for line in lines
+        if line["exits"]
+    ]
+    return benchmarking.table(["command", "exit code", "files written"], rows) if rows else ""
 
 
 if __name__ == "__main__":

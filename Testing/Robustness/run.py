@@ -18,10 +18,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
     parser.add_argument("--seconds", type=float, metavar="S", help="of all together (default: an hour)")
     parser.add_argument("--small", action="store_true", help="a minute with fixed seeds, as `make test` does")
+    parser.add_argument("--script", choices=SCRIPTS, help="this one alone, for its share of the seconds (default: all)")
     values, passed = parser.parse_known_args(argv)
     seconds = values.seconds or (SMALL_SECONDS if values.small else SECONDS)
     failed = []
-    for script, share in SCRIPTS.items():
+    for script in [values.script] if values.script else SCRIPTS:
+        share = SCRIPTS[script]
         print(f"\n== {script} ==", flush=True)
         begin = time.perf_counter()
         path = Path(__file__).with_name(f"{script}.py")

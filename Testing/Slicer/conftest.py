@@ -7,6 +7,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 
 import standin
@@ -55,6 +56,18 @@ def case(panel: SimpleNamespace, patient_folder: Path) -> SimpleNamespace:
     panel.ui.loadXaButton.click()
     assert panel.ui.applyButton.text == "Apply"
     return panel
+
+
+@pytest.fixture
+def segmented(case: SimpleNamespace, patient_folder: Path) -> SimpleNamespace:
+    """The case with the CTA's vessels brought: three of its five seconds are their segmentation."""
+    from DeepIterRegLib.images.files import load_volume
+
+    for name, file in (("vessels", "arteries"), ("veins", "veins")):
+        mask = load_volume(patient_folder / f"{file}.nii.gz")
+        node = scenes.addVolume(mask.voxels.astype(np.uint8), mask.affine, file, "vtkMRMLLabelMapVolumeNode")
+        setattr(case.p, name, node)
+    return case
 
 
 @pytest.fixture(scope="session")

@@ -297,18 +297,13 @@ def test_refining_needs_what_was_registered(manual: SimpleNamespace) -> None:
     assert "no longer in the scene" in manual.ui.messageLabel.text
 
 
-def test_refine_from_here(views: None, panel: SimpleNamespace, patient_folder: Path) -> None:
+def test_refine_from_here(views: None, segmented: SimpleNamespace, patient_folder: Path) -> None:
     """A person brings the head near, the refinement does the rest: against the truth."""
     from DeepIterRegLib.geometry import mpe_mm
     from DeepIterRegLib.geometry.pose_files import read_pose
-    from DeepIterRegLib.images.files import load_volume
     from DeepIterRegSlicer.scene import results
 
-    volume, truth = load_volume(patient_folder / "cta.nii.gz"), read_pose(patient_folder / "truth.tfm")
-    panel.p.cta = scenes.addVolume(volume.voxels, volume.affine)
-    panel.p.init = panel.python.Init.radiological
-    standin.answers["getOpenFileName"] = str(patient_folder / "dsa.dcm")
-    panel.ui.loadXaButton.click()
+    panel, truth = segmented, read_pose(patient_folder / "truth.tfm")
     press(panel.ui.applyButton)
     finish(panel)
     panel.nodes = results.nodesOf(panel.p.result)

@@ -96,8 +96,8 @@ def test_from_apply_to_overlay(case: SimpleNamespace) -> None:
     assert ui.scoreValueLabel.text == score
 
 
-def test_a_saved_scene_shows_its_result_again(case: SimpleNamespace, patient_folder: Path, tmp_path: Path) -> None:
-    parameters = case.p
+def test_a_saved_scene_shows_its_result_again(segmented: SimpleNamespace, patient_folder: Path, tmp_path: Path) -> None:
+    case, parameters = segmented, segmented.p
     from DeepIterRegLib.geometry.pose_files import read_pose
 
     parameters.reference = scenes.addTransform(read_pose(patient_folder / "truth.tfm"), "truth")
@@ -254,7 +254,8 @@ def test_an_input_is_deleted(case: SimpleNamespace, job: Job, name: str) -> None
     assert case.ui.applyButton.text == f"Select a {name.upper()}"
 
 
-def test_another_module_is_shown_meanwhile(case: SimpleNamespace) -> None:
+def test_another_module_is_shown_meanwhile(segmented: SimpleNamespace) -> None:
+    case = segmented
     press(case.ui.applyButton)
     case.representation.exit()
     finish(case)

@@ -18,7 +18,6 @@ import scenes
 import standin
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.geometry.pose_files import read_pose
-from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.results.report.images import vessel_projection
 from panels import background, chooseAgain, finish, foreground, optionsAsked, press, sliceNode
 
@@ -26,16 +25,10 @@ standin.install()
 
 
 @pytest.fixture
-def pair(views: None, panel: SimpleNamespace, patient_folder: Path) -> SimpleNamespace:
+def pair(views: None, segmented: SimpleNamespace, patient_folder: Path) -> SimpleNamespace:
     """The panel with views, CTA, an AP and a lateral run, masks of the CTA, and a start near the truth."""
-    cta, p = load_volume(patient_folder / "cta.nii.gz"), panel.p
-    p.cta = scenes.addVolume(cta.voxels, cta.affine)
-    for name in ("dsa", "dsa2"):
-        setattr(p, name, panel.widget.logic.loadAngiogram(patient_folder / f"{name}.dcm"))
-    for name, file in (("vessels", "arteries"), ("veins", "veins")):
-        mask = load_volume(patient_folder / f"{file}.nii.gz")
-        node = scenes.addVolume(mask.voxels.astype(np.uint8), mask.affine, file, "vtkMRMLLabelMapVolumeNode")
-        setattr(p, name, node)
+    panel, p = segmented, segmented.p
+    p.dsa2 = panel.widget.logic.loadAngiogram(patient_folder / "dsa2.dcm")
     truth = read_pose(patient_folder / "truth.tfm")
     off = np.asarray(pose.se3_exp(np.array([0.03, -0.04, 0.03, 3.0, -2.0, 3.0])))
     p.init, p.initialTransform = panel.python.Init.transform, scenes.addTransform(off @ truth)

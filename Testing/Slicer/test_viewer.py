@@ -249,7 +249,7 @@ def pair(shown: SimpleNamespace, outcome: Any) -> SimpleNamespace:
     """Two registrations beside each other."""
     shown.second = addResult(replace(outcome, projection=outcome.projection[::-1].copy()))
     shown.ui.sideBySideCheckBox.click()
-    assert "right view" in shown.ui.compareMessageLabel.text
+    assert "right slice view" in shown.ui.compareMessageLabel.text
     assert not shown.ui.compareMessageLabel.isHidden()
     shown.ui.secondResultSelector.setCurrentNode(shown.second.ctaToCarm)
     standin.processEvents(0.05)
@@ -311,7 +311,7 @@ def test_side_by_side_ends_with_the_scene(pair: SimpleNamespace) -> None:
 
 def test_the_second_registration_is_deleted(pair: SimpleNamespace) -> None:
     slicer.mrmlScene.RemoveNode(pair.second.ctaToCarm)
-    assert "right view" in pair.ui.compareMessageLabel.text
+    assert "right slice view" in pair.ui.compareMessageLabel.text
     assert slicer.app.layoutManager().layout == slicer.vtkMRMLLayoutNode.SlicerLayoutConventionalView
 
 

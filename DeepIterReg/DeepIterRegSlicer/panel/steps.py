@@ -35,5 +35,5 @@ def stepWords() -> dict[Enum, str]:
         Step.CORRECT_VIEWS: _("Correct views"),
         Step.CONFIDENCE: _("Confidence"),
         Step.EACH_VIEW: _("Each view alone"),
-        Step.PREPARE_VIEWS: _("Prepare views"),
+        Step.PREPARE_VIEWS: _("Prepare images"),
     }

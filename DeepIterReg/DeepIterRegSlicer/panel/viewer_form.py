@@ -279,7 +279,7 @@ class ViewerForm:
         if parameters.sideBySide and slicer.app.layoutManager() is None:
             problem = _("Side by side needs Slicer's slice views; there are none.")
         elif parameters.sideBySide and (nodes is None or not _complete(nodes)):
-            problem = _("Choose the registration for the right view.")
+            problem = _("Choose the registration for the right slice view.")
         self._ui.compareMessageLabel.text = problem
         self._ui.compareMessageLabel.visible = bool(problem)
         wanted = parameters.sideBySide and not problem

@@ -98,7 +98,7 @@ def lookFreely(camera: Node = None) -> None:
 def _given(camera: Node) -> Node:
     found = camera or cameraNode()
     if found is None:
-        raise InputError(_("There is no 3D view whose camera could be moved: Slicer runs without its window."))
+        raise InputError(_("There is no 3D view whose camera could be moved: Slicer has no window."))
     return found
 
 

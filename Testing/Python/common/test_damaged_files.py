@@ -24,7 +24,7 @@ from DeepIterRegLib.images.placement import check_spacing
 from DeepIterRegLib.results.roadmap.files import read_model, read_swc
 
 READER = """
-import os, sys
+import os, resource, sys
 import numpy as np
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.own_process import answer
@@ -33,21 +33,38 @@ def read(path):
     word = path.read_text()
     if word == "refuse": raise InputError("It is blue.")
     if word == "die": os.kill(os.getpid(), 11)
-    if word == "fill": np.ones((1 << 33,))
-    return {"a": np.arange(3)}
+    if word == "fill": np.ones((1 << 27,))
+    if word == "work":
+        resource.setrlimit(resource.RLIMIT_CPU, (1, -1))
+        while True: pass
+    return {"a": np.arange(3), "limits": np.array([resource.getrlimit(kind)[0] for kind in (resource.RLIMIT_AS, resource.RLIMIT_CPU)])}
 answer(read)
 """
 
 
 @pytest.mark.parametrize(
-    ("word", "says"), [("whole", None), ("refuse", "It is blue."), ("die", "It died."), ("fill", "It died.")]
+    ("word", "says"),
+    [
+        ("whole", None),
+        ("refuse", "It is blue."),
+        ("die", "It died."),
+        ("fill", "It died."),
+        (
+            "work",
+            "a.txt is damaged: it takes longer to read than a file of 0.0 MB can. Copy it again, or save it again.",
+        ),
+    ],
 )
 def test_a_file_read_in_a_process_of_its_own(word: str, says: str | None, tmp_path: Path) -> None:
     (tmp_path / "reader.py").write_text(READER)
     (tmp_path / "a.txt").write_text(word)
     ask = lambda: arrays_of(str(tmp_path / "reader.py"), tmp_path / "a.txt", "a.txt", "It died.")  # noqa: E731
     if says is None:
-        np.testing.assert_array_equal(ask()["a"], [0, 1, 2])
+        found = ask()
+        np.testing.assert_array_equal(found["a"], [0, 1, 2])
+        memory, seconds = found["limits"]
+        assert 0 < memory < 1.01 * (1 << 30)
+        assert 0 < seconds < 10
         return
     with pytest.raises(InputError) as caught:
         ask()

@@ -85,7 +85,9 @@ def inputs(patient_folder: Path) -> Inputs:
 @pytest.fixture(autouse=True)
 def _small_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The skull's search, and the confidence's for rivals, in boxes as small as the vessels' here: steps are looked at, not poses."""
-    monkeypatch.setattr(pipeline, "Skull", partial(Skull, settings=SkullSettings(rotation_deg=10.0)))
+    levels = tuple(replace(level, keep=1) for level in SkullSettings().levels)
+    few = SkullSettings(rotation_deg=10.0, candidates=8, levels=levels)
+    monkeypatch.setattr(pipeline, "Skull", partial(Skull, settings=few))
     monkeypatch.setattr(features, "_RIVALS", replace(features._RIVALS, rotation_deg=10.0))
 
 
