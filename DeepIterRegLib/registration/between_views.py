@@ -36,6 +36,7 @@ PREFERRED = 10.0
 # ratios. Steps with the views held together, then apart, and after that on the last stage's grid.
 _JUDGE = replace(LEVEL, rows=192, points=12000, sigma_px=1.0)
 _SETTLE, _FIT, _FINISH = 3, 8, 8
+_ANYWHERE_MM = 100.0  # what is known of a pose of which the images say nothing
 _AXES = ("u", "v", "beam")
 
 
@@ -300,7 +301,7 @@ class _Equations:
     def occam(self, states: np.ndarray) -> float:
         """Log of how much narrower the offsets are known than they were expected, at the optimum: Laplace's approximation."""
         _, _, matrix = self(states)
-        whole = self.unit * matrix[0]
+        whole = self.unit * matrix[0] + np.eye(matrix.shape[1]) / _ANYWHERE_MM**2
         known = whole[7:, 7:] - whole[7:, :7] @ np.linalg.solve(whole[:7, :7], whole[:7, 7:])
         expected = sum(float(np.linalg.slogdet(precision)[1]) for precision in self.precision)
         return 0.5 * (expected - float(np.linalg.slogdet(known)[1]))

@@ -152,6 +152,18 @@ def test_motion_between_runs_is_found() -> None:
     assert overlay_mm(AP, AP, found.cta_to_carm) < overlay_mm(AP, AP, before)
 
 
+def test_views_that_show_nothing_of_the_head_are_corrected_by_nothing() -> None:
+    """Where nothing matches, there is no curvature to invert."""
+    blank = np.zeros((3, 224, 224), np.float32)
+    away = pose.offset_about(TRUTH, POINTS.origin_mm, np.eye(3), np.array([400.0, 0.0, 400.0]))
+    valid = np.ones(blank.shape[1:], dtype=bool)
+    scene = scene_of(View(blank, valid, AP), View(blank, valid, AP))
+    assert correct_views(scene, away, [Expected(HeaderSlack())], 5, keep_from=KEPT_FROM) is None
+    found = correct_views(scene, away, [Expected(HeaderSlack())], 5)
+    assert isinstance(found, Corrected)
+    assert np.isfinite(found.by_header).all()
+
+
 def test_deviations_must_be_positive() -> None:
     with pytest.raises(InputError):
         HeaderSlack(along_mm=0)
