@@ -88,12 +88,13 @@ class ResultsForm:
             "rejected": _("Rejected: do not rely on it"),
         }
         said = [_("{state}. {percent} likely to be right")]
-        if confidence.error_words:
+        # Two lines at most: at 150 % on a small screen the overlay's controls stand below.
+        if confidence.error_words and confidence.error_95_mm is None:
             said.append(_("expected error {error:.1f} mm"))
-        if confidence.error_95_mm is not None:
-            said.append(_("{low:.1f} to {high:.1f} mm in 95 %"))
-        if confidence.depth_95_mm is not None:
-            said.append(_("along the beam at most {depth:.1f} mm in 95 %"))
+        elif confidence.error_words:
+            said.append(_("error {error:.1f} mm ({low:.1f} to {high:.1f})"))
+        if confidence.error_words and confidence.depth_95_mm is not None:
+            said.append(_("depth {depth:.1f} mm"))
         low, high = confidence.error_95_mm or (0.0, 0.0)
         ui.confidenceValueLabel.text = "; ".join(said).format(
             state=words[confidence.state],
@@ -102,6 +103,10 @@ class ResultsForm:
             low=low,
             high=high,
             depth=confidence.depth_95_mm,
+        )
+        ui.confidenceValueLabel.toolTip = _(
+            "Error: half of such results are off by less in the overlay, and 95 % lie in the brackets. Depth: 95 % are off by less "
+            "along the beam."
         )
         ui.reasonsLabel.text = "\n".join(confidence.reasons)
         ui.reasonsLabel.visible = bool(confidence.reasons)
