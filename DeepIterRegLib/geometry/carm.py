@@ -323,6 +323,17 @@ class CArm:
         cx, cy = self.principal_point_px
         return replace(self, rows=rows, columns=columns, principal_point_px=(cx - first_column, cy - first_row))
 
+    def moved(self, motion: Array) -> CArm:
+        """The C-arm moved as a whole by a rigid motion (4, 4), RAS mm: it sees a head as this one sees it moved the other way."""
+        rotation = np.asarray(motion[:3, :3])
+        return replace(
+            self,
+            source_mm=_vector(rotation @ self.source_mm + motion[:3, 3]),
+            column_axis=_vector(rotation @ self.column_axis),
+            row_axis=_vector(rotation @ self.row_axis),
+            beam_axis=_vector(rotation @ self.beam_axis),
+        )
+
     def mirrored(self) -> CArm:
         """The view whose stored image is flipped left-right (FieldOfViewHorizontalFlip)."""
         cx, cy = self.principal_point_px

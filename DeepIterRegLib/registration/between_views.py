@@ -130,7 +130,6 @@ class Contradiction:
     """Evidence that views contradict each other by more than is expected: how far at most, in standard deviations."""
 
     deviations: float
-    log_ratio: float
 
 
 def correct_views(
@@ -182,10 +181,9 @@ def correct_views(
         fits.append((log_ratio, apart, equations))
     if not fits:
         return None
-    most = max(log_ratio for log_ratio, _, _ in fits)
     near = [fit for fit in fits if fit[2].furthest(fit[1]) <= LIMIT]
     if not near:
-        return Contradiction(min(equations.furthest(apart) for _, apart, equations in fits), most)
+        return Contradiction(min(equations.furthest(apart) for _, apart, equations in fits))
     most = max(log_ratio for log_ratio, _, _ in near)
     log_ratio, apart, judged = [fit for fit in near if fit[0] >= most - PREFERRED][-1]
     equations = _finer(judged, scene, seed)
@@ -202,7 +200,7 @@ def correct_views(
     motions = poses @ pose.inverse(poses[0])
     views = [scene.views[0]]
     for view, motion in zip(scene.views[1:], motions[1:], strict=True):
-        views.append(replace(view, carm=_moved(view.carm, pose.inverse(motion))))
+        views.append(replace(view, carm=view.carm.moved(pose.inverse(motion))))
     return Corrected(poses[0], poses, tuple(views), tuple(changes), log_ratio)
 
 
@@ -348,20 +346,3 @@ def _first(
 def _poses(states: np.ndarray) -> np.ndarray:
     """Each view's pose (V, B, 4, 4) of states (B, 16 V + 1)."""
     return np.moveaxis(states[:, :-1].reshape(len(states), -1, 4, 4), 1, 0)
-
-
-def _moved(carm: CArm, motion: np.ndarray) -> CArm:
-    """A C-arm moved as a whole by a rigid motion (4, 4)."""
-
-    def vector(values: np.ndarray) -> tuple[float, float, float]:
-        x, y, z = (float(value) for value in values)
-        return x, y, z
-
-    rotation = motion[:3, :3]
-    return replace(
-        carm,
-        source_mm=vector(rotation @ np.array(carm.source_mm) + motion[:3, 3]),
-        column_axis=vector(rotation @ np.array(carm.column_axis)),
-        row_axis=vector(rotation @ np.array(carm.row_axis)),
-        beam_axis=vector(rotation @ np.array(carm.beam_axis)),
-    )

@@ -33,6 +33,7 @@ from DeepIterRegLib.registration.result import Confidence, Registration, StageRe
 from DeepIterRegLib.registration.result_warnings import (
     NO_MATCH,
     SKULL_ONLY,
+    contradiction_warning,
     refuse_no_match,
     result_warnings,
     skull_agreements,
@@ -111,13 +112,7 @@ def register(
     start = radiological if initial_pose is None or settings.init == "file" else initial_pose
     initial, found = _find(context, start, initial_pose)
     found = _first_order_stages(context, found, runs)
-    answer = _answer(context, found, runs)
-    # Without the skull one view alone is too often wrong to tell what its header is off by.
-    if not answer.trusted and settings.refine_geometry != "off" and len(runs) > 1 and found.by_skull:
-        answer = _answer_by_each_view(context, start, initial_pose, runs, answer)
-        progress(Step.EACH_VIEW, 1.0)
-    else:
-        progress(Step.CONFIDENCE, 1.0)
+    answer = _answer(context, found, runs, start, initial_pose)
     found, judged = answer.found, answer.judgement()
     warnings = result_warnings(runs, judged.views, initial.init, found.cta_to_carm, radiological, settings)
     return Registration(
@@ -314,14 +309,31 @@ class _Answer:
         return self.judged
 
 
-def _answer(context: Context, found: _Found, runs: Sequence[Angiogram], by_each: np.ndarray | None = None) -> _Answer:
+def _answer(
+    context: Context, found: _Found, runs: Sequence[Angiogram], start: np.ndarray, given: np.ndarray | None
+) -> _Answer:
+    """The answer at the pose found; where nothing is to be trusted there, that of each view alone. `start`, `given` as in `_find`."""
+    together = _answer_at(context, found, runs)
+    # Without the skull one view alone is too often wrong to tell what its header is off by.
+    if together.trusted or len(runs) == 1 or context.settings.refine_geometry == "off" or not found.by_skull:
+        context.progress(Step.CONFIDENCE, 1.0)
+        return together
+    answer = _answer_by_each_view(context, start, given, runs, together)
+    context.progress(Step.EACH_VIEW, 1.0)
+    return answer
+
+
+def _answer_at(
+    context: Context, found: _Found, runs: Sequence[Angiogram], by_each: np.ndarray | None = None
+) -> _Answer:
     """The pose found, corrected where views contradict each other, and judged; `by_each` (V, 4, 4) as in `_correct_views`."""
     # Before the judgement: scores and confidence are those of the C-arms that are reported.
-    context, found, corrected = _correct_views(context, found, by_each)
+    context, found, corrected, said = _correct_views(context, found, by_each)
     try:
-        return _Answer(found, _judge(context, found.cta_to_carm, corrected, runs))
+        judged = _judge(context, found.cta_to_carm, corrected, runs)
     except RegistrationError as error:
         return _Answer(found, refused=error)
+    return _Answer(found, replace(judged, warnings=(*judged.warnings, *said)))
 
 
 def _answer_by_each_view(
@@ -342,7 +354,7 @@ def _answer_by_each_view(
         by_skull = by_skull and found.by_skull
     context.progress(Step.EACH_VIEW, len(runs) / (len(runs) + 1))
     first = _Found(poses[0], together.found.records, by_skull)
-    apart = _answer(replace(context, progress=Progress(), clock=Clock()), first, runs, np.stack(poses))
+    apart = _answer_at(replace(context, progress=Progress(), clock=Clock()), first, runs, np.stack(poses))
     seconds = context.clock.stop(Step.EACH_VIEW.key)
     if apart.judged is None or apart.probability <= together.probability:
         return together
@@ -353,8 +365,8 @@ def _answer_by_each_view(
 
 def _correct_views(
     context: Context, found: _Found, start: np.ndarray | None = None
-) -> tuple[Context, _Found, Corrected | Contradiction | None]:
-    """Scene and pose after each view was let see the head where its image shows it, and how far that is.
+) -> tuple[Context, _Found, Corrected | None, tuple[str, ...]]:
+    """Scene and pose after each view was let see the head where its image shows it, how far that is, and warnings.
 
     None where the settings or the images want no correction. `start` (V, 4, 4) are poses found by each view alone.
     """
@@ -362,7 +374,7 @@ def _correct_views(
     asked = settings.refine_geometry == "on" or settings.between_runs is not None
     # By vessels alone the images seldom say so, and of 3 of 40 patients of whom they did the pose was wrong: free views fit it too.
     if not settings.corrects_views(len(scene.views)) or not (asked or found.by_skull):
-        return context, found, None
+        return context, found, None, ()
     context.progress(Step.CORRECT_VIEWS, 0.0)
     moved = settings.between_runs
     expected_of = [Expected(HeaderSlack(), moved), Expected(None, moved or BetweenRuns())]
@@ -377,10 +389,12 @@ def _correct_views(
         should_stop=context.should_stop,
     )
     context.clock.stop(Step.CORRECT_VIEWS.key)
-    if isinstance(corrected, Corrected):
-        context = replace(context, scene=replace(scene, views=corrected.views))
-        found = replace(found, cta_to_carm=corrected.cta_to_carm)
-    return context, found, corrected
+    if corrected is None:
+        return context, found, None, ()
+    if isinstance(corrected, Contradiction):
+        return context, found, None, (contradiction_warning(corrected),)
+    context = replace(context, scene=replace(scene, views=corrected.views))
+    return context, replace(found, cta_to_carm=corrected.cta_to_carm), corrected, ()
 
 
 @dataclass(frozen=True)
@@ -393,7 +407,7 @@ class _Judgement:
 
 
 def _judge(
-    context: Context, cta_to_carm: np.ndarray, corrected: Corrected | Contradiction | None, runs: Sequence[Angiogram]
+    context: Context, cta_to_carm: np.ndarray, corrected: Corrected | None, runs: Sequence[Angiogram]
 ) -> _Judgement:
     """Each view's score, the confidence and the warnings of a pose (4, 4).
 
@@ -407,7 +421,7 @@ def _judge(
     views = view_records(scene, cta_to_carm, corrected, context.settings)
     score = float(np.mean([view.score for view in views]))
     # The skull knows the runs by their own headers.
-    skull = skull_agreements(scene, corrected.by_header if isinstance(corrected, Corrected) else cta_to_carm)
+    skull = skull_agreements(scene, corrected.by_header if corrected else cta_to_carm)
     # Before the confidence, which would judge a pose that nothing speaks for.
     refuse_no_match(score, skull)
     context.progress(Step.CONFIDENCE, 0.4)
@@ -417,8 +431,7 @@ def _judge(
         worst = max(skull.values(), key=lambda agreement: agreement.distance_mm)
         confidence = with_skull(confidence, worst.score, worst.best_score, worst.distance_mm)
     along_beam_mm = (views[0].axis_error_mm or (1.0, 1.0, 1.0))[2]
-    are_corrected = isinstance(corrected, Corrected)
-    confidence = announced(confidence, len(views), along_beam_mm, corrected=are_corrected)
+    confidence = announced(confidence, len(views), along_beam_mm, corrected=corrected is not None)
     context.clock.stop(Step.CONFIDENCE.key)
     warnings = (
         *((SKULL_ONLY,) if not score > NO_MATCH else ()),

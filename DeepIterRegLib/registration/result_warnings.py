@@ -45,7 +45,7 @@ def refuse_no_match(score: float, skull: dict[int, SkullAgreement]) -> None:
 
 
 def view_records(
-    scene: Scene, cta_to_carm: np.ndarray, corrected: Corrected | Contradiction | None, settings: RegistrationSettings
+    scene: Scene, cta_to_carm: np.ndarray, corrected: Corrected | None, settings: RegistrationSettings
 ) -> tuple[ViewRecord, ...]:
     """Score of each view at a pose (4, 4), how well the pose is determined along its axes, and what was corrected."""
     saturation_mm = settings.search.saturation_mm
@@ -53,7 +53,7 @@ def view_records(
     drawn = scene.points.subset(_ERROR_POINTS, np.random.default_rng(settings.seed))
     targets = make_targets(scene.views, _ERROR_ROWS, _ERROR_SIGMA_PX, REFINE)
     covariances = pose_covariances(drawn, cta_to_carm, targets, saturation_mm)
-    changes = corrected.changes if isinstance(corrected, Corrected) else [{} for _ in scene.views]
+    changes = corrected.changes if corrected else [{} for _ in scene.views]
     records = []
     for number, (view, score, covariance, change) in enumerate(
         zip(scene.views, scores, covariances, changes, strict=True), 1
@@ -64,18 +64,19 @@ def view_records(
     return tuple(records)
 
 
-def warnings_of_corrections(
-    views: Sequence[ViewRecord], corrected: Corrected | Contradiction | None
-) -> tuple[str, ...]:
+def contradiction_warning(found: Contradiction) -> str:
+    """What a reader must know of views that contradict each other too much to be corrected."""
+    return (
+        f"The DSAs contradict each other by more than headers are off and heads move ({found.deviations:.0f} times the usual), so "
+        "nothing was corrected: check that they are of the same patient, and their angles, SID and SOD."
+    )
+
+
+def warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected | None) -> tuple[str, ...]:
     """How far the views contradict each other, in words."""
     if corrected is None:
         return ()
     first = views[0].name
-    if isinstance(corrected, Contradiction):
-        return (
-            f"The DSAs contradict each other by more than headers are off and heads move ({corrected.deviations:.0f} times the usual), so "
-            "nothing was corrected: check that they are of the same patient, and their angles, SID and SOD.",
-        )
     warnings = []
     for view in views[1:]:
         turn_deg, shift_mm = (

@@ -141,6 +141,17 @@ def make_all(seed: int, small: bool) -> dict[str, Made | str]:
     return made
 
 
+def make_in_turn(seed: int, small: bool) -> tuple[str, Made | None]:
+    """A row by the seed, as rows take turns, and its patient; None where a run shows no vessel."""
+    from DeepIterRegLib.common.errors import InputError
+
+    row = list(ROWS)[seed % len(ROWS)]
+    try:
+        return row, make(row, seed, small)
+    except InputError:
+        return row, None
+
+
 def by_default(patient: Made | str) -> Result:
     """Facts of a patient, and its registrations by one view and by both."""
     if isinstance(patient, str):

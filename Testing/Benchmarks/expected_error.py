@@ -27,16 +27,11 @@ NOT_FOR = "Phantoms only: how it does on patients is not known. Research use onl
 
 def run_case(case: Case) -> Result:
     """One patient: by one view and by two, with the skull and without, and by two views with headers that are off."""
-    from DeepIterRegLib.common.errors import InputError
-
-    rows = list(cohort.ROWS)
-    row = rows[case["seed"] % len(rows)]
-    try:
-        made = cohort.make(row, case["seed"], case.get("small", False))
-    except InputError as nothing:
-        return {"row": row, "error": str(nothing), "found": []}
+    row, made = cohort.make_in_turn(case["seed"], case.get("small", False))
+    if made is None:
+        return {"row": row, "found": []}
     kinds = list(headers.WRONG)[1:]
-    kind = kinds[(case["seed"] // len(rows)) % len(kinds)]
+    kind = kinds[(case["seed"] // len(cohort.ROWS)) % len(kinds)]
     rng = np.random.default_rng([case["seed"], 77])
     alone = tuple(replace(run, unsubtracted=None) for run in made.runs)
     off = tuple(replace(run, carm=headers.wrong(run.carm, kind, rng)) for run in made.runs)

@@ -39,9 +39,9 @@ def wrong(carm: CArm, kind: str, rng: np.random.Generator) -> CArm:
     if every or kind == "angle":
         primary, secondary = carm.primary_angle_deg, carm.secondary_angle_deg
         turn = axes_at(primary + ANGLE_DEG * sign(), secondary + ANGLE_DEG * sign()).T @ axes_at(primary, secondary)
-        carm = moved(carm, pose.matrix(turn, np.zeros(3)))
+        carm = carm.moved(pose.matrix(turn, np.zeros(3)))
     if every or kind == "sod":
-        carm = moved(carm, pose.translation(SOD_MM * sign() * np.array(carm.beam_axis)))
+        carm = carm.moved(pose.translation(SOD_MM * sign() * np.array(carm.beam_axis)))
     if every or kind == "sid":
         carm = replace(carm, sid_mm=carm.sid_mm + SID_MM * sign())
     if every or kind == "spacing":
@@ -63,12 +63,6 @@ def axes_at(primary_deg: float, secondary_deg: float) -> np.ndarray:
     return axes
 
 
-def moved(carm: CArm, motion: np.ndarray) -> CArm:
-    """A C-arm moved as a whole by a rigid motion (4, 4)."""
-    turned = {name: tuple(motion[:3, :3] @ getattr(carm, name)) for name in ("column_axis", "row_axis", "beam_axis")}
-    return replace(carm, source_mm=tuple(motion[:3, :3] @ carm.source_mm + motion[:3, 3]), **turned)
-
-
 def overlay_mm(true: CArm, truth: np.ndarray, shown: CArm, found: np.ndarray, centre_cta_mm: np.ndarray) -> float:
     """How far the overlay of a pose by the C-arm of a result lies from where the image shows the head: over a cube, as the MPE."""
     corners = cube_corners(centre_cta_mm)
@@ -79,14 +73,9 @@ def overlay_mm(true: CArm, truth: np.ndarray, shown: CArm, found: np.ndarray, ce
 
 def run_case(case: Case) -> Result:
     """One patient by both views, with headers wrong in each way; rows of the cohort take turns."""
-    from DeepIterRegLib.common.errors import InputError
-
-    rows = list(cohort.ROWS)
-    row = rows[case["seed"] % len(rows)]
-    try:
-        made = cohort.make(row, case["seed"], case.get("small", False))
-    except InputError as nothing:
-        return {"row": row, "error": str(nothing), "found": []}
+    row, made = cohort.make_in_turn(case["seed"], case.get("small", False))
+    if made is None:
+        return {"row": row, "found": []}
     found = []
     for kind in WRONG if not case.get("small") else ("all",):
         rng = np.random.default_rng([case["seed"], list(WRONG).index(kind)])

@@ -6,7 +6,6 @@ headers were corrected (`Testing/Benchmarks/expected_error.py`). Resources/Docs/
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
@@ -14,10 +13,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.json_files import MALFORMED
 from DeepIterRegLib.common.resources import MODELS
-from DeepIterRegLib.registration.confidence.model import content_hash, written_model
+from DeepIterRegLib.registration.confidence.model import read_model, written_model
 from DeepIterRegLib.registration.result import Confidence
 
 FORMAT = "DeepIterReg expected error 1"
@@ -122,18 +119,12 @@ def load_groups(path: Path = SHIPPED_ERRORS) -> dict[str, ErrorGroup]:
     InputError
         Absent, not ours, or changed (hash).
     """
-    problem = f"The calibration {path.name} cannot be used: install DeepIterReg again."
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        values = content["model"]
-        if content["format"] != FORMAT or content["sha256"] != content_hash(values):
-            raise InputError(problem)
+
+    def read(values: Any) -> dict[str, ErrorGroup]:
         pairs = ("within_68", "within_95")
         return {
             name: ErrorGroup(**{**group, **{pair: (float(group[pair][0]), float(group[pair][1])) for pair in pairs}})
             for name, group in values.items()
         }
-    except (OSError, *MALFORMED) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(problem) from error
+
+    return read_model(path, FORMAT, "calibration", read)

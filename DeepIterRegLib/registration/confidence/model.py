@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -19,6 +19,7 @@ from DeepIterRegLib.common.resources import MODELS
 from DeepIterRegLib.registration.result import State
 
 FORMAT = "DeepIterReg confidence 1"
+T = TypeVar("T")
 SHIPPED = MODELS / "confidence.json"
 SHIPPED_SKULL = MODELS / "confidence_skull.json"
 
@@ -140,17 +141,8 @@ def load_model(path: Path = SHIPPED) -> ConfidenceModel:
     InputError
         Absent, not ours, or changed (hash).
     """
-    if not path.is_file():
-        raise InputError(f"The confidence model {path.name} is missing in {path.parent}: install DeepIterReg again.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if content["format"] != FORMAT:
-            raise InputError(f"{path.name} is not a confidence model of this version ({FORMAT}).")
-        values = content["model"]
-        if content_hash(values) != content["sha256"]:
-            raise InputError(
-                f"The confidence model {path.name} is not what it says (SHA-256 differs): the file was changed; copy it again."
-            )
+
+    def read(values: Any) -> ConfidenceModel:
         return ConfidenceModel(
             tuple(values["names"]),
             Linear.from_json(values["right"]),
@@ -161,10 +153,34 @@ def load_model(path: Path = SHIPPED) -> ConfidenceModel:
             float(values["reject"]),
             {name: (float(low), float(high)) for name, (low, high) in values["typical"].items()},
         )
+
+    return read_model(path, FORMAT, "confidence model", read)
+
+
+def read_model(path: Path, format_name: str, what: str, read: Callable[[Any], T]) -> T:
+    """What `read` makes of the plain values in a file of `written_model`; `what` it is called.
+
+    Raises
+    ------
+    InputError
+        Absent, not of the format, or changed (hash).
+    """
+    if not path.is_file():
+        raise InputError(f"The {what} {path.name} is missing in {path.parent}: install DeepIterReg again.")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content["format"] != format_name:
+            raise InputError(f"{path.name} is not a {what} of this version ({format_name}).")
+        if content_hash(content["model"]) != content["sha256"]:
+            raise InputError(
+                f"The {what} {path.name} is not what it says (SHA-256 differs): the file was changed; copy it again, or install "
+                "DeepIterReg again."
+            )
+        return read(content["model"])
     except (OSError, *MALFORMED) as error:
         if isinstance(error, InputError):
             raise
-        raise InputError(f"The confidence model {path.name} cannot be read: copy it again.") from error
+        raise InputError(f"The {what} {path.name} cannot be read: copy it again.") from error
 
 
 def content_hash(values: dict[str, Any]) -> str:

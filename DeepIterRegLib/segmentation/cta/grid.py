@@ -89,6 +89,14 @@ def resample_trilinear(voxels: np.ndarray, to_source: np.ndarray, shape: tuple[i
     return out
 
 
+@njit(cache=True, nogil=True)
+def _between(at, count):  # type: ignore[no-untyped-def]
+    """The two of `count` voxels between which a place lies, the nearest where it is outside, and the share of the second."""
+    at = min(max(at, 0.0), count - 1.0)
+    lower = int(at)
+    return lower, min(lower + 1, count - 1), at - lower
+
+
 # Of kernels that begin with `first, last`: the part first:last of their loop, as `in_parts` shares it out.
 @njit(cache=True, nogil=True)
 def _resample(first, last, voxels, to_source, out):  # type: ignore[no-untyped-def]
@@ -103,12 +111,9 @@ def _resample(first, last, voxels, to_source, out):  # type: ignore[no-untyped-d
                 if i < -0.5 or j < -0.5 or k < -0.5 or i > si - 0.5 or j > sj - 0.5 or k > sk - 0.5:
                     out[z, y, x] = AIR_HU
                     continue
-                i = min(max(i, 0.0), si - 1.0)
-                j = min(max(j, 0.0), sj - 1.0)
-                k = min(max(k, 0.0), sk - 1.0)
-                i0, j0, k0 = int(i), int(j), int(k)
-                i1, j1, k1 = min(i0 + 1, si - 1), min(j0 + 1, sj - 1), min(k0 + 1, sk - 1)
-                a, b, c = i - i0, j - j0, k - k0
+                i0, i1, a = _between(i, si)
+                j0, j1, b = _between(j, sj)
+                k0, k1, c = _between(k, sk)
                 v00 = voxels[k0, j0, i0] * (1 - a) + voxels[k0, j0, i1] * a
                 v01 = voxels[k0, j1, i0] * (1 - a) + voxels[k0, j1, i1] * a
                 v10 = voxels[k1, j0, i0] * (1 - a) + voxels[k1, j0, i1] * a
@@ -128,10 +133,7 @@ def _resample_along_axes(first, last, voxels, to_source, out):  # type: ignore[n
         i = to_source[0, 0] * x + to_source[0, 3]
         if i >= -0.5 and i <= si - 0.5:
             begin, end = min(begin, x), x + 1
-        i = min(max(i, 0.0), si - 1.0)
-        lower[x] = int(i)
-        upper[x] = min(lower[x] + 1, si - 1)
-        part[x] = i - lower[x]
+        lower[x], upper[x], part[x] = _between(i, si)
     rows = np.empty((2, sj, nx))  # of two slices of the source, interpolated along x
     held = np.full((2, sj), -1)  # of which slice each is
     for z in range(first, last):
@@ -139,18 +141,12 @@ def _resample_along_axes(first, last, voxels, to_source, out):  # type: ignore[n
         k = to_source[2, 2] * z + to_source[2, 3]
         if k < -0.5 or k > sk - 0.5:
             continue
-        k = min(max(k, 0.0), sk - 1.0)
-        k0 = int(k)
-        k1 = min(k0 + 1, sk - 1)
-        c = k - k0
+        k0, k1, c = _between(k, sk)
         for y in range(ny):
             j = to_source[1, 1] * y + to_source[1, 3]
             if j < -0.5 or j > sj - 0.5:
                 continue
-            j = min(max(j, 0.0), sj - 1.0)
-            j0 = int(j)
-            j1 = min(j0 + 1, sj - 1)
-            b = j - j0
+            j0, j1, b = _between(j, sj)
             for source_k in (k0, k1):
                 for source_j in (j0, j1):
                     if held[source_k % 2, source_j] != source_k:
