@@ -99,7 +99,7 @@ def test_intervals_are_said(shown: SimpleNamespace, outcome: Any) -> None:
     nodes = addResult(replace(outcome, registration=replace(outcome.registration, confidence=sure)))
     shown.ui.resultSelector.setCurrentNode(nodes.ctaToCarm)
     assert shown.ui.confidenceValueLabel.text == (
-        "Accepted. 97 % likely to be right; error 0.6 mm (0.2 to 1.6); depth 1.5 mm"
+        "Accepted. 97 % likely to be right; error 0.6 mm (0.2 to 1.6); depth within 1.5 mm"
     )
 
 

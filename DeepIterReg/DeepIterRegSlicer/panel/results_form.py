@@ -94,7 +94,7 @@ class ResultsForm:
         elif confidence.error_words:
             said.append(_("error {error:.1f} mm ({low:.1f} to {high:.1f})"))
         if confidence.error_words and confidence.depth_95_mm is not None:
-            said.append(_("depth {depth:.1f} mm"))
+            said.append(_("depth within {depth:.1f} mm"))
         low, high = confidence.error_95_mm or (0.0, 0.0)
         ui.confidenceValueLabel.text = "; ".join(said).format(
             state=words[confidence.state],
