@@ -67,10 +67,20 @@ class Device(enum.Enum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+    cuda_1 = "cuda:1"
+    cuda_2 = "cuda:2"
+    cuda_3 = "cuda:3"
 
     def label(self) -> str:
         """As the panel shows it."""
-        return {"auto": _("Automatic"), "cpu": _("CPU"), "cuda": _("CUDA")}[self.value]
+        return {
+            "auto": _("Automatic"),
+            "cpu": _("CPU"),
+            "cuda": _("CUDA"),
+            "cuda:1": _("CUDA, card 1"),
+            "cuda:2": _("CUDA, card 2"),
+            "cuda:3": _("CUDA, card 3"),
+        }[self.value]
 
 
 class Subtraction(enum.Enum):

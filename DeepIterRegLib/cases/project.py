@@ -21,6 +21,7 @@ from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.dicom import GeometryOptions, read_angiogram
 from DeepIterRegLib.images.files import load_volume, save_volume
 from DeepIterRegLib.images.volume import Volume, is_mask
+from DeepIterRegLib.registration.compute.devices import named
 from DeepIterRegLib.registration.steps import Step, expected
 
 
@@ -179,11 +180,10 @@ def _ray_cast(cta: Volume, carm: CArm, cta_to_carm: np.ndarray, device: Device) 
 
     from DeepIterRegLib.rendering.raycast import Method, RaycastProjector, attenuation_per_mm
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    card = named(device)
     # The quick caster is compiled for the CPU; on CUDA DiffDRR casts.
-    method: Method = "joseph" if device == "cpu" else "trilinear"
-    projector = RaycastProjector(attenuation_per_mm(cta), carm, method, device=device)
+    method: Method = "trilinear" if card else "joseph"
+    projector = RaycastProjector(attenuation_per_mm(cta), carm, method, device=card.device if card else "cpu")
     with torch.no_grad():
         image: np.ndarray = projector(torch.as_tensor(cta_to_carm)[None])[0].cpu().numpy()
     return image

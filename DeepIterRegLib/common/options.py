@@ -26,7 +26,7 @@ NAMED_INITS: tuple[str, ...] = get_args(NamedInit)
 OLD_INITS = {"bone": "skull"}  # as earlier versions called them; still read
 LANDMARKS = "landmarks"  # as `init`: where the landmarks say
 Preset = Literal["default", "paper"]
-Device = Literal["auto", "cpu", "cuda"]
+Device = Literal["auto", "cpu", "cuda", "cuda:1", "cuda:2", "cuda:3"]
 SubtractionMode = Literal["auto", "subtract", "as_is"]
 Contrast = Literal["auto", "dark", "bright"]
 GeometryRefinement = Literal["auto", "on", "off"]
@@ -429,7 +429,8 @@ class Refinement:
         Option(
             "device",
             "choice",
-            "What computes the papers' stages and the projection of a CTA; auto takes CUDA where there is one. The CPU computes all else.",
+            "What computes search, refinement, confidence, the papers' stages and the projection of a CTA: the CPU or an NVIDIA card, "
+            "of several the first or that number, counted from 0; auto takes a card where there is one. The CPU computes all else.",
             choices=get_args(Device),
             panel="Device",
             parameter="device",

@@ -16,6 +16,7 @@ from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration import compute
 from DeepIterRegLib.registration.between_views import (
     KEPT_FROM,
     BetweenRuns,
@@ -31,6 +32,7 @@ from DeepIterRegLib.registration.initial import InitialPoses, initial_poses, lev
 from DeepIterRegLib.registration.joint import refine_with_skull
 from DeepIterRegLib.registration.result import Confidence, Registration, StageRecord, ViewRecord
 from DeepIterRegLib.registration.result_warnings import (
+    CARD_FULL,
     NO_MATCH,
     SKULL_ONLY,
     contradiction_warning,
@@ -110,9 +112,10 @@ def register(
     radiological = pose.radiological(cta.centre_mm)
     # A pose from a file is judged against the radiological one (A eq. 12); for a search it is the middle of the box.
     start = radiological if initial_pose is None or settings.init == "file" else initial_pose
-    initial, found = _find(context, start, initial_pose)
-    found = _first_order_stages(context, found, runs)
-    answer = _answer(context, found, runs, start, initial_pose)
+    with compute.on(settings.device) as computing:
+        initial, found = _find(context, start, initial_pose)
+        found = _first_order_stages(context, found, runs)
+        answer = _answer(context, found, runs, start, initial_pose)
     found, judged = answer.found, answer.judgement()
     warnings = result_warnings(runs, judged.views, initial.init, found.cta_to_carm, radiological, settings)
     return Registration(
@@ -124,7 +127,8 @@ def register(
         init=initial.init,
         stages=found.records,
         seconds=clock.seconds(),
-        warnings=(*doubts, *initial.warnings, *warnings, *judged.warnings),
+        warnings=(*doubts, *initial.warnings, *warnings, *judged.warnings, *((CARD_FULL,) if computing.full else ())),
+        computed_on=computing.name,
         settings=settings.to_json_dict(),
         versions=_versions(),
         confidence=judged.confidence,
@@ -144,8 +148,9 @@ def find_pose(
         No pose explains the image.
     """
     context = Context(scene, settings, should_stop=should_stop)
-    _, found = _find(context, start, start)
-    refuse_no_match(context.score(found.cta_to_carm), skull_agreements(scene, found.cta_to_carm))
+    with compute.on(settings.device):
+        _, found = _find(context, start, start)
+        refuse_no_match(context.score(found.cta_to_carm), skull_agreements(scene, found.cta_to_carm))
     return found.cta_to_carm
 
 

@@ -191,6 +191,8 @@ class Registration:
         How far to trust it; None in files of earlier versions.
     landmarks
         How far the landmarks that a person paired lie from where the pose puts them.
+    computed_on
+        The device that computed search, refinement and confidence.
     """
 
     cta_to_carm: np.ndarray
@@ -208,6 +210,7 @@ class Registration:
     input_hashes: dict[str, str] = field(default_factory=dict)
     views: tuple[ViewRecord, ...] = ()
     confidence: Confidence | None = None
+    computed_on: str = "CPU"
 
     def __post_init__(self) -> None:
         # Files of versions before several views have none: their one view is made of what they say of it.
@@ -246,6 +249,7 @@ class Registration:
             mpe_mm_to_reference=values["mpe_mm_to_reference"],
             landmarks=tuple(LandmarkError(**error) for error in values.get("landmarks", ())),
             input_hashes=dict(values["input_hashes"]),
+            computed_on=values.get("computed_on", "CPU"),
             confidence=None if (sure := values.get("confidence")) is None else Confidence.from_json_dict(sure),
         )
 

@@ -28,6 +28,9 @@ _ERROR_ROWS, _ERROR_POINTS, _ERROR_SIGMA_PX = 256, 30000, 1.0
 _POORLY_DETERMINED_MM = SUCCESS_MM / 2
 # Of turns drawn from a box of Euler angles 99 % have an angle below so many of its half widths: a larger one lies outside.
 _BOX_ANGLE = 1.6
+CARD_FULL = (
+    "The graphics card had too little memory left. The CPU computed the rest, with the same result in more time."
+)
 SKULL_ONLY = (
     "The vessels hardly match, only the skull does: check that the masks show vessels, "
     "and that the CTA's mask has those of the DSA."

@@ -10,6 +10,7 @@ from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.common.options import NAMED_INITS, Device, GeometryRefinement, Init, Refinement, Search
 from DeepIterRegLib.common.shown import quoted
 from DeepIterRegLib.registration.between_views import BetweenRuns
+from DeepIterRegLib.registration.compute.devices import named
 from DeepIterRegLib.registration.network.proposals import NetworkInit
 from DeepIterRegLib.registration.result import file_hash
 from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
@@ -167,17 +168,18 @@ class RegistrationSettings:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        problems = []
+        problems: list[str] = []
         if self.init not in (*NAMED_INITS, "file"):
             problems.append(
                 Message(f"{quoted(self.init)} is none of {', '.join(NAMED_INITS)}, nor a pose file", at="init")
             )
-        if self.device not in ("auto", "cpu", "cuda"):
-            problems.append(Message(f"{quoted(self.device)} is not one of auto, cpu, cuda", at="device"))
-        if self.device == "cuda" and not _cuda():
-            problems.append(
-                Message("CUDA is asked for, but this computer has no CUDA device", give=(Remedy("device", "cpu"),))
-            )
+        if self.device not in get_args(Device):
+            problems.append(Message(f"{quoted(self.device)} is not one of {', '.join(get_args(Device))}", at="device"))
+        elif self.device not in ("auto", "cpu"):
+            try:
+                named(self.device)
+            except InputError as error:
+                problems.extend(error.problems)
         if self.seed < 0:
             problems.append(Message(f"{self.seed} is not a whole number from 0", at="seed"))
         if problems:
@@ -251,15 +253,8 @@ class RegistrationSettings:
         return views > 1 and (self.refine_geometry != "off" or self.between_runs is not None)
 
     def torch_device(self) -> torch.device:
-        """The device meant by `auto`: CUDA where there is one."""
+        """Torch's name of it; of `auto` a card where there is one."""
         import torch
 
-        if self.device == "auto":
-            return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        return torch.device(self.device)
-
-
-def _cuda() -> bool:
-    import torch
-
-    return torch.cuda.is_available()
+        card = named(self.device)
+        return torch.device(card.device if card else "cpu")

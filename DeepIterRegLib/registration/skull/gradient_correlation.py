@@ -85,11 +85,8 @@ def exhaustive(
     if not target.valid.any():
         raise InputError("Too little of the mask frame is visible for the skull to be found in it.")
     knee_mm = _knee_mm(points, target.carm, target.taps, settings.knee)
-
-    def draw(cameras: np.ndarray, view: CArm, images: np.ndarray, sums: np.ndarray) -> None:
-        compute.draw_skull(points, cameras, view, target.taps, knee_mm, images, sums)
-
-    correlate = ShiftCorrelator(target.image, target.valid, target.carm, settings.translation_mm, 1.0, draw)
+    drawing = compute.SkullDrawing(points, target.taps, knee_mm)
+    correlate = ShiftCorrelator(target.image, target.valid, target.carm, settings.translation_mm, 1.0, drawing)
     return exhaustive_pass(
         correlate, points.origin_mm, start, centre_cta_mm, settings, settings.candidates, should_stop=should_stop
     )
@@ -100,5 +97,5 @@ def _knee_mm(points: Points, carm: CArm, taps: np.ndarray, knee: float) -> np.fl
     cameras, _ = camera_matrices(pose.radiological(points.origin_mm)[None], points.origin_mm, carm)
     images = np.zeros((1, 2, carm.rows, carm.columns), np.float32)
     sums = np.zeros((1, 2, carm.rows + 1, carm.columns + 1))
-    compute.draw_skull(points, cameras, carm, taps, _LINEAR, images, sums)
+    compute.draw_skull(compute.SkullDrawing(points, taps, _LINEAR), cameras, carm, images, sums)
     return np.float32(max(knee * float(np.hypot(images[0, 0], images[0, 1]).mean()), 1e-9))

@@ -21,10 +21,6 @@ PEAKS = 2
 # A candidate may leave the box by a quarter, and by 2 deg or mm whatever its size: the optimum may lie at the box's rim.
 _SPARE_SHARE, _SPARE = 1.25, 2.0
 
-# Draws images (B, channels, at least rows, at least columns), and their running sums (B, 2, rows + 1, columns + 1) as
-# `compute.local_maxima` takes them, for cameras (B, 3, 4) of a view, which is the third argument's grid.
-Draw = Callable[[np.ndarray, CArm, np.ndarray, np.ndarray], None]
-
 
 @dataclass(frozen=True)
 class SearchBox:
@@ -113,10 +109,7 @@ def turn_about_source(poses: np.ndarray, offset_mm: np.ndarray, carm: CArm) -> n
 
 
 class ShiftCorrelator:
-    """Normalised cross-correlation of a target with images drawn in a wider window, over all shifts.
-
-    The norm of what lies under the target is taken over the bounding box of its valid pixels, which running sums
-    give at once; shutters are nearly rectangular, and the refinement scores by the valid pixels themselves.
+    """Normalised cross-correlation of a target with a drawing in a wider window, over all shifts.
 
     Parameters
     ----------
@@ -129,48 +122,43 @@ class ShiftCorrelator:
         Largest shift, at the isocentre.
     norm_power
         As in `targets.Measure`.
-    draw
+    drawing
     """
 
-    batch = 16  # small enough for its arrays to come from memory already held: fresh pages cost more than arithmetic
-
     def __init__(
-        self, image: np.ndarray, valid: np.ndarray, carm: CArm, reach_mm: float, norm_power: float, draw: Draw
+        self,
+        image: np.ndarray,
+        valid: np.ndarray,
+        carm: CArm,
+        reach_mm: float,
+        norm_power: float,
+        drawing: compute.VesselDrawing | compute.SkullDrawing,
     ) -> None:
         step_mm = carm.pixel_spacing_mm[0] / carm.magnification
         margin = int(np.ceil(reach_mm / step_mm))
-        self.carm, self._margin, self._norm_power, self._draw = carm, margin, norm_power, draw
-        self._wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
-        self._correlation = compute.FftCorrelation(image, self._wide, self.batch)
         rows, columns = np.flatnonzero(valid.any(axis=1)), np.flatnonzero(valid.any(axis=0))
-        self._box = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
-        self._sums = np.zeros((self.batch, 2, self._wide.rows + 1, self._wide.columns + 1))
+        box = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
+        wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
+        self.carm, self._margin = carm, margin
+        self._scores = compute.shift_scores(drawing, compute.Window(image, wide, margin, box, norm_power))
 
-    def best_shifts(self, cameras: np.ndarray, score: np.ndarray, shift: np.ndarray) -> None:
-        """Strongest local maxima for cameras (B, 3, 4): scores (B, PEAKS) and window shifts (B, PEAKS, 2), px, are overwritten.
+    @property
+    def batch(self) -> int:
+        """Poses that are best asked at a time."""
+        return self._scores.batch
 
-        Strongest first; a shift is (column, row).
+    def best_shifts(self, cameras: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Strongest local maxima for cameras (B, 3, 4): scores (B, PEAKS) and window shifts (B, PEAKS, 2), px, strongest first.
+
+        A shift is (column, row).
         """
-        products, sums = self._products(cameras)
-        size = 2 * self._margin + 1
-        compute.local_maxima(products, sums, self._box, size, self._norm_power, score, shift)
-        shift -= self._margin
+        score, shift = self._scores.best(cameras, PEAKS)
+        return score, shift - self._margin
 
     def maps(self, cameras: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Scores (B, S, S) of all shifts for cameras (B, 3, 4), and how each moves the image (S, S, 2) in px (column, row)."""
-        products, sums = self._products(cameras)
-        size, n = 2 * self._margin + 1, len(cameras)
-        score, shift = np.full((n, 1), -np.inf, dtype=np.float32), np.empty((n, 1, 2), np.int64)
-        # Not for the maxima: on its way it divides the products by the norms, in place.
-        compute.local_maxima(products, sums, self._box, size, self._norm_power, score, shift)
-        along = self._margin - np.arange(size)
-        return products[:, :size, :size], np.stack(np.meshgrid(along, along), axis=-1)
-
-    def _products(self, cameras: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Products (B, rows, columns) of target and images for each shift of the window, and the images' running sums."""
-        n = len(cameras)
-        self._draw(cameras, self._wide, self._correlation.images[:n], self._sums[:n])
-        return self._correlation.products(n), self._sums[:n]
+        along = self._margin - np.arange(2 * self._margin + 1)
+        return self._scores.maps(cameras), np.stack(np.meshgrid(along, along), axis=-1)
 
 
 def exhaustive_pass(
@@ -216,7 +204,7 @@ def exhaustive_pass(
         if should_stop is not None and should_stop():
             raise Cancelled("Registration was cancelled.")
         batch = slice(first, first + correlate.batch)
-        correlate.best_shifts(cameras[batch], score[batch], shift[batch])
+        score[batch], shift[batch] = correlate.best_shifts(cameras[batch])
         if on_progress is not None:
             done = min(1.0, batch.stop / len(poses))
             on_progress(done, None if done < 1 else float(score.max()))

@@ -327,9 +327,7 @@ def exhaustive(
 
 def _correlator(points: Points, target: Target, settings: SearchSettings) -> ShiftCorrelator:
     """Of a target with the vessels, drawn as it was made."""
-
-    def draw(cameras: np.ndarray, view: CArm, images: np.ndarray, sums: np.ndarray) -> None:
-        compute.draw_vessels(points, cameras, view, target, settings.saturation_mm, images, sums)
-
-    power = target.measure.norm_power
-    return ShiftCorrelator(target.image, target.valid, target.carm, settings.translation_mm, power, draw)
+    measure = target.measure
+    drawing = compute.VesselDrawing(points, target.taps, settings.saturation_mm, measure.direction_scale)
+    reach_mm = settings.translation_mm
+    return ShiftCorrelator(target.image, target.valid, target.carm, reach_mm, measure.norm_power, drawing)

@@ -149,7 +149,7 @@ def page_values(registration: Registration, views: Sequence[ShownView]) -> dict[
         "seconds": {k: v for k, v in registration.seconds.items() if k != "total"},
         "total_s": total,
         "settings": flat(registration.settings),
-        "versions": registration.versions,
+        "versions": {**registration.versions, "computed on": registration.computed_on},
         "hashes": registration.input_hashes,
     }
 

@@ -8,7 +8,7 @@ import pytest
 from scipy.signal import correlate
 
 from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.registration.compute import FftCorrelation
+from DeepIterRegLib.registration.compute.cpu import FftCorrelation
 
 ROWS, MARGIN, BATCH = 48, 13, 6
 CARM = CArm.from_angles(0, 0, sid_mm=1000, sod_mm=720, rows=ROWS, columns=ROWS, pixel_spacing_mm=(4.0, 4.0))

@@ -7,7 +7,7 @@ from vessel_tree import vessel_tree
 
 from DeepIterRegLib.common.errors import Cancelled
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
-from DeepIterRegLib.registration.compute import draw_vessels
+from DeepIterRegLib.registration.compute import VesselDrawing, draw_vessels
 from DeepIterRegLib.registration.vessels.alignment import (
     joint_equations,
     levenberg_marquardt,
@@ -50,7 +50,8 @@ def channels_at(points: Points, truth: np.ndarray, target: Target, saturation_mm
     images = np.empty((1, 3, carm.rows, carm.columns), dtype=np.float32)
     sums = np.zeros((1, 2, carm.rows + 1, carm.columns + 1))
     cameras, _ = camera_matrices(truth[None], points.origin_mm, carm)
-    draw_vessels(points, cameras, carm, target, saturation_mm, images, sums)
+    drawing = VesselDrawing(points, target.taps, saturation_mm, target.measure.direction_scale)
+    draw_vessels(drawing, cameras, carm, images, sums)
     return images[0]
 
 

@@ -1,7 +1,6 @@
-"""All that search and refinement ask of the hardware: the one seam behind which another backend would stand.
+"""The backend of the CPU: numba's kernels (`registration.kernels`) and FFTs by SciPy.
 
-Each function hides its kernel's buffers and their layout. Today there is one backend, numba's on the CPU (`registration.kernels`),
-and FFTs by SciPy. Points and targets are those of the vessels or the skull; cameras come from `least_squares.camera_matrices`.
+Each function hides its kernel's buffers and their layout.
 """
 
 from __future__ import annotations
@@ -14,6 +13,7 @@ from scipy.fft import fft, ifft, irfft, next_fast_len, rfft, rfft2
 
 from DeepIterRegLib.common.threads import in_parts
 from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.registration.compute.drawings import Drawing, SkullDrawing, VesselDrawing, Window
 from DeepIterRegLib.registration.kernels import skull, vessels
 from DeepIterRegLib.rendering.cpu_splat import pixel_intrinsics
 
@@ -23,13 +23,14 @@ if TYPE_CHECKING:
     from DeepIterRegLib.registration.vessels.targets import Target
 
 __all__ = [
+    "CpuShiftScores",
     "FftCorrelation",
     "area_means",
     "block_means",
     "draw_skull",
     "draw_vessels",
-    "local_maxima",
     "main_axes",
+    "shift_scores",
     "skull_products",
     "vessel_products",
 ]
@@ -55,27 +56,10 @@ def block_means(
     in_parts(skull.block_means, len(out), voxels, factors, low, high, out)
 
 
-def local_maxima(
-    products: np.ndarray,
-    sums: np.ndarray,
-    box: np.ndarray,
-    size: int,
-    norm_power: float,
-    score: np.ndarray,
-    shift: np.ndarray,
-) -> None:
-    """Strongest local maxima over shifts of `FftCorrelation.products`, divided by the norms; see `kernels.vessels.local_maxima`."""
-    in_parts(vessels.local_maxima, len(products), products, sums, box, size, norm_power, score, shift)
-
-
 def vessel_products(
     points: Points, cameras: np.ndarray, centres: np.ndarray, lever_mm: float, target: Target, saturation_mm: float
 ) -> np.ndarray:
-    """Inner products (B, 9, 7) of the oriented image at cameras (B, 3, 4), its six pose derivatives, and the target.
-
-    Rows 0 to 6 are the Gram matrix over the valid pixels of all channels, row 7 the sums of the first channel, row 8 the
-    products with the target; centres (B, 3), camera mm, are what rotations turn about, in units of `lever_mm`.
-    """
+    """As `compute.vessel_products`, (B, 9, 7), for cameras (B, 3, 4) and centres (B, 3)."""
     carm = target.carm
     # A thread takes every n-th pose, so that memory does not grow with their number.
     n_jobs = min(len(cameras), numba.get_num_threads())
@@ -103,42 +87,32 @@ def vessel_products(
     return out
 
 
-def draw_vessels(
-    points: Points,
-    cameras: np.ndarray,
-    carm: CArm,
-    target: Target,
-    saturation_mm: float,
-    images: np.ndarray,
-    sums: np.ndarray,
-) -> None:
-    """Draw the vessels blurred, saturated and weighted as the target was made.
+def draw_vessels(drawing: VesselDrawing, cameras: np.ndarray, carm: CArm, images: np.ndarray, sums: np.ndarray) -> None:
+    """Draw the vessels.
 
     Parameters
     ----------
-    points
+    drawing
     cameras : (B, 3, 4) float32
         CTA mm about the points' origin to camera mm.
     carm
         The view whose grid is drawn on; it may be a wider window than the target's.
-    target
-    saturation_mm
     images : (B, 3, at least rows, at least columns) float32
         Overwritten.
     sums : (B, 2, rows + 1, columns + 1)
-        Running sums of the images, as `local_maxima` takes them; overwritten but for the first row and column.
+        Running sums of the images, as `kernels.vessels.local_maxima` takes them; overwritten but for the first row and column.
     """
     in_parts(
         vessels.oriented_images,
         len(cameras),
-        points.positions,
-        points.tangents,
-        points.weights,
+        drawing.points.positions,
+        drawing.points.tangents,
+        drawing.points.weights,
         cameras,
         pixel_intrinsics(carm),
-        target.taps,
-        np.float32(saturation_mm),
-        np.float32(target.measure.direction_scale),
+        drawing.taps,
+        np.float32(drawing.saturation_mm),
+        np.float32(drawing.direction_scale),
         images,
         sums,
     )
@@ -147,11 +121,7 @@ def draw_vessels(
 def skull_products(
     points: Points, cameras: np.ndarray, centres: np.ndarray, lever_mm: float, target: SkullTarget, knee_mm: np.float32
 ) -> np.ndarray:
-    """Inner products (B, 8, 7) of the skull's shortened gradients at cameras (B, 3, 4), their derivatives, and the target.
-
-    Rows 0 to 6 are the Gram matrix over the valid pixels of both components, row 7 the products with the target; else as
-    `vessel_products`.
-    """
+    """As `compute.skull_products`, (B, 8, 7), for cameras (B, 3, 4) and centres (B, 3)."""
     carm = target.carm
     n_jobs = min(len(cameras), numba.get_num_threads())
     work = np.empty((n_jobs, 2, carm.rows, carm.columns, vessels.WIDTH), dtype=np.float32)
@@ -176,28 +146,20 @@ def skull_products(
     return out
 
 
-def draw_skull(
-    points: Points,
-    cameras: np.ndarray,
-    carm: CArm,
-    taps: np.ndarray,
-    knee_mm: np.float32,
-    images: np.ndarray,
-    sums: np.ndarray,
-) -> None:
-    """Gradients (B, 2, at least rows, at least columns) of the skull's shadow at cameras (B, 3, 4), blurred by taps (radius + 1,).
+def draw_skull(drawing: SkullDrawing, cameras: np.ndarray, carm: CArm, images: np.ndarray, sums: np.ndarray) -> None:
+    """Gradients (B, 2, at least rows, at least columns) of the skull's shadow at cameras (B, 3, 4).
 
     `images` and their running `sums` (B, 2, rows + 1, columns + 1) are overwritten.
     """
     in_parts(
         skull.gradient_images,
         len(cameras),
-        points.positions,
-        points.weights,
+        drawing.points.positions,
+        drawing.points.weights,
         cameras,
         pixel_intrinsics(carm),
-        taps,
-        knee_mm,
+        drawing.taps,
+        drawing.knee_mm,
         images,
         sums,
     )
@@ -227,3 +189,55 @@ class FftCorrelation:
         spectra *= self._spectra
         rows = ifft(spectra.sum(axis=1), axis=-2, overwrite_x=True, workers=threads)[:, : self._shifts]
         return np.asarray(irfft(rows, n=self._shape[1], workers=threads))
+
+
+def shift_scores(drawing: Drawing, window: Window) -> CpuShiftScores:
+    """As `compute.shift_scores`."""
+    return CpuShiftScores(drawing, window)
+
+
+class CpuShiftScores:
+    """`drawings.ShiftScores`.
+
+    The norm of what lies under the target is taken over the box of its valid pixels, which running sums give at once; shutters are
+    nearly rectangular, and the refinement scores by the valid pixels themselves.
+    """
+
+    batch = 16  # small enough for its arrays to come from memory already held: fresh pages cost more than arithmetic
+
+    def __init__(self, drawing: Drawing, window: Window) -> None:
+        self._drawing, self._window = drawing, window
+        self._correlation = FftCorrelation(window.image, window.wide, self.batch)
+        self._sums = np.zeros((self.batch, 2, window.wide.rows + 1, window.wide.columns + 1))
+
+    def best(self, cameras: np.ndarray, peaks: int) -> tuple[np.ndarray, np.ndarray]:
+        """As `drawings.ShiftScores.best`."""
+        score, shift = np.empty((len(cameras), peaks), np.float32), np.empty((len(cameras), peaks, 2), np.int64)
+        for first in range(0, len(cameras), self.batch):
+            part = slice(first, first + self.batch)
+            self._local_maxima(cameras[part], score[part], shift[part])
+        return score, shift
+
+    def maps(self, cameras: np.ndarray) -> np.ndarray:
+        """As `drawings.ShiftScores.maps`, for cameras (B, 3, 4)."""
+        size = self._window.shifts
+        found = np.empty((len(cameras), size, size), np.float32)
+        for first in range(0, len(cameras), self.batch):
+            part = slice(first, first + self.batch)
+            n = len(cameras[part])
+            # Not for the maxima: on its way it divides the products by the norms, in place.
+            products = self._local_maxima(cameras[part], np.empty((n, 1), np.float32), np.empty((n, 1, 2), np.int64))
+            found[part] = products[:, :size, :size]
+        return found
+
+    def _local_maxima(self, cameras: np.ndarray, score: np.ndarray, shift: np.ndarray) -> np.ndarray:
+        """Overwrite scores (B, K) and shifts (B, K, 2) for cameras (B, 3, 4); the divided products (B, >= size, >= size)."""
+        n, window = len(cameras), self._window
+        images, sums = self._correlation.images[:n], self._sums[:n]
+        if isinstance(self._drawing, VesselDrawing):
+            draw_vessels(self._drawing, cameras, window.wide, images, sums)
+        else:
+            draw_skull(self._drawing, cameras, window.wide, images, sums)
+        products = self._correlation.products(n)
+        in_parts(vessels.local_maxima, n, products, sums, window.box, window.shifts, window.norm_power, score, shift)
+        return products

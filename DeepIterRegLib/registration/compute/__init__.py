@@ -1,0 +1,157 @@
+"""All that search and refinement ask of the hardware: one seam, two backends.
+
+Points and targets are those of the vessels or the skull; cameras come from `least_squares.camera_matrices`. `on` chooses the
+backend for all that is computed inside it: numba's on the CPU (`cpu`), or torch's on a card (`tensors`, and `fused` where there is
+Triton). The choice changes how long an answer takes, not the answer, so nobody who asks has to know it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, TypeVar, cast
+
+import numpy as np
+
+from DeepIterRegLib.registration.compute import cpu
+from DeepIterRegLib.registration.compute.cpu import area_means, block_means, draw_skull, draw_vessels, main_axes
+from DeepIterRegLib.registration.compute.devices import CPU, card_backend, named
+from DeepIterRegLib.registration.compute.drawings import (
+    Backend,
+    Drawing,
+    NoMemory,
+    ShiftScores,
+    SkullDrawing,
+    VesselDrawing,
+    Window,
+)
+
+if TYPE_CHECKING:
+    from DeepIterRegLib.registration.skull.targets import SkullTarget
+    from DeepIterRegLib.registration.vessels.points import Points
+    from DeepIterRegLib.registration.vessels.targets import Target
+
+__all__ = [
+    "SkullDrawing",
+    "VesselDrawing",
+    "Window",
+    "area_means",
+    "block_means",
+    "draw_skull",
+    "draw_vessels",
+    "main_axes",
+    "on",
+    "shift_scores",
+    "skull_products",
+    "vessel_products",
+]
+
+T = TypeVar("T")
+_CPU = cast(Backend, cpu)
+
+
+@dataclass
+class Computing:
+    """Where it is computed.
+
+    Attributes
+    ----------
+    name
+        Of the device, for people.
+    full
+        Whether a card's memory did not suffice, so that the CPU went on.
+    """
+
+    name: str = CPU
+    full: bool = False
+    backend: Backend = field(default=_CPU, repr=False)
+
+    def go_on_without_card(self) -> None:
+        """From here on the CPU computes."""
+        self.full, self.backend = True, _CPU
+
+
+_computing: ContextVar[Computing] = ContextVar("computing", default=Computing())  # noqa: B039  # never changed: `on` sets another
+
+
+@contextmanager
+def on(device: str) -> Iterator[Computing]:
+    """Compute on a device, `cpu`, `cuda`, `cuda:1` or `auto`, for a card where there is one; gives where that is.
+
+    Raises
+    ------
+    InputError
+        There is no such device.
+    """
+    there = named(device)
+    chosen = Computing() if there is None else Computing(there.name, backend=card_backend(there.device))
+    token = _computing.set(chosen)
+    try:
+        yield chosen
+    finally:
+        _computing.reset(token)
+
+
+def _ask(what: Callable[[Backend], T]) -> T:
+    """The backend's answer, or the CPU's from where a card has no memory left."""
+    computing = _computing.get()
+    try:
+        return what(computing.backend)
+    except NoMemory:
+        computing.go_on_without_card()
+        return what(_CPU)
+
+
+def vessel_products(
+    points: Points, cameras: np.ndarray, centres: np.ndarray, lever_mm: float, target: Target, saturation_mm: float
+) -> np.ndarray:
+    """Inner products (B, 9, 7) of the oriented image at cameras (B, 3, 4), its six pose derivatives, and the target.
+
+    Rows 0 to 6 are the Gram matrix over the valid pixels of all channels, row 7 the sums of the first channel, row 8 the
+    products with the target; centres (B, 3), camera mm, are what rotations turn about, in units of `lever_mm`.
+    """
+    return _ask(lambda at: at.vessel_products(points, cameras, centres, lever_mm, target, saturation_mm))
+
+
+def skull_products(
+    points: Points, cameras: np.ndarray, centres: np.ndarray, lever_mm: float, target: SkullTarget, knee_mm: np.float32
+) -> np.ndarray:
+    """Inner products (B, 8, 7) of the skull's shortened gradients at cameras (B, 3, 4), their derivatives, and the target.
+
+    Rows 0 to 6 are the Gram matrix over the valid pixels of both components, row 7 the products with the target; else as
+    `vessel_products`.
+    """
+    return _ask(lambda at: at.skull_products(points, cameras, centres, lever_mm, target, knee_mm))
+
+
+def shift_scores(drawing: Drawing, window: Window) -> ShiftScores:
+    """Normalised correlations of a drawing with a target, for all shifts of a window at once."""
+    return _Shifts(drawing, window)
+
+
+class _Shifts:
+    """`ShiftScores` of the backend, or the CPU's from where a card has no memory left."""
+
+    def __init__(self, drawing: Drawing, window: Window) -> None:
+        self._drawing, self._window = drawing, window
+        self._scores = _ask(lambda at: at.shift_scores(drawing, window))
+
+    @property
+    def batch(self) -> int:
+        return self._scores.batch
+
+    def best(self, cameras: np.ndarray, peaks: int) -> tuple[np.ndarray, np.ndarray]:
+        return self._ask(lambda scores: scores.best(cameras, peaks))
+
+    def maps(self, cameras: np.ndarray) -> np.ndarray:
+        return self._ask(lambda scores: scores.maps(cameras))
+
+    def _ask(self, what: Callable[[ShiftScores], T]) -> T:
+        try:
+            return what(self._scores)
+        except NoMemory:
+            _computing.get().go_on_without_card()
+            self._scores = _CPU.shift_scores(self._drawing, self._window)
+            return what(self._scores)
