@@ -18,6 +18,7 @@ from DeepIterRegLib.rendering.cpu_splat import (
     pixel_intrinsics,
     shares,
 )
+from DeepIterRegLib.rendering.triton_check import triton_runs
 
 
 class SplatProjector:
@@ -65,7 +66,30 @@ def splat(cameras: torch.Tensor, points: torch.Tensor, weights: torch.Tensor, ca
     if cameras.device.type == "cpu":
         image: torch.Tensor = _CpuSplat.apply(cameras, points, weights, carm)
         return image
+    if cameras.device.type == "cuda" and triton_runs(str(cameras.device)):
+        image = _CardSplat.apply(cameras, points, weights, carm)
+        return image
     return splat_torch(points, weights, cameras, carm)
+
+
+class _CardSplat(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, cameras: torch.Tensor, points: torch.Tensor, weights: torch.Tensor, carm: CArm
+    ) -> torch.Tensor:
+        from DeepIterRegLib.rendering import splat_triton
+
+        cameras = cameras.detach().contiguous()
+        ctx.save_for_backward(cameras, points, weights)
+        ctx.carm = carm
+        return splat_triton.images(points, weights, cameras, carm)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        from DeepIterRegLib.rendering import splat_triton
+
+        cameras, points, weights = ctx.saved_tensors
+        return splat_triton.gradient(points, weights, cameras, ctx.carm, gradients[0].contiguous()), None, None, None
 
 
 class _CpuSplat(torch.autograd.Function):
@@ -96,7 +120,7 @@ class _CpuSplat(torch.autograd.Function):
 
 
 def splat_torch(points: torch.Tensor, weights: torch.Tensor, cameras: torch.Tensor, carm: CArm) -> torch.Tensor:
-    """The images of `splat` by torch operations, on any device and differentiable by autograd: the GPU path.
+    """The images of `splat` by torch operations, on any device and differentiable by autograd: the path of cards without Triton.
 
     points (N, 3), weights (N,), cameras (B, 3, 4): images (B, rows, columns).
     """

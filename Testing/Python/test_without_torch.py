@@ -38,6 +38,9 @@ main()
 """
 # What may need them: the rest of the library must not.
 NEEDING = (
+    "registration.compute.fused",
+    "registration.compute.operations",
+    "registration.compute.tensors",
     "registration.network.",
     "registration.papers.",
     "rendering.raycast",

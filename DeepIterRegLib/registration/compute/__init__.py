@@ -39,6 +39,7 @@ __all__ = [
     "Window",
     "area_means",
     "block_means",
+    "by",
     "draw_skull",
     "draw_vessels",
     "main_axes",
@@ -85,11 +86,17 @@ def on(device: str) -> Iterator[Computing]:
     InputError
         There is no such device.
     """
-    there = named(device)
-    chosen = Computing() if there is None else Computing(there.name, backend=card_backend(there.device))
-    token = _computing.set(chosen)
+    card = named(device)
+    with by(_CPU if card is None else card_backend(card.device), CPU if card is None else card.name) as computing:
+        yield computing
+
+
+@contextmanager
+def by(backend: Backend, name: str) -> Iterator[Computing]:
+    """Compute by a backend, said to be on a device of that name."""
+    token = _computing.set(Computing(name, backend=backend))
     try:
-        yield chosen
+        yield _computing.get()
     finally:
         _computing.reset(token)
 

@@ -7,7 +7,6 @@ not depend on their order: the same seed gives the same bits. What is scattered 
 
 from __future__ import annotations
 
-import math
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from DeepIterRegLib.registration.compute import operations
 from DeepIterRegLib.registration.compute.drawings import Drawing, NoMemory, VesselDrawing, Window
 from DeepIterRegLib.registration.compute.scatter import Grid, Splat
 from DeepIterRegLib.rendering.cpu_splat import pixel_intrinsics
+from DeepIterRegLib.rendering.triton_check import triton_runs
 
 if TYPE_CHECKING:
     from DeepIterRegLib.registration.skull.targets import SkullTarget
@@ -233,11 +233,9 @@ def _grid(carm: CArm) -> Grid:
 
 
 def _fastest(device: torch.device) -> ModuleType:
-    """Triton's kernels on a card where there is Triton, else torch's operations."""
-    if device.type == "cuda":
-        try:
-            from DeepIterRegLib.registration.compute import fused
-        except ImportError:  # torch for Windows comes without
-            return operations
+    """Triton's kernels where they run, else torch's operations."""
+    if device.type == "cuda" and triton_runs(str(device)):
+        from DeepIterRegLib.registration.compute import fused
+
         return fused
     return operations
