@@ -227,6 +227,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         part.figure("card", torch.cuda.get_device_name(part.device))
     from DeepIterRegLib.registration.compute import operations
     from DeepIterRegLib.registration.compute.tensors import TorchBackend
+    from DeepIterRegLib.rendering.triton_check import triton_runs
 
     made: dict[str, Any] = {}
     if part.device.startswith("cuda"):
@@ -238,6 +239,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             compare(part, made["Triton"], "Triton")
 
         attempt(part, "Triton", triton_kernels)
+        part.check("Triton's kernels are not those taken", float(not triton_runs("cuda:0")), 0)
     made["torch"] = TorchBackend(part.device, operations)
     attempt(part, "torch", lambda: compare(part, made["torch"], "torch"))
     for name, backend in made.items():
