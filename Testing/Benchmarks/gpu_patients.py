@@ -189,13 +189,8 @@ def compare(path: Path, device: str) -> list[dict[str, Any]]:
                 "cpu_state": theirs["state"],
                 "warm_s": seconds["total"],
                 "cpu_s": theirs["seconds"]["total"],
-                "find_s": sum(
-                    seconds.get(k, 0.0) for k in ("initial_pose", "refine_coarse", "refine", "refine_with_skull")
-                ),
-                "cpu_find_s": sum(
-                    theirs["seconds"].get(k, 0.0)
-                    for k in ("initial_pose", "refine_coarse", "refine", "refine_with_skull")
-                ),
+                "find_s": find_s(seconds),
+                "cpu_find_s": find_s(theirs["seconds"]),
                 "seconds": {k: round(v, 4) for k, v in seconds.items()},
                 "on": mine["on"],
             }
@@ -203,6 +198,11 @@ def compare(path: Path, device: str) -> list[dict[str, Any]]:
     if device.startswith("cuda"):
         lines[-1]["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
     return lines
+
+
+def find_s(seconds: dict[str, float]) -> float:
+    """Of search and refinement."""
+    return sum(value for key, value in seconds.items() if key not in ("check_inputs", "confidence", "total"))
 
 
 def on_card(part: Part, folder: Path) -> None:
