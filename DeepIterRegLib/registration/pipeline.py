@@ -99,6 +99,7 @@ def register(
     given_masks = (dsa_masks,) if isinstance(dsa_masks, DsaMasks) else dsa_masks
     _refuse_what_does_not_fit(runs, given_masks, settings, initial_pose)
     progress.expect(_expected(settings, runs, cta_mask is None, given_masks is None))
+    compute.begin(settings.device)
     vessels = cta_mask
     if vessels is None:
         cta = prepare_cta(cta)

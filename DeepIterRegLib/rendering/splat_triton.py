@@ -6,6 +6,7 @@ the same bits. A gradient is summed block by block of points, and the blocks in 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -29,7 +30,7 @@ def images(points: Tensor, weights: Tensor, cameras: Tensor, carm: CArm) -> Tens
     _draw[_programs(points, cameras)](
         points, weights, cameras, whole, len(points), *_grid(carm), _PER_UNIT, _NEAREST_MM, BLOCK=_POINTS
     )
-    return whole.to(torch.float32) * (1 / _PER_UNIT)
+    return whole * (1 / _PER_UNIT)
 
 
 def gradient(points: Tensor, weights: Tensor, cameras: Tensor, carm: CArm, by_image: Tensor) -> Tensor:
@@ -44,6 +45,7 @@ def _programs(points: Tensor, cameras: Tensor) -> tuple[int, int]:
     return triton.cdiv(len(points), _POINTS), len(cameras)
 
 
+@lru_cache(maxsize=64)
 def _grid(carm: CArm) -> tuple[Any, ...]:
     return carm.rows, carm.columns, *(float(value) for value in pixel_intrinsics(carm))
 

@@ -49,10 +49,12 @@ def main() -> None:
         making = subprocess.Popen(
             command,
             env={**one_thread, "CUDA_VISIBLE_DEVICES": ""},
+            preexec_fn=lambda: pin(slice(values.make_jobs)),
             stdout=(values.out / "making.log").open("w"),
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
+        pin(slice(values.make_jobs, None))
     try:
         for part in parts:
             left_s = values.seconds - (time.perf_counter() - begin)
@@ -76,6 +78,12 @@ def main() -> None:
             end(making)
         shutil.rmtree(folder, ignore_errors=True)
     show(values.out, parts)
+
+
+def pin(which: slice) -> None:
+    """Keep this process, and what it begins, to some of the cores, so that patients made beside a measurement do not disturb it."""
+    if hasattr(os, "sched_setaffinity") and (cores := sorted(os.sched_getaffinity(0))[which]):
+        os.sched_setaffinity(0, cores)
 
 
 def run(part: str, command: list[str], environment: dict[str, str], limit_s: float, log: Path) -> None:

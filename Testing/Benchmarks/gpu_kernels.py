@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import gpu_parts
@@ -151,6 +152,60 @@ def steps(part: Part, backend: Any, named: str) -> None:
     )
 
 
+def profiled(part: Part, backend: Any) -> None:
+    """What the device spends an evaluation on: its kernels' own times."""
+    import torch
+
+    from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM
+
+    rng = np.random.default_rng(25)
+    for rows, count, poses in (LEVELS[0], LEVELS[4]):
+        points, target, _, cameras, centres = scene(rng, rows, count, poses)
+        backend.vessel_products(points, cameras, centres, LEVER_MM, target, 5.0)
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as seen:
+            for _ in range(5):
+                backend.vessel_products(points, cameras, centres, LEVER_MM, target, 5.0)
+            torch.cuda.synchronize()
+        spent = sorted(((event.device_time_total / 5, event.key) for event in seen.key_averages()), reverse=True)
+        part.figure(
+            f"device, {rows} rows, {poses} poses",
+            sum(time for time, _ in spent) / 1000,
+            "ms",
+            microseconds={key[:40]: round(time, 1) for time, key in spent[:9]},
+        )
+
+
+def graphed(part: Part) -> None:
+    """The projection's kernels without the host between them: a graph replayed."""
+    import torch
+
+    from DeepIterRegLib.rendering import splat_triton
+
+    rng = np.random.default_rng(26)
+    for rows, count, batch in ((256, 150_000, 1), (64, 4000, 512)):
+        points, _, _, cameras, _ = scene(rng, rows, count, batch)
+        there = torch.tensor(points.positions, device=part.device), torch.tensor(points.weights, device=part.device)
+        at, carm = torch.tensor(cameras, device=part.device), view(rows)
+        by_image = torch.rand(batch, carm.rows, carm.columns, device=part.device)
+        forward = partial(splat_triton.images, *there, at, carm)
+        backward = partial(splat_triton.gradient, *there, at, carm, by_image)
+        for what, works in (("forward", (forward,)), ("forward and backward", (forward, backward))):
+            for work in works:
+                work()
+            torch.cuda.synchronize()
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph):
+                kept = [work() for work in works]
+            took = queued_s(graph.replay, part.device, 50)
+            del kept
+            part.figure(
+                f"projection {what} as a graph, {len(points.weights)} points, {rows} rows, {batch} poses",
+                1000 * took,
+                "ms",
+                microseconds_a_pose=1e6 * took / batch,
+            )
+
+
 _rate: dict[str, float] = {}
 
 
@@ -245,6 +300,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for name, backend in made.items():
         attempt(part, f"{name}, steps", lambda backend=backend, name=name: steps(part, backend, name))
     attempt(part, "projection", lambda: projections(part))
+    if "Triton" in made:
+        attempt(part, "profile", lambda: profiled(part, made["Triton"]))
+        attempt(part, "graphs", lambda: graphed(part))
     if part.device.startswith("cuda"):
         part.figure("memory at most", torch.cuda.max_memory_allocated() / 1e9, "GB")
     sys.exit(1 if part.failed else 0)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import concurrent.futures
+import json
 import multiprocessing
+import os
 import pickle
 import subprocess
 import sys
@@ -274,9 +276,9 @@ def many(part: Part, folder: Path) -> None:
     if path is None:
         return
     seconds = 1.0 if part.small else 5.0
-    plans = [(part.device, jobs) for jobs in ((1,) if part.small else PROCESSES)] + [("cpu", 1 if part.small else 12)]
+    plans = [(part.device, jobs) for jobs in ((1,) if part.small else PROCESSES)] + [("cpu", 1 if part.small else 16)]
     for device, jobs in plans:
-        if part.left_s() < 40 and not part.small:
+        if part.left_s() < 60 and not part.small:
             break
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context) as pool:
@@ -324,28 +326,62 @@ def thousand(part: Part) -> None:
     )
 
 
-def once(path: Path, device: str) -> None:
-    """One registration with segmentation, in a process that has done nothing yet; prints its seconds."""
+def alone(paths: Sequence[Path], device: str) -> None:
+    """Registrations in a process that has done nothing yet, with all cores and nobody beside it: cold, warm, and warm by its parts."""
     begin = time.perf_counter()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, range(os.cpu_count() or 1))
     from DeepIterRegLib.registration.pipeline import register
 
     imported_s = time.perf_counter() - begin
-    with path.open("rb") as file:
-        made = pickle.load(file)["made"]
-    loaded = time.perf_counter()
+    records = []
+    for path in paths:
+        with path.open("rb") as file:
+            records.append(pickle.load(file)["made"])
+    name = use(device)
     for when in ("cold", "warm"):
         at = time.perf_counter()
-        settings = settings_of("auto", use(device), made["small"])
-        result = register(made["cta"], made["runs"][:1], settings)
-        rounded = {key: round(value, 3) for key, value in result.seconds.items()}
-        print(when, round(time.perf_counter() - at, 2), rounded, result.computed_on, flush=True)
-    print("imports", round(imported_s, 2), "all", round(time.perf_counter() - loaded + imported_s, 2), flush=True)
+        result = register(records[0]["cta"], records[0]["runs"][:1], settings_of("auto", name, records[0]["small"]))
+        took = time.perf_counter() - at
+        seconds = {key: round(value, 3) for key, value in result.seconds.items()}
+        print(
+            json.dumps({"what": f"register, {when}, {device}", "value": took, "imports_s": imported_s, **seconds}),
+            flush=True,
+        )
+    for views, init in kinds():
+        lines = [registered(made, views, init, name) for made in records for _ in range(2)][1:]
+        parts = [line["seconds"] for line in lines if "seconds" in line]
+        medians = {key: round(float(np.median([part.get(key, 0.0) for part in parts])), 4) for key in parts[0]}
+        found = float(np.median([find_s(part) for part in parts]))
+        what = f"search and refinement, {init}, {views} views, {device}"
+        print(json.dumps({"what": what, "value": found, "patients": len(records), **medians}), flush=True)
+
+
+def run_alone(part: Part, folder: Path) -> None:
+    """`alone` on the card and on the CPU."""
+    environment = {
+        key: value for key, value in os.environ.items() if key not in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
+    }
+    paths = [str(path) for path in sorted(folder.glob("*.pkl"))[:5]]
+    for device in (part.device, "cpu"):
+        if not paths or part.left_s() < 15:
+            return
+        command = [sys.executable, __file__, "--device", device, "--out", str(part.out), "--alone", ",".join(paths)]
+        done = subprocess.run(
+            command, env=environment, capture_output=True, text=True, timeout=min(60.0, part.left_s())
+        )
+        for line in done.stdout.splitlines():
+            values = json.loads(line)
+            part.figure(values.pop("what"), values.pop("value"), "s", **values)
+        if done.returncode:
+            part.failed.append(f"alone on {device}")
+            part.figure(f"alone on {device} ended early", done.stderr[-400:])
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    part, more = gpu_parts.options("patients", __doc__ or "", argv, "folder", "make-jobs", "once")
-    if more.once:
-        once(Path(more.once), part.device)
+    part, more = gpu_parts.options("patients", __doc__ or "", argv, "folder", "make-jobs", "alone")
+    if more.alone:
+        alone([Path(path) for path in more.alone.split(",")], part.device)
         return
     folder = Path(more.folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -355,13 +391,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     from gpu_kernels import attempt
 
     attempt(part, "registrations", lambda: on_card(part, folder))
+    attempt(part, "alone", lambda: run_alone(part, folder))
     attempt(part, "many at once", lambda: many(part, folder))
-    path = min(folder.glob("*.pkl"), default=None)
-    for device in (part.device, "cpu"):
-        if path and part.left_s() > 20:
-            command = [sys.executable, __file__, "--device", device, "--out", str(part.out), "--once", str(path)]
-            done = subprocess.run(command, capture_output=True, text=True, timeout=max(20.0, part.left_s()))
-            part.figure(f"a process of its own, {device}", done.stdout.strip() or done.stderr[-400:])
     if part.left_s() > 30:
         attempt(part, "a thousand starts", lambda: thousand(part))
     sys.exit(1 if part.failed else 0)

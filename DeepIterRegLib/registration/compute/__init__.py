@@ -7,8 +7,9 @@ Triton). The choice changes how long an answer takes, not the answer, so nobody 
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar, cast
@@ -38,6 +39,7 @@ __all__ = [
     "VesselDrawing",
     "Window",
     "area_means",
+    "begin",
     "block_means",
     "by",
     "draw_skull",
@@ -50,6 +52,7 @@ __all__ = [
 ]
 
 T = TypeVar("T")
+_begun: set[str] = set()
 _CPU = cast(Backend, cpu)
 
 
@@ -75,6 +78,23 @@ class Computing:
 
 
 _computing: ContextVar[Computing] = ContextVar("computing", default=Computing())  # noqa: B039  # never changed: `on` sets another
+
+
+def begin(device: str) -> None:
+    """Have what a card needs made beside other work, the first time: torch, the driver's part of this process, and kernels.
+
+    What goes wrong is told by `on`.
+    """
+    if device == "cpu" or device in _begun:
+        return
+    _begun.add(device)
+
+    def make() -> None:
+        with suppress(Exception):
+            if (card := named(device)) is not None:
+                card_backend(card.device)
+
+    threading.Thread(target=make, name="DeepIterReg card", daemon=True).start()
 
 
 @contextmanager

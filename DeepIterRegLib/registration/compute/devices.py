@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import sys
+import threading
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,6 +13,7 @@ from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.registration.compute.drawings import Backend
 
 CPU = "CPU"
+_making = threading.Lock()
 _DRIVERS = ("nvcuda.dll",) if sys.platform == "win32" else ("libcuda.so.1", "libcuda.so")
 
 
@@ -65,9 +67,14 @@ def _driver() -> bool:
     return False
 
 
-@cache
 def card_backend(device: str) -> Backend:
     """The backend of a card; one for all registrations of the process."""
+    with _making:
+        return _made_backend(device)
+
+
+@cache
+def _made_backend(device: str) -> Backend:
     from DeepIterRegLib.registration.compute.tensors import TorchBackend
 
     return TorchBackend(device)

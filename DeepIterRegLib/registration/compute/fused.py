@@ -1,7 +1,7 @@
 """Drawing and inner products by Triton's kernels: what `operations` does, without its intermediate arrays in memory.
 
-Functions, shapes and formulas are those of `operations`. One program draws a block of points for one pose, or filters or sums a
-block of pixels.
+Functions and formulas are those of `operations`. In memory the channels of a pixel lie together, so that a point's share of a pixel
+is one access of neighbouring threads, not one for each channel: that is what drawing costs.
 """
 
 from __future__ import annotations
@@ -17,68 +17,68 @@ from DeepIterRegLib.registration.compute.scatter import PER_MM, Grid, Splat
 from DeepIterRegLib.rendering.splat_kernels import MIN_DEPTH_MM
 
 BYTES_A_POINT = 0
-_POINTS, _PIXELS, _SUMMED = 128, 1024, 128  # of a program
-_TILE = 16  # a program's products are a matrix of so many rows: value, six derivatives, the target, ones
+_POINTS, _VALUES, _PIXELS, _TIMES = 32, 1024, 64, 8  # of a program; it sums so many pixels, so many times
 _NEAREST_MM = float(MIN_DEPTH_MM)
+_WHOLE = torch.int64
 _NO_GRADIENT = tl.constexpr(1e-12)
+_DERIVED = tl.constexpr(7)  # a value and its six derivatives
+# Values that a pixel has in memory, and columns of the matrix whose products are summed: for vessels three times a value and its
+# derivatives, then the target's three channels and ones; for a skull, of each component, value, derivatives and target.
+_VESSEL_WIDTH, _SKULL_WIDTH = 24, 8
+_VESSEL_COLUMNS, _SKULL_COLUMNS = 32, 16
 
 
 def values(splat: Splat, cameras: Tensor, grid: Grid) -> Tensor:
     """Images (B, channels, rows, columns) int64, in `PER_MM`, for cameras (B, 3, 4)."""
-    image = torch.zeros(len(cameras), splat.channels, grid.rows, grid.columns, dtype=torch.int64, device=cameras.device)
-    _launch(_draw_values, splat, cameras, cameras, 1.0, grid, image)
-    return image
+    width = 1 if splat.tangents is None else 4
+    return _drawn(splat, cameras, cameras, 1.0, grid, width, width, slopes=False)[:, : splat.channels]
 
 
 def slopes(splat: Splat, cameras: Tensor, centres: Tensor, lever_mm: float, grid: Grid) -> Tensor:
     """Images with derivatives (B, 7 channels, rows, columns) int64, in `PER_MM`, for cameras (B, 3, 4) and centres (B, 3)."""
-    image = torch.zeros(
-        len(cameras), 7 * splat.channels, grid.rows, grid.columns, dtype=torch.int64, device=cameras.device
-    )
-    _launch(_draw_slopes, splat, cameras, centres.contiguous(), lever_mm, grid, image)
-    return image
+    width, tile = (_SKULL_WIDTH, 8) if splat.tangents is None else (_VESSEL_WIDTH, 32)
+    return _drawn(splat, cameras, centres.contiguous(), lever_mm, grid, width, tile, slopes=True)
 
 
 def blurred(images: Tensor, taps: Tensor) -> Tensor:
     """Images (B, C, rows, columns), whole numbers in `PER_MM`, in mm and blurred by a filter's half `taps` (radius + 1,); 0 outside."""
-    rows, columns = images.shape[-2:]
-    down = torch.empty(images.shape, dtype=torch.float32, device=images.device)
+    batch, _, rows, columns = images.shape
+    width = images.stride(3)
+    whole = images.as_strided((batch, rows, columns, width), (rows * columns * width, columns * width, width, 1))
+    down = torch.empty(whole.shape, dtype=torch.float32, device=images.device)
     across = torch.empty_like(down)
-    programs = (triton.cdiv(images.numel(), _PIXELS),)
-    common: dict[str, Any] = {"RADIUS": len(taps) - 1, "BLOCK": _PIXELS}
-    _blur[programs](images, down, taps, images.numel(), rows, columns, 1 / PER_MM, **common)
-    _blur[programs](down, across, taps, images.numel(), columns, 1, 1.0, **common)
-    return across
+    count = down.numel()
+    common: dict[str, Any] = {"RADIUS": len(taps) - 1, "BLOCK": _VALUES}
+    programs = (triton.cdiv(count, _VALUES),)
+    _blur[programs](whole, down, taps, count, rows, columns * width, 1 / PER_MM, **common)
+    _blur[programs](down, across, taps, count, columns, width, 1.0, **common)
+    return across.permute(0, 3, 1, 2)[:, : images.shape[1]]
 
 
 def vessel_gram(images: Tensor, target: Tensor, valid: Tensor, saturation_mm: float) -> Tensor:
     """Inner products (B, 9, 7) float64 of saturated images (B, 21, rows, columns) and a target (3, rows, columns)."""
-    pixels = valid.numel()
-    blocks = triton.cdiv(pixels, _SUMMED)
-    parts = torch.empty(len(images), blocks, _TILE, _TILE, dtype=torch.float32, device=images.device)
-    _vessel_gram[(blocks, len(images))](images, target, valid, parts, pixels, saturation_mm, ROWS=_TILE, BLOCK=_SUMMED)
-    total = parts.to(torch.float64).sum(dim=1)
-    return torch.cat([total[:, :7, :7], total[:, 8:9, :7], total[:, 7:8, :7]], dim=1)
+    total = _summed(_vessel_gram, images, target, valid, saturation_mm, _VESSEL_COLUMNS, _VESSEL_WIDTH)
+    parts = [total[:, 7 * n : 7 * n + 7] for n in range(3)]
+    gram = parts[0][..., :7] + parts[1][..., 7:14] + parts[2][..., 14:21]
+    cross = parts[0][..., 21] + parts[1][..., 22] + parts[2][..., 23]
+    return torch.cat([gram, parts[0][..., 24][:, None], cross[:, None]], dim=1)
 
 
 def skull_gram(images: Tensor, target: Tensor, valid: Tensor, knee_mm: float) -> Tensor:
     """Inner products (B, 8, 7) float64 of the shortened gradients of images (B, 7, rows, columns) and a target (2, rows, columns)."""
-    rows, columns = valid.shape
-    pixels = valid.numel()
-    blocks = triton.cdiv(pixels, _SUMMED)
-    parts = torch.empty(len(images), blocks, _TILE, _TILE, dtype=torch.float32, device=images.device)
-    _skull_gram[(blocks, len(images))](
-        images, target, valid, parts, rows, columns, float(knee_mm), ROWS=_TILE, BLOCK=_SUMMED
-    )
-    return parts.to(torch.float64).sum(dim=1)[:, :8, :7]
+    total = _summed(_skull_gram, images, target, valid, knee_mm, _SKULL_COLUMNS, _SKULL_WIDTH)
+    return (total[:, :8, :8] + total[:, 8:, 8:])[..., :7]
 
 
-def _launch(
-    kernel: Any, splat: Splat, cameras: Tensor, centres: Tensor, lever_mm: float, grid: Grid, image: Tensor
-) -> None:
-    """One program for each block of points and pose."""
+def _drawn(
+    splat: Splat, cameras: Tensor, centres: Tensor, lever_mm: float, grid: Grid, width: int, tile: int, *, slopes: bool
+) -> Tensor:
+    """Images (B, values, rows, columns) of which a pixel's values lie together, `width` of them; a program draws `tile` channels."""
+    used = (7 if slopes else 1) * splat.channels
+    image = torch.zeros(len(cameras), grid.rows, grid.columns, width, dtype=_WHOLE, device=cameras.device)
     points = len(splat.weights)
-    kernel[(triton.cdiv(points, _POINTS), len(cameras))](
+    block = _POINTS * 32 // tile
+    _draw[(triton.cdiv(points, block), len(cameras))](
         splat.positions,
         splat.positions if splat.tangents is None else splat.tangents,
         splat.weights,
@@ -97,8 +97,36 @@ def _launch(
         PER_MM,
         _NEAREST_MM,
         VESSELS=splat.tangents is not None,
-        BLOCK=_POINTS,
+        SLOPES=slopes,
+        WIDTH=width,
+        USED=used,
+        TILE=tile,
+        BLOCK=block,
     )
+    return image.permute(0, 3, 1, 2)[:, :used]
+
+
+def _summed(
+    kernel: Any, images: Tensor, target: Tensor, valid: Tensor, setting: float, columns: int, width: int
+) -> Tensor:
+    """Products (B, columns, columns) float64 of all columns of a kernel's matrix, summed over the pixels."""
+    assert images.stride(1) == 1
+    assert images.stride(3) == width
+    blocks = triton.cdiv(valid.numel(), _PIXELS * _TIMES)
+    parts = torch.empty(len(images), blocks, columns, columns, dtype=torch.float32, device=images.device)
+    kernel[(blocks, len(images))](
+        images,
+        target,
+        valid,
+        parts,
+        *valid.shape,
+        float(setting),
+        WIDTH=width,
+        COLUMNS=columns,
+        BLOCK=_PIXELS,
+        TIMES=_TIMES,
+    )
+    return parts.sum(dim=1, dtype=torch.float64)
 
 
 @triton.jit
@@ -108,81 +136,12 @@ def _row(c, row, x, y, z):  # type: ignore[no-untyped-def]
 
 
 @triton.jit
-def _whole(value, per_mm):  # type: ignore[no-untyped-def]
-    return tl.floor(value * per_mm + 0.5).to(tl.int64)
-
-
-@triton.jit
-def _share_value(image, inside, columns, fj, fk, value, per_mm):  # type: ignore[no-untyped-def]
-    """Add values to the four pixels around, of which `image` points to the first."""
-    tl.atomic_add(image, _whole(value * (1 - fk) * (1 - fj), per_mm), mask=inside, sem="relaxed")
-    tl.atomic_add(image + 1, _whole(value * (1 - fk) * fj, per_mm), mask=inside, sem="relaxed")
-    tl.atomic_add(image + columns, _whole(value * fk * (1 - fj), per_mm), mask=inside, sem="relaxed")
-    tl.atomic_add(image + columns + 1, _whole(value * fk * fj, per_mm), mask=inside, sem="relaxed")
-
-
-@triton.jit
-def _share_slope(image, inside, columns, fj, fk, value, by_u, by_v, per_mm):  # type: ignore[no-untyped-def]
-    """Add derivatives: `value` of the point's amount, by_u and by_v the amount times the change of column and row."""
-    first = value * (1 - fk) * (1 - fj) - by_u * (1 - fk) - by_v * (1 - fj)
-    tl.atomic_add(image, _whole(first, per_mm), mask=inside, sem="relaxed")
-    right = value * (1 - fk) * fj + by_u * (1 - fk) - by_v * fj
-    tl.atomic_add(image + 1, _whole(right, per_mm), mask=inside, sem="relaxed")
-    below = value * fk * (1 - fj) - by_u * fk + by_v * (1 - fj)
-    tl.atomic_add(image + columns, _whole(below, per_mm), mask=inside, sem="relaxed")
-    last = value * fk * fj + by_u * fk + by_v * fj
-    tl.atomic_add(image + columns + 1, _whole(last, per_mm), mask=inside, sem="relaxed")
-
-
-@triton.jit
-def _one_slope(  # type: ignore[no-untyped-def]
-    image,
-    plane,
-    m,
-    inside,
-    columns,
-    fj,
-    fk,
-    x,
-    y,
-    z,
-    iz,
-    a,
-    fu,
-    fv,
-    gu,
-    gv,
-    steep,
-    scale,
-    sx,
-    sy,
-    sz,
-    tx,
-    ty,
-    tz,
-    per_mm,
-    VESSELS: tl.constexpr,
-):
-    """Add derivative m of all channels: point and tangent move by s and t."""
-    du = fu * iz * (sx - x * iz * sz)
-    dv = fv * iz * (sy - y * iz * sz)
-    ar = a / (x * x + y * y + z * z)
-    da = ar * x * sx + ar * y * sy + (ar * z - 3 * a * iz) * sz
-    _share_slope(image + m * plane, inside, columns, fj, fk, da, a * du, a * dv, per_mm)
-    if VESSELS:
-        d_steep = iz * (tz - steep * sz)
-        d_gu = tx - sx * steep - x * d_steep
-        d_gv = ty - sy * steep - y * d_steep
-        cosine = scale * (gu * gu - gv * gv)
-        sine = scale * 2 * gu * gv
-        dc = da * cosine + a * scale * 2 * (gu * d_gu - gv * d_gv)
-        ds = da * sine + a * scale * 2 * (d_gu * gv + gu * d_gv)
-        _share_slope(image + (7 + m) * plane, inside, columns, fj, fk, dc, a * cosine * du, a * cosine * dv, per_mm)
-        _share_slope(image + (14 + m) * plane, inside, columns, fj, fk, ds, a * sine * du, a * sine * dv, per_mm)
+def _add(image, there, value, per_mm):  # type: ignore[no-untyped-def]
+    tl.atomic_add(image, tl.floor(value * per_mm + 0.5).to(image.dtype.element_ty), mask=there, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["points", "rows", "columns"])
-def _draw_values(  # type: ignore[no-untyped-def]
+def _draw(  # type: ignore[no-untyped-def]
     positions,
     tangents,
     weights,
@@ -201,10 +160,16 @@ def _draw_values(  # type: ignore[no-untyped-def]
     per_mm,
     nearest,
     VESSELS: tl.constexpr,
+    SLOPES: tl.constexpr,
+    WIDTH: tl.constexpr,
+    USED: tl.constexpr,
+    TILE: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    """Add a block of points to the image of one pose, all channels at once: a row of the tile is a point, a column a channel."""
+    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[:, None]
     b = tl.program_id(1)
+    column = tl.arange(0, TILE)[None, :]
     there = i < points
     px = tl.load(positions + 3 * i, mask=there, other=0.0)
     py = tl.load(positions + 3 * i + 1, mask=there, other=0.0)
@@ -225,72 +190,10 @@ def _draw_values(  # type: ignore[no-untyped-def]
     fk = v - k
     weight = tl.load(weights + i, mask=there, other=0.0)
     a = weight * (fu * fv) * iz * iz * iz * tl.sqrt(x * x + y * y + z * z)
-    plane = rows * columns
-    channels = 3 if VESSELS else 1
-    first = image + b.to(tl.int64) * channels * plane + k * columns + j
-    _share_value(first, inside, columns, fj, fk, a, per_mm)
-    if VESSELS:
-        qx = tl.load(tangents + 3 * i, mask=there, other=0.0)
-        qy = tl.load(tangents + 3 * i + 1, mask=there, other=0.0)
-        qz = tl.load(tangents + 3 * i + 2, mask=there, other=0.0)
-        steep = _row(c, 2, qx, qy, qz) * iz
-        gu = _row(c, 0, qx, qy, qz) - x * steep
-        gv = _row(c, 1, qx, qy, qz) - y * steep
-        _share_value(first + plane, inside, columns, fj, fk, a * scale * (gu * gu - gv * gv), per_mm)
-        _share_value(first + 2 * plane, inside, columns, fj, fk, a * scale * 2 * gu * gv, per_mm)
-
-
-@triton.jit(do_not_specialize=["points", "rows", "columns"])
-def _draw_slopes(  # type: ignore[no-untyped-def]
-    positions,
-    tangents,
-    weights,
-    cameras,
-    centres,
-    image,
-    points,
-    rows,
-    columns,
-    fu,
-    fv,
-    cx,
-    cy,
-    per_lever,
-    scale,
-    per_mm,
-    nearest,
-    VESSELS: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    b = tl.program_id(1)
-    there = i < points
-    px = tl.load(positions + 3 * i, mask=there, other=0.0)
-    py = tl.load(positions + 3 * i + 1, mask=there, other=0.0)
-    pz = tl.load(positions + 3 * i + 2, mask=there, other=0.0)
-    c = cameras + 12 * b
-    x = _row(c, 0, px, py, pz) + tl.load(c + 3)
-    y = _row(c, 1, px, py, pz) + tl.load(c + 7)
-    z = _row(c, 2, px, py, pz) + tl.load(c + 11)
-    iz = 1 / tl.maximum(z, nearest)
-    u = fu * x * iz + cx
-    v = fv * y * iz + cy
-    inside = there & (z >= nearest) & (u >= 0) & (v >= 0) & (u < columns - 1) & (v < rows - 1)
-    u = tl.where(inside, u, 0.0)
-    v = tl.where(inside, v, 0.0)
-    j = u.to(tl.int32)
-    k = v.to(tl.int32)
-    fj = u - j
-    fk = v - k
-    weight = tl.load(weights + i, mask=there, other=0.0)
-    a = weight * (fu * fv) * iz * iz * iz * tl.sqrt(x * x + y * y + z * z)
-    plane = rows * columns
-    channels = 21 if VESSELS else 7
-    first = image + b.to(tl.int64) * channels * plane + k * columns + j
-    zero = tl.zeros_like(x)
-    one = zero + 1
-    ex, ey, ez, gu, gv, steep = zero, zero, zero, zero, zero, zero
-    _share_value(first, inside, columns, fj, fk, a, per_mm)
+    at = image + (b.to(tl.int64) * rows * columns + k * columns + j) * WIDTH + column
+    below = at + columns * WIDTH
+    inside = inside & (column < USED)
+    value = a
     if VESSELS:
         qx = tl.load(tangents + 3 * i, mask=there, other=0.0)
         qy = tl.load(tangents + 3 * i + 1, mask=there, other=0.0)
@@ -301,31 +204,52 @@ def _draw_slopes(  # type: ignore[no-untyped-def]
         steep = ez * iz
         gu = ex - x * steep
         gv = ey - y * steep
-        _share_value(first + 7 * plane, inside, columns, fj, fk, a * scale * (gu * gu - gv * gv), per_mm)
-        _share_value(first + 14 * plane, inside, columns, fj, fk, a * scale * 2 * gu * gv, per_mm)
-        ex, ey, ez = ex * per_lever, ey * per_lever, ez * per_lever
-    rx = (x - tl.load(centres + 3 * b)) * per_lever
-    ry = (y - tl.load(centres + 3 * b + 1)) * per_lever
-    rz = (z - tl.load(centres + 3 * b + 2)) * per_lever
-    # fmt: off
-    _one_slope(first, plane, 1, inside, columns, fj, fk, x, y, z, iz, a, fu, fv, gu, gv, steep, scale,
-               zero, -rz, ry, zero, -ez, ey, per_mm, VESSELS)
-    _one_slope(first, plane, 2, inside, columns, fj, fk, x, y, z, iz, a, fu, fv, gu, gv, steep, scale,
-               rz, zero, -rx, ez, zero, -ex, per_mm, VESSELS)
-    _one_slope(first, plane, 3, inside, columns, fj, fk, x, y, z, iz, a, fu, fv, gu, gv, steep, scale,
-               -ry, rx, zero, -ey, ex, zero, per_mm, VESSELS)
-    _one_slope(first, plane, 4, inside, columns, fj, fk, x, y, z, iz, a, fu, fv, gu, gv, steep, scale,
-               one, zero, zero, zero, zero, zero, per_mm, VESSELS)
-    _one_slope(first, plane, 5, inside, columns, fj, fk, x, y, z, iz, a, fu, fv, gu, gv, steep, scale,
-               zero, one, zero, zero, zero, zero, per_mm, VESSELS)
-    _one_slope(first, plane, 6, inside, columns, fj, fk, x, y, z, iz, a, fu, fv, gu, gv, steep, scale,
-               zero, zero, one, zero, zero, zero, per_mm, VESSELS)
-    # fmt: on
+        cosine = scale * (gu * gu - gv * gv)
+        sine = scale * 2 * gu * gv
+        n = column // _DERIVED if SLOPES else column
+        value = a * tl.where(n == 0, 1.0, tl.where(n == 1, cosine, sine))
+    if SLOPES:
+        m = column % _DERIVED
+        rx = (x - tl.load(centres + 3 * b)) * per_lever
+        ry = (y - tl.load(centres + 3 * b + 1)) * per_lever
+        rz = (z - tl.load(centres + 3 * b + 2)) * per_lever
+        # How the point moves: a rotation about x moves (x, y, z) by (0, -z, y), and so on.
+        sx = tl.where(m == 2, rz, tl.where(m == 3, -ry, tl.where(m == 4, 1.0, 0.0)))
+        sy = tl.where(m == 1, -rz, tl.where(m == 3, rx, tl.where(m == 5, 1.0, 0.0)))
+        sz = tl.where(m == 1, ry, tl.where(m == 2, -rx, tl.where(m == 6, 1.0, 0.0)))
+        by_u = value * fu * iz * (sx - x * iz * sz)
+        by_v = value * fv * iz * (sy - y * iz * sz)
+        per_r2 = 1 / (x * x + y * y + z * z)
+        # Of the amount, relative to it; channels of direction change with the tangent's shadow too.
+        change = value * (per_r2 * (x * sx + y * sy + z * sz) - 3 * iz * sz)
+        if VESSELS:
+            tx = tl.where(m == 2, ez, tl.where(m == 3, -ey, 0.0)) * per_lever
+            ty = tl.where(m == 1, -ez, tl.where(m == 3, ex, 0.0)) * per_lever
+            tz = tl.where(m == 1, ey, tl.where(m == 2, -ex, 0.0)) * per_lever
+            d_steep = iz * (tz - steep * sz)
+            d_gu = tx - sx * steep - x * d_steep
+            d_gv = ty - sy * steep - y * d_steep
+            twice = 2 * a * scale
+            change += tl.where(
+                n == 1,
+                twice * (gu * d_gu - gv * d_gv),
+                tl.where(n == 2, twice * (d_gu * gv + gu * d_gv), 0.0),
+            )
+        value = tl.where(m == 0, value, change)
+        _add(at, inside, value * (1 - fk) * (1 - fj) - by_u * (1 - fk) - by_v * (1 - fj), per_mm)
+        _add(at + WIDTH, inside, value * (1 - fk) * fj + by_u * (1 - fk) - by_v * fj, per_mm)
+        _add(below, inside, value * fk * (1 - fj) - by_u * fk + by_v * (1 - fj), per_mm)
+        _add(below + WIDTH, inside, value * fk * fj + by_u * fk + by_v * fj, per_mm)
+    else:
+        _add(at, inside, value * (1 - fk) * (1 - fj), per_mm)
+        _add(at + WIDTH, inside, value * (1 - fk) * fj, per_mm)
+        _add(below, inside, value * fk * (1 - fj), per_mm)
+        _add(below + WIDTH, inside, value * fk * fj, per_mm)
 
 
 @triton.jit(do_not_specialize=["count", "length", "stride"])
 def _blur(source, out, taps, count, length, stride, scale, RADIUS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Filter along one axis of planes, of `length` places that are `stride` values apart."""
+    """Filter along one axis, of `length` places that are `stride` values apart."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     there = i < count
     place = (i // stride) % length
@@ -337,69 +261,93 @@ def _blur(source, out, taps, count, length, stride, scale, RADIUS: tl.constexpr,
     tl.store(out + i, total * scale, mask=there)
 
 
-@triton.jit(do_not_specialize=["pixels"])
-def _vessel_gram(images, target, valid, parts, pixels, saturation_mm, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Products of value and derivatives (rows 0 to 6), target (7) and, of the first channel, ones (8), over a block of pixels."""
-    block = tl.program_id(0)
-    b = tl.program_id(1)
-    m = tl.arange(0, ROWS)[:, None]
-    p = block * BLOCK + tl.arange(0, BLOCK)[None, :]
-    there = p < pixels
-    source = images + b.to(tl.int64) * 21 * pixels
-    derived = there & (m < 7)
-    first = tl.load(source + m * pixels + p, mask=derived, other=0.0)
-    amount = tl.load(source + p, mask=there, other=0.0)
-    counts = there & (amount != 0) & (tl.load(valid + p, mask=there, other=0.0) != 0)
-    slope = 1 / (1 + amount / saturation_mm)
-    curvature = slope * slope / saturation_mm
-    total = tl.zeros((ROWS, ROWS), tl.float32)
-    for n in tl.static_range(3):
-        values = tl.load(source + (7 * n + m) * pixels + p, mask=derived, other=0.0)
-        own = tl.load(source + 7 * n * pixels + p, mask=there, other=0.0)
-        fixed = tl.load(target + n * pixels + p, mask=there, other=0.0)
-        seen = values * slope - tl.where(m == 0, 0.0, own * curvature * first)
-        seen = tl.where(m == 7, fixed, seen)
-        if n == 0:
-            seen = tl.where(m == 8, 1.0, seen)
-        seen = tl.where(counts, seen, 0.0)
-        total += tl.dot(seen, tl.trans(seen), input_precision="ieee")
-    row = tl.arange(0, ROWS)[:, None]
-    column = tl.arange(0, ROWS)[None, :]
-    there = parts + (b * tl.num_programs(0) + block) * ROWS * ROWS
-    tl.store(there + row * ROWS + column, total)
+@triton.jit
+def _store(parts, total, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
+    at = parts + (tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)) * COLUMNS * COLUMNS
+    tl.store(at + tl.arange(0, COLUMNS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :], total)
 
 
 @triton.jit(do_not_specialize=["rows", "columns"])
-def _skull_gram(images, target, valid, parts, rows, columns, knee_mm, ROWS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Products of gradient and derivatives (rows 0 to 6) and target (7) over a block of pixels."""
-    block = tl.program_id(0)
-    b = tl.program_id(1)
+def _vessel_gram(  # type: ignore[no-untyped-def]
+    images,
+    target,
+    valid,
+    parts,
+    rows,
+    columns,
+    saturation_mm,
+    WIDTH: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    TIMES: tl.constexpr,
+):
+    """Products of 21 saturated values and derivatives, the target's three channels (21 to 23) and ones (24), over some pixels."""
     pixels = rows * columns
-    m = tl.arange(0, ROWS)[:, None]
-    p = block * BLOCK + tl.arange(0, BLOCK)[None, :]
-    k = p // columns
-    j = p % columns
-    inner = (k > 0) & (k < rows - 1) & (j > 0) & (j < columns - 1)
-    source = images + b.to(tl.int64) * 7 * pixels + p
-    x = (tl.load(source + 1, mask=inner, other=0.0) - tl.load(source - 1, mask=inner, other=0.0)) * 0.5
-    y = (tl.load(source + columns, mask=inner, other=0.0) - tl.load(source - columns, mask=inner, other=0.0)) * 0.5
-    length = tl.sqrt(x * x + y * y)
-    counts = inner & (length >= _NO_GRADIENT) & (tl.load(valid + p, mask=inner, other=0.0) != 0)
-    slope = 1 / (1 + length / knee_mm)
-    curvature = slope * slope / (knee_mm * tl.maximum(length, _NO_GRADIENT))
-    at = source + m * pixels
-    derived = inner & (m < 7)
-    dx = (tl.load(at + 1, mask=derived, other=0.0) - tl.load(at - 1, mask=derived, other=0.0)) * 0.5
-    dy = (tl.load(at + columns, mask=derived, other=0.0) - tl.load(at - columns, mask=derived, other=0.0)) * 0.5
-    along = tl.where(m == 0, 0.0, (x * dx + y * dy) * curvature)
-    seen_x = slope * dx - x * along
-    seen_y = slope * dy - y * along
-    seen_x = tl.where(m == 7, tl.load(target + p, mask=inner, other=0.0), seen_x)
-    seen_y = tl.where(m == 7, tl.load(target + pixels + p, mask=inner, other=0.0), seen_y)
-    seen_x = tl.where(counts, seen_x, 0.0)
-    seen_y = tl.where(counts, seen_y, 0.0)
-    total = tl.dot(seen_x, tl.trans(seen_x), input_precision="ieee")
-    total += tl.dot(seen_y, tl.trans(seen_y), input_precision="ieee")
-    row = tl.arange(0, ROWS)[:, None]
-    column = tl.arange(0, ROWS)[None, :]
-    tl.store(parts + (b * tl.num_programs(0) + block) * ROWS * ROWS + row * ROWS + column, total)
+    source = images + tl.program_id(1).to(tl.int64) * pixels * WIDTH
+    column = tl.arange(0, COLUMNS)[None, :]
+    m = column % _DERIVED
+    own_value = column - m
+    derived = column < 3 * _DERIVED
+    fixed = (column >= 3 * _DERIVED) & (column < 3 * _DERIVED + 3)
+    total = tl.zeros((COLUMNS, COLUMNS), tl.float32)
+    for time in range(TIMES):
+        p = (tl.program_id(0) * TIMES + time) * BLOCK + tl.arange(0, BLOCK)[:, None]
+        there = p < pixels
+        at = source + p * WIDTH
+        amount = tl.load(at, mask=there, other=0.0)
+        counts = there & (amount != 0) & (tl.load(valid + p, mask=there, other=0.0) != 0)
+        slope = 1 / (1 + amount / saturation_mm)
+        curvature = slope * slope / saturation_mm  # minus the change of the slope with the value
+        values = tl.load(at + column, mask=counts & derived, other=0.0)
+        of_value = tl.load(at + own_value, mask=counts & derived & (m > 0), other=0.0)
+        of_amount = tl.load(at + m, mask=counts & derived & (m > 0), other=0.0)
+        seen = values * slope - of_value * curvature * of_amount
+        seen += tl.load(target + (column - 3 * _DERIVED) * pixels + p, mask=counts & fixed, other=0.0)
+        seen += tl.where(counts & (column == 3 * _DERIVED + 3), 1.0, 0.0)
+        total += tl.dot(tl.trans(seen), seen, input_precision="ieee")
+    _store(parts, total, COLUMNS)
+
+
+@triton.jit(do_not_specialize=["rows", "columns"])
+def _skull_gram(  # type: ignore[no-untyped-def]
+    images,
+    target,
+    valid,
+    parts,
+    rows,
+    columns,
+    knee_mm,
+    WIDTH: tl.constexpr,
+    COLUMNS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    TIMES: tl.constexpr,
+):
+    """Products of the gradient's two components, each with six derivatives and the target's, over some pixels."""
+    pixels = rows * columns
+    source = images + tl.program_id(1).to(tl.int64) * pixels * WIDTH
+    column = tl.arange(0, COLUMNS)[None, :]
+    m = column % WIDTH
+    component = column // WIDTH
+    down = columns * WIDTH
+    total = tl.zeros((COLUMNS, COLUMNS), tl.float32)
+    for time in range(TIMES):
+        p = (tl.program_id(0) * TIMES + time) * BLOCK + tl.arange(0, BLOCK)[:, None]
+        k = p // columns
+        j = p % columns
+        inner = (k > 0) & (k < rows - 1) & (j > 0) & (j < columns - 1)
+        at = source + p * WIDTH
+        x = (tl.load(at + WIDTH, mask=inner, other=0.0) - tl.load(at - WIDTH, mask=inner, other=0.0)) * 0.5
+        y = (tl.load(at + down, mask=inner, other=0.0) - tl.load(at - down, mask=inner, other=0.0)) * 0.5
+        length = tl.sqrt(x * x + y * y)
+        counts = inner & (length >= _NO_GRADIENT) & (tl.load(valid + p, mask=inner, other=0.0) != 0)
+        slope = 1 / (1 + length / knee_mm)
+        curvature = slope * slope / (knee_mm * tl.maximum(length, _NO_GRADIENT))
+        derived = counts & (m < _DERIVED)
+        dx = (tl.load(at + WIDTH + m, mask=derived, other=0.0) - tl.load(at - WIDTH + m, mask=derived, other=0.0)) * 0.5
+        dy = (tl.load(at + down + m, mask=derived, other=0.0) - tl.load(at - down + m, mask=derived, other=0.0)) * 0.5
+        along = tl.where(m == 0, 0.0, (x * dx + y * dy) * curvature)
+        seen = slope * tl.where(component == 0, dx, dy) - tl.where(component == 0, x, y) * along
+        fixed = counts & (m == _DERIVED)
+        seen += tl.load(target + component * pixels + p, mask=fixed, other=0.0)
+        total += tl.dot(tl.trans(seen), seen, input_precision="ieee")
+    _store(parts, total, COLUMNS)

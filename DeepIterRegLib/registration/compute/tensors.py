@@ -10,6 +10,7 @@ from __future__ import annotations
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
 
@@ -227,6 +228,7 @@ def memory_faults() -> Iterator[None]:
         raise NoMemory from error
 
 
+@lru_cache(maxsize=64)
 def _grid(carm: CArm) -> Grid:
     fu, fv, cx, cy = (float(value) for value in pixel_intrinsics(carm))
     return Grid(carm.rows, carm.columns, fu, fv, cx, cy)
