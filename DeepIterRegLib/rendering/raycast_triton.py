@@ -128,9 +128,9 @@ def _cast(  # type: ignore[no-untyped-def]
         gb = tl.zeros((PLANES, ACROSS * DOWN), tl.float32)
         ka = tl.zeros((PLANES, ACROSS * DOWN), tl.float32)
         kb = tl.zeros((PLANES, ACROSS * DOWN), tl.float32)
-    begin = tl.min(low, axis=0)
-    end = tl.max(high, axis=0) + 1
-    for start in range(begin, end, PLANES):
+    start = tl.min(low, axis=0)
+    end = tl.max(high, axis=0)
+    while start <= end:  # not `for`: Triton's interpreter cannot count by values of a kernel with NumPy 2.4
         k = (start + tl.arange(0, PLANES))[:, None]
         away = k.to(tl.float32) - qm[None, :]
         pa = qa[None, :] + away * step_a[None, :]
@@ -156,6 +156,7 @@ def _cast(  # type: ignore[no-untyped-def]
             gb += fb
             ka += away * fa
             kb += away * fb
+        start += PLANES
 
     pixels = rows * columns
     pixel = row * columns + column
