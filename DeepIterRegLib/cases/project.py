@@ -177,13 +177,11 @@ def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | 
 def _ray_cast(cta: Volume, carm: CArm, cta_to_carm: np.ndarray, device: Device) -> np.ndarray:
     import torch
 
-    from DeepIterRegLib.rendering.raycast import Method, RaycastProjector, attenuation_per_mm
+    from DeepIterRegLib.rendering.raycast import RaycastProjector, attenuation_per_mm
 
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    # The quick caster is compiled for the CPU; on CUDA DiffDRR casts.
-    method: Method = "joseph" if device == "cpu" else "trilinear"
-    projector = RaycastProjector(attenuation_per_mm(cta), carm, method, device=device)
+    projector = RaycastProjector(attenuation_per_mm(cta), carm, "joseph", device=device)
     with torch.no_grad():
         image: np.ndarray = projector(torch.as_tensor(cta_to_carm)[None])[0].cpu().numpy()
     return image

@@ -115,7 +115,9 @@ class RaycastProjector:
         elif backend == "numba" or (backend == "auto" and torch.device(device).type == "cpu"):
             self._values = self._joseph(volume, dtype)
         elif backend == "triton" or (backend == "auto" and _has_triton(torch.device(device), dtype)):
-            self._images = self._fused(volume, (pixels - source).norm(dim=1))
+            from DeepIterRegLib.rendering import raycast_triton
+
+            self._images = raycast_triton.caster(volume, carm, device)
         else:
             self._values = self._joseph_torch(volume, kind)
 
@@ -184,33 +186,6 @@ class RaycastProjector:
             return raycast_torch.joseph(framed, *ends, length_mm, wanted)
 
         return lambda first, last: _Integrals.apply(first, last, cast)
-
-    def _fused(self, volume: Volume, lengths_mm: Tensor) -> Callable[[Tensor], Tensor]:
-        """Poses (B, 4, 4) to images (B, rows, columns) in one launch, which finds the rays too."""
-        from DeepIterRegLib.rendering import raycast_triton
-
-        carm, device = self.carm, self._directions.device
-        # Rays are followed from where they pass the isocentre, near which the head stands: the fewest digits are lost there.
-        near = max(-float(np.dot(carm.source_mm, carm.beam_axis)) / carm.sid_mm, 0.01)
-        framed = torch.as_tensor(np.pad(volume.voxels.astype(np.float32), 1)).to(device)
-        cast = raycast_triton.Caster(framed, near * lengths_mm.reshape(carm.rows, carm.columns))
-        middle = (np.array([carm.columns, carm.rows]) - 1) / 2
-        corner, right, down = carm.pixel_positions(middle + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
-        beam = near * (corner - np.array(carm.source_mm))
-        # Columns in C-arm mm: two steps from pixel to pixel, the point near the head, the direction. Only the point is moved by
-        # a translation.
-        rays = np.stack([near * (right - corner), near * (down - corner), carm.source_mm + beam, beam], axis=1)
-        columns = torch.as_tensor(rays).to(self._directions)
-        is_point = torch.tensor([0.0, 0.0, 1.0, 0.0]).to(self._directions)
-        turn = self._ras_to_ijk[:3, :3]
-        offset = (self._ras_to_ijk[:3, 3:] + 1) * is_point
-
-        def images(cta_to_carm: Tensor) -> Tensor:
-            there = columns - cta_to_carm[:, :3, 3:] * is_point
-            image: Tensor = cast(offset + turn @ (cta_to_carm[:, :3, :3].mT @ there))
-            return image
-
-        return images
 
     def _diffdrr(self, voxels: Tensor, method: Method) -> Integrate:
         try:  # The one module of DiffDRR that needs nothing but torch: its others bring torchio, pyvista, timm.

@@ -14,14 +14,19 @@ Imported only where Triton is: it comes with torch on Linux. With ``TRITON_INTER
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
 import torch
 import triton
 import triton.language as tl
 from torch import Tensor
+
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.images.volume import Volume
 
 Bits = Literal[16, 32]
 _INT32 = 2**31
@@ -48,6 +53,12 @@ def _bounds(start, step, count, low, high):  # type: ignore[no-untyped-def]
     return tl.maximum(low, tl.floor(tl.minimum(one, other))), tl.minimum(high, tl.ceil(tl.maximum(one, other)))
 
 
+@triton.jit
+def _over_planes(samples, PLANES: tl.constexpr, RAYS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Sums (RAYS,) of samples (PLANES x RAYS,)."""
+    return tl.sum(tl.reshape(samples, (PLANES, RAYS)), axis=0)
+
+
 @triton.jit(do_not_specialize=["poses", "rows", "columns", "ni", "nj", "nk"])
 def _cast(  # type: ignore[no-untyped-def]
     voxels,
@@ -71,7 +82,10 @@ def _cast(  # type: ignore[no-untyped-def]
     pose = program % poses
     tile = program // poses
     tiles = tl.cdiv(columns, ACROSS)
-    lane = tl.arange(0, ACROSS * DOWN)
+    # One long row of samples, ray by ray and then plane by plane: so threads side by side have rays side by side.
+    RAYS: tl.constexpr = ACROSS * DOWN
+    sample = tl.arange(0, PLANES * RAYS)
+    lane = sample % RAYS
     column = (tile % tiles) * ACROSS + lane % ACROSS
     row = (tile // tiles) * DOWN + lane // ACROSS
     seen = (column < columns) & (row < rows)
@@ -114,7 +128,7 @@ def _cast(  # type: ignore[no-untyped-def]
     stride_a = tl.where(along_i, wide_j, tl.where(along_j, plane, wide_i))
     base = tl.where(along_i, plane * nk, 0)
 
-    low = tl.full((ACROSS * DOWN,), 1.0, tl.float32)
+    low = tl.full((PLANES * RAYS,), 1.0, tl.float32)
     high = count_m.to(tl.float32) - 2.0
     low, high = _bounds(qa - qm * step_a, step_a, count_a, low, high)
     low, high = _bounds(qb - qm * step_b, step_b, count_b, low, high)
@@ -122,30 +136,29 @@ def _cast(  # type: ignore[no-untyped-def]
     low = tl.where(hit, low, 2.0e6).to(tl.int32)
     high = tl.where(hit, high, -1.0).to(tl.int32)
 
-    total = tl.zeros((PLANES, ACROSS * DOWN), tl.float32)
+    total = tl.zeros((PLANES * RAYS,), tl.float32)
     if SLOPES:
-        ga = tl.zeros((PLANES, ACROSS * DOWN), tl.float32)
-        gb = tl.zeros((PLANES, ACROSS * DOWN), tl.float32)
-        ka = tl.zeros((PLANES, ACROSS * DOWN), tl.float32)
-        kb = tl.zeros((PLANES, ACROSS * DOWN), tl.float32)
+        ga = tl.zeros((PLANES * RAYS,), tl.float32)
+        gb = tl.zeros((PLANES * RAYS,), tl.float32)
+        ka = tl.zeros((PLANES * RAYS,), tl.float32)
+        kb = tl.zeros((PLANES * RAYS,), tl.float32)
     start = tl.min(low, axis=0)
     end = tl.max(high, axis=0)
     while start <= end:  # not `for`: Triton's interpreter cannot count by values of a kernel with NumPy 2.4
-        k = (start + tl.arange(0, PLANES))[:, None]
-        away = k.to(tl.float32) - qm[None, :]
-        pa = qa[None, :] + away * step_a[None, :]
-        pb = qb[None, :] + away * step_b[None, :]
-        inside = (k >= low[None, :]) & (k <= high[None, :]) & (pa >= 0) & (pb >= 0)
-        inside = inside & (pa < (count_a - 1)[None, :]) & (pb < (count_b - 1)[None, :])
+        k = start + sample // RAYS
+        away = k.to(tl.float32) - qm
+        pa = qa + away * step_a
+        pb = qb + away * step_b
+        inside = (k >= low) & (k <= high) & (pa >= 0) & (pb >= 0) & (pa < count_a - 1) & (pb < count_b - 1)
         ia = pa.to(tl.int32)
         ib = pb.to(tl.int32)
         wa = pa - ia.to(tl.float32)
         wb = pb - ib.to(tl.float32)
-        at = base[None, :] + k * stride_m[None, :] + ia * stride_a[None, :] + ib
-        v00 = tl.load(voxels + at, mask=inside, other=0).to(tl.float32)
-        v01 = tl.load(voxels + at + 1, mask=inside, other=0).to(tl.float32)
-        v10 = tl.load(voxels + at + stride_a[None, :], mask=inside, other=0).to(tl.float32)
-        v11 = tl.load(voxels + at + stride_a[None, :] + 1, mask=inside, other=0).to(tl.float32)
+        at = voxels + (base + k * stride_m + ia * stride_a + ib)
+        v00 = tl.load(at, mask=inside, other=0).to(tl.float32)
+        v01 = tl.load(at + 1, mask=inside, other=0).to(tl.float32)
+        v10 = tl.load(at + stride_a, mask=inside, other=0).to(tl.float32)
+        v11 = tl.load(at + stride_a + 1, mask=inside, other=0).to(tl.float32)
         near = v00 + wb * (v01 - v00)
         far = v10 + wb * (v11 - v10)
         fa = far - near
@@ -159,24 +172,35 @@ def _cast(  # type: ignore[no-untyped-def]
         start += PLANES
 
     pixels = rows * columns
-    pixel = row * columns + column
-    scale = tl.load(lengths + pixel, mask=seen, other=0.0) / tl.abs(dm)
-    value = scale * tl.sum(total, axis=0)
-    tl.store(image + pose.to(tl.int64) * pixels + pixel, value, mask=seen)
+    scale = tl.load(lengths + row * columns + column, mask=seen, other=0.0) / tl.abs(dm)
+    ray = tl.arange(0, RAYS)
+    to_column = (tile % tiles) * ACROSS + ray % ACROSS
+    to_row = (tile // tiles) * DOWN + ray // ACROSS
+    shown = (to_column < columns) & (to_row < rows)
+    pixel = to_row * columns + to_column
+    value = scale * total
+    tl.store(image + pose.to(tl.int64) * pixels + pixel, _over_planes(value, PLANES, RAYS), mask=shown)
     if SLOPES:
-        qa_slope = scale * tl.sum(ga, axis=0)
-        qb_slope = scale * tl.sum(gb, axis=0)
-        da_slope = scale * tl.sum(ka, axis=0) / dm
-        db_slope = scale * tl.sum(kb, axis=0) / dm
+        # All are linear in the sums over planes, so the planes of one sample give their part of each.
+        qa_slope = scale * ga
+        qb_slope = scale * gb
+        da_slope = scale * ka / dm
+        db_slope = scale * kb / dm
         qm_slope = -(step_a * qa_slope + step_b * qb_slope)
         dm_slope = -(step_a * da_slope + step_b * db_slope + value / dm)
         to = slopes + pose.to(tl.int64) * 6 * pixels + pixel
-        tl.store(to, tl.where(along_i, qm_slope, qb_slope), mask=seen)
-        tl.store(to + pixels, tl.where(along_i, qb_slope, tl.where(along_j, qm_slope, qa_slope)), mask=seen)
-        tl.store(to + 2 * pixels, tl.where(a_is_k, qa_slope, qm_slope), mask=seen)
-        tl.store(to + 3 * pixels, tl.where(along_i, dm_slope, db_slope), mask=seen)
-        tl.store(to + 4 * pixels, tl.where(along_i, db_slope, tl.where(along_j, dm_slope, da_slope)), mask=seen)
-        tl.store(to + 5 * pixels, tl.where(a_is_k, da_slope, dm_slope), mask=seen)
+        qi_slope = tl.where(along_i, qm_slope, qb_slope)
+        qj_slope = tl.where(along_i, qb_slope, tl.where(along_j, qm_slope, qa_slope))
+        qk_slope = tl.where(a_is_k, qa_slope, qm_slope)
+        di_slope = tl.where(along_i, dm_slope, db_slope)
+        dj_slope = tl.where(along_i, db_slope, tl.where(along_j, dm_slope, da_slope))
+        dk_slope = tl.where(a_is_k, da_slope, dm_slope)
+        tl.store(to, _over_planes(qi_slope, PLANES, RAYS), mask=shown)
+        tl.store(to + pixels, _over_planes(qj_slope, PLANES, RAYS), mask=shown)
+        tl.store(to + 2 * pixels, _over_planes(qk_slope, PLANES, RAYS), mask=shown)
+        tl.store(to + 3 * pixels, _over_planes(di_slope, PLANES, RAYS), mask=shown)
+        tl.store(to + 4 * pixels, _over_planes(dj_slope, PLANES, RAYS), mask=shown)
+        tl.store(to + 5 * pixels, _over_planes(dk_slope, PLANES, RAYS), mask=shown)
 
 
 @triton.jit(do_not_specialize=["chunks", "rows", "columns"])
@@ -199,6 +223,40 @@ def _reduce(gradient, slopes, parts, chunks, rows, columns, BLOCK: tl.constexpr)
     tl.store(to + chunks, tl.sum(y * (q + d), axis=0))
     tl.store(to + 2 * chunks, tl.sum(q, axis=0))
     tl.store(to + 3 * chunks, tl.sum(d, axis=0))
+
+
+def caster(
+    volume: Volume, carm: CArm, device: torch.device | str, bits: Bits = 32, tiling: Tiling | None = None
+) -> Callable[[Tensor], Tensor]:
+    """What turns poses ``cta_to_carm`` (B, 4, 4), float64 on the device, into images (B, rows, columns), float32, value x mm.
+
+    Differentiable in the pose. `bits` and `tiling` as in `Caster`.
+    """
+    framed = torch.as_tensor(np.pad(volume.voxels.astype(np.float32), 1)).to(device)
+    # Rays are followed from where they pass the isocentre, near which the head stands: the fewest digits are lost there.
+    near = max(-float(np.dot(carm.source_mm, carm.beam_axis)) / carm.sid_mm, 0.01)
+    source = np.array(carm.source_mm)
+    columns, rows = np.meshgrid(np.arange(carm.columns, dtype=np.float64), np.arange(carm.rows, dtype=np.float64))
+    pixels = carm.pixel_positions(np.stack([columns, rows], axis=-1))
+    lengths_mm = torch.as_tensor(near * np.linalg.norm(pixels - source, axis=-1))
+    cast = Caster(framed, lengths_mm, bits, tiling)
+
+    middle = (np.array([carm.columns, carm.rows]) - 1) / 2
+    centre, right, down = carm.pixel_positions(middle + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    beam = near * (centre - source)
+    # Of a camera, in C-arm mm: two steps from pixel to pixel, the point near the head, the direction. A translation moves the point alone.
+    camera_mm = np.stack([near * (right - centre), near * (down - centre), source + beam, beam], axis=1)
+    is_point = np.array([[0.0, 0.0, 1.0, 0.0]])
+    to_ijk = np.linalg.inv(volume.affine)[:3]
+    constants = (camera_mm, is_point, to_ijk[:, :3], (to_ijk[:, 3:] + 1) * is_point)
+    in_carm, point, turn, offset = (torch.as_tensor(c, dtype=torch.float64).to(device) for c in constants)
+
+    def images(cta_to_carm: Tensor) -> Tensor:
+        in_cta = cta_to_carm[:, :3, :3].mT @ (in_carm - cta_to_carm[:, :3, 3:] * point)
+        image: Tensor = cast(turn @ in_cta + offset)
+        return image
+
+    return images
 
 
 class Caster:
@@ -280,7 +338,7 @@ class _Images(torch.autograd.Function):
         chunks = -(-rows * columns // _REDUCED)
         # Sums of sums in a fixed order: the same bits every time, which atomic additions would not give.
         parts = slopes.new_empty((poses, 3, 4, chunks))
-        if parts.numel():
+        if poses:
             with _on(slopes):
                 _reduce[(poses, chunks, 3)](gradient.contiguous(), slopes, parts, chunks, rows, columns, BLOCK=_REDUCED)
         return parts.sum(dim=3, dtype=torch.float64).to(ctx.dtype), None
