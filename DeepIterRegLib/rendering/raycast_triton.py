@@ -252,8 +252,10 @@ def caster(
     in_carm, point, turn, offset = (torch.as_tensor(c, dtype=torch.float64).to(device) for c in constants)
 
     def images(cta_to_carm: Tensor) -> Tensor:
-        in_cta = cta_to_carm[:, :3, :3].mT @ (in_carm - cta_to_carm[:, :3, 3:] * point)
-        image: Tensor = cast(turn @ in_cta + offset)
+        # Three launches: for a single pose, launching takes longer than computing.
+        poses = len(cta_to_carm)
+        in_cta = cta_to_carm[:, :3, :3].mT @ torch.addcmul(in_carm, cta_to_carm[:, :3, 3:], point, value=-1)
+        image: Tensor = cast(torch.baddbmm(offset.expand(poses, -1, -1), turn.expand(poses, -1, -1), in_cta))
         return image
 
     return images

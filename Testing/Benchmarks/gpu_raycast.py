@@ -15,12 +15,13 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import os
 import statistics
 import sys
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -31,6 +32,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.rendering.raycast import RaycastProjector, attenuation_per_mm
@@ -38,6 +40,17 @@ from DeepIterRegLib.rendering.raycast import RaycastProjector, attenuation_per_m
 Render = Callable[[torch.Tensor], torch.Tensor]
 PART = "raycast"
 FOV_MM = 230.0
+# Rays across and down, planes, warps.
+TILINGS = (
+    (8, 4, 8, 4),
+    (8, 4, 4, 4),
+    (16, 2, 8, 4),
+    (8, 4, 4, 2),
+    (8, 8, 4, 4),
+    (16, 8, 2, 4),
+    (8, 4, 16, 4),
+    (16, 8, 1, 4),
+)
 SAMPLES = 500  # nanodrr's own number of samples a ray
 
 
@@ -162,15 +175,16 @@ def checks(bench: Bench, volume: Volume, carm: CArm) -> bool:
         with torch.no_grad():
             truth = RaycastProjector(volume, carm, "joseph")(on_cpu)
             good += [bench.check("card against numba: image", off(ours(near), truth), 1e-4)]
-        try:
-            fused = RaycastProjector(volume, carm, "joseph", device=bench.device, backend="triton")
-        except ValueError as missing:
-            bench.say(what="triton against torch on the card", skipped=str(missing))
-        else:
-            plain = RaycastProjector(volume, carm, "joseph", device=bench.device, backend="torch")
-            good += [bench.check("triton against torch on the card: image", off(fused(near), plain(near)), 1e-4)]
-            found, truth = gradient(fused, near), gradient(plain, near)
-            good += [bench.check("triton against torch on the card: gradient", off(found, truth), 1e-3)]
+    try:
+        fused = RaycastProjector(volume, carm, "joseph", device=bench.device, backend="triton")
+    except InputError as missing:
+        bench.say(what="triton against torch", skipped=str(missing))
+    else:
+        plain = RaycastProjector(volume, carm, "joseph", device=bench.device, backend="torch")
+        with torch.no_grad():
+            good += [bench.check("triton against torch: image", off(fused(near), plain(near)), 1e-4)]
+        found, truth = gradient(fused, near), gradient(plain, near)
+        good += [bench.check("triton against torch: gradient", off(found, truth), 1e-3)]
     good += [bench.check("gradient against finite differences", differences(ours, near[:1]), 1e-2)]
     twice = [(ours(near), gradient(ours, near)) for _ in range(2)]
     same = all(torch.equal(a, b) for a, b in zip(*twice, strict=True))
@@ -187,9 +201,9 @@ def differences(render: Render, start: torch.Tensor) -> float:
 
     six = torch.zeros(6, dtype=torch.float64, device=start.device, requires_grad=True)
     (found,) = torch.autograd.grad(weighted(render, at(six)), six)
-    step = 0.1 * torch.eye(6, dtype=torch.float64, device=start.device)
+    step = 0.03 * torch.eye(6, dtype=torch.float64, device=start.device)
     with torch.no_grad():
-        slopes = [(weighted(render, at(s)) - weighted(render, at(-s))) / 0.2 for s in step]
+        slopes = [(weighted(render, at(s)) - weighted(render, at(-s))) / 0.06 for s in step]
     return off(found, torch.stack(slopes))
 
 
@@ -228,10 +242,12 @@ def graph_seconds(bench: Bench, work: Callable[[], Any], budget_s: float) -> flo
     return seconds(bench, graph.replay, budget_s)
 
 
-def speed(bench: Bench, name: str, render: Render, batches: tuple[int, ...], budget_s: float) -> None:
-    """Images a second forward, and forward and backward, and of a graph of the smallest batch."""
+def speed(
+    bench: Bench, name: str, render: Render, batches: tuple[int, ...], budget_s: float, prepare: Render | None = None
+) -> None:
+    """Images a second forward, forward and backward, and of a graph; `prepare` makes what `render` takes of poses, uncounted."""
     for batch in batches:
-        at = poses(bench, batch)
+        at = poses(bench, batch) if prepare is None else prepare(poses(bench, batch))
 
         def forward(at: torch.Tensor = at) -> None:
             with torch.no_grad():
@@ -276,62 +292,53 @@ def limits(bench: Bench, name: str, volume: Volume, carm: CArm, render: Render) 
     bench.figure(f"{name}: voxels asked for, 4 a sample, batch 4", float(planes) * 16 / took / 1e9, "GB/s")
 
 
-def tilings(bench: Bench, name: str, volume: Volume, carm: CArm, budget_s: float) -> None:
+def tilings(
+    bench: Bench, name: str, volume: Volume, carm: CArm, shapes: tuple[tuple[int, ...], ...], budget_s: float
+) -> None:
     """Other ways to cut the work, and voxels of 16 bits; with how far the images of these are off."""
+    if not bench.on_card and os.environ.get("TRITON_INTERPRET") != "1":
+        bench.say(what=f"{name}, other tilings", skipped="on a card only")
+        return
     try:
         from DeepIterRegLib.rendering.raycast_triton import Tiling, caster
     except ImportError as missing:
         bench.say(what=f"{name}, other tilings", skipped=str(missing))
         return
-    if not bench.on_card:
-        bench.say(what=f"{name}, other tilings", skipped="on a card only")
-        return
-    at = poses(bench, 16)
-    shapes = (
-        (8, 4, 8, 4),
-        (8, 4, 4, 4),
-        (8, 4, 4, 2),
-        (8, 8, 4, 4),
-        (16, 8, 2, 4),
-        (16, 2, 8, 4),
-        (8, 4, 16, 4),
-        (16, 8, 1, 4),
-    )
+    batch = 16 if bench.on_card else 1
+    at = poses(bench, batch)
     truth = None
     for bits in (32, 16):
-        for cut in shapes:
-            if not bench.left(budget_s + 2, f"{name}, tiling {cut}, {bits} bits"):
+        for cut in map(Tiling, *zip(*shapes, strict=True)):
+            what = f"{name}, rays {cut.across} x {cut.down}, planes {cut.planes}, warps {cut.warps}, {bits} bits, batch {batch}"
+            if not bench.left(budget_s + 2, what):
                 return
-            render = caster(volume, carm, bench.device, bits, Tiling(*cut))
+            render = caster(volume, carm, bench.device, bits, cut)
             with torch.no_grad():
                 image = render(at)
                 truth = image if truth is None else truth
-                took = seconds(bench, lambda render=render: render(at), budget_s)
-            bench.figure(
-                f"{name}, rays {cut[0]} x {cut[1]}, planes {cut[2]}, warps {cut[3]}, {bits} bits, batch 16",
-                16 / took,
-                "images/s",
-            )
-            if bits == 16 and cut == shapes[0]:
+                took = seconds(bench, partial(render, at), budget_s)
+            bench.figure(what, batch / took, "images/s")
+            if bits == 16 and cut == Tiling():
                 bench.figure(f"{name}, voxels of 16 bits: image off by", off(image, truth), "of the brightest pixel")
 
 
 # -- nanodrr ---------------------------------------------------------------------------------------------------------
 
 
-def nanodrr(bench: Bench, volume: Volume, carm: CArm) -> Render:
-    """The renderer of nanodrr, of the same view, by the backend that it chooses itself.
+def nanodrr(bench: Bench, volume: Volume, carm: CArm) -> tuple[Render, Render]:
+    """The renderer of nanodrr, of the same view, by the backend that it chooses itself; and what makes its matrices of poses.
 
     Its package reads files with torchio and names a folder with platformdirs; where these are not installed, empty
     modules stand for them, since rendering calls neither.
     """
     for name, names in (("torchio", ("LabelMap", "ScalarImage")), ("platformdirs", ("user_cache_dir",))):
-        with suppress(ImportError):
+        try:
             import_module(name)
-            continue
-        stand_in = ModuleType(name)
-        vars(stand_in).update({n: SimpleNamespace if n[0].isupper() else (lambda *_: ".") for n in names})
-        sys.modules[name] = stand_in
+        except ImportError:
+            stand_in = ModuleType(name)
+            vars(stand_in).update({n: SimpleNamespace if n[0].isupper() else (lambda *_: ".") for n in names})
+            sys.modules[name] = stand_in
+            bench.say(what=f"nanodrr runs without {name}", value=1, unit="an empty module stands for it")
     from nanodrr.data import Subject
     from nanodrr.drr import DRR
 
@@ -351,30 +358,30 @@ def nanodrr(bench: Bench, volume: Volume, carm: CArm) -> Render:
     project = DRR.from_carm_intrinsics(carm.sid_mm, column_mm, row_mm, 0.0, 0.0, carm.rows, carm.columns).to(
         bench.device
     )
-    camera = torch.eye(4)
+    camera = torch.eye(4, dtype=torch.float64)
     camera[:3, :3] = torch.as_tensor(np.array(carm.axes).T)
     camera[:3, 3] = torch.tensor(carm.source_mm)
     camera = camera.to(bench.device)
 
-    def render(at: torch.Tensor) -> torch.Tensor:
-        image: torch.Tensor = project(subject, pose.inverse(at.float()) @ camera, n_samples=SAMPLES)[:, 0]
-        return image
+    def render(matrices: torch.Tensor) -> torch.Tensor:
+        images: torch.Tensor = project(subject, matrices, n_samples=SAMPLES)[:, 0]
+        return images
 
-    return render
+    return render, lambda at: (pose.inverse(at) @ camera).float()
 
 
 def beside(
     bench: Bench, name: str, volume: Volume, carm: CArm, ours: Render, batches: tuple[int, ...], budget_s: float
 ) -> None:
     try:
-        theirs = nanodrr(bench, volume, carm)
+        theirs, prepare = nanodrr(bench, volume, carm)
         at = poses(bench, 2)
         with torch.no_grad():
-            bench.figure(f"{name}, nanodrr: image off ours by", off(theirs(at), ours(at)), "of the brightest pixel")
+            apart = off(theirs(prepare(at)), ours(at))
+        bench.figure(f"{name}, nanodrr: image off ours by", apart, "of the brightest pixel")
+        speed(bench, f"{name}, nanodrr ({SAMPLES} samples)", theirs, batches, budget_s, prepare)
     except Exception as fault:
         bench.say(what=f"{name}, nanodrr", skipped=f"{type(fault).__name__}: {fault}"[:300])
-        return
-    speed(bench, f"{name}, nanodrr ({SAMPLES} samples)", theirs, batches, budget_s)
 
 
 # -- all -------------------------------------------------------------------------------------------------------------
@@ -404,8 +411,8 @@ def run(bench: Bench) -> bool:
         lateral = RaycastProjector(volume, view(pixels, (90, 0)), "joseph", device=bench.device)
         speed(bench, f"{what}, lateral", lateral, batches[1:2], budget_s)
         limits(bench, what, volume, carm, ours)
-        if number == 0 or bench.left(15, f"{what}, other tilings"):
-            tilings(bench, what, volume, carm, budget_s / 2)
+        # The first is the default; the large volume, slower to prepare, gets the first few.
+        tilings(bench, what, volume, carm, TILINGS[: 2 if bench.small else (8, 3)[number]], budget_s / 2)
         if bench.on_card:
             bench.figure(f"{what}: most memory of the card", torch.cuda.max_memory_allocated(bench.device) / 1e6, "MB")
             torch.cuda.reset_peak_memory_stats(bench.device)
