@@ -89,7 +89,7 @@ class RaycastProjector:
         volume = _cropped(volume)
         self.carm = carm
         self._rays_at_a_time = patch_px**2
-        self._images = self._by_chords
+        self._images: Callable[[Tensor], Tensor] = self._by_chords
         kind: dict[str, Any] = {"dtype": dtype, "device": device}
         counts = np.array(volume.voxels.shape[::-1])
         spacing_mm = volume.spacing_mm
@@ -182,8 +182,8 @@ class RaycastProjector:
         length_mm = 2 * self._radius_mm
 
         def cast(first: Tensor, last: Tensor, wanted: bool) -> tuple[Tensor, Tensor]:
-            ends = (end.detach().to(self._directions.dtype) + 1 for end in (first, last))
-            return raycast_torch.joseph(framed, *ends, length_mm, wanted)
+            a, b = (end.detach().to(self._directions.dtype) + 1 for end in (first, last))
+            return raycast_torch.joseph(framed, a, b, length_mm, wanted)
 
         return lambda first, last: _Integrals.apply(first, last, cast)
 
