@@ -28,9 +28,9 @@ from torch import Tensor
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.volume import Volume
 
-Bits = Literal[16, 32]
+Kept = Literal["float32", "int16", "pairs"]
 _INT32 = 2**31
-_LARGEST = 32767  # of the 16-bit voxels
+_LARGEST = 32767  # of voxels of 16 bits
 _REDUCED = 1024  # pixels that one program of the reduction takes
 
 
@@ -75,6 +75,7 @@ def _cast(  # type: ignore[no-untyped-def]
     ACROSS: tl.constexpr,
     DOWN: tl.constexpr,
     PLANES: tl.constexpr,
+    PAIRS: tl.constexpr,
     WIDE: tl.constexpr,
     SLOPES: tl.constexpr,
 ):
@@ -155,10 +156,18 @@ def _cast(  # type: ignore[no-untyped-def]
         wa = pa - ia.to(tl.float32)
         wb = pb - ib.to(tl.float32)
         at = voxels + (base + k * stride_m + ia * stride_a + ib)
-        v00 = tl.load(at, mask=inside, other=0).to(tl.float32)
-        v01 = tl.load(at + 1, mask=inside, other=0).to(tl.float32)
-        v10 = tl.load(at + stride_a, mask=inside, other=0).to(tl.float32)
-        v11 = tl.load(at + stride_a + 1, mask=inside, other=0).to(tl.float32)
+        if PAIRS:
+            pair0 = tl.load(at, mask=inside, other=0)
+            pair1 = tl.load(at + stride_a, mask=inside, other=0)
+            v00 = ((pair0 << 16) >> 16).to(tl.float32)
+            v01 = (pair0 >> 16).to(tl.float32)
+            v10 = ((pair1 << 16) >> 16).to(tl.float32)
+            v11 = (pair1 >> 16).to(tl.float32)
+        else:
+            v00 = tl.load(at, mask=inside, other=0).to(tl.float32)
+            v01 = tl.load(at + 1, mask=inside, other=0).to(tl.float32)
+            v10 = tl.load(at + stride_a, mask=inside, other=0).to(tl.float32)
+            v11 = tl.load(at + stride_a + 1, mask=inside, other=0).to(tl.float32)
         near = v00 + wb * (v01 - v00)
         far = v10 + wb * (v11 - v10)
         fa = far - near
@@ -226,11 +235,11 @@ def _reduce(gradient, slopes, parts, chunks, rows, columns, BLOCK: tl.constexpr)
 
 
 def caster(
-    volume: Volume, carm: CArm, device: torch.device | str, bits: Bits = 32, tiling: Tiling | None = None
+    volume: Volume, carm: CArm, device: torch.device | str, kept: Kept = "float32", tiling: Tiling | None = None
 ) -> Callable[[Tensor], Tensor]:
     """What turns poses ``cta_to_carm`` (B, 4, 4), float64 on the device, into images (B, rows, columns), float32, value x mm.
 
-    Differentiable in the pose. `bits` and `tiling` as in `Caster`.
+    Differentiable in the pose. `kept` and `tiling` as in `Caster`.
     """
     framed = torch.as_tensor(np.pad(volume.voxels.astype(np.float32), 1)).to(device)
     # Rays are followed from where they pass the isocentre, near which the head stands: the fewest digits are lost there.
@@ -239,7 +248,7 @@ def caster(
     columns, rows = np.meshgrid(np.arange(carm.columns, dtype=np.float64), np.arange(carm.rows, dtype=np.float64))
     pixels = carm.pixel_positions(np.stack([columns, rows], axis=-1))
     lengths_mm = torch.as_tensor(near * np.linalg.norm(pixels - source, axis=-1))
-    cast = Caster(framed, lengths_mm, bits, tiling)
+    cast = Caster(framed, lengths_mm, kept, tiling)
 
     middle = (np.array([carm.columns, carm.rows]) - 1) / 2
     centre, right, down = carm.pixel_positions(middle + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
@@ -273,20 +282,26 @@ class Caster:
         With a frame of one voxel of 0, float32, on the card.
     lengths_mm : (rows, columns)
         Of these directions in mm, the same for every pose.
-    bits
-        Of the voxels as they are kept. 16: whole numbers of steps of the largest magnitude / 32767, half the memory to read.
+    kept
+        How voxels are kept. ``int16``: as whole numbers of steps of the largest magnitude / 32767, half the memory to read.
+        ``pairs``: of these the two that are side by side in one word, as much memory as ``float32``, half as many words to read.
     tiling
         How the work is cut; the images do not depend on it beyond the order of sums.
     """
 
-    def __init__(self, voxels: Tensor, lengths_mm: Tensor, bits: Bits = 32, tiling: Tiling | None = None) -> None:
+    def __init__(
+        self, voxels: Tensor, lengths_mm: Tensor, kept: Kept = "float32", tiling: Tiling | None = None
+    ) -> None:
         self.counts = voxels.shape[::-1]
         self.tiling = tiling or Tiling()
         step = 1.0
-        if bits == 16:
+        if kept != "float32":
             step = max(float(voxels.abs().max()), 1e-30) / _LARGEST
             voxels = (voxels / step).round().to(torch.int16)
         self.voxels = torch.cat([voxels.reshape(-1), voxels.permute(2, 0, 1).reshape(-1)])
+        self._pairs = kept == "pairs"
+        if self._pairs:  # the last of a row gets a foreign neighbour, but no sample reads beyond the row
+            self.voxels = self.voxels.to(torch.int32).bitwise_and(0xFFFF) | (self.voxels.roll(-1).to(torch.int32) << 16)
         self.lengths = (lengths_mm * step).to(voxels.device, torch.float32).contiguous()
         self._wide = self.voxels.numel() >= _INT32
 
@@ -315,6 +330,7 @@ class Caster:
                     ACROSS=cut.across,
                     DOWN=cut.down,
                     PLANES=cut.planes,
+                    PAIRS=self._pairs,
                     WIDE=self._wide,
                     SLOPES=wanted,
                     num_warps=cut.warps,

@@ -295,31 +295,34 @@ def limits(bench: Bench, name: str, volume: Volume, carm: CArm, render: Render) 
 def tilings(
     bench: Bench, name: str, volume: Volume, carm: CArm, shapes: tuple[tuple[int, ...], ...], budget_s: float
 ) -> None:
-    """Other ways to cut the work, and voxels of 16 bits; with how far the images of these are off."""
+    """Other ways to cut the work, and to keep voxels; with how far the images of the latter are off."""
     if not bench.on_card and os.environ.get("TRITON_INTERPRET") != "1":
         bench.say(what=f"{name}, other tilings", skipped="on a card only")
         return
     try:
-        from DeepIterRegLib.rendering.raycast_triton import Tiling, caster
+        from DeepIterRegLib.rendering.raycast_triton import Kept, Tiling, caster
     except ImportError as missing:
         bench.say(what=f"{name}, other tilings", skipped=str(missing))
         return
     batch = 16 if bench.on_card else 1
     at = poses(bench, batch)
     truth = None
-    for bits in (32, 16):
+    ways: tuple[Kept, ...] = ("float32", "pairs", "int16")
+    for kept in ways:
         for cut in map(Tiling, *zip(*shapes, strict=True)):
-            what = f"{name}, rays {cut.across} x {cut.down}, planes {cut.planes}, warps {cut.warps}, {bits} bits, batch {batch}"
+            what = (
+                f"{name}, rays {cut.across} x {cut.down}, planes {cut.planes}, warps {cut.warps}, {kept}, batch {batch}"
+            )
             if not bench.left(budget_s + 2, what):
                 return
-            render = caster(volume, carm, bench.device, bits, cut)
+            render = caster(volume, carm, bench.device, kept, cut)
             with torch.no_grad():
                 image = render(at)
                 truth = image if truth is None else truth
                 took = seconds(bench, partial(render, at), budget_s)
             bench.figure(what, batch / took, "images/s")
-            if bits == 16 and cut == Tiling():
-                bench.figure(f"{name}, voxels of 16 bits: image off by", off(image, truth), "of the brightest pixel")
+            if kept != "float32" and cut == Tiling():
+                bench.figure(f"{name}, voxels as {kept}: image off by", off(image, truth), "of the brightest pixel")
 
 
 # -- nanodrr ---------------------------------------------------------------------------------------------------------
@@ -402,20 +405,21 @@ def run(bench: Bench) -> bool:
         volume = head(bench, shape)
         if number == 0:
             good = checks(bench, volume, carm)
+        if bench.on_card:
+            torch.cuda.reset_peak_memory_stats(bench.device)
         begin = time.perf_counter()
         ours = RaycastProjector(volume, carm, "joseph", device=bench.device)
         bench.wait()
         bench.figure(f"{what}: to prepare the projector", time.perf_counter() - begin, "s")
         speed(bench, what, ours, batches, budget_s)
+        if bench.on_card:
+            bench.figure(f"{what}: most memory of the card", torch.cuda.max_memory_allocated(bench.device) / 1e6, "MB")
         beside(bench, what, volume, carm, ours, batches, budget_s)
         lateral = RaycastProjector(volume, view(pixels, (90, 0)), "joseph", device=bench.device)
         speed(bench, f"{what}, lateral", lateral, batches[1:2], budget_s)
         limits(bench, what, volume, carm, ours)
         # The first is the default; the large volume, slower to prepare, gets the first few.
         tilings(bench, what, volume, carm, TILINGS[: 2 if bench.small else (8, 3)[number]], budget_s / 2)
-        if bench.on_card:
-            bench.figure(f"{what}: most memory of the card", torch.cuda.max_memory_allocated(bench.device) / 1e6, "MB")
-            torch.cuda.reset_peak_memory_stats(bench.device)
     return good
 
 
