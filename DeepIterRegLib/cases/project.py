@@ -178,12 +178,11 @@ def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | 
 def _ray_cast(cta: Volume, carm: CArm, cta_to_carm: np.ndarray, device: Device) -> np.ndarray:
     import torch
 
-    from DeepIterRegLib.rendering.raycast import Method, RaycastProjector, attenuation_per_mm
+    from DeepIterRegLib.rendering.raycast import RaycastProjector, attenuation_per_mm
 
     card = named(device)
-    # The quick caster is compiled for the CPU; on CUDA DiffDRR casts.
-    method: Method = "trilinear" if card else "joseph"
-    projector = RaycastProjector(attenuation_per_mm(cta), carm, method, device=card.device if card else "cpu")
+    device_name = card.device if card else "cpu"
+    projector = RaycastProjector(attenuation_per_mm(cta), carm, "joseph", device=device_name)
     with torch.no_grad():
         image: np.ndarray = projector(torch.as_tensor(cta_to_carm)[None])[0].cpu().numpy()
     return image

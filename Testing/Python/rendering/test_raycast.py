@@ -197,11 +197,6 @@ def test_joseph_of_a_linear_ramp_is_exact(axis):
     np.testing.assert_allclose(render(volume, carm, p, method="joseph")[0], expected, rtol=1e-9)
 
 
-def test_joseph_on_the_cpu_only():
-    with pytest.raises(InputError, match="joseph runs on the CPU"):
-        RaycastProjector(small_volume(), VIEW, "joseph", device="cuda")
-
-
 def test_axis_parallel_rays_and_a_source_in_the_plane_of_voxel_faces_are_finite():
     """Zero components of a ray's direction are where Siddon divides by zero."""
     volume = Volume(np.arange(1.0, 28.0).reshape(3, 3, 3), np.eye(4))
