@@ -20,7 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # Seconds of each part; the patients are made beside the first ones.
-PARTS = {"kernels": 100.0, "raycast": 60.0, "training": 70.0, "patients": 230.0}
+PARTS = {"kernels": 70.0, "raycast": 50.0, "training": 70.0, "patients": 230.0}
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from gpu_parts import Part
 SEEDS = range(7400, 7440)  # never used in development
 SAME_MM = 0.1  # MPE between the card's pose and the CPU's
 NEAREST_MM, STARTS = 0.5, 1000
+_DRY = "DEEPITERREG_NO_CARD"
 PROCESSES = (1, 4, 8)  # that share the card
 
 
@@ -148,8 +149,8 @@ def make_all(part: Part, folder: Path, jobs: int) -> None:
 
 
 def use(device: str) -> str:
-    """The device's name for the settings; on the CPU the card's backend by torch's operations takes the place of numba's."""
-    if device.startswith("cuda"):
+    """The device's name for the settings; where there is no card, the card's backend by torch's operations stands in for one."""
+    if device.startswith("cuda") or _DRY not in os.environ:
         return device
     from DeepIterRegLib.registration import compute
     from DeepIterRegLib.registration.compute.tensors import TorchBackend
@@ -383,6 +384,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     if more.alone:
         alone([Path(path) for path in more.alone.split(",")], part.device)
         return
+    if not part.device.startswith("cuda"):
+        os.environ[_DRY] = "1"
     folder = Path(more.folder)
     folder.mkdir(parents=True, exist_ok=True)
     if more.make_jobs:
