@@ -115,16 +115,16 @@ def show(out: Path, parts: list[str]) -> None:
         path = out / f"{part}.jsonl"
         lines = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
         checks = [line for line in lines if "check" in line]
-        print(f"{part}: {sum(line['ok'] for line in checks)} of {len(checks)} checks hold", flush=True)
+        print(f"{part}: {sum(bool(line['ok']) for line in checks)} of {len(checks)} checks hold", flush=True)
         for line in checks:
             if not line["ok"]:
                 print(f"  NOT {line['check']}: {line['value']:.3g}, limit {line['limit']:g}")
         for line in lines:
             if "what" in line and line["what"] not in ("registration", "made"):
-                value = line["value"]
+                value = line.get("value", "")
                 shown = f"{value:.4g}" if isinstance(value, float) else value
                 more = {k: v for k, v in line.items() if k not in ("part", "what", "value", "unit", "at_s")}
-                print(f"  {line['what']}: {shown} {line['unit']}", json.dumps(more) if more else "", flush=True)
+                print(f"  {line['what']}: {shown} {line.get('unit', '')}", json.dumps(more) if more else "", flush=True)
 
 
 if __name__ == "__main__":
