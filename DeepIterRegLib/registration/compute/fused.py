@@ -17,15 +17,13 @@ from DeepIterRegLib.registration.compute.scatter import PER_MM, Grid, Splat
 from DeepIterRegLib.rendering.splat_kernels import MIN_DEPTH_MM
 
 BYTES_A_POINT = 0
-_POINTS, _VALUES, _PIXELS, _TIMES = 32, 1024, 64, 8  # of a program; it sums so many pixels, so many times
+_POINTS, _VALUES, _PIXELS, _TIMES = 32, 1024, 128, 8  # of a program; it sums so many pixels, so many times
 _NEAREST_MM = float(MIN_DEPTH_MM)
 _WHOLE = torch.int64
 _NO_GRADIENT = tl.constexpr(1e-12)
 _DERIVED = tl.constexpr(7)  # a value and its six derivatives
-# Values that a pixel has in memory, and columns of the matrix whose products are summed: for vessels three times a value and its
-# derivatives, then the target's three channels and ones; for a skull, of each component, value, derivatives and target.
+# Values that a pixel has in memory: for vessels three times a value and its derivatives, for a skull once.
 _VESSEL_WIDTH, _SKULL_WIDTH = 24, 8
-_VESSEL_COLUMNS, _SKULL_COLUMNS = 32, 16
 
 
 def values(splat: Splat, cameras: Tensor, grid: Grid) -> Tensor:
@@ -57,17 +55,12 @@ def blurred(images: Tensor, taps: Tensor) -> Tensor:
 
 def vessel_gram(images: Tensor, target: Tensor, valid: Tensor, saturation_mm: float) -> Tensor:
     """Inner products (B, 9, 7) float64 of saturated images (B, 21, rows, columns) and a target (3, rows, columns)."""
-    total = _summed(_vessel_gram, images, target, valid, saturation_mm, _VESSEL_COLUMNS, _VESSEL_WIDTH)
-    parts = [total[:, 7 * n : 7 * n + 7] for n in range(3)]
-    gram = parts[0][..., :7] + parts[1][..., 7:14] + parts[2][..., 14:21]
-    cross = parts[0][..., 21] + parts[1][..., 22] + parts[2][..., 23]
-    return torch.cat([gram, parts[0][..., 24][:, None], cross[:, None]], dim=1)
+    return _summed(_vessel_gram, images, target, valid, saturation_mm, 9, _VESSEL_WIDTH)
 
 
 def skull_gram(images: Tensor, target: Tensor, valid: Tensor, knee_mm: float) -> Tensor:
     """Inner products (B, 8, 7) float64 of the shortened gradients of images (B, 7, rows, columns) and a target (2, rows, columns)."""
-    total = _summed(_skull_gram, images, target, valid, knee_mm, _SKULL_COLUMNS, _SKULL_WIDTH)
-    return (total[:, :8, :8] + total[:, 8:, 8:])[..., :7]
+    return _summed(_skull_gram, images, target, valid, knee_mm, 8, _SKULL_WIDTH)
 
 
 def _drawn(
@@ -107,24 +100,15 @@ def _drawn(
 
 
 def _summed(
-    kernel: Any, images: Tensor, target: Tensor, valid: Tensor, setting: float, columns: int, width: int
+    kernel: Any, images: Tensor, target: Tensor, valid: Tensor, setting: float, products: int, width: int
 ) -> Tensor:
-    """Products (B, columns, columns) float64 of all columns of a kernel's matrix, summed over the pixels."""
+    """A kernel's products (B, products, 7) float64, summed over the pixels: in float32 over some, in float64 over those sums."""
     assert images.stride(1) == 1
     assert images.stride(3) == width
     blocks = triton.cdiv(valid.numel(), _PIXELS * _TIMES)
-    parts = torch.empty(len(images), blocks, columns, columns, dtype=torch.float32, device=images.device)
+    parts = torch.empty(len(images), blocks, products, 7, dtype=torch.float32, device=images.device)
     kernel[(blocks, len(images))](
-        images,
-        target,
-        valid,
-        parts,
-        *valid.shape,
-        float(setting),
-        WIDTH=width,
-        COLUMNS=columns,
-        BLOCK=_PIXELS,
-        TIMES=_TIMES,
+        images, target, valid, parts, *valid.shape, float(setting), WIDTH=width, BLOCK=_PIXELS, TIMES=_TIMES
     )
     return parts.sum(dim=1, dtype=torch.float64)
 
@@ -261,93 +245,182 @@ def _blur(source, out, taps, count, length, stride, scale, RADIUS: tl.constexpr,
     tl.store(out + i, total * scale, mask=there)
 
 
+# A thread sums the products of its pixels, each a row of seven in as many registers: a is that of the value, b to g of its
+# derivatives, s of ones, t of the target.
+# fmt: off
 @triton.jit
-def _store(parts, total, COLUMNS: tl.constexpr):  # type: ignore[no-untyped-def]
-    at = parts + (tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)) * COLUMNS * COLUMNS
-    tl.store(at + tl.arange(0, COLUMNS)[:, None] * COLUMNS + tl.arange(0, COLUMNS)[None, :], total)
+def _grown(r0, r1, r2, r3, r4, r5, r6, by, q0, q1, q2, q3, q4, q5, q6):  # type: ignore[no-untyped-def]
+    return r0 + by * q0, r1 + by * q1, r2 + by * q2, r3 + by * q3, r4 + by * q4, r5 + by * q5, r6 + by * q6
+
+
+@triton.jit
+def _store(out, row, r0, r1, r2, r3, r4, r5, r6):  # type: ignore[no-untyped-def]
+    tl.store(out + 7 * row, tl.sum(r0))
+    tl.store(out + 7 * row + 1, tl.sum(r1))
+    tl.store(out + 7 * row + 2, tl.sum(r2))
+    tl.store(out + 7 * row + 3, tl.sum(r3))
+    tl.store(out + 7 * row + 4, tl.sum(r4))
+    tl.store(out + 7 * row + 5, tl.sum(r5))
+    tl.store(out + 7 * row + 6, tl.sum(r6))
+
+
+@triton.jit
+def _saturated(at, m, there, value, slope, curvature, first):  # type: ignore[no-untyped-def]
+    """Derivative m of a channel at `at`, by the product rule; `first` is that of the amount."""
+    return tl.load(at + m, mask=there, other=0.0) * slope - value * curvature * first
 
 
 @triton.jit(do_not_specialize=["rows", "columns"])
-def _vessel_gram(  # type: ignore[no-untyped-def]
-    images,
-    target,
-    valid,
-    parts,
-    rows,
-    columns,
-    saturation_mm,
-    WIDTH: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    BLOCK: tl.constexpr,
-    TIMES: tl.constexpr,
-):
-    """Products of 21 saturated values and derivatives, the target's three channels (21 to 23) and ones (24), over some pixels."""
+def _vessel_gram(images, target, valid, parts, rows, columns, saturation_mm, WIDTH: tl.constexpr, BLOCK: tl.constexpr, TIMES: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Products of the saturated channels, summed over them and over some pixels."""
     pixels = rows * columns
     source = images + tl.program_id(1).to(tl.int64) * pixels * WIDTH
-    column = tl.arange(0, COLUMNS)[None, :]
-    m = column % _DERIVED
-    own_value = column - m
-    derived = column < 3 * _DERIVED
-    fixed = (column >= 3 * _DERIVED) & (column < 3 * _DERIVED + 3)
-    total = tl.zeros((COLUMNS, COLUMNS), tl.float32)
+    zero = tl.zeros((BLOCK,), tl.float32)
+    a0, a1, a2, a3, a4, a5, a6 = zero, zero, zero, zero, zero, zero, zero
+    b0, b1, b2, b3, b4, b5, b6 = zero, zero, zero, zero, zero, zero, zero
+    c0, c1, c2, c3, c4, c5, c6 = zero, zero, zero, zero, zero, zero, zero
+    d0, d1, d2, d3, d4, d5, d6 = zero, zero, zero, zero, zero, zero, zero
+    e0, e1, e2, e3, e4, e5, e6 = zero, zero, zero, zero, zero, zero, zero
+    f0, f1, f2, f3, f4, f5, f6 = zero, zero, zero, zero, zero, zero, zero
+    g0, g1, g2, g3, g4, g5, g6 = zero, zero, zero, zero, zero, zero, zero
+    s0, s1, s2, s3, s4, s5, s6 = zero, zero, zero, zero, zero, zero, zero
+    t0, t1, t2, t3, t4, t5, t6 = zero, zero, zero, zero, zero, zero, zero
     for time in range(TIMES):
-        p = (tl.program_id(0) * TIMES + time) * BLOCK + tl.arange(0, BLOCK)[:, None]
-        there = p < pixels
+        p = (tl.program_id(0) * TIMES + time) * BLOCK + tl.arange(0, BLOCK)
         at = source + p * WIDTH
-        amount = tl.load(at, mask=there, other=0.0)
-        counts = there & (amount != 0) & (tl.load(valid + p, mask=there, other=0.0) != 0)
+        amount = tl.load(at, mask=p < pixels, other=0.0)
+        there = (p < pixels) & (amount != 0) & (tl.load(valid + p, mask=p < pixels, other=0.0) != 0)
         slope = 1 / (1 + amount / saturation_mm)
         curvature = slope * slope / saturation_mm  # minus the change of the slope with the value
-        values = tl.load(at + column, mask=counts & derived, other=0.0)
-        of_value = tl.load(at + own_value, mask=counts & derived & (m > 0), other=0.0)
-        of_amount = tl.load(at + m, mask=counts & derived & (m > 0), other=0.0)
-        seen = values * slope - of_value * curvature * of_amount
-        seen += tl.load(target + (column - 3 * _DERIVED) * pixels + p, mask=counts & fixed, other=0.0)
-        seen += tl.where(counts & (column == 3 * _DERIVED + 3), 1.0, 0.0)
-        total += tl.dot(tl.trans(seen), seen, input_precision="ieee")
-    _store(parts, total, COLUMNS)
+        u1 = tl.load(at + 1, mask=there, other=0.0)
+        u2 = tl.load(at + 2, mask=there, other=0.0)
+        u3 = tl.load(at + 3, mask=there, other=0.0)
+        u4 = tl.load(at + 4, mask=there, other=0.0)
+        u5 = tl.load(at + 5, mask=there, other=0.0)
+        u6 = tl.load(at + 6, mask=there, other=0.0)
+        for n in tl.static_range(3):
+            of = at + 7 * n
+            value = tl.load(of, mask=there, other=0.0)
+            q0 = value * slope
+            q1 = _saturated(of, 1, there, value, slope, curvature, u1)
+            q2 = _saturated(of, 2, there, value, slope, curvature, u2)
+            q3 = _saturated(of, 3, there, value, slope, curvature, u3)
+            q4 = _saturated(of, 4, there, value, slope, curvature, u4)
+            q5 = _saturated(of, 5, there, value, slope, curvature, u5)
+            q6 = _saturated(of, 6, there, value, slope, curvature, u6)
+            fixed = tl.load(target + n * pixels + p, mask=there, other=0.0)
+            a0, a1, a2, a3, a4, a5, a6 = _grown(a0, a1, a2, a3, a4, a5, a6, q0, q0, q1, q2, q3, q4, q5, q6)
+            b0, b1, b2, b3, b4, b5, b6 = _grown(b0, b1, b2, b3, b4, b5, b6, q1, q0, q1, q2, q3, q4, q5, q6)
+            c0, c1, c2, c3, c4, c5, c6 = _grown(c0, c1, c2, c3, c4, c5, c6, q2, q0, q1, q2, q3, q4, q5, q6)
+            d0, d1, d2, d3, d4, d5, d6 = _grown(d0, d1, d2, d3, d4, d5, d6, q3, q0, q1, q2, q3, q4, q5, q6)
+            e0, e1, e2, e3, e4, e5, e6 = _grown(e0, e1, e2, e3, e4, e5, e6, q4, q0, q1, q2, q3, q4, q5, q6)
+            f0, f1, f2, f3, f4, f5, f6 = _grown(f0, f1, f2, f3, f4, f5, f6, q5, q0, q1, q2, q3, q4, q5, q6)
+            g0, g1, g2, g3, g4, g5, g6 = _grown(g0, g1, g2, g3, g4, g5, g6, q6, q0, q1, q2, q3, q4, q5, q6)
+            t0, t1, t2, t3, t4, t5, t6 = _grown(t0, t1, t2, t3, t4, t5, t6, fixed, q0, q1, q2, q3, q4, q5, q6)
+            if n == 0:
+                s0, s1, s2, s3, s4, s5, s6 = _grown(s0, s1, s2, s3, s4, s5, s6, 1.0, q0, q1, q2, q3, q4, q5, q6)
+    out = parts + (tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)) * 63
+    _store(out, 0, a0, a1, a2, a3, a4, a5, a6)
+    _store(out, 1, b0, b1, b2, b3, b4, b5, b6)
+    _store(out, 2, c0, c1, c2, c3, c4, c5, c6)
+    _store(out, 3, d0, d1, d2, d3, d4, d5, d6)
+    _store(out, 4, e0, e1, e2, e3, e4, e5, e6)
+    _store(out, 5, f0, f1, f2, f3, f4, f5, f6)
+    _store(out, 6, g0, g1, g2, g3, g4, g5, g6)
+    _store(out, 7, s0, s1, s2, s3, s4, s5, s6)
+    _store(out, 8, t0, t1, t2, t3, t4, t5, t6)
+
+
+@triton.jit
+def _difference(at, m, step, there):  # type: ignore[no-untyped-def]
+    return (tl.load(at + step + m, mask=there, other=0.0) - tl.load(at - step + m, mask=there, other=0.0)) * 0.5
 
 
 @triton.jit(do_not_specialize=["rows", "columns"])
-def _skull_gram(  # type: ignore[no-untyped-def]
-    images,
-    target,
-    valid,
-    parts,
-    rows,
-    columns,
-    knee_mm,
-    WIDTH: tl.constexpr,
-    COLUMNS: tl.constexpr,
-    BLOCK: tl.constexpr,
-    TIMES: tl.constexpr,
-):
-    """Products of the gradient's two components, each with six derivatives and the target's, over some pixels."""
+def _skull_gram(images, target, valid, parts, rows, columns, knee_mm, WIDTH: tl.constexpr, BLOCK: tl.constexpr, TIMES: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Products of the gradient's two components, each with six derivatives, summed over both and over some pixels."""
     pixels = rows * columns
     source = images + tl.program_id(1).to(tl.int64) * pixels * WIDTH
-    column = tl.arange(0, COLUMNS)[None, :]
-    m = column % WIDTH
-    component = column // WIDTH
     down = columns * WIDTH
-    total = tl.zeros((COLUMNS, COLUMNS), tl.float32)
+    zero = tl.zeros((BLOCK,), tl.float32)
+    a0, a1, a2, a3, a4, a5, a6 = zero, zero, zero, zero, zero, zero, zero
+    b0, b1, b2, b3, b4, b5, b6 = zero, zero, zero, zero, zero, zero, zero
+    c0, c1, c2, c3, c4, c5, c6 = zero, zero, zero, zero, zero, zero, zero
+    d0, d1, d2, d3, d4, d5, d6 = zero, zero, zero, zero, zero, zero, zero
+    e0, e1, e2, e3, e4, e5, e6 = zero, zero, zero, zero, zero, zero, zero
+    f0, f1, f2, f3, f4, f5, f6 = zero, zero, zero, zero, zero, zero, zero
+    g0, g1, g2, g3, g4, g5, g6 = zero, zero, zero, zero, zero, zero, zero
+    t0, t1, t2, t3, t4, t5, t6 = zero, zero, zero, zero, zero, zero, zero
     for time in range(TIMES):
-        p = (tl.program_id(0) * TIMES + time) * BLOCK + tl.arange(0, BLOCK)[:, None]
+        p = (tl.program_id(0) * TIMES + time) * BLOCK + tl.arange(0, BLOCK)
         k = p // columns
         j = p % columns
         inner = (k > 0) & (k < rows - 1) & (j > 0) & (j < columns - 1)
         at = source + p * WIDTH
-        x = (tl.load(at + WIDTH, mask=inner, other=0.0) - tl.load(at - WIDTH, mask=inner, other=0.0)) * 0.5
-        y = (tl.load(at + down, mask=inner, other=0.0) - tl.load(at - down, mask=inner, other=0.0)) * 0.5
-        length = tl.sqrt(x * x + y * y)
-        counts = inner & (length >= _NO_GRADIENT) & (tl.load(valid + p, mask=inner, other=0.0) != 0)
-        slope = 1 / (1 + length / knee_mm)
+        x0 = _difference(at, 0, WIDTH, inner)
+        y0 = _difference(at, 0, down, inner)
+        length = tl.sqrt(x0 * x0 + y0 * y0)
+        there = inner & (length >= _NO_GRADIENT) & (tl.load(valid + p, mask=inner, other=0.0) != 0)
+        slope = tl.where(there, 1 / (1 + length / knee_mm), 0.0)
+        # Minus the change of the slope with the length, over it.
         curvature = slope * slope / (knee_mm * tl.maximum(length, _NO_GRADIENT))
-        derived = counts & (m < _DERIVED)
-        dx = (tl.load(at + WIDTH + m, mask=derived, other=0.0) - tl.load(at - WIDTH + m, mask=derived, other=0.0)) * 0.5
-        dy = (tl.load(at + down + m, mask=derived, other=0.0) - tl.load(at - down + m, mask=derived, other=0.0)) * 0.5
-        along = tl.where(m == 0, 0.0, (x * dx + y * dy) * curvature)
-        seen = slope * tl.where(component == 0, dx, dy) - tl.where(component == 0, x, y) * along
-        fixed = counts & (m == _DERIVED)
-        seen += tl.load(target + component * pixels + p, mask=fixed, other=0.0)
-        total += tl.dot(tl.trans(seen), seen, input_precision="ieee")
-    _store(parts, total, COLUMNS)
+        x1 = _difference(at, 1, WIDTH, there)
+        y1 = _difference(at, 1, down, there)
+        l1 = (x0 * x1 + y0 * y1) * curvature
+        x2 = _difference(at, 2, WIDTH, there)
+        y2 = _difference(at, 2, down, there)
+        l2 = (x0 * x2 + y0 * y2) * curvature
+        x3 = _difference(at, 3, WIDTH, there)
+        y3 = _difference(at, 3, down, there)
+        l3 = (x0 * x3 + y0 * y3) * curvature
+        x4 = _difference(at, 4, WIDTH, there)
+        y4 = _difference(at, 4, down, there)
+        l4 = (x0 * x4 + y0 * y4) * curvature
+        x5 = _difference(at, 5, WIDTH, there)
+        y5 = _difference(at, 5, down, there)
+        l5 = (x0 * x5 + y0 * y5) * curvature
+        x6 = _difference(at, 6, WIDTH, there)
+        y6 = _difference(at, 6, down, there)
+        l6 = (x0 * x6 + y0 * y6) * curvature
+        q0 = slope * x0
+        q1 = slope * x1 - x0 * l1
+        q2 = slope * x2 - x0 * l2
+        q3 = slope * x3 - x0 * l3
+        q4 = slope * x4 - x0 * l4
+        q5 = slope * x5 - x0 * l5
+        q6 = slope * x6 - x0 * l6
+        fixed = tl.load(target + p, mask=there, other=0.0)
+        a0, a1, a2, a3, a4, a5, a6 = _grown(a0, a1, a2, a3, a4, a5, a6, q0, q0, q1, q2, q3, q4, q5, q6)
+        b0, b1, b2, b3, b4, b5, b6 = _grown(b0, b1, b2, b3, b4, b5, b6, q1, q0, q1, q2, q3, q4, q5, q6)
+        c0, c1, c2, c3, c4, c5, c6 = _grown(c0, c1, c2, c3, c4, c5, c6, q2, q0, q1, q2, q3, q4, q5, q6)
+        d0, d1, d2, d3, d4, d5, d6 = _grown(d0, d1, d2, d3, d4, d5, d6, q3, q0, q1, q2, q3, q4, q5, q6)
+        e0, e1, e2, e3, e4, e5, e6 = _grown(e0, e1, e2, e3, e4, e5, e6, q4, q0, q1, q2, q3, q4, q5, q6)
+        f0, f1, f2, f3, f4, f5, f6 = _grown(f0, f1, f2, f3, f4, f5, f6, q5, q0, q1, q2, q3, q4, q5, q6)
+        g0, g1, g2, g3, g4, g5, g6 = _grown(g0, g1, g2, g3, g4, g5, g6, q6, q0, q1, q2, q3, q4, q5, q6)
+        t0, t1, t2, t3, t4, t5, t6 = _grown(t0, t1, t2, t3, t4, t5, t6, fixed, q0, q1, q2, q3, q4, q5, q6)
+        q0 = slope * y0
+        q1 = slope * y1 - y0 * l1
+        q2 = slope * y2 - y0 * l2
+        q3 = slope * y3 - y0 * l3
+        q4 = slope * y4 - y0 * l4
+        q5 = slope * y5 - y0 * l5
+        q6 = slope * y6 - y0 * l6
+        fixed = tl.load(target + pixels + p, mask=there, other=0.0)
+        a0, a1, a2, a3, a4, a5, a6 = _grown(a0, a1, a2, a3, a4, a5, a6, q0, q0, q1, q2, q3, q4, q5, q6)
+        b0, b1, b2, b3, b4, b5, b6 = _grown(b0, b1, b2, b3, b4, b5, b6, q1, q0, q1, q2, q3, q4, q5, q6)
+        c0, c1, c2, c3, c4, c5, c6 = _grown(c0, c1, c2, c3, c4, c5, c6, q2, q0, q1, q2, q3, q4, q5, q6)
+        d0, d1, d2, d3, d4, d5, d6 = _grown(d0, d1, d2, d3, d4, d5, d6, q3, q0, q1, q2, q3, q4, q5, q6)
+        e0, e1, e2, e3, e4, e5, e6 = _grown(e0, e1, e2, e3, e4, e5, e6, q4, q0, q1, q2, q3, q4, q5, q6)
+        f0, f1, f2, f3, f4, f5, f6 = _grown(f0, f1, f2, f3, f4, f5, f6, q5, q0, q1, q2, q3, q4, q5, q6)
+        g0, g1, g2, g3, g4, g5, g6 = _grown(g0, g1, g2, g3, g4, g5, g6, q6, q0, q1, q2, q3, q4, q5, q6)
+        t0, t1, t2, t3, t4, t5, t6 = _grown(t0, t1, t2, t3, t4, t5, t6, fixed, q0, q1, q2, q3, q4, q5, q6)
+    out = parts + (tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)) * 56
+    _store(out, 0, a0, a1, a2, a3, a4, a5, a6)
+    _store(out, 1, b0, b1, b2, b3, b4, b5, b6)
+    _store(out, 2, c0, c1, c2, c3, c4, c5, c6)
+    _store(out, 3, d0, d1, d2, d3, d4, d5, d6)
+    _store(out, 4, e0, e1, e2, e3, e4, e5, e6)
+    _store(out, 5, f0, f1, f2, f3, f4, f5, f6)
+    _store(out, 6, g0, g1, g2, g3, g4, g5, g6)
+    _store(out, 7, t0, t1, t2, t3, t4, t5, t6)
+# fmt: on
