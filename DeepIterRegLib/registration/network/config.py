@@ -12,7 +12,7 @@ from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.resources import MODELS
 from DeepIterRegLib.common.shown import name_of, quoted
 from DeepIterRegLib.registration.network.model import NetworkSettings
-from DeepIterRegLib.registration.network.samples import SamplingSettings
+from DeepIterRegLib.registration.network.draws import SamplingSettings
 
 
 @dataclass(frozen=True)
