@@ -330,7 +330,5 @@ def _draw_field(view: CArm, rng: np.random.Generator, settings: SamplingSettings
 @lru_cache(maxsize=4)
 def smoothing(rows: int) -> np.ndarray:
     """(rows, NOISE): what makes smooth noise of `rows` px out of NOISE cells along one axis, by cubic splines."""
-    whole = ndimage.zoom(
-        np.eye(NOISE, dtype=np.float64), (1, rows / NOISE), order=3, mode="nearest", grid_mode=True
-    )
+    whole = ndimage.zoom(np.eye(NOISE, dtype=np.float64), (1, rows / NOISE), order=3, mode="nearest", grid_mode=True)
     return np.ascontiguousarray(whole[:, :rows].T)
