@@ -11,8 +11,8 @@ from typing import Any, Literal, get_type_hints
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.resources import MODELS
 from DeepIterRegLib.common.shown import name_of, quoted
-from DeepIterRegLib.registration.network.model import NetworkSettings
 from DeepIterRegLib.registration.network.draws import SamplingSettings
+from DeepIterRegLib.registration.network.model import NetworkSettings
 
 
 @dataclass(frozen=True)
