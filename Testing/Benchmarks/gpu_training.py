@@ -87,6 +87,7 @@ def main(argv: list[str] | None = None) -> int:
         join_parts(*options.join)
         return 0
     import torch
+    from gpu_training_parts import backbone_is_monais
 
     whole_s = (
         options.train_seconds + options.tune_seconds
@@ -99,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     name = torch.cuda.get_device_name(0) if device.type == "cuda" else "CPU"
-    out.line(device=name, torch=torch.__version__, processes=options.processes)
+    out.line(device=name, torch=torch.__version__, processes=options.processes, monai=backbone_is_monais())
     options.batch = options.batch or (SMALL_BATCH if options.small else BATCH)
     if options.train_seconds:
         trained(options, device, out)
@@ -114,12 +115,14 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def settings_of(options: argparse.Namespace) -> Any:
-    from gpu_training_parts import with_rows
-
     from DeepIterRegLib.registration.network.config import TrainSettings
 
-    settings = TrainSettings()
-    return replace(settings, network=with_rows(settings.network, options.small))
+    return TrainSettings()
+
+
+def most(options: argparse.Namespace) -> int | None:
+    """How many patients take part."""
+    return 2 if options.small else None
 
 
 def network_on(options: argparse.Namespace, device: Any, start: str) -> Any:
@@ -131,8 +134,6 @@ def network_on(options: argparse.Namespace, device: Any, start: str) -> Any:
 
     torch.manual_seed(0)
     network = load_network() if start == "shipped" else PoseNetwork(settings_of(options).network)
-    if options.small:
-        network.settings = settings_of(options).network  # a trial: what it answers does not count
     return network.to(device, memory_format=torch.channels_last)
 
 
@@ -177,8 +178,8 @@ def checks(options: argparse.Namespace, device: Any, out: Out) -> None:
     out.check("values that are no numbers", sum(int((~v.isfinite()).sum()) for v in first), 0)
     out.check("gradient of the loss, relative difference", _gradient_apart(first, settings, device), 2e-2)
     if options.patients:
-        _, patients = read_patients(options.patients, device)
-        _, cpu_patients = read_patients(options.patients, torch.device("cpu"))
+        _, patients = read_patients(options.patients, device, most(options))
+        _, cpu_patients = read_patients(options.patients, torch.device("cpu"), 1)
         few = [patients.one(0), cpu_patients.one(0)]
         card_mm = asked(network_on(options, device, "shipped"), few[0])[1].cpu()
         cpu_mm = asked(network_on(options, torch.device("cpu"), "shipped"), few[1])[1]
@@ -241,7 +242,7 @@ def figures(options: argparse.Namespace, device: Any, out: Out) -> None:
     settings, network = settings_of(options), network_on(options, device, "shipped")
     heads = heads_on([make_head_points(number) for number in range(2 if options.small else 8)], device)
     if options.patients:
-        before, after = asked(network, read_patients(options.patients, device)[1])
+        before, after = asked(network, read_patients(options.patients, device, most(options))[1])
         out.figure("patients' MPE before, median", float(before.median()), "mm")
         out.figure("patients' MPE, shipped weights asked once, median", float(after.median()), "mm")
     for batch in (options.batch, 2 * options.batch):
@@ -300,7 +301,7 @@ def trained(options: argparse.Namespace, device: Any, out: Out) -> None:
     growing = GrowingHeads(device, options.processes, 6 if options.small else options.heads)
     judges = GrowingHeads(device, min(4, options.processes), few, JUDGING)
     network = network_on(options, device, options.start)
-    patients = read_patients(options.patients, device)[1] if options.patients else None
+    patients = read_patients(options.patients, device, most(options))[1] if options.patients else None
     judges.wait_for(few)
     judges.close()
     batches = fresh_batches(judges.heads, settings, options.batch, (3, JUDGING), 10)
