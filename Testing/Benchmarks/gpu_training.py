@@ -102,12 +102,11 @@ def main(argv: list[str] | None = None) -> int:
     name = torch.cuda.get_device_name(0) if device.type == "cuda" else "CPU"
     out.line(device=name, torch=torch.__version__, processes=options.processes, monai=backbone_is_monais())
     options.batch = options.batch or (SMALL_BATCH if options.small else BATCH)
-    if options.train_seconds:
-        trained(options, device, out)
+    network = trained(options, device, out) if options.train_seconds else None
     if options.tune_seconds:
         import gpu_training_tuning
 
-        gpu_training_tuning.tuned(options, device, out)
+        gpu_training_tuning.tuned(options, device, out, network)
     if not options.train_seconds and not options.tune_seconds:
         checks(options, device, out)
         figures(options, device, out)
@@ -290,8 +289,8 @@ def median_s(work: Callable[[], Any], repeats: int, device: Any) -> float:
 # -- training --------------------------------------------------------------------------------------------
 
 
-def trained(options: argparse.Namespace, device: Any, out: Out) -> None:
-    """Train for the time given; weights in parts every so often, the last at the end of the cycle."""
+def trained(options: argparse.Namespace, device: Any, out: Out) -> Any:
+    """The network trained for the time given; weights in parts every so often, the last at the end of the cycle."""
     import torch
     from gpu_training_parts import GrowingHeads, Learning, Loop, asked, fresh_batches, judged, read_patients, save_parts
 
@@ -354,6 +353,7 @@ def trained(options: argparse.Namespace, device: Any, out: Out) -> None:
     growing.close()
     rate = steps * options.batch / (time.monotonic() - train_begin)
     out.figure("images a second of the training, judging and saving included", rate, "1/s", batch=options.batch)
+    return network
 
 
 def card_of(options: argparse.Namespace, settings: Any, facts: dict[str, Any], last: bool) -> dict[str, Any]:
