@@ -89,7 +89,7 @@ def draw_batch(
         dsa_late=chance.pieces(pieces, chance.uniform(0, settings.late_arteries)),
         width=_between(chance, settings.width),
         capped=chance.happens(0.5),
-        strength=chance.uniform(0.6, 1.6),
+        strength=_between(chance, settings.strength),
         noise=chance.share(NOISE, NOISE),
         level=torch.where(patched, chance.uniform(0.1, 0.45), NO_PATCHES),
         mark_row=torch.where(same[:, None, None], -1, row),

@@ -55,6 +55,8 @@ class SamplingSettings:
         Veins with less contrast times diameter (mm) than a number in this range are not in the DSA's mask.
     width
         Factor on the width of the DSA's veins: dilation and erosion.
+    strength
+        Factor on their blood, which decides how much of a coarse pixel a thin vein covers.
     patches
         Share of samples whose DSA lacks whole patches, as where contrast or segmentation fails.
     late_arteries, false_marks
@@ -81,6 +83,7 @@ class SamplingSettings:
     missing: float = 0.3
     faintest: Range = (0.1, 0.6)
     width: Range = (0.4, 1.2)
+    strength: Range = (0.6, 1.6)
     patches: float = 0.5
     late_arteries: float = 0.06
     false_marks: int = 12
@@ -91,7 +94,7 @@ class SamplingSettings:
         for name in ("small_offsets", "from_radiological", "external", "missing", "patches", "same_content"):
             if not 0 <= getattr(self, name) <= 1:
                 problems.append(f"sampling.{name} is {getattr(self, name):g}: give 0 to 1.")
-        for name in ("sid_mm", "sod_mm", "field_mm", "scale", "smallest_radius_mm", "faintest", "width"):
+        for name in ("sid_mm", "sod_mm", "field_mm", "scale", "smallest_radius_mm", "faintest", "width", "strength"):
             low, high = getattr(self, name)
             if not 0 < low <= high:
                 problems.append(
@@ -253,7 +256,7 @@ def _draw_dsa(
     late = rng.random(pieces) < rng.uniform(0, settings.late_arteries)
     width = rng.uniform(*settings.width)
     capped = rng.random() < 0.5
-    strength = rng.uniform(0.6, 1.6)
+    strength = rng.uniform(*settings.strength)
     noise, level = np.zeros((NOISE, NOISE), dtype=np.float32), NO_PATCHES
     if rng.random() < settings.patches:
         noise = rng.random((NOISE, NOISE), dtype=np.float32)
