@@ -38,6 +38,8 @@ class Way:
     arteries
         The DSA shows all vessels of the CTA, as it did, not only the large veins.
     rate
+    as_segmented
+        Masks are as sparse as those of our own segmentation.
     synthetic
         Half of each batch is of synthetic heads.
     """
@@ -46,6 +48,7 @@ class Way:
     about_mean: bool = False
     arteries: bool = False
     rate: float = 2e-4
+    as_segmented: bool = False
     synthetic: bool = False
 
 
@@ -53,8 +56,8 @@ WAYS = (
     Way("as before", about_mean=True, arteries=True),
     Way("about the middle of the field", arteries=True),
     Way("and large veins only"),
-    Way("and half of the batch synthetic", synthetic=True),
-    Way("and half the rate", rate=1e-4, synthetic=True),
+    Way("and masks as sparse as real ones", as_segmented=True),
+    Way("and half of the batch synthetic", as_segmented=True, synthetic=True),
 )
 
 
@@ -109,11 +112,18 @@ def one_tuned(
 ) -> dict[str, Any]:
     """MPE before and after, on the patient's real mask and on samples of the head that it was not trained on; median and mean, mm."""
     batch, steps = size
+    from gpu_training import AS_SEGMENTED
+
     settings = read_settings(MODELS / "patient.toml")
+    if way.as_segmented:
+        settings = replace(settings, sampling=replace(settings.sampling, **AS_SEGMENTED))
+    apart = TrainSettings()
+    if way.as_segmented:
+        apart = replace(apart, sampling=replace(apart.sampling, **AS_SEGMENTED))
     network = copy.deepcopy(network)
     held_out = [fresh_batches(head, settings, max(batch, 8), (77,), 10).make(number) for number in range(4)]
     own = fresh_batches(head, settings, batch // 2 if way.synthetic else batch, (5,))
-    other = fresh_batches(synthetic, TrainSettings(), batch // 2, (6,))
+    other = fresh_batches(synthetic, apart, batch // 2, (6,))
     answer: Callable[[], Any] = lambda: asked(network, patient, 1)[1]  # noqa: E731
     start, before, self_before = asked(network, patient)[0], answer(), judged(network, held_out)
     twice_before = asked(network, patient, 2)[1]

@@ -170,7 +170,8 @@ class Training(lightning.LightningModule):
 
     def _predicted(self, images: Tensor, start: Tensor) -> Tensor:
         corrections = self.network(images.contiguous(memory_format=torch.channels_last))
-        return torch.as_tensor(corrected(start, corrections.float()))
+        with torch.autocast(start.device.type, enabled=False):  # whose products of matrices would round the pose
+            return torch.as_tensor(corrected(start, corrections.float()))
 
     def _losses(
         self, predicted: Tensor, truth: Tensor, points: Tensor, weights: Tensor, distances: Tensor
@@ -197,7 +198,7 @@ class Training(lightning.LightningModule):
             return optimiser
         steps = int(self.trainer.estimated_stepping_batches)
         schedule: torch.optim.lr_scheduler.LRScheduler
-        timers = [each for each in self.trainer.callbacks if isinstance(each, Timer)]
+        timers = [each for each in getattr(self.trainer, "callbacks", []) if isinstance(each, Timer)]
         if training.minutes and timers:
             # A cycle of all steps would be cut off where the rate is still high.
             factor = cycle_by_time(steps, 60 * training.minutes, lambda: timers[0].time_elapsed())
