@@ -2,7 +2,7 @@
 
     python Testing/Benchmarks/gpu_training_data.py FOLDER --patients 28 --tuned 3
 
-Seeds that neither judge nor were used in tuning. CTA and run are segmented by ours, as `register` does.
+Seeds for development, none that judges. CTA and run are segmented by ours, as `register` does.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import network
 import numpy as np
 import robustness
 
-SEED = 5200
+SEED = 1200  # for development
 STARTS = 8
 CANVAS_ROWS, CANVAS_MM = 128, 2.0
 
