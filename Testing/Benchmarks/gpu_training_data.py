@@ -60,7 +60,7 @@ def write_patient(seed: int, folder: Path, tuned: bool) -> None:
         distances=np.array([carm.sid_mm, carm.sod_mm], dtype=np.float32),
     )
     if tuned:
-        position, radius, vein = vessel_points_of(vessels)
+        position, radius, vein = vessel_points_of(vessels, centre)
         np.savez_compressed(
             folder / f"tuned{seed}.npz",
             position=np.rint(position * 100).astype(np.int16),

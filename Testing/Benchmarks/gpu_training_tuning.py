@@ -34,7 +34,7 @@ class Way:
     ----------
     name
     about_mean
-        The head lies about the mean of its vessels, as it did until November 2026, not about the middle of the CTA's field.
+        The head lies about the mean of its vessels, as it did until November 2026, not about the centre.
     arteries
         The DSA shows all vessels of the CTA, as it did, not only the large veins.
     rate
@@ -54,7 +54,7 @@ class Way:
 
 WAYS = (
     Way("as before", about_mean=True, arteries=True),
-    Way("about the middle of the field", arteries=True),
+    Way("about the centre", arteries=True),
     Way("and large veins only"),
     Way("and masks as sparse as real ones", as_segmented=True),
     Way("and half of the batch synthetic", as_segmented=True, synthetic=True),

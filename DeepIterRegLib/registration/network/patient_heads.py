@@ -35,7 +35,7 @@ def read_patient(path: Path) -> Volume:
 
 
 def head_of_patient(volume: Volume) -> HeadPoints:
-    """Vessels of a CTA, segmented here, or of a mask, as `HeadPoints` about the middle of its field, as poses to start from have it.
+    """Vessels of a CTA, segmented here, or of a mask, as `HeadPoints` about the centre that poses to start from have.
 
     The CTA's large veins alone are shown to the network in use and count as veins here; the others are arteries, of which
     a run's venous phase shows few. A left or right injection shows mostly its side, a posterior one mostly what lies behind
@@ -46,25 +46,29 @@ def head_of_patient(volume: Volume) -> HeadPoints:
     InputError
         Not a head, or empty.
     """
-    mask = volume.with_voxels(volume.voxels != 0) if is_mask(volume) else segment_vessels(prepare_cta(volume))
+    if is_mask(volume):
+        centre_mm, mask = volume.centre_mm, volume.with_voxels(volume.voxels != 0)
+    else:
+        cta = prepare_cta(volume)
+        centre_mm, mask = cta.centre_mm, segment_vessels(cta)
     voxels = mask.set_voxels
     if len(voxels) < 1000:
         raise InputError(
             f"The vessel mask of the patient has {len(voxels)} voxels set: at least 1000 are needed to train on."
         )
-    return head_of_points(*vessel_points_of(mask), mask.voxel_volume_mm3 * _every(len(voxels)))
+    return head_of_points(*vessel_points_of(mask, centre_mm), mask.voxel_volume_mm3 * _every(len(voxels)))
 
 
 def _every(voxels: int) -> int:
     return max(1, voxels // MAX_POINTS)
 
 
-def vessel_points_of(mask: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def vessel_points_of(mask: Volume, centre_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Some voxels of a vessel mask.
 
     Returns
     -------
-    Where they are, (N, 3) mm about the middle of the field; the radius (N,) of their vessel, mm; whether they belong to the
+    Where they are, (N, 3) mm about `centre_mm` (3,), RAS mm; the radius (N,) of their vessel, mm; whether they belong to the
     large veins, (N,) bool: all do where no large vein is found.
     """
     voxels = mask.set_voxels
@@ -75,11 +79,11 @@ def vessel_points_of(mask: Volume) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     shape = mask.voxels.shape
     large = np.ravel_multi_index(tuple(vein_voxels(voxels).T), shape)
     vein = np.isin(np.ravel_multi_index(tuple(voxels[::every].T), shape), large)
-    return (position - mask.centre_mm)[::every].astype(np.float32), radius.astype(np.float32), vein | ~vein.any()
+    return (position - centre_mm)[::every].astype(np.float32), radius.astype(np.float32), vein | ~vein.any()
 
 
 def head_of_points(position_mm: np.ndarray, radius_mm: np.ndarray, vein: np.ndarray, blood_mm3: float) -> HeadPoints:
-    """A head of points (N, 3) about the middle of the CTA's field, their vessels' radii (N,), veins (N,) bool, and the blood of each."""
+    """A head of points (N, 3) about its centre, their vessels' radii (N,), veins (N,) bool, and the blood of each."""
     _, piece = np.unique(np.floor(position_mm / PIECE_MM).astype(int), axis=0, return_inverse=True)
     x, y, z = position_mm.T
     fade = np.stack([np.exp(-np.maximum(beyond, 0) / FADE_MM) for beyond in (x, -x, y / 2 + z / 2)])
