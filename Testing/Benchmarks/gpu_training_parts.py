@@ -96,6 +96,7 @@ class GrowingHeads:
     def __init__(self, device: torch.device, processes: int, most: int, first: int = 0) -> None:
         self.device, self.most, self.count = device, most, 0
         self._numbers: Iterator[int] = itertools.count(first)
+        self.processes_failed = False
         self._pool = ProcessPoolExecutor(processes, mp_context=get_context("spawn"))
         self._waiting: list[Future[HeadPoints]] = []
         self._room: Heads | None = None
@@ -107,13 +108,24 @@ class GrowingHeads:
         done = [future for future in self._waiting if future.done()]
         self._waiting = [future for future in self._waiting if future not in done]
         for future in done:
-            self._put(future.result())
-        while len(self._waiting) < self._ahead and self.count + len(self._waiting) < self.most:
+            try:
+                self._put(future.result())
+            except Exception as error:  # a training goes on with the heads that are there
+                print(f"A process that makes heads failed: {error!r}", flush=True)
+                self.processes_failed = True
+        while (
+            not self.processes_failed
+            and len(self._waiting) < self._ahead
+            and self.count + len(self._waiting) < self.most
+        ):
             self._waiting.append(self._pool.submit(make_head_points, next(self._numbers)))
 
     def wait_for(self, count: int) -> None:
         """Until so many are there."""
         while self.count < min(count, self.most):
+            if self.processes_failed:
+                self._put(make_head_points(next(self._numbers)))
+                continue
             self.take()
             time.sleep(0.02)
 
@@ -307,6 +319,9 @@ class Loop:
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), self.learning.clip, foreach=True)
+        for parameter in self.network.parameters():
+            if parameter.grad is not None:  # one sample that is no number must not end a training of minutes
+                torch.nan_to_num_(parameter.grad, 0.0, 0.0, 0.0)
         self.optimiser.step()
         return loss.detach()
 
