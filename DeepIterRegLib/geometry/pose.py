@@ -193,7 +193,8 @@ def rotation_to_quaternion(rotation: Array) -> Array:
         axis=-2,
     )
     lengths = xp.sum(candidates**2, axis=-1)
-    chosen = xp.astype(xp.argmax(lengths, axis=-1)[..., None] == xp.arange(4), rotation.dtype)
+    number = like([0.0, 1.0, 2.0, 3.0], rotation)  # on the device of the rotations
+    chosen = xp.astype(xp.astype(xp.argmax(lengths, axis=-1), rotation.dtype)[..., None] == number, rotation.dtype)
     best = xp.sum(candidates * chosen[..., None], axis=-2)
     best = best / xp.sqrt(xp.sum(best**2, axis=-1))[..., None]
     return xp.where(best[..., 3:] < 0, -best, best)

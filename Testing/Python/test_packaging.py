@@ -56,9 +56,10 @@ NETWORK = {
     "rendering/raycast_torch.py",
     "rendering/raycast_triton.py",
     "rendering/splat.py",
+    "rendering/splat_clouds.py",
     *(
         f"registration/network/{name}.py"
-        for name in ("loss", "model", "predict", "proposals", "samples", "view", "weights")
+        for name in ("batch_draws", "batches", "loss", "model", "predict", "proposals", "samples", "view", "weights")
     ),
     *(f"registration/papers/{name}.py" for name in ("first_order", "similarity", "stages")),
     *(f"studies/experiments/paper_b/{name}.py" for name in ("landscape", "methods", "scene")),

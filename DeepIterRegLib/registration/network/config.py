@@ -11,8 +11,8 @@ from typing import Any, Literal, get_type_hints
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.resources import MODELS
 from DeepIterRegLib.common.shown import name_of, quoted
+from DeepIterRegLib.registration.network.draws import SamplingSettings
 from DeepIterRegLib.registration.network.model import NetworkSettings
-from DeepIterRegLib.registration.network.samples import SamplingSettings
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class LearningSettings:
     batch, batches, epochs
         Images a step, steps an epoch, epochs.
     minutes
-        Stop after so long; 0 for no limit.
+        Stop after so long, where one cycle of the rate then ends too; 0 for no limit.
     patience
         Stop after so many epochs without gain; 0 for never.
     rate, schedule, weight_decay, clip
@@ -46,7 +46,7 @@ class LearningSettings:
     judged
         Samples that judge after each epoch.
     workers
-        Processes that make samples; 0 for none beside the training itself.
+        Processes that make samples; 0 for none beside the training itself. On a CUDA card they are made there, whatever this is.
     accelerator, devices, nodes, precision
         As Lightning's Trainer takes them: `auto`, `cpu`, `gpu`; `auto` or a number; computers; `32-true`, `bf16-mixed`.
     seed

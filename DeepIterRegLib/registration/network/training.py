@@ -19,7 +19,7 @@ from typing import Any
 import lightning
 import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, EarlyStopping, LearningRateMonitor, ModelCheckpoint, Timer
 from lightning.pytorch.loggers import CSVLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
@@ -33,27 +33,26 @@ from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.common.scratch import clear_leftovers
 from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.work_folder import AFTER_FULL, work_folder
-from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.volume import Volume
-from DeepIterRegLib.registration.network.config import TrainSettings
+from DeepIterRegLib.registration.network.batches import Batches, Heads, Item, heads_on
+from DeepIterRegLib.registration.network.config import LearningSettings, TrainSettings
 from DeepIterRegLib.registration.network.curves import draw_curves
 from DeepIterRegLib.registration.network.heads import head_file, load_head, make_head_points, save_head
 from DeepIterRegLib.registration.network.loss import image_loss, pose_loss, projection_error_mm
 from DeepIterRegLib.registration.network.model import PoseNetwork, corrected
 from DeepIterRegLib.registration.network.patient_heads import head_of_patient, read_patient
 from DeepIterRegLib.registration.network.samples import make_sample
+from DeepIterRegLib.registration.network.schedule import cycle_by_time
 from DeepIterRegLib.registration.network.weights import load_network, save_network
 from DeepIterRegLib.registration.result import content_hash, file_hash
 from DeepIterRegLib.registration.steps import Step, expected
-from DeepIterRegLib.rendering.splat import splat
+from DeepIterRegLib.rendering.splat_clouds import splat_clouds
 
 CHECKPOINT = "last.ckpt"
 SETTINGS = "settings.json"
 WEIGHTS = "initial_pose.safetensors"
 # Heads that only judge: numbers from here on, never trained on.
 JUDGING = 1_000_000
-
-Item = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class Samples(Dataset[Item]):
@@ -94,23 +93,26 @@ class Training(lightning.LightningModule):
             start = load_network(Path(settings.training.start_from))
             self.network.load_state_dict(start.state_dict())
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._on_card: dict[range, Heads] = {}
 
     # -- data --------------------------------------------------------------------------------------------
 
-    def train_dataloader(self) -> DataLoader[Item]:
+    def train_dataloader(self) -> DataLoader[Item] | Batches:
         training = self.settings.training
         count = training.batch * training.batches
         numbers = range(1 if training.patient else training.heads)
         return self._loader(numbers, self.current_epoch * count, count)
 
-    def val_dataloader(self) -> DataLoader[Item]:
+    def val_dataloader(self) -> DataLoader[Item] | Batches:
         training = self.settings.training
         # A patient is one head: there it is judged by other samples of it.
         judging = range(JUDGING, JUDGING + judging_heads(training.heads)) if not training.patient else range(1)
         return self._loader(judging, 0 if not training.patient else JUDGING, training.judged)
 
-    def _loader(self, numbers: range, first: int, count: int) -> DataLoader[Item]:
+    def _loader(self, numbers: range, first: int, count: int) -> DataLoader[Item] | Batches:
         training = self.settings.training
+        if self.device.type == "cuda":
+            return self._made_on_card(numbers, first, count)
         return DataLoader(
             Samples(self.settings, self.heads, numbers, first, count),
             batch_size=training.batch,
@@ -118,6 +120,23 @@ class Training(lightning.LightningModule):
             worker_init_fn=_one_thread,
             # Spawned: numba's threads do not survive a fork.
             multiprocessing_context="spawn" if training.workers else None,
+        )
+
+    def _made_on_card(self, numbers: range, first: int, count: int) -> Batches:
+        """As many samples in whole batches, made on the card: processes that make them one by one do not keep up with it."""
+        settings, training = self.settings, self.settings.training
+        if numbers not in self._on_card:
+            self._on_card[numbers] = heads_on([load_head(head_file(self.heads, n)) for n in numbers], self.device)
+        size = min(training.batch, count)
+        return Batches(
+            self._on_card[numbers],
+            settings.network,
+            settings.sampling,
+            training.loss_points,
+            size,
+            seeds=(training.seed, numbers.start, self.global_rank),
+            first=first // size,
+            count=-(-count // (size * self.trainer.world_size)),
         )
 
     # -- steps -------------------------------------------------------------------------------------------
@@ -151,7 +170,8 @@ class Training(lightning.LightningModule):
 
     def _predicted(self, images: Tensor, start: Tensor) -> Tensor:
         corrections = self.network(images.contiguous(memory_format=torch.channels_last))
-        return torch.as_tensor(corrected(start, corrections.float()))
+        with torch.autocast(start.device.type, enabled=False):  # whose products of matrices would round the pose
+            return torch.as_tensor(corrected(start, corrections.float()))
 
     def _losses(
         self, predicted: Tensor, truth: Tensor, points: Tensor, weights: Tensor, distances: Tensor
@@ -159,33 +179,33 @@ class Training(lightning.LightningModule):
         """Means over the batch of Dice loss and pose loss (mm)."""
         training, network = self.settings.training, self.settings.network
         with torch.autocast(predicted.device.type, enabled=False):
-            moving, fixed = [], []
-            for n, (sid, sod) in enumerate(distances.tolist()):
-                view = _view(sid, sod, network.rows, network.pixel_mm)
-                moving.append(splat(predicted[n, None], points[n], weights[n], view))
-                with torch.no_grad():
-                    fixed.append(splat(truth[n, None], points[n], weights[n], view))
-            dice = image_loss(torch.cat(moving), torch.cat(fixed), training.dice_pool)
+            focal_px = distances[:, 1] / network.pixel_mm
+            clouds = points.transpose(1, 2)
+            moving = splat_clouds(predicted, clouds, weights, focal_px, network.rows)
+            with torch.no_grad():
+                fixed = splat_clouds(truth, clouds, weights, focal_px, network.rows)
+            dice = image_loss(moving, fixed, training.dice_pool)
             return dice.mean(), pose_loss(predicted, truth, training.lever_mm).mean()
 
     # -- optimiser ---------------------------------------------------------------------------------------
 
     def configure_optimizers(self) -> Any:
         training = self.settings.training
-        optimiser = torch.optim.AdamW(self.parameters(), lr=training.rate, weight_decay=training.weight_decay)
+        optimiser = torch.optim.AdamW(
+            self.parameters(), training.rate, weight_decay=training.weight_decay, fused=self.device.type == "cuda"
+        )
         if training.schedule == "constant":
             return optimiser
         steps = int(self.trainer.estimated_stepping_batches)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, steps, pct_start=0.1)
+        schedule: torch.optim.lr_scheduler.LRScheduler
+        timers = [each for each in getattr(self.trainer, "callbacks", []) if isinstance(each, Timer)]
+        if training.minutes and timers:
+            # A cycle of all steps would be cut off where the rate is still high.
+            factor = cycle_by_time(steps, 60 * training.minutes, lambda: timers[0].time_elapsed())
+            schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        else:
+            schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, training.rate, steps, pct_start=0.1)
         return {"optimizer": optimiser, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
-
-
-def _view(sid_mm: float, sod_mm: float, rows: int, pixel_mm: float) -> CArm:
-    """A canvas with these distances; its angles do not matter to cameras."""
-    spacing = pixel_mm * sid_mm / sod_mm
-    return CArm.from_angles(
-        0, 0, sid_mm=sid_mm, sod_mm=sod_mm, rows=rows, columns=rows, pixel_spacing_mm=(spacing, spacing)
-    )
 
 
 def _one_thread(worker: int) -> None:
@@ -253,7 +273,8 @@ def _train(settings: TrainSettings, folder: Path, report: Progress, quiet: bool)
         plugins=[_WholeCheckpoints()],
         default_root_dir=folder,
         num_sanity_val_steps=0,
-        deterministic="warn",
+        # On a card its deterministic kernels cost more than they are worth: samples are the same, sums of gradients not quite.
+        deterministic=None if _card_trains(training) else "warn",
         enable_model_summary=False,
         enable_progress_bar=not quiet,
         log_every_n_steps=min(50, training.batches),
@@ -276,6 +297,10 @@ def _train(settings: TrainSettings, folder: Path, report: Progress, quiet: bool)
         }
         save_network(module.network, weights, facts)
     return weights
+
+
+def _card_trains(training: LearningSettings) -> bool:
+    return training.accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available()
 
 
 def _is_follower() -> bool:

@@ -22,6 +22,7 @@ from DeepIterRegLib.registration.network.config import (
     settings_from,
     training_settings,
 )
+from DeepIterRegLib.registration.network.draws import SamplingSettings
 from DeepIterRegLib.registration.network.heads import HeadPoints, load_head, make_head_points, save_head
 from DeepIterRegLib.registration.network.loss import (
     dice_loss,
@@ -38,7 +39,7 @@ from DeepIterRegLib.registration.network.model import (
     pose_of_camera,
 )
 from DeepIterRegLib.registration.network.predict import predict
-from DeepIterRegLib.registration.network.samples import SamplingSettings, make_sample, mirrored
+from DeepIterRegLib.registration.network.samples import make_sample, mirrored
 from DeepIterRegLib.registration.network.view import OFF_DETECTOR, canvas, coverage, dsa_channel
 from DeepIterRegLib.registration.network.weights import card_of, load_network, save_network
 from DeepIterRegLib.rendering.splat import splat
