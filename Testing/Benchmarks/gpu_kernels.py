@@ -152,23 +152,6 @@ def steps(part: Part, backend: Any, named: str, levels: Sequence[tuple[int, int,
     )
 
 
-def narrower(part: Part) -> None:
-    """Whole numbers of 32 bits in place of 64: how much quicker, how much less exact."""
-    import torch
-
-    from DeepIterRegLib.registration.compute import fused
-    from DeepIterRegLib.registration.compute.tensors import TorchBackend
-
-    before = fused._WHOLE, fused.PER_MM
-    fused._WHOLE, fused.PER_MM = torch.int32, 2.0**16
-    try:
-        backend = TorchBackend(part.device, fused)
-        compare(part, backend, "Triton, 32 bits")
-        steps(part, backend, "Triton, 32 bits")
-    finally:
-        fused._WHOLE, fused.PER_MM = before
-
-
 def profiled(part: Part, backend: Any) -> None:
     """What the device spends an evaluation on: its kernels' own times."""
     import torch
@@ -266,15 +249,29 @@ def projections(part: Part) -> None:
             microseconds_a_pose=1e6 * queued / batch,
             limit_ms=1000 * limit_s,
         )
-        if part.device.startswith("cuda"):
-            host = torch.tensor(cameras[: min(batch, 4)], requires_grad=True)
-            splat(host, there[0].cpu(), there[1].cpu(), carm).backward(gradient[: len(host)].cpu())
-            both()
-            part.check(
-                f"projection's gradient, {rows} rows, {batch} poses",
-                apart(host.grad.numpy(), at.grad[: len(host)].cpu().numpy()),
-                1e-3,
-            )
+
+
+def same_projection(part: Part) -> None:
+    """Image and gradient of the card's projection beside the CPU's."""
+    import torch
+
+    from DeepIterRegLib.rendering.splat import splat
+
+    rng = np.random.default_rng(27)
+    for rows, count, batch in ((256, 150_000, 1), (64, 4000, 5)):
+        points, _, _, cameras, _ = scene(rng, rows, count, batch)
+        carm = view(rows)
+        by_image = torch.rand(batch, carm.rows, carm.columns)
+        found = []
+        for device in (part.device, "cpu"):
+            there = torch.tensor(points.positions, device=device), torch.tensor(points.weights, device=device)
+            at = torch.tensor(cameras, device=device, requires_grad=True)
+            image = splat(at, *there, carm)
+            image.backward(by_image.to(device))
+            assert at.grad is not None
+            found.append((image.detach().cpu().numpy(), at.grad.cpu().numpy()))
+        part.check(f"projection, {rows} rows: image", apart(found[1][0], found[0][0]), RELATIVE)
+        part.check(f"projection, {rows} rows: gradient", apart(found[1][1], found[0][1]), 1e-3)
 
 
 def attempt(part: Part, what: str, work: Callable[[], None]) -> bool:
@@ -292,38 +289,36 @@ def attempt(part: Part, what: str, work: Callable[[], None]) -> bool:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    part, _ = gpu_parts.options("kernels", __doc__ or "", argv)
+    part, more = gpu_parts.options("kernels", __doc__ or "", argv, "what")
     import torch
 
-    if part.device.startswith("cuda"):
-        part.figure("card", torch.cuda.get_device_name(part.device))
     from DeepIterRegLib.registration.compute import operations
     from DeepIterRegLib.registration.compute.tensors import TorchBackend
     from DeepIterRegLib.rendering.triton_check import triton_runs
 
+    on_card = part.device.startswith("cuda")
     made: dict[str, Any] = {}
-    if part.device.startswith("cuda"):
-
-        def triton_kernels() -> None:
-            from DeepIterRegLib.registration.compute import fused
-
-            made["Triton"] = TorchBackend(part.device, fused)
-            compare(part, made["Triton"], "Triton")
-
-        attempt(part, "Triton", triton_kernels)
+    if on_card:
+        part.figure("card", torch.cuda.get_device_name(part.device))
         part.check("Triton's kernels are not those taken", float(not triton_runs("cuda:0")), 0)
+        from DeepIterRegLib.registration.compute import fused
+
+        made["Triton"] = TorchBackend(part.device, fused)
     made["torch"] = TorchBackend(part.device, operations)
-    attempt(part, "torch", lambda: compare(part, made["torch"], "torch"))
-    for name, backend in made.items():
-        levels = LEVELS if name == "Triton" else (LEVELS[0], LEVELS[4])
-        attempt(part, f"{name}, steps", partial(steps, part, backend, name, levels))
-    if "Triton" in made:
-        attempt(part, "32 bit", lambda: narrower(part))
-    attempt(part, "projection", lambda: projections(part))
-    if "Triton" in made:
-        attempt(part, "profile", lambda: profiled(part, made["Triton"]))
-        attempt(part, "graphs", lambda: graphed(part))
-    if part.device.startswith("cuda"):
+    if more.what in (None, "figures"):
+        for name, backend in made.items():
+            levels = LEVELS if name == "Triton" else (LEVELS[0], LEVELS[4])
+            attempt(part, f"{name}, steps", partial(steps, part, backend, name, levels))
+        attempt(part, "projection", lambda: projections(part))
+        if on_card:
+            attempt(part, "profile", lambda: profiled(part, made["Triton"]))
+            attempt(part, "graphs", lambda: graphed(part))
+    if more.what in (None, "checks"):
+        for name, backend in made.items():
+            attempt(part, f"{name}, checks", partial(compare, part, backend, name))
+        if on_card:
+            attempt(part, "projection, checks", lambda: same_projection(part))
+    if on_card:
         part.figure("memory at most", torch.cuda.max_memory_allocated() / 1e9, "GB")
     sys.exit(1 if part.failed else 0)
 
