@@ -111,7 +111,7 @@ def skipped() -> list[str]:
 
 def wantsNetwork(init: str | None, preset: str, device: str) -> bool:
     """Whether options ask for what needs torch: the network, the published method, or a graphics card."""
-    return init == "network" or preset == "paper" or device == "cuda"
+    return init == "network" or preset == "paper" or device.startswith("cuda")
 
 
 def needed(network: bool = False) -> list[Requirement]:

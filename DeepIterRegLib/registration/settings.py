@@ -10,7 +10,7 @@ from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.common.options import NAMED_INITS, Device, GeometryRefinement, Init, Refinement, Search
 from DeepIterRegLib.common.shown import quoted
 from DeepIterRegLib.registration.between_views import BetweenRuns
-from DeepIterRegLib.registration.compute.devices import named
+from DeepIterRegLib.registration.compute.devices import named, refuse_missing
 from DeepIterRegLib.registration.network.proposals import NetworkInit
 from DeepIterRegLib.registration.result import file_hash
 from DeepIterRegLib.registration.vessels.search import Level, SearchSettings
@@ -177,7 +177,7 @@ class RegistrationSettings:
             problems.append(Message(f"{quoted(self.device)} is not one of {', '.join(get_args(Device))}", at="device"))
         elif self.device not in ("auto", "cpu"):
             try:
-                named(self.device)
+                refuse_missing(self.device)
             except InputError as error:
                 problems.extend(error.problems)
         if self.seed < 0:

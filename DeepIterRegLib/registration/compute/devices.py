@@ -33,8 +33,9 @@ def named(device: str) -> Card | None:
     InputError
         There is no such card.
     """
-    # torch takes seconds to import and is not needed where there is no driver.
-    if device == "cpu" or (device == "auto" and not _driver()):
+    refuse_missing(device)
+    # torch takes seconds to import and is not needed where the driver knows no card.
+    if device == "cpu" or not cards():
         return None
     try:
         import torch
@@ -42,29 +43,48 @@ def named(device: str) -> Card | None:
         if device == "auto":
             return None
         raise
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if device == "auto" and not count:
-        return None
+    if not torch.cuda.is_available():
+        if device == "auto":
+            return None
+        raise _refusal(device, "PyTorch finds no CUDA device here; it may be a build for the CPU")
     _, _, number = device.partition(":")
-    if int(number or 0) >= count:
-        found = f"this computer has {count or 'no'} CUDA device{'' if count == 1 else 's'}"
-        raise InputError(
-            Message(f"{device.upper()} is asked for, but {found}", at="device", give=(Remedy("device", "cpu"),))
-        )
     place = f"cuda:{number or 0}"
     return Card(place, torch.cuda.get_device_name(place))
 
 
+def refuse_missing(device: str) -> None:
+    """Refuse `cuda` and `cuda:1` where the driver knows no such card; the driver alone is asked, as torch takes seconds to import.
+
+    Raises
+    ------
+    InputError
+        There is no such card.
+    """
+    if device in ("auto", "cpu"):
+        return
+    _, _, number = device.partition(":")
+    if int(number or 0) >= cards():
+        raise _refusal(device, f"this computer has {cards() or 'no'} CUDA device{'' if cards() == 1 else 's'}")
+
+
+def _refusal(device: str, why: str) -> InputError:
+    return InputError(
+        Message(f"{device.upper()} is asked for, but {why}", at="device", give=(Remedy("device", "cpu"),))
+    )
+
+
 @cache
-def _driver() -> bool:
-    """Whether NVIDIA's driver is installed."""
+def cards() -> int:
+    """How many cards NVIDIA's driver knows; 0 without a driver."""
     for library in _DRIVERS:
         try:
-            ctypes.CDLL(library)
+            driver = ctypes.CDLL(library)
         except OSError:
             continue
-        return True
-    return False
+        count = ctypes.c_int(0)
+        if driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0:
+            return count.value
+    return 0
 
 
 def card_backend(device: str) -> Backend:
