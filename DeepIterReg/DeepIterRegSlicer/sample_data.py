@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import slicer
 
 CATEGORY = "DeepIterReg"
-NAME = "DeepIterRegPhantom"
 SEED = 1  # that of `deepiterreg demo`
 
 MakePatient = Callable[[Path], None]
@@ -31,7 +30,9 @@ def register() -> None:
     SampleData.SampleDataLogic.registerCustomSampleDataCategory(CATEGORY, title=_("DeepIterReg"))
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
         category=CATEGORY,
-        sampleName=NAME,
+        # Without a name: `SampleData.downloadSample` knows a sample by it and downloads, whatever downloader there is. The button
+        # then shows the nodes' name.
+        sampleName=None,
         thumbnailFileName=str(_icon()),
         uris="made on this computer",  # Sample Data wants one for every file; with a downloader of our own it is only shown
         fileNames="cta.nii.gz",

@@ -195,6 +195,9 @@ def test_sample_data_loads_what_registration_needs(
     sample_data.register()
     (source,) = sources
     assert Path(source["thumbnailFileName"]).is_file()
+    # What Slicer shows on the button; and what `downloadSample` finds a sample by, which would then look for a file in the network.
+    assert source["nodeNames"] == "CTA and DSA of a synthetic head"
+    assert source["sampleName"] is None
     made = []
 
     def small(seed: int) -> Patient:
