@@ -23,10 +23,11 @@ from DeepIterRegLib.common.compiler import kernel_folder
 _LINE, _IMAGE, _GRID = "float32[::1]", "float32[:,::1]", "float32[:,:,::1]"
 _IMAGES, _WORK, _SUMS = "float32[:,:,:,::1]", "float32[:,:,:,:,::1]", "float64[:,:,:,::1]"
 _PART = "int64,int64"
+_BLOCKS = "UniTuple(int64,3),UniTuple(int64,3)"  # where they begin, and their sizes
 _HU, _MASK, _ZONE, _PLANE = "int16[:,:,::1]", "boolean[:,:,::1]", "uint8[:,:,::1]", "boolean[:,::1]"
 # The search and the report: about as much work as what comes before, which is compiled when it is called.
 _MEANWHILE = (
-    ("registration.kernels.skull", "block_means", _PART, _HU, "UniTuple(int64,3),float32,float32", _GRID),
+    ("registration.kernels.skull", "block_means", _PART, _HU, _BLOCKS, "float32,float32", _GRID),
     (
         "registration.kernels.skull",
         "gradient_images",

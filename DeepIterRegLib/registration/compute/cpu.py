@@ -50,10 +50,15 @@ def main_axes(spread: np.ndarray, out: np.ndarray) -> None:
 
 
 def block_means(
-    voxels: np.ndarray, factors: tuple[int, int, int], low: np.float32, high: np.float32, out: np.ndarray
+    voxels: np.ndarray,
+    start: tuple[int, int, int],
+    factors: tuple[int, int, int],
+    low: np.float32,
+    high: np.float32,
+    out: np.ndarray,
 ) -> None:
-    """Means of min(voxels, high) - low, at least 0, over blocks of so many voxels; written to `out` (K, J, I) float32."""
-    in_parts(skull.block_means, len(out), voxels, factors, low, high, out)
+    """Means of min(voxels, high) - low, at least 0, over blocks of voxels from a first one on, in `out` (K, J, I) float32."""
+    in_parts(skull.block_means, len(out), voxels, start, factors, low, high, out)
 
 
 def vessel_products(

@@ -43,7 +43,7 @@ AMOUNT = Measure(0.0, 1.0)
 _RIVALS = SearchSettings(translation_mm=40.0, rotation_step_deg=10.0, rows=72, points=2000, candidates=24)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class MaskedView(View):
     """A view as vessels were aligned to it (`channels` of the contrast in the vessel mask), with the DSA's masks."""
 

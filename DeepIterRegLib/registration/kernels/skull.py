@@ -22,18 +22,22 @@ _NO_GRADIENT = np.float32(1e-12)  # shorter, and its direction is rounding
 
 # `first, last` as in `kernels.vessels`.
 @njit(**FAST)
-def block_means(first, last, voxels, factors, low, high, out):  # type: ignore[no-untyped-def]
-    """Mean of min(voxels, high) - low, at least 0, over blocks of `factors` (3,) voxels; voxels (k, j, i), out (K, J, I) float32."""
+def block_means(first, last, voxels, start, factors, low, high, out):  # type: ignore[no-untyped-def]
+    """Mean of min(voxels, high) - low, at least 0, over blocks of `factors` (3,) voxels from `start` (3,) on.
+
+    voxels (k, j, i), out (K, J, I) float32.
+    """
+    sk, sj, si = start
     fk, fj, fi = factors
     part = np.float32(1.0 / (fk * fj * fi))
     for k in range(first, last):
         for j in range(out.shape[1]):
             out[k, j] = 0
-            for kk in range(k * fk, (k + 1) * fk):
-                for jj in range(j * fj, (j + 1) * fj):
+            for kk in range(sk + k * fk, sk + (k + 1) * fk):
+                for jj in range(sj + j * fj, sj + (j + 1) * fj):
                     for i in range(out.shape[2]):
                         total = np.float32(0)
-                        for ii in range(i * fi, (i + 1) * fi):
+                        for ii in range(si + i * fi, si + (i + 1) * fi):
                             value = np.float32(voxels[kk, jj, ii])
                             total += max(min(value, high) - low, np.float32(0))
                         out[k, j, i] += total * part

@@ -38,7 +38,8 @@ def skull_points(cta: Volume, spacing_mm: float) -> Points:
         raise InputError("The CTA is too thin for its bone to be used.")
     density = np.empty(tuple(shape), np.float32)
     block_means(
-        np.ascontiguousarray(cta.voxels[start[0] :, start[1] :, start[2] :]),
+        np.ascontiguousarray(cta.voxels),
+        (int(start[0]), int(start[1]), int(start[2])),
         (int(factors[0]), int(factors[1]), int(factors[2])),
         np.float32(LOWEST_HU),
         np.float32(HIGHEST_HU),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from weakref import WeakKeyDictionary
 
 import numpy as np
 from scipy import ndimage
@@ -58,7 +59,7 @@ FIND = Measure(16.0, 0.5)
 REFINE = Measure(1.0, 1.0)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # each is itself, as its targets are kept by it
 class View:
     """A run as vessels are aligned to it.
 
@@ -181,5 +182,16 @@ def make_target(
 
 
 def make_targets(views: Sequence[View], rows: int, sigma_px: float, measure: Measure) -> tuple[Target, ...]:
-    """`make_target` of each view."""
-    return tuple(make_target(view.channels, view.valid, view.carm, rows, sigma_px, measure) for view in views)
+    """`make_target` of each view, made once as long as the view lives."""
+    return tuple(_target_of(view, rows, sigma_px, measure) for view in views)
+
+
+_made: WeakKeyDictionary[View, dict[tuple[int, float, Measure], Target]] = WeakKeyDictionary()
+
+
+def _target_of(view: View, rows: int, sigma_px: float, measure: Measure) -> Target:
+    of_view = _made.setdefault(view, {})
+    wanted = rows, sigma_px, measure
+    if wanted not in of_view:
+        of_view[wanted] = make_target(view.channels, view.valid, view.carm, *wanted)
+    return of_view[wanted]
