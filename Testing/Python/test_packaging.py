@@ -61,6 +61,9 @@ NETWORK = {
         f"registration/network/{name}.py"
         for name in ("batch_draws", "batches", "loss", "model", "predict", "proposals", "samples", "view", "weights")
     ),
+    *(f"registration/compute/{name}.py" for name in ("devices", "fused", "operations", "scatter", "tensors")),
+    "rendering/splat_triton.py",
+    "rendering/triton_check.py",
     *(f"registration/papers/{name}.py" for name in ("first_order", "similarity", "stages")),
     *(f"studies/experiments/paper_b/{name}.py" for name in ("landscape", "methods", "scene")),
 }

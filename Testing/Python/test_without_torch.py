@@ -105,20 +105,29 @@ def test_the_defaults_register_without_it(lean: Lean, patient_folder: Path, tmp_
     assert (out / "report.html").stat().st_size > 10_000
 
 
+# As if the driver knew a card, which needs no torch to be asked.
+WITH_CARD = f"""
+import sys
+from DeepIterRegLib.registration.compute import devices
+devices.cards = lambda: 1
+{COMMAND}"""
+
+
 @pytest.mark.parametrize(
-    "words",
+    ("words", "code_of"),
     [
-        ("register", "cta.nii.gz", "dsa.dcm", "--preset", "paper", "--out", "{out}"),
-        ("register", "cta.nii.gz", "dsa.dcm", "--device", "cuda", "--out", "{out}"),
+        (("register", "cta.nii.gz", "dsa.dcm", "--preset", "paper", "--out", "{out}"), COMMAND),
+        (("register", "cta.nii.gz", "dsa.dcm", "--device", "cuda", "--out", "{out}"), WITH_CARD),
     ],
-    ids=lambda words: " ".join(words[:-2]),
+    ids=["the published preset", "a card"],
 )
 def test_what_needs_it_says_in_a_line_what_is_missing(
-    words: tuple[str, ...], lean: Lean, patient_folder: Path, tmp_path: Path
+    words: tuple[str, ...], code_of: str, lean: Lean, patient_folder: Path, tmp_path: Path
 ) -> None:
     files = {name: str(patient_folder / name) for name in ("cta.nii.gz", "dsa.dcm")}
     out = tmp_path / "out"
-    code, said, _ = command(lean, *(files.get(word, word.format(out=out)) for word in words))
+    done = lean(code_of, *(files.get(word, word.format(out=out)) for word in words))
+    code, said = done.returncode, done.stdout + done.stderr.rpartition("asked for: ")[0]
     errors = [line for line in said.splitlines() if line.startswith("Error: ")]
     assert code == 2, said
     assert len(errors) == 1, said

@@ -42,7 +42,7 @@ def dsa(scene: Any) -> Any:
         ({"contrast_hu": "45"}, "contrast_hu must be a number."),
         ({"between_runs": "yes"}, "between_runs must be True or False."),
         ({"refine_geometry": True}, "refine_geometry must be auto or on or off."),
-        ({"device": "gpu"}, "device must be auto or cpu or cuda."),
+        ({"device": "gpu"}, "device must be auto or cpu or cuda or cuda:1 or cuda:2 or cuda:3."),
         ({"geometry": {"sid_mm": 1000}}, "geometry must be a GeometryOptions"),
         ({"mask_frames": 1}, "mask_frames must be numbers of frames"),
     ],
