@@ -254,6 +254,8 @@ MPE in mm of 192 synthetic heads and of 28 development patients with masks by ou
 
 {training(lines)}
 
+They ship: [judged on 40 other patients](network_weights.md).
+
 {LEFT}
 """
     (RESULTS / "gpu.md").write_text(text, encoding="utf-8")

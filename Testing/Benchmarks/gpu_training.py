@@ -17,6 +17,7 @@ import os
 import sys
 import tempfile
 import time
+import tomllib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -28,16 +29,12 @@ BATCH, SMALL_BATCH = 256, 4
 JUDGING, JUDGED_HEADS, JUDGED_BATCHES = 1_000_000, 24, 4
 H200_BYTES_S = 4.8e12
 # Masks of our own segmentation of 28 phantom patients (seeds 5200 and up) cover 0.03 to 0.08 of what the
-# detector saw, and their CTA's veins 0.09 to 0.13 of the canvas; samples as the shipped weights were trained on cover 0.07 to
+# detector saw, and their CTA's veins 0.09 to 0.13 of the canvas; samples by the defaults cover 0.07 to
 # 0.19 and 0.11 to 0.17.
-AS_SEGMENTED = {
-    "smallest_radius_mm": (0.55, 1.15),
-    "external": 0.1,
-    "missing": 0.5,
-    "faintest": (0.15, 1.5),
-    "width": (0.2, 1.0),
-    "strength": (0.08, 0.6),
-}
+_SETTINGS = tomllib.loads(
+    (Path(__file__).parents[2] / "Resources/Models/initial_pose.toml").read_text(encoding="utf-8")
+)
+AS_SEGMENTED = {name: tuple(v) if isinstance(v, list) else v for name, v in _SETTINGS["sampling"].items()}
 
 
 class Out:
@@ -82,7 +79,11 @@ def parsed(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--tune-seconds", type=float, default=0, help="and fine-tune to patients, all together so long")
     parser.add_argument("--start", default="shipped", choices=("shipped", "scratch"))
     parser.add_argument("--weights", type=Path, help="folder of the trained weights; beside the result by default")
-    parser.add_argument("--dense", action="store_true", help="sample masks as for the shipped weights")
+    parser.add_argument(
+        "--dense",
+        action="store_true",
+        help="sample masks by the defaults, not as sparse as our segmentation makes them",
+    )
     parser.add_argument("--batch", type=int, default=0)
     parser.add_argument("--rate", type=float, default=1.5e-3)
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 2) - 3), help="that make heads")

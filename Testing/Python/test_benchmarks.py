@@ -34,6 +34,8 @@ import cohort
 import confidence_judged
 import end_to_end
 import experiments
+import gpu_kernels
+import gpu_page
 import outcomes
 import panel
 import paper_preset
@@ -297,6 +299,26 @@ def test_page_of_experiments_shows_each_comparison_and_picture(tmp_path: Path) -
     linked = [tmp_path / link for link in re.findall(r"!\[[^\]]*\]\(([^)]+)\)", page)]
     assert len(linked) == len(pictures)
     assert all(link.exists() for link in linked)
+
+
+def test_what_runs_on_a_card_is_tried_without_one(tmp_path: Path) -> None:
+    """A card can be had for minutes: its script must not fail there for a slip."""
+    out = tmp_path / "kernels.jsonl"
+    with pytest.raises(SystemExit) as ended:
+        gpu_kernels.main(["--device", "cpu", "--small", "--out", str(out)])
+    assert ended.value.code == 0
+    lines = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    assert all(line["ok"] for line in lines if "check" in line)
+    assert any("exhaustive pass" in line.get("what", "") for line in lines)
+
+
+def test_the_page_of_a_card_is_what_its_lines_say(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+    monkeypatch.setattr(Path, "write_text", lambda self, text, **_: written.append(text))
+    gpu_page.main()
+    assert written == [(gpu_page.RESULTS / "gpu.md").read_text(encoding="utf-8")]
 
 
 def test_each_table_of_results_is_linked() -> None:
