@@ -439,10 +439,16 @@ def _dsa_masks(case: Case, runs: Sequence[ReadRun], on_progress: Progress) -> li
     # Frames are counted in each run for itself: the range of the first says nothing of another.
     others = replace(first, first_frame=whole.first_frame, last_frame=whole.last_frame)
     for number, (angiogram, supplied) in enumerate(runs):
-        on_progress(Step.SEGMENT_DSA, number / len(runs))
-        found = segment_dsa(angiogram, others if number else first)
+        part = partial(_part_of, on_progress.of(Step.SEGMENT_DSA), number, len(runs))
+        part(0.0)
+        found = segment_dsa(angiogram, others if number else first, part)
         masks.append(found if supplied is None else _with_supplied_vessels(found, supplied))
     return masks
+
+
+def _part_of(tell: Callable[[float], None], number: int, count: int, done: float) -> None:
+    """How far the whole has come with part `number`, from 0, of so many."""
+    tell((number + done) / count)
 
 
 def _union(masks: list[Volume]) -> Volume:

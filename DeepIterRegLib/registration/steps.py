@@ -15,41 +15,41 @@ if TYPE_CHECKING:
 class Step(Enum):
     """A step of a job: its key, and its seconds on the demo patient with 2 cores, once and for each view.
 
-    Only the ratios of the seconds matter: they share out the bar (`Testing/Benchmarks/progress.py` measures how well). A job
-    takes some of the steps, always in this order.
+    Only the ratios of the seconds matter: they share out the bar (`Testing/Benchmarks/progress.py` measures how well). Steps that go on
+    beside each other have the share of the time that they take together. A job takes some of the steps, always in this order.
     """
 
-    MAKE_PATIENT = ("make_patient", 3.0, 2.2)
-    WRITE_PATIENT = ("write_patient", 1.3, 0.4)
-    LOAD = ("load", 0.2, 0.0)
+    MAKE_PATIENT = ("make_patient", 3.0, 3.3)
+    WRITE_PATIENT = ("write_patient", 0.5, 0.5)
+    LOAD = ("load", 0.45, 0.0)
     READ_POSES = ("read_poses", 0.02, 0.0)
-    READ_DSA = ("read_dsa", 0.2, 1.1)
-    READ_CTA = ("read_cta", 0.6, 0.0)
+    READ_DSA = ("read_dsa", 0.1, 0.7)
+    READ_CTA = ("read_cta", 0.4, 0.0)
     READ_VOLUME = ("read_volume", 0.6, 0.0)
     READ_ITEMS = ("read_items", 1.0, 0.0)
-    SEGMENT_CTA = ("segment_cta", 2.1, 0.0)
+    SEGMENT_CTA = ("segment_cta", 1.4, 0.0)
     SEGMENT_VEINS = ("segment_veins", 1.0, 0.0)
-    SEGMENT_DSA = ("segment_dsa", 0.1, 0.5)
+    SEGMENT_DSA = ("segment_dsa", 0.0, 0.25)
     COMPILE = ("compile", 9.0, 0.0)  # of the first registration only
-    CHECK_INPUTS = ("check_inputs", 0.1, 0.1)
-    SKULL = ("skull", 0.9, 1.3)
-    SKULL_FINER = ("skull_finer", 0.6, 4.2)
-    NETWORK = ("network", 0.6, 0.2)
-    SEARCH = ("search", 0.3, 3.1)
-    REFINE_SKULL = ("refine_skull_poses", 0.0, 0.2)
-    REFINE_NETWORK = ("refine_network_poses", 0.0, 1.2)
-    REFINE_COARSE = ("refine_minip_coarse", 0.0, 0.15)
-    REFINE = ("refine_minip", 0.0, 0.2)
-    REFINE_WITH_SKULL = ("refine_skull", 0.0, 0.6)
+    CHECK_INPUTS = ("check_inputs", 0.1, 0.05)
+    SKULL = ("skull", 0.4, 0.6)
+    SKULL_FINER = ("skull_finer", 0.1, 4.2)
+    NETWORK = ("network", 1.1, 0.05)
+    SEARCH = ("search", 0.25, 4.6)
+    REFINE_SKULL = ("refine_skull_poses", 0.0, 0.3)
+    REFINE_NETWORK = ("refine_network_poses", 0.2, 1.2)
+    REFINE_COARSE = ("refine_minip_coarse", 0.0, 0.1)
+    REFINE = ("refine_minip", 0.0, 0.1)
+    REFINE_WITH_SKULL = ("refine_skull", 0.0, 0.4)
     MASK_STAGE = ("mask_stage", 0.0, 0.7)  # an iteration
     MINIP_STAGE = ("minip_stage", 0.0, 0.7)  # an iteration
-    CORRECT_VIEWS = ("correct_views", 0.0, 0.4)
+    CORRECT_VIEWS = ("correct_views", 0.0, 0.1)
     CONFIDENCE = ("confidence", 0.2, 0.65)
     EACH_VIEW = ("each_view", 1.0, 4.0)
     PROJECT = ("project", 1.0, 0.0)
     DRAW = ("draw", 1.0, 0.0)
     WRITE = ("write", 1.0, 0.0)
-    WRITE_REPORT = ("write_report", 0.4, 0.5)
+    WRITE_REPORT = ("write_report", 0.15, 0.3)
     PREPARE_VIEWS = ("prepare_views", 0.5, 0.3)
     DRAW_PICTURES = ("draw_pictures", 1.0, 0.0)
     RUN_EXPERIMENT = ("run_experiment", 1.0, 0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -119,10 +120,15 @@ class DsaMasks:
     arrival_time_s: np.ndarray
 
 
-def segment_dsa(angiogram: Angiogram, settings: DsaSegmentation = DsaSegmentation()) -> DsaMasks:
+def segment_dsa(
+    angiogram: Angiogram,
+    settings: DsaSegmentation = DsaSegmentation(),
+    on_progress: Callable[[float], None] | None = None,
+) -> DsaMasks:
     """MinIP, vessels, arteries and veins of a run (Resources/Docs/method.md, section 3).
 
     A vessel is a dark ridge of the MinIP that comes and goes. Residue of moved bone is dark beside white, or stays: it is held down.
+    `on_progress` is told the fraction done.
 
     Raises
     ------
@@ -130,7 +136,7 @@ def segment_dsa(angiogram: Angiogram, settings: DsaSegmentation = DsaSegmentatio
         Frames out of range, constant or not finite, or no vessel found.
     """
     frames, times_s = _frame_range(angiogram, settings)
-    return _segment(frames, times_s, angiogram, settings)
+    return _segment(frames, times_s, angiogram, settings, on_progress or (lambda done: None))
 
 
 def as_dsa_mask(mask: np.ndarray, angiogram: Angiogram) -> np.ndarray:
@@ -183,15 +189,24 @@ def _frame_range(angiogram: Angiogram, settings: DsaSegmentation) -> tuple[np.nd
     return frames, times - times[0]
 
 
-def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, settings: DsaSegmentation) -> DsaMasks:
+def _segment(
+    frames: np.ndarray,
+    times_s: np.ndarray,
+    angiogram: Angiogram,
+    settings: DsaSegmentation,
+    tell: Callable[[float], None],
+) -> DsaMasks:
     minip = _minip(frames, angiogram.valid)
     pixel_mm = float(np.mean(angiogram.carm.pixel_spacing_mm))
     factor = max(1, round(settings.working_pixel_mm / pixel_mm), math.ceil(max(minip.shape) / settings.working_px))
     working_mm = pixel_mm * factor
     valid = _shrink(angiogram.valid[None], factor)[0] > _WHOLE
+    tell(0.15)
     images = _shrink(frames, factor)
     images, times_s = _at_most(images, times_s, _MAX_FRAMES)
+    tell(0.3)
     contrast = _contrast(images, valid, settings.background_mm / working_mm)
+    tell(0.45)
     valid = _inside_collimator(contrast, valid)
     inside = ndimage.binary_erosion(valid, iterations=_EDGE_PX, border_value=0)
     if not inside.any() or float(contrast[:, inside].std()) <= _EVEN * max(1.0, float(np.abs(images).max())):
@@ -203,7 +218,9 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
             )
         )
     noise = noise_of(contrast, inside)
+    tell(0.55)
     strength, trust, arrival_s = follow_bolus(contrast, images, inside, noise, times_s)
+    tell(0.8)
     snr = ridge_strength(strength, settings.sigmas_px) * trust / noise * inside
     vessels = _hysteresis(snr, inside, settings, settings.min_area_mm2 / working_mm**2)
     if vessels.sum() * working_mm**2 < _MIN_MM2:
@@ -222,6 +239,7 @@ def _segment(frames: np.ndarray, times_s: np.ndarray, angiogram: Angiogram, sett
     else:
         arrival = np.full(vessels.shape, np.nan, dtype=np.float32)
         arteries = veins = vessels
+    tell(0.95)
     shape = minip.shape
     full = _grow_mask(vessels, factor, shape) & angiogram.valid
     return DsaMasks(

@@ -22,6 +22,7 @@ from DeepIterRegLib.registration.scene import Scene
 
 # Veins of a run smaller than this on the head tell the network nothing; the arterial phase has none.
 _MIN_VEINS_MM2 = 100.0
+_IMPORTED = 0.2  # of the work, the first time, when torch is there
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,11 @@ def network_poses(
     InputError
         Weights that cannot be used, or images without veins.
     """
+    tell = on_progress or (lambda done: None)
+    tell(0.0)
     from DeepIterRegLib.registration.network.predict import predict
 
+    tell(_IMPORTED)
     shown = [
         (view, masks)
         for view, masks in zip(scene.views, scene.dsa_masks, strict=True)
@@ -82,8 +86,7 @@ def network_poses(
     answers: list[np.ndarray] = []
     for view, masks in shown:
         network = _network(settings.weights)
-        if on_progress is not None:  # reading the network takes about as long as a view
-            on_progress((1 + len(answers)) / (1 + len(shown)))
+        tell((1 + len(answers)) / (1 + len(shown)))  # reading the network takes about as long as a view
         answers.append(
             predict(
                 network,
