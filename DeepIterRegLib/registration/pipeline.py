@@ -115,8 +115,7 @@ def register(
     start = radiological if initial_pose is None or settings.init == "file" else initial_pose
     with compute.on(settings.device) as computing:
         initial, found = _find(context, start, initial_pose)
-        found = _first_order_stages(context, found, runs)
-        answer = _answer(context, found, runs, start, initial_pose)
+        answer = _answer(context, _first_order_stages(context, found, runs), runs, start, initial_pose)
     found, judged = answer.found, answer.judgement()
     warnings = result_warnings(runs, judged.views, initial.init, found.cta_to_carm, radiological, settings)
     return Registration(

@@ -15,6 +15,9 @@ import numpy as np
 from DeepIterRegLib.common.compiler import njit
 
 FAST = {"cache": True, "fastmath": True, "nogil": True}
+# On a card images are summed as whole numbers, whose sums do not depend on their order: so many to the mm (value x mm). What a point
+# adds is hardly below 0.01 mm, and 2^63 of them are 5e11 mm.
+WHOLE_PER_MM = float(2**24)
 MIN_DEPTH_MM = np.float32(1.0)  # from the source: nearer points would fill the image, and behind it none is seen
 # What is called for every point is inlined by numba, not by LLVM: as fast as if it were written out, and with the same bits.
 INLINED = {"inline": "always", **FAST}

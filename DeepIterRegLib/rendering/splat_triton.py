@@ -16,10 +16,8 @@ from torch import Tensor
 
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.rendering.cpu_splat import pixel_intrinsics
-from DeepIterRegLib.rendering.splat_kernels import MIN_DEPTH_MM
+from DeepIterRegLib.rendering.splat_kernels import MIN_DEPTH_MM, WHOLE_PER_MM
 
-# Of images summed in whole numbers: so many to one unit (value x mm). 2^63 of them are 5e11 units.
-_PER_UNIT = float(2**24)
 _POINTS = 256  # of a program
 _NEAREST_MM = float(MIN_DEPTH_MM)
 
@@ -28,9 +26,9 @@ def images(points: Tensor, weights: Tensor, cameras: Tensor, carm: CArm) -> Tens
     """Images (B, rows, columns) float32 of points (N, 3) and weights (N,) for cameras (B, 3, 4), all float32 on the card."""
     whole = torch.zeros(len(cameras), carm.rows, carm.columns, dtype=torch.int64, device=cameras.device)
     _draw[_programs(points, cameras)](
-        points, weights, cameras, whole, len(points), *_grid(carm), _PER_UNIT, _NEAREST_MM, BLOCK=_POINTS
+        points, weights, cameras, whole, len(points), *_grid(carm), WHOLE_PER_MM, _NEAREST_MM, BLOCK=_POINTS
     )
-    return whole * (1 / _PER_UNIT)
+    return whole * (1 / WHOLE_PER_MM)
 
 
 def gradient(points: Tensor, weights: Tensor, cameras: Tensor, carm: CArm, by_image: Tensor) -> Tensor:
@@ -51,54 +49,64 @@ def _grid(carm: CArm) -> tuple[Any, ...]:
 
 
 @triton.jit
-def _row(c, row, x, y, z):  # type: ignore[no-untyped-def]
-    return (
-        tl.load(c + 4 * row) * x
-        + tl.load(c + 4 * row + 1) * y
-        + tl.load(c + 4 * row + 2) * z
-        + tl.load(c + 4 * row + 3)
-    )
+def along(c, row, x, y, z):  # type: ignore[no-untyped-def]
+    """A row of the camera at `c` times a direction."""
+    return tl.load(c + 4 * row) * x + tl.load(c + 4 * row + 1) * y + tl.load(c + 4 * row + 2) * z
 
 
 @triton.jit
-def _add(image, there, value, per_unit):  # type: ignore[no-untyped-def]
-    tl.atomic_add(image, tl.floor(value * per_unit + 0.5).to(tl.int64), mask=there, sem="relaxed")
+def three(rows, i, there):  # type: ignore[no-untyped-def]
+    """Rows number i of points or directions."""
+    x = tl.load(rows + 3 * i, mask=there, other=0.0)
+    y = tl.load(rows + 3 * i + 1, mask=there, other=0.0)
+    z = tl.load(rows + 3 * i + 2, mask=there, other=0.0)
+    return x, y, z
+
+
+@triton.jit
+def to_pixel(c, px, py, pz, fu, fv, cx, cy, nearest):  # type: ignore[no-untyped-def]
+    """Camera coordinates x, y, z, 1 / z and pixel u, v of points, for the camera at `c`; see `splat_kernels.to_pixel`."""
+    x = along(c, 0, px, py, pz) + tl.load(c + 3)
+    y = along(c, 1, px, py, pz) + tl.load(c + 7)
+    z = along(c, 2, px, py, pz) + tl.load(c + 11)
+    iz = 1 / tl.maximum(z, nearest)
+    return x, y, z, iz, fu * x * iz + cx, fv * y * iz + cy
+
+
+@triton.jit
+def add_whole(image, there, value, per_mm):  # type: ignore[no-untyped-def]
+    """Add values to whole numbers; the order of additions does not matter."""
+    tl.atomic_add(image, tl.floor(value * per_mm + 0.5).to(image.dtype.element_ty), mask=there, sem="relaxed")
+
+
+@triton.jit
+def _corners(z, u, v, there, nearest, rows, columns):  # type: ignore[no-untyped-def]
+    """Which points are seen, the first of the four pixels about each, and the shares of the others."""
+    seen = there & (z >= nearest) & (u > -1) & (v > -1) & (u < columns) & (v < rows)
+    left = tl.floor(tl.where(seen, u, 0.0))
+    top = tl.floor(tl.where(seen, v, 0.0))
+    return seen, left.to(tl.int32), top.to(tl.int32), tl.where(seen, u, 0.0) - left, tl.where(seen, v, 0.0) - top
 
 
 @triton.jit(do_not_specialize=["count", "rows", "columns"])
 def _draw(  # type: ignore[no-untyped-def]
-    points, weights, cameras, image, count, rows, columns, fu, fv, cx, cy, per_unit, nearest, BLOCK: tl.constexpr
+    points, weights, cameras, image, count, rows, columns, fu, fv, cx, cy, per_mm, nearest, BLOCK: tl.constexpr
 ):
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     b = tl.program_id(1)
     there = i < count
-    px = tl.load(points + 3 * i, mask=there, other=0.0)
-    py = tl.load(points + 3 * i + 1, mask=there, other=0.0)
-    pz = tl.load(points + 3 * i + 2, mask=there, other=0.0)
     c = cameras + 12 * b
-    x = _row(c, 0, px, py, pz)
-    y = _row(c, 1, px, py, pz)
-    z = _row(c, 2, px, py, pz)
-    iz = 1 / tl.maximum(z, nearest)
-    u = fu * x * iz + cx
-    v = fv * y * iz + cy
-    seen = there & (z >= nearest) & (u > -1) & (v > -1) & (u < columns) & (v < rows)
-    u = tl.where(seen, u, 0.0)
-    v = tl.where(seen, v, 0.0)
-    left = tl.floor(u)
-    top = tl.floor(v)
-    fj = u - left
-    fk = v - top
-    j = left.to(tl.int32)
-    k = top.to(tl.int32)
+    px, py, pz = three(points, i, there)
+    x, y, z, iz, u, v = to_pixel(c, px, py, pz, fu, fv, cx, cy, nearest)
+    seen, j, k, fj, fk = _corners(z, u, v, there, nearest, rows, columns)
     weight = tl.load(weights + i, mask=there, other=0.0)
     a = weight * (fu * fv) * iz * iz * iz * tl.sqrt(x * x + y * y + z * z)
     at = image + b.to(tl.int64) * rows * columns + k * columns + j
     above, below = seen & (k >= 0), seen & (k + 1 < rows)
-    _add(at, above & (j >= 0), a * (1 - fk) * (1 - fj), per_unit)
-    _add(at + 1, above & (j + 1 < columns), a * (1 - fk) * fj, per_unit)
-    _add(at + columns, below & (j >= 0), a * fk * (1 - fj), per_unit)
-    _add(at + columns + 1, below & (j + 1 < columns), a * fk * fj, per_unit)
+    add_whole(at, above & (j >= 0), a * (1 - fk) * (1 - fj), per_mm)
+    add_whole(at + 1, above & (j + 1 < columns), a * (1 - fk) * fj, per_mm)
+    add_whole(at + columns, below & (j >= 0), a * fk * (1 - fj), per_mm)
+    add_whole(at + columns + 1, below & (j + 1 < columns), a * fk * fj, per_mm)
 
 
 @triton.jit
@@ -116,25 +124,10 @@ def _gather(  # type: ignore[no-untyped-def]
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     b = tl.program_id(1)
     there = i < count
-    px = tl.load(points + 3 * i, mask=there, other=0.0)
-    py = tl.load(points + 3 * i + 1, mask=there, other=0.0)
-    pz = tl.load(points + 3 * i + 2, mask=there, other=0.0)
     c = cameras + 12 * b
-    x = _row(c, 0, px, py, pz)
-    y = _row(c, 1, px, py, pz)
-    z = _row(c, 2, px, py, pz)
-    iz = 1 / tl.maximum(z, nearest)
-    u = fu * x * iz + cx
-    v = fv * y * iz + cy
-    seen = there & (z >= nearest) & (u > -1) & (v > -1) & (u < columns) & (v < rows)
-    u = tl.where(seen, u, 0.0)
-    v = tl.where(seen, v, 0.0)
-    left = tl.floor(u)
-    top = tl.floor(v)
-    fj = u - left
-    fk = v - top
-    j = left.to(tl.int32)
-    k = top.to(tl.int32)
+    px, py, pz = three(points, i, there)
+    x, y, z, iz, u, v = to_pixel(c, px, py, pz, fu, fv, cx, cy, nearest)
+    seen, j, k, fj, fk = _corners(z, u, v, there, nearest, rows, columns)
     r = tl.sqrt(x * x + y * y + z * z)
     weight = tl.where(seen, tl.load(weights + i, mask=there, other=0.0), 0.0)
     m = weight * (fu * fv) * iz * iz * iz

@@ -13,8 +13,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from DeepIterRegLib.registration.compute.scatter import PER_MM, Grid, Splat
-from DeepIterRegLib.rendering.splat_kernels import MIN_DEPTH_MM
+from DeepIterRegLib.registration.compute.scatter import Grid, Splat
+from DeepIterRegLib.rendering.splat_kernels import MIN_DEPTH_MM, WHOLE_PER_MM
+from DeepIterRegLib.rendering.splat_triton import add_whole, along, three, to_pixel
 
 BYTES_A_POINT = 0
 _POINTS, _VALUES, _PIXELS, _TIMES = 32, 1024, 128, 8  # of a program; it sums so many pixels, so many times
@@ -27,19 +28,19 @@ _VESSEL_WIDTH, _SKULL_WIDTH = 24, 8
 
 
 def values(splat: Splat, cameras: Tensor, grid: Grid) -> Tensor:
-    """Images (B, channels, rows, columns) int64, in `PER_MM`, for cameras (B, 3, 4)."""
+    """Images (B, channels, rows, columns) int64, in `WHOLE_PER_MM`, for cameras (B, 3, 4)."""
     width = 1 if splat.tangents is None else 4
     return _drawn(splat, cameras, cameras, 1.0, grid, width, width, slopes=False)[:, : splat.channels]
 
 
 def slopes(splat: Splat, cameras: Tensor, centres: Tensor, lever_mm: float, grid: Grid) -> Tensor:
-    """Images with derivatives (B, 7 channels, rows, columns) int64, in `PER_MM`, for cameras (B, 3, 4) and centres (B, 3)."""
+    """Images with derivatives (B, 7 channels, rows, columns) int64, in `WHOLE_PER_MM`, for cameras (B, 3, 4) and centres (B, 3)."""
     width, tile = (_SKULL_WIDTH, 8) if splat.tangents is None else (_VESSEL_WIDTH, 32)
     return _drawn(splat, cameras, centres.contiguous(), lever_mm, grid, width, tile, slopes=True)
 
 
 def blurred(images: Tensor, taps: Tensor) -> Tensor:
-    """Images (B, C, rows, columns), whole numbers in `PER_MM`, in mm and blurred by a filter's half `taps` (radius + 1,); 0 outside."""
+    """Images (B, C, rows, columns), in `WHOLE_PER_MM`, in mm and blurred by a filter's half `taps` (radius + 1,); 0 outside."""
     batch, _, rows, columns = images.shape
     width = images.stride(3)
     whole = images.as_strided((batch, rows, columns, width), (rows * columns * width, columns * width, width, 1))
@@ -48,7 +49,7 @@ def blurred(images: Tensor, taps: Tensor) -> Tensor:
     count = down.numel()
     common: dict[str, Any] = {"RADIUS": len(taps) - 1, "BLOCK": _VALUES}
     programs = (triton.cdiv(count, _VALUES),)
-    _blur[programs](whole, down, taps, count, rows, columns * width, 1 / PER_MM, **common)
+    _blur[programs](whole, down, taps, count, rows, columns * width, 1 / WHOLE_PER_MM, **common)
     _blur[programs](down, across, taps, count, columns, width, 1.0, **common)
     return across.permute(0, 3, 1, 2)[:, : images.shape[1]]
 
@@ -87,7 +88,7 @@ def _drawn(
         grid.cy,
         1 / lever_mm,
         float(splat.direction_scale),
-        PER_MM,
+        WHOLE_PER_MM,
         _NEAREST_MM,
         VESSELS=splat.tangents is not None,
         SLOPES=slopes,
@@ -111,17 +112,6 @@ def _summed(
         images, target, valid, parts, *valid.shape, float(setting), WIDTH=width, BLOCK=_PIXELS, TIMES=_TIMES
     )
     return parts.sum(dim=1, dtype=torch.float64)
-
-
-@triton.jit
-def _row(c, row, x, y, z):  # type: ignore[no-untyped-def]
-    """A row of a camera at `c` times points or directions."""
-    return tl.load(c + 4 * row) * x + tl.load(c + 4 * row + 1) * y + tl.load(c + 4 * row + 2) * z
-
-
-@triton.jit
-def _add(image, there, value, per_mm):  # type: ignore[no-untyped-def]
-    tl.atomic_add(image, tl.floor(value * per_mm + 0.5).to(image.dtype.element_ty), mask=there, sem="relaxed")
 
 
 @triton.jit(do_not_specialize=["points", "rows", "columns"])
@@ -155,16 +145,9 @@ def _draw(  # type: ignore[no-untyped-def]
     b = tl.program_id(1)
     column = tl.arange(0, TILE)[None, :]
     there = i < points
-    px = tl.load(positions + 3 * i, mask=there, other=0.0)
-    py = tl.load(positions + 3 * i + 1, mask=there, other=0.0)
-    pz = tl.load(positions + 3 * i + 2, mask=there, other=0.0)
     c = cameras + 12 * b
-    x = _row(c, 0, px, py, pz) + tl.load(c + 3)
-    y = _row(c, 1, px, py, pz) + tl.load(c + 7)
-    z = _row(c, 2, px, py, pz) + tl.load(c + 11)
-    iz = 1 / tl.maximum(z, nearest)
-    u = fu * x * iz + cx
-    v = fv * y * iz + cy
+    px, py, pz = three(positions, i, there)
+    x, y, z, iz, u, v = to_pixel(c, px, py, pz, fu, fv, cx, cy, nearest)
     inside = there & (z >= nearest) & (u >= 0) & (v >= 0) & (u < columns - 1) & (v < rows - 1)
     u = tl.where(inside, u, 0.0)
     v = tl.where(inside, v, 0.0)
@@ -179,12 +162,10 @@ def _draw(  # type: ignore[no-untyped-def]
     inside = inside & (column < USED)
     value = a
     if VESSELS:
-        qx = tl.load(tangents + 3 * i, mask=there, other=0.0)
-        qy = tl.load(tangents + 3 * i + 1, mask=there, other=0.0)
-        qz = tl.load(tangents + 3 * i + 2, mask=there, other=0.0)
-        ex = _row(c, 0, qx, qy, qz)
-        ey = _row(c, 1, qx, qy, qz)
-        ez = _row(c, 2, qx, qy, qz)
+        qx, qy, qz = three(tangents, i, there)
+        ex = along(c, 0, qx, qy, qz)
+        ey = along(c, 1, qx, qy, qz)
+        ez = along(c, 2, qx, qy, qz)
         steep = ez * iz
         gu = ex - x * steep
         gv = ey - y * steep
@@ -220,15 +201,15 @@ def _draw(  # type: ignore[no-untyped-def]
                 tl.where(n == 2, twice * (d_gu * gv + gu * d_gv), 0.0),
             )
         value = tl.where(m == 0, value, change)
-        _add(at, inside, value * (1 - fk) * (1 - fj) - by_u * (1 - fk) - by_v * (1 - fj), per_mm)
-        _add(at + WIDTH, inside, value * (1 - fk) * fj + by_u * (1 - fk) - by_v * fj, per_mm)
-        _add(below, inside, value * fk * (1 - fj) - by_u * fk + by_v * (1 - fj), per_mm)
-        _add(below + WIDTH, inside, value * fk * fj + by_u * fk + by_v * fj, per_mm)
+        add_whole(at, inside, value * (1 - fk) * (1 - fj) - by_u * (1 - fk) - by_v * (1 - fj), per_mm)
+        add_whole(at + WIDTH, inside, value * (1 - fk) * fj + by_u * (1 - fk) - by_v * fj, per_mm)
+        add_whole(below, inside, value * fk * (1 - fj) - by_u * fk + by_v * (1 - fj), per_mm)
+        add_whole(below + WIDTH, inside, value * fk * fj + by_u * fk + by_v * fj, per_mm)
     else:
-        _add(at, inside, value * (1 - fk) * (1 - fj), per_mm)
-        _add(at + WIDTH, inside, value * (1 - fk) * fj, per_mm)
-        _add(below, inside, value * fk * (1 - fj), per_mm)
-        _add(below + WIDTH, inside, value * fk * fj, per_mm)
+        add_whole(at, inside, value * (1 - fk) * (1 - fj), per_mm)
+        add_whole(at + WIDTH, inside, value * (1 - fk) * fj, per_mm)
+        add_whole(below, inside, value * fk * (1 - fj), per_mm)
+        add_whole(below + WIDTH, inside, value * fk * fj, per_mm)
 
 
 @triton.jit(do_not_specialize=["count", "length", "stride"])

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from DeepIterRegLib.registration.compute.scatter import PER_MM, Grid, Splat
-from DeepIterRegLib.rendering.splat_kernels import MIN_DEPTH_MM
+from DeepIterRegLib.registration.compute.scatter import Grid, Splat
+from DeepIterRegLib.rendering.splat_kernels import MIN_DEPTH_MM, WHOLE_PER_MM
 
 BYTES_A_POINT = 2500  # of a point's shares of the pixels with their derivatives, while they are added up
 _NO_GRADIENT = 1e-12  # shorter, and its direction is rounding
@@ -33,7 +33,7 @@ class _Placed(NamedTuple):
 
 
 def values(splat: Splat, cameras: Tensor, grid: Grid) -> Tensor:
-    """Images (B, channels, rows, columns) int64, in `PER_MM`, for cameras (B, 3, 4)."""
+    """Images (B, channels, rows, columns) int64, in `WHOLE_PER_MM`, for cameras (B, 3, 4)."""
     at = _placed(splat, cameras, grid)
     parts = [at.a]
     if splat.tangents is not None:
@@ -46,7 +46,7 @@ def values(splat: Splat, cameras: Tensor, grid: Grid) -> Tensor:
 
 
 def slopes(splat: Splat, cameras: Tensor, centres: Tensor, lever_mm: float, grid: Grid) -> Tensor:
-    """Images with derivatives (B, 7 channels, rows, columns) int64, in `PER_MM`, for cameras (B, 3, 4) and centres (B, 3)."""
+    """Images with derivatives (B, 7 channels, rows, columns) int64, in `WHOLE_PER_MM`, for cameras (B, 3, 4) and centres (B, 3)."""
     at = _placed(splat, cameras, grid)
     x, y, z, iz, a = at.x, at.y, at.z, at.iz, at.a
     zero, one = torch.zeros_like(x), torch.ones_like(x)
@@ -80,9 +80,9 @@ def slopes(splat: Splat, cameras: Tensor, centres: Tensor, lever_mm: float, grid
 
 
 def blurred(images: Tensor, taps: Tensor) -> Tensor:
-    """Images (B, C, rows, columns), whole numbers in `PER_MM`, in mm and blurred by a filter's half `taps` (radius + 1,); 0 outside."""
+    """Images (B, C, rows, columns), in `WHOLE_PER_MM`, in mm and blurred by a filter's half `taps` (radius + 1,); 0 outside."""
     rows, columns = images.shape[-2:]
-    return _bands(taps, rows) @ (images.to(torch.float32) / PER_MM) @ _bands(taps, columns)
+    return _bands(taps, rows) @ (images.to(torch.float32) / WHOLE_PER_MM) @ _bands(taps, columns)
 
 
 def vessel_gram(images: Tensor, target: Tensor, valid: Tensor, saturation_mm: float) -> Tensor:
@@ -154,7 +154,7 @@ def _scattered(value: Tensor, by_u: Tensor, by_v: Tensor, at: _Placed, grid: Gri
         for right in (0, 1):
             wu, wv = (fj if right else 1 - fj), (fk if down else 1 - fk)
             share = value * (wu * wv) + by_u * (wv if right else -wv) + by_v * (wu if down else -wu)
-            whole = torch.floor(torch.where(counts, share, 0) * PER_MM + 0.5).to(torch.int64)
+            whole = torch.floor(torch.where(counts, share, 0) * WHOLE_PER_MM + 0.5).to(torch.int64)
             place = start + (down * grid.columns + right)
             image.index_add_(0, place.reshape(-1), whole.reshape(-1, channels))
     return image.reshape(batch, grid.rows, grid.columns, channels).permute(0, 3, 1, 2)

@@ -7,9 +7,6 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Images are summed in whole numbers of this many to the mm. What a point adds is hardly below 0.01 mm, and 2^63 of them are 5e11 mm.
-PER_MM = float(2**24)
-
 
 class Grid(NamedTuple):
     """A view's grid as kernels take it: rows, columns, focal lengths and principal point in px."""
