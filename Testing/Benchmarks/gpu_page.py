@@ -219,7 +219,8 @@ def main() -> None:
 One NVIDIA H200 (copying {rate:.1f} TB/s, read and written), 16 cores of an Intel Xeon, torch 2.11, Triton 3.6, Python 3.12;
 2026-11-27, three runs of `python Testing/Benchmarks/gpu.py` within 15 minutes ({commits}).
 Between runs 2 and 3 the kernel that sums inner products was exchanged.
-Phantom patients in the rows of [cohort](cohort.md), seeds 7400 to 7422, in turn, 19 of the 23 in two runs; CTA and run from memory, masks by our own segmentation.
+Phantom patients in the rows of [cohort](cohort.md), seeds 7400 to 7422, in turn,
+19 of the 23 in two runs; CTA and run from memory, masks by our own segmentation.
 
 ## Targets
 
