@@ -12,6 +12,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError, RegistrationError
 from DeepIterRegLib.common.progress import Progress, ShouldStop
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.cta_checks import prepare_cta
@@ -106,7 +107,7 @@ def register(
         vessels = _cta_vessels(cta, progress, clock)
     masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
     progress(Step.CHECK_INPUTS, 0.0)
-    scene = _scene_with_skull(cta, vessels, runs, masks)
+    scene = _scene_with_skull(cta, vessels, runs, masks, settings)
     doubts = _doubts(vessels, runs, masks, on_warning)
     clock.stop(Step.CHECK_INPUTS.key)
     context = Context(scene, settings, progress, should_stop, clock)
@@ -197,12 +198,16 @@ def _doubts(
     return doubts
 
 
-def _scene_with_skull(cta: Volume, vessels: Volume, runs: tuple[Angiogram, ...], masks: Sequence[DsaMasks]) -> Scene:
-    scene = make_scene(vessels, runs, masks, cta.centre_mm)
-    if cta.values != "HU":
-        return scene  # bone cannot be told
-    # The skull costs nothing here: it makes its points when it is first asked.
-    return replace(scene, skull=Skull(cta, runs))
+def _scene_with_skull(
+    cta: Volume, vessels: Volume, runs: tuple[Angiogram, ...], masks: Sequence[DsaMasks], settings: RegistrationSettings
+) -> Scene:
+    """The scene, and in it the skull, whose points are made meanwhile. Where a volume is not in HU, bone cannot be told."""
+    skull = Skull(cta, runs) if cta.values == "HU" else None
+    with Beside() as beside:
+        if skull is not None:
+            skull.begin(beside, to_find=settings.init in ("skull", "auto"))
+        scene = make_scene(vessels, runs, masks, cta.centre_mm)
+    return replace(scene, skull=skull)
 
 
 def _cta_vessels(cta: Volume, progress: Progress, clock: Clock) -> Volume:
@@ -430,7 +435,7 @@ def _judge(
     # Before the confidence, which would judge a pose that nothing speaks for.
     refuse_no_match(score, skull)
     context.progress(Step.CONFIDENCE, 0.4)
-    shown = [MaskedView(v.channels, v.valid, v.carm, m) for v, m in zip(scene.views, scene.dsa_masks, strict=True)]
+    shown = [MaskedView(v, m) for v, m in zip(scene.views, scene.dsa_masks, strict=True)]
     confidence = assess(scene.points, shown, cta_to_carm, scene.centre_cta_mm, seed=context.settings.seed)
     if skull:
         worst = max(skull.values(), key=lambda agreement: agreement.distance_mm)

@@ -47,6 +47,7 @@ __all__ = [
     "main_axes",
     "on",
     "shift_scores",
+    "shrunk",
     "skull_products",
     "vessel_products",
 ]
@@ -129,6 +130,15 @@ def _ask(what: Callable[[Backend], T]) -> T:
     except NoMemory:
         computing.go_on_without_card()
         return what(_CPU)
+
+
+def shrunk(images: np.ndarray, part: np.ndarray | None, shape: tuple[int, int], taps: np.ndarray) -> np.ndarray:
+    """Means (C, *shape) float32 of images (C, r, c) over each pixel of another grid, then blurred by a filter's half `taps`.
+
+    Outside of the `part` (r, c), where one is given, the images count as 0. The images are kept by a card as long as they live, so
+    nobody may change them.
+    """
+    return _ask(lambda at: at.shrunk(images, part, shape, taps))
 
 
 def vessel_products(

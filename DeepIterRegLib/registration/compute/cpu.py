@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numba
 import numpy as np
+from scipy import ndimage
 from scipy.fft import fft, ifft, irfft, next_fast_len, rfft, rfft2
 
 from DeepIterRegLib.common.threads import in_parts
@@ -31,6 +32,7 @@ __all__ = [
     "draw_vessels",
     "main_axes",
     "shift_scores",
+    "shrunk",
     "skull_products",
     "vessel_products",
 ]
@@ -39,6 +41,18 @@ __all__ = [
 def area_means(image: np.ndarray, out: np.ndarray) -> None:
     """Means of an image (rows, columns) over each pixel of another grid, written to `out`, both float32."""
     in_parts(vessels.area_means, len(out), image, out)
+
+
+def shrunk(images: np.ndarray, part: np.ndarray | None, shape: tuple[int, int], taps: np.ndarray) -> np.ndarray:
+    """As `compute.shrunk`, (C, *shape), of images (C, r, c) and a part (r, c)."""
+    out = np.empty((len(images), *shape), np.float32)
+    for image, means in zip(images, out, strict=True):
+        seen = image if part is None else image * part
+        area_means(np.ascontiguousarray(seen, dtype=np.float32), means)
+    full = np.concatenate([taps[:0:-1], taps])
+    for axis in (1, 2):
+        out = ndimage.convolve1d(out, full, axis, mode="constant")
+    return out
 
 
 def main_axes(spread: np.ndarray, out: np.ndarray) -> None:

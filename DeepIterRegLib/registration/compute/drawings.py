@@ -109,6 +109,11 @@ class ShiftScores(Protocol):
 class Backend(Protocol):
     """What search and refinement ask of the hardware."""
 
+    def shrunk(
+        self, images: np.ndarray, part: np.ndarray | None, shape: tuple[int, int], taps: np.ndarray
+    ) -> np.ndarray:
+        """As `compute.shrunk`, (C, *shape), of images (C, r, c) and a part (r, c)."""
+
     def vessel_products(
         self,
         points: Points,

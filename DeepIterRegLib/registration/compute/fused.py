@@ -18,7 +18,8 @@ from DeepIterRegLib.rendering.splat_kernels import MIN_DEPTH_MM, WHOLE_PER_MM
 from DeepIterRegLib.rendering.splat_triton import add_whole, along, three, to_pixel
 
 BYTES_A_POINT = 0
-_POINTS, _VALUES, _PIXELS, _TIMES = 32, 1024, 128, 8  # of a program; it sums so many pixels, so many times
+_POINTS, _PIXELS, _TIMES = 32, 128, 8  # of a program; it sums so many pixels, so many times
+_VALUES, _LINES = 512, 8  # that a program blurs: so many values of so many lines
 _NEAREST_MM = float(MIN_DEPTH_MM)
 _WHOLE = torch.int64
 _NO_GRADIENT = tl.constexpr(1e-12)
@@ -46,11 +47,11 @@ def blurred(images: Tensor, taps: Tensor) -> Tensor:
     whole = images.as_strided((batch, rows, columns, width), (rows * columns * width, columns * width, width, 1))
     down = torch.empty(whole.shape, dtype=torch.float32, device=images.device)
     across = torch.empty_like(down)
-    count = down.numel()
-    common: dict[str, Any] = {"RADIUS": len(taps) - 1, "BLOCK": _VALUES}
-    programs = (triton.cdiv(count, _VALUES),)
-    _blur[programs](whole, down, taps, count, rows, columns * width, 1 / WHOLE_PER_MM, **common)
-    _blur[programs](down, across, taps, count, columns, width, 1.0, **common)
+    line = columns * width
+    common: dict[str, Any] = {"RADIUS": len(taps) - 1, "BLOCK": _VALUES, "LINES": _LINES}
+    programs = (batch * triton.cdiv(rows, _LINES), triton.cdiv(line, _VALUES))
+    _blur[programs](whole, down, taps, rows, line, 1 / WHOLE_PER_MM, STEP=0, **common)
+    _blur[programs](down, across, taps, rows, line, 1.0, STEP=width, **common)
     return across.permute(0, 3, 1, 2)[:, : images.shape[1]]
 
 
@@ -212,18 +213,43 @@ def _draw(  # type: ignore[no-untyped-def]
         add_whole(below + WIDTH, inside, value * fk * fj, per_mm)
 
 
-@triton.jit(do_not_specialize=["count", "length", "stride"])
-def _blur(source, out, taps, count, length, stride, scale, RADIUS: tl.constexpr, BLOCK: tl.constexpr):  # type: ignore[no-untyped-def]
-    """Filter along one axis, of `length` places that are `stride` values apart."""
-    i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    there = i < count
-    place = (i // stride) % length
-    total = tl.load(taps) * tl.load(source + i, mask=there, other=0).to(tl.float32)
-    for t in tl.static_range(1, RADIUS + 1):
-        before = tl.load(source + i - t * stride, mask=there & (place >= t), other=0).to(tl.float32)
-        after = tl.load(source + i + t * stride, mask=there & (place + t < length), other=0).to(tl.float32)
-        total += tl.load(taps + t) * (before + after)
-    tl.store(out + i, total * scale, mask=there)
+@triton.jit(do_not_specialize=["rows", "line"])
+def _blur(  # type: ignore[no-untyped-def]
+    source,
+    out,
+    taps,
+    rows,
+    line,
+    scale,
+    RADIUS: tl.constexpr,
+    BLOCK: tl.constexpr,
+    LINES: tl.constexpr,
+    STEP: tl.constexpr,
+):
+    """Filter some lines of an image, of `line` values each: across them, where a pixel has `STEP` values, or down them where that is 0.
+
+    A program's lines follow each other, so that it finds in its cache what lies above and below.
+    """
+    strips = tl.cdiv(rows, LINES)
+    image = tl.program_id(0) // strips
+    first = tl.program_id(0) % strips * LINES
+    i = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    for n in range(LINES):
+        row = first + n
+        there = (i < line) & (row < rows)
+        at = (image.to(tl.int64) * rows + row) * line + i
+        total = tl.load(taps) * tl.load(source + at, mask=there, other=0).to(tl.float32)
+        for t in tl.static_range(1, RADIUS + 1):
+            if STEP == 0:
+                step = t * line
+                lower, upper = there & (row >= t), there & (row + t < rows)
+            else:
+                step = t * STEP
+                lower, upper = there & (i >= step), there & (i + step < line)
+            before = tl.load(source + at - step, mask=lower, other=0).to(tl.float32)
+            after = tl.load(source + at + step, mask=upper, other=0).to(tl.float32)
+            total += tl.load(taps + t) * (before + after)
+        tl.store(out + at, total * scale, mask=there)
 
 
 # A thread sums the products of its pixels, each a row of seven in as many registers: a is that of the value, b to g of its

@@ -82,7 +82,7 @@ def slopes(splat: Splat, cameras: Tensor, centres: Tensor, lever_mm: float, grid
 def blurred(images: Tensor, taps: Tensor) -> Tensor:
     """Images (B, C, rows, columns), in `WHOLE_PER_MM`, in mm and blurred by a filter's half `taps` (radius + 1,); 0 outside."""
     rows, columns = images.shape[-2:]
-    return _bands(taps, rows) @ (images.to(torch.float32) / WHOLE_PER_MM) @ _bands(taps, columns)
+    return bands(taps, rows) @ (images.to(torch.float32) / WHOLE_PER_MM) @ bands(taps, columns)
 
 
 def vessel_gram(images: Tensor, target: Tensor, valid: Tensor, saturation_mm: float) -> Tensor:
@@ -160,7 +160,7 @@ def _scattered(value: Tensor, by_u: Tensor, by_v: Tensor, at: _Placed, grid: Gri
     return image.reshape(batch, grid.rows, grid.columns, channels).permute(0, 3, 1, 2)
 
 
-def _bands(taps: Tensor, count: int) -> Tensor:
+def bands(taps: Tensor, count: int) -> Tensor:
     """The filter along one axis as a symmetric matrix (count, count)."""
     place = torch.arange(count, device=taps.device)
     apart = (place[:, None] - place).abs()

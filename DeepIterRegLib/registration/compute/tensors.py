@@ -52,7 +52,21 @@ class TorchBackend:
     def __init__(self, device: str, made_by: ModuleType | None = None) -> None:
         self.device = torch.device(device)
         self._kept: dict[int, Tensor] = {}
+        self._matrices: dict[tuple[int, int, bytes], Tensor] = {}
         self._made_by = made_by or _fastest(self.device)
+
+    def shrunk(
+        self, images: np.ndarray, part: np.ndarray | None, shape: tuple[int, int], taps: np.ndarray
+    ) -> np.ndarray:
+        """As `compute.shrunk`, (C, *shape), of images (C, r, c) and a part (r, c)."""
+        with memory_faults():
+            seen = self.keep(images)
+            if part is not None:
+                seen = seen * self.to_device(np.ascontiguousarray(part))
+            down, across = (
+                self._narrowing(old, new, taps.tobytes()) for old, new in zip(images.shape[1:], shape, strict=True)
+            )
+            return (down @ seen.to(torch.float32) @ across.T).cpu().numpy()
 
     def vessel_products(
         self,
@@ -120,6 +134,17 @@ class TorchBackend:
             self._kept[key] = self.to_device(np.ascontiguousarray(values))
             weakref.finalize(values, self._kept.pop, key, None)
         return self._kept[key]
+
+    def _narrowing(self, old: int, new: int, taps: bytes) -> Tensor:
+        """Means over pixels and the blur after it along one axis, as a matrix (new, old)."""
+        key = old, new, taps
+        if key not in self._matrices:
+            share = np.arange(old + 1) * (new / old)
+            # Of each old pixel, the part that lies in each new one.
+            inside = np.diff(np.clip(share - np.arange(new)[:, None], 0, 1), axis=1).astype(np.float32)
+            half = self.to_device(np.frombuffer(taps, np.float32).copy())
+            self._matrices[key] = operations.bands(half, new) @ self.to_device(inside)
+        return self._matrices[key]
 
     def _splat(self, points: Points, direction_scale: float, *, with_tangents: bool) -> Splat:
         tangents = self.keep(points.tangents) if with_tangents else None

@@ -25,7 +25,15 @@ from DeepIterRegLib.registration.vessels.alignment import levenberg_marquardt, n
 from DeepIterRegLib.registration.vessels.least_squares import move
 from DeepIterRegLib.registration.vessels.points import Points
 from DeepIterRegLib.registration.vessels.search import SearchSettings, exhaustive
-from DeepIterRegLib.registration.vessels.targets import FIND, REFINE, SATURATION_MM, Measure, View, make_target
+from DeepIterRegLib.registration.vessels.targets import (
+    FIND,
+    REFINE,
+    SATURATION_MM,
+    Measure,
+    View,
+    make_target,
+    target_of,
+)
 from DeepIterRegLib.segmentation.dsa import DsaMasks
 
 CONTROLS = 64
@@ -44,10 +52,26 @@ _RIVALS = SearchSettings(translation_mm=40.0, rotation_step_deg=10.0, rows=72, p
 
 
 @dataclass(frozen=True, eq=False)
-class MaskedView(View):
-    """A view as vessels were aligned to it (`channels` of the contrast in the vessel mask), with the DSA's masks."""
+class MaskedView:
+    """A view as vessels were aligned to it, of the contrast in the vessel mask, with the DSA's masks."""
 
+    seen: View
     masks: DsaMasks
+
+    @property
+    def channels(self) -> np.ndarray:
+        """Of the view (3, rows, columns)."""
+        return self.seen.channels
+
+    @property
+    def valid(self) -> np.ndarray:
+        """Of the view (rows, columns)."""
+        return self.seen.valid
+
+    @property
+    def carm(self) -> CArm:
+        """Of the view."""
+        return self.seen.carm
 
 
 def features(
@@ -122,9 +146,8 @@ def _score_features(
     points: Points, view: MaskedView, cta_to_carm: np.ndarray, centre_cta_mm: np.ndarray, rng: np.random.Generator
 ) -> dict[str, float]:
     """ZNCC at two resolutions, against misposed controls, and its curvature."""
-    common = (view.channels, view.valid, view.carm)
-    coarse, amount = make_target(*common, 128, 1.0, FIND), make_target(*common, 128, 1.0, AMOUNT)
-    fine = make_target(*common, 384, 0.8, REFINE)
+    coarse, amount = target_of(view.seen, 128, 1.0, FIND), target_of(view.seen, 128, 1.0, AMOUNT)
+    fine = target_of(view.seen, 384, 0.8, REFINE)
     drawn = points.subset(6000, rng)
     poses = np.concatenate([cta_to_carm[None], near_and_far(cta_to_carm, centre_cta_mm, CONTROLS, rng)])
     scores = zncc(drawn, poses, coarse, SATURATION_MM)
@@ -142,7 +165,7 @@ def _score_features(
         "gap_best_control": score - float(controls.max()),
         "rank_controls": float((controls < score).mean()),
     }
-    target = make_target(*common, 256, 1.0, REFINE)
+    target = target_of(view.seen, 256, 1.0, REFINE)
     value, _, matrix = normal_equations(points.subset(16000, rng), at, target, SATURATION_MM)
     # Inverse curvature: how far (mm, rotations at the head's rim) an axis may go, all others following, for a loss of
     # 0.005 in score.
@@ -155,11 +178,10 @@ def _score_features(
 def rivals(points: Points, view: MaskedView, centre_cta_mm: np.ndarray, seed: int = 0) -> np.ndarray:
     """Best poses (K, 4, 4) of an independent, coarser search over the whole box about the radiological pose."""
     rng = np.random.default_rng(seed)
-    common = (view.channels, view.valid, view.carm)
-    target = make_target(*common, _RIVALS.rows, 0.8, FIND)
+    target = target_of(view.seen, _RIVALS.rows, 0.8, FIND)
     drawn = points.subset(_RIVALS.points, rng)
     candidates, _ = exhaustive(drawn, target, pose.radiological(centre_cta_mm), centre_cta_mm, _RIVALS)
-    sharper = make_target(*common, 96, 0.9, FIND)
+    sharper = target_of(view.seen, 96, 0.9, FIND)
     rough, scores, _ = levenberg_marquardt(
         points.subset(2500, rng), candidates, (sharper,), iterations=3, saturation_mm=SATURATION_MM
     )
@@ -176,7 +198,7 @@ def _rival_features(
     rng: np.random.Generator,
 ) -> dict[str, float]:
     """Does the independent search come to the same pose, and how good is the best other one?"""
-    sharp = make_target(view.channels, view.valid, view.carm, 128, 0.8, FIND)
+    sharp = target_of(view.seen, 128, 0.8, FIND)
     poses, scores, _ = levenberg_marquardt(
         points.subset(5000, rng),
         np.concatenate([cta_to_carm[None], others]),
@@ -232,8 +254,8 @@ def _half_features(
     drawn = points.subset(6000, rng)
     at = cta_to_carm[None]
 
-    def shift(channels: np.ndarray, valid: np.ndarray) -> float:
-        target = make_target(channels, valid, view.carm, 128, 1.0, REFINE)
+    def shift(part: np.ndarray, valid: np.ndarray) -> float:
+        target = make_target(view.channels, valid, view.carm, 128, 1.0, REFINE, part)
         _, gradient, matrix = normal_equations(drawn, at, target, SATURATION_MM)
         # A Gauss-Newton step, damped a little where the part says nothing of an axis (mostly depth).
         scale = float(np.trace(matrix[0])) / 6
@@ -248,9 +270,9 @@ def _half_features(
         if (image * part).sum() < 0.08 * total:
             continue
         if name in ("arteries", "veins"):
-            shifts[name] = shift(view.channels * part, view.valid)
+            shifts[name] = shift(part, view.valid)
         else:
-            shifts[name] = shift(view.channels * part, view.valid & part)
+            shifts[name] = shift(part, view.valid & part)
     kinds = [shifts[k] for k in ("arteries", "veins") if k in shifts]
     halves = [shifts[k] for k in ("left", "right", "top", "bottom") if k in shifts]
     return {

@@ -9,6 +9,7 @@ from functools import cache, cached_property, partial
 import numpy as np
 
 from DeepIterRegLib.common.progress import ShouldStop
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
@@ -99,6 +100,13 @@ class Skull:
         """Of the runs that have one, by their number from 1."""
         runs = enumerate(self.angiograms, 1)
         return {number: _MaskFrame(run, self.settings.knee) for number, run in runs if run.unsubtracted is not None}
+
+    def begin(self, beside: Beside, *, to_find: bool) -> None:
+        """Have its points made beside other work: all that finding it takes, or those alone by which a pose is judged."""
+        levels = self.settings.levels if to_find else self.settings.levels[-1:]
+        spacings_mm = {level.spacing_mm for level in levels} | ({self.settings.spacing_mm} if to_find else set())
+        for spacing_mm in sorted(spacings_mm, reverse=True) if self._mask_frames else ():
+            beside.start(partial(self._points, spacing_mm))
 
     def find(
         self,

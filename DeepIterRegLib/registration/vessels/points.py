@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from scipy import ndimage
@@ -67,6 +68,11 @@ class Points:
     tangents: np.ndarray
     origin_mm: np.ndarray
 
+    @cached_property
+    def _cumulative(self) -> np.ndarray:
+        """Running sum (N,) of the weights: points are drawn from many times."""
+        return np.cumsum(self.weights, dtype=np.float64)
+
     def subset(self, n: int, rng: np.random.Generator) -> Points:
         """About n points drawn with probability in proportion to weight, so that all weigh the same: all work where it counts.
 
@@ -75,7 +81,7 @@ class Points:
         """
         if n >= len(self.weights):
             return self
-        cumulative = np.cumsum(self.weights, dtype=np.float64)
+        cumulative = self._cumulative
         draws = (np.arange(n) + rng.random(n)) * (cumulative[-1] / n)
         chosen = np.minimum(np.searchsorted(cumulative, draws), len(self.weights) - 1)
         weights = np.full(n, cumulative[-1] / n, dtype=np.float32)

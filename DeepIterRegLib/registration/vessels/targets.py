@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.registration.compute import area_means
+from DeepIterRegLib.registration import compute
 
 # Directions vary slowly: no need to find them at full resolution.
 _DIRECTION_ROWS = 512
@@ -115,7 +115,7 @@ def resize_area(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
     The area, not the nearest pixel, so that thin vessels keep their weight on coarse grids.
     """
     out = np.empty((rows, columns), np.float32)
-    area_means(np.ascontiguousarray(image, dtype=np.float32), out)
+    compute.area_means(np.ascontiguousarray(image, dtype=np.float32), out)
     return out
 
 
@@ -141,7 +141,13 @@ def vessel_channels(vessels: np.ndarray, valid: np.ndarray) -> np.ndarray:
 
 
 def make_target(
-    channels: np.ndarray, valid: np.ndarray, carm: CArm, rows: int, sigma_px: float, measure: Measure
+    channels: np.ndarray,
+    valid: np.ndarray,
+    carm: CArm,
+    rows: int,
+    sigma_px: float,
+    measure: Measure,
+    part: np.ndarray | None = None,
 ) -> Target:
     """Target of `vessel_channels` on a working grid.
 
@@ -159,15 +165,14 @@ def make_target(
     sigma_px
         Blur, px of the working grid: wide enough that vessels a pixel apart still pull on each other.
     measure
+    part : (r, c) bool
+        Where the channels are taken as they are, 0 elsewhere; None for everywhere.
     """
     coarse = carm.working_grid(rows)
     columns = coarse.columns
     coarse_valid = resize_area(valid.astype(np.float32), rows, columns) >= _MIN_VALID_SHARE
     taps = gaussian_taps(sigma_px)
-    full = np.concatenate([taps[:0:-1], taps])
-    image = np.stack([resize_area(channel, rows, columns) for channel in channels])
-    for axis in (1, 2):
-        image = ndimage.convolve1d(image, full, axis, mode="constant")
+    image = compute.shrunk(channels, part, (rows, columns), taps)
     image[0] -= image[0][coarse_valid].mean()
     image[1:] *= measure.direction_scale
     image *= coarse_valid
@@ -183,13 +188,14 @@ def make_target(
 
 def make_targets(views: Sequence[View], rows: int, sigma_px: float, measure: Measure) -> tuple[Target, ...]:
     """`make_target` of each view, made once as long as the view lives."""
-    return tuple(_target_of(view, rows, sigma_px, measure) for view in views)
+    return tuple(target_of(view, rows, sigma_px, measure) for view in views)
 
 
 _made: WeakKeyDictionary[View, dict[tuple[int, float, Measure], Target]] = WeakKeyDictionary()
 
 
-def _target_of(view: View, rows: int, sigma_px: float, measure: Measure) -> Target:
+def target_of(view: View, rows: int, sigma_px: float, measure: Measure) -> Target:
+    """`make_target` of a view, made once as long as the view lives."""
     of_view = _made.setdefault(view, {})
     wanted = rows, sigma_px, measure
     if wanted not in of_view:

@@ -29,6 +29,7 @@ from DeepIterRegLib.registration.vessels.targets import (
     Measure,
     Target,
     View,
+    gaussian_taps,
     make_target,
     vessel_channels,
 )
@@ -103,6 +104,17 @@ def test_inner_products_are_those_of_the_cpu(card: TorchBackend, measure: Measur
         assert_same(found[:, rows], expected[:, rows])
 
 
+@pytest.mark.parametrize("shape", [(48, 40), (96, 144), (160, 144)])
+def test_working_images_are_those_of_the_cpu(card: TorchBackend, shape: tuple[int, int]) -> None:
+    rng = np.random.default_rng(7)
+    images = rng.normal(size=(3, 160, 144)).astype(np.float32)
+    part = rng.random((160, 144)) < 0.5
+    for where in (None, part):
+        for sigma_px in (0.8, 1.5):
+            taps = gaussian_taps(sigma_px)
+            assert_same(card.shrunk(images, where, shape, taps), cpu.shrunk(images, where, shape, taps))
+
+
 @pytest.mark.parametrize("norm_power", [0.5, 1.0])
 def test_shifts_are_those_of_the_cpu(card: TorchBackend, norm_power: float) -> None:
     points, target, cameras, _ = case(FIND, 2)
@@ -135,14 +147,14 @@ def test_the_pose_is_that_of_the_cpu(seed: int) -> None:
     points = vessel_tree(seed)
     truth, image = image_of(points, CARM)
     valid = np.ones(image.shape, dtype=bool)
-    views = [View(vessel_channels(image, valid), valid, CARM)]
+    channels = vessel_channels(image, valid)
     rng = np.random.default_rng(seed)
     starts = move(np.repeat(truth[None], 4, axis=0), rng.normal(size=(4, 6)) * 5, points, CARM)
     levels = (Level(48, 800, 1.0, 5, 2), Level(96, 2000, 1.0, 8, 1, REFINE))
     found = []
     for backend in (cpu, TorchBackend("cpu")):
         with compute.by(backend, "here"):  # type: ignore[arg-type]
-            found.append(refine_poses(starts, points, views, levels, 5.0).cta_to_carm)
+            found.append(refine_poses(starts, points, [View(channels, valid, CARM)], levels, 5.0).cta_to_carm)
     assert mpe_mm(CARM, *found, points.origin_mm) < 0.02
     assert mpe_mm(CARM, found[1], truth, points.origin_mm) < 1.0
 
@@ -151,13 +163,14 @@ def test_the_search_comes_to_the_same_pose() -> None:
     points = vessel_tree(5)
     truth, image = image_of(points, CARM)
     valid = np.ones(image.shape, dtype=bool)
-    views = [View(vessel_channels(image, valid), valid, CARM)]
+    channels = vessel_channels(image, valid)
     start = pose.offset_about(
         truth, points.origin_mm, pose.euler_deg_to_rotation(np.array([9.0, -7.0, 5.0])), np.array([8.0, 5.0, -9.0])
     )
     found = []
     for backend in (cpu, TorchBackend("cpu")):
         with compute.by(backend, "here"):  # type: ignore[arg-type]
+            views = [View(channels, valid, CARM)]  # which keep the targets that a backend made
             found.append(search(points, views, start, points.origin_mm, SMALL_BOX).cta_to_carm)
     assert mpe_mm(CARM, *found, points.origin_mm) < 0.02
 
@@ -173,6 +186,10 @@ class Full:
         self.asked += 1
         if self.asked > self.answers:
             raise NoMemory
+
+    def shrunk(self, *arguments: object) -> np.ndarray:
+        self._ask()
+        return cpu.shrunk(*arguments)  # type: ignore[arg-type]
 
     def vessel_products(self, *arguments: object) -> np.ndarray:
         self._ask()

@@ -29,7 +29,7 @@ from DeepIterRegLib.registration.confidence.model import (
 from DeepIterRegLib.registration.result import Confidence, Registration
 from DeepIterRegLib.registration.scene import contrast_image
 from DeepIterRegLib.registration.vessels.points import vessel_points
-from DeepIterRegLib.registration.vessels.targets import vessel_channels
+from DeepIterRegLib.registration.vessels.targets import View, vessel_channels
 from DeepIterRegLib.rendering.splat import SplatProjector
 from DeepIterRegLib.segmentation.dsa import DsaMasks
 
@@ -70,7 +70,7 @@ def masks_at(mask: Volume, cta_to_carm: np.ndarray) -> DsaMasks:
 
 def view_of(masks: DsaMasks) -> MaskedView:
     valid = np.ones(masks.vessels.shape, dtype=bool)
-    return MaskedView(vessel_channels(contrast_image(masks, valid), valid), valid, CARM, masks)
+    return MaskedView(View(vessel_channels(contrast_image(masks, valid), valid), valid, CARM), masks)
 
 
 MASKS = masks_at(MASK, TRUTH)
@@ -319,7 +319,7 @@ def test_wrong_patient_is_not_accepted() -> None:
     valid = (run.frames > 0).all(axis=0)
     frames = subtract(np.log(np.maximum(run.frames.astype(np.float32), 1.0)), valid, mask_frames=run.mask_frames).frames
     masks = segment_dsa(Angiogram(frames, run.carm, run.frame_times_s, valid))
-    view = MaskedView(vessel_channels(contrast_image(masks, valid), valid), valid, run.carm, masks)
+    view = MaskedView(View(vessel_channels(contrast_image(masks, valid), valid), valid, run.carm), masks)
     common = ((view,),)
     points, centre = vessel_points(other.vessels), other.cta.centre_mm
     found = search(points, *common, pose.radiological(centre), centre)
