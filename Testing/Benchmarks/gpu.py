@@ -20,7 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # Seconds of each part. The patients are made beside the others, and the checks go on beside the training.
-PARTS = {"kernels": 40.0, "raycast": 50.0, "checks": 90.0, "training": 70.0, "patients": 230.0}
+PARTS = {"kernels": 100.0, "raycast": 50.0, "checks": 90.0, "training": 70.0, "patients": 230.0}
 _FILES = {"kernels": ("gpu_kernels.py", "--what", "figures"), "checks": ("gpu_kernels.py", "--what", "checks")}
 
 

@@ -13,20 +13,39 @@ from gpu_parts import Part, median_s, queued_s
 
 RELATIVE = 1e-4  # the backends agree to this
 # Levels of the search and of the last stages: rows, points, poses.
+_ORIGIN_MM = np.array([3.0, -20.0, 40.0])
 LEVELS = ((96, 4000, 128), (128, 8000, 96), (192, 16000, 32), (256, 30000, 8), (384, 40000, 8))
 
 
 def tree(rng: np.random.Generator, count: int) -> Any:
-    """Points about as vessels lie: random walks in a head."""
+    """Points about as vessels lie."""
     from DeepIterRegLib.registration.vessels.points import Points, tangents
 
+    positions, weights = walks(rng, count)
+    return Points(positions, weights, tangents(positions), _ORIGIN_MM)
+
+
+def walks(rng: np.random.Generator, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Positions (N, 3) and weights (N,) of random walks in a head."""
     branches = 60
     steps = rng.normal(size=(branches, count // branches, 3))
     steps += 1.5 * rng.normal(size=(branches, 1, 3))
     walk = np.cumsum(0.35 * steps * np.sqrt(4000 / count), axis=1) + rng.uniform(-45, 45, (branches, 1, 3))
     positions = walk.reshape(-1, 3).astype(np.float32)
     weights = rng.uniform(0.2, 1.5, len(positions)).astype(np.float32) * np.float32(40000 / count)
-    return Points(positions, weights, tangents(positions), np.array([3.0, -20.0, 40.0]))
+    return positions, weights
+
+
+def projected(rng: np.random.Generator, rows: int, count: int, poses: int) -> tuple[Any, Any, np.ndarray]:
+    """Positions (N, 3), weights (N,) and cameras: all that a projection takes."""
+    from DeepIterRegLib.geometry import pose
+    from DeepIterRegLib.registration.vessels.least_squares import camera_matrices
+
+    positions, weights = walks(rng, count)
+    upright = np.repeat(pose.radiological(_ORIGIN_MM)[None], poses, axis=0)
+    turns = pose.euler_deg_to_rotation(rng.normal(size=(poses, 3)) * 6)
+    starts = pose.offset_about(upright, np.broadcast_to(_ORIGIN_MM, (poses, 3)), turns, rng.normal(size=(poses, 3)) * 6)
+    return positions, weights, camera_matrices(starts, _ORIGIN_MM, view(rows))[0]
 
 
 def view(rows: int) -> Any:
@@ -183,8 +202,8 @@ def graphed(part: Part) -> None:
 
     rng = np.random.default_rng(26)
     for rows, count, batch in ((256, 150_000, 1), (64, 4000, 512)):
-        points, _, _, cameras, _ = scene(rng, rows, count, batch)
-        there = torch.tensor(points.positions, device=part.device), torch.tensor(points.weights, device=part.device)
+        positions, weights, cameras = projected(rng, rows, count, batch)
+        there = torch.tensor(positions, device=part.device), torch.tensor(weights, device=part.device)
         at, carm = torch.tensor(cameras, device=part.device), view(rows)
         by_image = torch.rand(batch, carm.rows, carm.columns, device=part.device)
         forward = partial(splat_triton.images, *there, at, carm)
@@ -199,7 +218,7 @@ def graphed(part: Part) -> None:
             took = queued_s(graph.replay, part.device, 50)
             del kept
             part.figure(
-                f"projection {what} as a graph, {len(points.weights)} points, {rows} rows, {batch} poses",
+                f"projection {what} as a graph, {len(weights)} points, {rows} rows, {batch} poses",
                 1000 * took,
                 "ms",
                 microseconds_a_pose=1e6 * took / batch,
@@ -229,8 +248,8 @@ def projections(part: Part) -> None:
 
     rng = np.random.default_rng(24)
     for rows, count, batch in ((32, 500, 2),) if part.small else ((256, 150_000, 1), (64, 4000, 1), (64, 4000, 512)):
-        points, _, _, cameras, _ = scene(rng, rows, count, batch)
-        there = torch.tensor(points.positions, device=part.device), torch.tensor(points.weights, device=part.device)
+        positions, weights, cameras = projected(rng, rows, count, batch)
+        there = torch.tensor(positions, device=part.device), torch.tensor(weights, device=part.device)
         at = torch.tensor(cameras, device=part.device, requires_grad=True)
         carm = view(rows)
         gradient = torch.rand(batch, carm.rows, carm.columns, device=part.device)
@@ -240,9 +259,9 @@ def projections(part: Part) -> None:
             splat(at, *there, carm).backward(gradient)
 
         took, queued = median_s(both, part.device, seconds=0.5), queued_s(both, part.device)
-        limit_s = (2 * 16 * len(points.weights) * 1 + 2 * 4 * batch * rows * rows) / bytes_a_second(part)
+        limit_s = (2 * 16 * len(weights) * 1 + 2 * 4 * batch * rows * rows) / bytes_a_second(part)
         part.figure(
-            f"projection forward and backward, {len(points.weights)} points, {rows} rows, {batch} poses",
+            f"projection forward and backward, {len(weights)} points, {rows} rows, {batch} poses",
             1000 * took,
             "ms",
             queued_ms=1000 * queued,
@@ -259,12 +278,12 @@ def same_projection(part: Part) -> None:
 
     rng = np.random.default_rng(27)
     for rows, count, batch in ((256, 150_000, 1), (64, 4000, 5)):
-        points, _, _, cameras, _ = scene(rng, rows, count, batch)
+        positions, weights, cameras = projected(rng, rows, count, batch)
         carm = view(rows)
         by_image = torch.rand(batch, carm.rows, carm.columns)
         found = []
         for device in (part.device, "cpu"):
-            there = torch.tensor(points.positions, device=device), torch.tensor(points.weights, device=device)
+            there = torch.tensor(positions, device=device), torch.tensor(weights, device=device)
             at = torch.tensor(cameras, device=device, requires_grad=True)
             image = splat(at, *there, carm)
             image.backward(by_image.to(device))

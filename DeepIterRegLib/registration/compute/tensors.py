@@ -163,10 +163,10 @@ class TorchBackend:
         batch = max(1, _AT_ONCE_BYTES // a_pose)
         with memory_faults():
             # One transfer: each costs as much as it takes to draw a pose.
-            both = self.to_device(np.concatenate([cameras.reshape(len(cameras), 12), centres], axis=1))
+            both = self.to_device(np.concatenate([cameras.ravel(), centres.ravel()]))
+            at, about = both[: cameras.size].reshape(cameras.shape), both[cameras.size :].reshape(centres.shape)
             parts = [
-                made(both[first : first + batch, :12].reshape(-1, 3, 4), both[first : first + batch, 12:])
-                for first in range(0, len(cameras), batch)
+                made(at[first : first + batch], about[first : first + batch]) for first in range(0, len(cameras), batch)
             ]
             return (parts[0] if len(parts) == 1 else torch.cat(parts)).cpu().numpy()
 
