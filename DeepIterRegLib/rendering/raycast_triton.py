@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +28,7 @@ from torch import Tensor
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.volume import Volume
 
-Kept = Literal["float32", "int16", "pairs"]
 _INT32 = 2**31
-_LARGEST = 32767  # of voxels of 16 bits
 _REDUCED = 1024  # pixels that one program of the reduction takes
 
 
@@ -59,26 +57,65 @@ def _over_planes(samples, PLANES: tl.constexpr, RAYS: tl.constexpr):  # type: ig
     return tl.sum(tl.reshape(samples, (PLANES, RAYS)), axis=0)
 
 
+@triton.jit
+def _ray(camera, x, y):  # type: ignore[no-untyped-def]
+    """A point q of the ray of each pixel (x, y) and its direction d, i, j, k of voxels; both change alike from pixel to pixel."""
+    ri = x * tl.load(camera).to(tl.float32) + y * tl.load(camera + 1).to(tl.float32)
+    rj = x * tl.load(camera + 4).to(tl.float32) + y * tl.load(camera + 5).to(tl.float32)
+    rk = x * tl.load(camera + 8).to(tl.float32) + y * tl.load(camera + 9).to(tl.float32)
+    qi = tl.load(camera + 2).to(tl.float32) + ri
+    qj = tl.load(camera + 6).to(tl.float32) + rj
+    qk = tl.load(camera + 10).to(tl.float32) + rk
+    di = tl.load(camera + 3).to(tl.float32) + ri
+    dj = tl.load(camera + 7).to(tl.float32) + rj
+    dk = tl.load(camera + 11).to(tl.float32) + rk
+    return qi, qj, qk, di, dj, dk
+
+
+@triton.jit
+def _sampled(at, stride_a, inside, wa, wb):  # type: ignore[no-untyped-def]
+    """Voxels at `at` between which a ray passes, at shares wa and wb of their two axes: the value there, and its change along both."""
+    v00 = tl.load(at, mask=inside, other=0.0)
+    v01 = tl.load(at + 1, mask=inside, other=0.0)
+    v10 = tl.load(at + stride_a, mask=inside, other=0.0)
+    v11 = tl.load(at + stride_a + 1, mask=inside, other=0.0)
+    near = v00 + wb * (v01 - v00)
+    far = v10 + wb * (v11 - v10)
+    by_b = (v01 - v00) + wa * ((v11 - v10) - (v01 - v00))
+    return near + wa * (far - near), far - near, by_b
+
+
+@triton.jit
+def _store_axes(to, pixels, shown, along_i, along_j, by_m, by_a, by_b, PLANES: tl.constexpr, RAYS: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Store slopes to i, j and k of those to a ray's main axis m and the other two, a and b, summed over planes."""
+    by_i = tl.where(along_i, by_m, by_b)
+    by_j = tl.where(along_i, by_b, tl.where(along_j, by_m, by_a))
+    by_k = tl.where(along_i | along_j, by_a, by_m)
+    tl.store(to, _over_planes(by_i, PLANES, RAYS), mask=shown)
+    tl.store(to + pixels, _over_planes(by_j, PLANES, RAYS), mask=shown)
+    tl.store(to + 2 * pixels, _over_planes(by_k, PLANES, RAYS), mask=shown)
+
+
+@triton.jit
+def _memory(along_i, along_j, ni, nj, nk, WIDE: tl.constexpr):  # type: ignore[no-untyped-def]
+    """Where in memory the volume begins that a ray reads, and the strides of its axes m and a."""
+    if WIDE:
+        wide_i = ni.to(tl.int64)
+        wide_j = nj.to(tl.int64)
+    else:
+        wide_i = ni
+        wide_j = nj
+    plane = wide_i * wide_j
+    stride_m = tl.where(along_i, wide_j * nk, tl.where(along_j, wide_i, plane))
+    stride_a = tl.where(along_i, wide_j, tl.where(along_j, plane, wide_i))
+    return tl.where(along_i, plane * nk, 0), stride_m, stride_a
+
+
 @triton.jit(do_not_specialize=["poses", "rows", "columns", "ni", "nj", "nk"])
 def _cast(  # type: ignore[no-untyped-def]
-    voxels,
-    cameras,
-    lengths,
-    image,
-    slopes,
-    poses,
-    rows,
-    columns,
-    ni,
-    nj,
-    nk,
-    ACROSS: tl.constexpr,
-    DOWN: tl.constexpr,
-    PLANES: tl.constexpr,
-    PAIRS: tl.constexpr,
-    WIDE: tl.constexpr,
-    SLOPES: tl.constexpr,
-):
+    voxels, cameras, lengths, image, slopes, poses, rows, columns, ni, nj, nk,
+    ACROSS: tl.constexpr, DOWN: tl.constexpr, PLANES: tl.constexpr, WIDE: tl.constexpr, SLOPES: tl.constexpr,
+):  # fmt: skip
     program = tl.program_id(0)
     pose = program % poses
     tile = program // poses
@@ -92,45 +129,24 @@ def _cast(  # type: ignore[no-untyped-def]
     seen = (column < columns) & (row < rows)
     x = column.to(tl.float32) - (columns - 1) * 0.5
     y = row.to(tl.float32) - (rows - 1) * 0.5
-    # A point q of the ray and its direction d, voxels; both change alike from pixel to pixel.
-    camera = cameras + pose * 12
-    ri = x * tl.load(camera).to(tl.float32) + y * tl.load(camera + 1).to(tl.float32)
-    rj = x * tl.load(camera + 4).to(tl.float32) + y * tl.load(camera + 5).to(tl.float32)
-    rk = x * tl.load(camera + 8).to(tl.float32) + y * tl.load(camera + 9).to(tl.float32)
-    qi = tl.load(camera + 2).to(tl.float32) + ri
-    qj = tl.load(camera + 6).to(tl.float32) + rj
-    qk = tl.load(camera + 10).to(tl.float32) + rk
-    di = tl.load(camera + 3).to(tl.float32) + ri
-    dj = tl.load(camera + 7).to(tl.float32) + rj
-    dk = tl.load(camera + 11).to(tl.float32) + rk
+    qi, qj, qk, di, dj, dk = _ray(cameras + pose * 12, x, y)
 
     # Main axis m; of the other two, b is the one along which voxels lie side by side.
     along_i = (tl.abs(di) >= tl.abs(dj)) & (tl.abs(di) >= tl.abs(dk))
     along_j = (tl.abs(dj) > tl.abs(di)) & (tl.abs(dj) >= tl.abs(dk))
-    b_is_i = along_i == 0
     a_is_k = along_i | along_j
     dm = tl.where(along_i, di, tl.where(along_j, dj, dk))
     qm = tl.where(along_i, qi, tl.where(along_j, qj, qk))
     qa = tl.where(a_is_k, qk, qj)
-    qb = tl.where(b_is_i, qi, qj)
+    qb = tl.where(along_i, qj, qi)
     step_a = tl.where(a_is_k, dk, dj) / dm
-    step_b = tl.where(b_is_i, di, dj) / dm
-    count_m = tl.where(along_i, ni, tl.where(along_j, nj, nk))
+    step_b = tl.where(along_i, dj, di) / dm
     count_a = tl.where(a_is_k, nk, nj)
-    count_b = tl.where(b_is_i, ni, nj)
-    if WIDE:
-        wide_i = ni.to(tl.int64)
-        wide_j = nj.to(tl.int64)
-    else:
-        wide_i = ni
-        wide_j = nj
-    plane = wide_i * wide_j
-    stride_m = tl.where(along_i, wide_j * nk, tl.where(along_j, wide_i, plane))
-    stride_a = tl.where(along_i, wide_j, tl.where(along_j, plane, wide_i))
-    base = tl.where(along_i, plane * nk, 0)
+    count_b = tl.where(along_i, nj, ni)
+    base, stride_m, stride_a = _memory(along_i, along_j, ni, nj, nk, WIDE)
 
     low = tl.full((PLANES * RAYS,), 1.0, tl.float32)
-    high = count_m.to(tl.float32) - 2.0
+    high = tl.where(along_i, ni, tl.where(along_j, nj, nk)).to(tl.float32) - 2.0
     low, high = _bounds(qa - qm * step_a, step_a, count_a, low, high)
     low, high = _bounds(qb - qm * step_b, step_b, count_b, low, high)
     hit = seen & (low <= high)
@@ -138,11 +154,8 @@ def _cast(  # type: ignore[no-untyped-def]
     high = tl.where(hit, high, -1.0).to(tl.int32)
 
     total = tl.zeros((PLANES * RAYS,), tl.float32)
-    if SLOPES:
-        ga = tl.zeros((PLANES * RAYS,), tl.float32)
-        gb = tl.zeros((PLANES * RAYS,), tl.float32)
-        ka = tl.zeros((PLANES * RAYS,), tl.float32)
-        kb = tl.zeros((PLANES * RAYS,), tl.float32)
+    # By which the sum changes with a ray's point and direction along a and b; not computed where nobody stores them.
+    ga, gb, ka, kb = total, total, total, total
     start = tl.min(low, axis=0)
     end = tl.max(high, axis=0)
     while start <= end:  # not `for`: Triton's interpreter cannot count by values of a kernel with NumPy 2.4
@@ -153,27 +166,10 @@ def _cast(  # type: ignore[no-untyped-def]
         inside = (k >= low) & (k <= high) & (pa >= 0) & (pb >= 0) & (pa < count_a - 1) & (pb < count_b - 1)
         ia = pa.to(tl.int32)
         ib = pb.to(tl.int32)
-        wa = pa - ia.to(tl.float32)
-        wb = pb - ib.to(tl.float32)
         at = voxels + (base + k * stride_m + ia * stride_a + ib)
-        if PAIRS:
-            pair0 = tl.load(at, mask=inside, other=0)
-            pair1 = tl.load(at + stride_a, mask=inside, other=0)
-            v00 = ((pair0 << 16) >> 16).to(tl.float32)
-            v01 = (pair0 >> 16).to(tl.float32)
-            v10 = ((pair1 << 16) >> 16).to(tl.float32)
-            v11 = (pair1 >> 16).to(tl.float32)
-        else:
-            v00 = tl.load(at, mask=inside, other=0).to(tl.float32)
-            v01 = tl.load(at + 1, mask=inside, other=0).to(tl.float32)
-            v10 = tl.load(at + stride_a, mask=inside, other=0).to(tl.float32)
-            v11 = tl.load(at + stride_a + 1, mask=inside, other=0).to(tl.float32)
-        near = v00 + wb * (v01 - v00)
-        far = v10 + wb * (v11 - v10)
-        fa = far - near
-        total += near + wa * fa
+        value, fa, fb = _sampled(at, stride_a, inside, pa - ia.to(tl.float32), pb - ib.to(tl.float32))
+        total += value
         if SLOPES:
-            fb = (v01 - v00) + wa * ((v11 - v10) - (v01 - v00))
             ga += fa
             gb += fb
             ka += away * fa
@@ -183,33 +179,19 @@ def _cast(  # type: ignore[no-untyped-def]
     pixels = rows * columns
     scale = tl.load(lengths + row * columns + column, mask=seen, other=0.0) / tl.abs(dm)
     ray = tl.arange(0, RAYS)
-    to_column = (tile % tiles) * ACROSS + ray % ACROSS
-    to_row = (tile // tiles) * DOWN + ray // ACROSS
+    to_column, to_row = (tile % tiles) * ACROSS + ray % ACROSS, (tile // tiles) * DOWN + ray // ACROSS
     shown = (to_column < columns) & (to_row < rows)
     pixel = to_row * columns + to_column
-    value = scale * total
-    tl.store(image + pose.to(tl.int64) * pixels + pixel, _over_planes(value, PLANES, RAYS), mask=shown)
+    total *= scale
+    tl.store(image + pose.to(tl.int64) * pixels + pixel, _over_planes(total, PLANES, RAYS), mask=shown)
     if SLOPES:
         # All are linear in the sums over planes, so the planes of one sample give their part of each.
-        qa_slope = scale * ga
-        qb_slope = scale * gb
-        da_slope = scale * ka / dm
-        db_slope = scale * kb / dm
-        qm_slope = -(step_a * qa_slope + step_b * qb_slope)
-        dm_slope = -(step_a * da_slope + step_b * db_slope + value / dm)
         to = slopes + pose.to(tl.int64) * 6 * pixels + pixel
-        qi_slope = tl.where(along_i, qm_slope, qb_slope)
-        qj_slope = tl.where(along_i, qb_slope, tl.where(along_j, qm_slope, qa_slope))
-        qk_slope = tl.where(a_is_k, qa_slope, qm_slope)
-        di_slope = tl.where(along_i, dm_slope, db_slope)
-        dj_slope = tl.where(along_i, db_slope, tl.where(along_j, dm_slope, da_slope))
-        dk_slope = tl.where(a_is_k, da_slope, dm_slope)
-        tl.store(to, _over_planes(qi_slope, PLANES, RAYS), mask=shown)
-        tl.store(to + pixels, _over_planes(qj_slope, PLANES, RAYS), mask=shown)
-        tl.store(to + 2 * pixels, _over_planes(qk_slope, PLANES, RAYS), mask=shown)
-        tl.store(to + 3 * pixels, _over_planes(di_slope, PLANES, RAYS), mask=shown)
-        tl.store(to + 4 * pixels, _over_planes(dj_slope, PLANES, RAYS), mask=shown)
-        tl.store(to + 5 * pixels, _over_planes(dk_slope, PLANES, RAYS), mask=shown)
+        by_qm = -scale * (step_a * ga + step_b * gb)
+        _store_axes(to, pixels, shown, along_i, along_j, by_qm, scale * ga, scale * gb, PLANES, RAYS)
+        by_dm = -(scale * (step_a * ka + step_b * kb) / dm + total / dm)
+        to += 3 * pixels  # the direction's three come after the point's
+        _store_axes(to, pixels, shown, along_i, along_j, by_dm, scale * ka / dm, scale * kb / dm, PLANES, RAYS)
 
 
 @triton.jit(do_not_specialize=["chunks", "rows", "columns"])
@@ -235,11 +217,11 @@ def _reduce(gradient, slopes, parts, chunks, rows, columns, BLOCK: tl.constexpr)
 
 
 def caster(
-    volume: Volume, carm: CArm, device: torch.device | str, kept: Kept = "float32", tiling: Tiling | None = None
+    volume: Volume, carm: CArm, device: torch.device | str, tiling: Tiling | None = None
 ) -> Callable[[Tensor], Tensor]:
     """What turns poses ``cta_to_carm`` (B, 4, 4), float64 on the device, into images (B, rows, columns), float32, value x mm.
 
-    Differentiable in the pose. `kept` and `tiling` as in `Caster`.
+    Differentiable in the pose. `tiling` as in `Caster`.
     """
     framed = torch.as_tensor(np.pad(volume.voxels.astype(np.float32), 1)).to(device)
     # Rays are followed from where they pass the isocentre, near which the head stands: the fewest digits are lost there.
@@ -248,7 +230,7 @@ def caster(
     columns, rows = np.meshgrid(np.arange(carm.columns, dtype=np.float64), np.arange(carm.rows, dtype=np.float64))
     pixels = carm.pixel_positions(np.stack([columns, rows], axis=-1))
     lengths_mm = torch.as_tensor(near * np.linalg.norm(pixels - source, axis=-1))
-    cast = Caster(framed, lengths_mm, kept, tiling)
+    cast = Caster(framed, lengths_mm, tiling)
 
     middle = (np.array([carm.columns, carm.rows]) - 1) / 2
     centre, right, down = carm.pixel_positions(middle + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
@@ -282,27 +264,15 @@ class Caster:
         With a frame of one voxel of 0, float32, on the card.
     lengths_mm : (rows, columns)
         Of these directions in mm, the same for every pose.
-    kept
-        How voxels are kept. ``int16``: as whole numbers of steps of the largest magnitude / 32767, half the memory to read.
-        ``pairs``: of these the two that are side by side in one word, as much memory as ``float32``, half as many words to read.
     tiling
         How the work is cut; the images do not depend on it beyond the order of sums.
     """
 
-    def __init__(
-        self, voxels: Tensor, lengths_mm: Tensor, kept: Kept = "float32", tiling: Tiling | None = None
-    ) -> None:
+    def __init__(self, voxels: Tensor, lengths_mm: Tensor, tiling: Tiling | None = None) -> None:
         self.counts = voxels.shape[::-1]
         self.tiling = tiling or Tiling()
-        step = 1.0
-        if kept != "float32":
-            step = max(float(voxels.abs().max()), 1e-30) / _LARGEST
-            voxels = (voxels / step).round().to(torch.int16)
         self.voxels = torch.cat([voxels.reshape(-1), voxels.permute(2, 0, 1).reshape(-1)])
-        self._pairs = kept == "pairs"
-        if self._pairs:  # the last of a row gets a foreign neighbour, but no sample reads beyond the row
-            self.voxels = self.voxels.to(torch.int32).bitwise_and(0xFFFF) | (self.voxels.roll(-1).to(torch.int32) << 16)
-        self.lengths = (lengths_mm * step).to(voxels.device, torch.float32).contiguous()
+        self.lengths = lengths_mm.to(voxels.device, torch.float32).contiguous()
         self._wide = self.voxels.numel() >= _INT32
 
     def __call__(self, cameras: Tensor) -> Tensor:
@@ -330,7 +300,6 @@ class Caster:
                     ACROSS=cut.across,
                     DOWN=cut.down,
                     PLANES=cut.planes,
-                    PAIRS=self._pairs,
                     WIDE=self._wide,
                     SLOPES=wanted,
                     num_warps=cut.warps,

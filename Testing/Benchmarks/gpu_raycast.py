@@ -295,34 +295,25 @@ def limits(bench: Bench, name: str, volume: Volume, carm: CArm, render: Render) 
 def tilings(
     bench: Bench, name: str, volume: Volume, carm: CArm, shapes: tuple[tuple[int, ...], ...], budget_s: float
 ) -> None:
-    """Other ways to cut the work, and to keep voxels; with how far the images of the latter are off."""
+    """Other ways to cut the work."""
     if not bench.on_card and os.environ.get("TRITON_INTERPRET") != "1":
         bench.say(what=f"{name}, other tilings", skipped="on a card only")
         return
     try:
-        from DeepIterRegLib.rendering.raycast_triton import Kept, Tiling, caster
+        from DeepIterRegLib.rendering.raycast_triton import Tiling, caster
     except ImportError as missing:
         bench.say(what=f"{name}, other tilings", skipped=str(missing))
         return
     batch = 16 if bench.on_card else 1
     at = poses(bench, batch)
-    truth = None
-    ways: tuple[Kept, ...] = ("float32", "pairs", "int16")
-    for kept in ways:
-        for cut in map(Tiling, *zip(*shapes, strict=True)):
-            what = (
-                f"{name}, rays {cut.across} x {cut.down}, planes {cut.planes}, warps {cut.warps}, {kept}, batch {batch}"
-            )
-            if not bench.left(budget_s + 2, what):
-                return
-            render = caster(volume, carm, bench.device, kept, cut)
-            with torch.no_grad():
-                image = render(at)
-                truth = image if truth is None else truth
-                took = seconds(bench, partial(render, at), budget_s)
-            bench.figure(what, batch / took, "images/s")
-            if kept != "float32" and cut == Tiling():
-                bench.figure(f"{name}, voxels as {kept}: image off by", off(image, truth), "of the brightest pixel")
+    for cut in map(Tiling, *zip(*shapes, strict=True)):
+        what = f"{name}, rays {cut.across} x {cut.down}, planes {cut.planes}, warps {cut.warps}, batch {batch}"
+        if not bench.left(budget_s + 2, what):
+            return
+        render = caster(volume, carm, bench.device, cut)
+        with torch.no_grad():
+            took = seconds(bench, partial(render, at), budget_s)
+        bench.figure(what, batch / took, "images/s")
 
 
 # -- nanodrr ---------------------------------------------------------------------------------------------------------
@@ -419,7 +410,7 @@ def run(bench: Bench) -> bool:
         speed(bench, f"{what}, lateral", lateral, batches[1:2], budget_s)
         limits(bench, what, volume, carm, ours)
         seen.append((what, volume, carm))
-    # Last, as they may be left out: how voxels are kept, then other tilings of what is quick to prepare.
+    # Last, as they may be left out.
     for what, volume, carm in seen:
         tilings(bench, what, volume, carm, TILINGS[:1], budget_s / 2)
     for what, volume, carm in seen[:1]:

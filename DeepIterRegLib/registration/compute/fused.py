@@ -115,32 +115,22 @@ def _summed(
     return parts.sum(dim=1, dtype=torch.float64)
 
 
+@triton.jit
+def _turned(m, x, y, z):  # type: ignore[no-untyped-def]
+    """How rotation number m, 1 to 3, about x, y or z, moves (x, y, z): that about x by (0, -z, y), and so on; 0 for another m."""
+    by_x = tl.where(m == 2, z, tl.where(m == 3, -y, 0.0))
+    by_y = tl.where(m == 1, -z, tl.where(m == 3, x, 0.0))
+    by_z = tl.where(m == 1, y, tl.where(m == 2, -x, 0.0))
+    return by_x, by_y, by_z
+
+
 @triton.jit(do_not_specialize=["points", "rows", "columns"])
 def _draw(  # type: ignore[no-untyped-def]
-    positions,
-    tangents,
-    weights,
-    cameras,
-    centres,
-    image,
-    points,
-    rows,
-    columns,
-    fu,
-    fv,
-    cx,
-    cy,
-    per_lever,
-    scale,
-    per_mm,
-    nearest,
-    VESSELS: tl.constexpr,
-    SLOPES: tl.constexpr,
-    WIDTH: tl.constexpr,
-    USED: tl.constexpr,
-    TILE: tl.constexpr,
-    BLOCK: tl.constexpr,
-):
+    positions, tangents, weights, cameras, centres, image,
+    points, rows, columns, fu, fv, cx, cy, per_lever, scale, per_mm, nearest,
+    VESSELS: tl.constexpr, SLOPES: tl.constexpr,
+    WIDTH: tl.constexpr, USED: tl.constexpr, TILE: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
     """Add a block of points to the image of one pose, all channels at once: a row of the tile is a point, a column a channel."""
     i = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)[:, None]
     b = tl.program_id(1)
@@ -179,19 +169,17 @@ def _draw(  # type: ignore[no-untyped-def]
         rx = (x - tl.load(centres + 3 * b)) * per_lever
         ry = (y - tl.load(centres + 3 * b + 1)) * per_lever
         rz = (z - tl.load(centres + 3 * b + 2)) * per_lever
-        # How the point moves: a rotation about x moves (x, y, z) by (0, -z, y), and so on.
-        sx = tl.where(m == 2, rz, tl.where(m == 3, -ry, tl.where(m == 4, 1.0, 0.0)))
-        sy = tl.where(m == 1, -rz, tl.where(m == 3, rx, tl.where(m == 5, 1.0, 0.0)))
-        sz = tl.where(m == 1, ry, tl.where(m == 2, -rx, tl.where(m == 6, 1.0, 0.0)))
+        sx, sy, sz = _turned(m, rx, ry, rz)  # how the point moves
+        sx = tl.where(m == 4, 1.0, sx)
+        sy = tl.where(m == 5, 1.0, sy)
+        sz = tl.where(m == 6, 1.0, sz)
         by_u = value * fu * iz * (sx - x * iz * sz)
         by_v = value * fv * iz * (sy - y * iz * sz)
         per_r2 = 1 / (x * x + y * y + z * z)
         # Of the amount, relative to it; channels of direction change with the tangent's shadow too.
         change = value * (per_r2 * (x * sx + y * sy + z * sz) - 3 * iz * sz)
         if VESSELS:
-            tx = tl.where(m == 2, ez, tl.where(m == 3, -ey, 0.0)) * per_lever
-            ty = tl.where(m == 1, -ez, tl.where(m == 3, ex, 0.0)) * per_lever
-            tz = tl.where(m == 1, ey, tl.where(m == 2, -ex, 0.0)) * per_lever
+            tx, ty, tz = _turned(m, ex * per_lever, ey * per_lever, ez * per_lever)
             d_steep = iz * (tz - steep * sz)
             d_gu = tx - sx * steep - x * d_steep
             d_gv = ty - sy * steep - y * d_steep
@@ -389,38 +377,27 @@ def _skull_gram(images, target, valid, parts, rows, columns, knee_mm, WIDTH: tl.
         x6 = _difference(at, 6, WIDTH, there)
         y6 = _difference(at, 6, down, there)
         l6 = (x0 * x6 + y0 * y6) * curvature
-        q0 = slope * x0
-        q1 = slope * x1 - x0 * l1
-        q2 = slope * x2 - x0 * l2
-        q3 = slope * x3 - x0 * l3
-        q4 = slope * x4 - x0 * l4
-        q5 = slope * x5 - x0 * l5
-        q6 = slope * x6 - x0 * l6
-        fixed = tl.load(target + p, mask=there, other=0.0)
-        a0, a1, a2, a3, a4, a5, a6 = _grown(a0, a1, a2, a3, a4, a5, a6, q0, q0, q1, q2, q3, q4, q5, q6)
-        b0, b1, b2, b3, b4, b5, b6 = _grown(b0, b1, b2, b3, b4, b5, b6, q1, q0, q1, q2, q3, q4, q5, q6)
-        c0, c1, c2, c3, c4, c5, c6 = _grown(c0, c1, c2, c3, c4, c5, c6, q2, q0, q1, q2, q3, q4, q5, q6)
-        d0, d1, d2, d3, d4, d5, d6 = _grown(d0, d1, d2, d3, d4, d5, d6, q3, q0, q1, q2, q3, q4, q5, q6)
-        e0, e1, e2, e3, e4, e5, e6 = _grown(e0, e1, e2, e3, e4, e5, e6, q4, q0, q1, q2, q3, q4, q5, q6)
-        f0, f1, f2, f3, f4, f5, f6 = _grown(f0, f1, f2, f3, f4, f5, f6, q5, q0, q1, q2, q3, q4, q5, q6)
-        g0, g1, g2, g3, g4, g5, g6 = _grown(g0, g1, g2, g3, g4, g5, g6, q6, q0, q1, q2, q3, q4, q5, q6)
-        t0, t1, t2, t3, t4, t5, t6 = _grown(t0, t1, t2, t3, t4, t5, t6, fixed, q0, q1, q2, q3, q4, q5, q6)
-        q0 = slope * y0
-        q1 = slope * y1 - y0 * l1
-        q2 = slope * y2 - y0 * l2
-        q3 = slope * y3 - y0 * l3
-        q4 = slope * y4 - y0 * l4
-        q5 = slope * y5 - y0 * l5
-        q6 = slope * y6 - y0 * l6
-        fixed = tl.load(target + pixels + p, mask=there, other=0.0)
-        a0, a1, a2, a3, a4, a5, a6 = _grown(a0, a1, a2, a3, a4, a5, a6, q0, q0, q1, q2, q3, q4, q5, q6)
-        b0, b1, b2, b3, b4, b5, b6 = _grown(b0, b1, b2, b3, b4, b5, b6, q1, q0, q1, q2, q3, q4, q5, q6)
-        c0, c1, c2, c3, c4, c5, c6 = _grown(c0, c1, c2, c3, c4, c5, c6, q2, q0, q1, q2, q3, q4, q5, q6)
-        d0, d1, d2, d3, d4, d5, d6 = _grown(d0, d1, d2, d3, d4, d5, d6, q3, q0, q1, q2, q3, q4, q5, q6)
-        e0, e1, e2, e3, e4, e5, e6 = _grown(e0, e1, e2, e3, e4, e5, e6, q4, q0, q1, q2, q3, q4, q5, q6)
-        f0, f1, f2, f3, f4, f5, f6 = _grown(f0, f1, f2, f3, f4, f5, f6, q5, q0, q1, q2, q3, q4, q5, q6)
-        g0, g1, g2, g3, g4, g5, g6 = _grown(g0, g1, g2, g3, g4, g5, g6, q6, q0, q1, q2, q3, q4, q5, q6)
-        t0, t1, t2, t3, t4, t5, t6 = _grown(t0, t1, t2, t3, t4, t5, t6, fixed, q0, q1, q2, q3, q4, q5, q6)
+        for n in tl.static_range(2):
+            if n == 0:
+                u0, u1, u2, u3, u4, u5, u6 = x0, x1, x2, x3, x4, x5, x6
+            else:
+                u0, u1, u2, u3, u4, u5, u6 = y0, y1, y2, y3, y4, y5, y6
+            q0 = slope * u0
+            q1 = slope * u1 - u0 * l1
+            q2 = slope * u2 - u0 * l2
+            q3 = slope * u3 - u0 * l3
+            q4 = slope * u4 - u0 * l4
+            q5 = slope * u5 - u0 * l5
+            q6 = slope * u6 - u0 * l6
+            fixed = tl.load(target + n * pixels + p, mask=there, other=0.0)
+            a0, a1, a2, a3, a4, a5, a6 = _grown(a0, a1, a2, a3, a4, a5, a6, q0, q0, q1, q2, q3, q4, q5, q6)
+            b0, b1, b2, b3, b4, b5, b6 = _grown(b0, b1, b2, b3, b4, b5, b6, q1, q0, q1, q2, q3, q4, q5, q6)
+            c0, c1, c2, c3, c4, c5, c6 = _grown(c0, c1, c2, c3, c4, c5, c6, q2, q0, q1, q2, q3, q4, q5, q6)
+            d0, d1, d2, d3, d4, d5, d6 = _grown(d0, d1, d2, d3, d4, d5, d6, q3, q0, q1, q2, q3, q4, q5, q6)
+            e0, e1, e2, e3, e4, e5, e6 = _grown(e0, e1, e2, e3, e4, e5, e6, q4, q0, q1, q2, q3, q4, q5, q6)
+            f0, f1, f2, f3, f4, f5, f6 = _grown(f0, f1, f2, f3, f4, f5, f6, q5, q0, q1, q2, q3, q4, q5, q6)
+            g0, g1, g2, g3, g4, g5, g6 = _grown(g0, g1, g2, g3, g4, g5, g6, q6, q0, q1, q2, q3, q4, q5, q6)
+            t0, t1, t2, t3, t4, t5, t6 = _grown(t0, t1, t2, t3, t4, t5, t6, fixed, q0, q1, q2, q3, q4, q5, q6)
     out = parts + (tl.program_id(1) * tl.num_programs(0) + tl.program_id(0)) * 56
     _store(out, 0, a0, a1, a2, a3, a4, a5, a6)
     _store(out, 1, b0, b1, b2, b3, b4, b5, b6)
