@@ -31,6 +31,7 @@ from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.progress import Progress, ProgressEvent
 from DeepIterRegLib.common.quiet import debugging, own_stderr, quoting_nothing
 from DeepIterRegLib.common.shown import fault_words, names_nobody
+from DeepIterRegLib.common.thread_limit import MOST_THREADS, limit_threads
 from DeepIterRegLib.registration.steps import Step
 
 NOTICE = "Research use only. Not a medical device."
@@ -348,6 +349,15 @@ def _about(
     version: Annotated[
         bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
     ] = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=MOST_THREADS,
+            help="Threads that it may use, its workers included. Results do not depend on them. Default: one for each core.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Register a CT angiogram (CTA) to a digital subtraction angiogram (DSA) of the same head.
 
@@ -363,3 +373,5 @@ def _about(
 
       deepiterreg register cta.nii.gz frame.png --out result --primary-angle 90 --secondary-angle 0 --sid 1200 --sod 750 --pixel-spacing 0.3
     """
+    if threads is not None:  # before a command imports what starts them
+        limit_threads(threads)

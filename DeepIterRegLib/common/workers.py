@@ -7,7 +7,6 @@ import logging
 import os
 import queue
 import signal
-import sys
 import threading
 import traceback
 import uuid
@@ -23,16 +22,9 @@ from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationErro
 from DeepIterRegLib.common.progress import ShouldStop
 from DeepIterRegLib.common.quiet import debugging
 from DeepIterRegLib.common.shown import fault_words, name_of
+from DeepIterRegLib.common.thread_limit import THREAD_VARIABLES, threads_allowed
 from DeepIterRegLib.common.work_folder import AFTER_FULL
 
-# Read by the libraries when they start their threads.
-THREAD_VARIABLES = (
-    "NUMBA_NUM_THREADS",
-    "OMP_NUM_THREADS",
-    "OPENBLAS_NUM_THREADS",
-    "MKL_NUM_THREADS",
-    "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS",
-)
 POLL_S = 0.2
 GRACE_S = 10.0  # for work under way to end by itself, which a stopped run asks it to
 CONNECT_S = 10.0
@@ -331,7 +323,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
     import dask
     import distributed
 
-    share = dict.fromkeys(THREAD_VARIABLES, str(max(1, _cores() // workers)))
+    share = dict.fromkeys(THREAD_VARIABLES, str(max(1, threads_allowed() // workers)))
     numba = {
         "NUMBA_NUM_THREADS": share.pop("NUMBA_NUM_THREADS")
     }  # numba here refuses another number once it has threads
@@ -376,11 +368,6 @@ def _environment() -> Iterator[None]:
         for name in os.environ.keys() - before.keys():
             del os.environ[name]
         os.environ.update(before)
-
-
-def _cores() -> int:
-    # A job of a queue, or a container, may use fewer cores than the machine has.
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 class _Run:

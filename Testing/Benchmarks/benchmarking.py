@@ -20,7 +20,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from DeepIterRegLib.common.workers import THREAD_VARIABLES
+from DeepIterRegLib.common.thread_limit import THREAD_VARIABLES
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / "bench-cache"

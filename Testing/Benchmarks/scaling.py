@@ -14,7 +14,7 @@ from typing import Any
 import benchmarking
 from benchmarking import ROOT, Options, table, verdict
 
-from DeepIterRegLib.common.workers import THREAD_VARIABLES
+from DeepIterRegLib.common.thread_limit import THREAD_VARIABLES
 
 TARGET_RATIO = 1.7
 PATIENT_SEED, CASES, SMALL_CASES = 1, 24, 4

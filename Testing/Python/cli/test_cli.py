@@ -79,6 +79,17 @@ def test_help_names_every_command_with_an_example() -> None:
     assert run("--version").strip() == f"deepiterreg {__version__}"
 
 
+def test_threads_are_settled_before_anything_starts_some(patient_folder: Path) -> None:
+    code = (
+        "import os, sys; from typer.testing import CliRunner; from DeepIterRegLib.cli import app\n"
+        "done = CliRunner().invoke(app, sys.argv[1:]); import numba\n"
+        "print(done.exit_code, numba.config.NUMBA_NUM_THREADS, os.environ['OMP_NUM_THREADS'])"
+    )
+    words = [sys.executable, "-c", code, "--threads", "3", "info", str(patient_folder / "dsa.dcm")]
+    assert subprocess.run(words, capture_output=True, text=True, check=True).stdout.split() == ["0", "3", "3"]
+    assert "--threads" in CliRunner().invoke(app, ["--threads", "0", "info", "dsa.dcm"]).output
+
+
 def test_register_writes_what_it_promises(registered: Run, patient_folder: Path) -> None:
     assert sorted(p.name for p in registered.folder.iterdir()) == sorted(REGISTRATION_FILES)
     found = read_pose(registered.folder / "ctaToCarm.tfm")

@@ -17,7 +17,8 @@ import pytest
 
 from DeepIterRegLib.common import workers as runner
 from DeepIterRegLib.common.errors import Cancelled, InputError
-from DeepIterRegLib.common.workers import THREAD_VARIABLES, run_items, stopping, work_through
+from DeepIterRegLib.common.thread_limit import THREAD_VARIABLES
+from DeepIterRegLib.common.workers import run_items, stopping, work_through
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[2]
