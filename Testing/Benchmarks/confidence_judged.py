@@ -8,7 +8,7 @@ from typing import Any
 
 import benchmarking
 import cohort
-import confidence
+import confidence_figures
 import numpy as np
 from benchmarking import Case, Result, table, verdict
 from cohort import STRANGER_MM
@@ -72,19 +72,22 @@ def judged(name: str, model: ConfidenceModel, rows: Sequence[dict[str, Any]], pi
     y = error_mm < SUCCESS_MM
     kinds, unseen = np.array([row["kind"] for row in rows]), np.array([row["row"] == UNSEEN for row in rows])
     p, expected_mm = np.array([row["predicted"][name] for row in rows]).T
-    reached, apart = confidence.figures(p, y, model.accept), confidence.figures(p[unseen], y[unseen], model.accept)
+    reached, apart = (
+        confidence_figures.figures(p, y, model.accept),
+        confidence_figures.figures(p[unseen], y[unseen], model.accept),
+    )
     figures = [
         [title, f"{reached[key]:.3f}", f"{apart[key]:.3f}", target, verdict(ok(reached[key]))]
-        for key, (title, target, ok) in confidence.TARGETS.items()
+        for key, (title, target, ok) in confidence_figures.TARGETS.items()
     ]
     parts = [
         f"{len(y)} registrations, {int(y.sum())} right (MPE < {SUCCESS_MM:g} mm in the worse view).",
         table(["", "measured", f"{UNSEEN} only", "target", ""], figures),
-        confidence.wrong_of_accepted(p, y, model.accept),
+        confidence_figures.wrong_of_accepted(p, y, model.accept),
         "By kind: right / wrong in each state.",
         table(
             ["kind", "right", "accepted", "look closely", "rejected"],
-            confidence.by_kind(p, y, kinds, model.accept, model.reject),
+            confidence_figures.by_kind(p, y, kinds, model.accept, model.reject),
         ),
     ]
     worst = [
@@ -94,7 +97,7 @@ def judged(name: str, model: ConfidenceModel, rows: Sequence[dict[str, Any]], pi
     ]
     if worst:
         parts += ["Accepted and wrong:", table(["row", "kind", "MPE mm", "probability"], worst)]
-    confidence.plot(p, y, error_mm, expected_mm, model.accept, model.reject, picture)
+    confidence_figures.plot(p, y, error_mm, expected_mm, model.accept, model.reject, picture)
     return [*parts, f"![Reliability diagram]({picture.name})"]
 
 

@@ -14,6 +14,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Benchmarks"))
 
 import cohort
 import confidence as training
+import confidence_figures
 import confidence_judged as judging
 
 from DeepIterRegLib.registration.confidence.assess import REASONS
@@ -34,9 +35,9 @@ def test_every_patient_is_left_out_once_and_whole() -> None:
 
 def test_calibration_error_of_known_cases() -> None:
     p = RNG.uniform(size=20000)
-    assert training.calibration_error(p, RNG.uniform(size=20000) < p) < 0.02
+    assert confidence_figures.calibration_error(p, RNG.uniform(size=20000) < p) < 0.02
     half = np.arange(1000) % 2 == 0
-    assert training.calibration_error(np.full(1000, 0.9), half) == pytest.approx(0.4)
+    assert confidence_figures.calibration_error(np.full(1000, 0.9), half) == pytest.approx(0.4)
 
 
 def test_accept_limit_lets_one_in_a_hundred_pass() -> None:
@@ -44,10 +45,10 @@ def test_accept_limit_lets_one_in_a_hundred_pass() -> None:
     right = np.arange(1000) < 700
     right[[300, 650]] = False
     limit = training.accept_limit(p, right)
-    wrong, accepted = training.accepted(p, right, limit)
+    wrong, accepted = confidence_figures.accepted(p, right, limit)
     assert wrong <= 0.01
     assert accepted == 1.0
-    assert training.accepted(p, right, p[720])[0] > 0.01  # a lower limit would not do
+    assert confidence_figures.accepted(p, right, p[720])[0] > 0.01  # a lower limit would not do
     assert training.accept_limit(p, np.zeros(1000, bool)) == 0.99
     assert training.accept_limit(p / 2, right) == training.MIN_ACCEPT
 
@@ -66,7 +67,7 @@ def test_no_weight_has_the_wrong_sign() -> None:
     for model, sign in ((training.logistic(x, y, SIGNS), 1), (training.linear_error(x, error_mm, SIGNS), -1)):
         assert (sign * model.weight * SIGNS >= -1e-9).all()
         assert abs(model.weight[0]) < 1e-6
-    assert training.auc(training.logistic(x, y, SIGNS)(x), y) > 0.97
+    assert confidence_figures.auc(training.logistic(x, y, SIGNS)(x), y) > 0.97
     assert np.corrcoef(training.linear_error(x, error_mm, SIGNS)(x), np.log(error_mm))[0, 1] > 0.9
 
 
