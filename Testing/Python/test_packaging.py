@@ -202,11 +202,18 @@ def test_first_level_is_rooms_only() -> None:
     assert entries == {room for floor in FLOORS for room in floor} | {"__init__.py", "py.typed"}
 
 
-def test_files_are_short() -> None:
+def test_files_and_functions_are_short() -> None:
     lines = sorted(path.read_text(encoding="utf-8").count("\n") for path in shipped_sources())
-    long = [p.name for p in shipped_sources() if p.read_text(encoding="utf-8").count("\n") > 500]
-    assert long == []
     assert lines[len(lines) // 2] < 130
+    files = [*shipped_sources(), *sorted((ROOT / "Testing").rglob("*.py"))]
+    assert [path.name for path in files if path.read_text(encoding="utf-8").count("\n") > 500] == []
+    long = [
+        f"{path.name}: {node.name}"
+        for path in shipped_sources()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef) and (node.end_lineno or 0) - node.lineno >= 80
+    ]
+    assert long == []
 
 
 def shipped_sources() -> list[Path]:
