@@ -192,8 +192,9 @@ def test_a_file_listed_twice_is_refused(checkout: Path, tmp_path: Path) -> None:
 
 def test_ctest_entries(installed: Path) -> None:
     tests = dict(line.split(maxsplit=1) if " " in line else (line, "") for line in read(installed / "tests.txt"))
-    assert set(tests) == {"py_DeepIterReg", "py_nomainwindow_DeepIterReg", "py_register_cases"}
+    assert set(tests) == {"py_DeepIterReg", "py_nomainwindow_DeepIterReg", "py_register_cases", "py_walk"}
     assert "--no-main-window" in tests["py_nomainwindow_DeepIterReg"]
+    assert "--no-main-window" not in tests["py_walk"], "it looks at what a person sees"
 
 
 def read(path: Path) -> list[str]:
