@@ -145,7 +145,7 @@ class PickForm(VTKObservationMixin):
         except InputError as error:
             text = "\n".join(error.problems)
         if text is None:
-            text = _("Press the arrow, then click on the angiogram in the slice view.")
+            text = _("Press the button beside On the angiogram, then click on the angiogram in the slice view.")
         self._ui.pickResultValueLabel.text = text
         # Where nothing is asked, no ray of an earlier question may stand.
         if not self._placed() or self._hidden:
@@ -156,7 +156,7 @@ class PickForm(VTKObservationMixin):
 
         if self._hidden:
             # A ray through a wrong pose leads to a wrong vessel.
-            raise InputError(_("The result is rejected: tick Show anyway in the section Results to pick all the same."))
+            raise InputError(_("The result is rejected: tick Show anyway below Confidence to pick all the same."))
         try:
             placed = roadmap.placedPixel(self._nodes, self._point)
             if placed is None:
