@@ -31,8 +31,8 @@ class Step(Enum):
     SEGMENT_VEINS = ("segment_veins", 1.0, 0.0)
     SEGMENT_DSA = ("segment_dsa", 0.0, 0.25)
     COMPILE = ("compile", 9.0, 0.0)  # of the first registration only
-    CHECK_INPUTS = ("check_inputs", 0.1, 0.05)
-    SKULL = ("skull", 0.4, 0.6)
+    CHECK_INPUTS = ("check_inputs", 0.25, 0.05)
+    SKULL = ("skull", 0.2, 0.6)
     SKULL_FINER = ("skull_finer", 0.1, 4.2)
     NETWORK = ("network", 1.1, 0.05)
     SEARCH = ("search", 0.25, 4.6)

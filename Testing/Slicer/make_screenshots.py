@@ -12,6 +12,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ def main() -> None:
         save(fewerColours(picture), arguments.out / f"{name}.png")
     save(sliceView(), arguments.out / "slice_overlay.png")
     save(view3d(panel), arguments.out / "view3d.png")
-    for name, picture in {**tools(panel), **comparisons(panel)}.items():
+    for name, picture in {"panel_sections": sections(panel), **tools(panel), **comparisons(panel)}.items():
         save(fewerColours(picture), arguments.out / f"{name}.png")
 
 
@@ -165,7 +166,7 @@ def screens(panel: Any) -> dict[str, Image.Image]:
 
 def sideBySide(pictures: list[Image.Image]) -> Image.Image:
     """Pictures beside each other, tops aligned, on the panel's own grey."""
-    background = pictures[0].getpixel((2, 2))
+    background = pictures[0].getpixel((2, pictures[0].height - 3))  # of the panel, not of a heading's rim
     whole = Image.new("RGB", (sum(p.width for p in pictures), max(p.height for p in pictures)), background)
     left = 0
     for picture in pictures:
@@ -232,11 +233,8 @@ def tools(panel: Any) -> dict[str, Image.Image]:
     ui.pickPlaceWidget.currentNode().AddControlPoint(vtk.vtkVector3d(*at))
     standin.processEvents(0.3)
     grab(panel)
-    sections = [grabbed(ui.roadmapCollapsibleButton), grabbed(ui.pickCollapsibleButton)]
-    stacked = Image.new("RGB", (sections[0].width, sum(s.height for s in sections)), sections[0].getpixel((2, 2)))
-    stacked.paste(sections[0], (0, 0))
-    stacked.paste(sections[1], (0, sections[0].height))
-    picture = besideAtHeight(stacked, zoomed("Red"))
+    opened = stacked([grabbed(ui.roadmapCollapsibleButton), grabbed(ui.pickCollapsibleButton)])
+    picture = besideAtHeight(opened, zoomed("Red"))
     while ui.roadmapList.count:
         ui.roadmapList.currentRow = 0
         ui.roadmapRemoveButton.click()
@@ -244,6 +242,36 @@ def tools(panel: Any) -> dict[str, Image.Image]:
     for section in (ui.roadmapCollapsibleButton, ui.pickCollapsibleButton):
         section.collapsed = True
     return {"roadmap_panel": picture}
+
+
+def sections(panel: Any) -> Image.Image:
+    """Sections that are folded at first, opened: how vessels are found and where the search begins; what is shown, and compared."""
+    ui = panel.ui
+    before, panel.p.init = panel.p.init, type(panel.p.init)["landmarks"]
+    columns = (
+        (ui.segmentationCollapsibleButton, ui.initCollapsibleButton),
+        (ui.displayCollapsibleButton, ui.compareCollapsibleButton),
+    )
+    for section in (section for column in columns for section in column):
+        section.collapsed = False
+    standin.processEvents(0.3)
+    grab(panel)
+    picture = sideBySide([stacked([grabbed(section) for section in column]) for column in columns])
+    for section in (section for column in columns for section in column):
+        section.collapsed = True
+    panel.p.init = before
+    standin.processEvents(0.3)
+    return picture
+
+
+def stacked(pictures: Sequence[Image.Image]) -> Image.Image:
+    """Pictures of one width below each other."""
+    whole = Image.new("RGB", (pictures[0].width, sum(p.height for p in pictures)), pictures[0].getpixel((2, 2)))
+    top = 0
+    for picture in pictures:
+        whole.paste(picture, (0, top))
+        top += picture.height
+    return whole
 
 
 def zoomed(view: str) -> Image.Image:
