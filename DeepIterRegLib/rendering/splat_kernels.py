@@ -63,26 +63,6 @@ def add_bilinear(image, u, v, value):  # type: ignore[no-untyped-def]
             image[k + 1, j + 1] += value * fk * fj
 
 
-@njit(**INLINED)
-def add_bilinear_slopes(image, u, v, value, by_u, by_v):  # type: ignore[no-untyped-def]
-    """Values (n,), of which the first is the point's and the others its derivatives, into image (rows, columns, n).
-
-    A derivative has two parts: that of the value, in `value`, and that of its place: by_u and by_v (n,) are the value times the
-    change of column and row. All four pixels must exist.
-    """
-    j = int(u)
-    k = int(v)
-    fj = u - j
-    fk = v - k
-    w00, w01, w10, w11 = (1 - fk) * (1 - fj), (1 - fk) * fj, fk * (1 - fj), fk * fj
-    p00, p01, p10, p11 = image[k, j], image[k, j + 1], image[k + 1, j], image[k + 1, j + 1]
-    for m in range(value.shape[0]):
-        p00[m] += value[m] * w00 - by_u[m] * (1 - fk) - by_v[m] * (1 - fj)
-        p01[m] += value[m] * w01 + by_u[m] * (1 - fk) - by_v[m] * fj
-        p10[m] += value[m] * w10 - by_u[m] * fk + by_v[m] * (1 - fj)
-        p11[m] += value[m] * w11 + by_u[m] * fk + by_v[m] * fj
-
-
 @njit(**FAST)
 def splat_forward(first, last, points, weights, cameras, intrinsics, partial):  # type: ignore[no-untyped-def]
     """Splat N points for B poses into `partial`: of its B * P images those from `first` to before `last`.

@@ -82,7 +82,7 @@ def vessel_products(
     carm = target.carm
     # A thread takes every n-th pose, so that memory does not grow with their number.
     n_jobs = min(len(cameras), numba.get_num_threads())
-    work = np.empty((n_jobs, 2, carm.rows, carm.columns, vessels.CHANNELS * vessels.WIDTH), dtype=np.float32)
+    work = np.empty((n_jobs, carm.rows, carm.columns, vessels.CHANNELS * vessels.WIDTH), dtype=np.float32)
     out = np.empty((len(cameras), 9, 7))
     in_parts(
         vessels.products,
@@ -100,7 +100,7 @@ def vessel_products(
         target.taps,
         np.float32(saturation_mm),
         work,
-        work.reshape(*work.shape[:3], -1),
+        work.reshape(*work.shape[:2], -1),
         out,
     )
     return out

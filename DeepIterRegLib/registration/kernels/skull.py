@@ -7,12 +7,20 @@ import math
 import numpy as np
 
 from DeepIterRegLib.common.compiler import njit
-from DeepIterRegLib.registration.kernels.vessels import ONE, WIDTH, blur
+from DeepIterRegLib.registration.kernels.vessels import (
+    ONE,
+    WIDTH,
+    add_point,
+    add_products,
+    amount_slopes,
+    blur,
+    motion,
+    write_products,
+)
 from DeepIterRegLib.rendering.splat_kernels import (
     FAST,
     MIN_DEPTH_MM,
     add_bilinear,
-    add_bilinear_slopes,
     line_integral,
     to_pixel,
 )
@@ -52,30 +60,46 @@ def _splat_with_derivatives(points, weights, camera, centre, lever_mm, intrinsic
     """
     rows, columns, _ = image.shape
     fu, fv = intrinsics[0], intrinsics[1]
-    ff = fu * fv
-    xc, yc, zc = centre
-    il = np.float32(1.0) / lever_mm
-    du, dv, df = np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32)
-    sx, sy, sz = np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32)
-    sx[4] = sy[5] = sz[6] = np.float32(1)
+    il = np.float32(1) / lever_mm
     for i in range(points.shape[0]):
         x, y, z, iz, u, v = to_pixel(camera, intrinsics, points[i, 0], points[i, 1], points[i, 2])
         if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
             continue
         r2 = x * x + y * y + z * z
-        a = weights[i] * ff * iz * iz * iz * math.sqrt(r2)
-        rx, ry, rz = (x - xc) * il, (y - yc) * il, (z - zc) * il
-        sy[1], sz[1] = -rz, ry
-        sx[2], sz[2] = rz, -rx
-        sx[3], sy[3] = -ry, rx
-        ar = a / r2
-        ax, ay, az = ar * x, ar * y, ar * z - 3 * a * iz
-        df[0] = a
-        for m in range(1, 7):
-            du[m] = a * fu * iz * (sx[m] - x * iz * sz[m])
-            dv[m] = a * fv * iz * (sy[m] - y * iz * sz[m])
-            df[m] = ax * sx[m] + ay * sy[m] + az * sz[m]
-        add_bilinear_slopes(image, u, v, df, du, dv)
+        a = weights[i] * fu * fv * iz * iz * iz * math.sqrt(r2)
+        rx, ry, rz = (x - centre[0]) * il, (y - centre[1]) * il, (z - centre[2]) * il
+        du, dv = motion(x, y, z, iz, fu, fv, rx, ry, rz)
+        d = amount_slopes(a, x, y, z, iz, r2, rx, ry, rz)
+        add_point(image, u, v, (d,), du, dv)
+
+
+@njit(**FAST)
+def _shortened(image, target, k, valid, knee, planes, fixed):  # type: ignore[no-untyped-def]
+    """Shortened gradients of row k that count, as planes (WIDTH, ...) with the target's in fixed; how many they are.
+
+    image (rows, columns, WIDTH), target (2, rows, columns), valid (rows, columns).
+    """
+    half = np.float32(0.5)
+    count = 0
+    for j in range(1, valid.shape[1] - 1):
+        if valid[k, j] == 0:
+            continue
+        left, right, up, down = image[k, j - 1], image[k, j + 1], image[k - 1, j], image[k + 1, j]
+        x, y = half * (right[0] - left[0]), half * (down[0] - up[0])
+        length = math.sqrt(x * x + y * y)
+        if length < _NO_GRADIENT:
+            continue
+        slope = 1 / (1 + length / knee)
+        curvature = slope * slope / (knee * length)  # minus the change of the slope with the length, over it
+        planes[0, count], planes[0, count + 1] = slope * x, slope * y
+        for m in range(1, WIDTH - 1):
+            dx, dy = half * (right[m] - left[m]), half * (down[m] - up[m])
+            along = (x * dx + y * dy) * curvature
+            planes[m, count] = slope * dx - x * along
+            planes[m, count + 1] = slope * dy - y * along
+        fixed[count], fixed[count + 1] = target[0, k, j], target[1, k, j]
+        count += 2
+    return count
 
 
 @njit(**FAST)
@@ -92,10 +116,9 @@ def gradient_products(  # type: ignore[no-untyped-def]
     """
     n_jobs = work.shape[0]
     rows, columns = valid.shape
-    half = np.float32(0.5)
+    planes, fixed = np.empty((WIDTH, 2 * columns), np.float32), np.empty(2 * columns, np.float32)
     for job in range(first, last):
         image = work[job, 0]
-        d = np.zeros((2, WIDTH), np.float32)
         for b in range(job, cameras.shape[0], n_jobs):
             image[:] = 0
             _splat_with_derivatives(points, weights, cameras[b], centres[b], lever_mm, intrinsics, image)
@@ -103,40 +126,10 @@ def gradient_products(  # type: ignore[no-untyped-def]
             gram = np.zeros((WIDTH, WIDTH), np.float64)
             cross = np.zeros(WIDTH, np.float64)
             for k in range(1, rows - 1):
-                g = np.zeros((WIDTH, WIDTH), np.float32)
-                t = np.zeros(WIDTH, np.float32)
-                for j in range(1, columns - 1):
-                    if valid[k, j] == 0:
-                        continue
-                    left, right, up, down = image[k, j - 1], image[k, j + 1], image[k - 1, j], image[k + 1, j]
-                    x, y = half * (right[0] - left[0]), half * (down[0] - up[0])
-                    length = math.sqrt(x * x + y * y)
-                    if length < _NO_GRADIENT:
-                        continue
-                    slope = 1 / (1 + length / knee)
-                    curvature = (
-                        slope * slope / (knee * length)
-                    )  # minus the change of the slope with the length, over it
-                    for m in range(WIDTH):
-                        dx, dy = half * (right[m] - left[m]), half * (down[m] - up[m])
-                        along = (x * dx + y * dy) * curvature
-                        d[0, m] = slope * dx - x * along
-                        d[1, m] = slope * dy - y * along
-                    d[0, 0], d[1, 0] = slope * x, slope * y
-                    for n in range(2):
-                        q = d[n]
-                        for m in range(WIDTH - 1):
-                            for n2 in range(WIDTH):
-                                g[m, n2] += q[m] * q[n2]
-                        for m in range(WIDTH):
-                            t[m] += q[m] * target[n, k, j]
-                for m in range(WIDTH - 1):
-                    for n2 in range(WIDTH - 1):
-                        gram[m, n2] += g[m, n2]
-                    cross[m] += t[m]
-            for m in range(7):
-                for n in range(7):
-                    out[b, m, n] = gram[m, n]
+                count = _shortened(image, target, k, valid, knee, planes, fixed)
+                add_products(planes, fixed, count, gram, cross)
+            write_products(gram, out[b])
+            for m in range(WIDTH - 1):
                 out[b, 7, m] = cross[m]
 
 

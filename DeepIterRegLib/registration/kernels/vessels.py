@@ -9,13 +9,14 @@ import numpy as np
 from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.rendering.splat_kernels import (
     FAST,
+    INLINED,
     MIN_DEPTH_MM,
     add_bilinear,
-    add_bilinear_slopes,
     line_integral,
     to_pixel,
 )
 
+_NONE, _WHOLE = np.float32(0), np.float32(1)
 ONE = np.int64(1)  # of a type, not a constant, for each of which numba would compile a callee anew
 CHANNELS = 3  # amount of vessel, and it times cosine and sine of twice its angle
 WIDTH = 8  # of each channel: value, three rotations, three translations, one unused so that it fills a vector register
@@ -86,6 +87,62 @@ def main_axes(first, last, spread, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
+def motion(x, y, z, iz, fu, fv, rx, ry, rz):  # type: ignore[no-untyped-def]
+    """How column and row of a point at (x, y, z) change with the eight parameters of `WIDTH`; (rx, ry, rz) is what rotations turn.
+
+    Tuples, of which the compiler knows that no image lies in the same memory.
+    """
+    su, sv, xi, yi = fu * iz, fv * iz, x * iz, y * iz
+    # A rotation about x moves (x, y, z) by (0, -z, y), and so on.
+    du = (_NONE, -su * xi * ry, su * (rz + xi * rx), -su * ry, su, _NONE, -su * xi, _NONE)
+    dv = (_NONE, -sv * (rz + yi * ry), sv * yi * rx, sv * rx, _NONE, sv, -sv * yi, _NONE)
+    return du, dv
+
+
+@njit(**FAST)
+def amount_slopes(a, x, y, z, iz, r2, rx, ry, rz):  # type: ignore[no-untyped-def]
+    """The line integral a of a point, then its change with the parameters, as in `motion`; r2 is the point's squared distance."""
+    ar = a / r2
+    ax, ay, az = ar * x, ar * y, ar * z - np.float32(3) * a * iz
+    return (a, az * ry - ay * rz, ax * rz - az * rx, ay * rx - ax * ry, ax, ay, az, _NONE)
+
+
+@njit(**INLINED)
+def away(du, dv, by_u, by_v):  # type: ignore[no-untyped-def]
+    """What a pixel's share loses as the point moves: by_u times the change of its column and by_v times that of its row."""
+    return (
+        _NONE,
+        du[1] * by_u + dv[1] * by_v,
+        du[2] * by_u + dv[2] * by_v,
+        du[3] * by_u + dv[3] * by_v,
+        du[4] * by_u + dv[4] * by_v,
+        du[5] * by_u + dv[5] * by_v,
+        du[6] * by_u + dv[6] * by_v,
+        _NONE,
+    )
+
+
+@njit(**INLINED)
+def add_point(image, u, v, slopes, du, dv):  # type: ignore[no-untyped-def]
+    """Add a point at column u and row v to the four pixels about it, which must exist, of image (rows, columns, channels * WIDTH).
+
+    slopes holds of each channel its value and how that changes with the parameters, (du, dv) is how the point moves.
+    """
+    j, k = int(u), int(v)
+    right, low = u - np.float32(j), v - np.float32(k)
+    for corner in range(4):
+        down, beside = corner >> 1, corner & 1
+        by_row, by_column = low if down else _WHOLE - low, right if beside else _WHOLE - right
+        lost = away(du, dv, -by_row if beside else by_row, -by_column if down else by_column)
+        pixel = image[k + down, j + beside]
+        share = by_row * by_column
+        for n in range(len(slopes)):
+            change = slopes[n]
+            for m in range(WIDTH):
+                pixel[n * WIDTH + m] += share * change[m] - change[0] * lost[m]
+
+
+@njit(**FAST)
 def _splat_with_derivatives(  # type: ignore[no-untyped-def]
     points, tangents, weights, camera, centre, lever_mm, intrinsics, direction_weight, image
 ):
@@ -93,28 +150,19 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
 
     points, tangents (N, 3), weights (N,), camera (3, 4), centre (3,) camera mm. Derivatives ride along with the values
     because each point is then projected once, not seven times, and no tape is kept. Of each channel 0 is the value, 1-3 its
-    change per (rotation about the camera axes through `centre`) x lever, 4-6 per mm.
+    change per (rotation about the camera axes through `centre`) x lever, 4-6 per mm. All is float32: a whole number beside one would
+    make it float64, at twice the time.
     """
     rows, columns, _ = image.shape
     fu, fv = intrinsics[0], intrinsics[1]
-    ff = fu * fv
     c = camera
-    xc, yc, zc = centre
-    il = np.float32(1.0) / lever_mm
-    n = CHANNELS * WIDTH
-    du, dv = np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32)
-    sx, sy, sz = np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32)
-    tx, ty, tz = np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32), np.zeros(WIDTH, np.float32)
-    df, bu, bv = np.zeros(n, np.float32), np.zeros(n, np.float32), np.zeros(n, np.float32)
-    sx[4] = sy[5] = sz[6] = np.float32(1)
-    two = np.float32(2)
+    il = _WHOLE / lever_mm
     for i in range(points.shape[0]):
-        px, py, pz = points[i, 0], points[i, 1], points[i, 2]
-        x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
+        x, y, z, iz, u, v = to_pixel(c, intrinsics, points[i, 0], points[i, 1], points[i, 2])
         if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
             continue
         r2 = x * x + y * y + z * z
-        a = weights[i] * ff * iz * iz * iz * math.sqrt(r2)
+        a = weights[i] * fu * fv * iz * iz * iz * math.sqrt(r2)
         qx, qy, qz = tangents[i, 0], tangents[i, 1], tangents[i, 2]
         ex = c[0, 0] * qx + c[0, 1] * qy + c[0, 2] * qz
         ey = c[1, 0] * qx + c[1, 1] * qy + c[1, 2] * qz
@@ -124,33 +172,41 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
         steep = ez * iz
         gu, gv = ex - x * steep, ey - y * steep
         cosine = direction_weight * (gu * gu - gv * gv)
-        sine = direction_weight * two * gu * gv
-        # Shifts of the point and of the tangent: a rotation about x moves (x, y, z) by (0, -z, y), and so on.
-        rx, ry, rz = (x - xc) * il, (y - yc) * il, (z - zc) * il
-        sy[1], sz[1] = -rz, ry
-        sx[2], sz[2] = rz, -rx
-        sx[3], sy[3] = -ry, rx
-        ty[1], tz[1] = -ez * il, ey * il
-        tx[2], tz[2] = ez * il, -ex * il
-        tx[3], ty[3] = -ey * il, ex * il
-        ar = a / r2
-        ax, ay, az = ar * x, ar * y, ar * z - 3 * a * iz
-        # By the product rule: where the point goes (du, dv), what it weighs (da), where its direction goes (d_gu, d_gv).
-        for m in range(1, 7):
-            du[m] = fu * iz * (sx[m] - x * iz * sz[m])
-            dv[m] = fv * iz * (sy[m] - y * iz * sz[m])
-            da = ax * sx[m] + ay * sy[m] + az * sz[m]
-            d_steep = iz * (tz[m] - steep * sz[m])
-            d_gu = tx[m] - sx[m] * steep - x * d_steep
-            d_gv = ty[m] - sy[m] * steep - y * d_steep
-            df[m] = da
-            df[WIDTH + m] = da * cosine + a * direction_weight * two * (gu * d_gu - gv * d_gv)
-            df[2 * WIDTH + m] = da * sine + a * direction_weight * two * (d_gu * gv + gu * d_gv)
-        df[0], df[WIDTH], df[2 * WIDTH] = a, a * cosine, a * sine
-        for m in range(WIDTH):
-            bu[m], bu[WIDTH + m], bu[2 * WIDTH + m] = a * du[m], a * cosine * du[m], a * sine * du[m]
-            bv[m], bv[WIDTH + m], bv[2 * WIDTH + m] = a * dv[m], a * cosine * dv[m], a * sine * dv[m]
-        add_bilinear_slopes(image, u, v, df, bu, bv)
+        sine = direction_weight * np.float32(2) * gu * gv
+        rx, ry, rz = (x - centre[0]) * il, (y - centre[1]) * il, (z - centre[2]) * il
+        du, dv = motion(x, y, z, iz, fu, fv, rx, ry, rz)
+        d = amount_slopes(a, x, y, z, iz, r2, rx, ry, rz)
+        # How the shadow turns: (u1, v1) with the first parameter, and so on.
+        tx, ty, tz = ex * il, ey * il, ez * il
+        s1, s2, s6 = iz * (ty - steep * ry), iz * (steep * rx - tx), -iz * steep
+        u1, v1 = -x * s1, steep * rz - tz - y * s1
+        u2, v2 = tz - steep * rz - x * s2, -y * s2
+        u3, v3 = steep * ry - ty, tx - steep * rx
+        u6, v6 = -x * s6, -y * s6
+        # By the product rule, the slopes of the other two channels.
+        g = direction_weight * np.float32(2) * a
+        gu, gv = g * gu, g * gv
+        e = (
+            a * cosine,
+            d[1] * cosine + gu * u1 - gv * v1,
+            d[2] * cosine + gu * u2 - gv * v2,
+            d[3] * cosine + gu * u3 - gv * v3,
+            d[4] * cosine - gu * steep,
+            d[5] * cosine + gv * steep,
+            d[6] * cosine + gu * u6 - gv * v6,
+            _NONE,
+        )
+        f = (
+            a * sine,
+            d[1] * sine + gv * u1 + gu * v1,
+            d[2] * sine + gv * u2 + gu * v2,
+            d[3] * sine + gv * u3 + gu * v3,
+            d[4] * sine - gv * steep,
+            d[5] * sine - gu * steep,
+            d[6] * sine + gv * u6 + gu * v6,
+            _NONE,
+        )
+        add_point(image, u, v, (d, e, f), du, dv)
 
 
 @njit(**FAST)
@@ -173,6 +229,35 @@ def _weigh_three(taps, out, middle, a1, b1, a2, b2, a3, b3):  # type: ignore[no-
 
 
 @njit(**FAST)
+def _down(image, k, rows, taps, nothing, out):  # type: ignore[no-untyped-def]
+    """Row k of image (at least rows, at least width) filtered over the rows, in out (width,); nothing (width,) is 0."""
+    radius = taps.shape[0] - 1
+    if radius == 3 and 3 <= k < rows - 3:
+        _weigh_three(
+            taps, out, image[k], image[k - 1], image[k + 1], image[k - 2], image[k + 2], image[k - 3], image[k + 3]
+        )
+        return
+    for t in range(radius + 1):
+        lower, upper = image[k - t] if k >= t else nothing, image[k + t] if k + t < rows else nothing
+        _weigh(taps, out, image[k], lower, upper, t)
+
+
+@njit(**FAST)
+def _across(padded, taps, n, out):  # type: ignore[no-untyped-def]
+    """A row between two margins of 0, padded (width + 2 radius n,), filtered over its pixels of n values, in out (width,)."""
+    radius = taps.shape[0] - 1
+    margin = radius * n
+    middle = padded[margin:]
+    if radius == 3:
+        _weigh_three(
+            taps, out, middle, padded[2 * n :], padded[4 * n :], padded[n:], padded[5 * n :], padded, padded[6 * n :]
+        )
+        return
+    for t in range(radius + 1):
+        _weigh(taps, out, middle, padded[margin - t * n :], padded[margin + t * n :], t)
+
+
+@njit(**FAST)
 def blur(image, scratch, taps, n):  # type: ignore[no-untyped-def]
     """Separable symmetric filter over rows and columns of n values each; taps (radius + 1,), the centre first. Zero outside.
 
@@ -180,82 +265,75 @@ def blur(image, scratch, taps, n):  # type: ignore[no-untyped-def]
     columns * n) says how much of image (at least rows, at least columns * n), from the first on, is meant.
     """
     rows, width = scratch.shape
-    radius = taps.shape[0] - 1
-    margin = radius * n
+    margin = (taps.shape[0] - 1) * n
     nothing = np.zeros(width, np.float32)
     for k in range(rows):
-        if radius == 3 and 3 <= k < rows - 3:
-            _weigh_three(
-                taps,
-                scratch[k],
-                image[k],
-                image[k - 1],
-                image[k + 1],
-                image[k - 2],
-                image[k + 2],
-                image[k - 3],
-                image[k + 3],
-            )
-            continue
-        for t in range(radius + 1):
-            lower, upper = image[k - t] if k >= t else nothing, image[k + t] if k + t < rows else nothing
-            _weigh(taps, scratch[k], image[k], lower, upper, t)
+        _down(image, k, rows, taps, nothing, scratch[k])
     padded = np.zeros(width + 2 * margin, np.float32)
     for k in range(rows):
         for i in range(width):
             padded[margin + i] = scratch[k, i]
-        if radius == 3:
-            _weigh_three(
-                taps,
-                image[k, :width],
-                scratch[k],
-                padded[2 * n :],
-                padded[4 * n :],
-                padded[n:],
-                padded[5 * n :],
-                padded,
-                padded[6 * n :],
-            )
-            continue
-        for t in range(radius + 1):
-            _weigh(taps, image[k, :width], scratch[k], padded[margin - t * n :], padded[margin + t * n :], t)
+        _across(padded, taps, n, image[k, :width])
 
 
 @njit(**FAST)
-def _gram_of_row(image, target, valid, saturation_mm, gram, sums, cross):  # type: ignore[no-untyped-def]
-    """Add what one row of pixels (columns, CHANNELS * WIDTH) gives, saturated by channel 0, to the inner products.
+def add_products(planes, fixed, count, gram, cross):  # type: ignore[no-untyped-def]
+    """Add the products of planes (WIDTH, at least count) with each other and with fixed (at least count,) to gram and cross.
 
-    target (CHANNELS, columns), valid (columns,), gram (WIDTH, WIDTH), sums and cross (WIDTH,) float64. A row is summed in
-    float32, which vectorises twice as wide; its total is short enough to lose no digits that count.
+    Of gram (WIDTH, WIDTH) float64 the half above the diagonal, of cross (WIDTH,) float64 all but the last. A row's values lie plane by
+    plane, as a sum over pixels is then one over values side by side. It is made in float32, which vectorises twice as wide; its total is
+    short enough to lose no digits that count.
     """
-    g = np.zeros((WIDTH, WIDTH), np.float32)
-    s = np.zeros(WIDTH, np.float32)
-    t = np.zeros(WIDTH, np.float32)
-    for j in range(image.shape[0]):
-        p = image[j]
-        if valid[j] == 0 or p[0] == 0:
+    for m in range(WIDTH - 1):
+        one = planes[m]
+        for n in range(m, WIDTH - 1):
+            other = planes[n]
+            total = np.float32(0)
+            for i in range(count):
+                total += one[i] * other[i]
+            gram[m, n] += total
+        total = np.float32(0)
+        for i in range(count):
+            total += one[i] * fixed[i]
+        cross[m] += total
+
+
+@njit(**FAST)
+def write_products(gram, out):  # type: ignore[no-untyped-def]
+    """Write the half of gram (WIDTH, WIDTH) above the diagonal to the first rows of out, and below it."""
+    # By loops: to assign slices, numba compiles the text of an error for many seconds.
+    for m in range(WIDTH - 1):
+        for n in range(m, WIDTH - 1):
+            out[m, n] = out[n, m] = gram[m, n]
+
+
+@njit(**FAST)
+def _saturated(line, target, k, valid, saturation_mm, planes, fixed, sums):  # type: ignore[no-untyped-def]
+    """Values of row k that count, saturated by channel 0, as planes (WIDTH, ...) with the target's in fixed; how many they are.
+
+    line (columns * CHANNELS * WIDTH,) is the row, target (CHANNELS, rows, columns), valid (rows, columns). The sums (WIDTH,) of
+    channel 0 grow.
+    """
+    count = 0
+    for j in range(valid.shape[1]):
+        p = line[j * CHANNELS * WIDTH :]
+        if valid[k, j] == 0 or p[0] == 0:
             continue
         slope = 1 / (1 + p[0] / saturation_mm)
         curvature = slope * slope / saturation_mm  # minus the change of the slope with the value
-        for n in range(CHANNELS - 1, -1, -1):  # channel 0 last: the others need it as it was
-            q = p[n * WIDTH : (n + 1) * WIDTH]
-            value = q[0]
-            for m in range(1, WIDTH):
-                q[m] = q[m] * slope - value * curvature * p[m]
-            q[0] = value * slope
-            for m in range(WIDTH - 1):
-                qm = q[m]
-                for k in range(WIDTH):
-                    g[m, k] += qm * q[k]
-            for m in range(WIDTH):
-                t[m] += q[m] * target[n, j]
-        for m in range(WIDTH):
-            s[m] += p[m]
+        for n in range(CHANNELS):
+            value = p[n * WIDTH]
+            planes[0, count] = value * slope
+            for m in range(1, WIDTH - 1):
+                planes[m, count] = p[n * WIDTH + m] * slope - value * curvature * p[m]
+            fixed[count] = target[n, k, j]
+            count += 1
     for m in range(WIDTH - 1):
-        for k in range(WIDTH - 1):
-            gram[m, k] += g[m, k]
-        sums[m] += s[m]
-        cross[m] += t[m]
+        total = np.float32(0)
+        for i in range(0, count, CHANNELS):
+            total += planes[m, i]
+        sums[m] += total
+    return count
 
 
 @njit(**FAST)
@@ -281,31 +359,35 @@ def products(  # type: ignore[no-untyped-def]
     """Inner products from which score, gradient and Gauss-Newton matrix follow.
 
     points, tangents (N, 3), weights (N,), cameras (B, 3, 4), centres (B, 3) camera mm, intrinsics (4,), taps (radius + 1,),
-    target (CHANNELS, rows, columns) and valid (rows, columns) float32, work (T, 2, rows, columns, CHANNELS * WIDTH), flat
-    (T, 2, rows, columns * CHANNELS * WIDTH) the same memory, out (B, 9, 7): rows 0-6 Gram matrix of image and derivatives over
+    target (CHANNELS, rows, columns) and valid (rows, columns) float32, work (T, rows, columns, CHANNELS * WIDTH), flat
+    (T, rows, columns * CHANNELS * WIDTH) the same memory, out (B, 9, 7): rows 0-6 Gram matrix of image and derivatives over
     the valid pixels of all channels, row 7 the sums of channel 0, row 8 the products with the target. T is the number of
     threads: a thread takes every T-th pose, so that memory does not grow with their number.
     """
-    n_poses = cameras.shape[0]
-    n_jobs = work.shape[0]
-    rows = valid.shape[0]
+    n_poses, n_jobs = cameras.shape[0], work.shape[0]
+    rows, columns = valid.shape
+    n = CHANNELS * WIDTH
+    width, margin = columns * n, (taps.shape[0] - 1) * n
+    nothing, line = np.zeros(width, np.float32), np.empty(width, np.float32)
+    padded = np.zeros(width + 2 * margin, np.float32)
+    planes, fixed = np.empty((WIDTH, CHANNELS * columns), np.float32), np.empty(CHANNELS * columns, np.float32)
     for job in range(first, last):
-        image = work[job, 0]
         for b in range(job, n_poses, n_jobs):
-            image[:] = 0
+            work[job] = 0
             _splat_with_derivatives(
-                points, tangents, weights, cameras[b], centres[b], lever_mm, intrinsics, direction_weight, image
+                points, tangents, weights, cameras[b], centres[b], lever_mm, intrinsics, direction_weight, work[job]
             )
-            blur(flat[job, 0], flat[job, 1], taps, work.shape[4])
             gram = np.zeros((WIDTH, WIDTH), np.float64)
             sums = np.zeros(WIDTH, np.float64)
             cross = np.zeros(WIDTH, np.float64)
+            # Row by row from the image to its products, so that what lies between stays in the cache.
             for k in range(rows):
-                _gram_of_row(image[k], target[:, k], valid[k], saturation_mm, gram, sums, cross)
-            # By loops: to assign slices, numba compiles the text of an error for many seconds.
-            for m in range(7):
-                for n in range(7):
-                    out[b, m, n] = gram[m, n]
+                _down(flat[job], k, rows, taps, nothing, padded[margin : margin + width])
+                _across(padded, taps, n, line)
+                count = _saturated(line, target, k, valid, saturation_mm, planes, fixed, sums)
+                add_products(planes, fixed, count, gram, cross)
+            write_products(gram, out[b])
+            for m in range(WIDTH - 1):
                 out[b, 7, m], out[b, 8, m] = sums[m], cross[m]
 
 
