@@ -7,8 +7,7 @@ import math
 import numpy as np
 
 from DeepIterRegLib.common.compiler import njit
-from DeepIterRegLib.registration.kernels.vessels import (
-    ONE,
+from DeepIterRegLib.registration.kernels.slopes import (
     WIDTH,
     add_point,
     add_products,
@@ -25,6 +24,7 @@ from DeepIterRegLib.rendering.splat_kernels import (
     to_pixel,
 )
 
+_ONE = np.int64(1)  # of a type, not a constant, for each of which numba would compile a callee anew
 _NO_GRADIENT = np.float32(1e-12)  # shorter, and its direction is rounding
 
 
@@ -166,7 +166,7 @@ def gradient_images(first, last, points, weights, cameras, intrinsics, taps, kne
             if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
                 continue
             add_bilinear(image, u, v, line_integral(weights[i], ff, x, y, z, iz))
-        blur(image, scratch, taps, ONE)
+        blur(image, scratch, taps, _ONE)
         images[b] = 0
         across, down = images[b, 0], images[b, 1]
         compressed_gradient(image, knee, across, down)

@@ -7,19 +7,27 @@ import math
 import numpy as np
 
 from DeepIterRegLib.common.compiler import njit
+from DeepIterRegLib.registration.kernels.slopes import (
+    NONE,
+    WHOLE,
+    WIDTH,
+    add_point,
+    add_products,
+    amount_slopes,
+    filtered_across,
+    filtered_down,
+    motion,
+    write_products,
+)
 from DeepIterRegLib.rendering.splat_kernels import (
     FAST,
     INLINED,
     MIN_DEPTH_MM,
-    add_bilinear,
     line_integral,
     to_pixel,
 )
 
-_NONE, _WHOLE = np.float32(0), np.float32(1)
-ONE = np.int64(1)  # of a type, not a constant, for each of which numba would compile a callee anew
 CHANNELS = 3  # amount of vessel, and it times cosine and sine of twice its angle
-WIDTH = 8  # of each channel: value, three rotations, three translations, one unused so that it fills a vector register
 _ROUND = 1e-12  # spread, mm2, below which points have no main axis: they are one point
 # Of the largest variance over all shifts, added to each: a window that holds next to nothing must not win by dividing by
 # next to nothing.
@@ -87,62 +95,6 @@ def main_axes(first, last, spread, out):  # type: ignore[no-untyped-def]
 
 
 @njit(**FAST)
-def motion(x, y, z, iz, fu, fv, rx, ry, rz):  # type: ignore[no-untyped-def]
-    """How column and row of a point at (x, y, z) change with the eight parameters of `WIDTH`; (rx, ry, rz) is what rotations turn.
-
-    Tuples, of which the compiler knows that no image lies in the same memory.
-    """
-    su, sv, xi, yi = fu * iz, fv * iz, x * iz, y * iz
-    # A rotation about x moves (x, y, z) by (0, -z, y), and so on.
-    du = (_NONE, -su * xi * ry, su * (rz + xi * rx), -su * ry, su, _NONE, -su * xi, _NONE)
-    dv = (_NONE, -sv * (rz + yi * ry), sv * yi * rx, sv * rx, _NONE, sv, -sv * yi, _NONE)
-    return du, dv
-
-
-@njit(**FAST)
-def amount_slopes(a, x, y, z, iz, r2, rx, ry, rz):  # type: ignore[no-untyped-def]
-    """The line integral a of a point, then its change with the parameters, as in `motion`; r2 is the point's squared distance."""
-    ar = a / r2
-    ax, ay, az = ar * x, ar * y, ar * z - np.float32(3) * a * iz
-    return (a, az * ry - ay * rz, ax * rz - az * rx, ay * rx - ax * ry, ax, ay, az, _NONE)
-
-
-@njit(**INLINED)
-def away(du, dv, by_u, by_v):  # type: ignore[no-untyped-def]
-    """What a pixel's share loses as the point moves: by_u times the change of its column and by_v times that of its row."""
-    return (
-        _NONE,
-        du[1] * by_u + dv[1] * by_v,
-        du[2] * by_u + dv[2] * by_v,
-        du[3] * by_u + dv[3] * by_v,
-        du[4] * by_u + dv[4] * by_v,
-        du[5] * by_u + dv[5] * by_v,
-        du[6] * by_u + dv[6] * by_v,
-        _NONE,
-    )
-
-
-@njit(**INLINED)
-def add_point(image, u, v, slopes, du, dv):  # type: ignore[no-untyped-def]
-    """Add a point at column u and row v to the four pixels about it, which must exist, of image (rows, columns, channels * WIDTH).
-
-    slopes holds of each channel its value and how that changes with the parameters, (du, dv) is how the point moves.
-    """
-    j, k = int(u), int(v)
-    right, low = u - np.float32(j), v - np.float32(k)
-    for corner in range(4):
-        down, beside = corner >> 1, corner & 1
-        by_row, by_column = low if down else _WHOLE - low, right if beside else _WHOLE - right
-        lost = away(du, dv, -by_row if beside else by_row, -by_column if down else by_column)
-        pixel = image[k + down, j + beside]
-        share = by_row * by_column
-        for n in range(len(slopes)):
-            change = slopes[n]
-            for m in range(WIDTH):
-                pixel[n * WIDTH + m] += share * change[m] - change[0] * lost[m]
-
-
-@njit(**FAST)
 def _splat_with_derivatives(  # type: ignore[no-untyped-def]
     points, tangents, weights, camera, centre, lever_mm, intrinsics, direction_weight, image
 ):
@@ -156,7 +108,7 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
     rows, columns, _ = image.shape
     fu, fv = intrinsics[0], intrinsics[1]
     c = camera
-    il = _WHOLE / lever_mm
+    il = WHOLE / lever_mm
     for i in range(points.shape[0]):
         x, y, z, iz, u, v = to_pixel(c, intrinsics, points[i, 0], points[i, 1], points[i, 2])
         if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
@@ -194,7 +146,7 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
             d[4] * cosine - gu * steep,
             d[5] * cosine + gv * steep,
             d[6] * cosine + gu * u6 - gv * v6,
-            _NONE,
+            NONE,
         )
         f = (
             a * sine,
@@ -204,107 +156,9 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
             d[4] * sine - gv * steep,
             d[5] * sine - gu * steep,
             d[6] * sine + gv * u6 + gu * v6,
-            _NONE,
+            NONE,
         )
         add_point(image, u, v, (d, e, f), du, dv)
-
-
-@njit(**FAST)
-def _weigh(taps, out, middle, lower, upper, t):  # type: ignore[no-untyped-def]
-    """Add taps[t] (lower + upper) to `out`, which starts as taps[0] middle at t = 0; flat rows of equal length."""
-    if t == 0:
-        for i in range(out.shape[0]):
-            out[i] = taps[0] * middle[i]
-    else:
-        for i in range(out.shape[0]):
-            out[i] += taps[t] * (lower[i] + upper[i])
-
-
-@njit(**FAST)
-def _weigh_three(taps, out, middle, a1, b1, a2, b2, a3, b3):  # type: ignore[no-untyped-def]
-    """The same for a radius of 3, which every level of the search has, in one pass over memory."""
-    t0, t1, t2, t3 = taps[0], taps[1], taps[2], taps[3]
-    for i in range(out.shape[0]):
-        out[i] = t0 * middle[i] + t1 * (a1[i] + b1[i]) + t2 * (a2[i] + b2[i]) + t3 * (a3[i] + b3[i])
-
-
-@njit(**FAST)
-def _down(image, k, rows, taps, nothing, out):  # type: ignore[no-untyped-def]
-    """Row k of image (at least rows, at least width) filtered over the rows, in out (width,); nothing (width,) is 0."""
-    radius = taps.shape[0] - 1
-    if radius == 3 and 3 <= k < rows - 3:
-        _weigh_three(
-            taps, out, image[k], image[k - 1], image[k + 1], image[k - 2], image[k + 2], image[k - 3], image[k + 3]
-        )
-        return
-    for t in range(radius + 1):
-        lower, upper = image[k - t] if k >= t else nothing, image[k + t] if k + t < rows else nothing
-        _weigh(taps, out, image[k], lower, upper, t)
-
-
-@njit(**FAST)
-def _across(padded, taps, n, out):  # type: ignore[no-untyped-def]
-    """A row between two margins of 0, padded (width + 2 radius n,), filtered over its pixels of n values, in out (width,)."""
-    radius = taps.shape[0] - 1
-    margin = radius * n
-    middle = padded[margin:]
-    if radius == 3:
-        _weigh_three(
-            taps, out, middle, padded[2 * n :], padded[4 * n :], padded[n:], padded[5 * n :], padded, padded[6 * n :]
-        )
-        return
-    for t in range(radius + 1):
-        _weigh(taps, out, middle, padded[margin - t * n :], padded[margin + t * n :], t)
-
-
-@njit(**FAST)
-def blur(image, scratch, taps, n):  # type: ignore[no-untyped-def]
-    """Separable symmetric filter over rows and columns of n values each; taps (radius + 1,), the centre first. Zero outside.
-
-    The n values of a pixel lie together, so that one pass filters an image with all of its derivatives. scratch (rows,
-    columns * n) says how much of image (at least rows, at least columns * n), from the first on, is meant.
-    """
-    rows, width = scratch.shape
-    margin = (taps.shape[0] - 1) * n
-    nothing = np.zeros(width, np.float32)
-    for k in range(rows):
-        _down(image, k, rows, taps, nothing, scratch[k])
-    padded = np.zeros(width + 2 * margin, np.float32)
-    for k in range(rows):
-        for i in range(width):
-            padded[margin + i] = scratch[k, i]
-        _across(padded, taps, n, image[k, :width])
-
-
-@njit(**FAST)
-def add_products(planes, fixed, count, gram, cross):  # type: ignore[no-untyped-def]
-    """Add the products of planes (WIDTH, at least count) with each other and with fixed (at least count,) to gram and cross.
-
-    Of gram (WIDTH, WIDTH) float64 the half above the diagonal, of cross (WIDTH,) float64 all but the last. A row's values lie plane by
-    plane, as a sum over pixels is then one over values side by side. It is made in float32, which vectorises twice as wide; its total is
-    short enough to lose no digits that count.
-    """
-    for m in range(WIDTH - 1):
-        one = planes[m]
-        for n in range(m, WIDTH - 1):
-            other = planes[n]
-            total = np.float32(0)
-            for i in range(count):
-                total += one[i] * other[i]
-            gram[m, n] += total
-        total = np.float32(0)
-        for i in range(count):
-            total += one[i] * fixed[i]
-        cross[m] += total
-
-
-@njit(**FAST)
-def write_products(gram, out):  # type: ignore[no-untyped-def]
-    """Write the half of gram (WIDTH, WIDTH) above the diagonal to the first rows of out, and below it."""
-    # By loops: to assign slices, numba compiles the text of an error for many seconds.
-    for m in range(WIDTH - 1):
-        for n in range(m, WIDTH - 1):
-            out[m, n] = out[n, m] = gram[m, n]
 
 
 @njit(**FAST)
@@ -382,13 +236,26 @@ def products(  # type: ignore[no-untyped-def]
             cross = np.zeros(WIDTH, np.float64)
             # Row by row from the image to its products, so that what lies between stays in the cache.
             for k in range(rows):
-                _down(flat[job], k, rows, taps, nothing, padded[margin : margin + width])
-                _across(padded, taps, n, line)
+                filtered_down(flat[job], k, rows, taps, nothing, padded[margin : margin + width])
+                filtered_across(padded, taps, n, line)
                 count = _saturated(line, target, k, valid, saturation_mm, planes, fixed, sums)
                 add_products(planes, fixed, count, gram, cross)
             write_products(gram, out[b])
             for m in range(WIDTH - 1):
                 out[b, 7, m], out[b, 8, m] = sums[m], cross[m]
+
+
+@njit(**INLINED)
+def _add_values(image, u, v, values):  # type: ignore[no-untyped-def]
+    """Share values among the four pixels about column u and row v, which must exist, of image (rows, columns, values)."""
+    j, k = int(u), int(v)
+    right, low = u - np.float32(j), v - np.float32(k)
+    for corner in range(4):
+        down, beside = corner >> 1, corner & 1
+        share = (low if down else WHOLE - low) * (right if beside else WHOLE - right)
+        pixel = image[k + down, j + beside]
+        for m in range(len(values)):
+            pixel[m] += share * values[m]
 
 
 @njit(**FAST)
@@ -403,41 +270,43 @@ def oriented_images(  # type: ignore[no-untyped-def]
     running sums of channel 0 and of the squares of all, zero in the first row and column, are overwritten.
     """
     rows, columns = sums.shape[2] - 1, sums.shape[3] - 1
-    ff = intrinsics[0] * intrinsics[1]
+    fu, fv = intrinsics[0], intrinsics[1]
+    n = CHANNELS + 1  # one unused, so that a pixel fills half a register
+    width, margin = columns * n, (taps.shape[0] - 1) * n
+    drawn = np.empty((rows, columns, n), np.float32)
+    flat = drawn.reshape(rows, width)
+    nothing, line = np.zeros(width, np.float32), np.empty(width, np.float32)
+    padded = np.zeros(width + 2 * margin, np.float32)
     for b in range(first, last):
         c = cameras[b]
-        images[b] = 0
-        image, cosine, sine = images[b, 0], images[b, 1], images[b, 2]
+        drawn[:] = 0
         for i in range(points.shape[0]):
-            px, py, pz = points[i, 0], points[i, 1], points[i, 2]
-            x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
+            x, y, z, iz, u, v = to_pixel(c, intrinsics, points[i, 0], points[i, 1], points[i, 2])
             if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
                 continue
-            a = line_integral(weights[i], ff, x, y, z, iz)
+            a = line_integral(weights[i], fu * fv, x, y, z, iz)
             tx, ty, tz = tangents[i, 0], tangents[i, 1], tangents[i, 2]
             dz = (c[2, 0] * tx + c[2, 1] * ty + c[2, 2] * tz) * iz
             du = c[0, 0] * tx + c[0, 1] * ty + c[0, 2] * tz - x * dz
             dv = c[1, 0] * tx + c[1, 1] * ty + c[1, 2] * tz - y * dz
-            ac = a * direction_weight * (du * du - dv * dv)
-            as_ = a * direction_weight * 2 * du * dv
-            add_bilinear(image, u, v, a)
-            add_bilinear(cosine, u, v, ac)
-            add_bilinear(sine, u, v, as_)
-        scratch = np.empty((rows, columns), np.float32)
-        for n in range(3):
-            blur(images[b, n], scratch, taps, ONE)
+            directed = a * direction_weight
+            _add_values(drawn, u, v, (a, directed * (du * du - dv * dv), directed * np.float32(2) * du * dv, NONE))
+        images[b] = 0
+        image, cosine, sine = images[b, 0], images[b, 1], images[b, 2]
         one, two = sums[b, 0], sums[b, 1]
         for k in range(rows):
-            line = 0.0
-            line_of_squares = 0.0
+            filtered_down(flat, k, rows, taps, nothing, padded[margin : margin + width])
+            filtered_across(padded, taps, n, line)
+            sum_of_line = 0.0
+            sum_of_squares = 0.0
             for j in range(columns):
-                slope = 1 / (1 + image[k, j] / saturation_mm)
-                f, g, h = image[k, j] * slope, cosine[k, j] * slope, sine[k, j] * slope
+                slope = WHOLE / (WHOLE + line[n * j] / saturation_mm)
+                f, g, h = line[n * j] * slope, line[n * j + 1] * slope, line[n * j + 2] * slope
                 image[k, j], cosine[k, j], sine[k, j] = f, g, h
-                line += f
-                line_of_squares += f * f + g * g + h * h
-                one[k + 1, j + 1] = one[k, j + 1] + line
-                two[k + 1, j + 1] = two[k, j + 1] + line_of_squares
+                sum_of_line += f
+                sum_of_squares += f * f + g * g + h * h
+                one[k + 1, j + 1] = one[k, j + 1] + sum_of_line
+                two[k + 1, j + 1] = two[k, j + 1] + sum_of_squares
 
 
 @njit(**FAST)
