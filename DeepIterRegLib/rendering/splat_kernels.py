@@ -51,6 +51,12 @@ def add_bilinear(image, u, v, value):  # type: ignore[no-untyped-def]
     k = int(math.floor(v))
     fj = u - j
     fk = v - k
+    if k >= 0 and j >= 0 and k + 1 < rows and j + 1 < columns:  # as nearly always
+        image[k, j] += value * (1 - fk) * (1 - fj)
+        image[k, j + 1] += value * (1 - fk) * fj
+        image[k + 1, j] += value * fk * (1 - fj)
+        image[k + 1, j + 1] += value * fk * fj
+        return
     if k >= 0:
         if j >= 0:
             image[k, j] += value * (1 - fk) * (1 - fj)
