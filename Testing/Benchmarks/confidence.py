@@ -21,7 +21,9 @@ from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL,
 
 FOLDS = 5
 REJECT = 0.2
-MIN_ACCEPT = 0.9  # a set of cases without a hard one must not lead to a careless limit
+# A set of cases without a hard one must not lead to a careless limit. At 0.9, 32 of 40 right registrations of development patients (one
+# view with the skull) were accepted, at 0.85 36; wrong ones among all accepted: 1 of 223 and 1 of 225.
+MIN_ACCEPT = 0.85
 
 # On which side each feature is good: a model that took the opposite from chance in the cases would be wrong elsewhere.
 RISING = [
