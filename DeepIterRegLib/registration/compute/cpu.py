@@ -39,16 +39,15 @@ __all__ = [
 
 
 def area_means(image: np.ndarray, out: np.ndarray) -> None:
-    """Means of an image (rows, columns) over each pixel of another grid, written to `out`, both float32."""
-    in_parts(vessels.area_means, len(out), image, out)
+    """Means of an image (rows, columns) over each pixel of another grid, written to `out`, float32."""
+    in_parts(vessels.area_means, len(out), np.ascontiguousarray(image, dtype=np.float32), out)
 
 
 def shrunk(images: np.ndarray, part: np.ndarray | None, shape: tuple[int, int], taps: np.ndarray) -> np.ndarray:
     """As `compute.shrunk`, (C, *shape), of images (C, r, c) and a part (r, c)."""
     out = np.empty((len(images), *shape), np.float32)
     for image, means in zip(images, out, strict=True):
-        seen = image if part is None else image * part
-        area_means(np.ascontiguousarray(seen, dtype=np.float32), means)
+        area_means(image if part is None else image * part, means)
     full = np.concatenate([taps[:0:-1], taps])
     for axis in (1, 2):
         out = ndimage.convolve1d(out, full, axis, mode="constant")

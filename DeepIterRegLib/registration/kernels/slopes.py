@@ -7,7 +7,7 @@ import numpy as np
 from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.rendering.splat_kernels import FAST, INLINED
 
-NONE, WHOLE = np.float32(0), np.float32(1)
+ZERO, ONE = np.float32(0), np.float32(1)
 WIDTH = 8  # of each channel: value, three rotations, three translations, one unused so that it fills a vector register
 
 
@@ -19,8 +19,8 @@ def motion(x, y, z, iz, fu, fv, rx, ry, rz):  # type: ignore[no-untyped-def]
     """
     su, sv, xi, yi = fu * iz, fv * iz, x * iz, y * iz
     # A rotation about x moves (x, y, z) by (0, -z, y), and so on.
-    du = (NONE, -su * xi * ry, su * (rz + xi * rx), -su * ry, su, NONE, -su * xi, NONE)
-    dv = (NONE, -sv * (rz + yi * ry), sv * yi * rx, sv * rx, NONE, sv, -sv * yi, NONE)
+    du = (ZERO, -su * xi * ry, su * (rz + xi * rx), -su * ry, su, ZERO, -su * xi, ZERO)
+    dv = (ZERO, -sv * (rz + yi * ry), sv * yi * rx, sv * rx, ZERO, sv, -sv * yi, ZERO)
     return du, dv
 
 
@@ -29,21 +29,21 @@ def amount_slopes(a, x, y, z, iz, r2, rx, ry, rz):  # type: ignore[no-untyped-de
     """The line integral a of a point, then its change with the parameters, as in `motion`; r2 is the point's squared distance."""
     ar = a / r2
     ax, ay, az = ar * x, ar * y, ar * z - np.float32(3) * a * iz
-    return (a, az * ry - ay * rz, ax * rz - az * rx, ay * rx - ax * ry, ax, ay, az, NONE)
+    return (a, az * ry - ay * rz, ax * rz - az * rx, ay * rx - ax * ry, ax, ay, az, ZERO)
 
 
 @njit(**INLINED)
 def away(du, dv, by_u, by_v):  # type: ignore[no-untyped-def]
     """What a pixel's share loses as the point moves: by_u times the change of its column and by_v times that of its row."""
     return (
-        NONE,
+        ZERO,
         du[1] * by_u + dv[1] * by_v,
         du[2] * by_u + dv[2] * by_v,
         du[3] * by_u + dv[3] * by_v,
         du[4] * by_u + dv[4] * by_v,
         du[5] * by_u + dv[5] * by_v,
         du[6] * by_u + dv[6] * by_v,
-        NONE,
+        ZERO,
     )
 
 
@@ -57,7 +57,7 @@ def add_point(image, u, v, slopes, du, dv):  # type: ignore[no-untyped-def]
     right, low = u - np.float32(j), v - np.float32(k)
     for corner in range(4):
         down, beside = corner >> 1, corner & 1
-        by_row, by_column = low if down else WHOLE - low, right if beside else WHOLE - right
+        by_row, by_column = low if down else ONE - low, right if beside else ONE - right
         lost = away(du, dv, -by_row if beside else by_row, -by_column if down else by_column)
         pixel = image[k + down, j + beside]
         share = by_row * by_column

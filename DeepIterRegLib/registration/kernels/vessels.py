@@ -8,9 +8,9 @@ import numpy as np
 
 from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.registration.kernels.slopes import (
-    NONE,
-    WHOLE,
+    ONE,
     WIDTH,
+    ZERO,
     add_point,
     add_products,
     amount_slopes,
@@ -108,7 +108,7 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
     rows, columns, _ = image.shape
     fu, fv = intrinsics[0], intrinsics[1]
     c = camera
-    il = WHOLE / lever_mm
+    il = ONE / lever_mm
     for i in range(points.shape[0]):
         x, y, z, iz, u, v = to_pixel(c, intrinsics, points[i, 0], points[i, 1], points[i, 2])
         if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
@@ -146,7 +146,7 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
             d[4] * cosine - gu * steep,
             d[5] * cosine + gv * steep,
             d[6] * cosine + gu * u6 - gv * v6,
-            NONE,
+            ZERO,
         )
         f = (
             a * sine,
@@ -156,7 +156,7 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
             d[4] * sine - gv * steep,
             d[5] * sine - gu * steep,
             d[6] * sine + gv * u6 + gu * v6,
-            NONE,
+            ZERO,
         )
         add_point(image, u, v, (d, e, f), du, dv)
 
@@ -252,7 +252,7 @@ def _add_values(image, u, v, values):  # type: ignore[no-untyped-def]
     right, low = u - np.float32(j), v - np.float32(k)
     for corner in range(4):
         down, beside = corner >> 1, corner & 1
-        share = (low if down else WHOLE - low) * (right if beside else WHOLE - right)
+        share = (low if down else ONE - low) * (right if beside else ONE - right)
         pixel = image[k + down, j + beside]
         for m in range(len(values)):
             pixel[m] += share * values[m]
@@ -290,7 +290,7 @@ def oriented_images(  # type: ignore[no-untyped-def]
             du = c[0, 0] * tx + c[0, 1] * ty + c[0, 2] * tz - x * dz
             dv = c[1, 0] * tx + c[1, 1] * ty + c[1, 2] * tz - y * dz
             directed = a * direction_weight
-            _add_values(drawn, u, v, (a, directed * (du * du - dv * dv), directed * np.float32(2) * du * dv, NONE))
+            _add_values(drawn, u, v, (a, directed * (du * du - dv * dv), directed * np.float32(2) * du * dv, ZERO))
         images[b] = 0
         image, cosine, sine = images[b, 0], images[b, 1], images[b, 2]
         one, two = sums[b, 0], sums[b, 1]
@@ -300,7 +300,7 @@ def oriented_images(  # type: ignore[no-untyped-def]
             sum_of_line = 0.0
             sum_of_squares = 0.0
             for j in range(columns):
-                slope = WHOLE / (WHOLE + line[n * j] / saturation_mm)
+                slope = ONE / (ONE + line[n * j] / saturation_mm)
                 f, g, h = line[n * j] * slope, line[n * j + 1] * slope, line[n * j + 2] * slope
                 image[k, j], cosine[k, j], sine[k, j] = f, g, h
                 sum_of_line += f

@@ -115,7 +115,7 @@ def resize_area(image: np.ndarray, rows: int, columns: int) -> np.ndarray:
     The area, not the nearest pixel, so that thin vessels keep their weight on coarse grids.
     """
     out = np.empty((rows, columns), np.float32)
-    compute.area_means(np.ascontiguousarray(image, dtype=np.float32), out)
+    compute.area_means(image, out)
     return out
 
 
