@@ -286,6 +286,7 @@ STEP_WORDS: dict[Enum, str] = {
     Step.SEARCH: "Search",
     Step.REFINE_SKULL: "Skull, refined",
     Step.REFINE_NETWORK: "Network, refined",
+    Step.REFINE_EARLIER: "Earlier runs, refined",
     Step.REFINE_COARSE: "MinIP, coarse",
     Step.REFINE: "MinIP",
     Step.REFINE_WITH_SKULL: "Vessels and skull",

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 
 # Where the refinement starts: by name, or (`file`) at a pose that is given.
 NamedInit = Literal["radiological", "search", "network", "skull", "auto"]
-Init = NamedInit | Literal["file"]
+# `earlier`: the poses of earlier runs of the same session.
+Init = NamedInit | Literal["file", "earlier"]
 NAMED_INITS: tuple[str, ...] = get_args(NamedInit)
 OLD_INITS = {"bone": "skull"}  # as earlier versions called them; still read
 LANDMARKS = "landmarks"  # as `init`: where the landmarks say

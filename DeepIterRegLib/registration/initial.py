@@ -19,6 +19,11 @@ from DeepIterRegLib.registration.vessels.search import Level, PoseCandidates, re
 
 # Poses nearer to each other than this, on the detector, are one answer: the last levels choose among them.
 _SAME_ANSWER_MM = 10.0
+_REFINED = {
+    Step.REFINE_SKULL: "Skull, refined",
+    Step.REFINE_NETWORK: "Network, refined",
+    Step.REFINE_EARLIER: "Earlier runs, refined",
+}
 
 
 def _no_poses() -> np.ndarray:
@@ -79,7 +84,8 @@ def initial_poses(context: Context, start: np.ndarray, given: np.ndarray | None)
     start : (4, 4)
         The radiological pose, or what takes its place.
     given : (4, 4)
-        The pose of init `file`; with the others, where network and skull are asked. None for `start`.
+        The pose of init `file`, or with `earlier` those of earlier runs (K, 4, 4); with the others, where network and skull are
+        asked. None for `start`.
     """
     init = context.settings.init
     at_start = _candidate(context, start)
@@ -87,6 +93,8 @@ def initial_poses(context: Context, start: np.ndarray, given: np.ndarray | None)
         return _judged(context, at_start, at_start)
     if init == "file" and given is not None:
         return _judged(context, _candidate(context, given), at_start)
+    if init == "earlier" and given is not None:
+        return _near_earlier(context, given, at_start)
     asked = start if given is None else given
     skull = _ask_skull(context, asked)
     network = _ask_network(context, asked, at_start.score)
@@ -106,6 +114,29 @@ def initial_poses(context: Context, start: np.ndarray, given: np.ndarray | None)
         warnings=warnings,
         skull_poses=skull.poses,
     )
+
+
+def _near_earlier(context: Context, earlier: np.ndarray, at_start: PoseCandidates) -> InitialPoses:
+    """Where the skull and the vessels come to rest from poses (K, 4, 4) of earlier runs: the head hardly moves between two."""
+    skull = _skull_near(context, earlier)
+    proposal = _Proposal(np.concatenate([earlier, skull.poses]), step=Step.REFINE_EARLIER)
+    found, record = _refine_proposal(context, proposal)
+    judged = _judged(context, replace(found, score=context.score(found.cta_to_carm)), at_start)
+    return replace(judged, refined=judged.init.accepted, records=(*skull.records, record), skull_poses=skull.poses)
+
+
+def _skull_near(context: Context, earlier: np.ndarray) -> _Proposal:
+    """Where the skull fits the mask frames near poses (K, 4, 4); none where no run shows it."""
+    begin, skull = time.perf_counter(), context.scene.skull
+    try:
+        match = skull.near(earlier, context.should_stop) if skull else None
+    except InputError:  # a run that came subtracted
+        match = None
+    if match is None:
+        return _Proposal()
+    seconds = time.perf_counter() - begin
+    record = StageRecord("Skull", "gradient correlation", match.score, match.scores, seconds, len(match.scores))
+    return _Proposal(match.poses, match.score, records=(record,))
 
 
 def refine_levels(
@@ -207,8 +238,7 @@ def _refine_proposal(context: Context, proposal: _Proposal) -> tuple[PoseCandida
     begin, levels = time.perf_counter(), context.settings.search.levels
     context.progress(proposal.step, 0.0)
     found = refine_levels(context, proposal.poses, levels, proposal.step)
-    name = "Skull, refined" if proposal.step is Step.REFINE_SKULL else "Network, refined"
-    return found, level_record(name, found, time.perf_counter() - begin, levels)
+    return found, level_record(_REFINED[proposal.step], found, time.perf_counter() - begin, levels)
 
 
 def _search(context: Context, start: np.ndarray, skull: _Proposal) -> tuple[PoseCandidates, StageRecord]:

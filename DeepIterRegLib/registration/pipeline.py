@@ -44,9 +44,8 @@ from DeepIterRegLib.registration.result_warnings import (
     view_records,
     warnings_of_corrections,
 )
-from DeepIterRegLib.registration.scene import Scene, make_scene
+from DeepIterRegLib.registration.scene import Head, Scene, make_scene
 from DeepIterRegLib.registration.settings import RegistrationSettings
-from DeepIterRegLib.registration.skull import Skull
 from DeepIterRegLib.registration.steps import Step, expected, registration_steps
 from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
@@ -106,17 +105,41 @@ def register(
         cta = prepare_cta(cta)
         vessels = _cta_vessels(cta, progress, clock)
     masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
+    head = Head(cta, vessels)
+    return register_head(
+        head, runs, masks, settings, initial_pose, progress, clock, on_warning=on_warning, should_stop=should_stop
+    )
+
+
+def register_head(
+    head: Head,
+    runs: Sequence[Angiogram],
+    masks: Sequence[DsaMasks],
+    settings: RegistrationSettings,
+    given: np.ndarray | None = None,
+    progress: Progress | None = None,
+    clock: Clock | None = None,
+    *,
+    on_warning: Callable[[str], None] | None = None,
+    should_stop: ShouldStop | None = None,
+) -> Registration:
+    """`register` where the CTA is ready and the runs have their masks.
+
+    `given` is a pose (4, 4), or with init `earlier` poses (K, 4, 4) of other runs. The seconds are those of `clock`, which may have
+    begun before.
+    """
+    progress, clock, cta = progress or Progress(), clock or Clock(), head.cta
     progress(Step.CHECK_INPUTS, 0.0)
-    scene = _scene_with_skull(cta, vessels, runs, masks, settings)
-    doubts = _doubts(vessels, runs, masks, on_warning)
+    scene = _scene_with_skull(head, tuple(runs), masks, settings)
+    doubts = _doubts(head.vessels, runs, masks, on_warning)
     clock.stop(Step.CHECK_INPUTS.key)
     context = Context(scene, settings, progress, should_stop, clock)
     radiological = pose.radiological(cta.centre_mm)
-    # A pose from a file is judged against the radiological one (A eq. 12); for a search it is the middle of the box.
-    start = radiological if initial_pose is None or settings.init == "file" else initial_pose
+    # A pose from a file or another run is judged against the radiological one (A eq. 12); for a search it is the middle of the box.
+    start = radiological if given is None or settings.init in ("file", "earlier") else given
     with compute.on(settings.device) as computing:
-        initial, found = _find(context, start, initial_pose)
-        answer = _answer(context, _first_order_stages(context, found, runs), runs, start, initial_pose)
+        initial, found = _find(context, start, given)
+        answer = _answer(context, _first_order_stages(context, found, runs), runs, start, given)
     found, judged = answer.found, answer.judgement()
     warnings = result_warnings(runs, judged.views, initial.init, found.cta_to_carm, radiological, settings)
     return Registration(
@@ -199,14 +222,14 @@ def _doubts(
 
 
 def _scene_with_skull(
-    cta: Volume, vessels: Volume, runs: tuple[Angiogram, ...], masks: Sequence[DsaMasks], settings: RegistrationSettings
+    head: Head, runs: tuple[Angiogram, ...], masks: Sequence[DsaMasks], settings: RegistrationSettings
 ) -> Scene:
     """The scene, and in it the skull, whose points are made meanwhile. Where a volume is not in HU, bone cannot be told."""
-    skull = Skull(cta, runs) if cta.values == "HU" else None
+    skull = head.skull.in_runs(runs) if head.skull else None
     with Beside() as beside:
         if skull is not None:
-            skull.begin(beside, to_find=settings.init in ("skull", "auto"))
-        scene = make_scene(vessels, runs, masks, cta.centre_mm)
+            skull.begin(beside, to_find=settings.init in ("skull", "auto", "earlier"))
+        scene = make_scene(head.vessels, runs, masks, head.cta.centre_mm, head.points)
     return replace(scene, skull=skull)
 
 

@@ -51,11 +51,8 @@ def view_records(
     scene: Scene, cta_to_carm: np.ndarray, corrected: Corrected | None, settings: RegistrationSettings
 ) -> tuple[ViewRecord, ...]:
     """Score of each view at a pose (4, 4), how well the pose is determined along its axes, and what was corrected."""
-    saturation_mm = settings.search.saturation_mm
-    scores = view_znccs(scene, cta_to_carm[None], saturation_mm, settings.seed)[:, 0]
-    drawn = scene.points.subset(_ERROR_POINTS, np.random.default_rng(settings.seed))
-    targets = make_targets(scene.views, _ERROR_ROWS, _ERROR_SIGMA_PX, REFINE)
-    covariances = pose_covariances(drawn, cta_to_carm, targets, saturation_mm)
+    scores = view_znccs(scene, cta_to_carm[None], settings.search.saturation_mm, settings.seed)[:, 0]
+    covariances = view_covariances(scene, cta_to_carm, settings)
     changes = corrected.changes if corrected else [{} for _ in scene.views]
     records = []
     for number, (view, score, covariance, change) in enumerate(
@@ -65,6 +62,13 @@ def view_records(
         name = f"DSA {number} ({view_direction(view.carm)})"
         records.append(ViewRecord(name, view.carm, float(score), (u, v, beam), changes=change))
     return tuple(records)
+
+
+def view_covariances(scene: Scene, cta_to_carm: np.ndarray, settings: RegistrationSettings) -> tuple[np.ndarray, ...]:
+    """How well all views together determine a pose (4, 4): `pose_covariances`, (6, 6) along the axes of each view."""
+    drawn = scene.points.subset(_ERROR_POINTS, np.random.default_rng(settings.seed))
+    targets = make_targets(scene.views, _ERROR_ROWS, _ERROR_SIGMA_PX, REFINE)
+    return pose_covariances(drawn, cta_to_carm, targets, settings.search.saturation_mm)
 
 
 def contradiction_warning(found: Contradiction) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -22,6 +23,32 @@ from DeepIterRegLib.segmentation.dsa import DsaMasks
 ACCEPTANCE_ROWS, ACCEPTANCE_POINTS, ACCEPTANCE_SIGMA_PX = 128, 6000, 1.0
 # The contrast of large vessels: brighter than all but so much of the valid image. It becomes sqrt(1/2) in `contrast_image`.
 _FULL_CONTRAST_QUANTILE = 0.97
+
+
+@dataclass(frozen=True)
+class Head:
+    """A CTA ready for registrations: what is made of it is made once, however many runs it is registered to.
+
+    Attributes
+    ----------
+    cta
+        As `prepare_cta` gives it.
+    vessels
+        Of the CTA, bool on its grid or another.
+    """
+
+    cta: Volume
+    vessels: Volume
+
+    @cached_property
+    def points(self) -> Points:
+        """Of the vessels."""
+        return vessel_points(self.vessels)
+
+    @cached_property
+    def skull(self) -> Skull | None:
+        """Looked for in no run yet; None where the volume is not in HU, as bone cannot be told then."""
+        return Skull(self.cta, ()) if self.cta.values == "HU" else None
 
 
 @dataclass(frozen=True)
@@ -50,16 +77,22 @@ def view_znccs(scene: Scene, poses: np.ndarray, saturation_mm: float, seed: int)
 
 
 def make_scene(
-    cta_vessels: Volume, angiograms: Sequence[Angiogram], masks: Sequence[DsaMasks], centre_cta_mm: np.ndarray
+    cta_vessels: Volume,
+    angiograms: Sequence[Angiogram],
+    masks: Sequence[DsaMasks],
+    centre_cta_mm: np.ndarray,
+    points: Points | None = None,
 ) -> Scene:
     """What is registered: the vessels of the CTA, and those of each run; `centre_cta_mm` (3,), RAS mm of the CTA.
+
+    `points` are those of the vessels where they are made already.
 
     Raises
     ------
     InputError
         A mask without vessels.
     """
-    points = vessel_points(cta_vessels)
+    points = points or vessel_points(cta_vessels)
     problems, views = [], []
     for number, (run, found) in enumerate(zip(angiograms, masks, strict=True), 1):
         if not np.any(found.vesselness[run.valid] > 0):

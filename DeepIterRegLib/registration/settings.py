@@ -130,7 +130,7 @@ class RegistrationSettings:
     name
         Of the preset.
     init
-        Where the refinement starts. `file` takes the pose given to `register`.
+        Where the refinement starts. `file` takes the pose given to `register`, `earlier` those of a session's earlier runs.
     search
         Used with init `search` and `auto`; its levels also refine what the network proposes.
     network
@@ -141,7 +141,7 @@ class RegistrationSettings:
         Second-order refinement on the same contrast to the end.
     skull_weight
         What the skull's gradient correlation counts beside the vessels' ZNCC in the last stage, where the mask frame shows
-        the skull and init is `skull` or `auto`; 0 for never. Its picture has more independent edges than that of the vessels.
+        the skull and init is `skull`, `auto` or `earlier`; 0 for never. Its picture has more independent edges than that of the vessels.
     stages
         First-order stages after that.
     refine_geometry
@@ -169,7 +169,7 @@ class RegistrationSettings:
 
     def __post_init__(self) -> None:
         problems: list[str] = []
-        if self.init not in (*NAMED_INITS, "file"):
+        if self.init not in (*NAMED_INITS, "file", "earlier"):
             problems.append(
                 Message(f"{quoted(self.init)} is none of {', '.join(NAMED_INITS)}, nor a pose file", at="init")
             )

@@ -38,6 +38,7 @@ class Step(Enum):
     SEARCH = ("search", 0.25, 4.6)
     REFINE_SKULL = ("refine_skull_poses", 0.0, 0.3)
     REFINE_NETWORK = ("refine_network_poses", 0.2, 1.2)
+    REFINE_EARLIER = ("refine_earlier_poses", 0.0, 0.5)
     REFINE_COARSE = ("refine_minip_coarse", 0.0, 0.1)
     REFINE = ("refine_minip", 0.0, 0.1)
     REFINE_WITH_SKULL = ("refine_skull", 0.0, 0.4)
@@ -98,6 +99,8 @@ def registration_steps(settings: RegistrationSettings, views: int, *, skull_show
     steps = [Step.CHECK_INPUTS, Step.REFINE, Step.CONFIDENCE]
     if init in ("radiological", "file"):
         steps += [Step.REFINE_COARSE]
+    elif init == "earlier":
+        steps += [Step.REFINE_EARLIER, *([Step.REFINE_WITH_SKULL] if skull_shown else [])]
     elif init == "network":
         steps += [Step.NETWORK, Step.REFINE_NETWORK]
     elif init in ("skull", "auto") and skull_shown:

@@ -27,6 +27,7 @@ def stepWords() -> dict[Enum, str]:
         Step.SEARCH: _("Search"),
         Step.REFINE_SKULL: _("Skull, refined"),
         Step.REFINE_NETWORK: _("Network, refined"),
+        Step.REFINE_EARLIER: _("Earlier runs, refined"),
         Step.REFINE_COARSE: _("MinIP, coarse"),
         Step.REFINE: _("MinIP"),
         Step.REFINE_WITH_SKULL: _("Vessels and skull"),

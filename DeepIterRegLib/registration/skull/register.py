@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
 
@@ -101,6 +101,12 @@ class Skull:
         runs = enumerate(self.angiograms, 1)
         return {number: _MaskFrame(run, self.settings.knee) for number, run in runs if run.unsubtracted is not None}
 
+    def in_runs(self, angiograms: Sequence[Angiogram]) -> Skull:
+        """The same bone, with its points as far as they are made, in other runs."""
+        other = replace(self, angiograms=tuple(angiograms))
+        other.__dict__["_points"] = self._points  # where a cached property keeps what it has made
+        return other
+
     def begin(self, beside: Beside, *, to_find: bool) -> None:
         """Have its points made beside other work: all that finding it takes, or those alone by which a pose is judged."""
         levels = self.settings.levels if to_find else self.settings.levels[-1:]
@@ -132,6 +138,22 @@ class Skull:
             told = partial(on_progress, True) if on_progress else None
             again = self._look(start, self.settings.finer(), should_stop, told)
             found = [max(pair, key=_clear_first) for pair in zip(found, again, strict=True)]
+        found.sort(key=_clear_first, reverse=True)
+        return replace(found[0], poses=np.concatenate([one.poses for one in found]))
+
+    def near(self, poses: np.ndarray, should_stop: ShouldStop | None = None) -> SkullMatch:
+        """`find` without its look at the whole box: the levels alone, from poses (K, 4, 4) that should be near.
+
+        Raises
+        ------
+        InputError
+            No run has a mask frame, or the CTA no bone.
+        Cancelled
+        """
+        frames = self._mask_frames.values()
+        if not frames:
+            mask_frame(self.angiograms[0])
+        found = [self._through_levels(frame, poses, poses[0], self.settings, should_stop) for frame in frames]
         found.sort(key=_clear_first, reverse=True)
         return replace(found[0], poses=np.concatenate([one.poses for one in found]))
 
@@ -233,12 +255,26 @@ class Skull:
         centre, coarse = self.cta.centre_mm, settings.coarse
         points, target = self._points(coarse.spacing_mm), frame.target(coarse)
         poses, scores = exhaustive(points, target, start, centre, settings, should_stop)
-        trace, runner_up = [float(scores[0])], 0.0
+        found = self._through_levels(frame, poses, start, settings, should_stop, on_progress)
+        return replace(found, scores=(float(scores[0]), *found.scores))
+
+    def _through_levels(
+        self,
+        frame: _MaskFrame,
+        poses: np.ndarray,
+        middle: np.ndarray,
+        settings: SkullSettings,
+        should_stop: ShouldStop | None,
+        on_progress: Callable[[float], None] | None = None,
+    ) -> SkullMatch:
+        """Poses (K, 4, 4) refined in one run from level to level, in the box about `middle` (4, 4)."""
+        tell = on_progress or (lambda done: None)
+        centre, trace, runner_up = self.cta.centre_mm, list[float](), 0.0
         for number, level in enumerate(settings.levels):
-            on_progress((1 + number) / (1 + len(settings.levels)))  # the exhaustive pass takes about as long as a level
+            tell((1 + number) / (1 + len(settings.levels)))  # the exhaustive pass takes about as long as a level
             target, equations, before = frame.target(level), self._equations(frame, level), poses
             poses, scores, _ = self._refine(equations, target.carm, before, level.iterations, should_stop)
-            outside = ~in_box(poses, start, centre, settings)
+            outside = ~in_box(poses, middle, centre, settings)
             if outside.any():  # the gradient may lead far along the beam: back to where it began
                 poses[outside] = before[outside]
                 scores[outside] = equations(poses[outside])[0]
@@ -249,7 +285,7 @@ class Skull:
             trace.append(float(scores[0]))
             if level is settings.levels[0]:  # a skull is nearly alike on both sides: what was found may be the reverse
                 reverse = pose.depth_reversed(poses, centre, np.array(target.carm.source_mm))
-                poses = np.concatenate([poses, reverse[in_box(reverse, start, centre, settings)]])
+                poses = np.concatenate([poses, reverse[in_box(reverse, middle, centre, settings)]])
         return SkullMatch(poses, trace[-1], runner_up, tuple(trace))
 
 

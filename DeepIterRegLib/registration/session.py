@@ -1,0 +1,303 @@
+"""Runs of one procedure: each starts where those before it found the head, and all together know its place best.
+
+The head hardly moves between runs, and the C-arm says where it went. So a new run is looked for near the poses of earlier ones, and
+from nothing only where that is not to be trusted or where the head seems to have been moved. What each run alone knows of the head's
+place (well across its beam, poorly along it) is then put together: see Resources/Docs/method.md, section 15.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
+
+import numpy as np
+
+from DeepIterRegLib.common.errors import RegistrationError
+from DeepIterRegLib.common.progress import Progress, ShouldStop
+from DeepIterRegLib.geometry import CArm, mpe_mm, pose
+from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.registration.pipeline import register_head
+from DeepIterRegLib.registration.result import Confidence, Registration
+from DeepIterRegLib.registration.result_warnings import view_covariances
+from DeepIterRegLib.registration.scene import Head, make_scene
+from DeepIterRegLib.registration.settings import RegistrationSettings
+from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM
+from DeepIterRegLib.segmentation.dsa import DsaMasks
+
+# A head that lies on its rest is moved by breathing and by the operator's hands: standard deviations between two runs, each axis.
+# The tails are long (degrees of freedom of Student's t): most heads lie still, and now and then one moves by some mm.
+STILL_DEG, STILL_MM, _TAILS = 1.0, 1.0, 2.0
+# A head that moved further than this since the run before was moved, and what was known of its place no longer holds: across the
+# beam, along it (which one run alone tells to 2 or 3 mm), and turned.
+MOVED_ACROSS_MM, MOVED_ALONG_MM, MOVED_DEG = 8.0, 11.0, 8.0
+# A pose found from nothing is taken in place of the one near earlier runs if it is so much more probable, or as probable and this
+# far away while the one nearby is not trusted.
+_CLEARLY = 0.05
+_SAME_MM = 5.0
+_EARLIER_POSES = 2  # that a run starts from: the last ones, as the head may have come back
+_STEPS = 20  # of putting runs together: each solves a linear system, and the weights of motions settle in fewer
+_SETTLED_MM = 1e-4
+
+
+@dataclass(frozen=True)
+class Placed:
+    """What one run alone knows of the head's place.
+
+    Attributes
+    ----------
+    carm
+        Of the run.
+    cta_to_carm : (4, 4)
+        The pose found.
+    covariance_mm2 : (6, 6)
+        Of a turn about the vessels' middle (as mm at `LEVER_MM`) and a shift, both along the axes of the C-arm's frame (RAS).
+    """
+
+    carm: CArm
+    cta_to_carm: np.ndarray
+    covariance_mm2: np.ndarray
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How far the head moved since the run before, as the later one sees it: across its beam, along it, and turned."""
+
+    across_mm: float
+    along_mm: float
+    turn_deg: float
+
+    @property
+    def repositioned(self) -> bool:
+        """Whether somebody moved the head, or the table, rather than that it stirred."""
+        return self.across_mm > MOVED_ACROSS_MM or self.along_mm > MOVED_ALONG_MM or self.turn_deg > MOVED_DEG
+
+
+@dataclass(frozen=True)
+class SessionRun:
+    """A run of a session.
+
+    Attributes
+    ----------
+    registration
+        By this run alone, however it was started.
+    placed
+        What it knows of the head's place; None where it is rejected.
+    segment
+        Which stay of the head it belongs to, from 1: a new one begins where the head was moved.
+    motion
+        Since the last run of which the place is known; None for the first.
+    """
+
+    registration: Registration
+    placed: Placed | None
+    segment: int = 1
+    motion: Motion | None = None
+
+
+@dataclass(frozen=True)
+class Together:
+    """Where all runs of a segment together see the head in one of them.
+
+    Attributes
+    ----------
+    cta_to_carm : (4, 4)
+    along_mm
+        Standard deviation along the run's own beam.
+    moved_mm
+        How far the head's middle lies from where the run alone saw it.
+    """
+
+    cta_to_carm: np.ndarray
+    along_mm: float
+    moved_mm: float
+
+
+# -- one run -------------------------------------------------------------------------------------------
+
+
+def add_run(
+    head: Head,
+    before: Sequence[SessionRun],
+    run: Angiogram,
+    masks: DsaMasks,
+    settings: RegistrationSettings | None = None,
+    progress: Progress | None = None,
+    should_stop: ShouldStop | None = None,
+) -> SessionRun:
+    """Register a run of a session; `before` are the session's runs that were acquired before it, in their order.
+
+    Raises
+    ------
+    InputError, RegistrationError
+        As `pipeline.register`.
+    Cancelled
+    """
+    settings = settings or RegistrationSettings()
+    known = [one for one in before if one.placed is not None]
+
+    def registered(init_settings: RegistrationSettings, given: np.ndarray | None = None) -> Registration:
+        return register_head(head, [run], [masks], init_settings, given, progress, should_stop=should_stop)
+
+    if not known:
+        return _session_run(head, registered(settings), run, masks, known, settings)
+    near = replace(settings, init="earlier")
+    try:
+        found = _session_run(head, registered(near, _starts(known)), run, masks, known, settings)
+    except RegistrationError:
+        return _session_run(head, registered(settings), run, masks, known, settings)
+    confidence, motion = found.registration.confidence, found.motion
+    if confidence and confidence.state == "accepted" and not (motion and motion.repositioned):
+        return found
+    try:
+        from_nothing = registered(settings)
+    except RegistrationError:
+        return found
+    return _session_run(head, _better(found.registration, from_nothing), run, masks, known, settings)
+
+
+def _starts(known: Sequence[SessionRun]) -> np.ndarray:
+    """Poses (K, 4, 4) to start from: the latest first."""
+    latest = [one.placed.cta_to_carm for one in reversed(known) if one.placed is not None]
+    return np.stack(latest[:_EARLIER_POSES])
+
+
+def _better(near: Registration, from_nothing: Registration) -> Registration:
+    """The pose near earlier runs, unless the one from nothing is clearly more probable, or elsewhere and no less so."""
+    ours, other = _probability(near.confidence), _probability(from_nothing.confidence)
+    apart_mm = float(mpe_mm(near.carm, near.cta_to_carm, from_nothing.cta_to_carm, near.centre_cta_mm))
+    if other > ours + _CLEARLY or (apart_mm > _SAME_MM and other > ours):
+        return from_nothing
+    return near
+
+
+def _probability(confidence: Confidence | None) -> float:
+    return confidence.probability if confidence else 0.0
+
+
+def _session_run(
+    head: Head,
+    registration: Registration,
+    run: Angiogram,
+    masks: DsaMasks,
+    known: Sequence[SessionRun],
+    settings: RegistrationSettings,
+) -> SessionRun:
+    confidence = registration.confidence
+    placed = None
+    if confidence is None or confidence.state != "rejected":
+        placed = _placed(head, registration, run, masks, settings)
+    before = known[-1] if known else None
+    segment = before.segment if before else 1
+    if placed is None or before is None or before.placed is None:
+        return SessionRun(registration, placed, segment)
+    motion = motion_between(before.placed.cta_to_carm, placed.cta_to_carm, placed.carm, head.points.origin_mm)
+    sure = confidence is not None and confidence.state == "accepted"
+    # Only a pose to be trusted says that the head was moved: a wrong one would take its earlier runs' company from every later one.
+    if motion.repositioned and not sure:
+        return SessionRun(registration, None, segment, motion)
+    return SessionRun(registration, placed, segment + motion.repositioned, motion)
+
+
+def _placed(
+    head: Head, registration: Registration, run: Angiogram, masks: DsaMasks, settings: RegistrationSettings
+) -> Placed:
+    """The pose with its covariance: that of the scores' curvature, along the beam as far as the announced error goes."""
+    carm = registration.carm
+    scene = make_scene(head.vessels, [run], [masks], registration.centre_cta_mm, head.points)
+    own = view_covariances(scene, registration.cta_to_carm, settings)[0]
+    deviation = float(np.sqrt(own[5, 5]))
+    bound_mm = registration.confidence.depth_68_mm if registration.confidence else None
+    wider = np.ones(6)
+    wider[5] = max(1.0, (bound_mm or deviation) / deviation)
+    to_frame = np.zeros((6, 6))
+    to_frame[:3, :3] = carm.axes.T * np.sign(np.linalg.det(carm.axes))
+    to_frame[3:, 3:] = carm.axes.T
+    turned = to_frame * wider
+    return Placed(carm, registration.cta_to_carm, turned @ own @ turned.T)
+
+
+def motion_between(before: np.ndarray, after: np.ndarray, carm: CArm, middle_mm: np.ndarray) -> Motion:
+    """How a head moved from one pose (4, 4) to another; `middle_mm` (3,), RAS mm of the CTA, is where its shift is told."""
+    twist = _twist(before, after, middle_mm)
+    across = carm.axes[:2] @ twist[3:]
+    turn_deg = float(np.degrees(np.linalg.norm(twist[:3]) / LEVER_MM))
+    return Motion(float(np.linalg.norm(across)), float(abs(carm.axes[2] @ twist[3:])), turn_deg)
+
+
+# -- all of them ---------------------------------------------------------------------------------------
+
+
+def fit_together(runs: Sequence[Placed], middle_mm: np.ndarray) -> tuple[Together, ...]:
+    """Where runs of one segment, in their order, together see the head in each of them.
+
+    Each run's pose is known with its covariance. Between two runs the head stirs by a twist of Student's t, whose scale for each axis is
+    `STILL_DEG` and `STILL_MM`. The most probable poses come from expectation and maximisation: given how far each motion may go, the
+    poses solve a linear system; given the poses, a motion that is seen to be large may go further.
+
+    Parameters
+    ----------
+    runs
+    middle_mm : (3,)
+        Point of the head, RAS mm of the CTA, about which the covariances' turns are.
+    """
+    count = len(runs)
+    alone = np.stack([run.cta_to_carm for run in runs])
+    precision = np.linalg.inv(np.stack([run.covariance_mm2 for run in runs]))
+    still = np.array([np.radians(STILL_DEG) * LEVER_MM] * 3 + [STILL_MM] * 3) ** -2.0
+    weights = np.ones(max(count - 1, 0))
+    poses, covariance = alone, np.asarray(np.zeros((6 * count, 6 * count)))
+    for _ in range(_STEPS):
+        matrix, gradient = np.zeros((6 * count, 6 * count)), np.zeros(6 * count)
+        for i in range(count):
+            at = slice(6 * i, 6 * i + 6)
+            matrix[at, at] += precision[i]
+            gradient[at] -= precision[i] @ _twist(alone[i], poses[i], middle_mm)
+        moved = np.stack([_twist(a, b, middle_mm) for a, b in pairwise(poses)] or [np.zeros(6)])
+        for i, weight in enumerate(weights):
+            both = np.concatenate([-np.eye(6), np.eye(6)], axis=1)
+            at = slice(6 * i, 6 * i + 12)
+            matrix[at, at] += both.T @ (weight * still[:, None] * both)
+            gradient[at] -= both.T @ (weight * still * moved[i])
+        covariance = np.asarray(np.linalg.inv(matrix))
+        step = (covariance @ gradient).reshape(count, 6)
+        poses = _moved(poses, step, middle_mm)
+        for i in range(count - 1):
+            twist = _twist(poses[i], poses[i + 1], middle_mm)
+            both = covariance[6 * i : 6 * i + 12, 6 * i : 6 * i + 12]
+            spread = np.diag(both)[:6] + np.diag(both)[6:] - 2 * np.diag(both[:6, 6:])
+            weights[i] = (_TAILS + 6) / (_TAILS + float(still @ (twist**2 + spread)))
+        if float(np.abs(step).max()) < _SETTLED_MM:
+            break
+    found = []
+    for i, run in enumerate(runs):
+        beam = run.carm.axes[2]
+        along = float(beam @ covariance[6 * i + 3 : 6 * i + 6, 6 * i + 3 : 6 * i + 6] @ beam)
+        moved_mm = float(np.linalg.norm(_twist(alone[i], poses[i], middle_mm)[3:]))
+        found.append(Together(poses[i], float(np.sqrt(along)), moved_mm))
+    return tuple(found)
+
+
+def fitted(runs: Sequence[SessionRun], middle_mm: np.ndarray) -> tuple[Together | None, ...]:
+    """`fit_together` of each segment; None for runs of which the place is not known. Runs in their order of acquisition."""
+    found: list[Together | None] = [None] * len(runs)
+    for segment in sorted({run.segment for run in runs}):
+        of_it = [(n, run.placed) for n, run in enumerate(runs) if run.segment == segment and run.placed is not None]
+        for (n, _), together in zip(
+            of_it, fit_together([p for _, p in of_it], middle_mm) if of_it else (), strict=True
+        ):
+            found[n] = together
+    return tuple(found)
+
+
+def _twist(before: np.ndarray, after: np.ndarray, middle_mm: np.ndarray) -> np.ndarray:
+    """Twist (6,) from one pose (4, 4) to another along the C-arm frame's axes: turn as mm at `LEVER_MM`, shift of the middle in mm."""
+    turn = pose.so3_log(after[:3, :3] @ before[:3, :3].T)
+    shift = (after[:3, :3] - before[:3, :3]) @ middle_mm + after[:3, 3] - before[:3, 3]
+    return np.concatenate([LEVER_MM * turn, shift])
+
+
+def _moved(poses: np.ndarray, twists: np.ndarray, middle_mm: np.ndarray) -> np.ndarray:
+    """Poses (N, 4, 4) after twists (N, 6)."""
+    middles = np.broadcast_to(middle_mm, (len(poses), 3))
+    return np.asarray(pose.offset_about(poses, middles, pose.so3_exp(twists[:, :3] / LEVER_MM), twists[:, 3:]))
