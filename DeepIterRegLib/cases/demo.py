@@ -14,6 +14,7 @@ from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES
 
 PHANTOM_FOLDER = "patient"
 MAX_PHANTOM_VIEWS = 4
+PROCEDURE_RUNS = 8
 PHANTOM_FILES = (
     "cta.nii.gz",
     "dsa.dcm",
@@ -23,6 +24,10 @@ PHANTOM_FILES = (
     "veins.nii.gz",
     "truth.json",
     "truth.tfm",
+    # Of a procedure: one may take the place of the other.
+    "runs",
+    "truth",
+    "procedure.json",
 )
 _PHANTOM_STEPS = (Step.MAKE_PATIENT, Step.WRITE_PATIENT)
 DEMO_FILES = (*REGISTRATION_FILES, PHANTOM_FOLDER)
@@ -43,6 +48,17 @@ def write_phantom(seed: int, folder: Path, on_progress: Progress, views: int = 1
         runs.append(second_run(runs[-1], seed=n))
     on_progress(Step.WRITE_PATIENT, 0.0)
     write_patient(runs[0], folder, *runs[1:])
+    on_progress(Step.WRITE_PATIENT, 1.0)
+
+
+def write_phantom_procedure(seed: int, folder: Path, on_progress: Progress) -> None:
+    """Write a synthetic thrombectomy into `folder`: one CTA, eight runs, the truth of each."""
+    from DeepIterRegLib.phantom import make_procedure, write_procedure
+
+    on_progress.expect(expected(*_PHANTOM_STEPS, views=PROCEDURE_RUNS))
+    procedure = make_procedure(seed, on_progress=lambda done: on_progress(Step.MAKE_PATIENT, done))
+    on_progress(Step.WRITE_PATIENT, 0.0)
+    write_procedure(procedure, folder)
     on_progress(Step.WRITE_PATIENT, 1.0)
 
 

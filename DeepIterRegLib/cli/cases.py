@@ -234,24 +234,45 @@ def phantom(
     views: Annotated[
         int, typer.Option(min=1, max=4, help="How many runs, AP and lateral in turn: dsa.dcm, dsa2.dcm and so on.")
     ] = 1,
+    procedure: Annotated[
+        bool,
+        typer.Option("--procedure", help="A thrombectomy: eight runs, between which the head moves and the clot goes."),
+    ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
 ) -> None:
     """Write a synthetic patient: CTA, DSA run (XA), true pose, true masks.
+
+    With --procedure, a synthetic thrombectomy: runs/01_ap.dcm to runs/08_lateral.dcm, the true pose of each in truth/, and
+    procedure.json, which says of each run what was injected, where the clot lay, when it was made, how the head had moved and how far
+    the headers are wrong.
 
     [bold]Examples[/]
 
       deepiterreg phantom --seed 7 --out patient7
 
       deepiterreg phantom --seed 7 --views 2 --out patient7
+
+      deepiterreg phantom --seed 7 --procedure --out procedure7
     """
-    from DeepIterRegLib.cases.demo import PHANTOM_FILES, write_phantom
+    from DeepIterRegLib.cases.demo import PHANTOM_FILES, write_phantom, write_phantom_procedure
     from DeepIterRegLib.common.atomic_output import output_folder
 
+    if procedure and views != 1:
+        raise InputError(
+            Message(
+                "A procedure has eight runs",
+                at="views",
+                advice="Give one of the two: a number of views, or a procedure.",
+            )
+        )
     with output_folder(out, PHANTOM_FILES, overwrite=overwrite) as folder, progress(quiet) as report:
-        write_phantom(seed, folder, report, views)
+        if procedure:
+            write_phantom_procedure(seed, folder, report)
+        else:
+            write_phantom(seed, folder, report, views)
     if not quiet:
-        typer.echo(f"Patient {seed}: {place_of(out)}")
+        typer.echo(f"{'Procedure' if procedure else 'Patient'} {seed}: {place_of(out)}")
 
 
 @app.command()

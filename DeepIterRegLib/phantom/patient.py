@@ -15,13 +15,14 @@ from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.phantom.anatomy import head_vessels
-from DeepIterRegLib.phantom.centrelines import EXTERNAL, TERRITORIES, Centrelines
+from DeepIterRegLib.phantom.centrelines import Centrelines
 from DeepIterRegLib.phantom.cta import make_cta, make_grid
 from DeepIterRegLib.phantom.head import SPACING_MM, Head, make_head
 from DeepIterRegLib.phantom.run import BITS_STORED, Run, make_run
 from DeepIterRegLib.phantom.settings import HeadSettings, Injection, Occlusion, PhantomSettings, SkullSettings, View
 from DeepIterRegLib.phantom.skull import head_in_run, head_in_scan
 from DeepIterRegLib.phantom.tubes import tube_chords, tubes
+from DeepIterRegLib.phantom.view import choose_view
 from DeepIterRegLib.phantom.xray import attenuation_per_mm
 
 # What an occlusion may be in each circulation; what a setting asks for elsewhere becomes P2 or M1.
@@ -29,10 +30,8 @@ _POSTERIOR_OCCLUSIONS, _ANTERIOR_OCCLUSIONS = ("none", "P2", "basilar"), ("none"
 _CLOT_PLACE, _CLOT_MM = (0.2, 0.8), (5, 15)  # share of the segment before it; length, as clots in stroke have
 _CLOT_ENHANCEMENT = 0.08  # what CTA shows of a clot: next to nothing
 _COLLATERAL_ENHANCEMENT = (0.3, 0.95)  # CTA is late enough for collaterals to fill what lies beyond
-_CRANIAL_DEG = (0, 15)  # AP views look under the skull base: the tube is tilted so that the orbits cover little
-_LATERAL_DEG = (-90.0, 90.0)
-_SEEN_SHARE = 0.9  # of the injected arteries of the head: an operator takes a field that shows so much
-_COARSEST_PX_MM = 0.5  # detectors are read out at least as finely
+_STREAMS = 9  # parts of a patient that draw from a stream of their own
+SECOND_RUNS, PROCEDURE = _STREAMS, _STREAMS + 1  # what draws beside them: keys that none of them has
 _CLEAN_CONTRAST = 0.01  # of a clean image, for each mm of vessel
 
 
@@ -90,7 +89,7 @@ def make_patient(
     """Make a phantom patient; the same seed and settings give the same patient.
 
     Each part draws from a stream of its own, so that a change in one does not reshuffle the others. Offsets
-    are drawn uniformly and never rejected; what is chosen to suit them is the detector's field (`_choose_view`).
+    are drawn uniformly and never rejected; what is chosen to suit them is the detector's field (`choose_view`).
     `on_progress` is told the fraction done.
     """
     tell = on_progress or (lambda done: None)
@@ -115,22 +114,10 @@ def make_patient(
     offset_deg = rng_offset.uniform(-1, 1, 3) * settings.offset.rotation_deg
     offset_mm = rng_offset.uniform(-1, 1, 3) * settings.offset.translation_mm
     truth = pose.offset_about(pose.radiological(centre), centre, pose.euler_deg_to_rotation(offset_deg), offset_mm)
-    carm = _choose_view(vessels, injection, truth, rng_view, settings)
+    carm = choose_view(vessels, injection, truth, rng_view, settings)
 
     tell(0.58)
-    to_index = _to_head_index(head, head_to_cta)
-    run = make_run(
-        vessels,
-        _attenuation_in_run(seed, settings.skull),
-        to_index,
-        carm,
-        truth,
-        injection,
-        occluded,
-        rng_run,
-        settings.run,
-        settings.skull.hardening,
-    )
+    run = run_of_head(seed, settings, vessels, carm, truth, injection, occluded, rng_run)
     return Patient(
         seed, settings, cta, arteries, veins, vessels, occlusion, occluded, run, truth, offset_deg, offset_mm
     )
@@ -158,36 +145,65 @@ def second_run(
         How far the head has turned (about the CTA's centre) and shifted since the first run, in a direction drawn by seed.
         At 0 both runs have one truth.
     """
-    streams = _streams(patient.seed)
-    head_to_cta = _placement(streams[3], patient.settings.head)
-    rng_view, rng_run, rng_between = (
-        np.random.default_rng(s) for s in np.random.SeedSequence(patient.seed, spawn_key=(len(streams), seed)).spawn(3)
-    )
-    direction = rng_between.normal(size=(2, 3))
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-    truth = pose.offset_about(
-        patient.cta_to_carm,
-        patient.cta.centre_mm,
-        pose.so3_exp(np.radians(between_runs_deg) * direction[0]),
-        between_runs_mm * direction[1],
-    )
+    rng_view, rng_run, rng_between = further_streams(patient.seed, (SECOND_RUNS, seed), 3)
+    truth = moved_head(patient.cta_to_carm, patient.cta.centre_mm, between_runs_deg, between_runs_mm, rng_between)
     if view is None:
         view = "ap" if abs(patient.carm.beam_axis[0]) > abs(patient.carm.beam_axis[1]) else "lateral"
     settings = replace(patient.settings, view=replace(patient.settings.view, views=(view,)))
-    carm = _choose_view(patient.centrelines, patient.run.injection, truth, rng_view, settings)
-    run = make_run(
+    carm = choose_view(patient.centrelines, patient.run.injection, truth, rng_view, settings)
+    run = run_of_head(
+        patient.seed,
+        settings,
         patient.centrelines,
-        _attenuation_in_run(patient.seed, settings.skull),
-        _to_head_index(_head(patient.seed), head_to_cta),
         carm,
         truth,
         patient.run.injection,
         patient.occluded,
         rng_run,
+    )
+    return replace(patient, settings=settings, run=run, cta_to_carm=truth)
+
+
+def moved_head(
+    cta_to_carm: np.ndarray, centre_mm: np.ndarray, turn_deg: float, shift_mm: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Pose (4, 4) after a turn about a centre (3,), RAS mm of the CTA, and a shift, each in a direction drawn."""
+    direction = rng.normal(size=(2, 3))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    return pose.offset_about(
+        cta_to_carm, centre_mm, pose.so3_exp(np.radians(turn_deg) * direction[0]), shift_mm * direction[1]
+    )
+
+
+def run_of_head(
+    seed: int,
+    settings: PhantomSettings,
+    vessels: Centrelines,
+    carm: CArm,
+    cta_to_carm: np.ndarray,
+    injection: Injection,
+    occluded: np.ndarray,
+    rng: np.random.Generator,
+) -> Run:
+    """A run of the head of a seed, as `make_run` takes it; its vessels are in the CTA's frame."""
+    head_to_cta = _placement(_streams(seed)[3], settings.head)
+    return make_run(
+        vessels,
+        _attenuation_in_run(seed, settings.skull),
+        _to_head_index(_head(seed), head_to_cta),
+        carm,
+        cta_to_carm,
+        injection,
+        occluded,
+        rng,
         settings.run,
         settings.skull.hardening,
     )
-    return replace(patient, settings=settings, run=run, cta_to_carm=truth)
+
+
+def further_streams(seed: int, key: tuple[int, ...], count: int) -> list[np.random.Generator]:
+    """Streams for what is drawn beside the patient of a seed: SECOND_RUNS or PROCEDURE and a number make a key."""
+    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed, spawn_key=key).spawn(count)]
 
 
 @lru_cache(maxsize=1)
@@ -204,7 +220,7 @@ def _attenuation_in_run(seed: int, skull: SkullSettings) -> np.ndarray:
 
 def _streams(seed: int) -> list[np.random.Generator]:
     """One stream for each part of a patient: arteries, veins, head, its place, CTA, case, offset, view, run."""
-    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(9)]
+    return [np.random.default_rng(s) for s in np.random.SeedSequence(seed).spawn(_STREAMS)]
 
 
 def _to_head_index(head: Head, head_to_cta: np.ndarray) -> np.ndarray:
@@ -251,63 +267,6 @@ def _occlude(
     full[occluded] = collateral
     full[occluded & (distance < distance[node] + clot_mm)] = _CLOT_ENHANCEMENT
     return occlusion, occluded, full
-
-
-def _choose_view(
-    vessels: Centrelines, injection: Injection, truth: np.ndarray, rng: np.random.Generator, settings: PhantomSettings
-) -> CArm:
-    """The C-arm: angles, distances, and a detector field in which the injected tree lies, as an operator would choose it.
-
-    Any of the fields that show at least nine tenths of the injected intracranial arteries at the true pose may be
-    taken; if none does, the largest. The offsets themselves are not touched.
-    """
-    view = settings.view
-    kind = view.views[int(rng.integers(len(view.views)))]
-    primary, secondary, side = (
-        rng.uniform(-view.angle_deg, view.angle_deg),
-        rng.uniform(-view.angle_deg, view.angle_deg),
-        rng.choice(_LATERAL_DEG),
-    )
-    cranial = rng.uniform(*_CRANIAL_DEG)
-    primary, secondary = (primary, secondary + cranial) if kind == "ap" else (side + primary, secondary)
-    sid, sod = rng.uniform(*view.sid_mm), rng.uniform(*view.sod_mm)
-    wanted_columns = int(rng.choice(view.matrices))
-    territory = (
-        ~vessels.vein & (vessels.territory != EXTERNAL)
-        if injection == "everything"
-        else vessels.territory == TERRITORIES.index(injection)
-    )
-    # What lies in the neck does not matter to the operator.
-    neck = np.char.find(np.array(vessels.segments), "cervical") >= 0
-    tree = vessels.points_mm[
-        territory & ~neck[vessels.segment] & ~vessels.named("vertebral") & ~vessels.named("other_vertebral")
-    ]
-
-    def carm(field: tuple[float, float]) -> CArm:
-        columns = wanted_columns if field[1] / wanted_columns <= _COARSEST_PX_MM else max(view.matrices)
-        spacing = field[1] / columns
-        return CArm.from_angles(
-            primary,
-            secondary,
-            sid_mm=sid,
-            sod_mm=sod,
-            rows=round(field[0] / spacing),
-            columns=columns,
-            pixel_spacing_mm=(spacing, spacing),
-        )
-
-    def seen(candidate: CArm) -> float:
-        px = candidate.project(tree, truth)
-        return float(np.mean(np.all((px >= 0) & (px <= [candidate.columns - 1, candidate.rows - 1]), axis=1)))
-
-    fields = [carm(f) for f in view.field_mm]
-    fitting = [c for c in fields if seen(c) >= _SEEN_SHARE]
-    chance = rng.random()
-    return (
-        fitting[int(chance * len(fitting))]
-        if fitting
-        else max(fields, key=lambda c: (seen(c), c.rows * c.pixel_spacing_mm[0]))
-    )
 
 
 def clean_images(patient: Patient) -> Angiogram:
@@ -362,13 +321,9 @@ def write_patient(patient: Patient, out_dir: str | Path, *others: Patient) -> No
     """
     from DeepIterRegLib.geometry.pose_files import write_tfm
     from DeepIterRegLib.images.dicom import write_xa
-    from DeepIterRegLib.images.files import save_volume
 
     out = Path(out_dir)
-    out.mkdir(parents=True, exist_ok=True)
-    save_volume(patient.cta, out / "cta.nii.gz")
-    save_volume(patient.arteries, out / "arteries.nii.gz")
-    save_volume(patient.veins, out / "veins.nii.gz")
+    write_volumes(patient, out)
     for number, shown in enumerate((patient, *others), 1):
         write_xa(
             out / f"dsa{'' if number == 1 else number}.dcm",
@@ -380,3 +335,13 @@ def write_patient(patient: Patient, out_dir: str | Path, *others: Patient) -> No
         )
     write_tfm(out / "truth.tfm", patient.cta_to_carm)
     (out / "truth.json").write_text(json.dumps(truth_record(patient, *others), indent=2) + "\n", encoding="utf-8")
+
+
+def write_volumes(patient: Patient, out: Path) -> None:
+    """Write cta.nii.gz, arteries.nii.gz and veins.nii.gz into a folder, made if needed."""
+    from DeepIterRegLib.images.files import save_volume
+
+    out.mkdir(parents=True, exist_ok=True)
+    save_volume(patient.cta, out / "cta.nii.gz")
+    save_volume(patient.arteries, out / "arteries.nii.gz")
+    save_volume(patient.veins, out / "veins.nii.gz")

@@ -15,6 +15,7 @@ Range = tuple[float, float]
 Injection = Literal["left_ica", "right_ica", "vertebrobasilar", "everything"]
 Occlusion = Literal["none", "M1", "M2", "A2", "P2", "basilar"]
 View = Literal["ap", "lateral"]
+_STEPS_OF_A_PROCEDURE = 6  # between eight runs there are seven, and in one of them the head is laid anew
 
 
 @dataclass(frozen=True)
@@ -220,3 +221,47 @@ CLEAN = PhantomSettings(
         collimated_fraction=0.0,
     )
 )
+
+
+@dataclass(frozen=True)
+class ProcedureSettings:
+    """What the runs of a thrombectomy may differ in.
+
+    Attributes
+    ----------
+    patient
+        Head, CTA and each run. A carotid is injected and its M1 occluded, whatever injections and occlusions this has.
+    between_runs_deg, between_runs_mm
+        Largest turn and shift of the head from a run to the next: awake patients turn the head by some degrees.
+    still_steps
+        Of the steps between runs in which the head hardly moves: sedated or between two breaths, as AP and lateral often are.
+    repositioned_mm
+        The one shift by which the head is laid anew, once in a procedure.
+    view_deg
+        Largest difference of both angles from the procedure's own AP or lateral view: the operator returns to it by hand.
+    header_scale
+        Largest share by which the headers' SID is wrong, in all runs alike: calibrations of C-arms hold to about 1 %.
+    header_isocentre_mm
+        Largest error, along the detector's rows and columns, of where headers put the isocentre, in all runs alike: a few pixels.
+    next_view_min
+        Minutes until the same state is shown from another direction.
+    pass_min
+        Minutes until the next run where a pass of the stent retriever, or of the catheter to the other carotid, comes between.
+    """
+
+    patient: PhantomSettings = PhantomSettings()
+    between_runs_deg: float = 4.0
+    between_runs_mm: float = 4.0
+    still_steps: int = 2
+    repositioned_mm: float = 15.0
+    view_deg: float = 3.0
+    header_scale: float = 0.01
+    header_isocentre_mm: float = 1.0
+    next_view_min: Range = (1.0, 4.0)
+    pass_min: Range = (8.0, 20.0)
+
+    def __post_init__(self) -> None:
+        if self.still_steps < 0 or self.still_steps > _STEPS_OF_A_PROCEDURE:
+            raise InputError(
+                f"The head can hardly move in 0 to {_STEPS_OF_A_PROCEDURE} steps between the runs of a procedure."
+            )

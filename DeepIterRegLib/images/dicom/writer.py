@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -16,6 +18,27 @@ from pydicom.uid import ExplicitVRLittleEndian, XRayAngiographicImageStorage, ge
 from DeepIterRegLib.common.errors import GeometryError, InputError
 from DeepIterRegLib.geometry import CArm
 
+_DATE = "20000101"  # of all that is written: it tells nothing of a person
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run stands in a study of several runs.
+
+    Attributes
+    ----------
+    study
+        Runs with the same word are of one study; the word itself is not written.
+    number
+        Of the series, from 1.
+    start_s
+        Seconds from the beginning of the study to that of the run, on the same day.
+    """
+
+    study: str
+    number: int
+    start_s: float
+
 
 def write_xa(
     path: str | Path,
@@ -25,6 +48,7 @@ def write_xa(
     mask_frames: Sequence[int] = (),
     bits_stored: int = 12,
     photometric: Literal["MONOCHROME1", "MONOCHROME2"] = "MONOCHROME2",
+    place: Place | None = None,
 ) -> None:
     """Write an anonymous, valid XA file whose values are proportional to X-ray intensity.
 
@@ -40,6 +64,8 @@ def write_xa(
         Rising; FrameTime if evenly spaced, else FrameTimeVector.
     mask_frames
         Indices from 0 of the frames before contrast; none leaves the run without MaskSubtractionSequence.
+    place
+        Without it the run is a study of its own.
 
     Raises
     ------
@@ -64,7 +90,7 @@ def write_xa(
     if problems:
         raise InputError(problems)
 
-    ds = _identity(frames)
+    ds = _identity(frames, place)
     _put_geometry(ds, carm)
     _put_times(ds, times)
     ds.SamplesPerPixel = 1
@@ -93,9 +119,12 @@ def write_xa(
         beside.unlink(missing_ok=True)
 
 
-def _identity(frames: np.ndarray) -> FileDataset:
+def _identity(frames: np.ndarray, place: Place | None) -> FileDataset:
     """The modules that name nobody; UIDs follow from the pixels, so that a phantom's file is the same every time."""
     entropy = [hashlib.sha256(frames.data).hexdigest()]
+    if place is not None:
+        # Two runs of a study may show the same, and are two all the same.
+        entropy += [place.study, str(place.number)]
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = XRayAngiographicImageStorage
     meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["instance", *entropy])
@@ -104,7 +133,7 @@ def _identity(frames: np.ndarray) -> FileDataset:
     ds.SOPClassUID = meta.MediaStorageSOPClassUID
     ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     ds.ImageType = ["ORIGINAL", "PRIMARY", "SINGLE PLANE"]
-    ds.StudyDate = ds.ContentDate = "20000101"
+    ds.StudyDate = ds.ContentDate = _DATE
     ds.StudyTime = ds.ContentTime = "000000"
     ds.AccessionNumber = ds.ReferringPhysicianName = ds.PatientBirthDate = ds.PatientSex = ds.StudyID = ""
     ds.Modality = "XA"
@@ -118,7 +147,18 @@ def _identity(frames: np.ndarray) -> FileDataset:
     ds.KVP = ds.Exposure = None
     ds.RadiationSetting = "GR"
     ds.PatientPosition = "HFS"
+    if place is not None:
+        _put_place(ds, place)
     return ds
+
+
+def _put_place(ds: Dataset, place: Place) -> None:
+    """Study, series and times of a run among others."""
+    start = datetime.datetime.strptime(_DATE, "%Y%m%d") + datetime.timedelta(seconds=place.start_s)
+    ds.StudyInstanceUID = generate_uid(entropy_srcs=["study", place.study])
+    ds.SeriesNumber = ds.AcquisitionNumber = place.number
+    ds.SeriesDate = ds.AcquisitionDate = ds.ContentDate = start.strftime("%Y%m%d")
+    ds.SeriesTime = ds.AcquisitionTime = ds.ContentTime = start.strftime("%H%M%S.%f")
 
 
 def _put_geometry(ds: Dataset, carm: CArm) -> None:
