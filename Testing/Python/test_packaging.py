@@ -74,6 +74,7 @@ OPTIONAL = {
     "studies/experiments/paper_b/drr_time.py": "bench",
     "studies/experiments/plots.py": "plots",
     "common/workers.py": "cluster",
+    "cases/folder_watch.py": "follow",
     "results/export/cameras.py": "roadmap",
     "results/export/film.py": "video",
     "registration/network/curves.py": "train",

@@ -86,6 +86,14 @@ def class_name(dataset: Dataset) -> str:
     return str(uid.name) if uid.name != uid else ""
 
 
+def may_hold_run(uid: str) -> bool:
+    """Whether objects of a class are runs, or are where their modality says so; of a class that is not known, it may."""
+    number = uid.removeprefix(_CLASS)
+    if number.startswith(_REPORTS) and number != uid:
+        return False
+    return _BY_CLASS.get(number, Kind.RUN) in (Kind.RUN, *_RUNS_AT_TIMES)
+
+
 def kind_of(dataset: Dataset) -> Kind:
     """By the class; by the modality where the class is absent or private."""
     modality = text_of(dataset, "Modality").upper()

@@ -76,7 +76,7 @@ def _from_vector(steps: tuple[float, ...], frames: int, notes: list[str]) -> np.
 def stamped_times(header: Header, frames: int) -> np.ndarray | None:
     """Times (t,) of enhanced objects, each frame's own, s from the first; None where they have none."""
     for keyword in ("FrameReferenceDateTime", "FrameAcquisitionDateTime"):
-        moments = [_moment(str(value)) for value in header.groups.get(keyword, [])]
+        moments = [moment_of(str(value)) for value in header.groups.get(keyword, [])]
         known = [moment for moment in moments if moment is not None]
         if len(known) == frames and all(later > earlier for earlier, later in pairwise(known)):
             times = np.array([(moment - known[0]).total_seconds() for moment in known])
@@ -85,7 +85,8 @@ def stamped_times(header: Header, frames: int) -> np.ndarray | None:
     return None
 
 
-def _moment(text: str) -> datetime.datetime | None:
+def moment_of(text: str) -> datetime.datetime | None:
+    """A date and time (DT) without its zone; None where it is none, or has not all parts down to the second."""
     digits = text.split("+")[0].split("-")[0]
     for pattern in ("%Y%m%d%H%M%S.%f", "%Y%m%d%H%M%S"):
         try:
@@ -106,7 +107,7 @@ def steps_of_files(datasets: Sequence[Dataset]) -> list[float] | None:
             f"{text_of(dataset, date) or ('20000101' if time else '')}{text_of(dataset, time) if time else ''}"
             for dataset in datasets
         ]
-        moments = [_moment(text) for text in texts]
+        moments = [moment_of(text) for text in texts]
         known = [moment for moment in moments if moment is not None]
         if len(known) == len(datasets) and all(later > earlier for earlier, later in pairwise(known)):
             return [0.0, *(1000 * (later - earlier).total_seconds() for earlier, later in pairwise(known))]
