@@ -88,7 +88,9 @@ def open_session(folder: Path) -> Session:
     """
     file = folder / SESSION
     if not file.exists():
-        others = [one for one in folder.iterdir() if not one.name.startswith(".") and one.name not in (PAGE, STATE, PICTURES)]
+        others = [
+            one for one in folder.iterdir() if not one.name.startswith(".") and one.name not in (PAGE, STATE, PICTURES)
+        ]
         if others:
             found = f"{name_of(folder, 'out')} holds other things than a session, {name_of(others[0])} for one"
             raise InputError(Message(found, at="out", advice="Give a new folder, or that of a session."))
@@ -187,7 +189,10 @@ def _read_run(folder: Path) -> KeptRun:
             if covariance.shape != (6, 6) or not np.all(np.linalg.eigvalsh(covariance) > 0):
                 raise InputError(refusal)
         run = SessionRun(
-            registration, placed, int(tree["segment"]), Motion(**{k: float(v) for k, v in motion.items()}) if motion else None
+            registration,
+            placed,
+            int(tree["segment"]),
+            Motion(**{k: float(v) for k, v in motion.items()}) if motion else None,
         )
         return KeptRun(folder.name, str(tree["runId"]), None if since is None else float(since), run)
     except (*MALFORMED, np.linalg.LinAlgError):

@@ -8,6 +8,7 @@ from DeepIterRegLib.cli import (  # noqa: F401
     cases,
     experiments,
     export,
+    follow,
     roadmap,
     study,
 )

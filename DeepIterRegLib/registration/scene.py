@@ -10,6 +10,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.skull import Skull
@@ -49,6 +50,13 @@ class Head:
     def skull(self) -> Skull | None:
         """Looked for in no run yet; None where the volume is not in HU, as bone cannot be told then."""
         return Skull(self.cta, ()) if self.cta.values == "HU" else None
+
+    def make_ready(self) -> None:
+        """Make all that registrations will ask for, where there is time before the first."""
+        with Beside() as beside:
+            if self.skull is not None:
+                self.skull.make_points(beside)
+            self.points.subset(1, np.random.default_rng(0))  # and what points are drawn by
 
 
 @dataclass(frozen=True)

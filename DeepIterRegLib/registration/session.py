@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
@@ -41,6 +40,8 @@ _SAME_MM = 5.0
 _EARLIER_POSES = 2  # that a run starts from: the last ones, as the head may have come back
 _STEPS = 20  # of putting runs together: each solves a linear system, and the weights of motions settle in fewer
 _SETTLED_MM = 1e-4
+_TOLD_MM = 0.5  # a reader is told of a larger change
+_TWO_SIDED_95 = 1.96  # standard deviations within which 95 % of a normal distribution lie
 
 
 @dataclass(frozen=True)
@@ -228,12 +229,34 @@ def motion_between(before: np.ndarray, after: np.ndarray, carm: CArm, middle_mm:
     return Motion(float(np.linalg.norm(across)), float(abs(carm.axes[2] @ twist[3:])), turn_deg)
 
 
+def reported(run: SessionRun, together: Together | None) -> Registration:
+    """The registration of a run as a reader is told it: the pose by this run and those before it, and how well its depth is known."""
+    found = run.registration
+    warnings = list(found.warnings)
+    if run.motion is not None and run.motion.repositioned:
+        moved = f"{run.motion.across_mm:.0f} mm across the beam, {run.motion.along_mm:.0f} mm along it and {run.motion.turn_deg:.0f} deg"
+        if run.placed is None:
+            warnings.append(
+                f"The head seems to lie elsewhere than in the runs before ({moved}), but this pose is not sure: check it."
+            )
+        else:
+            warnings.append(
+                f"The head was moved since the run before, by {moved}: what those runs knew of its depth is not used."
+            )
+    if together is None or found.confidence is None:
+        return replace(found, warnings=tuple(warnings))
+    if together.moved_mm > _TOLD_MM:
+        warnings.append(
+            f"Earlier runs tell the head's depth better: its middle was put {together.moved_mm:.1f} mm from where this run alone shows it."
+        )
+    confidence = replace(found.confidence, depth_68_mm=together.along_mm, depth_95_mm=_TWO_SIDED_95 * together.along_mm)
+    return replace(found, cta_to_carm=together.cta_to_carm, confidence=confidence, warnings=tuple(warnings))
+
+
 # -- all of them ---------------------------------------------------------------------------------------
 
 
-def fit_together(
-    runs: Sequence[Placed], segments: Sequence[int], middle_mm: np.ndarray
-) -> tuple[Together, ...]:
+def fit_together(runs: Sequence[Placed], segments: Sequence[int], middle_mm: np.ndarray) -> tuple[Together, ...]:
     """Where all runs of a session, in their order, together see the head in each of them.
 
     Each run's pose is known with its covariance, but for what is wrong along the beam in all of them alike (`SHARED_ALONG_MM`): a wrong
@@ -271,9 +294,9 @@ def fit_together(
             gradient[at] -= own.T @ precision[i] @ residual
         both = np.concatenate([-np.eye(6), np.eye(6)], axis=1)
         for i, weight in zip(links, weights, strict=True):
-            at = slice(6 * i, 6 * i + 12)
-            matrix[at, at] += both.T @ (weight * still[:, None] * both)
-            gradient[at] -= both.T @ (weight * still * _twist(poses[i], poses[i + 1], middle_mm))
+            pair = slice(6 * i, 6 * i + 12)
+            matrix[pair, pair] += both.T @ (weight * still[:, None] * both)
+            gradient[pair] -= both.T @ (weight * still * _twist(poses[i], poses[i + 1], middle_mm))
         covariance = np.asarray(np.linalg.inv(matrix))
         step = covariance @ gradient
         shared_mm += float(step[-1])

@@ -41,6 +41,7 @@ _DICOM_START = 132  # bytes before which no file of DICOM can be told from anoth
 _ITEM, _END = (0xFFFE, 0xE000), (0xFFFE, 0xE0DD)  # of compressed pixels (PS3.5, A.4)
 _ITEM_HEAD = 8  # bytes: a tag and a length
 _PIECE = 1 << 20
+_FILES_ASKED = 20  # of a folder: lists and notes may come before the first image
 
 
 class Reason(Enum):
@@ -151,6 +152,20 @@ def look_at(path: Path, salt: str) -> Arrival | Refusal:
 def run_id_of(uid: str, salt: str) -> str:
     """The `run_id` of the object with this UID: 16 hexadecimal digits."""
     return _hashed(salt, "run", uid.strip("\0 "))
+
+
+def patient_of(path: Path, salt: str) -> str:
+    """The `patient_id` of a DICOM file, or of the first in a folder; empty where none says whose it is, as in NIfTI."""
+    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    for file in files[:_FILES_ASKED]:
+        try:
+            with quoting_nothing():
+                dataset, _ = open_before_pixels(file, _PATIENT)
+                if found := _patient_id(dataset, salt):
+                    return found
+        except (NotDicom, *DAMAGE):
+            continue
+    return ""
 
 
 def _looked_at(path: Path, salt: str) -> Arrival | Refusal:

@@ -109,9 +109,14 @@ class Skull:
 
     def begin(self, beside: Beside, *, to_find: bool) -> None:
         """Have its points made beside other work: all that finding it takes, or those alone by which a pose is judged."""
+        if self._mask_frames:
+            self.make_points(beside, to_find=to_find)
+
+    def make_points(self, beside: Beside, *, to_find: bool = True) -> None:
+        """`begin`, whether or not a run shows it."""
         levels = self.settings.levels if to_find else self.settings.levels[-1:]
         spacings_mm = {level.spacing_mm for level in levels} | ({self.settings.spacing_mm} if to_find else set())
-        for spacing_mm in sorted(spacings_mm, reverse=True) if self._mask_frames else ():
+        for spacing_mm in sorted(spacings_mm, reverse=True):
             beside.start(partial(self._points, spacing_mm))
 
     def find(

@@ -63,12 +63,16 @@ class RunRow:
 
 def write_page(folder: Path) -> None:
     """Write `index.html` into the session's folder."""
-    page = page_environment(_HERE).get_template("page.html").render(
-        style=page_style(),
-        own_style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
-        script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
-        state=STATE,
-        pictures=PICTURES,
+    page = (
+        page_environment(_HERE)
+        .get_template("page.html")
+        .render(
+            style=page_style(),
+            own_style=Markup((_HERE / "page.css").read_text(encoding="utf-8")),
+            script=Markup((_HERE / "page.js").read_text(encoding="utf-8")),
+            state=STATE,
+            pictures=PICTURES,
+        )
     )
     with output_file(folder / PAGE, (".html",), overwrite=True) as path:
         path.write_text(page, encoding="utf-8")

@@ -1,0 +1,381 @@
+"""A procedure followed: runs arrive in a folder one after another, each is registered and shown with its overlay.
+
+The CTA is made ready before the first run comes. What is done stands in the session's folder, so that an interrupted session goes on:
+nothing is done twice and nothing is lost.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from DeepIterRegLib.cases.incoming import Again, Arrived, Event, Incoming, IncomingSettings, Reach, Refused
+from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
+from DeepIterRegLib.cases.session_folder import (
+    KeptRun,
+    Session,
+    kept_runs,
+    open_session,
+    write_run,
+    write_session,
+    write_together,
+)
+from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.common.messages import Face, Message, word
+from DeepIterRegLib.common.options import Device
+from DeepIterRegLib.common.progress import Progress, ProgressEvent, ShouldStop
+from DeepIterRegLib.common.shown import calling, name_of
+from DeepIterRegLib.common.work_folder import work_folder
+from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.geometry.view_names import angle_words, edge_letters, view_direction
+from DeepIterRegLib.images.cta_checks import prepare_cta
+from DeepIterRegLib.images.dicom import read_angiogram
+from DeepIterRegLib.images.dicom.arrivals import Arrival, patient_of
+from DeepIterRegLib.images.files import load_volume
+from DeepIterRegLib.images.masks import read_mask
+from DeepIterRegLib.registration.compiled import compiling_search
+from DeepIterRegLib.registration.result import Registration, content_hash, percent
+from DeepIterRegLib.registration.scene import Head
+from DeepIterRegLib.registration.session import SessionRun, Together, add_run, fitted, reported
+from DeepIterRegLib.registration.settings import RegistrationSettings
+from DeepIterRegLib.registration.steps import Step
+from DeepIterRegLib.results.session_page.page import PICTURES, RunRow, write_page, write_pictures, write_state
+from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
+from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
+from DeepIterRegLib.segmentation.dsa import segment_dsa
+
+if TYPE_CHECKING:
+    from DeepIterRegLib.segmentation.dsa import DsaMasks
+
+# A run has at most 2.5 s: it may be looked at as soon as it is whole by its own lengths and nobody has written for a moment.
+_ARRIVING = IncomingSettings(settle_s=0.4, poll_s=0.3)
+_LOOK_S = 1.0  # how long is waited for the next run before it is asked whether to stop
+_ANOTHER = "It is of another patient than this session, so it is not registered and not shown."
+_NOBODY = "The file does not say whose it is: check that it is this patient's."
+_WORDS_FACE = Face(lambda option: option.replace("_", " "))
+
+
+@dataclass(frozen=True)
+class FollowJob:
+    """What is followed; fields as in `common.options`, and the folder that runs arrive in."""
+
+    cta: Path
+    incoming: Path
+    series: str | None = None
+    phase: int | None = None
+    cta_mask: Path | None = None
+    device: Device = "auto"
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Told:
+    """What happened to a run, for whoever waits: its row on the page, and the seconds since its last byte where that is known."""
+
+    row: RunRow
+    seconds: float | None = None
+
+
+@dataclass
+class _Following:
+    """A session under way: what is done, and what the page shows."""
+
+    folder: Path
+    head: Head
+    cta_hash: str
+    session: Session
+    settings: RegistrationSettings
+    kept: list[KeptRun]
+    rows: dict[str, RunRow] = field(default_factory=dict)
+    others: list[RunRow] = field(default_factory=list)
+    first: datetime | None = None
+    status: str = ""
+
+    def show(self, status: str = "", ended: bool = False) -> None:
+        """Have the page show what is known now."""
+        self.status = status or self.status
+        ordered = [self.rows[kept.name] for kept in sorted(self.kept, key=lambda one: one.order)]
+        going_on = [row for name, row in self.rows.items() if name not in {kept.name for kept in self.kept}]
+        write_state(self.folder, self.status, [*self.others, *ordered, *going_on], ended)
+
+
+def follow(
+    job: FollowJob,
+    out: Path,
+    on_progress: Progress,
+    tell: Callable[[Told], None],
+    should_stop: ShouldStop,
+    until_idle_s: float | None = None,
+) -> list[KeptRun]:
+    """Register the runs that arrive until somebody stops it, or nothing has come for `until_idle_s`; the runs of the session.
+
+    `out` is the session's folder, made if needed: `index.html` shows the newest run, and each has a result folder.
+
+    Raises
+    ------
+    InputError
+        The CTA cannot be used; the folder to look into does not exist; `out` is another session's, or another process works in it.
+    """
+    if not job.incoming.is_dir():
+        raise InputError(
+            Message("There is no such folder", at="incoming", advice="Give the folder that runs arrive in.")
+        )
+    with work_folder(out):
+        session = open_session(out)
+        write_page(out)
+        write_state(out, "The CTA is being made ready.", [])
+        head, cta_hash = _made_ready(job, on_progress)
+        session = _of_this_cta(out, session, cta_hash, patient_of(job.cta, session.salt))
+        settings = RegistrationSettings(device=job.device, seed=job.seed)
+        following = _Following(out, head, cta_hash, session, settings, kept_runs(out))
+        for kept in following.kept:
+            following.rows[kept.name] = _row(kept, _picture_of(out, kept.name))
+        _put_together(following)
+        with Incoming(job.incoming, session.salt, _ARRIVING) as incoming:
+            _look_and_register(following, incoming, tell, should_stop, until_idle_s)
+        following.show("The session was ended.", ended=True)
+        return following.kept
+
+
+def _look_and_register(
+    following: _Following,
+    incoming: Incoming,
+    tell: Callable[[Told], None],
+    should_stop: ShouldStop,
+    until_idle_s: float | None,
+) -> None:
+    following.show("Waiting for runs.")
+    last = time.monotonic()
+    while not should_stop():
+        events = incoming.next(_LOOK_S)
+        for event in events:
+            if should_stop():
+                return
+            if (told := _on(following, event, should_stop)) is not None:
+                tell(told)
+            following.show("Waiting for runs.")
+        if events:
+            last = time.monotonic()
+        elif until_idle_s is not None and time.monotonic() - last >= until_idle_s:
+            return
+
+
+# -- the CTA -------------------------------------------------------------------------------------------
+
+
+def _made_ready(job: FollowJob, on_progress: Progress) -> tuple[Head, str]:
+    """The CTA with all that is made of it, so that the first run waits for nothing; and its hash."""
+    on_progress.expect({Step.READ_CTA: 1.0, Step.SEGMENT_CTA: 1.5, Step.CHECK_INPUTS: 0.5})
+    with compiling_search():
+        on_progress(Step.READ_CTA, 0.0)
+        whole = calling("cta", load_volume)(job.cta, job.series, job.phase)
+        cta = prepare_cta(whole)
+        on_progress(Step.SEGMENT_CTA, 0.0)
+        if job.cta_mask is not None:
+            vessels = as_cta_mask(calling("cta_mask", read_mask)(job.cta_mask, "cta_mask"), whole)
+        else:
+            vessels = segment_vessels(cta, on_progress=on_progress.of(Step.SEGMENT_CTA))
+        on_progress(Step.CHECK_INPUTS, 0.0)
+        head = Head(cta, vessels)
+        head.make_ready()
+    on_progress(Step.CHECK_INPUTS, 1.0)
+    return head, content_hash(whole.voxels, whole.affine)
+
+
+def _of_this_cta(out: Path, session: Session, cta_hash: str, patient: str) -> Session:
+    """The session, which now knows its CTA and, where its files say it, its patient.
+
+    Raises
+    ------
+    InputError
+        It is a session of another CTA.
+    """
+    if session.cta and session.cta != cta_hash:
+        found = f"{name_of(out, 'out')} is the session of another CTA"
+        raise InputError(Message(found, at="out", advice="Give another folder, or that CTA."))
+    known = replace(session, cta=cta_hash, patient=session.patient or patient)
+    if known != session:
+        write_session(out, known)
+    return known
+
+
+# -- one run -------------------------------------------------------------------------------------------
+
+
+def _on(following: _Following, event: Event, should_stop: ShouldStop) -> Told | None:
+    """What is done about something that happened in the folder."""
+    if isinstance(event, Arrived):
+        return _on_run(following, event.arrival, should_stop)
+    if isinstance(event, Refused):
+        return _aside(following, RunRow("", "A file", "refused", (event.refusal.words,)))
+    if isinstance(event, Again) and not event.identical:
+        words = "A run came again with other content. The one that came first is kept."
+        return _aside(following, RunRow("", "A run", "refused", (words,)))
+    if isinstance(event, Reach) and not event.reached:
+        following.show("The folder that runs arrive in cannot be reached. It is looked for again.")
+    return None
+
+
+def _aside(following: _Following, row: RunRow) -> Told:
+    """A row of something that is no run of the session."""
+    following.others.append(row)
+    return Told(row)
+
+
+def _on_run(following: _Following, arrival: Arrival, should_stop: ShouldStop) -> Told | None:
+    known = next((kept for kept in following.kept if kept.run_id == arrival.run_id), None)
+    if known is not None:  # of before an interruption: its file tells when the first run was
+        _count_from(following, arrival, known)
+        return None
+    patient = following.session.patient
+    if patient and arrival.patient_id and arrival.patient_id != patient:
+        return _aside(following, RunRow("", "A run of another patient", "refused", (_ANOTHER,)))
+    name = f"{1 + max((int(kept.name) for kept in following.kept), default=0):02d}"
+    title = f"{arrival.frames} frame{'s' if arrival.frames > 1 else ''}"
+    following.rows[name] = RunRow(name, title, "reading")
+    following.show(f"Run {name} is being read.")
+    try:
+        kept = _registered(following, arrival, name, should_stop)
+    except (InputError, RegistrationError) as error:
+        del following.rows[name]
+        problems = error.problems if isinstance(error, InputError) else (str(error),)
+        words = tuple(word(problem, _WORDS_FACE) for problem in problems)
+        return _aside(following, RunRow("", title, "failed", words))
+    except Cancelled:
+        del following.rows[name]
+        return None
+    return Told(following.rows[kept.name], _seconds_since(arrival.path))
+
+
+def _registered(following: _Following, arrival: Arrival, name: str, should_stop: ShouldStop) -> KeptRun:
+    """The run registered, shown and kept.
+
+    Raises
+    ------
+    InputError, RegistrationError, Cancelled
+    """
+    angiogram = calling("dsa", read_angiogram)(arrival.path)
+    since_s = _since_first(following, arrival)
+    before = _before(following, since_s)
+    following.rows[name] = replace(following.rows[name], title=_title(angiogram.carm))
+    following.show(f"Run {name} is being registered.")
+    made: list[SessionRun] = []
+
+    def attempt(runs: list[ReadRun]) -> Attempt:
+        (run, _), *_ = runs
+        masks: DsaMasks = segment_dsa(run)
+        earlier = [kept.run for kept in before]
+        made.append(
+            add_run(following.head, earlier, run, masks, following.settings, _stopping(should_stop), should_stop)
+        )
+        return Attempt(runs, [masks], made[-1].registration)
+
+    best = best_attempt([(angiogram, None)], lambda: attempt([(angiogram, None)]), lambda others: attempt([*others]))
+    angiogram = best.runs[0][0]
+    alone = next(one for one in made if one.registration.cta_to_carm is best.registration.cta_to_carm)
+    alone = replace(alone, registration=best.registration)
+    together = fitted([*(kept.run for kept in before), alone], following.head.points.origin_mm)[-1]
+    hashes = {"cta": following.cta_hash, "dsa": content_hash(angiogram.frames)}
+    notes = () if arrival.patient_id or not following.session.patient else (_NOBODY,)
+    found = reported(alone, together)
+    found = replace(found, input_hashes=hashes, warnings=(*following.head.cta.notes, *found.warnings, *notes))
+    kept = KeptRun(name, arrival.run_id, since_s, replace(alone, registration=found))
+    vessels = following.head.vessels
+    letters = write_pictures(following.folder, name, angiogram, vessels, found.cta_to_carm, found.carm)
+    following.rows[name] = _row(kept, time.time_ns(), letters)
+    following.show()
+    write_run(following.folder, kept, angiogram, vessels)
+    following.kept.append(kept)
+    if arrival.patient_id and not following.session.patient:
+        following.session = replace(following.session, patient=arrival.patient_id)
+        write_session(following.folder, following.session)
+    _put_together(following)
+    return kept
+
+
+def _stopping(should_stop: ShouldStop) -> Progress:
+    def on_step(event: ProgressEvent) -> None:
+        if should_stop():
+            raise Cancelled("Stopped.")
+
+    return Progress(on_step)
+
+
+def _before(following: _Following, since_s: float | None) -> list[KeptRun]:
+    """The runs that were acquired before, in their order."""
+    ordered = sorted(following.kept, key=lambda one: one.order)
+    if since_s is None:
+        return ordered
+    return [kept for kept in ordered if kept.since_first_s is not None and kept.since_first_s <= since_s] or ordered[:0]
+
+
+def _since_first(following: _Following, arrival: Arrival) -> float | None:
+    if arrival.acquired is None:
+        return None
+    if following.first is None:
+        following.first = arrival.acquired
+    return (arrival.acquired - following.first).total_seconds()
+
+
+def _count_from(following: _Following, arrival: Arrival, kept: KeptRun) -> None:
+    if following.first is None and arrival.acquired is not None and kept.since_first_s is not None:
+        following.first = arrival.acquired - timedelta(seconds=kept.since_first_s)
+
+
+def _put_together(following: _Following) -> None:
+    """The poses by all runs, written; rows tell of those that are known better now."""
+    ordered = sorted(following.kept, key=lambda one: one.order)
+    together = fitted([kept.run for kept in ordered], following.head.points.origin_mm)
+    write_together(following.folder, ordered, together)
+    for kept, found in zip(ordered, together, strict=True):
+        row = following.rows[kept.name]
+        following.rows[kept.name] = replace(row, words=_words(kept.run.registration, found))
+
+
+# -- words ---------------------------------------------------------------------------------------------
+
+
+def _seconds_since(path: Path) -> float | None:
+    """Since a file was written last."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except OSError:
+        return None
+
+
+def _title(carm: CArm) -> str:
+    return f"{view_direction(carm)}, {angle_words(carm)}"
+
+
+def _row(kept: KeptRun, picture: int, letters: dict[str, str] | None = None) -> RunRow:
+    registration = kept.run.registration
+    state = registration.confidence.state if registration.confidence else "look closely"
+    edges = letters or edge_letters(registration.carm)
+    words = _words(registration, None)
+    return RunRow(kept.name, _title(registration.carm), state, words, kept.since_first_s, picture, edges)
+
+
+def _words(registration: Registration, together: Together | None) -> tuple[str, ...]:
+    """What the page says of a result."""
+    sure = registration.confidence
+    if sure is None:
+        return ()
+    words = [f"{percent(sure.probability).capitalize()} likely to be right, that is within 5 mm on the detector."]
+    if sure.error_words:
+        words.append(f"{sure.error_words.capitalize()}.")
+    if together is not None:
+        words.append(
+            f"Along the beam the head's place is known to {2 * together.along_mm:.1f} mm by all runs so far (95 %)."
+        )
+    return (*words, *sure.reasons)
+
+
+def _picture_of(folder: Path, name: str) -> int:
+    try:
+        return (folder / PICTURES / f"{name}_overlay.jpg").stat().st_mtime_ns
+    except OSError:
+        return 0
