@@ -150,6 +150,7 @@ def write_together(folder: Path, runs: Sequence[KeptRun], together: Sequence[Tog
             "ctaToCarm": found.cta_to_carm.tolist(),
             "alongBeamDeviationMm": found.along_mm,
             "movedMm": found.moved_mm,
+            "carm": found.carm.to_dict(),
         }
         for kept, found in known
     ]
@@ -192,8 +193,13 @@ def _read_run(folder: Path) -> KeptRun:
             registration,
             placed,
             int(tree["segment"]),
-            Motion(**{k: float(v) for k, v in motion.items()}) if motion else None,
+            _motion(motion) if motion else None,
         )
         return KeptRun(folder.name, str(tree["runId"]), None if since is None else float(since), run)
     except (*MALFORMED, np.linalg.LinAlgError):
         raise InputError(refusal) from None
+
+
+def _motion(values: dict[str, Any]) -> Motion:
+    across_mm, along_mm, turn_deg = (float(values[name]) for name in ("across_mm", "along_mm", "turn_deg"))
+    return Motion(across_mm, along_mm, turn_deg, bool(values["repositioned"]))

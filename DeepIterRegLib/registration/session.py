@@ -24,15 +24,16 @@ from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM
 from DeepIterRegLib.segmentation.dsa import DsaMasks
 
-# A head that lies on its rest is moved by breathing and by the operator's hands: standard deviations between two runs, each axis.
-# The tails are long (degrees of freedom of Student's t): most heads lie still, and now and then one moves by some mm.
+# A head that lies on its rest is moved by breathing and by the operator's hands: scale of what lies between two runs, each axis. The
+# tails are long (degrees of freedom of Student's t): most heads lie still, and now and then one moves by some mm.
 STILL_DEG, STILL_MM, _TAILS = 1.0, 1.0, 2.0
-# How far along its own beam every run of a room sees the head from where it is: standard deviation. Half a per cent of a wrong SID are
-# 4 mm.
-SHARED_ALONG_MM = 3.0
-# A head that moved further than this since the run before was moved, and what was known of its place no longer holds: across the
-# beam, along it (which one run alone tells to 2 or 3 mm), and turned.
-MOVED_ACROSS_MM, MOVED_ALONG_MM, MOVED_DEG = 8.0, 11.0, 8.0
+# How far along its own beam every run of a room sees the head from where it is: standard deviation. A SID that is wrong by 1 % makes
+# 7 mm, a border of bone that is drawn 0.35 mm too far out 4 mm (`joint.SIZE_MM`).
+SHARED_ALONG_MM = 5.0
+# To tell a head that was moved (laid anew, another height of the table) from one that stirred: standard deviations of both for each
+# axis, and how seldom the first is.
+STIRRED_DEG, STIRRED_MM = 2.0, 2.0
+MOVED_DEG, MOVED_MM, _SELDOM = 4.0, 9.0, 0.1
 # A pose found from nothing is taken in place of the one near earlier runs if it is so much more probable, or as probable and this
 # far away while the one nearby is not trusted.
 _CLEARLY = 0.05
@@ -40,6 +41,7 @@ _SAME_MM = 5.0
 _EARLIER_POSES = 2  # that a run starts from: the last ones, as the head may have come back
 _STEPS = 20  # of putting runs together: each solves a linear system, and the weights of motions settle in fewer
 _SETTLED_MM = 1e-4
+_BETWEEN = np.concatenate([-np.eye(6), np.eye(6)], axis=1)  # of two runs' twists, the second's beside the first
 _TOLD_MM = 0.5  # a reader is told of a larger change
 _TWO_SIDED_95 = 1.96  # standard deviations within which 95 % of a normal distribution lie
 
@@ -62,19 +64,28 @@ class Placed:
     cta_to_carm: np.ndarray
     covariance_mm2: np.ndarray
 
+    @property
+    def beam(self) -> np.ndarray:
+        """The twist (6,) by one mm along the run's beam."""
+        return np.concatenate([np.zeros(3), self.carm.axes[2]])
+
 
 @dataclass(frozen=True)
 class Motion:
-    """How far the head moved since the run before, as the later one sees it: across its beam, along it, and turned."""
+    """How far the head moved since the run before, as the later one sees it.
+
+    Attributes
+    ----------
+    across_mm, along_mm, turn_deg
+        Across the later run's beam, along it, and turned.
+    repositioned
+        Whether somebody moved the head, or the table, rather than that it stirred.
+    """
 
     across_mm: float
     along_mm: float
     turn_deg: float
-
-    @property
-    def repositioned(self) -> bool:
-        """Whether somebody moved the head, or the table, rather than that it stirred."""
-        return self.across_mm > MOVED_ACROSS_MM or self.along_mm > MOVED_ALONG_MM or self.turn_deg > MOVED_DEG
+    repositioned: bool
 
 
 @dataclass(frozen=True)
@@ -101,20 +112,45 @@ class SessionRun:
 
 @dataclass(frozen=True)
 class Together:
-    """Where all runs of a segment together see the head in one of them.
+    """Where all runs of a session together see the head in one of them.
 
     Attributes
     ----------
     cta_to_carm : (4, 4)
+    carm
+        That shows the head at this pose where the run's own image shows it: of all runs' common fault along the beam it knows.
     along_mm
         Standard deviation along the run's own beam.
     moved_mm
         How far the head's middle lies from where the run alone saw it.
+    shared_mm
+        How far along their beams all runs see the head from where it is.
     """
 
     cta_to_carm: np.ndarray
+    carm: CArm
     along_mm: float
     moved_mm: float
+    shared_mm: float
+
+
+@dataclass(frozen=True)
+class Fit:
+    """The most probable places of a session's head.
+
+    Attributes
+    ----------
+    poses : (N, 4, 4)
+        Of each run.
+    shared_mm
+        How far along their beams all runs see it further away.
+    covariance : (6 N + 1, 6 N + 1)
+        Of the poses' twists along the C-arm frame's axes, in mm, then of `shared_mm`.
+    """
+
+    poses: np.ndarray
+    shared_mm: float
+    covariance: np.ndarray
 
 
 # -- one run -------------------------------------------------------------------------------------------
@@ -191,11 +227,12 @@ def _session_run(
     placed = None
     if confidence is None or confidence.state != "rejected":
         placed = _placed(head, registration, run, masks, settings)
-    before = known[-1] if known else None
-    segment = before.segment if before else 1
-    if placed is None or before is None or before.placed is None:
+    segment = known[-1].segment if known else 1
+    if placed is None or not known:
         return SessionRun(registration, placed, segment)
-    motion = motion_between(before.placed.cta_to_carm, placed.cta_to_carm, placed.carm, head.points.origin_mm)
+    middle_mm = head.points.origin_mm
+    fit = fit_together([one.placed for one in known if one.placed], [one.segment for one in known], middle_mm)
+    motion = motion_since(fit, len(known) - 1, placed, middle_mm)
     sure = confidence is not None and confidence.state == "accepted"
     # Only a pose to be trusted says that the head was moved: a wrong one would take its earlier runs' company from every later one.
     if motion.repositioned and not sure:
@@ -221,14 +258,6 @@ def _placed(
     return Placed(carm, registration.cta_to_carm, turned @ own @ turned.T)
 
 
-def motion_between(before: np.ndarray, after: np.ndarray, carm: CArm, middle_mm: np.ndarray) -> Motion:
-    """How a head moved from one pose (4, 4) to another; `middle_mm` (3,), RAS mm of the CTA, is where its shift is told."""
-    twist = _twist(before, after, middle_mm)
-    across = carm.axes[:2] @ twist[3:]
-    turn_deg = float(np.degrees(np.linalg.norm(twist[:3]) / LEVER_MM))
-    return Motion(float(np.linalg.norm(across)), float(abs(carm.axes[2] @ twist[3:])), turn_deg)
-
-
 def reported(run: SessionRun, together: Together | None) -> Registration:
     """The registration of a run as a reader is told it: the pose by this run and those before it, and how well its depth is known."""
     found = run.registration
@@ -250,13 +279,21 @@ def reported(run: SessionRun, together: Together | None) -> Registration:
             f"Earlier runs tell the head's depth better: its middle was put {together.moved_mm:.1f} mm from where this run alone shows it."
         )
     confidence = replace(found.confidence, depth_68_mm=together.along_mm, depth_95_mm=_TWO_SIDED_95 * together.along_mm)
-    return replace(found, cta_to_carm=together.cta_to_carm, confidence=confidence, warnings=tuple(warnings))
+    (view,) = found.views
+    return replace(
+        found,
+        cta_to_carm=together.cta_to_carm,
+        carm=together.carm,
+        views=(replace(view, carm=together.carm),),
+        confidence=confidence,
+        warnings=tuple(warnings),
+    )
 
 
 # -- all of them ---------------------------------------------------------------------------------------
 
 
-def fit_together(runs: Sequence[Placed], segments: Sequence[int], middle_mm: np.ndarray) -> tuple[Together, ...]:
+def fit_together(runs: Sequence[Placed], segments: Sequence[int], middle_mm: np.ndarray) -> Fit:
     """Where all runs of a session, in their order, together see the head in each of them.
 
     Each run's pose is known with its covariance, but for what is wrong along the beam in all of them alike (`SHARED_ALONG_MM`): a wrong
@@ -267,59 +304,83 @@ def fit_together(runs: Sequence[Placed], segments: Sequence[int], middle_mm: np.
     Parameters
     ----------
     runs
+        At least one.
     segments
         Of each run.
     middle_mm : (3,)
         Point of the head, RAS mm of the CTA, about which the covariances' turns are.
     """
     count = len(runs)
-    if not count:
-        return ()
     alone = np.stack([run.cta_to_carm for run in runs])
-    beams = np.stack([np.concatenate([np.zeros(3), run.carm.axes[2]]) for run in runs])
+    beams = np.stack([run.beam for run in runs])
     precision = np.linalg.inv(np.stack([run.covariance_mm2 for run in runs]))
-    still = np.array([np.radians(STILL_DEG) * LEVER_MM] * 3 + [STILL_MM] * 3) ** -2.0
+    still = np.diag(_per_axis(STILL_DEG, STILL_MM)) ** -1.0
     links = [i for i in range(count - 1) if segments[i] == segments[i + 1]]
     weights = np.ones(len(links))
-    poses, shared_mm = alone, 0.0
-    covariance = np.asarray(np.zeros((6 * count + 1, 6 * count + 1)))
+    fit = Fit(alone, 0.0, np.zeros((6 * count + 1, 6 * count + 1)))
     for _ in range(_STEPS):
-        matrix, gradient = np.zeros_like(covariance), np.zeros(6 * count + 1)
-        matrix[-1, -1], gradient[-1] = SHARED_ALONG_MM**-2, -shared_mm * SHARED_ALONG_MM**-2
+        matrix, gradient = np.zeros_like(fit.covariance), np.zeros(6 * count + 1)
+        matrix[-1, -1], gradient[-1] = SHARED_ALONG_MM**-2, -fit.shared_mm * SHARED_ALONG_MM**-2
         for i in range(count):
             at = [*range(6 * i, 6 * i + 6), 6 * count]
             own = np.concatenate([np.eye(6), beams[i][:, None]], axis=1)
-            residual = _twist(alone[i], poses[i], middle_mm) + shared_mm * beams[i]
+            residual = _twist(alone[i], fit.poses[i], middle_mm) + fit.shared_mm * beams[i]
             matrix[np.ix_(at, at)] += own.T @ precision[i] @ own
             gradient[at] -= own.T @ precision[i] @ residual
-        both = np.concatenate([-np.eye(6), np.eye(6)], axis=1)
         for i, weight in zip(links, weights, strict=True):
             pair = slice(6 * i, 6 * i + 12)
-            matrix[pair, pair] += both.T @ (weight * still[:, None] * both)
-            gradient[pair] -= both.T @ (weight * still * _twist(poses[i], poses[i + 1], middle_mm))
-        covariance = np.asarray(np.linalg.inv(matrix))
+            matrix[pair, pair] += _BETWEEN.T @ (weight * still[:, None] * _BETWEEN)
+            gradient[pair] -= _BETWEEN.T @ (weight * still * _twist(fit.poses[i], fit.poses[i + 1], middle_mm))
+        covariance = np.linalg.inv(matrix)
         step = covariance @ gradient
-        shared_mm += float(step[-1])
-        poses = _moved(poses, step[:-1].reshape(count, 6), middle_mm)
+        poses = _moved(fit.poses, step[:-1].reshape(count, 6), middle_mm)
+        fit = Fit(poses, fit.shared_mm + float(step[-1]), covariance)
         for k, i in enumerate(links):
-            between = both @ covariance[6 * i : 6 * i + 12, 6 * i : 6 * i + 12] @ both.T
-            square = _twist(poses[i], poses[i + 1], middle_mm) ** 2 + np.diag(between)
+            spread = _BETWEEN @ covariance[6 * i : 6 * i + 12, 6 * i : 6 * i + 12] @ _BETWEEN.T
+            square = _twist(fit.poses[i], fit.poses[i + 1], middle_mm) ** 2 + np.diag(spread)
             weights[k] = (_TAILS + 6) / (_TAILS + float(still @ square))
         if float(np.abs(step).max()) < _SETTLED_MM:
             break
-    found = []
-    for i in range(count):
-        own = covariance[6 * i : 6 * i + 6, 6 * i : 6 * i + 6]
-        moved_mm = float(np.linalg.norm(_twist(alone[i], poses[i], middle_mm)[3:]))
-        found.append(Together(poses[i], float(np.sqrt(beams[i] @ own @ beams[i])), moved_mm))
-    return tuple(found)
+    return fit
+
+
+def motion_since(fit: Fit, before: int, run: Placed, middle_mm: np.ndarray) -> Motion:
+    """How the head moved from a run of a fit, by its index, to a new one, and whether it was moved there or stirred.
+
+    Both are asked for how probable they make what the new run shows, with all that is not known of either place.
+    """
+    at = [*range(6 * before, 6 * before + 6), len(fit.covariance) - 1]
+    seen = np.concatenate([np.eye(6), run.beam[:, None]], axis=1)
+    unknown = seen @ fit.covariance[np.ix_(at, at)] @ seen.T + run.covariance_mm2
+    twist = _twist(fit.poses[before], run.cta_to_carm, middle_mm) - fit.shared_mm * run.beam
+
+    def log_probability(deg: float, mm: float) -> float:
+        covariance = unknown + _per_axis(deg, mm)
+        return -0.5 * float(np.linalg.slogdet(covariance)[1] + twist @ np.linalg.solve(covariance, twist))
+
+    log_odds = log_probability(MOVED_DEG, MOVED_MM) - log_probability(STIRRED_DEG, STIRRED_MM) + np.log(_SELDOM)
+    across, along = float(np.linalg.norm(run.carm.axes[:2] @ twist[3:])), float(abs(run.carm.axes[2] @ twist[3:]))
+    return Motion(across, along, float(np.degrees(np.linalg.norm(twist[:3]) / LEVER_MM)), bool(log_odds > 0))
 
 
 def fitted(runs: Sequence[SessionRun], middle_mm: np.ndarray) -> tuple[Together | None, ...]:
-    """`fit_together` of the runs of which the place is known; None for the others. In their order of acquisition."""
-    known = [(run.placed, run.segment) for run in runs if run.placed is not None]
-    of_known = iter(fit_together([placed for placed, _ in known], [segment for _, segment in known], middle_mm))
-    return tuple(None if run.placed is None else next(of_known) for run in runs)
+    """What `fit_together` says of each run; None for those of which the place is not known. In their order of acquisition."""
+    known = [(n, run.placed, run.segment) for n, run in enumerate(runs) if run.placed is not None]
+    found: list[Together | None] = [None] * len(runs)
+    if not known:
+        return tuple(found)
+    fit = fit_together([placed for _, placed, _ in known], [segment for _, _, segment in known], middle_mm)
+    for i, (n, run, _) in enumerate(known):
+        own = fit.covariance[6 * i : 6 * i + 6, 6 * i : 6 * i + 6]
+        moved_mm = float(np.linalg.norm(_twist(run.cta_to_carm, fit.poses[i], middle_mm)[3:]))
+        shown = run.carm.moved(pose.translation(-fit.shared_mm * run.beam[3:]))
+        found[n] = Together(fit.poses[i], shown, float(np.sqrt(run.beam @ own @ run.beam)), moved_mm, fit.shared_mm)
+    return tuple(found)
+
+
+def _per_axis(deg: float, mm: float) -> np.ndarray:
+    """Covariance (6, 6), mm2, of a twist by its standard deviations for each axis."""
+    return np.diag([(np.radians(deg) * LEVER_MM) ** 2] * 3 + [mm**2] * 3)
 
 
 def _twist(before: np.ndarray, after: np.ndarray, middle_mm: np.ndarray) -> np.ndarray:
