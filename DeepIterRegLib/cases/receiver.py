@@ -1,6 +1,6 @@
 """Runs sent over the network (DICOM C-STORE) into a folder: whole or not at all, and nothing but runs.
 
-Each object is answered by the standard's status (PS3.4, table GG.4-1), so that who sent it knows what became of it.
+Each object is answered by the standard's status (PS3.4, B.2.3), so that who sent it knows what became of it.
 """
 
 from __future__ import annotations
@@ -290,11 +290,7 @@ class _Store:
         return _STATUS[outcome]
 
     def _outcome(self, event: Event, class_uid: str, run_id: str) -> Outcome:
-        """
-        Raises
-        ------
-        OSError
-        """
+        """What becomes of an object; raises OSError where the disk does not take it."""
         target = self._folder / f"{_PREFIX}{run_id}{_SUFFIX}"
         if event.assoc in self._too_long:
             self._too_long.discard(event.assoc)

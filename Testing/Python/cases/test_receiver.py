@@ -23,6 +23,7 @@ from ct_files import head, write_slices
 from pydicom.uid import CTImageStorage, ImplicitVRLittleEndian, JPEGLSLossless, XRayAngiographicImageStorage
 from xa_files import recode, retag, written
 
+from DeepIterRegLib.cases.incoming import Arrived, Incoming, IncomingSettings
 from DeepIterRegLib.cases.receiver import Outcome, Receipt, ReceiverSettings, receiving
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.installation import BrokenPackage, broken_package
@@ -321,6 +322,26 @@ def test_200_objects_from_two_senders_at_once(tmp_path: Path) -> None:
     assert {path.parent for path in found} == {tmp_path / "net" / "in"}
     assert all(path.name == f"run-{arrival(path).run_id}.dcm" for path in found)
     assert {path.name for path in tmp_path.iterdir()} == {"ct", "half.dcm", "net", "run.dcm"}
+
+
+def test_no_more_senders_at_once_than_are_allowed(tmp_path: Path) -> None:
+    with receiving(tmp_path / "in", ReceiverSettings(most_senders=1), SALT) as port, sending(port) as first:
+        with sending(port) as second:
+            assert second.is_rejected
+        assert first.send_c_echo().Status == SUCCESS
+
+
+def test_what_is_received_arrives_in_the_folder_that_is_watched(tmp_path: Path) -> None:
+    """The hidden folder in which objects become whole is none of it."""
+    settings = IncomingSettings(settle_s=0.1, poll_s=0.05)
+    with (
+        receiving(tmp_path / "in", ANY_PORT, SALT) as port,
+        Incoming(tmp_path / "in", SALT, settings) as incoming,
+    ):
+        assert sent(port, run(tmp_path / "a.dcm")) == [SUCCESS]
+        events = incoming.next(20)
+        assert incoming.next(0.3) == []
+    assert events == [Arrived(arrival(stored(tmp_path / "in")[0]))]
 
 
 def test_nothing_is_said(tmp_path: Path, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture) -> None:
