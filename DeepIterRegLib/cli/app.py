@@ -25,7 +25,7 @@ from DeepIterRegLib.cli.help_pages import import_drawing
 from DeepIterRegLib.cli.streams import steady_streams
 from DeepIterRegLib.common.atomic_output import DISK_IS_FULL, published
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, notes_of
-from DeepIterRegLib.common.installation import NETWORK_EXTRA, BrokenPackage, broken_package
+from DeepIterRegLib.common.installation import BrokenPackage, broken_package
 from DeepIterRegLib.common.interruptions import deliver
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.progress import Progress, ProgressEvent
@@ -220,8 +220,8 @@ def _mending(broken: BrokenPackage) -> str:
     """The one command that puts a package right, for the Python that runs."""
     from importlib.metadata import packages_distributions
 
-    if broken.absent and broken.of_network:
-        name = f"'deepiterreg[{NETWORK_EXTRA}]'"
+    if broken.absent and broken.extra:
+        name = f"'deepiterreg[{broken.extra}]'"
     else:
         name = packages_distributions().get(broken.name, [broken.name])[0]
     how = "" if broken.absent else "--upgrade " if broken.other_numpy else "--force-reinstall --no-deps "

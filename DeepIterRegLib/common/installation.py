@@ -18,8 +18,9 @@ _OTHER_NUMPY = re.compile(
     r"compiled against (?:ABI|API) version|numpy\.core\.multiarray failed to import",
     re.IGNORECASE,
 )
-# What the defaults do without, and the extra of this package that brings it.
-NETWORK_EXTRA, OF_NETWORK = "network", ("monai", "safetensors", "torch")
+# What the defaults do without, by the extra of this package that brings it.
+NETWORK_EXTRA, FOLLOW_EXTRA = "network", "follow"
+_EXTRAS = {NETWORK_EXTRA: ("monai", "safetensors", "torch"), FOLLOW_EXTRA: ("pynetdicom", "watchfiles")}
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 
@@ -45,17 +46,15 @@ class BrokenPackage:
     other_numpy: bool = False
 
     @property
-    def of_network(self) -> bool:
-        """Whether only the network, the preset `paper`, projections of a CTA and a graphics card need it."""
-        return self.name in OF_NETWORK
+    def extra(self) -> str:
+        """The extra that brings it, where only some of what the program can do needs it; else empty."""
+        return next((extra for extra, names in _EXTRAS.items() if self.name in names), "")
 
     @property
     def sentence(self) -> str:
         """What is wrong; what mends it differs by face."""
-        if self.absent and self.of_network:
-            return (
-                f"The Python package {self.name} is not installed; the extra {NETWORK_EXTRA} of deepiterreg brings it."
-            )
+        if self.absent and self.extra:
+            return f"The Python package {self.name} is not installed; the extra {self.extra} of deepiterreg brings it."
         if self.absent:
             return f"The Python package {self.name} is not installed."
         if self.other_numpy:

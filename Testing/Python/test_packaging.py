@@ -75,6 +75,7 @@ OPTIONAL = {
     "studies/experiments/plots.py": "plots",
     "common/workers.py": "cluster",
     "cases/folder_watch.py": "follow",
+    "cases/receiver.py": "follow",
     "results/export/cameras.py": "roadmap",
     "results/export/film.py": "video",
     "registration/network/curves.py": "train",

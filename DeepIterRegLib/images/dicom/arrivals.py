@@ -218,7 +218,7 @@ def _cut(path: Path, expected: int | None) -> Refusal:
     words = (
         f"{name_of(path)} is not whole: {there:,} of {expected:,} bytes are there."
         if known
-        else f"{name_of(path)} is not whole: {there:,} bytes are there, and it ends before its images do."
+        else f"{name_of(path)} is not whole: {there:,} bytes are there, and its images are not all among them."
     )
     return Refusal(path, Reason.CUT, words, None, there, expected if known else None)
 

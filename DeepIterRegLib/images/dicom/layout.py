@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 from pydicom.pixels import get_decoder
-from pydicom.uid import UID
+from pydicom.uid import UID, AllTransferSyntaxes
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.dicom.safe_words import coded, whole_number
@@ -163,6 +163,20 @@ def bits_of(dataset: Dataset) -> tuple[int, int, int]:
     return allocated, stored, whole_of(dataset, "HighBit", stored - 1, allocated - 1, stored - 1)
 
 
+def readable_syntaxes() -> tuple[str, ...]:
+    """The transfer syntaxes of images that can be decoded here."""
+    return tuple(str(syntax) for syntax in AllTransferSyntaxes if _decoder_state(syntax)[0])
+
+
+def _decoder_state(syntax: UID) -> tuple[bool, list[str]]:
+    """Whether there is a decoder, and the packages that it lacks."""
+    try:
+        decoder = get_decoder(syntax)
+        return decoder.is_available, list(decoder.missing_dependencies)
+    except (NotImplementedError, ValueError):
+        return False, []
+
+
 def _decodable(dataset: Dataset) -> UID:
     """The transfer syntax, if there is a decoder for it."""
     syntax = syntax_of(dataset)
@@ -170,11 +184,7 @@ def _decodable(dataset: Dataset) -> UID:
     name = f"{syntax.name} ({syntax})" if standard else "that the file names, which is none of the standard's"
     if str(syntax).startswith(_VIDEO):
         raise InputError(f"There is no decoder for the transfer syntax {name}: {_FILM}")
-    try:
-        decoder = get_decoder(syntax)
-        available, missing = decoder.is_available, list(decoder.missing_dependencies)
-    except (NotImplementedError, ValueError):
-        available, missing = False, []
+    available, missing = _decoder_state(syntax)
     if not available:
         remedy = "install python-gdcm" if missing else "convert the file to one without compression"
         raise InputError(f"There is no decoder for the transfer syntax {name}; {remedy}.")

@@ -58,6 +58,7 @@ def test_a_run_is_told_by_hashes_of_its_uid_and_its_patient(tmp_path: Path) -> N
     assert not any(word in told for word in ("muster", "erika", "4711", "1957"))
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value")  # that the test writes
 @pytest.mark.parametrize(
     ("keyword", "value", "same"),
     [
@@ -89,6 +90,7 @@ def test_encodings_make_no_other_patient_and_parts_do_not_flow_together(tmp_path
     assert arrival(nobody).patient_id == ""
 
 
+@pytest.mark.filterwarnings("ignore:Invalid value")  # that the test writes
 @pytest.mark.parametrize(
     ("tags", "expected"),
     [
