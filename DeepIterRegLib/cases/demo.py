@@ -14,7 +14,6 @@ from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES
 
 PHANTOM_FOLDER = "patient"
 MAX_PHANTOM_VIEWS = 4
-PROCEDURE_RUNS = 8
 PHANTOM_FILES = (
     "cta.nii.gz",
     "dsa.dcm",
@@ -54,8 +53,9 @@ def write_phantom(seed: int, folder: Path, on_progress: Progress, views: int = 1
 def write_phantom_procedure(seed: int, folder: Path, on_progress: Progress) -> None:
     """Write a synthetic thrombectomy into `folder`: one CTA, eight runs, the truth of each."""
     from DeepIterRegLib.phantom import make_procedure, write_procedure
+    from DeepIterRegLib.phantom.procedure import PLAN
 
-    on_progress.expect(expected(*_PHANTOM_STEPS, views=PROCEDURE_RUNS))
+    on_progress.expect(expected(*_PHANTOM_STEPS, views=len(PLAN)))
     procedure = make_procedure(seed, on_progress=lambda done: on_progress(Step.MAKE_PATIENT, done))
     on_progress(Step.WRITE_PATIENT, 0.0)
     write_procedure(procedure, folder)

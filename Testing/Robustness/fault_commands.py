@@ -118,6 +118,7 @@ def commands(*, small: bool) -> list[Command]:
         Command("study unblind", lambda i: ["study", "unblind", str(i / "study")], ".csv"),
         # Of full size: they take longest, and come last.
         Command("phantom", lambda i: ["phantom", "--seed", "3"], weight=4),
+        Command("phantom procedure", lambda i: ["phantom", "--procedure", "--seed", "3"], weight=2),
         Command("demo", lambda i: ["demo", "--seed", "3"], replaces=False, weight=4),
     ]
 

@@ -79,6 +79,7 @@ def wrong_uses(patient: PatientFiles) -> Iterator[Words]:
         ["study", "analyse", absent, "--out", patient.folder / "voll"],
         ["train", "--out", out, "--patient", absent, "--config", absent],
         ["phantom", "--seed", name, "--out", out],
+        ["phantom", "--procedure", "--views", "2", "--out", patient.folder / name],
     )
 
 
