@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import TYPE_CHECKING
 
 from DeepIterRegLib.cases.incoming import Again, Arrived, Event, Incoming, IncomingSettings, Reach, Refused
 from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
+from DeepIterRegLib.cases.receiver import ReceiverSettings, receiving
 from DeepIterRegLib.cases.session_folder import (
     KeptRun,
     Session,
@@ -38,7 +40,7 @@ from DeepIterRegLib.images.dicom.arrivals import Arrival, patient_of
 from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.images.masks import read_mask
 from DeepIterRegLib.registration.compiled import compiling_search
-from DeepIterRegLib.registration.result import Registration, content_hash, percent
+from DeepIterRegLib.registration.result import content_hash, percent
 from DeepIterRegLib.registration.scene import Head
 from DeepIterRegLib.registration.session import SessionRun, Together, add_run, fitted, reported
 from DeepIterRegLib.registration.settings import RegistrationSettings
@@ -61,10 +63,19 @@ _WORDS_FACE = Face(lambda option: option.replace("_", " "))
 
 @dataclass(frozen=True)
 class FollowJob:
-    """What is followed; fields as in `common.options`, and the folder that runs arrive in."""
+    """What is followed; fields as in `common.options`.
+
+    Attributes
+    ----------
+    incoming
+        Folder that the runs arrive in; made where they are received.
+    receive
+        By which network, where they come by one.
+    """
 
     cta: Path
     incoming: Path
+    receive: ReceiverSettings | None = None
     series: str | None = None
     phase: int | None = None
     cta_mask: Path | None = None
@@ -110,22 +121,26 @@ def follow(
     tell: Callable[[Told], None],
     should_stop: ShouldStop,
     until_idle_s: float | None = None,
+    on_port: Callable[[int], None] = lambda port: None,
 ) -> list[KeptRun]:
     """Register the runs that arrive until somebody stops it, or nothing has come for `until_idle_s`; the runs of the session.
 
-    `out` is the session's folder, made if needed: `index.html` shows the newest run, and each has a result folder.
+    `out` is the session's folder, made if needed: `index.html` shows the newest run, and each has a result folder. `on_port` is told
+    where runs are received, which begins before the CTA is read.
 
     Raises
     ------
     InputError
         The CTA cannot be used; the folder to look into does not exist; `out` is another session's, or another process works in it.
     """
-    if not job.incoming.is_dir():
+    if job.receive is None and not job.incoming.is_dir():
         raise InputError(
             Message("There is no such folder", at="incoming", advice="Give the folder that runs arrive in.")
         )
-    with work_folder(out):
+    with work_folder(out), ExitStack() as stack:
         session = open_session(out)
+        if job.receive is not None:
+            on_port(stack.enter_context(receiving(job.incoming, job.receive, session.salt)))
         write_page(out)
         write_state(out, "The CTA is being made ready.", [])
         head, cta_hash = _made_ready(job, on_progress)
@@ -135,8 +150,8 @@ def follow(
         for kept in following.kept:
             following.rows[kept.name] = _row(kept, _picture_of(out, kept.name))
         _put_together(following)
-        with Incoming(job.incoming, session.salt, _ARRIVING) as incoming:
-            _look_and_register(following, incoming, tell, should_stop, until_idle_s)
+        incoming = stack.enter_context(Incoming(job.incoming, session.salt, _ARRIVING))
+        _look_and_register(following, incoming, tell, should_stop, until_idle_s)
         following.show("The session was ended.", ended=True)
         return following.kept
 
@@ -333,7 +348,7 @@ def _put_together(following: _Following) -> None:
     write_together(following.folder, ordered, together)
     for kept, found in zip(ordered, together, strict=True):
         row = following.rows[kept.name]
-        following.rows[kept.name] = replace(row, words=_words(kept.run.registration, found))
+        following.rows[kept.name] = replace(row, words=_words(kept.run, found))
 
 
 # -- words ---------------------------------------------------------------------------------------------
@@ -355,22 +370,22 @@ def _row(kept: KeptRun, picture: int, letters: dict[str, str] | None = None) -> 
     registration = kept.run.registration
     state = registration.confidence.state if registration.confidence else "look closely"
     edges = letters or edge_letters(registration.carm)
-    words = _words(registration, None)
+    words = _words(kept.run, None)
     return RunRow(kept.name, _title(registration.carm), state, words, kept.since_first_s, picture, edges)
 
 
-def _words(registration: Registration, together: Together | None) -> tuple[str, ...]:
-    """What the page says of a result."""
-    sure = registration.confidence
+def _words(run: SessionRun, together: Together | None) -> tuple[str, ...]:
+    """What the page says of a result; its depth as it is known by all runs so far."""
+    sure = run.registration.confidence
     if sure is None:
         return ()
+    if together is not None:
+        sure = known_better(sure, together)
     words = [f"{percent(sure.probability).capitalize()} likely to be right, that is within 5 mm on the detector."]
+    if run.motion is not None and run.motion.repositioned:
+        words.insert(0, "The head lies elsewhere than in the run before.")
     if sure.error_words:
         words.append(f"{sure.error_words.capitalize()}.")
-    if together is not None:
-        words.append(
-            f"Along the beam the head's place is known to {2 * together.along_mm:.1f} mm by all runs so far (95 %)."
-        )
     return (*words, *sure.reasons)
 
 

@@ -26,9 +26,8 @@ from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.session import Motion, Placed, SessionRun, Together
 from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES, read_registration, write_registration
-from DeepIterRegLib.results.session_page.page import PAGE, PICTURES, STATE
 
-SESSION, RUN, TOGETHER = "session.json", "run.json", "together"
+SESSION, RUN, TOGETHER, RECEIVED = "session.json", "run.json", "together", "received"
 RUN_FILES = (*REGISTRATION_FILES, RUN)
 _VERSION = 1
 
@@ -79,7 +78,7 @@ class KeptRun:
 
 
 def open_session(folder: Path) -> Session:
-    """The session of a folder, or a new one.
+    """The session of a folder, or a new one, which is written at once.
 
     Raises
     ------
@@ -88,13 +87,13 @@ def open_session(folder: Path) -> Session:
     """
     file = folder / SESSION
     if not file.exists():
-        others = [
-            one for one in folder.iterdir() if not one.name.startswith(".") and one.name not in (PAGE, STATE, PICTURES)
-        ]
+        others = sorted(one.name for one in folder.iterdir() if not one.name.startswith("."))
         if others:
             found = f"{name_of(folder, 'out')} holds other things than a session, {name_of(others[0])} for one"
             raise InputError(Message(found, at="out", advice="Give a new folder, or that of a session."))
-        return Session(secrets.token_hex())
+        session = Session(secrets.token_hex())
+        write_session(folder, session)
+        return session
     refusal = f"{SESSION} is not that of a session, or it is damaged: give another folder."
     tree = read_json(file, refusal)
     try:

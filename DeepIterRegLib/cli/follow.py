@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import ExitStack
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -13,6 +12,9 @@ from DeepIterRegLib.cli.options import CtaFile, Quiet, takes
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.shown import place_of
+
+if TYPE_CHECKING:
+    from DeepIterRegLib.results.session_page.page import RunRow
 
 _COLOURS = {"accepted": typer.colors.GREEN, "look closely": typer.colors.YELLOW}
 
@@ -65,43 +67,39 @@ def follow(
     """
     from DeepIterRegLib.cases.follow import FollowJob, Told
     from DeepIterRegLib.cases.follow import follow as run_follow
+    from DeepIterRegLib.cases.receiver import AE_TITLE, ReceiverSettings
+    from DeepIterRegLib.cases.session_folder import RECEIVED
+    from DeepIterRegLib.results.session_page.page import PAGE
 
     if incoming is None and listen is None:
-        raise InputError(
-            Message("Neither a folder nor a port is given for the runs to arrive", give=("incoming", "listen"))
-        )
+        raise InputError(Message("The runs need a folder or a port to arrive at", give=("incoming", "listen")))
 
     def tell(told: Told) -> None:
-        row = told.row
-        if quiet:
-            return
-        took = "" if told.seconds is None else f" ({told.seconds:.1f} s after its last byte)"
-        head = f"Run {row.name}: {row.title}: " if row.name else f"{row.title}: "
-        typer.secho(f"{head}{row.state}{took if row.picture else ''}", fg=_COLOURS.get(row.state, typer.colors.RED))
-        for words in row.words:
-            typer.echo(f"  {words}")
-
-    with ExitStack() as stack:
-        stop = stack.enter_context(asked_to_stop())
-        if listen is not None:
-            from DeepIterRegLib.cases.receiver import ReceiverSettings, receiving
-
-            incoming = incoming or out / "received"
-            incoming.mkdir(parents=True, exist_ok=True)
-            settings = ReceiverSettings(port=listen, bind=bind, allowed=tuple(allow or ()))
-            port = stack.enter_context(receiving(incoming, settings))
-            typer.echo(f"Receiving on {bind}, port {port}.")
-        assert incoming is not None
-        job = FollowJob(
-            cta, incoming, typed["series"], typed["phase"], typed["cta_mask"], typed["device"].value, typed["seed"]
-        )
         if not quiet:
-            typer.echo(f"Page: {place_of(out, 'index.html')}")
-        try:
-            with progress(quiet) as report:
-                kept = run_follow(job, out, report, tell, stop.is_set, until_idle)
-        except Interrupted:  # the second time it does not wait for the run under way
-            kept = []
+            _tell(told.row, told.seconds)
+
+    def listening(port: int) -> None:  # also where it is to be quiet: a free port is known by this line alone
+        typer.echo(f"Receiving on {bind}, port {port}, as {AE_TITLE}.")
+
+    receive = None if listen is None else ReceiverSettings(listen, bind, senders=tuple(allow or ()))
+    which = (typed["series"], typed["phase"], typed["cta_mask"], typed["device"].value, typed["seed"])
+    job = FollowJob(cta, incoming or out / RECEIVED, receive, *which)
+    if not quiet:
+        typer.echo(f"Page: {place_of(out, PAGE)}")
+    try:
+        with asked_to_stop() as stop, progress(quiet) as report:
+            kept = run_follow(job, out, report, tell, stop.is_set, until_idle, listening)
+    except Interrupted:  # the second time it does not wait for the run under way
+        return
     if not quiet:
         typer.echo(f"{len(kept)} run{'' if len(kept) == 1 else 's'}: {place_of(out)}")
         typer.echo(NOTICE)
+
+
+def _tell(row: RunRow, seconds: float | None) -> None:
+    """What became of a run, in a line and sentences."""
+    took = f" ({seconds:.1f} s after its last byte)" if seconds is not None and row.picture else ""
+    head = f"Run {row.name}: {row.title}" if row.name else row.title
+    typer.secho(f"{head}: {row.state}{took}", fg=_COLOURS.get(row.state, typer.colors.RED))
+    for words in row.words:
+        typer.echo(f"  {words}")

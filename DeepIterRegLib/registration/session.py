@@ -278,16 +278,22 @@ def reported(run: SessionRun, together: Together | None) -> Registration:
         warnings.append(
             f"Earlier runs tell the head's depth better: its middle was put {together.moved_mm:.1f} mm from where this run alone shows it."
         )
-    confidence = replace(found.confidence, depth_68_mm=together.along_mm, depth_95_mm=_TWO_SIDED_95 * together.along_mm)
     (view,) = found.views
     return replace(
         found,
         cta_to_carm=together.cta_to_carm,
         carm=together.carm,
         views=(replace(view, carm=together.carm),),
-        confidence=confidence,
+        confidence=known_better(found.confidence, together),
         warnings=tuple(warnings),
     )
+
+
+def known_better(confidence: Confidence, together: Together) -> Confidence:
+    """The confidence with the depth that all runs know, where one run alone knows it less well."""
+    if confidence.depth_68_mm is None or together.along_mm >= confidence.depth_68_mm:
+        return confidence
+    return replace(confidence, depth_68_mm=together.along_mm, depth_95_mm=_TWO_SIDED_95 * together.along_mm)
 
 
 # -- all of them ---------------------------------------------------------------------------------------
