@@ -42,7 +42,7 @@ from DeepIterRegLib.images.masks import read_mask
 from DeepIterRegLib.registration.compiled import compiling_search
 from DeepIterRegLib.registration.result import content_hash, percent
 from DeepIterRegLib.registration.scene import Head
-from DeepIterRegLib.registration.session import SessionRun, Together, add_run, fitted, reported
+from DeepIterRegLib.registration.session import SessionRun, Together, add_run, fitted, known_better, reported
 from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.steps import Step
 from DeepIterRegLib.results.session_page.page import PICTURES, RunRow, write_page, write_pictures, write_state
