@@ -1,0 +1,216 @@
+"""A procedure followed: runs are registered as they arrive, another patient's are refused, and an interrupted session goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+from PIL import Image
+
+from DeepIterRegLib.cases import follow as module
+from DeepIterRegLib.cases.follow import FollowJob, Told, follow
+from DeepIterRegLib.cases.session_folder import RUN_FILES, KeptRun, kept_runs
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.geometry import mpe_mm
+from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.phantom import Patient, second_run, write_patient
+from DeepIterRegLib.results.report.outputs import read_registration
+
+IDLE_S = 1.0
+
+
+class Watched:
+    """A folder that runs arrive in, and what was told of them."""
+
+    def __init__(self, folder: Path, patient: Path) -> None:
+        self.folder, self.patient = folder, patient
+        self.incoming, self.out = folder / "incoming", folder / "session"
+        self.incoming.mkdir()
+        self.told: list[Told] = []
+
+    def arrives(self, name: str, as_name: str = "", **elements: str) -> None:
+        """A run of the patient, with other values of elements."""
+        target = self.incoming / (as_name or name)
+        if not elements:
+            shutil.copy(self.patient / name, target)
+            return
+        dataset = pydicom.dcmread(self.patient / name)
+        for keyword, value in elements.items():
+            setattr(dataset, keyword, value)
+        dataset.save_as(target)
+
+    def followed(self, **more: Any) -> list[KeptRun]:
+        job = FollowJob(
+            self.patient / "cta.nii.gz", self.incoming, cta_mask=self.patient / "vessels.nii.gz", device="cpu"
+        )
+        self.told = []
+        return follow(job, self.out, Progress(), self.told.append, lambda: False, IDLE_S, **more)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What the page is told."""
+        text = (self.out / "state.js").read_text()
+        found: dict[str, Any] = json.loads(text.removeprefix("session(").removesuffix(");\n"))
+        return found
+
+
+@pytest.fixture(scope="module")
+def patient(small_patient: Patient, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Files of a small patient with two runs, minutes apart, and its vessels as a mask."""
+    from DeepIterRegLib.images.files import save_volume
+
+    folder = tmp_path_factory.mktemp("patient")
+    write_patient(small_patient, folder, second_run(small_patient, between_runs_deg=2.0, between_runs_mm=2.0))
+    save_volume(small_patient.vessels, folder / "vessels.nii.gz")
+    for name, time in (("dsa.dcm", "101500"), ("dsa2.dcm", "101730")):
+        dataset = pydicom.dcmread(folder / name)
+        dataset.PatientID, dataset.PatientName, dataset.PatientBirthDate = "NUMBER-Q77", "Unmistakable^Name", "19510203"
+        dataset.AcquisitionDateTime = f"20261127{time}"
+        dataset.save_as(folder / name)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def done(patient: Path, tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    """Both runs, the later one first in the folder's order, with a run of another patient and a text among them."""
+    watched = Watched(tmp_path_factory.mktemp("followed"), patient)
+    watched.arrives("dsa.dcm", "b.dcm")
+    watched.arrives("dsa2.dcm", "a.dcm")
+    watched.arrives(
+        "dsa2.dcm", "c.dcm", PatientID="NUMBER-Q78", SOPInstanceUID="1.2.3.4", AcquisitionDateTime="20261127102000"
+    )
+    (watched.incoming / "notes.txt").write_text("Unmistakable Name came at ten. " * 10)
+    watched.followed()
+    return watched
+
+
+def test_runs_are_registered_in_the_order_of_their_acquisition(done: Watched, patient: Path) -> None:
+    kept = kept_runs(done.out)
+    assert [one.name for one in kept] == ["01", "02"]
+    assert [one.since_first_s for one in kept] == [0.0, 150.0]
+    assert [one.run.registration.init.method for one in kept] == ["auto", "earlier"]
+    for one, truth in zip(kept, ("truth.tfm", "truth2.tfm"), strict=True):
+        found = read_registration(done.out / one.name)
+        if (patient / truth).exists():
+            off_mm = float(mpe_mm(found.carm, found.cta_to_carm, read_pose(patient / truth), found.centre_cta_mm))
+            assert off_mm < 5.0
+        assert sorted(path.name for path in (done.out / one.name).iterdir()) == sorted(RUN_FILES)
+        assert found.input_hashes.keys() == {"cta", "dsa"}
+
+
+def test_another_patients_run_is_refused_and_never_shown(done: Watched) -> None:
+    refused = [told.row for told in done.told if told.row.state == "refused"]
+    assert any("another patient" in row.title for row in refused)
+    assert not any(row.picture for row in refused)
+    assert [row["title"] for row in done.state["runs"] if row["state"] == "refused"].count(
+        "A run of another patient"
+    ) == 1
+
+
+def test_the_page_lists_runs_with_their_states_and_pictures(done: Watched) -> None:
+    rows = [row for row in done.state["runs"] if row["name"]]
+    assert [row["name"] for row in rows] == ["01", "02"]
+    assert {row["state"] for row in rows} <= {"accepted", "look closely", "rejected"}
+    assert [row["since_first_s"] for row in rows] == [0.0, 150.0]
+    for row in rows:
+        plain, overlay = (
+            np.asarray(Image.open(done.out / "pictures" / f"{row['name']}{end}.jpg").convert("RGB"), int)
+            for end in ("", "_overlay")
+        )
+        assert plain.shape == overlay.shape
+        reddish = (overlay[..., 0] - overlay[..., 2]) > 40
+        assert 0.001 < reddish.mean() < 0.5
+        assert np.abs(plain - overlay)[~reddish].mean() < 4
+    assert done.state["ended"]
+
+
+def test_poses_by_all_runs_stand_beside(done: Watched) -> None:
+    values = json.loads((done.out / "together" / "poses.json").read_text())
+    assert [one["run"] for one in values] == ["01", "02"]
+    for one in values:
+        np.testing.assert_allclose(read_pose(done.out / "together" / f"{one['run']}.tfm"), one["ctaToCarm"], atol=1e-9)
+
+
+def test_no_identity_gets_out(done: Watched) -> None:
+    unmistakable = ("Unmistakable", "NUMBER-Q77", "NUMBER-Q78", "19510203", "20261127", str(done.folder))
+    for path in sorted(done.out.rglob("*")):
+        if path.is_file() and path.suffix in (".json", ".js", ".html", ".tfm"):
+            text = path.read_text(encoding="utf-8")
+            assert not [word for word in unmistakable if word in text], path.name
+    assert not [word for told in done.told for words in told.row.words for word in unmistakable if word in words]
+
+
+def test_a_session_that_goes_on_does_nothing_twice(
+    done: Watched, patient: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = Watched(tmp_path, patient)
+    shutil.copytree(done.out, again.out)
+    before = {path: path.read_bytes() for path in sorted(again.out.glob("0*/*"))}
+    for name in ("dsa.dcm", "dsa2.dcm"):
+        again.arrives(name)
+    monkeypatch.setattr(module, "add_run", lambda *_: pytest.fail("a run was registered again"))
+    kept = again.followed()
+    assert [one.name for one in kept] == ["01", "02"]
+    assert again.told == []
+    assert {path: path.read_bytes() for path in sorted(again.out.glob("0*/*"))} == before
+
+
+def test_a_run_that_was_under_way_is_registered_after_all(done: Watched, patient: Path, tmp_path: Path) -> None:
+    """Killed before the second run's folder had its name: the same files as without."""
+    again = Watched(tmp_path, patient)
+    shutil.copytree(done.out, again.out)
+    shutil.rmtree(again.out / "02")
+    for name in ("dsa.dcm", "dsa2.dcm"):
+        again.arrives(name)
+    again.followed()
+    for name in ("ctaToCarm.tfm", "overlay.png", "run.json"):
+        assert (again.out / "02" / name).read_bytes() == (done.out / "02" / name).read_bytes()
+
+
+def test_another_ctas_session_is_refused(done: Watched, patient: Path, tmp_path: Path) -> None:
+    again = Watched(tmp_path, patient)
+    shutil.copytree(done.out, again.out)
+    session = json.loads((again.out / "session.json").read_text())
+    (again.out / "session.json").write_text(json.dumps(session | {"cta": "sha256:of another"}))
+    with pytest.raises(InputError, match="session of another CTA"):
+        again.followed()
+
+
+def test_a_folder_of_other_things_is_refused(patient: Path, tmp_path: Path) -> None:
+    watched = Watched(tmp_path, patient)
+    watched.out.mkdir()
+    (watched.out / "thesis.txt").write_text("mine")
+    with pytest.raises(InputError, match="holds other things than a session"):
+        watched.followed()
+    assert [path.name for path in watched.out.iterdir()] == ["thesis.txt"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"version": 1}', '{"version": 9, "salt": "a", "cta": "", "patient": ""}'])
+def test_a_damaged_session_is_refused(patient: Path, tmp_path: Path, text: str) -> None:
+    watched = Watched(tmp_path, patient)
+    watched.out.mkdir()
+    (watched.out / "session.json").write_text(text)
+    with pytest.raises(InputError, match=r"damaged|JSON"):
+        watched.followed()
+
+
+def test_a_run_that_cannot_be_registered_is_told_and_the_rest_goes_on(
+    patient: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*_: Any) -> Any:
+        raise InputError("No vessels were found in the DSA.")
+
+    watched = Watched(tmp_path, patient)
+    watched.arrives("dsa.dcm")
+    monkeypatch.setattr(module, "segment_dsa", fails)
+    assert watched.followed() == []
+    (told,) = watched.told
+    assert told.row.state == "failed"
+    assert told.row.words == ("No vessels were found in the DSA.",)
+    assert not (watched.out / "01").exists()
