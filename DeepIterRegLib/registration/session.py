@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -38,7 +39,6 @@ MOVED_DEG, MOVED_MM, _SELDOM = 4.0, 9.0, 0.1
 # far away while the one nearby is not trusted.
 _CLEARLY = 0.05
 _SAME_MM = 5.0
-_EARLIER_POSES = 2  # that a run starts from: the last ones, as the head may have come back
 _STEPS = 20  # of putting runs together: each solves a linear system, and the weights of motions settle in fewer
 _SETTLED_MM = 1e-4
 _BETWEEN = np.concatenate([-np.eye(6), np.eye(6)], axis=1)  # of two runs' twists, the second's beside the first
@@ -174,32 +174,49 @@ def add_run(
     Cancelled
     """
     settings = settings or RegistrationSettings()
-    known = [one for one in before if one.placed is not None]
+    added = _Added(head, run, masks, settings, tuple(one for one in before if one.placed is not None))
 
-    def registered(init_settings: RegistrationSettings, given: np.ndarray | None = None) -> Registration:
-        return register_head(head, [run], [masks], init_settings, given, progress, should_stop=should_stop)
+    def registered(how: RegistrationSettings, given: np.ndarray | None = None) -> Registration:
+        return register_head(head, [run], [masks], how, given, progress, should_stop=should_stop)
 
-    if not known:
-        return _session_run(head, registered(settings), run, masks, known, settings)
-    near = replace(settings, init="earlier")
+    if added.fit is None:
+        return _session_run(added, registered(settings))
     try:
-        found = _session_run(head, registered(near, _starts(known)), run, masks, known, settings)
+        near = _session_run(added, registered(replace(settings, init="earlier"), added.starts(added.fit)))
     except RegistrationError:
-        return _session_run(head, registered(settings), run, masks, known, settings)
-    confidence, motion = found.registration.confidence, found.motion
+        return _session_run(added, registered(settings))
+    confidence, motion = near.registration.confidence, near.motion
     if confidence and confidence.state == "accepted" and not (motion and motion.repositioned):
-        return found
+        return near
     try:
         from_nothing = registered(settings)
     except RegistrationError:
-        return found
-    return _session_run(head, _better(found.registration, from_nothing), run, masks, known, settings)
+        return near
+    return _session_run(added, _better(near.registration, from_nothing))
 
 
-def _starts(known: Sequence[SessionRun]) -> np.ndarray:
-    """Poses (K, 4, 4) to start from: the latest first."""
-    latest = [one.placed.cta_to_carm for one in reversed(known) if one.placed is not None]
-    return np.stack(latest[:_EARLIER_POSES])
+@dataclass(frozen=True)
+class _Added:
+    """A run that comes to a session: what it is registered with, and the runs before it of which the place is known."""
+
+    head: Head
+    run: Angiogram
+    masks: DsaMasks
+    settings: RegistrationSettings
+    known: tuple[SessionRun, ...]
+
+    @cached_property
+    def fit(self) -> Fit | None:
+        """Of the runs before it; None where there are none."""
+        placed = [one.placed for one in self.known if one.placed is not None]
+        return fit_together(placed, [one.segment for one in self.known], self.head.points.origin_mm) if placed else None
+
+    def starts(self, fit: Fit) -> np.ndarray:
+        """Poses (2, 4, 4) to start from: where all runs before say that this one sees the head, and where the last saw it."""
+        expected = pose.translation(fit.shared_mm * self.run.carm.axes[2]) @ fit.poses[-1]
+        last = self.known[-1].placed
+        assert last is not None  # it is known
+        return np.stack([expected, last.cta_to_carm])
 
 
 def _better(near: Registration, from_nothing: Registration) -> Registration:
@@ -215,24 +232,16 @@ def _probability(confidence: Confidence | None) -> float:
     return confidence.probability if confidence else 0.0
 
 
-def _session_run(
-    head: Head,
-    registration: Registration,
-    run: Angiogram,
-    masks: DsaMasks,
-    known: Sequence[SessionRun],
-    settings: RegistrationSettings,
-) -> SessionRun:
-    confidence = registration.confidence
-    placed = None
-    if confidence is None or confidence.state != "rejected":
-        placed = _placed(head, registration, run, masks, settings)
+def _session_run(added: _Added, registration: Registration) -> SessionRun:
+    """A run as this registration shows it: its place, and whether the head was moved."""
+    confidence, known = registration.confidence, added.known
     segment = known[-1].segment if known else 1
-    if placed is None or not known:
+    if confidence is not None and confidence.state == "rejected":
+        return SessionRun(registration, None, segment)
+    placed = _placed(added, registration)
+    if added.fit is None:
         return SessionRun(registration, placed, segment)
-    middle_mm = head.points.origin_mm
-    fit = fit_together([one.placed for one in known if one.placed], [one.segment for one in known], middle_mm)
-    motion = motion_since(fit, len(known) - 1, placed, middle_mm)
+    motion = motion_since(added.fit, len(known) - 1, placed, added.head.points.origin_mm)
     sure = confidence is not None and confidence.state == "accepted"
     # Only a pose to be trusted says that the head was moved: a wrong one would take its earlier runs' company from every later one.
     if motion.repositioned and not sure:
@@ -240,13 +249,11 @@ def _session_run(
     return SessionRun(registration, placed, segment + motion.repositioned, motion)
 
 
-def _placed(
-    head: Head, registration: Registration, run: Angiogram, masks: DsaMasks, settings: RegistrationSettings
-) -> Placed:
+def _placed(added: _Added, registration: Registration) -> Placed:
     """The pose with its covariance: that of the scores' curvature, along the beam as far as the announced error goes."""
-    carm = registration.carm
-    scene = make_scene(head.vessels, [run], [masks], registration.centre_cta_mm, head.points)
-    own = view_covariances(scene, registration.cta_to_carm, settings)[0]
+    head, carm = added.head, registration.carm
+    scene = make_scene(head.vessels, [added.run], [added.masks], registration.centre_cta_mm, head.points)
+    own = view_covariances(scene, registration.cta_to_carm, added.settings)[0]
     deviation = float(np.sqrt(own[5, 5]))
     bound_mm = registration.confidence.depth_68_mm if registration.confidence else None
     wider = np.ones(6)
