@@ -146,7 +146,7 @@ def make_procedure(
     rng_clot, rng_motion, rng_room, rng_time = further_streams(seed, (PROCEDURE,), 4)
     first_share = 2 / (len(PLAN) + 1)  # head and CTA take as long as a run
     patient = make_patient(seed, _before(settings.patient), lambda done: tell(first_share * done))
-    occluded = _clots(patient, rng_clot)
+    occluded = clots(patient.centrelines, patient.run.injection, patient.occluded, rng_clot)
     error = _header_error(rng_room, settings)
     angles = {
         "ap": (patient.carm.primary_angle_deg, patient.carm.secondary_angle_deg),
@@ -203,20 +203,24 @@ def _other(carotid: Injection) -> Injection:
     return _CAROTIDS[1 - _CAROTIDS.index(carotid)]
 
 
-def _clots(patient: Patient, rng: np.random.Generator) -> dict[Clot, np.ndarray]:
-    """By place of the clot, the nodes (N,) bool at and beyond it: each lies beyond the one before, so that the tree opens."""
-    side = patient.run.injection.split("_")[0]
-    vessels = patient.centrelines
-    at_m2 = _further(vessels, patient.occluded, f"{side}_M2", rng)
-    at_m3 = _further(vessels, at_m2, f"{side}_M3", rng)
-    return {"M1": patient.occluded, "M2": at_m2, "M3": at_m3, "none": np.zeros_like(patient.occluded)}
+def clots(
+    vessels: Centrelines, injection: Injection, at_m1: np.ndarray, rng: np.random.Generator
+) -> dict[Clot, np.ndarray]:
+    """By place of the clot, the nodes (N,) bool at and beyond it: each lies beyond the one before, so that the tree opens.
+
+    `at_m1` (N,) bool are those of the M1 of the injected carotid.
+    """
+    m2, m3 = (vessels.named(f"{injection.split('_')[0]}_{segment}") for segment in ("M2", "M3"))
+    # The anterior temporal artery, an early M2, has no M3: from there a clot could not move on.
+    trunks = [n for n in _begins(vessels, m2 & at_m1) if m3[vessels.downstream(n)].any()]
+    at_m2 = vessels.downstream(int(rng.choice(trunks)))
+    at_m3 = vessels.downstream(int(rng.choice(_begins(vessels, m3 & at_m2))))
+    return {"M1": at_m1, "M2": at_m2, "M3": at_m3, "none": np.zeros_like(at_m1)}
 
 
-def _further(vessels: Centrelines, occluded: np.ndarray, segment: str, rng: np.random.Generator) -> np.ndarray:
-    """Nodes (N,) bool at and beyond a clot that has moved on to the beginning of a branch, drawn, of a segment."""
-    inside = vessels.named(segment) & occluded
-    begins = np.flatnonzero(inside & ~inside[np.maximum(vessels.parent, 0)])
-    return vessels.downstream(int(rng.choice(begins)))
+def _begins(vessels: Centrelines, inside: np.ndarray) -> list[int]:
+    """Nodes at which branches (N,) bool begin."""
+    return [int(n) for n in np.flatnonzero(inside & ~inside[np.maximum(vessels.parent, 0)])]
 
 
 def _header_error(rng: np.random.Generator, settings: ProcedureSettings) -> HeaderError:

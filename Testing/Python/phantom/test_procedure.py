@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pydicom
@@ -28,7 +29,8 @@ from DeepIterRegLib.phantom import (
     make_procedure,
     write_procedure,
 )
-from DeepIterRegLib.phantom.procedure import PLAN, HeaderError
+from DeepIterRegLib.phantom.anatomy import head_vessels
+from DeepIterRegLib.phantom.procedure import PLAN, HeaderError, clots
 from DeepIterRegLib.phantom.settings import CtaSettings, RunSettings, ViewSettings
 
 SMALL = ProcedureSettings(
@@ -124,6 +126,19 @@ def test_the_occlusion_opens(procedure: Procedure) -> None:
     assert fills[0] == 0
     assert fills == sorted(fills)
     assert fills[-1] == closed[0]
+
+
+@pytest.mark.parametrize("side", ["left", "right"])
+@pytest.mark.parametrize("share", [0.2, 0.8])  # of the M1 before the clot: with the early M2 occluded, and with it open
+def test_a_clot_always_finds_a_branch_to_move_on_to(side: Literal["left", "right"], share: float) -> None:
+    vessels = head_vessels(np.random.default_rng(1), np.random.default_rng(2))
+    m1 = np.flatnonzero(vessels.named(f"{side}_M1"))
+    at_m1 = vessels.downstream(int(m1[int(share * len(m1))]))
+    for seed in range(10):
+        places = clots(vessels, "left_ica" if side == "left" else "right_ica", at_m1, np.random.default_rng(seed))
+        for before, after in zip(("M1", "M2", "M3"), ("M2", "M3", "none"), strict=True):
+            assert not (places[after] & ~places[before]).any()
+            assert places[after].sum() < places[before].sum()
 
 
 def test_time_passes_by_minutes(procedure: Procedure) -> None:
