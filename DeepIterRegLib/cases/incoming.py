@@ -14,8 +14,8 @@ from pathlib import Path
 
 from DeepIterRegLib.cases.folder_watch import Stamp, Watch, files_in, stamp_of
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.shown import name_of
+from DeepIterRegLib.common.user_input import exists
 from DeepIterRegLib.images.dicom.arrivals import Arrival, Reason, Refusal, look_at
 
 _AT_ONCE = (Reason.NOT_RUN,)  # what no more bytes could change
@@ -171,8 +171,8 @@ class Incoming:
         wait: Callable[[float], None] | None = None,
     ) -> None:
         if not folder.is_dir():
-            found = f"{name_of(folder)} {'is not a folder' if folder.exists() else 'does not exist'}"
-            raise InputError(Message(found, at="incoming", advice="Give the folder that the runs arrive in."))
+            found = "is not a folder" if exists(folder) else "does not exist"
+            raise InputError(f"{name_of(folder)} {found}; give the folder that the runs arrive in.")
         self._folder, self._salt, self._settings = folder.resolve(), salt, settings
         self._known, self._clock = frozenset(known), clock
         self._watch = Watch(self._folder) if wait is None else None

@@ -19,7 +19,6 @@ from weakref import WeakSet
 
 from DeepIterRegLib.common.atomic_output import disk_faults
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.quiet import debugging, quoting_nothing
 from DeepIterRegLib.common.renaming import flush, flush_names, move_where_free
 from DeepIterRegLib.common.scratch import scratch_beside
@@ -219,8 +218,9 @@ def _started(ae: ApplicationEntity, settings: ReceiverSettings, store: _Store) -
     except (OSError, ValueError) as error:
         number = error.errno or 0 if isinstance(error, OSError) else 0
         advice = {errno.EADDRINUSE: _IN_USE, errno.EACCES: _NO_RIGHT}.get(number, "Give an address of this computer.")
-        found = f"This computer cannot listen at port {settings.port} of the address that was given"
-        raise InputError(Message(found, at="listen", advice=advice)) from None
+        raise InputError(
+            f"This computer cannot listen at port {settings.port} of the address that was given. {advice}"
+        ) from None
     assert server is not None
     return server
 
