@@ -7,12 +7,11 @@ nothing is done twice and nothing is lost.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from DeepIterRegLib.cases.incoming import Again, Arrived, Event, Incoming, IncomingSettings, Reach, Refused
 from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
@@ -34,6 +33,7 @@ from DeepIterRegLib.common.shown import calling, name_of
 from DeepIterRegLib.common.work_folder import work_folder
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.view_names import angle_words, edge_letters, view_direction
+from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.dicom.arrivals import Arrival, patient_of
@@ -49,9 +49,6 @@ from DeepIterRegLib.results.session_page.page import PICTURES, RunRow, write_pag
 from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
 from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 from DeepIterRegLib.segmentation.dsa import segment_dsa
-
-if TYPE_CHECKING:
-    from DeepIterRegLib.segmentation.dsa import DsaMasks
 
 # A run has at most 2.5 s: it may be looked at as soon as it is whole by its own lengths and nobody has written for a moment.
 _ARRIVING = IncomingSettings(settle_s=0.4, poll_s=0.3)
@@ -254,7 +251,7 @@ def _on_run(following: _Following, arrival: Arrival, should_stop: ShouldStop) ->
     following.rows[name] = RunRow(name, title, "reading")
     following.show(f"Run {name} is being read.")
     try:
-        kept = _registered(following, arrival, name, should_stop)
+        found = _found(following, arrival, name, should_stop)
     except (InputError, RegistrationError) as error:
         del following.rows[name]
         problems = error.problems if isinstance(error, InputError) else (str(error),)
@@ -263,11 +260,13 @@ def _on_run(following: _Following, arrival: Arrival, should_stop: ShouldStop) ->
     except Cancelled:
         del following.rows[name]
         return None
-    return Told(following.rows[kept.name], _seconds_since(arrival.path))
+    # What cannot be written is no fault of the run: it ends the session, which goes on once there is room.
+    _keep(following, arrival, *found)
+    return Told(following.rows[name], _seconds_since(arrival.path))
 
 
-def _registered(following: _Following, arrival: Arrival, name: str, should_stop: ShouldStop) -> KeptRun:
-    """The run registered, shown and kept.
+def _found(following: _Following, arrival: Arrival, name: str, should_stop: ShouldStop) -> tuple[KeptRun, Angiogram]:
+    """The run read and registered.
 
     Raises
     ------
@@ -275,33 +274,43 @@ def _registered(following: _Following, arrival: Arrival, name: str, should_stop:
     """
     angiogram = calling("dsa", read_angiogram)(arrival.path)
     since_s = _since_first(following, arrival)
-    before = _before(following, since_s)
+    before = [kept.run for kept in _before(following, since_s)]
     following.rows[name] = replace(following.rows[name], title=_title(angiogram.carm))
     following.show(f"Run {name} is being registered.")
     made: list[SessionRun] = []
 
-    def attempt(runs: list[ReadRun]) -> Attempt:
+    def attempt(runs: Sequence[ReadRun]) -> Attempt:
         (run, _), *_ = runs
-        masks: DsaMasks = segment_dsa(run)
-        earlier = [kept.run for kept in before]
+        masks = segment_dsa(run)
         made.append(
-            add_run(following.head, earlier, run, masks, following.settings, _stopping(should_stop), should_stop)
+            add_run(following.head, before, run, masks, following.settings, _stopping(should_stop), should_stop)
         )
         return Attempt(runs, [masks], made[-1].registration)
 
-    best = best_attempt([(angiogram, None)], lambda: attempt([(angiogram, None)]), lambda others: attempt([*others]))
+    as_read = [(angiogram, None)]
+    best = best_attempt(as_read, lambda: attempt(as_read), attempt)
     angiogram = best.runs[0][0]
     alone = next(one for one in made if one.registration.cta_to_carm is best.registration.cta_to_carm)
     alone = replace(alone, registration=best.registration)
-    together = fitted([*(kept.run for kept in before), alone], following.head.points.origin_mm)[-1]
+    together = fitted([*before, alone], following.head.points.origin_mm)[-1]
     hashes = {"cta": following.cta_hash, "dsa": content_hash(angiogram.frames)}
     notes = () if arrival.patient_id or not following.session.patient else (_NOBODY,)
     found = reported(alone, together)
     found = replace(found, input_hashes=hashes, warnings=(*following.head.cta.notes, *found.warnings, *notes))
-    kept = KeptRun(name, arrival.run_id, since_s, replace(alone, registration=found))
-    vessels = following.head.vessels
-    letters = write_pictures(following.folder, name, angiogram, vessels, found.cta_to_carm, found.carm)
-    following.rows[name] = _row(kept, time.time_ns(), letters)
+    return KeptRun(name, arrival.run_id, since_s, replace(alone, registration=found)), angiogram
+
+
+def _keep(following: _Following, arrival: Arrival, kept: KeptRun, angiogram: Angiogram) -> None:
+    """Show the run, then write its folder, and what all runs know now.
+
+    Raises
+    ------
+    InputError
+        It cannot be written.
+    """
+    found, vessels = kept.run.registration, following.head.vessels
+    letters = write_pictures(following.folder, kept.name, angiogram, vessels, found.cta_to_carm, found.carm)
+    following.rows[kept.name] = _row(kept, time.time_ns(), letters)
     following.show()
     write_run(following.folder, kept, angiogram, vessels)
     following.kept.append(kept)
@@ -309,7 +318,6 @@ def _registered(following: _Following, arrival: Arrival, name: str, should_stop:
         following.session = replace(following.session, patient=arrival.patient_id)
         write_session(following.folder, following.session)
     _put_together(following)
-    return kept
 
 
 def _stopping(should_stop: ShouldStop) -> Progress:

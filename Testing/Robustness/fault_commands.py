@@ -75,6 +75,10 @@ def commands(*, small: bool) -> list[Command]:
         files = [str(i / "cta.nii.gz"), str(i / "dsa.dcm")]
         return ["register", *files, "--init", str(i / "truth.tfm"), "--cta-mask", str(i / "arteries.nii.gz")]
 
+    def following(i: Path) -> list[str]:
+        mask = ["--cta-mask", str(i / "arteries.nii.gz")]
+        return ["follow", str(i / "cta.nii.gz"), "--incoming", str(i / "runs"), "--until-idle", "1", *mask]
+
     def projecting(i: Path) -> list[str]:
         return ["project", str(i / "arteries.nii.gz"), "--like", str(i / "dsa.dcm"), "--pose", str(i / "truth.tfm")]
 
@@ -99,6 +103,7 @@ def commands(*, small: bool) -> list[Command]:
             weight=24,
             forks=False,
         ),
+        Command("follow", following, keeps=True, replaces=False, weight=40),
         Command(
             "experiment",
             lambda i: ["experiment", "landscape", "--n", "2", "--small"],
@@ -161,6 +166,9 @@ def _write_patient(folder: Path) -> None:
     )
     patient = make_patient(1, coarse)
     write_patient(patient, folder, second_run(patient))
+    (folder / "runs").mkdir()
+    for name in ("dsa.dcm", "dsa2.dcm"):
+        shutil.copy(folder / name, folder / "runs")
     files = {"cta": "cta.nii.gz", "dsa": "dsa.dcm", "init": "truth.tfm", "cta_mask": "arteries.nii.gz"}
     rows = [("one", *files.values(), 1), ("two", *files.values(), 2), ("three", *files.values(), 3)]
     _write_csv(folder / "cases.csv", [("name", *files, "seed"), *rows])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -126,6 +127,11 @@ def commands(p: PatientFiles) -> Iterator[tuple[str, Words, list[Path]]]:
         file = home / f"Bild_{n}.{ending}"
         yield " ".join(map(str, (words[0], n))), [*words, "--out", file], [file]
     yield "export to DICOM", ["export", result, "--to", "dicom", "--dsa", p.dsa, "--out", home / "d"], [home / "d"]
+    incoming = home / "Eingang"
+    incoming.mkdir(exist_ok=True)
+    shutil.copy(p.dsa, incoming)
+    words = ["follow", p.cta, "--incoming", incoming, "--cta-mask", p.mask, "--until-idle", "1"]
+    yield "follow", [*words, "--out", home / "Sitzung"], [home / "Sitzung"]
     yield "pick", ["pick", result, "100,100", "--vessels", p.mask, "--json"], []
     yield from _on_tables(p, result)
     config = home / "klein.toml"

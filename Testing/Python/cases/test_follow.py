@@ -214,3 +214,24 @@ def test_a_run_that_cannot_be_registered_is_told_and_the_rest_goes_on(
     assert told.row.state == "failed"
     assert told.row.words == ("No vessels were found in the DSA.",)
     assert not (watched.out / "01").exists()
+
+
+def test_a_full_disk_ends_the_session_and_loses_nothing(
+    done: Watched, patient: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What cannot be written is no fault of the run: the same command does it, once there is room."""
+
+    def full(*_: Any) -> None:
+        raise InputError("No space left on device: free some space.")
+
+    again = Watched(tmp_path, patient)
+    shutil.copytree(done.out, again.out)
+    shutil.rmtree(again.out / "02")
+    for name in ("dsa.dcm", "dsa2.dcm"):
+        again.arrives(name)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_run", full)
+        with pytest.raises(InputError, match="No space left"):
+            again.followed()
+    assert [kept.name for kept in kept_runs(again.out)] == ["01"]
+    assert [kept.name for kept in again.followed()] == ["01", "02"]
