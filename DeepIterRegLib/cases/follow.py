@@ -261,8 +261,8 @@ def _on_run(following: _Following, arrival: Arrival, should_stop: ShouldStop) ->
         del following.rows[name]
         return None
     # What cannot be written is no fault of the run: it ends the session, which goes on once there is room.
-    _keep(following, arrival, *found)
-    return Told(following.rows[name], _seconds_since(arrival.path))
+    seconds = _keep(following, arrival, *found)
+    return Told(following.rows[name], seconds)
 
 
 def _found(following: _Following, arrival: Arrival, name: str, should_stop: ShouldStop) -> tuple[KeptRun, Angiogram]:
@@ -300,8 +300,8 @@ def _found(following: _Following, arrival: Arrival, name: str, should_stop: Shou
     return KeptRun(name, arrival.run_id, since_s, replace(alone, registration=found)), angiogram
 
 
-def _keep(following: _Following, arrival: Arrival, kept: KeptRun, angiogram: Angiogram) -> None:
-    """Show the run, then write its folder, and what all runs know now.
+def _keep(following: _Following, arrival: Arrival, kept: KeptRun, angiogram: Angiogram) -> float | None:
+    """Show the run, then write its folder, and what all runs know now; the seconds until it was shown.
 
     Raises
     ------
@@ -312,12 +312,14 @@ def _keep(following: _Following, arrival: Arrival, kept: KeptRun, angiogram: Ang
     letters = write_pictures(following.folder, kept.name, angiogram, vessels, found.cta_to_carm, found.carm)
     following.rows[kept.name] = _row(kept, time.time_ns(), letters)
     following.show()
+    seconds = _seconds_since(arrival.path)
     write_run(following.folder, kept, angiogram, vessels)
     following.kept.append(kept)
     if arrival.patient_id and not following.session.patient:
         following.session = replace(following.session, patient=arrival.patient_id)
         write_session(following.folder, following.session)
     _put_together(following)
+    return seconds
 
 
 def _stopping(should_stop: ShouldStop) -> Progress:

@@ -283,24 +283,37 @@ def demo(
         "deepiterreg-demo"
     ),
     seed: Annotated[int, typer.Option(min=0, help="Which synthetic patient.")] = 1,
+    procedure: Annotated[
+        bool, typer.Option("--procedure", help="Play the eight runs of a thrombectomy into a folder, and follow them.")
+    ] = False,
     as_json: Json = False,
     quiet: Quiet = False,
     **typed: Any,
 ) -> None:
     """Make a synthetic patient, register it from its files, and say how far from the truth it came.
 
+    With --procedure, a synthetic thrombectomy in a new folder: open session/index.html in it while its runs arrive.
+
     [bold]Examples[/]
 
       deepiterreg demo
 
       deepiterreg demo --seed 5 --out somewhere
+
+      deepiterreg demo --procedure --out thrombectomy
     """
     from DeepIterRegLib.cases.demo import DEMO_FILES, run_demo
     from DeepIterRegLib.common.atomic_output import output_folder
 
+    device = typed["device"].value
+    if procedure:
+        from DeepIterRegLib.cli.follow import follow_demo
+
+        follow_demo(seed, device, out, quiet)
+        return
     # No --overwrite here: a folder that holds anything but an earlier demo is refused all the same.
     with output_folder(out, DEMO_FILES, overwrite=True) as folder, progress(quiet) as report:
-        registration = run_demo(seed, typed["device"].value, folder, report)
+        registration = run_demo(seed, device, folder, report)
     _tell(registration, out, as_json, quiet)
 
 

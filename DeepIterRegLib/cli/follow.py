@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,10 @@ from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.shown import place_of
 
 if TYPE_CHECKING:
+    from DeepIterRegLib.cases.follow import Told
+    from DeepIterRegLib.cases.session_folder import KeptRun
+    from DeepIterRegLib.common.options import Device
+    from DeepIterRegLib.common.progress import Progress, ShouldStop
     from DeepIterRegLib.results.session_page.page import RunRow
 
 _COLOURS = {"accepted": typer.colors.GREEN, "look closely": typer.colors.YELLOW}
@@ -65,18 +70,13 @@ def follow(
 
       deepiterreg follow cta.nii.gz --listen 11112 --out session
     """
-    from DeepIterRegLib.cases.follow import FollowJob, Told
+    from DeepIterRegLib.cases.follow import FollowJob
     from DeepIterRegLib.cases.follow import follow as run_follow
     from DeepIterRegLib.cases.receiver import AE_TITLE, ReceiverSettings
     from DeepIterRegLib.cases.session_folder import RECEIVED
-    from DeepIterRegLib.results.session_page.page import PAGE
 
     if incoming is None and listen is None:
         raise InputError(Message("The runs need a folder or a port to arrive at", give=("incoming", "listen")))
-
-    def tell(told: Told) -> None:
-        if not quiet:
-            _tell(told.row, told.seconds)
 
     def listening(port: int) -> None:  # also where it is to be quiet: a free port is known by this line alone
         typer.echo(f"Receiving on {bind}, port {port}, as {AE_TITLE}.")
@@ -84,15 +84,38 @@ def follow(
     receive = None if listen is None else ReceiverSettings(listen, bind, senders=tuple(allow or ()))
     which = (typed["series"], typed["phase"], typed["cta_mask"], typed["device"].value, typed["seed"])
     job = FollowJob(cta, incoming or out / RECEIVED, receive, *which)
+
+    def followed(report: Progress, tell: Callable[[Told], None], should_stop: ShouldStop) -> list[KeptRun]:
+        return run_follow(job, out, report, tell, should_stop, until_idle, listening)
+
+    _follow(followed, out, quiet)
+
+
+def follow_demo(seed: int, device: Device, out: Path, quiet: bool) -> None:
+    """A synthetic procedure made, played and followed."""
+    from DeepIterRegLib.cases.procedure_demo import SESSION, run_procedure_demo
+
+    def followed(report: Progress, tell: Callable[[Told], None], should_stop: ShouldStop) -> list[KeptRun]:
+        return run_procedure_demo(seed, device, out, report, tell, should_stop)
+
+    _follow(followed, out / SESSION, quiet)
+
+
+def _follow(
+    followed: Callable[[Progress, Callable[[Told], None], ShouldStop], list[KeptRun]], session: Path, quiet: bool
+) -> None:
+    """Follow until it ends, and tell each run as it comes."""
+    from DeepIterRegLib.results.session_page.page import PAGE
+
     if not quiet:
-        typer.echo(f"Page: {place_of(out, PAGE)}")
+        typer.echo(f"Page: {place_of(session, PAGE)}")
     try:
         with asked_to_stop() as stop, progress(quiet) as report:
-            kept = run_follow(job, out, report, tell, stop.is_set, until_idle, listening)
+            kept = followed(report, lambda told: None if quiet else _tell(told.row, told.seconds), stop.is_set)
     except Interrupted:  # the second time it does not wait for the run under way
         return
     if not quiet:
-        typer.echo(f"{len(kept)} run{'' if len(kept) == 1 else 's'}: {place_of(out)}")
+        typer.echo(f"{len(kept)} run{'' if len(kept) == 1 else 's'}: {place_of(session)}")
         typer.echo(NOTICE)
 
 

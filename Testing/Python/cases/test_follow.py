@@ -13,12 +13,14 @@ import pytest
 from PIL import Image
 
 from DeepIterRegLib.cases import follow as module
+from DeepIterRegLib.cases import procedure_demo
 from DeepIterRegLib.cases.follow import FollowJob, Told, follow
 from DeepIterRegLib.cases.session_folder import RUN_FILES, KeptRun, kept_runs
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import mpe_mm
 from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.images.files import load_volume, save_volume
 from DeepIterRegLib.phantom import Patient, second_run, write_patient
 from DeepIterRegLib.results.report.outputs import read_registration
 
@@ -63,8 +65,6 @@ class Watched:
 @pytest.fixture(scope="module")
 def patient(small_patient: Patient, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files of a small patient with two runs, minutes apart, and its vessels as a mask."""
-    from DeepIterRegLib.images.files import save_volume
-
     folder = tmp_path_factory.mktemp("patient")
     write_patient(small_patient, folder, second_run(small_patient, between_runs_deg=2.0, between_runs_mm=2.0))
     save_volume(small_patient.vessels, folder / "vessels.nii.gz")
@@ -235,3 +235,24 @@ def test_a_full_disk_ends_the_session_and_loses_nothing(
             again.followed()
     assert [kept.name for kept in kept_runs(again.out)] == ["01"]
     assert [kept.name for kept in again.followed()] == ["01", "02"]
+
+
+def test_the_demo_plays_a_procedure_into_a_folder(
+    patient: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With two runs in place of eight; each arrives when the one before has been told."""
+
+    def write(seed: int, folder: Path, on_progress: Progress) -> None:
+        (folder / "runs").mkdir()
+        shutil.copy(patient / "cta.nii.gz", folder)
+        for n, name in enumerate(("dsa.dcm", "dsa2.dcm"), 1):
+            shutil.copy(patient / name, folder / "runs" / f"{n:02d}_run.dcm")
+
+    monkeypatch.setattr(procedure_demo, "write_phantom_procedure", write)
+    monkeypatch.setattr(module, "segment_vessels", lambda cta, on_progress: load_volume(patient / "vessels.nii.gz"))
+    told: list[Told] = []
+    kept = procedure_demo.run_procedure_demo(1, "cpu", tmp_path / "out", Progress(), told.append, lambda: False, 0.0)
+    assert [one.name for one in kept] == [one.row.name for one in told] == ["01", "02"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["incoming", "procedure", "session"]
+    with pytest.raises(InputError, match="is not empty"):
+        procedure_demo.run_procedure_demo(1, "cpu", tmp_path / "out", Progress(), told.append, lambda: False)
