@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -140,17 +140,30 @@ def follow(
             on_port(stack.enter_context(receiving(job.incoming, job.receive, session.salt)))
         write_page(out)
         write_state(out, "The CTA is being made ready.", [])
-        head, cta_hash = _made_ready(job, on_progress)
-        session = _of_this_cta(out, session, cta_hash, patient_of(job.cta, session.salt))
-        settings = RegistrationSettings(device=job.device, seed=job.seed)
-        following = _Following(out, head, cta_hash, session, settings, kept_runs(out))
-        for kept in following.kept:
-            following.rows[kept.name] = _row(kept, _picture_of(out, kept.name))
-        _put_together(following)
-        incoming = stack.enter_context(Incoming(job.incoming, session.salt, _ARRIVING))
-        _look_and_register(following, incoming, tell, should_stop, until_idle_s)
-        following.show("The session was ended.", ended=True)
+        try:
+            following = _begun(job, out, session, on_progress)
+        except BaseException:
+            write_state(out, "The session could not begin.", [], ended=True)
+            raise
+        try:
+            incoming = stack.enter_context(Incoming(job.incoming, session.salt, _ARRIVING))
+            _look_and_register(following, incoming, tell, should_stop, until_idle_s)
+        finally:
+            with suppress(InputError):  # a full disk: the first fault is told
+                following.show("The session has ended.", ended=True)
         return following.kept
+
+
+def _begun(job: FollowJob, out: Path, session: Session, on_progress: Progress) -> _Following:
+    """The session with its CTA made ready and what was done before."""
+    head, cta_hash = _made_ready(job, on_progress)
+    session = _of_this_cta(out, session, cta_hash, patient_of(job.cta, session.salt))
+    settings = RegistrationSettings(device=job.device, seed=job.seed)
+    following = _Following(out, head, cta_hash, session, settings, kept_runs(out))
+    for kept in following.kept:
+        following.rows[kept.name] = _row(kept, _picture_of(out, kept.name))
+    _put_together(following)
+    return following
 
 
 def _look_and_register(
