@@ -15,7 +15,7 @@ import numpy as np
 
 from DeepIterRegLib.common.errors import RegistrationError
 from DeepIterRegLib.common.progress import Progress, ShouldStop
-from DeepIterRegLib.geometry import CArm, mpe_mm, pose
+from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.registration.pipeline import register_head
 from DeepIterRegLib.registration.result import Confidence, Registration
@@ -35,10 +35,11 @@ SHARED_ALONG_MM = 5.0
 # axis, and how seldom the first is.
 STIRRED_DEG, STIRRED_MM = 2.0, 2.0
 MOVED_DEG, MOVED_MM, _SELDOM = 4.0, 9.0, 0.1
-# A pose found from nothing is taken in place of the one near earlier runs if it is so much more probable, or as probable and this
-# far away while the one nearby is not trusted.
+# Of the probability to be right: by so much a pose found from nothing must lead to be taken in place of one near earlier runs.
 _CLEARLY = 0.05
-_SAME_MM = 5.0
+# How far across its beam a header puts a head wrong in all runs of a room alike, which none of them shows: standard deviation. What one
+# run knows of its depth is what others see across theirs.
+_UNSEEN_MM = 0.5
 _STEPS = 20  # of putting runs together: each solves a linear system, and the weights of motions settle in fewer
 _SETTLED_MM = 1e-4
 _BETWEEN = np.concatenate([-np.eye(6), np.eye(6)], axis=1)  # of two runs' twists, the second's beside the first
@@ -220,12 +221,13 @@ class _Added:
 
 
 def _better(near: Registration, from_nothing: Registration) -> Registration:
-    """The pose near earlier runs, unless the one from nothing is clearly more probable, or elsewhere and no less so."""
-    ours, other = _probability(near.confidence), _probability(from_nothing.confidence)
-    apart_mm = float(mpe_mm(near.carm, near.cta_to_carm, from_nothing.cta_to_carm, near.centre_cta_mm))
-    if other > ours + _CLEARLY or (apart_mm > _SAME_MM and other > ours):
-        return from_nothing
-    return near
+    """The pose near earlier runs, unless the one from nothing is to be trusted and clearly more probable.
+
+    What the confidence does not see speaks for the first: the session knows where the head was.
+    """
+    trusted = from_nothing.confidence is not None and from_nothing.confidence.state == "accepted"
+    clearly = _probability(from_nothing.confidence) > _probability(near.confidence) + _CLEARLY
+    return from_nothing if trusted and clearly else near
 
 
 def _probability(confidence: Confidence | None) -> float:
@@ -387,7 +389,8 @@ def fitted(runs: Sequence[SessionRun], middle_mm: np.ndarray) -> tuple[Together 
         own = fit.covariance[6 * i : 6 * i + 6, 6 * i : 6 * i + 6]
         moved_mm = float(np.linalg.norm(_twist(run.cta_to_carm, fit.poses[i], middle_mm)[3:]))
         shown = run.carm.moved(pose.translation(-fit.shared_mm * run.beam[3:]))
-        found[n] = Together(fit.poses[i], shown, float(np.sqrt(run.beam @ own @ run.beam)), moved_mm, fit.shared_mm)
+        along_mm = float(np.sqrt(run.beam @ own @ run.beam + _UNSEEN_MM**2))
+        found[n] = Together(fit.poses[i], shown, along_mm, moved_mm, fit.shared_mm)
     return tuple(found)
 
 
