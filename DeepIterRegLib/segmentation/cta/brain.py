@@ -30,20 +30,30 @@ _NECK_HU = -100  # fat of the neck belongs to it, air does not
 _NECK_LEVEL = 0.25  # of the core's height, from its lower end: below it soft tissue outside the cavity is neck
 _SPINE_BONE = 0.3  # of a cell beside the spinal canal
 _HOLE_STEPS = 2  # cells that close over the largest arteries
-_TOP_PERCENT = 99.95  # the brightest half mL of a litre: arteries wide enough not to be dimmed by partial volume
-_EVEN_HU, _BRIGHTEST_HU = 100, 800  # above brain: no grey matter; a vessel, not bone or metal
-_UNEVEN = 0.5  # of the contrast, between the darkest and the brightest of 27 voxels: an edge has more
+TOP_PERCENT = 99.95  # the brightest half mL of a litre: arteries wide enough not to be dimmed by partial volume
+EVEN_HU, BRIGHTEST_HU = 100, 800  # above brain: no grey matter; a vessel, not bone or metal
+UNEVEN = 0.5  # of the contrast, between the darkest and the brightest of 27 voxels: an edge has more
 _MIN_EVEN = 50  # voxels, fewer than a cm of a wide vessel
 _VEIN_SHARE, _ARTERY_SHARE = 0.5, 0.98  # most of what is even lies in veins; arteries are brighter
 
 
-def brain_cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -> tuple[np.ndarray, np.ndarray]:
-    """Where the brain is, in coarse cells (`POOL` working voxels).
+def pooled(hu: np.ndarray, bone_hu: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean HU and share of bone (Z, Y, X) float32 in coarse cells, `POOL` voxels wide, of HU (z, y, x) int16 on the working grid."""
+    shape = tuple(n // POOL for n in hu.shape)
+    mean, bone_fraction = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
+    in_parts(_pool, len(mean), hu, bone_hu, mean, bone_fraction)
+    return mean, bone_fraction
+
+
+def brain_cavity(
+    mean: np.ndarray, bone_fraction: np.ndarray, spacing_mm: float, settings: CtaSegmentation
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the brain is, in coarse cells.
 
     Parameters
     ----------
-    hu : (z, y, x) int16
-        On the working grid: axes along RAS, isotropic.
+    mean, bone_fraction : (Z, Y, X) float32
+        As `pooled` gives them, of a working grid whose axes run along RAS.
     spacing_mm, settings
 
     Returns
@@ -59,9 +69,6 @@ def brain_cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -
     InputError
         No cavity as large as a brain, by the measure of `cta_checks`.
     """
-    shape = tuple(n // POOL for n in hu.shape)
-    mean, bone_fraction = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
-    in_parts(_pool, len(mean), hu, settings.bone_hu, mean, bone_fraction)
     cell = POOL * spacing_mm
     free = (mean > _FREE_HU) & (bone_fraction <= _FREE_BONE)
     depth = ndimage.distance_transform_edt(np.pad(free, 1), sampling=cell)[1:-1, 1:-1, 1:-1]
@@ -142,7 +149,7 @@ def brain_and_vessel_hu(hu: np.ndarray, deep: np.ndarray) -> tuple[float, float]
         raise no_brain(0.0)
     brain_hu = float(np.median(cells))
     require_hu(brain_hu)
-    return brain_hu, float(np.percentile(cells, _TOP_PERCENT))
+    return brain_hu, float(np.percentile(cells, TOP_PERCENT))
 
 
 def vein_and_artery_hu(hu: np.ndarray, enclosed: np.ndarray, brain_hu: float, vessel_hu: float) -> tuple[float, float]:
@@ -152,7 +159,12 @@ def vein_and_artery_hu(hu: np.ndarray, enclosed: np.ndarray, brain_hu: float, ve
     """
     found = np.zeros((len(hu), HIGHEST_HU + 1), dtype=np.int64)
     in_parts(_even_hu, len(hu), hu, enclosed, np.float32(brain_hu), found)
-    counts = np.cumsum(found.sum(axis=0))
+    return levels_of_even(found.sum(axis=0), vessel_hu)
+
+
+def levels_of_even(histogram: np.ndarray, vessel_hu: float) -> tuple[float, float]:
+    """HU of veins and arteries from how many even places there are of each HU, from 0; `vessel_hu` where there are hardly any."""
+    counts = np.cumsum(histogram)
     if counts[-1] < _MIN_EVEN:
         return vessel_hu, vessel_hu
     vein_hu, artery_hu = np.searchsorted(counts, np.array([_VEIN_SHARE, _ARTERY_SHARE]) * counts[-1])
@@ -167,7 +179,7 @@ def _even_hu(first, last, hu, enclosed, brain_hu, counts):  # type: ignore[no-un
         for y in range(1, ny - 1):
             for x in range(1, nx - 1):
                 v = hu[z, y, x]
-                if v < brain_hu + _EVEN_HU or v > _BRIGHTEST_HU or not enclosed[z // POOL, y // POOL, x // POOL]:
+                if v < brain_hu + EVEN_HU or v > BRIGHTEST_HU or not enclosed[z // POOL, y // POOL, x // POOL]:
                     continue
                 total, low, high = 0.0, v, v
                 for a in range(z - 1, z + 2):
@@ -176,7 +188,7 @@ def _even_hu(first, last, hu, enclosed, brain_hu, counts):  # type: ignore[no-un
                             w = hu[a, b, c]
                             total += w
                             low, high = min(low, w), max(high, w)
-                if low > brain_hu + _EVEN_HU and high - low < _UNEVEN * (total / 27 - brain_hu):
+                if low > brain_hu + EVEN_HU and high - low < UNEVEN * (total / 27 - brain_hu):
                     counts[z, int(total / 27)] += 1
 
 
