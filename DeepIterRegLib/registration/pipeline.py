@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
+from DeepIterRegLib.common import devices
 from DeepIterRegLib.common.errors import InputError, RegistrationError
 from DeepIterRegLib.common.progress import Progress, ShouldStop
 from DeepIterRegLib.common.threads import Beside
@@ -102,10 +103,11 @@ def register(
     progress.expect(_expected(settings, runs, cta_mask is None, given_masks is None))
     compute.begin(settings.device)
     vessels = cta_mask
-    if vessels is None:
-        cta = prepare_cta(cta)
-        vessels = _cta_vessels(cta, progress, clock)
-    masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
+    with devices.on(settings.device) as place:
+        if vessels is None:
+            cta = prepare_cta(cta)
+            vessels = _cta_vessels(cta, progress, clock)
+        masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
     progress(Step.CHECK_INPUTS, 0.0)
     scene = _scene_with_skull(cta, vessels, runs, masks, settings)
     doubts = _doubts(vessels, runs, masks, on_warning)
@@ -128,7 +130,13 @@ def register(
         init=initial.init,
         stages=found.records,
         seconds=clock.seconds(),
-        warnings=(*doubts, *initial.warnings, *warnings, *judged.warnings, *((CARD_FULL,) if computing.full else ())),
+        warnings=(
+            *doubts,
+            *initial.warnings,
+            *warnings,
+            *judged.warnings,
+            *((CARD_FULL,) if computing.full or place.full else ()),
+        ),
         computed_on=computing.name,
         settings=settings.to_json_dict(),
         versions=_versions(),

@@ -137,8 +137,8 @@ def paths_between(nodes: Nodes, shape: tuple[int, ...], spacing_mm: float) -> li
 
 def _trace(parent: np.ndarray, end: int) -> np.ndarray:
     path = [end]
-    while parent[path[-1]] >= 0:
-        path.append(int(parent[path[-1]]))
+    while (before := int(parent[path[-1]])) >= 0:
+        path.append(before)
     return np.array(path)
 
 
@@ -206,7 +206,7 @@ def _front(nodes, steps, source, sink, nz, ny, nx, far):  # type: ignore[no-unty
     for i in range(len(nodes)):
         if not source[i]:
             continue
-        n = nodes[i]
+        n = int(nodes[i])
         reach[i] = 0.0
         for m in (n - 1, n + 1, n - nx, n + nx, n - ny * nx, n + ny * nx):
             j = number[m] - 1 if 0 <= m < number.size else -1
@@ -214,10 +214,10 @@ def _front(nodes, steps, source, sink, nz, ny, nx, far):  # type: ignore[no-unty
                 heap.append((np.float32(0.0), np.int64(i)))
                 break
     while len(heap):
-        d, i = heapq.heappop(heap)
-        if d > reach[i] or d > far or sink[i]:
+        d, here = heapq.heappop(heap)
+        if d > reach[here] or d > far or sink[here]:
             continue
-        n = nodes[i]
+        n = int(nodes[here])
         z, y, x = n // (ny * nx), n // nx % ny, n % nx
         for a in range(max(z - 1, 0), min(z + 2, nz)):
             for b in range(max(y - 1, 0), min(y + 2, ny)):
@@ -229,6 +229,6 @@ def _front(nodes, steps, source, sink, nz, ny, nx, far):  # type: ignore[no-unty
                     then = np.float32(d + step * max(steps[j], np.float32(1.0)))
                     if then < reach[j]:
                         reach[j] = then
-                        parent[j] = i
+                        parent[j] = here
                         heapq.heappush(heap, (then, np.int64(j)))
     return reach, parent
