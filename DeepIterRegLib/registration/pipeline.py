@@ -102,11 +102,8 @@ def register(
     _refuse_what_does_not_fit(runs, given_masks, settings, initial_pose)
     progress.expect(_expected(settings, runs, cta_mask is None, given_masks is None))
     compute.begin(settings.device)
-    vessels = cta_mask
     with devices.on(settings.device) as place:
-        if vessels is None:
-            cta = prepare_cta(cta)
-            vessels = _cta_vessels(cta, progress, clock)
+        cta, vessels = _cta_vessels(cta, cta_mask, progress, clock)
         masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
     progress(Step.CHECK_INPUTS, 0.0)
     scene = _scene_with_skull(cta, vessels, runs, masks, settings)
@@ -120,6 +117,7 @@ def register(
         initial, found = _find(context, start, initial_pose)
         answer = _answer(context, _first_order_stages(context, found, runs), runs, start, initial_pose)
     found, judged = answer.found, answer.judgement()
+    full = (CARD_FULL,) if computing.full or place.full else ()
     warnings = result_warnings(runs, judged.views, initial.init, found.cta_to_carm, radiological, settings)
     return Registration(
         cta_to_carm=found.cta_to_carm,
@@ -130,13 +128,7 @@ def register(
         init=initial.init,
         stages=found.records,
         seconds=clock.seconds(),
-        warnings=(
-            *doubts,
-            *initial.warnings,
-            *warnings,
-            *judged.warnings,
-            *((CARD_FULL,) if computing.full or place.full else ()),
-        ),
+        warnings=(*doubts, *initial.warnings, *warnings, *judged.warnings, *full),
         computed_on=computing.name,
         settings=settings.to_json_dict(),
         versions=_versions(),
@@ -218,11 +210,15 @@ def _scene_with_skull(
     return replace(scene, skull=skull)
 
 
-def _cta_vessels(cta: Volume, progress: Progress, clock: Clock) -> Volume:
+def _cta_vessels(cta: Volume, given: Volume | None, progress: Progress, clock: Clock) -> tuple[Volume, Volume]:
+    """The CTA and its vessels: as they were given, or prepared and segmented."""
+    if given is not None:
+        return cta, given
+    cta = prepare_cta(cta)
     progress(Step.SEGMENT_CTA, 0.0)
     vessels = segment_vessels(cta, on_progress=progress.of(Step.SEGMENT_CTA))
     clock.stop(Step.SEGMENT_CTA.key)
-    return vessels
+    return cta, vessels
 
 
 def _dsa_masks(runs: Sequence[Angiogram], progress: Progress, clock: Clock) -> list[DsaMasks]:
