@@ -121,13 +121,13 @@ def steps_ms(steps: ModuleType, work: Callable[[], Any]) -> dict[str, float]:
 
     wait = torch.cuda.synchronize if torch.cuda.is_available() else (lambda: None)
     spent: dict[str, float] = {}
-    kept = {k: v for k, v in vars(steps).items() if callable(v) and getattr(v, "__module__", "") == steps.__name__}
+    kept = {name: step for name, step in vars(steps).items() if callable(step) and _is_step(name, step)}
 
     def timed(name: str, step: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*arguments: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
             wait()
             begin = time.perf_counter()
-            found = step(*arguments)
+            found = step(*arguments, **named)
             wait()
             spent[name] = round(spent.get(name, 0.0) + 1000 * (time.perf_counter() - begin), 3)
             return found
@@ -136,13 +136,16 @@ def steps_ms(steps: ModuleType, work: Callable[[], Any]) -> dict[str, float]:
 
     try:
         for name, step in kept.items():
-            if not name.startswith("_"):
-                setattr(steps, name, timed(name, step))
+            setattr(steps, name, timed(name, step))
         work()
     finally:
         for name, step in kept.items():
             setattr(steps, name, step)
     return dict(sorted(spent.items(), key=lambda one: -one[1]))
+
+
+def _is_step(name: str, step: Any) -> bool:
+    return not name.startswith("_") and getattr(step, "__module__", "").startswith("DeepIterRegLib.segmentation")
 
 
 # -- on what a warm registration spends its time -----------------------------------------------------------------

@@ -63,7 +63,7 @@ NETWORK = {
         for name in ("batch_draws", "batches", "loss", "model", "predict", "proposals", "samples", "view", "weights")
     ),
     *(f"registration/compute/{name}.py" for name in ("fused", "operations", "scatter", "tensors")),
-    *(f"segmentation/{name}.py" for name in ("cta/joined", "cta/tensors", "dsa_tensors")),
+    *(f"segmentation/{name}.py" for name in ("cta/joined", "cta/morphology", "cta/tensors", "dsa_tensors")),
     "rendering/splat_triton.py",
     "rendering/triton_check.py",
     *(f"registration/papers/{name}.py" for name in ("first_order", "similarity", "stages")),

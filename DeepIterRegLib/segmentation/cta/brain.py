@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from types import ModuleType
+from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.common.threads import in_parts
@@ -46,14 +47,16 @@ def pooled(hu: np.ndarray, bone_hu: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def brain_cavity(
-    mean: np.ndarray, bone_fraction: np.ndarray, spacing_mm: float, settings: CtaSegmentation
+    by: ModuleType, mean: Any, bone_fraction: Any, spacing_mm: float, settings: CtaSegmentation
 ) -> tuple[np.ndarray, np.ndarray]:
     """Where the brain is, in coarse cells.
 
     Parameters
     ----------
+    by
+        Whose steps are taken.
     mean, bone_fraction : (Z, Y, X) float32
-        As `pooled` gives them, of a working grid whose axes run along RAS.
+        As its `pooled` gives them, of a working grid whose axes run along RAS.
     spacing_mm, settings
 
     Returns
@@ -71,28 +74,26 @@ def brain_cavity(
     """
     cell = POOL * spacing_mm
     free = (mean > _FREE_HU) & (bone_fraction <= _FREE_BONE)
-    depth = ndimage.distance_transform_edt(np.pad(free, 1), sampling=cell)[1:-1, 1:-1, 1:-1]
-    core = _largest_component(depth > _CORE_MM)
-    inner = depth > _INNER_MM
-    faces, edges = ndimage.generate_binary_structure(3, 1), ndimage.generate_binary_structure(3, 2)
-    cavity = core
-    for _ in range(round(_REACH_MM / cell)):
-        cavity = ndimage.binary_dilation(cavity, faces, mask=inner)
+    depth = by.depth_mm(free, cell, _CORE_MM)
+    core = by.largest_piece(depth > _CORE_MM)
+    cavity = by.dilated(core, "faces", round(_REACH_MM / cell), depth > _INNER_MM)
     soft = free & (mean < _SOFT_HU)
-    cavity = ndimage.binary_dilation(cavity, edges, iterations=math.ceil(_TO_BONE_MM / cell), mask=soft)
-    volume_cm3 = cavity.sum() * cell**3 / 1000
+    cavity = by.dilated(cavity, "edges", math.ceil(_TO_BONE_MM / cell), soft)
+    volume_cm3 = int(cavity.sum()) * cell**3 / 1000
     if volume_cm3 < MIN_BRAIN_CM3:
         raise no_brain(volume_cm3)
+    rim = by.dilated(cavity, "edges", math.ceil(settings.rim_mm / cell)) & ~cavity
+    rim &= (mean > _RIM_HU) & (bone_fraction < _RIM_BONE)
+    deep = cavity & (by.depth_mm(soft, cell, settings.near_bone_mm) > settings.near_bone_mm)
+    # large arteries make holes in the deep part; filled, it tells how bright they are
+    closed = by.closed(deep, "edges", _HOLE_STEPS)
+    enclosed = by.host(closed & ~by.dilated(bone_fraction > 0, "edges", 1))
+    cavity, rim, deep, core, mean, bone_fraction = (by.host(a) for a in (cavity, rim, deep, core, mean, bone_fraction))
     kind = np.where(cavity, CAVITY, 0).astype(np.uint8)
-    around = ndimage.binary_dilation(cavity, edges, iterations=math.ceil(settings.rim_mm / cell)) & ~cavity
-    kind[around & (mean > _RIM_HU) & (bone_fraction < _RIM_BONE)] = RIM
-    depth = ndimage.distance_transform_edt(np.pad(soft, 1), sampling=cell)[1:-1, 1:-1, 1:-1]
-    deep = cavity & (depth > settings.near_bone_mm)
+    kind[rim] = RIM
     kind[deep] = DEEP
     kind[_neck(mean, bone_fraction, kind, core, cell)] = NECK
-    # large arteries make holes in the deep part; filled, it tells how bright they are
-    closed = ndimage.binary_closing(deep, edges, iterations=_HOLE_STEPS)
-    return kind, closed & ~ndimage.binary_dilation(bone_fraction > 0, edges)
+    return kind, enclosed
 
 
 def _neck(
@@ -190,10 +191,3 @@ def _even_hu(first, last, hu, enclosed, brain_hu, counts):  # type: ignore[no-un
                             low, high = min(low, w), max(high, w)
                 if low > brain_hu + EVEN_HU and high - low < UNEVEN * (total / 27 - brain_hu):
                     counts[z, int(total / 27)] += 1
-
-
-def _largest_component(mask: np.ndarray) -> np.ndarray:
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    return labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))

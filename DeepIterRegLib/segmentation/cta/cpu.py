@@ -5,6 +5,8 @@ What goes from step to step stays where it was made: arrays here, tensors there.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import numpy as np
 from scipy import ndimage
 
@@ -13,7 +15,6 @@ from DeepIterRegLib.segmentation.cta.brain import (
     DEEP,
     NECK,
     brain_and_vessel_hu,
-    brain_cavity,
     pooled,
     vein_and_artery_hu,
 )
@@ -33,17 +34,22 @@ from DeepIterRegLib.segmentation.cta.tubes import (
     tube_response,
 )
 
+Structure = Literal["faces", "edges"]
+
 __all__ = [
     "brain_and_neck_pieces",
     "brain_and_vessel_hu",
-    "brain_cavity",
     "bridges",
     "bright_voxels",
+    "closed",
     "counts",
+    "depth_mm",
+    "dilated",
     "drawn",
     "gaussian_blur",
     "grown",
     "host",
+    "largest_piece",
     "marked",
     "openness",
     "painted_as_brain",
@@ -64,6 +70,39 @@ def host(values: np.ndarray) -> np.ndarray:
 def resampled(voxels: np.ndarray, grid: WorkingGrid) -> np.ndarray:
     """HU (z, y, x) int16 on a grid, trilinear, of voxels (k, j, i) int16."""
     return resample_trilinear(voxels, grid.to_source, grid.shape)
+
+
+# Which neighbours of a cell count: those that share a face, or an edge at least.
+_STRUCTURES: dict[Structure, np.ndarray] = {
+    "faces": ndimage.generate_binary_structure(3, 1),
+    "edges": ndimage.generate_binary_structure(3, 2),
+}
+
+
+def depth_mm(mask: np.ndarray, cell_mm: float, most_mm: float) -> np.ndarray:
+    """How far each cell (Z, Y, X) of a mask is from the next that is none of it, or from outside; exact up to `most_mm`."""
+    depth = ndimage.distance_transform_edt(np.pad(mask, 1), sampling=cell_mm)
+    return np.asarray(depth[1:-1, 1:-1, 1:-1])
+
+
+def largest_piece(mask: np.ndarray) -> np.ndarray:
+    """The largest piece of a mask (Z, Y, X) whose cells share faces."""
+    labels, count = ndimage.label(mask)
+    if count == 0:
+        return mask
+    return np.asarray(labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])))
+
+
+def dilated(mask: np.ndarray, structure: Structure, steps: int, within: np.ndarray | None = None) -> np.ndarray:
+    """A mask (Z, Y, X) with what neighbours it, so many steps far, of that `within` which is asked for."""
+    if not steps:
+        return mask
+    return np.asarray(ndimage.binary_dilation(mask, _STRUCTURES[structure], steps, mask=within))
+
+
+def closed(mask: np.ndarray, structure: Structure, steps: int) -> np.ndarray:
+    """A mask (Z, Y, X) with its narrow gaps closed."""
+    return np.asarray(ndimage.binary_closing(mask, _STRUCTURES[structure], steps))
 
 
 def values_at(image: np.ndarray, index: np.ndarray) -> np.ndarray:

@@ -37,6 +37,14 @@ from DeepIterRegLib.segmentation.cta.grid import (
     WorkingGrid,
 )
 from DeepIterRegLib.segmentation.cta.joined import FACES, TOUCHING, flat_of, joined
+from DeepIterRegLib.segmentation.cta.morphology import (
+    closed,
+    depth_mm,
+    dilated,
+    largest_around,
+    largest_piece,
+    with_faces,
+)
 from DeepIterRegLib.segmentation.cta.tubes import (
     AIR_HU,
     AIR_RIM2,
@@ -50,6 +58,32 @@ from DeepIterRegLib.segmentation.cta.tubes import (
     RISE_HU,
     blur_kernel,
 )
+
+__all__ = [
+    "brain_and_neck_pieces",
+    "brain_and_vessel_hu",
+    "bridges",
+    "bright_voxels",
+    "closed",
+    "counts",
+    "depth_mm",
+    "dilated",
+    "drawn",
+    "gaussian_blur",
+    "grown",
+    "held",
+    "host",
+    "largest_piece",
+    "marked",
+    "openness",
+    "painted_as_brain",
+    "pieces",
+    "pooled",
+    "resampled",
+    "tubes",
+    "values_at",
+    "vein_and_artery_hu",
+]
 
 _AT_ONCE = 4_000_000  # voxels that are worked on at a time where each takes some hundred bytes
 _EXACT = torch.float64
@@ -108,10 +142,10 @@ def _half_maximum(hu: Tensor, mask: Tensor, brain_hu: float, bone_hu: float) -> 
     """HU (z, y, x) int16 that a voxel must reach, as on the CPU."""
     top = torch.where(mask, hu, LOWEST_HU)
     for axis in range(3):
-        top = _largest_around(top, TOP_REACH, axis)
+        top = largest_around(top, TOP_REACH, axis)
     half = (top.to(torch.float32).clamp_min(brain_hu) + brain_hu) / 2
     limits = half.clamp_max(float(np.float32(bone_hu))).to(torch.int16)
-    return torch.where(_with_faces(mask), limits, UNREACHED)
+    return torch.where(with_faces(mask), limits, UNREACHED)
 
 
 def _slabs(shape: Sequence[int]) -> Iterator[slice]:
@@ -146,13 +180,13 @@ def _between(at: Tensor, count: int) -> tuple[Tensor, Tensor, Tensor]:
 # -- levels ----------------------------------------------------------------------------------------------
 
 
-def pooled(hu: Tensor, bone_hu: float) -> tuple[np.ndarray, np.ndarray]:
-    """As `cpu.pooled`, two arrays (Z, Y, X) float32 of HU (z, y, x)."""
+def pooled(hu: Tensor, bone_hu: float) -> tuple[Tensor, Tensor]:
+    """As `cpu.pooled`, two images (Z, Y, X) float32 of HU (z, y, x)."""
     z, y, x = (n // POOL for n in hu.shape)
     cells = hu.view(z, POOL, y, POOL, x, POOL)
     total = cells.sum(dim=(1, 3, 5), dtype=torch.int32)
     bone = (cells >= math.ceil(bone_hu)).sum(dim=(1, 3, 5), dtype=torch.int32)
-    return host(total.to(torch.float32) / POOL**3), host(bone.to(torch.float32) / POOL**3)
+    return total.to(torch.float32) / POOL**3, bone.to(torch.float32) / POOL**3
 
 
 def brain_and_vessel_hu(hu: Tensor, deep: np.ndarray) -> tuple[float, float]:
@@ -331,7 +365,7 @@ def grown(mask: Tensor, image: Tensor, low: float, high: float, steps: int) -> T
     """As `cpu.grown`, of a mask and an image (z, y, x)."""
     may_be = (image > float(low)) & (image < float(high))
     for _ in range(steps):
-        mask = mask | (_with_faces(mask) & may_be)
+        mask = mask | (with_faces(mask) & may_be)
     return mask
 
 
@@ -422,24 +456,3 @@ def _inner(index: Tensor, volume: Tensor) -> Tensor:
     """Which voxels (N, 3) do not lie at the border of a volume (z, y, x), (N,) bool."""
     last = torch.tensor(volume.shape, device=index.device) - 1
     return ((index > 0) & (index < last)).all(dim=1)
-
-
-def _largest_around(image: Tensor, reach: int, axis: int) -> Tensor:
-    """The largest of an image's (z, y, x) neighbours within `reach` along one axis."""
-    out, count = image.clone(), image.shape[axis]
-    for step in range(1, reach + 1):
-        here, there = (slice(0, max(count - step, 0)), slice(step, count))
-        for to, of in ((here, there), (there, here)):
-            part = out.narrow(axis, to.start, max(count - step, 0))
-            torch.maximum(part, image.narrow(axis, min(of.start, count), max(count - step, 0)), out=part)
-    return out
-
-
-def _with_faces(mask: Tensor) -> Tensor:
-    """A mask (z, y, x) bool with the voxels that share a face with one of its own."""
-    out = mask.clone()
-    for axis in range(3):
-        count = mask.shape[axis] - 1
-        out.narrow(axis, 0, count).logical_or_(mask.narrow(axis, 1, count))
-        out.narrow(axis, 1, count).logical_or_(mask.narrow(axis, 0, count))
-    return out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import ModuleType
 from typing import Any
 
@@ -13,6 +14,7 @@ import numpy as np
 from DeepIterRegLib.common.devices import by_card
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.segmentation.cta import cpu
@@ -108,7 +110,7 @@ def _vessels(
     grid = head_grid(cta, settings, lambda whole: by.host(by.resampled(voxels, whole)))
     hu = by.resampled(voxels, grid)
     mean, bone_fraction = by.pooled(hu, settings.bone_hu)
-    zone, enclosed = brain_cavity(mean, bone_fraction, grid.spacing_mm, settings)
+    zone, enclosed = brain_cavity(by, mean, bone_fraction, grid.spacing_mm, settings)
     brain_hu, vessel_hu = by.brain_and_vessel_hu(hu, enclosed)
     vein_hu, artery_hu = by.vein_and_artery_hu(hu, enclosed, brain_hu, vessel_hu)
     bone_hu = min(settings.bone_hu, max(_THINNEST_BONE_HU, _BONE_OVER_ARTERY * artery_hu))
@@ -120,8 +122,10 @@ def _vessels(
     area = enclosed.sum(axis=(1, 2))
     wide = int(np.argmax(area > _WIDE * area.max()))
     upper, lower = by.brain_and_neck_pieces(mask, zone, wide, min_voxels)
-    for level_hu in (artery_hu, vein_hu):
-        mask |= by.bridges(hu, upper, lower, brain_hu, level_hu, grid.spacing_mm)
+    with Beside() as beside:
+        between = partial(by.bridges, hu, upper, lower, brain_hu, spacing_mm=grid.spacing_mm)
+        for job in [beside.start(partial(between, level_hu)) for level_hu in (artery_hu, vein_hu)]:
+            mask |= job.result()
     tell(0.87)
     deep, found = by.counts(mask, enclosed)
     _refuse_without_contrast(deep, found, levels, grid.spacing_mm)

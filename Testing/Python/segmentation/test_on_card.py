@@ -89,7 +89,7 @@ def test_levels_are_those_of_the_cpu(hu: np.ndarray) -> None:
     calm[np.hypot(y - 14, x - 18) < 6] = 300 + z[np.hypot(y - 14, x - 18) < 6]
     cells = np.random.default_rng(8).random([n // POOL for n in SHAPE]) < 0.9
     for found, expected in zip(tensors.pooled(there(hu), BONE_HU), cpu.pooled(hu, BONE_HU), strict=True):
-        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal(tensors.host(found), expected)
     expected = cpu.brain_and_vessel_hu(calm, cells)
     assert tensors.brain_and_vessel_hu(there(calm), cells) == pytest.approx(expected, abs=1e-9)
     levels = cpu.vein_and_artery_hu(calm, cells, *expected)
@@ -138,6 +138,27 @@ def test_pieces_are_those_of_the_cpu(hu: np.ndarray, zone: np.ndarray) -> None:
             np.testing.assert_array_equal(tensors.host(one), other)
             assert other.any()
     assert tensors.counts(there(mask), zone == DEEP) == cpu.counts(mask, zone == DEEP)
+
+
+def test_masks_are_dilated_and_measured_as_by_the_cpu() -> None:
+    mask = ndimage.gaussian_filter(np.random.default_rng(10).normal(size=SHAPE), 2.0) > -0.02
+    within = ndimage.binary_dilation(mask, iterations=2)
+    for most_mm in (4.0, 17.0):
+        found, expected = tensors.host(tensors.depth_mm(there(mask), 2.8, most_mm)), cpu.depth_mm(mask, 2.8, most_mm)
+        np.testing.assert_array_equal(found > most_mm, expected > most_mm)
+        np.testing.assert_allclose(found[expected <= most_mm], expected[expected <= most_mm], rtol=1e-12)
+        assert (expected > 4).any()
+    small = ndimage.binary_erosion(mask, iterations=2)
+    np.testing.assert_array_equal(tensors.host(tensors.largest_piece(there(small))), cpu.largest_piece(small))
+    assert not tensors.largest_piece(there(0 * small)).any()
+    for structure in ("faces", "edges"):
+        for steps in (0, 1, 3):
+            for limit in (None, within):
+                limited = None if limit is None else there(limit)
+                found = tensors.host(tensors.dilated(there(small), structure, steps, limited))
+                np.testing.assert_array_equal(found, cpu.dilated(small, structure, steps, limit))
+        found = tensors.host(tensors.closed(there(small), structure, 2))
+        np.testing.assert_array_equal(found, cpu.closed(small, structure, 2))
 
 
 def test_a_snake_of_voxels_is_one_piece() -> None:
@@ -207,8 +228,8 @@ def test_steps_of_a_run_are_those_of_the_cpu(count: int) -> None:
 def patient(tmp_path_factory: pytest.TempPathFactory) -> tuple[Volume, Angiogram]:
     settings = PhantomSettings(
         cta=CtaSettings(in_plane_spacing_mm=(1.3, 1.3), slice_spacing_mm=(1.4, 1.4)),
-        view=ViewSettings(matrices=(512,), field_mm=((250.0, 250.0),)),
-        run=RunSettings(frames_per_s=(2.0, 2.0), duration_s=(8.0, 8.0)),
+        view=ViewSettings(matrices=(256,), field_mm=((250.0, 250.0),)),
+        run=RunSettings(frames_per_s=(2.0, 2.0), duration_s=(7.0, 7.0)),
     )
     folder = tmp_path_factory.mktemp("patient")
     made = make_patient(7, settings)
@@ -217,7 +238,7 @@ def patient(tmp_path_factory: pytest.TempPathFactory) -> tuple[Volume, Angiogram
 
 
 def assert_same_mask(found: np.ndarray, expected: np.ndarray) -> None:
-    assert expected.sum() > 1000
+    assert expected.sum() > 300
     assert (found != expected).sum() <= SAME * expected.sum()
 
 
