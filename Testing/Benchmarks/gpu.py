@@ -34,6 +34,7 @@ def main() -> None:
     beside: list[subprocess.Popen[bytes]] = []
     if {"alone", "patients"} & set(parts):
         words = ["--folder", str(folder), "--make-jobs", str(values.make_jobs), "--count", str(values.patients)]
+        words += ["--poses", "yes" if "patients" in parts else "no"]
         command = command_of("patients", values, 0.6 * values.seconds)
         command[command.index("--out") + 1] = str(folder / "making.jsonl")
         hidden = {**one_thread, "CUDA_VISIBLE_DEVICES": ""}
@@ -149,7 +150,9 @@ def show(out: Path, parts: list[str]) -> None:
             if "what" in line and line["what"] not in ("registration", "made"):
                 value = line.get("value", "")
                 shown = f"{value:.4g}" if isinstance(value, float) else value
-                more = {k: v for k, v in line.items() if k not in ("part", "what", "value", "unit", "at_s")}
+                more = {
+                    k: v for k, v in line.items() if k not in ("part", "what", "value", "unit", "at_s", "functions")
+                }
                 print(f"  {line['what']}: {shown} {line.get('unit', '')}", json.dumps(more) if more else "", flush=True)
 
 

@@ -21,7 +21,8 @@ import gpu_parts
 import numpy as np
 from gpu_parts import Part
 
-_TIMES = 1 if "DEEPITERREG_NO_CARD" in os.environ else 4  # that a warm registration is timed
+# How often a warm work is timed, and seconds of a process: less for the CPU.
+_MOST, _TIMES, _LONGEST_S, _LIMIT_S = 4, {"cpu": 1}, 75.0, {"cpu": 45.0}
 _SHOWN = 60  # functions of a profile
 
 
@@ -40,14 +41,14 @@ def alone(paths: Sequence[Path], device: str) -> None:
         with path.open("rb") as file:
             records.append(pickle.load(file)["made"])
     name, made = use(device), records[0]
-    for when in ("cold", *["warm"] * _TIMES):
+    for when in ("cold", *["warm"] * _TIMES.get(device, _MOST)):
         at = time.perf_counter()
         seconds = registered(made, 1, "auto", name, given=False).get("seconds", {})
         tell(f"register, {when}, {device}", time.perf_counter() - at, imports_s=imported_s, **rounded(seconds))
     profile(records[0], name, device)
     for number, made in enumerate(records):
         segmentation(made, name, f"patient {number}, {device}")
-    for views, init in kinds():
+    for views, init in kinds()[:1] if made["small"] else kinds():
         lines = [registered(made, views, init, name) for made in records for _ in range(2)][1:]
         parts = [line["seconds"] for line in lines if "seconds" in line]
         medians = {key: round(float(np.median([part.get(key, 0.0) for part in parts])), 4) for key in parts[0]}
@@ -101,7 +102,7 @@ def segmentation(made: dict[str, Any], device: str, named: str) -> None:
     apart = masks_apart(made, device)
     with devices.on(device) as place:
         for what, work, steps in works:
-            took = [seconds_of(work) for _ in range(_TIMES)]
+            took = [seconds_of(work) for _ in range(_TIMES.get(device, _MOST))]
             tell(f"{what}, {named}", float(np.median(took)), all_s=[round(one, 4) for one in took], **apart)
             if place.card is not None:
                 spent = steps_ms(steps, work)
@@ -191,11 +192,11 @@ def run_alone(part: Part, folder: Path) -> None:
     limits = () if part.small else ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
     environment = {key: value for key, value in os.environ.items() if key not in limits}
     paths = [str(path) for path in sorted(folder.glob("*.pkl"))[:2]]
-    for device in (part.device, "cpu"):
+    for device in (part.device,) if part.small else (part.device, "cpu"):
         if not paths or part.left_s() < 15:
             return
         command = [sys.executable, __file__, "--device", device, "--out", str(part.out), "--alone", ",".join(paths)]
-        limit_s = part.left_s() - 5 if part.small else min(75.0, part.left_s())
+        limit_s = part.left_s() - 5 if part.small else min(_LIMIT_S.get(device, _LONGEST_S), part.left_s())
         _figures_of(part, device, command, environment, limit_s)
 
 

@@ -69,15 +69,15 @@ def make(seed: int, small: bool) -> tuple[str, Any]:
     }
 
 
-def prepare(seed: int, small: bool, folder: Path) -> dict[str, Any]:
-    """Make a patient, register it on the CPU, keep both in the folder."""
+def prepare(seed: int, small: bool, folder: Path, with_poses: bool) -> dict[str, Any]:
+    """Make a patient, register it on the CPU where poses are wanted, keep both in the folder."""
     begin = time.perf_counter()
     try:
         row, made = make(seed, small)
     except Exception as error:  # a run without a vessel to be found, or whatever else: the others go on
         return {"seed": seed, "not_made": f"{type(error).__name__}: {error}"[:200]}
     made_s = time.perf_counter() - begin
-    found = {key: registered(made, *key, "cpu") for key in kinds()}
+    found = {key: registered(made, *key, "cpu") for key in kinds()} if with_poses else {}
     part = folder / f"{seed}.part"
     with part.open("wb") as file:
         pickle.dump({"seed": seed, "row": row, "made": made, "cpu": found}, file, protocol=5)
@@ -129,12 +129,12 @@ def registered(made: dict[str, Any], views: int, init: str, device: str, *, give
     }
 
 
-def make_all(part: Part, folder: Path, jobs: int, count: int) -> None:
+def make_all(part: Part, folder: Path, jobs: int, count: int, with_poses: bool) -> None:
     """Patients until the part's time is up, by so many processes."""
     seeds = list(range(50, 51)) if part.small else list(SEEDS)[:count]
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context)
-    waiting = [pool.submit(prepare, seed, part.small, folder) for seed in seeds]
+    waiting = [pool.submit(prepare, seed, part.small, folder, with_poses) for seed in seeds]
     try:
         for done in concurrent.futures.as_completed(waiting, timeout=part.left_s()):
             part.figure("made", str(done.result()))
@@ -347,13 +347,13 @@ def thousand(part: Part) -> None:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    part, more = gpu_parts.options("patients", __doc__ or "", argv, "folder", "make-jobs", "count")
+    part, more = gpu_parts.options("patients", __doc__ or "", argv, "folder", "make-jobs", "count", "poses")
     if not part.device.startswith("cuda"):
         os.environ[_DRY] = "1"
     folder = Path(more.folder)
     folder.mkdir(parents=True, exist_ok=True)
     if more.make_jobs:
-        make_all(part, folder, int(more.make_jobs), int(more.count))
+        make_all(part, folder, int(more.make_jobs), int(more.count), more.poses == "yes")
         return
     from gpu_alone import run_alone
     from gpu_kernels import attempt
