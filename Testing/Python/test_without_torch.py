@@ -46,6 +46,10 @@ NEEDING = (
     "rendering.raycast",
     "rendering.splat",
     "studies.experiments.",
+    "segmentation.cta.joined",
+    "segmentation.cta.morphology",
+    "segmentation.cta.tensors",
+    "segmentation.dsa_tensors",
 )
 
 
