@@ -16,6 +16,7 @@ import numpy as np
 
 from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
 from DeepIterRegLib.cases.steps import Steps
+from DeepIterRegLib.common import devices
 from DeepIterRegLib.common.errors import InputError, RegistrationError, keep_notes
 from DeepIterRegLib.common.messages import naming, within
 from DeepIterRegLib.common.option import part_of
@@ -29,6 +30,7 @@ from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.head import HeadCta
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration import compute
 from DeepIterRegLib.registration.compiled import compiles_meanwhile, compiling_search
 from DeepIterRegLib.registration.landmarks import (
     Landmarks,
@@ -159,7 +161,8 @@ def register_case(
     """
     said: list[str] = []
     try:
-        return _register(case, on_progress, should_stop, on_warning, said)
+        with devices.on(case.device):
+            return _register(case, on_progress, should_stop, on_warning, said)
     except (InputError, RegistrationError) as error:
         keep_notes(error, said)
         raise
@@ -176,6 +179,7 @@ def _register(
     views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
     steps = Steps(on_progress, should_stop, said)
     on_progress.expect(reading_steps(case))
+    compute.begin(case.device)
     given = _given(case, views, steps, on_progress)
     from DeepIterRegLib.registration.pipeline import register
 

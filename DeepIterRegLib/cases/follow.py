@@ -25,6 +25,7 @@ from DeepIterRegLib.cases.session_folder import (
     write_session,
     write_together,
 )
+from DeepIterRegLib.common import devices
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.common.messages import Face, Message, word
 from DeepIterRegLib.common.options import Device
@@ -140,6 +141,7 @@ def follow(
             on_port(stack.enter_context(receiving(job.incoming, job.receive, session.salt)))
         write_page(out)
         write_state(out, "The CTA is being made ready.", [])
+        stack.enter_context(devices.on(job.device))
         try:
             following = _begun(job, out, session, on_progress)
         except BaseException:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from DeepIterRegLib.common.devices import named
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import Device
@@ -21,7 +22,6 @@ from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.dicom import GeometryOptions, read_angiogram
 from DeepIterRegLib.images.files import load_volume, save_volume
 from DeepIterRegLib.images.volume import Volume, is_mask
-from DeepIterRegLib.registration.compute.devices import named
 from DeepIterRegLib.registration.steps import Step, expected
 
 

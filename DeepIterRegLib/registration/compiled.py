@@ -70,7 +70,10 @@ _FIRST = (
     ("segmentation.cta.bridges", "grown", _MASK, _GRID, "float32,float32,int64"),
     ("segmentation.cta.bridges", "grown", _MASK, _ZONE, "int64,int64,int64"),
     ("segmentation.cta.bridges", "_cost", _PART, _HU, "float32,float32", _GRID),
-    ("segmentation.cta.bridges", "_front", _GRID, _MASK, _MASK, "float32"),
+    (
+        *("segmentation.cta.bridges", "_front", "int64[::1]", _LINE, "boolean[::1],boolean[::1]"),
+        "int64,int64,int64,float32",
+    ),
     ("segmentation.cta.grid", "_resample", _PART, _HU, "float64[:,::1]", _HU),
     ("segmentation.cta.grid", "_resample_along_axes", _PART, _HU, "float64[:,::1]", _HU),
     ("segmentation.cta.grid", "_half_maximum", _PART, _HU, _MASK, _PLANE, "float32,float32", _HU),

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
+from DeepIterRegLib.common import devices
 from DeepIterRegLib.common.errors import InputError, RegistrationError
 from DeepIterRegLib.common.progress import Progress, ShouldStop
 from DeepIterRegLib.common.threads import Beside
@@ -100,15 +101,15 @@ def register(
     _refuse_what_does_not_fit(runs, given_masks, settings, initial_pose)
     progress.expect(_expected(settings, runs, cta_mask is None, given_masks is None))
     compute.begin(settings.device)
-    vessels = cta_mask
-    if vessels is None:
-        cta = prepare_cta(cta)
-        vessels = _cta_vessels(cta, progress, clock)
-    masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
+    with devices.on(settings.device) as place:
+        cta, vessels = _cta_vessels(cta, cta_mask, progress, clock)
+        masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
     head = Head(cta, vessels)
-    return register_head(
+    found = register_head(
         head, runs, masks, settings, initial_pose, progress, clock, on_warning=on_warning, should_stop=should_stop
     )
+    told = CARD_FULL in found.warnings or not place.full
+    return found if told else replace(found, warnings=(*found.warnings, CARD_FULL))
 
 
 def register_head(
@@ -141,6 +142,7 @@ def register_head(
         initial, found = _find(context, start, given)
         answer = _answer(context, _first_order_stages(context, found, runs), runs, start, given)
     found, judged = answer.found, answer.judgement()
+    full = (CARD_FULL,) if computing.full else ()
     warnings = result_warnings(runs, judged.views, initial.init, found.cta_to_carm, radiological, settings)
     return Registration(
         cta_to_carm=found.cta_to_carm,
@@ -151,7 +153,7 @@ def register_head(
         init=initial.init,
         stages=found.records,
         seconds=clock.seconds(),
-        warnings=(*doubts, *initial.warnings, *warnings, *judged.warnings, *((CARD_FULL,) if computing.full else ())),
+        warnings=(*doubts, *initial.warnings, *warnings, *judged.warnings, *full),
         computed_on=computing.name,
         settings=settings.to_json_dict(),
         versions=_versions(),
@@ -233,11 +235,15 @@ def _scene_with_skull(
     return replace(scene, skull=skull)
 
 
-def _cta_vessels(cta: Volume, progress: Progress, clock: Clock) -> Volume:
+def _cta_vessels(cta: Volume, given: Volume | None, progress: Progress, clock: Clock) -> tuple[Volume, Volume]:
+    """The CTA and its vessels: as they were given, or prepared and segmented."""
+    if given is not None:
+        return cta, given
+    cta = prepare_cta(cta)
     progress(Step.SEGMENT_CTA, 0.0)
     vessels = segment_vessels(cta, on_progress=progress.of(Step.SEGMENT_CTA))
     clock.stop(Step.SEGMENT_CTA.key)
-    return vessels
+    return cta, vessels
 
 
 def _dsa_masks(runs: Sequence[Angiogram], progress: Progress, clock: Clock) -> list[DsaMasks]:

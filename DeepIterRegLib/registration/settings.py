@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
+from DeepIterRegLib.common.devices import named, refuse_missing
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message, Remedy
 from DeepIterRegLib.common.options import NAMED_INITS, Device, GeometryRefinement, Init, Refinement, Search
 from DeepIterRegLib.common.shown import quoted
 from DeepIterRegLib.registration.between_views import BetweenRuns
-from DeepIterRegLib.registration.compute.devices import named, refuse_missing
 from DeepIterRegLib.registration.network.proposals import NetworkInit
 from DeepIterRegLib.registration.result import file_hash
 from DeepIterRegLib.registration.vessels.search import Level, SearchSettings

@@ -14,16 +14,17 @@ _LEAST_NOISE = 0.01  # of a strong vessel: saturated air has no noise at all
 _STRONG, _EVERY = 0.995, 3  # quantile of the brightest, and every how many pixels are asked for it
 _DIFFERENCES = 12  # of successive frames, at most, that tell the noise
 _BLOCK_PX = 16  # noise is told apart between so large blocks: its level follows the head's thickness
-_TRUST_WITHOUT_COURSE = 1 / 15  # too few frames for a bolus: the ridge alone must rise above the noise
-_MIN_COURSE = 6  # frames
+TRUST_WITHOUT_COURSE = 1 / 15  # too few frames for a bolus: the ridge alone must rise above the noise
+MIN_COURSE = 6  # frames
+FEW_FRAMES = 3  # fewer tell no noise by their differences
 _RISES_S = (1.2, 2.0, 3.2)  # arteries to veins
 _SHARPNESS = 2.5  # of the gamma variate, as dilution curves have it
 _HALF_RISE = 0.42  # of the rise: there such a curve reaches half of its peak
 _FIRST_ARRIVAL_S, _ARRIVAL_STEP_S = -2.0, 0.5  # before the first frame: contrast may be there already
 _MIN_PEAK = 0.5  # a bolus whose peak lies beyond the run is not told from drift
-_TRUST_PX = 5  # side of the window in which the explained share is measured
+TRUST_PX = 5  # side of the window in which the explained share is measured
 # Courses that turn white: clearly above noise, and not the rebound of a dark one.
-_WHITE_SIGMAS, _WHITE_OVER_DARK, _MIN_WHITE_PX = 5, -1.5, 300
+WHITE_SIGMAS, WHITE_OVER_DARK, MIN_WHITE_PX = 5, -1.5, 300
 _ALONG_PX = 7  # side of the window in which arrival is evened out: about twice a vessel's width
 _BINS = 64
 _PIXELS = 8192  # that are followed at a time
@@ -35,21 +36,35 @@ def noise_of(contrast: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
     `contrast` (t, row, column) float32 is positive in vessels; `inside` (row, column) bool.
     """
-    strongest = np.quantile(contrast.max(axis=0)[inside][::_EVERY], _STRONG)
-    least = max(_LEAST_NOISE * float(strongest), 1e-12)
-    if len(contrast) < 3:
+    least = least_noise(contrast.max(axis=0), inside)
+    if len(contrast) < FEW_FRAMES:
         sideways = np.abs(np.diff(contrast, axis=2))[:, inside[:, 1:] & inside[:, :-1]]
         noise = max(least, float(lower_median(sideways.ravel())) / (_MAD * math.sqrt(2)))
         return np.full(inside.shape, noise, dtype=np.float32)
-    step = max(1, len(contrast) // _DIFFERENCES)
-    block = _BLOCK_PX
-    rows, columns = inside.shape
+    step = step_of_differences(len(contrast))
+    block, (rows, columns) = _BLOCK_PX, inside.shape
     typical = np.empty((rows, columns), dtype=np.float32)
     # A band at a time: of a whole run the differences would fill as much memory as the run.
     for first in range(0, rows, block):
         band = contrast[:, first : first + block]
         later = band[1::step]
         typical[first : first + block] = lower_median(np.abs(later - band[:-1:step]))
+    return noise_by_blocks(typical, least)
+
+
+def least_noise(highest: np.ndarray, inside: np.ndarray) -> float:
+    """The least that is taken for noise, from the highest contrast (row, column)."""
+    return max(_LEAST_NOISE * float(np.quantile(highest[inside][::_EVERY], _STRONG)), 1e-12)
+
+
+def step_of_differences(frames: int) -> int:
+    """Of how many frames one is compared with the next, so that no more are than are needed."""
+    return max(1, frames // _DIFFERENCES)
+
+
+def noise_by_blocks(typical: np.ndarray, least: float) -> np.ndarray:
+    """Noise (row, column) from the typical size of a difference (row, column) and the least noise there is."""
+    block, (rows, columns) = _BLOCK_PX, typical.shape
     cells = np.pad(typical, ((0, -rows % block), (0, -columns % block)), mode="edge")
     down, across = cells.shape[0] // block, cells.shape[1] // block
     cells = cells.reshape(down, block, across, block).transpose(1, 3, 0, 2).reshape(block**2, down, across)
@@ -86,14 +101,12 @@ def follow_bolus(
         Half rise of that bolus.
     """
     shape = contrast.shape[1:]
-    if len(contrast) < _MIN_COURSE:
+    if len(contrast) < MIN_COURSE:
         strength = np.maximum(contrast, 0).max(axis=0)
         arrival_s = times_s.astype(np.float32)[np.maximum(contrast, 0).argmax(axis=0)]
-        return strength, np.full(shape, _TRUST_WITHOUT_COURSE, dtype=np.float32), arrival_s
-    curves, half_rise_s = _curves(times_s)
+        return strength, np.full(shape, TRUST_WITHOUT_COURSE, dtype=np.float32), arrival_s
     whitening = _whitening(images, inside, noise)
-    matched = curves @ whitening.T
-    matched /= np.linalg.norm(matched, axis=1, keepdims=True)
+    matched, half_rise_s = matched_filters(times_s, whitening)
     pixels = contrast.reshape(len(contrast), -1)
     strength, energy, best = (np.empty(pixels.shape[1], dtype=kind) for kind in (np.float32, np.float32, np.intp))
     # Some at a time: the answers of all filters would else fill several times the memory of the run.
@@ -108,9 +121,17 @@ def follow_bolus(
     return strength.reshape(shape), trust, half_rise_s[best].reshape(shape)
 
 
+def matched_filters(times_s: np.ndarray, whitening: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Filters (n, t) float32 for whitened courses, each of length 1, and the half rise (n,) of the bolus that each is for, s."""
+    curves, half_rise_s = _curves(times_s)
+    matched = curves @ whitening.T
+    matched /= np.linalg.norm(matched, axis=1, keepdims=True)
+    return matched, half_rise_s
+
+
 def _window_sums(image: np.ndarray) -> np.ndarray:
     """Sums (row, column) in a window about each pixel. No running sums: what they leave beside large values would pass for contrast."""
-    window = np.ones(_TRUST_PX)
+    window = np.ones(TRUST_PX)
     down = ndimage.correlate1d(image, window, axis=0, mode="constant")
     return np.asarray(ndimage.correlate1d(down, window, axis=1, mode="constant"))
 
@@ -135,16 +156,19 @@ def _whitening(images: np.ndarray, inside: np.ndarray, noise: np.ndarray) -> np.
         frame -= lower_median(frame)
     highest, lowest = pixels.max(axis=0), pixels.min(axis=0)
     sigma = noise[inside]
-    white = (highest > _WHITE_SIGMAS * sigma) & (highest > _WHITE_OVER_DARK * lowest)
-    identity = np.eye(len(images), dtype=np.float32)
-    if int(white.sum()) < _MIN_WHITE_PX:
-        return identity
+    white = (highest > WHITE_SIGMAS * sigma) & (highest > WHITE_OVER_DARK * lowest)
+    if int(white.sum()) < MIN_WHITE_PX:
+        return np.eye(len(images), dtype=np.float32)
     courses = pixels[:, white]
     energy = (courses**2).sum(axis=0)
     scaled = courses / np.sqrt(energy)
     residue = scaled @ scaled.T / np.float32(scaled.shape[1])
-    ratio = np.float32(float(lower_median(energy)) / float((sigma[white] ** 2).mean()))
-    values, vectors = np.linalg.eigh(identity + ratio * residue)
+    return inverse_root(residue, float(lower_median(energy)) / float((sigma[white] ** 2).mean()))
+
+
+def inverse_root(residue: np.ndarray, ratio: float) -> np.ndarray:
+    """Square root (t, t) of the inverse of noise 1 with so many times the residue's covariance (t, t) float32."""
+    values, vectors = np.linalg.eigh(np.eye(len(residue), dtype=np.float32) + np.float32(ratio) * residue)
     return np.asarray((vectors / np.sqrt(values)) @ vectors.T)
 
 

@@ -5,29 +5,29 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from DeepIterRegLib.common.devices import by_card
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import Segmentation
 from DeepIterRegLib.images.angiogram import Angiogram
-from DeepIterRegLib.images.blocks import binned
-from DeepIterRegLib.segmentation.bolus import along_vessels, follow_bolus, late_vessels, lower_median, noise_of
-from DeepIterRegLib.segmentation.ridges import enlarged, gaussian_kernel, ridge_strength, separable
+from DeepIterRegLib.segmentation import dsa_cpu
+from DeepIterRegLib.segmentation.bolus import along_vessels, late_vessels, lower_median
+from DeepIterRegLib.segmentation.dsa_cpu import shrunk
+from DeepIterRegLib.segmentation.ridges import enlarged
 
 _MIN_VALID = 0.01  # of the image: shutters that leave less are read wrongly
 _SAMPLE_PX = 8  # frames are one kind of number: every so many pixels tell whether they are finite
 _WHOLE = 0.999  # of a working pixel inside the valid image: half a shutter's edge would look like a vessel
 _EDGE_PX = 3  # working pixels along edges that no filter reaches wholly
-_EVEN = 1e-7  # of the largest value: rounding of an even image
 _MIN_MM2 = 60  # of vessels on the detector: less is a catheter or noise, a carotid alone has hundreds
 _MAX_FRAMES = 32  # that are told apart: a bolus is slow
 _FAINTEST = 0.006  # of the strongest hundredth
-_FLICKER_FRAMES = 5  # from so many on flicker of single frames is removed
-_LONG_FRAMES = 8  # in shorter runs the last frame alone may show the veins
-_BACKGROUND_CELLS, _BACKGROUND_SIGMA = 4, 1.5  # cells of background along its width, and their blur
 # Edge of a collimator: lines whose median is so many times that of what lies further inside, and of the image; how far it is looked for.
 _EDGE_OVER_INSIDE, _EDGE_OVER_TYPICAL, _EDGE_BAND, _EDGE_BEYOND_PX = 3, 2, 5, 4
 _STRONG_PX = 3  # that a piece needs: two may be noise
@@ -120,6 +120,36 @@ class DsaMasks:
     arrival_time_s: np.ndarray
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """What the frames show: `minip` on the run's own pixels, the other images (row, column) `factor` times smaller.
+
+    Attributes
+    ----------
+    minip
+    factor, working_mm
+        Pixels of the run in one of theirs, along a side, and its size on the detector.
+    inside : bool
+        Where vessels are looked for.
+    strength
+        Contrast of the best bolus.
+    snr
+        Strength of its ridges over the noise.
+    arrival_s
+    frames
+        So many were told apart.
+    """
+
+    minip: np.ndarray
+    factor: int
+    working_mm: float
+    inside: np.ndarray
+    strength: np.ndarray
+    snr: np.ndarray
+    arrival_s: np.ndarray
+    frames: int
+
+
 def segment_dsa(
     angiogram: Angiogram,
     settings: DsaSegmentation = DsaSegmentation(),
@@ -136,7 +166,15 @@ def segment_dsa(
         Frames out of range, constant or not finite, or no vessel found.
     """
     frames, times_s = _frame_range(angiogram, settings)
-    return _segment(frames, times_s, angiogram, settings, on_progress or (lambda done: None))
+    tell = on_progress or (lambda done: None)
+
+    def on_card(device: str) -> _Seen:
+        from DeepIterRegLib.segmentation import dsa_tensors
+
+        return _looked_at(dsa_tensors, dsa_tensors.held(frames, device), times_s, angiogram, settings, tell)
+
+    seen = by_card(on_card, lambda: _looked_at(dsa_cpu, frames, times_s, angiogram, settings, tell))
+    return _masks(seen, angiogram, settings, tell)
 
 
 def as_dsa_mask(mask: np.ndarray, angiogram: Angiogram) -> np.ndarray:
@@ -189,27 +227,30 @@ def _frame_range(angiogram: Angiogram, settings: DsaSegmentation) -> tuple[np.nd
     return frames, times - times[0]
 
 
-def _segment(
-    frames: np.ndarray,
+def _looked_at(
+    by: ModuleType,
+    frames: Any,
     times_s: np.ndarray,
     angiogram: Angiogram,
     settings: DsaSegmentation,
     tell: Callable[[float], None],
-) -> DsaMasks:
-    minip = _minip(frames, angiogram.valid)
+) -> _Seen:
+    """What frames (t, row, column) show, held where the steps of `by` work."""
+    minip = by.minip_of(frames, angiogram.valid)
     pixel_mm = float(np.mean(angiogram.carm.pixel_spacing_mm))
     factor = max(1, round(settings.working_pixel_mm / pixel_mm), math.ceil(max(minip.shape) / settings.working_px))
     working_mm = pixel_mm * factor
-    valid = _shrink(angiogram.valid[None], factor)[0] > _WHOLE
+    valid = shrunk(angiogram.valid[None], factor)[0] > _WHOLE
     tell(0.15)
-    images = _shrink(frames, factor)
-    images, times_s = _at_most(images, times_s, _MAX_FRAMES)
+    groups = _groups(len(frames), _MAX_FRAMES)
+    images = by.at_most(by.shrunk(frames, factor), groups)
+    times_s = np.array([times_s[group].mean() for group in groups])
     tell(0.3)
-    contrast = _contrast(images, valid, settings.background_mm / working_mm)
+    contrast = by.contrast_of(images, valid, settings.background_mm / working_mm)
     tell(0.45)
-    valid = _inside_collimator(contrast, valid)
+    valid = _inside_collimator(by.largest(contrast), valid)
     inside = ndimage.binary_erosion(valid, iterations=_EDGE_PX, border_value=0)
-    if not inside.any() or float(contrast[:, inside].std()) <= _EVEN * max(1.0, float(np.abs(images).max())):
+    if not inside.any() or by.is_even(contrast, images, inside):
         raise InputError(
             Message(
                 "The DSA frames are constant: no vessel can be seen",
@@ -217,11 +258,17 @@ def _segment(
                 give=("dsa_mask",),
             )
         )
-    noise = noise_of(contrast, inside)
+    noise = by.noise_of(contrast, inside)
     tell(0.55)
-    strength, trust, arrival_s = follow_bolus(contrast, images, inside, noise, times_s)
+    strength, trust, arrival_s = by.follow_bolus(contrast, images, inside, noise, times_s)
     tell(0.8)
-    snr = ridge_strength(strength, settings.sigmas_px) * trust / noise * inside
+    snr = by.ridge_strength(strength, settings.sigmas_px) * trust / noise * inside
+    return _Seen(minip, factor, working_mm, inside, by.host(strength), snr, arrival_s, len(times_s))
+
+
+def _masks(seen: _Seen, angiogram: Angiogram, settings: DsaSegmentation, tell: Callable[[float], None]) -> DsaMasks:
+    snr, strength, working_mm, factor = seen.snr, seen.strength, seen.working_mm, seen.factor
+    inside, minip = seen.inside, seen.minip
     vessels = _hysteresis(snr, inside, settings, settings.min_area_mm2 / working_mm**2)
     if vessels.sum() * working_mm**2 < _MIN_MM2:
         raise InputError(
@@ -232,8 +279,8 @@ def _segment(
             )
         )
     vesselness = _visibility(snr, vessels)
-    if len(times_s) > 1:
-        arrival = along_vessels(arrival_s, strength, vessels)
+    if seen.frames > 1:
+        arrival = along_vessels(seen.arrival_s, strength, vessels)
         late = late_vessels(arrival, vessels, settings.min_vein_delay_s)
         arteries, veins = vessels & ~late, vessels & late
     else:
@@ -242,80 +289,28 @@ def _segment(
     tell(0.95)
     shape = minip.shape
     full = _grow_mask(vessels, factor, shape) & angiogram.valid
+    nearest = ndimage.distance_transform_edt(~vessels, return_distances=False, return_indices=True)
     return DsaMasks(
         minip=minip,
         vesselness=_grow(vesselness, factor, shape) * full,
         vessels=full,
-        arteries=full & _nearest(arteries, vessels, factor, shape),
-        veins=full & _nearest(veins, vessels, factor, shape),
-        arrival_time_s=np.where(full, _nearest(arrival, vessels, factor, shape), np.nan).astype(np.float32),
+        arteries=full & _repeated(arteries[tuple(nearest)], factor, shape),
+        veins=full & _repeated(veins[tuple(nearest)], factor, shape),
+        arrival_time_s=np.where(full, _repeated(arrival[tuple(nearest)], factor, shape), np.nan).astype(np.float32),
     )
 
 
-def _minip(frames: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """MinIP of the median of three successive frames, its median over the valid image taken away."""
-    t = len(frames)
-    if t < _FLICKER_FRAMES:
-        lowest = frames.min(axis=0)
-    else:
-        lowest = frames[0].copy()
-        for n in range(t - 2):
-            a, b, c = frames[n], frames[n + 1], frames[n + 2]
-            np.minimum(lowest, np.maximum(np.minimum(a, b), np.minimum(np.maximum(a, b), c)), out=lowest)
-        np.minimum(lowest, frames[-1], out=lowest) if t < _LONG_FRAMES else None
-    lowest = lowest.astype(np.float32)
-    lowest -= np.median(lowest[valid])
-    lowest[~valid] = 0
-    return lowest
+def _groups(count: int, most: int) -> list[slice]:
+    """Successive frames of so many that are taken together, so that there are at most `most` groups."""
+    group = -(-count // most)
+    return [slice(n, n + group) for n in range(0, count, group)]
 
 
-def _shrink(images: np.ndarray, factor: int) -> np.ndarray:
-    """Means of blocks of images (t, row, column), float32; the last rows and columns are repeated to fill a block."""
-    if factor == 1:
-        return np.ascontiguousarray(images, dtype=np.float32)
-    t, rows, columns = images.shape
-    small = np.empty((t, -(-rows // factor), -(-columns // factor)), dtype=np.float32)
-    padding = ((0, -rows % factor), (0, -columns % factor))
-    for image, mean in zip(images, small, strict=True):
-        full = np.pad(image.astype(np.float32), padding, mode="edge") if any(padding[0] + padding[1]) else image
-        mean[...] = binned(full, factor)
-    return small
+def _inside_collimator(size: np.ndarray, valid: np.ndarray) -> np.ndarray:
+    """`valid` without what lies at or beyond an edge of the collimator: a straight line of residue along most of a row or column.
 
-
-def _at_most(images: np.ndarray, times_s: np.ndarray, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Means of successive frames, so that there are at most `most`; vessels fill slowly."""
-    group = -(-len(images) // most)
-    if group == 1:
-        return images, times_s
-    starts = range(0, len(images), group)
-    return np.stack([images[n : n + group].mean(axis=0) for n in starts]), np.array(
-        [times_s[n : n + group].mean() for n in starts]
-    )
-
-
-def _contrast(frames: np.ndarray, valid: np.ndarray, background_px: float) -> np.ndarray:
-    """Contrast positive, with everything wider than vessels taken away frame by frame."""
-    step = max(1, round(background_px / _BACKGROUND_CELLS))
-    blur = gaussian_kernel(_BACKGROUND_SIGMA)
-    weight = valid.astype(np.float32)
-    padding = ((0, -valid.shape[0] % step), (0, -valid.shape[1] % step))
-    filled = binned(np.pad(np.ones_like(weight), padding), step)  # less in the last row and column of cells
-
-    def smooth(image: np.ndarray) -> np.ndarray:
-        return separable(binned(np.pad(image, padding), step) / filled, blur, blur)
-
-    seen = np.maximum(smooth(weight), np.float32(1e-3))
-    contrast = np.empty_like(frames)
-    for frame, left in zip(frames, contrast, strict=True):
-        image = -frame * weight
-        np.subtract(image, enlarged(smooth(image) / seen, step, valid.shape), out=left)
-        left *= weight
-    return contrast
-
-
-def _inside_collimator(contrast: np.ndarray, valid: np.ndarray) -> np.ndarray:
-    """`valid` without what lies at or beyond an edge of the collimator: a straight line of residue along most of a row or column."""
-    size = np.maximum(contrast.max(axis=0), -contrast.min(axis=0))
+    `size` (row, column) is the largest contrast of either sign.
+    """
     typical = float(lower_median(size[valid])) if valid.any() else 0.0
     kept = valid.copy()
     for axis in (0, 1):
@@ -372,8 +367,6 @@ def _grow_mask(mask: np.ndarray, factor: int, shape: tuple[int, ...]) -> np.ndar
     return _grow(mask, factor, shape) > _HALF
 
 
-def _nearest(image: np.ndarray, known: np.ndarray, factor: int, shape: tuple[int, ...]) -> np.ndarray:
-    """Each full-size pixel takes the value of the nearest known working pixel."""
-    indices = ndimage.distance_transform_edt(~known, return_distances=False, return_indices=True)
-    filled = image[tuple(indices)]
-    return np.repeat(np.repeat(filled, factor, axis=0), factor, axis=1)[: shape[0], : shape[1]]
+def _repeated(image: np.ndarray, factor: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Each full-size pixel takes the value of its working pixel."""
+    return np.repeat(np.repeat(image, factor, axis=0), factor, axis=1)[: shape[0], : shape[1]]

@@ -20,7 +20,7 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 # Seconds of each part. The patients are made beside the others, and the checks go on beside the training.
-PARTS = {"kernels": 100.0, "raycast": 50.0, "checks": 90.0, "training": 70.0, "patients": 230.0}
+PARTS = {"kernels": 100.0, "raycast": 50.0, "checks": 90.0, "training": 70.0, "alone": 150.0, "patients": 230.0}
 _FILES = {"kernels": ("gpu_kernels.py", "--what", "figures"), "checks": ("gpu_kernels.py", "--what", "checks")}
 
 
@@ -32,8 +32,9 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="gpu-patients-"))
     one_thread = {**environment(), "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     beside: list[subprocess.Popen[bytes]] = []
-    if "patients" in parts:
+    if {"alone", "patients"} & set(parts):
         words = ["--folder", str(folder), "--make-jobs", str(values.make_jobs), "--count", str(values.patients)]
+        words += ["--poses", "yes" if "patients" in parts else "no"]
         command = command_of("patients", values, 0.6 * values.seconds)
         command[command.index("--out") + 1] = str(folder / "making.jsonl")
         hidden = {**one_thread, "CUDA_VISIBLE_DEVICES": ""}
@@ -42,7 +43,7 @@ def main() -> None:
     try:
         for part in parts:
             left_s = values.seconds - (time.perf_counter() - begin)
-            limit_s = min(left_s - 5, left_s if part in ("patients", "training") else PARTS[part])
+            limit_s = min(left_s - 5, left_s if part in ("alone", "patients", "training") else PARTS[part])
             if limit_s < 15:
                 print(f"no time left for {part}", flush=True)
                 continue
@@ -51,9 +52,9 @@ def main() -> None:
                 command += ["--train-seconds", str(values.train_seconds), "--tune-seconds", str(values.tune_seconds)]
                 command += ["--patients", str(values.training_data), "--processes", str(values.head_jobs)]
                 limit_s = values.train_seconds + values.tune_seconds + 30
-            if part == "patients":
+            if part in ("alone", "patients"):
                 command += ["--folder", str(folder)]
-            there = one_thread if part in ("patients", "checks", "training") else environment()
+            there = one_thread if part in ("alone", "patients", "checks", "training") else environment()
             process = start(command, there, folder / f"{part}.log", slice(None))
             if part == "checks":
                 beside.append(process)
@@ -72,7 +73,9 @@ def options() -> argparse.Namespace:
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true")
     parser.add_argument("--seconds", type=float, default=480.0)
-    parser.add_argument("--parts", default=",".join(PARTS))
+    parser.add_argument(
+        "--parts", default=",".join(part for part in PARTS if part != "alone"), help="`alone` is part of `patients`"
+    )
     parser.add_argument("--out", type=Path, default=HERE.parents[1] / "out/gpu", help="folder of the JSON lines")
     parser.add_argument("--make-jobs", type=int, default=max(1, (os.cpu_count() or 2) - 6), help="that make patients")
     parser.add_argument("--patients", type=int, default=40, help="so many")
@@ -147,7 +150,9 @@ def show(out: Path, parts: list[str]) -> None:
             if "what" in line and line["what"] not in ("registration", "made"):
                 value = line.get("value", "")
                 shown = f"{value:.4g}" if isinstance(value, float) else value
-                more = {k: v for k, v in line.items() if k not in ("part", "what", "value", "unit", "at_s")}
+                more = {
+                    k: v for k, v in line.items() if k not in ("part", "what", "value", "unit", "at_s", "functions")
+                }
                 print(f"  {line['what']}: {shown} {line.get('unit', '')}", json.dumps(more) if more else "", flush=True)
 
 

@@ -1,13 +1,11 @@
-"""Whole registrations on the card beside the CPU's: the same poses, seconds warm and cold, many at once, and a thousand starts."""
+"""Whole registrations on the card beside the CPU's: the same masks and poses, seconds warm and cold, many at once, a thousand starts."""
 
 from __future__ import annotations
 
 import concurrent.futures
-import json
 import multiprocessing
 import os
 import pickle
-import subprocess
 import sys
 import time
 from collections.abc import Sequence
@@ -18,7 +16,8 @@ import gpu_parts
 import numpy as np
 from gpu_parts import Part
 
-SEEDS = range(7420, 7460)  # never used in development
+SEEDS = range(7450, 7490)  # never used in development
+VOXELS_APART = 1e-3  # of a mask, at most, as rounding decides
 SAME_MM = 0.1  # MPE between the card's pose and the CPU's
 NEAREST_MM, STARTS, _STARTS_AT_ONCE = 0.5, 1000, 5
 _DRY = "DEEPITERREG_NO_CARD"
@@ -70,15 +69,15 @@ def make(seed: int, small: bool) -> tuple[str, Any]:
     }
 
 
-def prepare(seed: int, small: bool, folder: Path) -> dict[str, Any]:
-    """Make a patient, register it on the CPU, keep both in the folder."""
+def prepare(seed: int, small: bool, folder: Path, with_poses: bool) -> dict[str, Any]:
+    """Make a patient, register it on the CPU where poses are wanted, keep both in the folder."""
     begin = time.perf_counter()
     try:
         row, made = make(seed, small)
     except Exception as error:  # a run without a vessel to be found, or whatever else: the others go on
         return {"seed": seed, "not_made": f"{type(error).__name__}: {error}"[:200]}
     made_s = time.perf_counter() - begin
-    found = {key: registered(made, *key, "cpu") for key in kinds()}
+    found = {key: registered(made, *key, "cpu") for key in kinds()} if with_poses else {}
     part = folder / f"{seed}.part"
     with part.open("wb") as file:
         pickle.dump({"seed": seed, "row": row, "made": made, "cpu": found}, file, protocol=5)
@@ -105,8 +104,8 @@ def settings_of(init: str, device: str, small: bool) -> Any:
     return replace(settings, search=box, levels=(Level(96, 1500, 1.0, 4, 1),))
 
 
-def registered(made: dict[str, Any], views: int, init: str, device: str) -> dict[str, Any]:
-    """Pose, state, errors and seconds of one registration."""
+def registered(made: dict[str, Any], views: int, init: str, device: str, *, given: bool = True) -> dict[str, Any]:
+    """Pose, state, errors and seconds of one registration, with the CPU's masks given or with the device's own."""
     from DeepIterRegLib.common.errors import RegistrationError
     from DeepIterRegLib.geometry import mpe_mm
     from DeepIterRegLib.registration.pipeline import register
@@ -114,7 +113,8 @@ def registered(made: dict[str, Any], views: int, init: str, device: str) -> dict
     settings = settings_of(init, device, made["small"])
     runs = made["runs"][:views]
     try:
-        result = register(made["cta"], runs, settings, cta_mask=made["vessels"], dsa_masks=made["masks"][:views])
+        masks = {"cta_mask": made["vessels"], "dsa_masks": made["masks"][:views]} if given else {}
+        result = register(made["cta"], runs, settings, **masks)
     except RegistrationError as refused:
         return {"refused": str(refused)}
     found, centre = result.cta_to_carm, made["cta"].centre_mm
@@ -129,12 +129,12 @@ def registered(made: dict[str, Any], views: int, init: str, device: str) -> dict
     }
 
 
-def make_all(part: Part, folder: Path, jobs: int, count: int) -> None:
+def make_all(part: Part, folder: Path, jobs: int, count: int, with_poses: bool) -> None:
     """Patients until the part's time is up, by so many processes."""
     seeds = list(range(50, 51)) if part.small else list(SEEDS)[:count]
     context = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(jobs, mp_context=context)
-    waiting = [pool.submit(prepare, seed, part.small, folder) for seed in seeds]
+    waiting = [pool.submit(prepare, seed, part.small, folder, with_poses) for seed in seeds]
     try:
         for done in concurrent.futures.as_completed(waiting, timeout=part.left_s()):
             part.figure("made", str(done.result()))
@@ -152,16 +152,20 @@ def use(device: str) -> str:
     """The device's name for the settings; where there is no card, the card's backend by torch's operations stands in for one."""
     if device.startswith("cuda") or _DRY not in os.environ:
         return device
+    from DeepIterRegLib.common import devices
     from DeepIterRegLib.registration import compute
     from DeepIterRegLib.registration.compute.tensors import TorchBackend
 
-    backend = TorchBackend("cpu")
-    compute.on = lambda _: compute.by(backend, "torch on the CPU")
+    backend, place = TorchBackend("cpu"), devices.Place("auto")
+    place.card = devices.Card("cpu", "torch on the CPU")
+    compute.on = lambda _: compute.by(backend, place.card.name)
+    devices.on = lambda _: devices.at(place)
     return "cpu"
 
 
 def compare(path: Path, device: str) -> list[dict[str, Any]]:
-    """Registrations of one patient on the card beside the CPU's."""
+    """Registrations and masks of one patient on the card beside the CPU's."""
+    import gpu_alone
     import torch
 
     from DeepIterRegLib.geometry import mpe_mm
@@ -198,6 +202,12 @@ def compare(path: Path, device: str) -> list[dict[str, Any]]:
                 "on": mine["on"],
             }
         )
+    mine, theirs = registered(made, 1, "auto", device, given=False), record["cpu"][1, "auto"]
+    if "pose" in mine and "pose" in theirs:
+        of, centre = made["runs"][0].carm, made["cta"].centre_mm
+        lines[0]["own_masks_apart_mm"] = float(mpe_mm(of, mine["pose"], theirs["pose"], centre))
+        lines[0]["own_masks_state"] = mine["state"]
+    lines[0] |= gpu_alone.masks_apart(made, device)
     if device.startswith("cuda"):
         lines[-1]["memory_gb"] = torch.cuda.max_memory_allocated() / 1e9
     return lines
@@ -250,6 +260,12 @@ def summary(part: Part, lines: list[dict[str, Any]]) -> None:
         apart = np.array([line["apart_mm"] for line in right] or [0.0])
         part.check(f"{name}: largest MPE between card and CPU, CPU right", float(apart.max()), SAME_MM)
         part.figure(f"{name}: median MPE between card and CPU", float(np.median(apart)), "mm", patients=len(right))
+        own = np.array([line["own_masks_apart_mm"] for line in right if "own_masks_apart_mm" in line])
+        if len(own):
+            part.check(f"{name}: largest MPE with the card's own masks, CPU right", float(own.max()), SAME_MM)
+            for what in ("cta", "dsa"):
+                shares = np.array([line[f"{what}_voxels_apart"] for line in of])
+                part.check(f"{what}: largest share of a mask's voxels that differ", float(shares.max()), VOXELS_APART)
         part.check(f"{name}: other bits the second time", float(sum(line["other_bits"] > 0 for line in of)), 0)
         for which in ("mpe_mm", "cpu_mpe_mm"):
             errors = np.array([line[which] for line in of])
@@ -330,70 +346,16 @@ def thousand(part: Part) -> None:
     )
 
 
-def alone(paths: Sequence[Path], device: str) -> None:
-    """Registrations in a process that has done nothing yet, with all cores and nobody beside it: cold, warm, and warm by its parts."""
-    begin = time.perf_counter()
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, range(os.cpu_count() or 1))
-    from DeepIterRegLib.registration.pipeline import register
-
-    imported_s = time.perf_counter() - begin
-    records = []
-    for path in paths:
-        with path.open("rb") as file:
-            records.append(pickle.load(file)["made"])
-    name = use(device)
-    for when in ("cold", "warm"):
-        at = time.perf_counter()
-        result = register(records[0]["cta"], records[0]["runs"][:1], settings_of("auto", name, records[0]["small"]))
-        took = time.perf_counter() - at
-        seconds = {key: round(value, 3) for key, value in result.seconds.items()}
-        print(
-            json.dumps({"what": f"register, {when}, {device}", "value": took, "imports_s": imported_s, **seconds}),
-            flush=True,
-        )
-    for views, init in kinds():
-        lines = [registered(made, views, init, name) for made in records for _ in range(2)][1:]
-        parts = [line["seconds"] for line in lines if "seconds" in line]
-        medians = {key: round(float(np.median([part.get(key, 0.0) for part in parts])), 4) for key in parts[0]}
-        found = float(np.median([find_s(part) for part in parts]))
-        what = f"search and refinement, {init}, {views} views, {device}"
-        print(json.dumps({"what": what, "value": found, "patients": len(records), **medians}), flush=True)
-
-
-def run_alone(part: Part, folder: Path) -> None:
-    """`alone` on the card and on the CPU."""
-    environment = {
-        key: value for key, value in os.environ.items() if key not in ("OMP_NUM_THREADS", "NUMBA_NUM_THREADS")
-    }
-    paths = [str(path) for path in sorted(folder.glob("*.pkl"))[:2]]
-    for device in (part.device, "cpu"):
-        if not paths or part.left_s() < 15:
-            return
-        command = [sys.executable, __file__, "--device", device, "--out", str(part.out), "--alone", ",".join(paths)]
-        done = subprocess.run(
-            command, env=environment, capture_output=True, text=True, timeout=min(60.0, part.left_s())
-        )
-        for line in done.stdout.splitlines():
-            values = json.loads(line)
-            part.figure(values.pop("what"), values.pop("value"), "s", **values)
-        if done.returncode:
-            part.failed.append(f"alone on {device}")
-            part.figure(f"alone on {device} ended early", done.stderr[-400:])
-
-
 def main(argv: Sequence[str] | None = None) -> None:
-    part, more = gpu_parts.options("patients", __doc__ or "", argv, "folder", "make-jobs", "count", "alone")
-    if more.alone:
-        alone([Path(path) for path in more.alone.split(",")], part.device)
-        return
+    part, more = gpu_parts.options("patients", __doc__ or "", argv, "folder", "make-jobs", "count", "poses")
     if not part.device.startswith("cuda"):
         os.environ[_DRY] = "1"
     folder = Path(more.folder)
     folder.mkdir(parents=True, exist_ok=True)
     if more.make_jobs:
-        make_all(part, folder, int(more.make_jobs), int(more.count))
+        make_all(part, folder, int(more.make_jobs), int(more.count), more.poses == "yes")
         return
+    from gpu_alone import run_alone
     from gpu_kernels import attempt
 
     attempt(part, "registrations", lambda: on_card(part, folder))

@@ -50,6 +50,7 @@ def test_library_is_free_of_slicer(path: Path) -> None:
 
 # Files that need an extra, and which: most of them the network's, which those of the papers share.
 NETWORK = {
+    "common/devices.py",
     "cases/project.py",
     "registration/settings.py",
     "rendering/raycast.py",
@@ -61,7 +62,8 @@ NETWORK = {
         f"registration/network/{name}.py"
         for name in ("batch_draws", "batches", "loss", "model", "predict", "proposals", "samples", "view", "weights")
     ),
-    *(f"registration/compute/{name}.py" for name in ("devices", "fused", "operations", "scatter", "tensors")),
+    *(f"registration/compute/{name}.py" for name in ("fused", "operations", "scatter", "tensors")),
+    *(f"segmentation/{name}.py" for name in ("cta/joined", "cta/morphology", "cta/tensors", "dsa_tensors")),
     "rendering/splat_triton.py",
     "rendering/triton_check.py",
     *(f"registration/papers/{name}.py" for name in ("first_order", "similarity", "stages")),

@@ -46,6 +46,10 @@ NEEDING = (
     "rendering.raycast",
     "rendering.splat",
     "studies.experiments.",
+    "segmentation.cta.joined",
+    "segmentation.cta.morphology",
+    "segmentation.cta.tensors",
+    "segmentation.dsa_tensors",
 )
 
 
@@ -108,7 +112,7 @@ def test_the_defaults_register_without_it(lean: Lean, patient_folder: Path, tmp_
 # As if the driver knew a card, which needs no torch to be asked.
 WITH_CARD = f"""
 import sys
-from DeepIterRegLib.registration.compute import devices
+from DeepIterRegLib.common import devices
 devices.cards = lambda: 1
 {COMMAND}"""
 

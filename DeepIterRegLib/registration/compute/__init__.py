@@ -12,17 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import dataclass, field
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar, cast
 
 import numpy as np
 
+from DeepIterRegLib.common.devices import CPU, NoMemory, named
 from DeepIterRegLib.registration.compute import cpu
 from DeepIterRegLib.registration.compute.cpu import area_means, block_means, draw_skull, draw_vessels, main_axes
-from DeepIterRegLib.registration.compute.devices import CPU, card_backend, named
 from DeepIterRegLib.registration.compute.drawings import (
     Backend,
     Drawing,
-    NoMemory,
     ShiftScores,
     SkullDrawing,
     VesselDrawing,
@@ -54,6 +54,7 @@ __all__ = [
 
 T = TypeVar("T")
 _begun: set[str] = set()
+_making = threading.Lock()
 _CPU = cast(Backend, cpu)
 
 
@@ -120,6 +121,19 @@ def by(backend: Backend, name: str) -> Iterator[Computing]:
         yield _computing.get()
     finally:
         _computing.reset(token)
+
+
+def card_backend(device: str) -> Backend:
+    """The backend of a card, by torch's name of it; one for all registrations of the process."""
+    with _making:
+        return _made_backend(device)
+
+
+@cache
+def _made_backend(device: str) -> Backend:
+    from DeepIterRegLib.registration.compute.tensors import TorchBackend
+
+    return TorchBackend(device)
 
 
 def _ask(what: Callable[[Backend], T]) -> T:

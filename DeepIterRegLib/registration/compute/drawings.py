@@ -15,10 +15,6 @@ if TYPE_CHECKING:
     from DeepIterRegLib.registration.vessels.targets import Target
 
 
-class NoMemory(Exception):
-    """The device has too little memory for what it was asked."""
-
-
 @dataclass(frozen=True)
 class VesselDrawing:
     """Vessels blurred, saturated and weighted as a target was made: amount, and amount times cosine and sine of twice the angle.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import lru_cache
 from types import ModuleType
 from typing import TYPE_CHECKING, TypeVar
@@ -19,9 +18,10 @@ import torch
 from scipy.fft import next_fast_len
 from torch import Tensor
 
+from DeepIterRegLib.common.devices import memory_faults
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.compute import operations
-from DeepIterRegLib.registration.compute.drawings import Drawing, NoMemory, VesselDrawing, Window
+from DeepIterRegLib.registration.compute.drawings import Drawing, VesselDrawing, Window
 from DeepIterRegLib.registration.compute.scatter import Grid, Splat
 from DeepIterRegLib.rendering.cpu_splat import pixel_intrinsics
 from DeepIterRegLib.rendering.triton_check import triton_runs
@@ -236,21 +236,6 @@ class TorchShiftScores:
             shifts.append(torch.where(value > _NO_SCORE, place, size // 2))
             values.append(value[:, 0])
         return torch.stack(values, dim=1), torch.stack(shifts, dim=1)
-
-
-@contextmanager
-def memory_faults() -> Iterator[None]:
-    """A card without memory left is `NoMemory`.
-
-    Raises
-    ------
-    NoMemory
-    """
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        torch.cuda.empty_cache()
-        raise NoMemory from error
 
 
 @lru_cache(maxsize=64)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from types import ModuleType
+from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.common.threads import in_parts
@@ -30,20 +31,32 @@ _NECK_HU = -100  # fat of the neck belongs to it, air does not
 _NECK_LEVEL = 0.25  # of the core's height, from its lower end: below it soft tissue outside the cavity is neck
 _SPINE_BONE = 0.3  # of a cell beside the spinal canal
 _HOLE_STEPS = 2  # cells that close over the largest arteries
-_TOP_PERCENT = 99.95  # the brightest half mL of a litre: arteries wide enough not to be dimmed by partial volume
-_EVEN_HU, _BRIGHTEST_HU = 100, 800  # above brain: no grey matter; a vessel, not bone or metal
-_UNEVEN = 0.5  # of the contrast, between the darkest and the brightest of 27 voxels: an edge has more
+TOP_PERCENT = 99.95  # the brightest half mL of a litre: arteries wide enough not to be dimmed by partial volume
+EVEN_HU, BRIGHTEST_HU = 100, 800  # above brain: no grey matter; a vessel, not bone or metal
+UNEVEN = 0.5  # of the contrast, between the darkest and the brightest of 27 voxels: an edge has more
 _MIN_EVEN = 50  # voxels, fewer than a cm of a wide vessel
 _VEIN_SHARE, _ARTERY_SHARE = 0.5, 0.98  # most of what is even lies in veins; arteries are brighter
 
 
-def brain_cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -> tuple[np.ndarray, np.ndarray]:
-    """Where the brain is, in coarse cells (`POOL` working voxels).
+def pooled(hu: np.ndarray, bone_hu: float) -> tuple[np.ndarray, np.ndarray]:
+    """Mean HU and share of bone (Z, Y, X) float32 in coarse cells, `POOL` voxels wide, of HU (z, y, x) int16 on the working grid."""
+    shape = tuple(n // POOL for n in hu.shape)
+    mean, bone_fraction = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
+    in_parts(_pool, len(mean), hu, bone_hu, mean, bone_fraction)
+    return mean, bone_fraction
+
+
+def brain_cavity(
+    by: ModuleType, mean: Any, bone_fraction: Any, spacing_mm: float, settings: CtaSegmentation
+) -> tuple[np.ndarray, np.ndarray]:
+    """Where the brain is, in coarse cells.
 
     Parameters
     ----------
-    hu : (z, y, x) int16
-        On the working grid: axes along RAS, isotropic.
+    by
+        Whose steps are taken.
+    mean, bone_fraction : (Z, Y, X) float32
+        As its `pooled` gives them, of a working grid whose axes run along RAS.
     spacing_mm, settings
 
     Returns
@@ -59,33 +72,28 @@ def brain_cavity(hu: np.ndarray, spacing_mm: float, settings: CtaSegmentation) -
     InputError
         No cavity as large as a brain, by the measure of `cta_checks`.
     """
-    shape = tuple(n // POOL for n in hu.shape)
-    mean, bone_fraction = np.empty(shape, dtype=np.float32), np.empty(shape, dtype=np.float32)
-    in_parts(_pool, len(mean), hu, settings.bone_hu, mean, bone_fraction)
     cell = POOL * spacing_mm
     free = (mean > _FREE_HU) & (bone_fraction <= _FREE_BONE)
-    depth = ndimage.distance_transform_edt(np.pad(free, 1), sampling=cell)[1:-1, 1:-1, 1:-1]
-    core = _largest_component(depth > _CORE_MM)
-    inner = depth > _INNER_MM
-    faces, edges = ndimage.generate_binary_structure(3, 1), ndimage.generate_binary_structure(3, 2)
-    cavity = core
-    for _ in range(round(_REACH_MM / cell)):
-        cavity = ndimage.binary_dilation(cavity, faces, mask=inner)
+    depth = by.depth_mm(free, cell, _CORE_MM)
+    core = by.largest_piece(depth > _CORE_MM)
+    cavity = by.dilated(core, "faces", round(_REACH_MM / cell), depth > _INNER_MM)
     soft = free & (mean < _SOFT_HU)
-    cavity = ndimage.binary_dilation(cavity, edges, iterations=math.ceil(_TO_BONE_MM / cell), mask=soft)
-    volume_cm3 = cavity.sum() * cell**3 / 1000
+    cavity = by.dilated(cavity, "edges", math.ceil(_TO_BONE_MM / cell), soft)
+    volume_cm3 = int(cavity.sum()) * cell**3 / 1000
     if volume_cm3 < MIN_BRAIN_CM3:
         raise no_brain(volume_cm3)
+    rim = by.dilated(cavity, "edges", math.ceil(settings.rim_mm / cell)) & ~cavity
+    rim &= (mean > _RIM_HU) & (bone_fraction < _RIM_BONE)
+    deep = cavity & (by.depth_mm(soft, cell, settings.near_bone_mm) > settings.near_bone_mm)
+    # large arteries make holes in the deep part; filled, it tells how bright they are
+    closed = by.closed(deep, "edges", _HOLE_STEPS)
+    enclosed = by.host(closed & ~by.dilated(bone_fraction > 0, "edges", 1))
+    cavity, rim, deep, core, mean, bone_fraction = (by.host(a) for a in (cavity, rim, deep, core, mean, bone_fraction))
     kind = np.where(cavity, CAVITY, 0).astype(np.uint8)
-    around = ndimage.binary_dilation(cavity, edges, iterations=math.ceil(settings.rim_mm / cell)) & ~cavity
-    kind[around & (mean > _RIM_HU) & (bone_fraction < _RIM_BONE)] = RIM
-    depth = ndimage.distance_transform_edt(np.pad(soft, 1), sampling=cell)[1:-1, 1:-1, 1:-1]
-    deep = cavity & (depth > settings.near_bone_mm)
+    kind[rim] = RIM
     kind[deep] = DEEP
     kind[_neck(mean, bone_fraction, kind, core, cell)] = NECK
-    # large arteries make holes in the deep part; filled, it tells how bright they are
-    closed = ndimage.binary_closing(deep, edges, iterations=_HOLE_STEPS)
-    return kind, closed & ~ndimage.binary_dilation(bone_fraction > 0, edges)
+    return kind, enclosed
 
 
 def _neck(
@@ -142,7 +150,7 @@ def brain_and_vessel_hu(hu: np.ndarray, deep: np.ndarray) -> tuple[float, float]
         raise no_brain(0.0)
     brain_hu = float(np.median(cells))
     require_hu(brain_hu)
-    return brain_hu, float(np.percentile(cells, _TOP_PERCENT))
+    return brain_hu, float(np.percentile(cells, TOP_PERCENT))
 
 
 def vein_and_artery_hu(hu: np.ndarray, enclosed: np.ndarray, brain_hu: float, vessel_hu: float) -> tuple[float, float]:
@@ -152,7 +160,12 @@ def vein_and_artery_hu(hu: np.ndarray, enclosed: np.ndarray, brain_hu: float, ve
     """
     found = np.zeros((len(hu), HIGHEST_HU + 1), dtype=np.int64)
     in_parts(_even_hu, len(hu), hu, enclosed, np.float32(brain_hu), found)
-    counts = np.cumsum(found.sum(axis=0))
+    return levels_of_even(found.sum(axis=0), vessel_hu)
+
+
+def levels_of_even(histogram: np.ndarray, vessel_hu: float) -> tuple[float, float]:
+    """HU of veins and arteries from how many even places there are of each HU, from 0; `vessel_hu` where there are hardly any."""
+    counts = np.cumsum(histogram)
     if counts[-1] < _MIN_EVEN:
         return vessel_hu, vessel_hu
     vein_hu, artery_hu = np.searchsorted(counts, np.array([_VEIN_SHARE, _ARTERY_SHARE]) * counts[-1])
@@ -167,7 +180,7 @@ def _even_hu(first, last, hu, enclosed, brain_hu, counts):  # type: ignore[no-un
         for y in range(1, ny - 1):
             for x in range(1, nx - 1):
                 v = hu[z, y, x]
-                if v < brain_hu + _EVEN_HU or v > _BRIGHTEST_HU or not enclosed[z // POOL, y // POOL, x // POOL]:
+                if v < brain_hu + EVEN_HU or v > BRIGHTEST_HU or not enclosed[z // POOL, y // POOL, x // POOL]:
                     continue
                 total, low, high = 0.0, v, v
                 for a in range(z - 1, z + 2):
@@ -176,12 +189,5 @@ def _even_hu(first, last, hu, enclosed, brain_hu, counts):  # type: ignore[no-un
                             w = hu[a, b, c]
                             total += w
                             low, high = min(low, w), max(high, w)
-                if low > brain_hu + _EVEN_HU and high - low < _UNEVEN * (total / 27 - brain_hu):
+                if low > brain_hu + EVEN_HU and high - low < UNEVEN * (total / 27 - brain_hu):
                     counts[z, int(total / 27)] += 1
-
-
-def _largest_component(mask: np.ndarray) -> np.ndarray:
-    labels, count = ndimage.label(mask)
-    if count == 0:
-        return mask
-    return labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))

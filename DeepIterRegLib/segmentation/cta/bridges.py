@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
-from scipy import ndimage
 
 from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.common.threads import in_parts
 
-_UNEVEN = 0.12  # of the contrast: deviation within 3 x 3 x 3 voxels that costs as much as the step itself
-_OFF_LEVEL = 0.15  # of the contrast: difference to the vessel's HU that costs as much
+UNEVEN = 0.12  # of the contrast: deviation within 3 x 3 x 3 voxels that costs as much as the step itself
+OFF_LEVEL = 0.15  # of the contrast: difference to the vessel's HU that costs as much
 _MAX_COST = 1.8  # mean cost of a bridge per mm; the middle of a vessel has 1.1 to 1.6
-_DEAREST = 30.0  # cost of a step: so that single voxels of a plaque can be crossed
+DEAREST = 30.0  # cost of a step: so that single voxels of a plaque can be crossed
 # Share of the contrast: darker is partial volume with brain or fat; brighter, of a voxel, is bone. What is filled around a path stays
 # nearer to the vessel's level than what a path may cross.
-_DARKEST, _BRIGHTEST, _BRIGHTEST_FILLED = 0.6, 1.5, 1.35
+DARKEST, BRIGHTEST, _BRIGHTEST_FILLED = 0.6, 1.5, 1.35
 _SHORTEST_MM = 4.0  # less is a gap within one vessel, which the fill closes
 _LONGEST_MM = 90.0  # through the skull base, with all bends of the siphon
 _REACH_MM = 60.0  # the skull base is searched this far around the vessels of the neck
@@ -54,42 +55,80 @@ def bridges(
     out = np.zeros(hu.shape, dtype=bool)
     if not upper.any() or not lower.any():
         return out
-    box = _box(lower, round(_REACH_MM / spacing_mm))
+    lines = [np.asarray(lower.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
+    box = surroundings(lines, lower.shape, spacing_mm)
     hu, upper, lower = (np.ascontiguousarray(a[box]) for a in (hu, upper, lower))
+    cost = np.zeros(hu.shape, dtype=np.float32)
+    in_parts(_cost, len(hu), hu, np.float32(brain_hu), np.float32(vessel_hu), cost)
+    at = np.flatnonzero((cost > 0) | upper | lower)
+    nodes = Nodes(at, *(a.ravel()[at] for a in (cost, upper, lower)))
     centre = np.zeros(hu.shape, dtype=bool)
-    for path in _paths(hu, upper, lower, brain_hu, vessel_hu, spacing_mm):
+    for path in paths_between(nodes, hu.shape, spacing_mm):
         centre.ravel()[path] = True
-    # what is as bright as the vessel, joined to a path and near it
-    contrast = vessel_hu - brain_hu
-    low, high = brain_hu + _DARKEST * contrast, brain_hu + _BRIGHTEST_FILLED * contrast
+    low, high = vessel_range(brain_hu, vessel_hu)
     # As float32, for which it is compiled already.
-    out[box] = grown(centre, hu.astype(np.float32), np.float32(low), np.float32(high), round(_RADIUS_MM / spacing_mm))
+    out[box] = grown(centre, hu.astype(np.float32), np.float32(low), np.float32(high), fill_steps(spacing_mm))
     return out
 
 
-def _box(mask: np.ndarray, margin: int) -> tuple[slice, slice, slice]:
-    box = ndimage.find_objects(mask.view(np.int8))[0]
-    z, y, x = (slice(max(0, s.start - margin), s.stop + margin) for s in box)
+def surroundings(lines: Sequence[np.ndarray], shape: tuple[int, ...], spacing_mm: float) -> tuple[slice, slice, slice]:
+    """The box of a volume of that shape that is searched for paths; three `lines` (n,) bool say where along z, y, x there are ends."""
+    margin = round(_REACH_MM / spacing_mm)
+    hits = [np.flatnonzero(line) for line in lines]
+    z, y, x = (
+        slice(max(0, int(hit[0]) - margin), min(count, int(hit[-1]) + 1 + margin))
+        for hit, count in zip(hits, shape, strict=True)
+    )
     return z, y, x
 
 
-def _paths(
-    hu: np.ndarray, upper: np.ndarray, lower: np.ndarray, brain_hu: float, vessel_hu: float, spacing_mm: float
-) -> list[np.ndarray]:
-    """Flat indices of each path from an end of `lower` to `upper` that looks like a vessel all along."""
-    cost = np.zeros(hu.shape, dtype=np.float32)
-    in_parts(_cost, len(hu), hu, np.float32(brain_hu), np.float32(vessel_hu), cost)
-    reach, parent = _front(cost, upper, lower, np.float32(_MAX_COST * _LONGEST_MM / spacing_mm))
+def vessel_range(brain_hu: float, vessel_hu: float) -> tuple[float, float]:
+    """HU between which is filled what is joined to a path and near it: what is as bright as the vessel."""
+    contrast = vessel_hu - brain_hu
+    return brain_hu + DARKEST * contrast, brain_hu + _BRIGHTEST_FILLED * contrast
+
+
+def fill_steps(spacing_mm: float) -> int:
+    """Voxels about a path that are filled."""
+    return round(_RADIUS_MM / spacing_mm)
+
+
+class Nodes(NamedTuple):
+    """Voxels of a volume that a path may touch.
+
+    Attributes
+    ----------
+    at : (N,) int64
+        Flat indices, rising.
+    cost : (N,) float32
+        Of a step into each; 0 where none can be.
+    upper, lower : (N,) bool
+        Which belong to the vessels of brain and neck.
+    """
+
+    at: np.ndarray
+    cost: np.ndarray
+    upper: np.ndarray
+    lower: np.ndarray
+
+
+def paths_between(nodes: Nodes, shape: tuple[int, ...], spacing_mm: float) -> list[np.ndarray]:
+    """Flat indices of each path from an end of the lower vessels to the upper ones that looks like a vessel all along.
+
+    `shape` is that of the volume (z, y, x).
+    """
+    at, cost, upper, lower = nodes
+    reach, parent = _front(at, cost, upper, lower, *shape, np.float32(_MAX_COST * _LONGEST_MM / spacing_mm))
     ends = np.flatnonzero(lower)
     ends = ends[np.isfinite(reach[ends])]
     ends = ends[np.argsort(reach[ends])]
-    where = np.stack(np.unravel_index(ends, hu.shape), axis=1) * spacing_mm
+    where = np.stack(np.unravel_index(at[ends], shape), axis=1) * spacing_mm
     paths, unseen = [], np.ones(len(ends), dtype=bool)
     while unseen.any():
         n = int(np.argmax(unseen))
         unseen &= np.linalg.norm(where - where[n], axis=1) > _END_MM
-        path = _trace(parent, ends[n])
-        points = np.stack(np.unravel_index(path, hu.shape), axis=1) * spacing_mm
+        path = at[_trace(parent, int(ends[n]))]
+        points = np.stack(np.unravel_index(path, shape), axis=1) * spacing_mm
         length_mm = float(np.linalg.norm(np.diff(points, axis=0), axis=1).sum())
         if _SHORTEST_MM <= length_mm <= _LONGEST_MM and reach[ends[n]] * spacing_mm <= _MAX_COST * length_mm:
             paths.append(path)
@@ -98,8 +137,8 @@ def _paths(
 
 def _trace(parent: np.ndarray, end: int) -> np.ndarray:
     path = [end]
-    while parent[path[-1]] >= 0:
-        path.append(parent[path[-1]])
+    while (before := int(parent[path[-1]])) >= 0:
+        path.append(before)
     return np.array(path)
 
 
@@ -134,7 +173,7 @@ def _cost(first, last, hu, brain_hu, vessel_hu, out):  # type: ignore[no-untyped
     """Cost of a step, 1 in a vessel; 0, as it was, where none can be. Of the planes first:last, as `in_parts` shares them out."""
     nz, ny, nx = hu.shape
     contrast = vessel_hu - brain_hu
-    low, high = brain_hu + _DARKEST * contrast, brain_hu + _BRIGHTEST * contrast
+    low, high = brain_hu + DARKEST * contrast, brain_hu + BRIGHTEST * contrast
     for z in range(max(first, 1), min(last, nz - 1)):
         for y in range(1, ny - 1):
             for x in range(1, nx - 1):
@@ -149,47 +188,47 @@ def _cost(first, last, hu, brain_hu, vessel_hu, out):  # type: ignore[no-untyped
                             total += w
                             squares += w * w
                 mean = total / 27
-                uneven = math.sqrt(max(squares / 27 - mean * mean, 0.0)) / (_UNEVEN * contrast)
-                off = (0.5 * (mean + v) - vessel_hu) / (_OFF_LEVEL * contrast)
-                out[z, y, x] = min(1 + uneven * uneven + off * off, _DEAREST)
+                uneven = math.sqrt(max(squares / 27 - mean * mean, 0.0)) / (UNEVEN * contrast)
+                off = (0.5 * (mean + v) - vessel_hu) / (OFF_LEVEL * contrast)
+                out[z, y, x] = min(1 + uneven * uneven + off * off, DEAREST)
 
 
 @njit(cache=True, nogil=True)
-def _front(cost, upper, lower, far):  # type: ignore[no-untyped-def]
-    """Cheapest way (flat, in voxels) from `upper` over `cost` into the first voxel of `lower`, and each voxel's way back."""
-    nz, ny, nx = cost.shape
-    steps = cost.ravel()
-    source, sink = upper.ravel(), lower.ravel()
-    reach = np.full(steps.size, np.inf, dtype=np.float32)
-    parent = np.full(steps.size, -1, dtype=np.int32)
+def _front(nodes, steps, source, sink, nz, ny, nx, far):  # type: ignore[no-untyped-def]
+    """Cheapest way, in voxels, from sources over steps into the first sink, and the node before on it (-1); by node (N,)."""
+    number = np.zeros(nz * ny * nx, dtype=np.int32)  # of the node at a voxel, from 1
+    for i in range(len(nodes)):
+        number[nodes[i]] = i + 1
+    reach = np.full(len(nodes), np.inf, dtype=np.float32)
+    parent = np.full(len(nodes), -1, dtype=np.int32)
     heap = [(np.float32(0.0), np.int64(0))]
     heap.pop()
-    for z in range(nz):
-        for y in range(ny):
-            for x in range(nx):
-                n = (z * ny + y) * nx + x
-                if not source[n]:
-                    continue
-                reach[n] = 0.0
-                for m in (n - 1, n + 1, n - nx, n + nx, n - ny * nx, n + ny * nx):
-                    if 0 <= m < steps.size and not source[m] and (steps[m] > 0 or sink[m]):
-                        heap.append((np.float32(0.0), np.int64(n)))
-                        break
-    while len(heap):
-        d, n = heapq.heappop(heap)
-        if d > reach[n] or d > far or sink[n]:
+    for i in range(len(nodes)):
+        if not source[i]:
             continue
+        n = int(nodes[i])
+        reach[i] = 0.0
+        for m in (n - 1, n + 1, n - nx, n + nx, n - ny * nx, n + ny * nx):
+            j = number[m] - 1 if 0 <= m < number.size else -1
+            if j >= 0 and not source[j] and (steps[j] > 0 or sink[j]):
+                heap.append((np.float32(0.0), np.int64(i)))
+                break
+    while len(heap):
+        d, here = heapq.heappop(heap)
+        if d > reach[here] or d > far or sink[here]:
+            continue
+        n = int(nodes[here])
         z, y, x = n // (ny * nx), n // nx % ny, n % nx
         for a in range(max(z - 1, 0), min(z + 2, nz)):
             for b in range(max(y - 1, 0), min(y + 2, ny)):
                 for c in range(max(x - 1, 0), min(x + 2, nx)):
-                    m = (a * ny + b) * nx + c
-                    if source[m] or not (steps[m] > 0 or sink[m]):
+                    j = number[(a * ny + b) * nx + c] - 1
+                    if j < 0 or source[j] or not (steps[j] > 0 or sink[j]):
                         continue
                     step = math.sqrt((a - z) ** 2 + (b - y) ** 2 + (c - x) ** 2)
-                    then = np.float32(d + step * max(steps[m], np.float32(1.0)))
-                    if then < reach[m]:
-                        reach[m] = then
-                        parent[m] = n
-                        heapq.heappush(heap, (then, np.int64(m)))
+                    then = np.float32(d + step * max(steps[j], np.float32(1.0)))
+                    if then < reach[j]:
+                        reach[j] = then
+                        parent[j] = here
+                        heapq.heappush(heap, (then, np.int64(j)))
     return reach, parent

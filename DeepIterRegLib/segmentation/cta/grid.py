@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,9 +20,9 @@ _COARSE_MM = 3.0  # of the look that finds the skull: the vault is thicker
 _TISSUE_HU, _SKULL_HU = -300, 300  # above: no air and no foam of a head rest; bone, and little else in such numbers
 _HEADREST_STEPS = 2  # of erosion: plates up to 12 mm thick go, a head stays
 _SKIN_STEPS = 2  # bone lies within so many voxels of tissue
-_FAINTEST_HU = 60  # of a vessel voxel on the CTA's grid, whatever surrounds it: brighter than grey matter
-_UNREACHED = 32767  # a limit that no int16 HU reaches
-_TOP_REACH = 2  # working voxels around one in which its vessel is brightest: 1.4 mm, half the calibre of a carotid
+FAINTEST_HU = 60  # of a vessel voxel on the CTA's grid, whatever surrounds it: brighter than grey matter
+UNREACHED = 32767  # a limit that no int16 HU reaches
+TOP_REACH = 2  # working voxels around one in which its vessel is brightest: 1.4 mm, half the calibre of a carotid
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,11 @@ class WorkingGrid:
     spacing_mm: float
     shape: tuple[int, int, int]
     to_source: np.ndarray
+
+    @property
+    def from_source(self) -> np.ndarray:
+        """What turns the CTA's i, j, k into the grid's x, y, z (3, 4)."""
+        return np.linalg.inv(np.vstack([self.to_source, [0, 0, 0, 1]]))[:3]
 
 
 def _grid(cta: Volume, low_mm: np.ndarray, high_mm: np.ndarray, spacing_mm: float, multiple: int) -> WorkingGrid:
@@ -43,8 +49,8 @@ def _grid(cta: Volume, low_mm: np.ndarray, high_mm: np.ndarray, spacing_mm: floa
     return WorkingGrid(spacing_mm, (int(size[2]), int(size[1]), int(size[0])), to_source)
 
 
-def head_grid(cta: Volume, settings: CtaSegmentation) -> WorkingGrid:
-    """The box around the skull, from a coarse look at the whole volume.
+def head_grid(cta: Volume, settings: CtaSegmentation, resampled: Callable[[WorkingGrid], np.ndarray]) -> WorkingGrid:
+    """The box around the skull, from a coarse look at the whole volume, as it is `resampled`: HU (z, y, x) int16 on a grid.
 
     Raises
     ------
@@ -57,7 +63,7 @@ def head_grid(cta: Volume, settings: CtaSegmentation) -> WorkingGrid:
     ras = cta.to_ras(corners)
     low, high = ras.min(axis=0), ras.max(axis=0)
     whole = _grid(cta, low, high, spacing, 1)
-    hu = resample_trilinear(cta.voxels, whole.to_source, whole.shape)
+    hu = resampled(whole)
     # a head rest is thin: opening takes it off before the largest piece is chosen
     body = ndimage.binary_opening(hu > _TISSUE_HU, iterations=_HEADREST_STEPS)
     labels, count = ndimage.label(body)
@@ -161,30 +167,29 @@ def _resample_along_axes(first, last, voxels, to_source, out):  # type: ignore[n
 
 
 def draw_on_source_grid(
-    cta: Volume, grid: WorkingGrid, hu: np.ndarray, mask: np.ndarray, brain_hu: float, bone_hu: float
+    voxels: np.ndarray, grid: WorkingGrid, hu: np.ndarray, mask: np.ndarray, brain_hu: float, bone_hu: float
 ) -> np.ndarray:
     """The mask on the CTA's grid, (k, j, i) bool: voxels near it that reach half of the local maximum.
 
     Parameters
     ----------
-    cta
-        HU, int16.
+    voxels : (k, j, i)
+        HU of the CTA, int16.
     grid
     hu, mask : (z, y, x)
         On the working grid, int16 and bool.
     brain_hu, bone_hu
     """
-    limits = np.full(hu.shape, _UNREACHED, dtype=np.int16)
+    limits = np.full(hu.shape, UNREACHED, dtype=np.int16)
     in_parts(_half_maximum, len(hu), hu, mask, mask.any(axis=2), np.float32(brain_hu), np.float32(bone_hu), limits)
-    to_grid = np.linalg.inv(np.vstack([grid.to_source, [0, 0, 0, 1]]))[:3]
-    out = np.zeros(cta.voxels.shape, dtype=bool)
-    in_parts(_draw, len(out), cta.voxels, limits, to_grid, bone_hu, out)
+    out = np.zeros(voxels.shape, dtype=bool)
+    in_parts(_draw, len(out), voxels, limits, grid.from_source, bone_hu, out)
     return out
 
 
 @njit(cache=True, nogil=True)
 def _half_maximum(first, last, hu, mask, rows, brain_hu, bone_hu, out):  # type: ignore[no-untyped-def]
-    """HU (z, y, x) int16 that a voxel must reach: half way from brain to the brightest vessel voxel around; `_UNREACHED` off the mask.
+    """HU (z, y, x) int16 that a voxel must reach: half way from brain to the brightest vessel voxel around; `UNREACHED` off the mask.
 
     Half way is where the edge of a wide vessel lies, whatever the blur. `rows` (z, y) bool says where any voxel is set.
     """
@@ -204,9 +209,9 @@ def _half_maximum(first, last, hu, mask, rows, brain_hu, bone_hu, out):  # type:
                 if not near:
                     continue
                 top = brain_hu
-                for a in range(max(z - _TOP_REACH, 0), min(z + _TOP_REACH + 1, nz)):
-                    for b in range(max(y - _TOP_REACH, 0), min(y + _TOP_REACH + 1, ny)):
-                        for c in range(max(x - _TOP_REACH, 0), min(x + _TOP_REACH + 1, nx)):
+                for a in range(max(z - TOP_REACH, 0), min(z + TOP_REACH + 1, nz)):
+                    for b in range(max(y - TOP_REACH, 0), min(y + TOP_REACH + 1, ny)):
+                        for c in range(max(x - TOP_REACH, 0), min(x + TOP_REACH + 1, nx)):
                             if mask[a, b, c] and hu[a, b, c] > top:
                                 top = hu[a, b, c]
                 out[z, y, x] = int(min((brain_hu + top) / 2, bone_hu))
@@ -220,7 +225,7 @@ def _draw(first, last, voxels, limits, to_grid, bone_hu, out):  # type: ignore[n
         for j in range(sj):
             for i in range(si):
                 v = voxels[k, j, i]
-                if v < _FAINTEST_HU or v >= bone_hu:
+                if v < FAINTEST_HU or v >= bone_hu:
                     continue
                 x = int(round(to_grid[0, 0] * i + to_grid[0, 1] * j + to_grid[0, 2] * k + to_grid[0, 3]))
                 y = int(round(to_grid[1, 0] * i + to_grid[1, 1] * j + to_grid[1, 2] * k + to_grid[1, 3]))

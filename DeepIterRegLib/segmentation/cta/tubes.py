@@ -12,16 +12,16 @@ from DeepIterRegLib.segmentation.cta.brain import CAVITY, DEEP, NECK
 from DeepIterRegLib.segmentation.cta.grid import POOL
 
 # Above brain: only what is so bright can be a vessel, and only there a rim of bone would look like one.
-_NOTABLE_HU = 60
-_RIM_REACH = 2  # voxels around one that are looked at for bone and air
+NOTABLE_HU = 60
+RIM_REACH = 2  # voxels around one that are looked at for bone and air
 # Squared distances in voxels up to which partial volume and blur of bone, and of air, reach.
-_BONE_RIM2, _AIR_RIM2 = 3, 7
-_AIR_HU = -200  # air cells of the skull base, even if half filled with bone
+BONE_RIM2, AIR_RIM2 = 3, 7
+AIR_HU = -200  # air cells of the skull base, even if half filled with bone
 _NO_BLUR_PX = 0.2  # a smaller sigma changes nothing
-_FLAT = 1e-6  # of the Hessian: all three eigenvalues alike
-_LEAST_CONTRAST_HU = 20.0  # by which curvature is divided: darker voxels are no candidates
-_RISE_HU = 80  # over the voxel one looks from: what is brighter ends the vessel, as bone does
-_FAT_HU = -50  # below it a way ends in fat or air, not in brain
+FLAT = 1e-6  # of the Hessian: all three eigenvalues alike
+LEAST_CONTRAST_HU = 20.0  # by which curvature is divided: darker voxels are no candidates
+RISE_HU = 80  # over the voxel one looks from: what is brighter ends the vessel, as bone does
+FAT_HU = -50  # below it a way ends in fat or air, not in brain
 
 
 def painted_as_brain(hu: np.ndarray, zone: np.ndarray, brain_hu: float, bone_hu: float) -> np.ndarray:
@@ -44,30 +44,35 @@ def _paint(first, last, hu, zone, brain_hu, bone_hu, out):  # type: ignore[no-un
             for x in range(nx):
                 v = hu[z, y, x]
                 painted = v < brain_hu or v >= bone_hu or not zone[z // POOL, y // POOL, x // POOL]
-                if not painted and v > brain_hu + _NOTABLE_HU:
-                    for a in range(max(z - _RIM_REACH, 0), min(z + _RIM_REACH + 1, nz)):
+                if not painted and v > brain_hu + NOTABLE_HU:
+                    for a in range(max(z - RIM_REACH, 0), min(z + RIM_REACH + 1, nz)):
                         if painted:
                             break
-                        for b in range(max(y - _RIM_REACH, 0), min(y + _RIM_REACH + 1, ny)):
-                            for c in range(max(x - _RIM_REACH, 0), min(x + _RIM_REACH + 1, nx)):
+                        for b in range(max(y - RIM_REACH, 0), min(y + RIM_REACH + 1, ny)):
+                            for c in range(max(x - RIM_REACH, 0), min(x + RIM_REACH + 1, nx)):
                                 far = (a - z) ** 2 + (b - y) ** 2 + (c - x) ** 2
                                 w = hu[a, b, c]
-                                if (w >= bone_hu and far < _BONE_RIM2) or (w < _AIR_HU and far < _AIR_RIM2):
+                                if (w >= bone_hu and far < BONE_RIM2) or (w < AIR_HU and far < AIR_RIM2):
                                     painted = True
                 out[z, y, x] = brain_hu if painted else v
 
 
 def gaussian_blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
     """An image (z, y, x) float32 under a separable Gaussian, in parallel (scipy's runs on one core); edges are repeated."""
-    if sigma_px < _NO_BLUR_PX:
+    kernel = blur_kernel(sigma_px)
+    if len(kernel) == 1:
         return image
-    radius = math.ceil(3 * sigma_px)
-    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / sigma_px) ** 2).astype(np.float32)
-    kernel /= kernel.sum()
     planes, out = np.empty_like(image), np.empty_like(image)
     in_parts(_blur_planes, len(image), image, kernel, planes)
     in_parts(_blur_across, image.shape[1], planes, kernel, out)
     return out
+
+
+def blur_kernel(sigma_px: float) -> np.ndarray:
+    """A Gaussian (n,) float32 of sum 1; a single 1 where the sigma is so small that it changes nothing."""
+    radius = math.ceil(3 * sigma_px) if sigma_px >= _NO_BLUR_PX else 0
+    kernel = np.exp(-0.5 * (np.arange(-radius, radius + 1) / max(sigma_px, _NO_BLUR_PX)) ** 2).astype(np.float32)
+    return np.asarray(kernel / kernel.sum())
 
 
 @njit(cache=True, nogil=True, fastmath=True)
@@ -175,7 +180,7 @@ def _respond(first, last, smooth, indices, scale, brain_hu, response, roundness)
         q = (zz + yy + xx) / 3
         p2 = (zz - q) ** 2 + (yy - q) ** 2 + (xx - q) ** 2 + 2 * (zy * zy + zx * zx + yx * yx)
         p = math.sqrt(p2 / 6)
-        if p < _FLAT:
+        if p < FLAT:
             continue
         a, b, c, d, e, f = (zz - q) / p, (yy - q) / p, (xx - q) / p, zy / p, zx / p, yx / p
         half = (a * (b * c - f * f) - d * (d * c - f * e) + e * (d * f - b * e)) / 2
@@ -184,10 +189,10 @@ def _respond(first, last, smooth, indices, scale, brain_hu, response, roundness)
         smallest = q + 2 * p * math.cos(angle + 2 * math.pi / 3)
         middle = 3 * q - largest - smallest
         response[n] = max(response[n], -middle * scale)
-        roundness[n] = max(-middle * scale / max(smooth[z, y, x] - brain_hu, _LEAST_CONTRAST_HU), 0.0)
+        roundness[n] = max(-middle * scale / max(smooth[z, y, x] - brain_hu, LEAST_CONTRAST_HU), 0.0)
 
 
-_DIRECTIONS = np.array([d for d in np.ndindex(3, 3, 3) if d != (1, 1, 1)], dtype=np.int64) - 1
+DIRECTIONS = np.array([d for d in np.ndindex(3, 3, 3) if d != (1, 1, 1)], dtype=np.int64) - 1
 
 
 def open_directions(
@@ -218,12 +223,12 @@ def _look_around(first, last, hu, indices, zone, soft_hu, artery_hu, bone_hu, re
         if here == DEEP:
             continue
         hits = 0
-        limit = hu[z, y, x] + _RISE_HU
+        limit = hu[z, y, x] + RISE_HU
         if here == NECK:  # veins and arteries of the neck lie side by side
             limit = max(limit, artery_hu)
         limit = min(limit, bone_hu)
         for d in range(26):
-            dz, dy, dx = _DIRECTIONS[d]
+            dz, dy, dx = DIRECTIONS[d]
             a, b, c = z, y, x
             for _ in range(reach):
                 a, b, c = a + dz, b + dy, c + dx
@@ -234,7 +239,7 @@ def _look_around(first, last, hu, indices, zone, soft_hu, artery_hu, bone_hu, re
                     break
                 if v < soft_hu:
                     there = zone[a // POOL, b // POOL, c // POOL]
-                    if v > _FAT_HU and (there in (CAVITY, DEEP) or (there == NECK and here == NECK)):
+                    if v > FAT_HU and (there in (CAVITY, DEEP) or (there == NECK and here == NECK)):
                         hits += 1
                     break
         openness[n] = hits / 26

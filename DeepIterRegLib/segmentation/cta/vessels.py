@@ -5,39 +5,23 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from types import ModuleType
+from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
+from DeepIterRegLib.common.devices import by_card
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.segmentation.cta import cpu
 from DeepIterRegLib.segmentation.cta.angiographic import segment_by_brightness
-from DeepIterRegLib.segmentation.cta.brain import (
-    CAVITY,
-    DEEP,
-    NECK,
-    brain_and_vessel_hu,
-    brain_cavity,
-    vein_and_artery_hu,
-)
-from DeepIterRegLib.segmentation.cta.bridges import bridges, grown
-from DeepIterRegLib.segmentation.cta.grid import (
-    POOL,
-    bounding_box,
-    draw_on_source_grid,
-    head_grid,
-    resample_trilinear,
-)
+from DeepIterRegLib.segmentation.cta.brain import DEEP, NECK, brain_cavity
+from DeepIterRegLib.segmentation.cta.grid import head_grid
 from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
-from DeepIterRegLib.segmentation.cta.tubes import (
-    bright_voxels,
-    gaussian_blur,
-    open_directions,
-    painted_as_brain,
-    tube_response,
-)
 
 # "Measured" below: on the candidate voxels of phantoms 0 and 11, whose vessels are known.
 # No artery is brighter than the first; thin bone is dimmed to the second.
@@ -99,28 +83,53 @@ def segment_vessels(
     InputError
         No head, values that are not HU, or no contrast.
     """
-    tell = on_progress or (lambda done: None)  # the fractions are of the seconds on a phantom
     source, cta = cta, prepare_cta(cta)
     if cta.values != "HU":
         return _without_hu(cta, settings, on_progress)
-    grid = head_grid(cta, settings)
-    hu = resample_trilinear(cta.voxels, grid.to_source, grid.shape)
-    zone, enclosed = brain_cavity(hu, grid.spacing_mm, settings)
-    brain_hu, vessel_hu = brain_and_vessel_hu(hu, enclosed)
-    vein_hu, artery_hu = vein_and_artery_hu(hu, enclosed, brain_hu, vessel_hu)
+    tell = on_progress or (lambda done: None)
+    found = cta.with_voxels(
+        by_card(
+            lambda device: _on_card(cta, settings, tell, device),
+            lambda: _vessels(cta, settings, tell, cpu, cta.voxels),
+        )
+    )
+    return found if source is cta else found.on_grid_of(source)
+
+
+def _on_card(cta: Volume, settings: CtaSegmentation, tell: Callable[[float], None], device: str) -> np.ndarray:
+    from DeepIterRegLib.segmentation.cta import tensors
+
+    return _vessels(cta, settings, tell, tensors, tensors.held(cta.voxels, device))
+
+
+def _vessels(
+    cta: Volume, settings: CtaSegmentation, tell: Callable[[float], None], by: ModuleType, voxels: Any
+) -> np.ndarray:
+    """Vessels (k, j, i) bool of a CTA in HU, whose voxels are held where the steps of `by` work."""
+    # The fractions are of the seconds on a phantom.
+    grid = head_grid(cta, settings, lambda whole: by.host(by.resampled(voxels, whole)))
+    hu = by.resampled(voxels, grid)
+    mean, bone_fraction = by.pooled(hu, settings.bone_hu)
+    zone, enclosed = brain_cavity(by, mean, bone_fraction, grid.spacing_mm, settings)
+    brain_hu, vessel_hu = by.brain_and_vessel_hu(hu, enclosed)
+    vein_hu, artery_hu = by.vein_and_artery_hu(hu, enclosed, brain_hu, vessel_hu)
     bone_hu = min(settings.bone_hu, max(_THINNEST_BONE_HU, _BONE_OVER_ARTERY * artery_hu))
     levels = _Levels(brain_hu, vessel_hu, bone_hu)
     tell(0.25)
-    mask = _vessel_mask(hu, zone, levels, grid.spacing_mm, settings, tell)
+    mask = _vessel_mask(by, hu, zone, levels, grid.spacing_mm, settings, tell)
     tell(0.7)
     min_voxels = _LARGE * settings.min_component_mm3 / grid.spacing_mm**3
-    upper, lower = _brain_and_neck_pieces(mask, zone, enclosed, min_voxels)
-    for level_hu in (artery_hu, vein_hu):
-        mask |= bridges(hu, upper, lower, brain_hu, level_hu, grid.spacing_mm)
+    area = enclosed.sum(axis=(1, 2))
+    wide = int(np.argmax(area > _WIDE * area.max()))
+    upper, lower = by.brain_and_neck_pieces(mask, zone, wide, min_voxels)
+    with Beside() as beside:
+        between = partial(by.bridges, hu, upper, lower, brain_hu, spacing_mm=grid.spacing_mm)
+        for job in [beside.start(partial(between, level_hu)) for level_hu in (artery_hu, vein_hu)]:
+            mask |= job.result()
     tell(0.87)
-    _refuse_without_contrast(mask, enclosed, levels, grid.spacing_mm)
-    found = cta.with_voxels(draw_on_source_grid(cta, grid, hu, mask, brain_hu, bone_hu))
-    return found if source is cta else found.on_grid_of(source)
+    deep, found = by.counts(mask, enclosed)
+    _refuse_without_contrast(deep, found, levels, grid.spacing_mm)
+    return np.asarray(by.drawn(voxels, grid, hu, mask, brain_hu, bone_hu))
 
 
 def _without_hu(cta: Volume, settings: CtaSegmentation, on_progress: Callable[[float], None] | None) -> Volume:
@@ -134,10 +143,10 @@ def _without_hu(cta: Volume, settings: CtaSegmentation, on_progress: Callable[[f
     return segment_by_brightness(cta, settings.min_component_mm3)
 
 
-def _refuse_without_contrast(mask: np.ndarray, enclosed: np.ndarray, levels: _Levels, spacing_mm: float) -> None:
+def _refuse_without_contrast(deep: int, found: int, levels: _Levels, spacing_mm: float) -> None:
+    """Refuse a mask of so many voxels, of which so many lie deep in the brain, if they are too few."""
     brain_hu, vessel_hu = levels.brain_hu, levels.vessel_hu
-    deep = mask & np.repeat(np.repeat(np.repeat(enclosed, POOL, 0), POOL, 1), POOL, 2)
-    deep_ml, all_ml = (float(m.sum()) * spacing_mm**3 / 1000 for m in (deep, mask))
+    deep_ml, all_ml = (count * spacing_mm**3 / 1000 for count in (deep, found))
     if deep_ml < _MIN_DEEP_ML or all_ml < _MIN_ML:
         raise InputError(
             Message(
@@ -148,26 +157,6 @@ def _refuse_without_contrast(mask: np.ndarray, enclosed: np.ndarray, levels: _Le
                 give=("cta_mask",),
             )
         )
-
-
-def _brain_and_neck_pieces(
-    mask: np.ndarray, zone: np.ndarray, enclosed: np.ndarray, min_voxels: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """A mask cut where the neck begins: the pieces that reach into the brain's cavity, and the large ones of the neck."""
-    z, y, x = np.nonzero(mask)
-    kind = zone[z // POOL, y // POOL, x // POOL]
-    area = enclosed.sum(axis=(1, 2))
-    wide = int(np.argmax(area > _WIDE * area.max()))
-    brain = np.zeros(mask.shape, dtype=bool)
-    brain[z, y, x] = ((kind == CAVITY) | (kind == DEEP)) & (z // POOL >= wide)
-    open_to_brain = np.zeros(mask.shape, dtype=np.uint8)
-    open_to_brain[z, y, x] = kind != NECK
-    upper = grown(brain, open_to_brain, 0, 2, sum(mask.shape))
-    lower = mask & ~upper
-    if lower.any():
-        box = bounding_box(lower, margin=0)
-        lower[box] = _large_components(lower[box], min_voxels)
-    return upper, lower
 
 
 @dataclass(frozen=True)
@@ -199,33 +188,32 @@ class _Candidates:
 
 
 def _vessel_mask(
-    hu: np.ndarray,
+    by: ModuleType,
+    hu: Any,
     zone: np.ndarray,
     levels: _Levels,
     spacing_mm: float,
     settings: CtaSegmentation,
     tell: Callable[[float], None],
-) -> np.ndarray:
-    """Bool (z, y, x) on the working grid."""
-    painted = painted_as_brain(hu, zone, levels.brain_hu, levels.bone_hu)
-    found = _candidates(hu, painted, zone, levels, spacing_mm, settings)
+) -> Any:
+    """Bool (z, y, x) on the working grid, where `by` works."""
+    painted = by.painted_as_brain(hu, zone, levels.brain_hu, levels.bone_hu)
+    found = _candidates(by, hu, painted, zone, levels, spacing_mm, settings)
     tell(0.6)
     weak, strong = _likely(found, levels, settings)
-    mask = np.zeros(hu.shape, dtype=bool)
     flat = np.ravel_multi_index(tuple(found.index[weak].T), hu.shape)
-    mask.ravel()[flat] = True
-    labels, count = ndimage.label(mask, np.ones((3, 3, 3)))
-    piece = labels.ravel()[flat]
-    keep = _vessels_among(found, weak, strong, piece, count, levels, spacing_mm, settings)
-    mask.ravel()[flat] = keep[piece]
+    piece = by.pieces(flat, hu)
+    keep = _vessels_among(found, weak, strong, piece, levels, spacing_mm, settings)
+    mask = by.marked(flat[keep[piece]], hu)
     # a sinus is seen in part where bone hides it: fill it up to bone, as far as it is as bright as a large vessel
     steps = round(settings.fill_mm / spacing_mm)
-    return grown(mask, painted, np.float32(levels.plateau_hu), np.float32(levels.bone_hu), steps)
+    return by.grown(mask, painted, np.float32(levels.plateau_hu), np.float32(levels.bone_hu), steps)
 
 
 def _candidates(
-    hu: np.ndarray,
-    painted: np.ndarray,
+    by: ModuleType,
+    hu: Any,
+    painted: Any,
     zone: np.ndarray,
     levels: _Levels,
     spacing_mm: float,
@@ -233,20 +221,27 @@ def _candidates(
 ) -> _Candidates:
     threshold_hu = levels.brain_hu + settings.contrast_hu
     sigma = settings.smoothing_mm
-    smooth = level_hu = gaussian_blur(painted, sigma / spacing_mm)
-    index, kind = bright_voxels(smooth, hu, zone, threshold_hu, levels.bone_hu)
-    response, roundness, wide_roundness = (np.zeros(len(index), dtype=np.float32) for _ in range(3))
+    smooth = level_hu = by.gaussian_blur(painted, sigma / spacing_mm)
+    index, kind = by.bright_voxels(smooth, hu, zone, threshold_hu, levels.bone_hu)
+    responses, roundnesses = [], []
     for next_sigma in settings.vesselness_sigmas_mm:
         # Blurs add up as squares, so that each scale starts from the one before.
-        smooth = gaussian_blur(smooth, math.sqrt(next_sigma**2 - sigma**2) / spacing_mm)
+        smooth = by.gaussian_blur(smooth, math.sqrt(next_sigma**2 - sigma**2) / spacing_mm)
         sigma = next_sigma
-        scale = np.float32((sigma / spacing_mm) ** 2)
-        wide_roundness = tube_response(smooth, index, scale, np.float32(levels.brain_hu), response)
-        roundness = np.maximum(roundness, wide_roundness)
-    openness = np.ones(len(index), dtype=np.float32)
+        response, roundness = by.tubes(smooth, index, (sigma / spacing_mm) ** 2, levels.brain_hu)
+        responses.append(response)
+        roundnesses.append(roundness)
     neck_hu, steps = _NECK_OVER_VESSEL * levels.vessel_hu, round(_LOOK_MM / spacing_mm)
-    open_directions(hu, index, zone, threshold_hu, neck_hu, levels.bone_hu, steps, openness)
-    return _Candidates(index, kind, level_hu[tuple(index.T)], response, roundness, wide_roundness, openness)
+    openness = by.openness(hu, index, zone, threshold_hu, neck_hu, levels.bone_hu, steps)
+    return _Candidates(
+        by.host(index),
+        by.host(kind),
+        by.values_at(level_hu, index),
+        np.maximum.reduce(responses),
+        np.maximum.reduce(roundnesses),
+        roundnesses[-1],
+        openness,
+    )
 
 
 def _likely(found: _Candidates, levels: _Levels, settings: CtaSegmentation) -> tuple[np.ndarray, np.ndarray]:
@@ -268,12 +263,12 @@ def _vessels_among(
     weak: np.ndarray,
     strong: np.ndarray,
     piece: np.ndarray,
-    count: int,
     levels: _Levels,
     spacing_mm: float,
     settings: CtaSegmentation,
 ) -> np.ndarray:
     """Which pieces (count + 1,) are vessels; `piece` is the number of each weak candidate's, from 1."""
+    count = int(piece.max(initial=0))
     size = np.bincount(piece, minlength=count + 1)
     seeds = np.bincount(piece, weights=strong[weak], minlength=count + 1)
 
@@ -288,10 +283,3 @@ def _vessels_among(
     likely = (mean(found.level) >= levels.plateau_hu) & (round_piece | large)
     likely &= (mean(found.kind == NECK) < _NECK_PIECE) | (large & (mean(found.openness) >= _NECK_OPENNESS))
     return np.asarray((mm3 >= settings.min_component_mm3) & (seeds > 0) & (sure | likely))
-
-
-def _large_components(mask: np.ndarray, min_voxels: float) -> np.ndarray:
-    labels, _ = ndimage.label(mask, np.ones((3, 3, 3)))
-    keep = np.bincount(labels.ravel()) >= min_voxels
-    keep[0] = False
-    return keep[labels]

@@ -11,11 +11,13 @@ import torch
 from tree_scene import MASK, SMALL_BOX, run_at, small, truth_at
 from vessel_tree import vessel_tree
 
+from DeepIterRegLib.common import devices
+from DeepIterRegLib.common.devices import NoMemory
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.registration import compute
-from DeepIterRegLib.registration.compute import SkullDrawing, VesselDrawing, Window, cpu, devices, operations
-from DeepIterRegLib.registration.compute.drawings import Backend, Drawing, NoMemory
+from DeepIterRegLib.registration.compute import SkullDrawing, VesselDrawing, Window, cpu, operations
+from DeepIterRegLib.registration.compute.drawings import Backend, Drawing
 from DeepIterRegLib.registration.compute.tensors import TorchBackend
 from DeepIterRegLib.registration.pipeline import register
 from DeepIterRegLib.registration.settings import RegistrationSettings
