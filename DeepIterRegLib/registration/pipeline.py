@@ -45,7 +45,7 @@ from DeepIterRegLib.registration.result_warnings import (
     view_records,
     warnings_of_corrections,
 )
-from DeepIterRegLib.registration.scene import Head, Scene, make_scene
+from DeepIterRegLib.registration.scene import Head, Scene, bone_of, make_scene
 from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.steps import Step, expected, registration_steps
 from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
@@ -101,10 +101,16 @@ def register(
     _refuse_what_does_not_fit(runs, given_masks, settings, initial_pose)
     progress.expect(_expected(settings, runs, cta_mask is None, given_masks is None))
     compute.begin(settings.device)
-    with devices.on(settings.device) as place:
-        cta, vessels = _cta_vessels(cta, cta_mask, progress, clock)
+    # What the CTA's bone and vessels become is made beside the masks, which a card may make meanwhile.
+    with devices.on(settings.device) as place, Beside() as beside:
+        cta = cta if cta_mask is not None else prepare_cta(cta)
+        bone = bone_of(cta)
+        if bone is not None and any(run.unsubtracted is not None for run in runs):
+            bone.make_points(beside, to_find=_finds_skull(settings))
+        head = Head(cta, cta_mask or _cta_vessels(cta, progress, clock), bone)
+        points = beside.start(lambda: head.points)
         masks = tuple(given_masks or _dsa_masks(runs, progress, clock))
-    head = Head(cta, vessels)
+        points.result()
     found = register_head(
         head, runs, masks, settings, initial_pose, progress, clock, on_warning=on_warning, should_stop=should_stop
     )
@@ -230,20 +236,21 @@ def _scene_with_skull(
     skull = head.skull.in_runs(runs) if head.skull else None
     with Beside() as beside:
         if skull is not None:
-            skull.begin(beside, to_find=settings.init in ("skull", "auto", "earlier"))
+            skull.begin(beside, to_find=_finds_skull(settings))
         scene = make_scene(head.vessels, runs, masks, head.cta.centre_mm, head.points)
     return replace(scene, skull=skull)
 
 
-def _cta_vessels(cta: Volume, given: Volume | None, progress: Progress, clock: Clock) -> tuple[Volume, Volume]:
-    """The CTA and its vessels: as they were given, or prepared and segmented."""
-    if given is not None:
-        return cta, given
-    cta = prepare_cta(cta)
+def _cta_vessels(cta: Volume, progress: Progress, clock: Clock) -> Volume:
     progress(Step.SEGMENT_CTA, 0.0)
     vessels = segment_vessels(cta, on_progress=progress.of(Step.SEGMENT_CTA))
     clock.stop(Step.SEGMENT_CTA.key)
-    return cta, vessels
+    return vessels
+
+
+def _finds_skull(settings: RegistrationSettings) -> bool:
+    """Whether the skull is asked where the head is, and not only what it says of a pose."""
+    return settings.init in ("skull", "auto", "earlier")
 
 
 def _dsa_masks(runs: Sequence[Angiogram], progress: Progress, clock: Clock) -> list[DsaMasks]:

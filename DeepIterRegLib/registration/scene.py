@@ -36,10 +36,13 @@ class Head:
         As `prepare_cta` gives it.
     vessels
         Of the CTA, bool on its grid or another.
+    bone
+        Of the CTA, where it was begun before the vessels were known.
     """
 
     cta: Volume
     vessels: Volume
+    bone: Skull | None = None
 
     @cached_property
     def points(self) -> Points:
@@ -48,8 +51,8 @@ class Head:
 
     @cached_property
     def skull(self) -> Skull | None:
-        """Looked for in no run yet; None where the volume is not in HU, as bone cannot be told then."""
-        return Skull(self.cta, ()) if self.cta.values == "HU" else None
+        """Looked for in no run yet; None where bone cannot be told."""
+        return self.bone or bone_of(self.cta)
 
     def make_ready(self) -> None:
         """Make all that registrations will ask for, where there is time before the first."""
@@ -57,6 +60,11 @@ class Head:
             if self.skull is not None:
                 self.skull.make_points(beside)
             self.points.subset(1, np.random.default_rng(0))  # and what points are drawn by
+
+
+def bone_of(cta: Volume) -> Skull | None:
+    """The CTA's skull, looked for in no run yet; None where the volume is not in HU, as bone cannot be told then."""
+    return Skull(cta, ()) if cta.values == "HU" else None
 
 
 @dataclass(frozen=True)

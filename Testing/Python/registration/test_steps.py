@@ -19,7 +19,7 @@ from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.images.volume import Volume
-from DeepIterRegLib.registration import pipeline
+from DeepIterRegLib.registration import scene
 from DeepIterRegLib.registration.confidence import features
 from DeepIterRegLib.registration.network.proposals import NetworkInit
 from DeepIterRegLib.registration.pipeline import register
@@ -87,7 +87,7 @@ def _small_boxes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The skull's search, and the confidence's for rivals, in boxes as small as the vessels' here: steps are looked at, not poses."""
     levels = tuple(replace(level, keep=1) for level in SkullSettings().levels)
     few = SkullSettings(rotation_deg=10.0, candidates=8, levels=levels)
-    monkeypatch.setattr(pipeline, "Skull", partial(Skull, settings=few))
+    monkeypatch.setattr(scene, "Skull", partial(Skull, settings=few))
     monkeypatch.setattr(features, "_RIVALS", replace(features._RIVALS, rotation_deg=10.0))
 
 
@@ -172,7 +172,7 @@ def test_views_that_contradict_each_other_are_asked_alone(inputs: Inputs, monkey
     """A second header that says the view is the first's: no pose explains both."""
     levels = (SkullLevel(96, 4.0, 1.0, 4, 4), SkullLevel(96, 4.0, 1.0, 4, 1))
     quick = SkullSettings(rotation_deg=10.0, rotation_step_deg=20.0, rows=64, candidates=8, levels=levels)
-    monkeypatch.setattr(pipeline, "Skull", partial(Skull, settings=quick))
+    monkeypatch.setattr(scene, "Skull", partial(Skull, settings=quick))
     first, second = inputs.runs
     wrong = replace(second, carm=first.carm.resampled(second.carm.rows, second.carm.columns))
     settings = replace(small(RegistrationSettings.preset("default", init="skull")), refine_geometry="auto")
