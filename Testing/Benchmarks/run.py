@@ -24,6 +24,7 @@ SCRIPTS = (
     "awkward",
     "polarity",
     "fields",
+    "session",
     "network",
     "ablation",
 )

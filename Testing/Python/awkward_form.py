@@ -80,9 +80,11 @@ class Plain:
 
     @cached_property
     def points_mm(self) -> np.ndarray:
-        """Six points in the arteries (6, 3), RAS mm, to a hundredth."""
-        voxels = np.argwhere(self.arteries)[:: max(1, int(self.arteries.sum()) // 6)][:6]
-        return np.round(voxels @ self.arteries_affine[:3, :3].T + self.arteries_affine[:3, 3], 2)
+        """Six points in the arteries that the run shows (6, 3), RAS mm, to a hundredth."""
+        every = np.argwhere(self.arteries)[:: max(1, int(self.arteries.sum()) // 600)]
+        points = np.round(every @ self.arteries_affine[:3, :3].T + self.arteries_affine[:3, 3], 2)
+        seen = points[self.carm.contains(self.carm.project(points, self.cta_to_carm))]
+        return np.asarray(seen[:: max(1, len(seen) // 6)][:6])
 
     @cached_property
     def pixels(self) -> np.ndarray:
