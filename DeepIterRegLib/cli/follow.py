@@ -8,7 +8,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from DeepIterRegLib.cli.app import NOTICE, Interrupted, app, asked_to_stop, command, progress
+from DeepIterRegLib.cli.app import (
+    EXIT_CANCELLED,
+    NOTICE,
+    Interrupted,
+    app,
+    asked_to_stop,
+    command,
+    fail,
+    progress,
+)
 from DeepIterRegLib.cli.options import CtaFile, Quiet, takes
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.messages import Message
@@ -21,10 +30,14 @@ if TYPE_CHECKING:
     from DeepIterRegLib.common.progress import Progress, ShouldStop
     from DeepIterRegLib.results.session_page.page import RunRow
 
+_STOPPED = "Stopped. What is done is kept: the same command goes on."
 _COLOURS = {"accepted": typer.colors.GREEN, "look closely": typer.colors.YELLOW}
 
 
-@app.command()
+@app.command(
+    epilog="Exit codes: 0 no run came for so many seconds, 1 a fault of this program, 2 wrong use or input, "
+    "130 stopped (what is done is kept)."
+)
 @command
 @takes("series", "phase", "cta_mask", "device", "seed")
 def follow(
@@ -113,10 +126,12 @@ def _follow(
         with asked_to_stop() as stop, progress(quiet) as report:
             kept = followed(report, lambda told: None if quiet else _tell(told.row, told.seconds), stop.is_set)
     except Interrupted:  # the second time it does not wait for the run under way
-        return
+        fail(EXIT_CANCELLED, _STOPPED)
     if not quiet:
         typer.echo(f"{len(kept)} run{'' if len(kept) == 1 else 's'}: {place_of(session)}")
         typer.echo(NOTICE)
+    if stop.is_set():
+        fail(EXIT_CANCELLED, _STOPPED)
 
 
 def _tell(row: RunRow, seconds: float | None) -> None:

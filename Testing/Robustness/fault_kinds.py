@@ -121,7 +121,8 @@ def judge_kept(command: Command, bench: Bench, out: Path, before: Files, finding
 
 def _is_done_part(name: str) -> bool:
     """Of a long job: what its next run does not write anew."""
-    return "/" in name and ".partial/" not in name and not name.startswith("logs/")
+    # Of a session, the poses by all runs and the pictures of a run that is registered again.
+    return "/" in name and ".partial/" not in name and not name.startswith(("logs/", "together/", "pictures/"))
 
 
 # -- faults --------------------------------------------------------------------------------------------
