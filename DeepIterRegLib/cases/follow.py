@@ -107,9 +107,16 @@ class _Following:
     def show(self, status: str = "", ended: bool = False) -> None:
         """Have the page show what is known now."""
         self.status = status or self.status
-        ordered = [self.rows[kept.name] for kept in sorted(self.kept, key=lambda one: one.order)]
-        going_on = [row for name, row in self.rows.items() if name not in {kept.name for kept in self.kept}]
+        kept = sorted(self.kept, key=lambda one: one.order)
+        first_s = next((one.since_first_s for one in kept if one.since_first_s is not None), 0.0)
+        ordered = [_counted_from(self.rows[one.name], first_s) for one in kept]
+        going_on = [row for name, row in self.rows.items() if name not in {one.name for one in kept}]
         write_state(self.folder, self.status, [*self.others, *ordered, *going_on], ended)
+
+
+def _counted_from(row: RunRow, first_s: float) -> RunRow:
+    """The row with its time from the first run on; an earlier one may have come later."""
+    return row if row.since_first_s is None else replace(row, since_first_s=row.since_first_s - first_s)
 
 
 def follow(
