@@ -193,15 +193,17 @@ def run_typed(page: Path, folder: Path, slow: bool) -> list[tuple[str, float]]:
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     before = Path(tempfile.mkdtemp())
     done: list[tuple[str, float]] = []
-    python = ""  # a page's blocks go on from each other
-    for block in to_run(page, slow):
+    blocks = list(to_run(page, slow))
+    last = max((n for n, block in enumerate(blocks) if block.language == "python"), default=-1)
+    python = ""  # a page's blocks go on from each other, so that they run together, where the last one stands
+    for n, block in enumerate(blocks):
         if block.file:
             (folder / block.file).write_text(block.text, encoding="utf-8")
             continue
         if block.language == "python":
             python += block.text
             (before / "page.py").write_text(python, encoding="utf-8")
-            commands = [["python", str(before / "page.py")]]
+            commands = [["python", str(before / "page.py")]] if n == last else []
         else:
             commands = [words for words in block.commands() if words[0] not in NOT_RUN]
         for words in commands:
