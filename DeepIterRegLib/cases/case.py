@@ -294,7 +294,7 @@ def _placed(case: Case, start: _Start, carm: CArm) -> _Start:
 
 
 @dataclass(frozen=True)
-class _ReadCta:
+class ReadCta:
     """The head's part of a CTA, the masks that a person supplied, what was said of them, and what tells the CTA's file again."""
 
     cta: HeadCta
@@ -303,7 +303,7 @@ class _ReadCta:
     content_hash: str
 
 
-def _read_cta(case: Case, said: list[str], beside: Beside) -> _ReadCta:
+def cta_of(case: Case, said: list[str], beside: Beside) -> ReadCta:
     """Of a scan from the arch to the vertex the head is a third: the rest does not stay in memory."""
     from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
 
@@ -315,7 +315,7 @@ def _read_cta(case: Case, said: list[str], beside: Beside) -> _ReadCta:
     with naming(case.cta_name):
         cta = prepare_cta(whole, case.head_centre)
     said += [note for note in cta.notes if note not in whole.notes] + mask_notes
-    return _ReadCta(cta, supplied, (*cta.notes, *mask_notes), hashing.result())
+    return ReadCta(cta, supplied, (*cta.notes, *mask_notes), hashing.result())
 
 
 def _tell_view(on_progress: Progress, number: int, count: int, done: float) -> None:
@@ -352,7 +352,7 @@ class _Given:
 
     settings: RegistrationSettings
     start: _Start
-    cta: _ReadCta
+    cta: ReadCta
     vessels: Volume
     runs: list[ReadRun]
     dsa_masks: list[DsaMasks]
@@ -371,8 +371,8 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
     cta_said: list[str] = []
     # What keeps libraries silent holds for all threads, so that it ends after the last of them.
     with quoting_nothing(), compiling_search() as compiles, Beside() as beside:
-        read_cta = steps.beside(beside, Step.READ_CTA, lambda tell: _read_cta(case, cta_said, beside))
-        segment_cta = steps.beside(beside, Step.SEGMENT_CTA, lambda tell: _cta_vessels(case, reading.result(), tell))
+        read_cta = steps.beside(beside, Step.READ_CTA, lambda tell: cta_of(case, cta_said, beside))
+        segment_cta = steps.beside(beside, Step.SEGMENT_CTA, lambda tell: vessels_of(case, reading.result(), tell))
         reading = beside.start(read_cta)
         segmenting = beside.start(segment_cta, after=reading)
         # A step of its own: it takes time that the bar would else hide.
@@ -420,7 +420,7 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
 # -- vessels -------------------------------------------------------------------------------------------
 
 
-def _cta_vessels(case: Case, read: _ReadCta, tell: Callable[[float], None]) -> Volume:
+def vessels_of(case: Case, read: ReadCta, tell: Callable[[float], None]) -> Volume:
     """The vessels to register: those segmented here unless a person supplied vessels, and all that was supplied."""
     from DeepIterRegLib.segmentation.cta.settings import CtaSegmentation
     from DeepIterRegLib.segmentation.cta.vessels import segment_vessels

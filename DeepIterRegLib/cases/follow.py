@@ -13,6 +13,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from DeepIterRegLib.cases.case import ReadCta, cta_of, vessels_of
+from DeepIterRegLib.cases.files import RegisterJob, case_of_files
 from DeepIterRegLib.cases.incoming import Again, Arrived, Event, Incoming, IncomingSettings, Reach, Refused
 from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
 from DeepIterRegLib.cases.receiver import ReceiverSettings, receiving
@@ -31,24 +33,20 @@ from DeepIterRegLib.common.messages import Face, Message, word
 from DeepIterRegLib.common.options import Device
 from DeepIterRegLib.common.progress import Progress, ProgressEvent, ShouldStop
 from DeepIterRegLib.common.shown import calling, name_of
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.common.work_folder import work_folder
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.view_names import angle_words, edge_letters, view_direction
 from DeepIterRegLib.images.angiogram import Angiogram
-from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.dicom.arrivals import Arrival, patient_of
-from DeepIterRegLib.images.files import load_volume
-from DeepIterRegLib.images.masks import read_mask
 from DeepIterRegLib.registration.compiled import compiling_search
 from DeepIterRegLib.registration.result import content_hash, percent
 from DeepIterRegLib.registration.scene import Head
 from DeepIterRegLib.registration.session import SessionRun, Together, add_run, fitted, known_better, reported
 from DeepIterRegLib.registration.settings import RegistrationSettings
-from DeepIterRegLib.registration.steps import Step
+from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.results.session_page.page import PICTURES, RunRow, write_page, write_pictures, write_state
-from DeepIterRegLib.segmentation.cta.mask import as_cta_mask
-from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
 from DeepIterRegLib.segmentation.dsa import segment_dsa
 
 # A run has at most 2.5 s: it may be looked at as soon as it is whole by its own lengths and nobody has written for a moment.
@@ -95,7 +93,7 @@ class _Following:
 
     folder: Path
     head: Head
-    cta_hash: str
+    cta: ReadCta
     session: Session
     settings: RegistrationSettings
     kept: list[KeptRun]
@@ -165,10 +163,10 @@ def follow(
 
 def _begun(job: FollowJob, out: Path, session: Session, on_progress: Progress) -> _Following:
     """The session with its CTA made ready and what was done before."""
-    head, cta_hash = _made_ready(job, on_progress)
-    session = _of_this_cta(out, session, cta_hash, patient_of(job.cta, session.salt))
+    head, read = _made_ready(job, on_progress)
+    session = _of_this_cta(out, session, read.content_hash, patient_of(job.cta, session.salt))
     settings = RegistrationSettings(device=job.device, seed=job.seed)
-    following = _Following(out, head, cta_hash, session, settings, kept_runs(out))
+    following = _Following(out, head, read, session, settings, kept_runs(out))
     for kept in following.kept:
         following.rows[kept.name] = _row(kept, _picture_of(out, kept.name))
     _put_together(following)
@@ -201,23 +199,21 @@ def _look_and_register(
 # -- the CTA -------------------------------------------------------------------------------------------
 
 
-def _made_ready(job: FollowJob, on_progress: Progress) -> tuple[Head, str]:
-    """The CTA with all that is made of it, so that the first run waits for nothing; and its hash."""
-    on_progress.expect({Step.READ_CTA: 1.0, Step.SEGMENT_CTA: 1.5, Step.CHECK_INPUTS: 0.5})
-    with compiling_search():
+def _made_ready(job: FollowJob, on_progress: Progress) -> tuple[Head, ReadCta]:
+    """The CTA with all that is made of it, so that the first run waits for nothing."""
+    on_progress.expect(expected(Step.READ_CTA, Step.SEGMENT_CTA, Step.CHECK_INPUTS))
+    case = case_of_files(
+        RegisterJob(cta=job.cta, dsa=Path(), series=job.series, phase=job.phase, cta_mask=job.cta_mask)
+    )
+    with compiling_search(), Beside() as beside:
         on_progress(Step.READ_CTA, 0.0)
-        whole = calling("cta", load_volume)(job.cta, job.series, job.phase)
-        cta = prepare_cta(whole)
+        read = cta_of(case, [], beside)
         on_progress(Step.SEGMENT_CTA, 0.0)
-        if job.cta_mask is not None:
-            vessels = as_cta_mask(calling("cta_mask", read_mask)(job.cta_mask, "cta_mask"), whole)
-        else:
-            vessels = segment_vessels(cta, on_progress=on_progress.of(Step.SEGMENT_CTA))
+        head = Head(read.cta, vessels_of(case, read, on_progress.of(Step.SEGMENT_CTA)))
         on_progress(Step.CHECK_INPUTS, 0.0)
-        head = Head(cta, vessels)
         head.make_ready()
     on_progress(Step.CHECK_INPUTS, 1.0)
-    return head, content_hash(whole.voxels, whole.affine)
+    return head, read
 
 
 def _of_this_cta(out: Path, session: Session, cta_hash: str, patient: str) -> Session:
@@ -315,10 +311,10 @@ def _found(following: _Following, arrival: Arrival, name: str, should_stop: Shou
     alone = next(one for one in made if one.registration.cta_to_carm is best.registration.cta_to_carm)
     alone = replace(alone, registration=best.registration)
     together = fitted([*before, alone], following.head.points.origin_mm)[-1]
-    hashes = {"cta": following.cta_hash, "dsa": content_hash(angiogram.frames)}
+    hashes = {"cta": following.cta.content_hash, "dsa": content_hash(angiogram.frames)}
     notes = () if arrival.patient_id or not following.session.patient else (_NOBODY,)
     found = reported(alone, together)
-    found = replace(found, input_hashes=hashes, warnings=(*following.head.cta.notes, *found.warnings, *notes))
+    found = replace(found, input_hashes=hashes, warnings=(*following.cta.notes, *found.warnings, *notes))
     return KeptRun(name, arrival.run_id, since_s, replace(alone, registration=found)), angiogram
 
 

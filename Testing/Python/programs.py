@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
+import re
 import shutil
+import subprocess
 from pathlib import Path
 
 from typer.testing import CliRunner
@@ -17,3 +20,19 @@ def run(*arguments: str | Path) -> str:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, result.output
     return result.stdout
+
+
+def probed(page: Path, probe: str, folder: Path) -> str:
+    """What a script added to a page writes into an element `probe`, as a real browser runs it; `folder` is where the page is copied to."""
+    text = page.read_text(encoding="utf-8").replace("</body>", probe)
+    (folder / "probe.html").write_text(text, encoding="utf-8")
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+        "--disable-component-update --disable-sync --virtual-time-budget=600000 --dump-dom"
+    )
+    profile, address = f"--user-data-dir={folder / 'profile'}", f"file://{folder / 'probe.html'}"
+    command = [str(BROWSER), *flags.split(), profile, address]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
+    assert found, done.stderr[-2000:]
+    return html.unescape(found.group(1))

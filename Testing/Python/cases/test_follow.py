@@ -21,6 +21,7 @@ from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import mpe_mm
 from DeepIterRegLib.geometry.pose_files import read_pose
 from DeepIterRegLib.images.files import load_volume, save_volume
+from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.phantom import Patient, second_run, write_patient
 from DeepIterRegLib.results.report.outputs import read_registration
 
@@ -249,7 +250,11 @@ def test_the_demo_plays_a_procedure_into_a_folder(
             shutil.copy(patient / name, folder / "runs" / f"{n:02d}_run.dcm")
 
     monkeypatch.setattr(procedure_demo, "write_phantom_procedure", write)
-    monkeypatch.setattr(module, "segment_vessels", lambda cta, on_progress: load_volume(patient / "vessels.nii.gz"))
+
+    def masks(*_: Any, **__: Any) -> Volume:
+        return load_volume(patient / "vessels.nii.gz")
+
+    monkeypatch.setattr("DeepIterRegLib.segmentation.cta.vessels.segment_vessels", masks)
     told: list[Told] = []
     kept = procedure_demo.run_procedure_demo(1, "cpu", tmp_path / "out", Progress(), told.append, lambda: False, 0.0)
     assert [one.name for one in kept] == [one.row.name for one in told] == ["01", "02"]

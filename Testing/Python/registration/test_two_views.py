@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
-from programs import BROWSER, run
+from programs import BROWSER, probed, run
 from typer.testing import CliRunner
 
 from DeepIterRegLib.cases.table import read_cases
@@ -146,21 +144,7 @@ PROBE = """
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_page_switches_between_views(registered: Registered, tmp_path: Path) -> None:
-    page = (registered.folder / "report.html").read_text(encoding="utf-8").replace("</body>", PROBE)
-    (tmp_path / "probe.html").write_text(page, encoding="utf-8")
-    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    address = f"file://{tmp_path / 'probe.html'}"
-    done = subprocess.run(
-        [str(BROWSER), *flags.split(), profile, "--virtual-time-budget=600000", "--dump-dom", address],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
-    assert found, done.stderr[-2000:]
-    first, second, back = json.loads(found.group(1))
+    first, second, back = json.loads(probed(registered.folder / "report.html", PROBE, tmp_path))
     views = registered.registration.views
     assert [first["size"], second["size"]] == [[view.carm.columns, view.carm.rows] for view in views]
     assert {first["left"], second["left"]} in ({"R", "A"}, {"R", "P"})

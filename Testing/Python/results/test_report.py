@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
@@ -13,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from PIL import Image
-from programs import BROWSER
+from programs import BROWSER, probed
 
 import helix
 from DeepIterRegLib.geometry import CArm, pose
@@ -307,29 +306,8 @@ REJECTED_PROBE = """
 
 def in_browser(folder: Path, probe: str, tmp_path: Path) -> dict[str, dict[str, object]]:
     """What a script added to the report finds in a real browser."""
-    page = (folder / "report.html").read_text(encoding="utf-8").replace("</body>", probe)
-    (tmp_path / "probe.html").write_text(page, encoding="utf-8")
-    flags = (
-        "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-        "--disable-component-update --disable-sync"
-    )
-    done = subprocess.run(
-        [
-            str(BROWSER),
-            *flags.split(),
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=600000",
-            "--dump-dom",
-            f"file://{tmp_path / 'probe.html'}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
-    assert found, done.stderr[-2000:]
-    return json.loads(found.group(1))
+    found: dict[str, dict[str, object]] = json.loads(probed(folder / "report.html", probe, tmp_path))
+    return found
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")

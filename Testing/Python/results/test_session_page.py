@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from programs import BROWSER
+from programs import BROWSER, probed
 
 from DeepIterRegLib.results.session_page.page import RunRow, write_page, write_state
 
@@ -94,23 +93,8 @@ PROBE = """
 
 
 def in_browser(folder: Path, states: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    page = (folder / "index.html").read_text(encoding="utf-8")
     probe = PROBE.replace("<script>", f"<script>const STATES = {json.dumps(states)};", 1)
-    (folder / "probe.html").write_text(page.replace("</body>", probe), encoding="utf-8")
-    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
-    done = subprocess.run(
-        [
-            *(str(BROWSER), *flags.split(), f"--user-data-dir={folder / 'profile'}"),
-            *("--virtual-time-budget=60000", "--dump-dom", f"file://{folder / 'probe.html'}"),
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
-    assert found, done.stderr[-2000:]
-    values: dict[str, Any] = json.loads(found.group(1).replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
+    values: dict[str, Any] = json.loads(probed(folder / "index.html", probe, folder))
     return values
 
 

@@ -10,12 +10,12 @@ import os
 import re
 import shutil
 import stat
-import subprocess
 from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from programs import BROWSER, probed
 from typer.testing import CliRunner
 
 from DeepIterRegLib.cli import EXIT_INPUT, app
@@ -282,8 +282,6 @@ def test_unblind_says_what_is_missing_and_what_is_wrong(study: Path, tmp_path: P
 
 # -- the page in a browser -----------------------------------------------------------------------------
 
-BROWSER = next((b for b in ("chromium", "chromium-browser", "google-chrome") if shutil.which(b)), None)
-
 PROBE = """
 <script>
 (async () => {
@@ -343,26 +341,7 @@ PROBE = """
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_a_reader_without_slicer(study: Path, tmp_path: Path) -> None:
-    page = (study / "reader1" / "read.html").read_text(encoding="utf-8")
-    (tmp_path / "probe.html").write_text(page.replace("</body>", PROBE), encoding="utf-8")
-    flags = "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-sync"
-    done = subprocess.run(
-        [
-            str(BROWSER),
-            *flags.split(),
-            f"--user-data-dir={tmp_path / 'profile'}",
-            "--virtual-time-budget=600000",
-            "--dump-dom",
-            f"file://{tmp_path / 'probe.html'}",
-        ],
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    found = re.search(r'<pre id="probe">(.*?)</pre>', done.stdout, re.S)
-    assert found, done.stderr[-2000:]
-    seen = json.loads(base64.b64decode(found.group(1)))
+    seen = json.loads(base64.b64decode(probed(study / "reader1" / "read.html", PROBE, tmp_path)))
     comparisons = Reading(study / "reader1").comparisons
     assert [s["id"] for s in seen["shown"]] == [c.id for c in comparisons]
     for s, c in zip(seen["shown"], comparisons, strict=True):
