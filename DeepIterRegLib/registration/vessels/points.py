@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from scipy import ndimage
 
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.images.volume import Volume
@@ -90,9 +88,10 @@ class Points:
 
 def local_radius_mm(positions_mm: np.ndarray, voxel_volume_mm3: float, cell_mm: float = _RADIUS_CELL_MM) -> np.ndarray:
     """Radius (N,), mm, of a straight tube with as much volume as the vessels have in 3 x 3 x 3 cells around each point (N, 3)."""
-    volume_mm3 = sums_around(positions_mm, cell_mm)(None) * voxel_volume_mm3
+    cells = cells_of(positions_mm, cell_mm)
+    volume_mm3 = cells.around(None) * voxel_volume_mm3
     radius: np.ndarray = np.sqrt(volume_mm3 / (3 * cell_mm * np.pi))
-    return np.maximum(radius, _MIN_RADIUS_MM)
+    return np.maximum(radius, _MIN_RADIUS_MM)[cells.of_point]
 
 
 def tangents(positions_mm: np.ndarray, cell_mm: float = _DIRECTION_CELL_MM) -> np.ndarray:
@@ -102,27 +101,51 @@ def tangents(positions_mm: np.ndarray, cell_mm: float = _DIRECTION_CELL_MM) -> n
     exceeds the larger one across, relative to the former.
     """
     x = positions_mm.astype(np.float64)
-    around = sums_around(x, cell_mm)
-    count = around(None)
-    mean = np.stack([around(x[:, i]) / count for i in range(3)], axis=1)
-    spread = np.empty((len(x), 6))
+    cells = cells_of(x, cell_mm)
+    count = cells.around(None)
+    mean = np.stack([cells.around(x[:, i]) / count for i in range(3)], axis=1)
+    spread = np.empty((len(count), 6))
     for n, (i, j) in enumerate(((0, 0), (0, 1), (0, 2), (1, 1), (1, 2), (2, 2))):
-        spread[:, n] = around(x[:, i] * x[:, j]) / count - mean[:, i] * mean[:, j]
-    axes = np.empty((len(x), 3), np.float32)
+        spread[:, n] = cells.around(x[:, i] * x[:, j]) / count - mean[:, i] * mean[:, j]
+    axes = np.empty((len(count), 3), np.float32)
     main_axes(spread, axes)
-    return axes
+    return axes[cells.of_point]
 
 
-def sums_around(positions_mm: np.ndarray, cell_mm: float) -> Callable[[np.ndarray | None], np.ndarray]:
-    """A function that sums values (N,) of the points (N, 3) over the 3 x 3 x 3 cells around each, (N,); None counts them."""
-    # A frame of empty cells, so that the filter's border adds nothing.
-    cells = np.floor((positions_mm - positions_mm.min(axis=0)) / cell_mm).astype(np.int64) + 1
-    shape = tuple(cells.max(axis=0) + 2)
-    flat = np.ravel_multi_index(tuple(cells.T), shape)
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a grid in which points lie: C of them.
 
-    def around(values: np.ndarray | None) -> np.ndarray:
-        total = np.bincount(flat, values, minlength=int(np.prod(shape))).astype(np.float64).reshape(shape)
-        sums: np.ndarray = 27 * ndimage.uniform_filter(total, 3, mode="constant").ravel()[flat]
+    Attributes
+    ----------
+    of_point : (N,) int32
+        The cell of each point.
+    near : (C, 27) int32
+        The cells of the block of 3 x 3 x 3 about each; C for one in which no point lies.
+    """
+
+    of_point: np.ndarray
+    near: np.ndarray
+
+    def around(self, values: np.ndarray | None) -> np.ndarray:
+        """Sum (C,) of the points' values (N,) over the block about each cell: the same for all points of a cell; None counts them."""
+        total = np.bincount(self.of_point, values, minlength=len(self.near) + 1).astype(np.float64)
+        sums: np.ndarray = total[self.near].sum(axis=1)
         return sums
 
-    return around
+
+def cells_of(positions_mm: np.ndarray, cell_mm: float) -> Cells:
+    """The cells of the points (N, 3)."""
+    # A frame of empty cells, so that each has all its neighbours.
+    index = np.floor((positions_mm - positions_mm.min(axis=0)) / cell_mm).astype(np.int64) + 1
+    shape = tuple(index.max(axis=0) + 2)
+    flat = np.ravel_multi_index(tuple(index.T), shape)
+    holds = np.zeros(shape, bool).ravel()
+    holds[flat] = True
+    held = np.flatnonzero(holds)
+    number = np.full(len(holds), len(held), np.int32)
+    number[held] = np.arange(len(held), dtype=np.int32)
+    steps = np.ravel_multi_index(tuple(np.indices((3, 3, 3)).reshape(3, -1)), shape) - np.ravel_multi_index(
+        (1, 1, 1), shape
+    )
+    return Cells(number[flat], number[held[:, None] + steps])
