@@ -16,7 +16,7 @@ import numpy as np
 from scipy import fft, ndimage
 
 from DeepIterRegLib.images.blocks import binned, eroded
-from DeepIterRegLib.images.resampling import displacements, resample, terms
+from DeepIterRegLib.images.resampling import displacements, resample, residue, terms
 
 # Estimation works on images no larger than this: motion is smooth, and noise averages out.
 _ESTIMATION_SIZE_PX = 512
@@ -34,6 +34,7 @@ _MIN_PATCHES, _PATCHES_A_TERM = 8, 3
 _ROUNDS, _OUTLIER_PX = 6, 0.3  # of reweighting; an error that halves a patch's weight
 _RIDGE = 0.1  # against motion where nothing shows it: edges may line only one side of the image
 _MAX_RESIDUE = 0.5  # of a pixel: vessels, which belong to one image alone, count no more
+_RESIDUE_STEP = 4  # rows: a quarter of the pixels tells motions apart as well
 _PLACES = 16  # px between the places at which displacements are asked for
 _THREADS = 4  # more wait for memory
 
@@ -124,7 +125,7 @@ def _estimate(reference: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, fl
     patches = _patches(reference, np.roll(moving, -whole, axis=(0, 1)))
     patches = patches._replace(shifts=patches.shifts + whole)
     candidates = [np.zeros((2, 6)), shifted, *_fit_patches(patches, whole, reference.shape)]
-    residues = [_residue(reference, moving, field) for field in candidates]
+    residues = [residue(moving, field, reference, _MAX_RESIDUE, _RESIDUE_STEP) for field in candidates]
     best = int(np.argmin(residues))
     field = candidates[best] if residues[best] < _WORTHWHILE * residues[0] else candidates[0]
     if not len(patches.places):
@@ -215,12 +216,3 @@ def _peaks(correlations: np.ndarray, reach: int) -> tuple[np.ndarray, np.ndarray
 
     dr, dc = vertex(window[i, r - 1, c], window[i, r + 1, c]), vertex(window[i, r, c - 1], window[i, r, c + 1])
     return np.column_stack([take[r] + dr, take[c] + dc]).astype(np.float64), top
-
-
-def _residue(reference: np.ndarray, moving: np.ndarray, field: np.ndarray) -> float:
-    """What is left of the reference's texture after subtracting the moved one; bounded, so that vessels count little."""
-    moved = moving
-    if field.any():
-        moved = np.empty_like(moving)
-        resample(moving, field, np.ones(moving.shape, dtype=bool), reference, moved)
-    return float(np.minimum(np.abs(moved - reference), _MAX_RESIDUE).mean())

@@ -35,6 +35,52 @@ def _catmull_rom(t):  # type: ignore[no-untyped-def]
     )
 
 
+@njit(cache=True, nogil=True, fastmath=True, inline="always")
+def _origin(field, r, c, rows, columns):  # type: ignore[no-untyped-def]
+    """Row and column that lie, displaced, at r, c: `displacements` written out, as arrays of it would be six times the image."""
+    half = max(rows, columns) / 2
+    v, u = (r - (rows - 1) / 2) / half, (c - (columns - 1) / 2) / half
+    y = (
+        r
+        + field[0, 0]
+        + field[0, 1] * v
+        + field[0, 2] * u
+        + (field[0, 3] * v + field[0, 4] * u) * v
+        + field[0, 5] * u * u
+    )
+    x = (
+        c
+        + field[1, 0]
+        + field[1, 1] * v
+        + field[1, 2] * u
+        + (field[1, 3] * v + field[1, 4] * u) * v
+        + field[1, 5] * u * u
+    )
+    return y, x
+
+
+@njit(cache=True, nogil=True, fastmath=True, inline="always")
+def _interpolated(image, y, x):  # type: ignore[no-untyped-def]
+    """Catmull-Rom interpolation of an image at y, x, which lie in it."""
+    rows, columns = image.shape
+    top, left = math.floor(y), math.floor(x)
+    t, s = np.float32(y - top), np.float32(x - left)
+    wy, wx = _catmull_rom(t), _catmull_rom(s)
+    value = np.float32(0)
+    if 1 <= top < rows - 2 and 1 <= left < columns - 2:
+        for i in range(4):
+            line = image[top + i - 1]
+            value += wy[i] * (
+                wx[0] * line[left - 1] + wx[1] * line[left] + wx[2] * line[left + 1] + wx[3] * line[left + 2]
+            )
+    else:  # what lies outside is as at the edge
+        for i in range(4):
+            row = min(max(top + i - 1, 0), rows - 1)
+            for j in range(4):
+                value += wy[i] * wx[j] * image[row, min(max(left + j - 1, 0), columns - 1)]
+    return value
+
+
 @njit(cache=True, nogil=True, fastmath=True)
 def resample(image: np.ndarray, field: np.ndarray, usable: np.ndarray, fill: np.ndarray, out: np.ndarray) -> None:
     """out[p] = image at p + displacement(p), by Catmull-Rom interpolation; `fill` where that is not usable.
@@ -49,44 +95,33 @@ def resample(image: np.ndarray, field: np.ndarray, usable: np.ndarray, fill: np.
         Pixels of `image` to interpolate about; those within two pixels of values that must not count are not.
     """
     rows, columns = image.shape
-    half = max(rows, columns) / 2
-    # `displacements` written out: as arrays they would be six times the image.
     for r in range(rows):
-        v = (r - (rows - 1) / 2) / half
         for c in range(columns):
-            u = (c - (columns - 1) / 2) / half
-            y = (
-                r
-                + field[0, 0]
-                + field[0, 1] * v
-                + field[0, 2] * u
-                + (field[0, 3] * v + field[0, 4] * u) * v
-                + field[0, 5] * u * u
-            )
-            x = (
-                c
-                + field[1, 0]
-                + field[1, 1] * v
-                + field[1, 2] * u
-                + (field[1, 3] * v + field[1, 4] * u) * v
-                + field[1, 5] * u * u
-            )
+            y, x = _origin(field, r, c, rows, columns)
             if y < 0 or x < 0 or y > rows - 1 or x > columns - 1 or not usable[int(y + 0.5), int(x + 0.5)]:
                 out[r, c] = fill[r, c]
-                continue
-            top, left = math.floor(y), math.floor(x)
-            t, s = np.float32(y - top), np.float32(x - left)
-            wy, wx = _catmull_rom(t), _catmull_rom(s)
-            value = np.float32(0)
-            if 1 <= top < rows - 2 and 1 <= left < columns - 2:
-                for i in range(4):
-                    line = image[top + i - 1]
-                    value += wy[i] * (
-                        wx[0] * line[left - 1] + wx[1] * line[left] + wx[2] * line[left + 1] + wx[3] * line[left + 2]
-                    )
-            else:  # what lies outside is as at the edge
-                for i in range(4):
-                    row = min(max(top + i - 1, 0), rows - 1)
-                    for j in range(4):
-                        value += wy[i] * wx[j] * image[row, min(max(left + j - 1, 0), columns - 1)]
-            out[r, c] = value
+            else:
+                out[r, c] = _interpolated(image, y, x)
+
+
+@njit(cache=True, nogil=True, fastmath=True)
+def residue(image: np.ndarray, field: np.ndarray, reference: np.ndarray, most: float, step: int) -> float:
+    """Mean of |image at p + displacement(p) - reference at p|, `most` at most, over each `step`-th row.
+
+    Where an image ends there is nothing to compare, and the difference is 0.
+
+    Parameters
+    ----------
+    image, reference : (row, column) float32
+    field : (2, 6) float64
+        See `displacements`.
+    """
+    rows, columns = image.shape
+    total, count = np.float32(0), 0
+    for r in range(0, rows, step):
+        for c in range(columns):
+            y, x = _origin(field, r, c, rows, columns)
+            count += 1
+            if y >= 0 and x >= 0 and y <= rows - 1 and x <= columns - 1:
+                total += min(abs(_interpolated(image, y, x) - reference[r, c]), np.float32(most))
+    return total / max(count, 1)
