@@ -6,6 +6,7 @@ Paths and patients' names never reach the output.
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -222,7 +223,9 @@ def _outcome(registration: Registration, best: Attempt, vessels: Volume, cta_has
 
 def reading_steps(case: Case) -> dict[Enum, float]:
     """Seconds of the steps of `register_case` before its registration."""
-    steps = [Step.LOAD, Step.READ_POSES, Step.READ_DSA, Step.READ_CTA, Step.SEGMENT_DSA]
+    steps = [Step.READ_POSES, Step.READ_DSA, Step.READ_CTA, Step.SEGMENT_DSA]
+    if _PIPELINE not in sys.modules:
+        steps += [Step.LOAD]
     if case.cta_vessels is None:
         steps += [Step.SEGMENT_CTA]
     if compiles_meanwhile():
@@ -231,6 +234,9 @@ def reading_steps(case: Case) -> dict[Enum, float]:
 
 
 # -- reading -------------------------------------------------------------------------------------------
+
+
+_PIPELINE = "DeepIterRegLib.registration.pipeline"
 
 
 @cache

@@ -5,6 +5,7 @@ This is the lowest floor on which work reports its progress. Faces put the steps
 
 from __future__ import annotations
 
+import sys
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -23,25 +24,25 @@ class Step(Enum):
     WRITE_PATIENT = ("write_patient", 0.5, 0.5)
     LOAD = ("load", 0.45, 0.0)
     READ_POSES = ("read_poses", 0.02, 0.0)
-    READ_DSA = ("read_dsa", 0.1, 0.7)
+    READ_DSA = ("read_dsa", 0.2, 0.9)
     READ_CTA = ("read_cta", 0.4, 0.0)
     READ_VOLUME = ("read_volume", 0.6, 0.0)
     READ_ITEMS = ("read_items", 1.0, 0.0)
     SEGMENT_CTA = ("segment_cta", 1.4, 0.0)
     SEGMENT_VEINS = ("segment_veins", 1.0, 0.0)
-    SEGMENT_DSA = ("segment_dsa", 0.0, 0.25)
+    SEGMENT_DSA = ("segment_dsa", 0.2, 0.25)
     COMPILE = ("compile", 9.0, 0.0)  # of the first registration only
     CHECK_INPUTS = ("check_inputs", 0.25, 0.05)
     SKULL = ("skull", 0.2, 0.6)
     SKULL_FINER = ("skull_finer", 0.1, 4.2)
     NETWORK = ("network", 1.1, 0.05)
-    SEARCH = ("search", 0.25, 4.6)
+    SEARCH = ("search", 0.1, 3.0)
     REFINE_SKULL = ("refine_skull_poses", 0.0, 0.3)
     REFINE_NETWORK = ("refine_network_poses", 0.2, 1.2)
     REFINE_EARLIER = ("refine_earlier_poses", 0.0, 0.5)
     REFINE_COARSE = ("refine_minip_coarse", 0.0, 0.1)
     REFINE = ("refine_minip", 0.0, 0.1)
-    REFINE_WITH_SKULL = ("refine_skull", 0.0, 0.4)
+    REFINE_WITH_SKULL = ("refine_skull", 0.05, 0.35)
     MASK_STAGE = ("mask_stage", 0.0, 0.7)  # an iteration
     MINIP_STAGE = ("minip_stage", 0.0, 0.7)  # an iteration
     CORRECT_VIEWS = ("correct_views", 0.0, 0.1)
@@ -74,6 +75,7 @@ class Step(Enum):
 # What is set aside for a skull that is not clear (5 % of patients): a part of what that costs, so that the bar is not far off
 # either way. With init `auto` the search then follows, so the part is smaller.
 _UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.16}
+_TORCH_S = 3.0  # which the first network of a process waits for
 _ORDER = tuple(Step)
 _AFTER_SEGMENTATION = _ORDER[_ORDER.index(Step.CHECK_INPUTS) : _ORDER.index(Step.CONFIDENCE) + 1]
 
@@ -118,6 +120,8 @@ def registration_steps(settings: RegistrationSettings, views: int, *, skull_show
     }
     seconds: dict[Enum, float] = dict.fromkeys(_AFTER_SEGMENTATION, 0.0)
     seconds |= expected(*(step for step in steps if not left_out.get(step)), views=views) | seldom
+    if init == "network" and "torch" not in sys.modules:
+        seconds[Step.NETWORK] += _TORCH_S
     for stage in settings.stages:
         step = Step.of_stage(stage)
         seconds[step] += step.seconds(views) * stage.optimisation.iterations
