@@ -124,4 +124,4 @@ def residue(image: np.ndarray, field: np.ndarray, reference: np.ndarray, most: f
             count += 1
             if y >= 0 and x >= 0 and y <= rows - 1 and x <= columns - 1:
                 total += min(abs(_interpolated(image, y, x) - reference[r, c]), np.float32(most))
-    return total / max(count, 1)
+    return float(total) / max(count, 1)
