@@ -196,65 +196,39 @@ def _cost(first, last, hu, brain_hu, vessel_hu, out):  # type: ignore[no-untyped
 @njit(cache=True, nogil=True)
 def _front(nodes, steps, source, sink, nz, ny, nx, far):  # type: ignore[no-untyped-def]
     """Cheapest way, in voxels, from sources over steps into the first sink, and the node before on it (-1); by node (N,)."""
-    # A node is found in its row, as an array of all voxels would cost more to fill than the search.
-    first = np.zeros(nz * ny + 1, dtype=np.int64)  # of the nodes of a row
+    number = np.zeros(nz * ny * nx, dtype=np.int32)  # of the node at a voxel, from 1
     for i in range(len(nodes)):
-        first[nodes[i] // nx + 1] += 1
-    for row in range(nz * ny):
-        first[row + 1] += first[row]
+        number[nodes[i]] = i + 1
     reach = np.full(len(nodes), np.inf, dtype=np.float32)
     parent = np.full(len(nodes), -1, dtype=np.int32)
     heap = [(np.float32(0.0), np.int64(0))]
     heap.pop()
     for i in range(len(nodes)):
-        if source[i]:
-            reach[i] = 0.0
-            if _leads_on(i, nodes, steps, source, sink, first, nz, ny, nx):
+        if not source[i]:
+            continue
+        n = int(nodes[i])
+        reach[i] = 0.0
+        for m in (n - 1, n + 1, n - nx, n + nx, n - ny * nx, n + ny * nx):
+            j = number[m] - 1 if 0 <= m < number.size else -1
+            if j >= 0 and not source[j] and (steps[j] > 0 or sink[j]):
                 heap.append((np.float32(0.0), np.int64(i)))
+                break
     while len(heap):
         d, here = heapq.heappop(heap)
         if d > reach[here] or d > far or sink[here]:
             continue
-        n = nodes[here]
+        n = int(nodes[here])
         z, y, x = n // (ny * nx), n // nx % ny, n % nx
         for a in range(max(z - 1, 0), min(z + 2, nz)):
             for b in range(max(y - 1, 0), min(y + 2, ny)):
-                row = a * ny + b
-                last = row * nx + min(x + 1, nx - 1)
-                j = _from(nodes, first[row], first[row + 1], row * nx + max(x - 1, 0))
-                while j < first[row + 1] and nodes[j] <= last:
-                    if not source[j] and (steps[j] > 0 or sink[j]):
-                        c = nodes[j] - row * nx
-                        step = math.sqrt((a - z) ** 2 + (b - y) ** 2 + (c - x) ** 2)
-                        then = np.float32(d + step * max(steps[j], np.float32(1.0)))
-                        if then < reach[j]:
-                            reach[j] = then
-                            parent[j] = here
-                            heapq.heappush(heap, (then, np.int64(j)))
-                    j += 1
+                for c in range(max(x - 1, 0), min(x + 2, nx)):
+                    j = number[(a * ny + b) * nx + c] - 1
+                    if j < 0 or source[j] or not (steps[j] > 0 or sink[j]):
+                        continue
+                    step = math.sqrt((a - z) ** 2 + (b - y) ** 2 + (c - x) ** 2)
+                    then = np.float32(d + step * max(steps[j], np.float32(1.0)))
+                    if then < reach[j]:
+                        reach[j] = then
+                        parent[j] = here
+                        heapq.heappush(heap, (then, np.int64(j)))
     return reach, parent
-
-
-@njit(cache=True, nogil=True)
-def _from(nodes, low, high, voxel):  # type: ignore[no-untyped-def]
-    """The first of the nodes low:high, which rise, at or after a voxel."""
-    while low < high:
-        middle = (low + high) // 2
-        if nodes[middle] < voxel:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-@njit(cache=True, nogil=True)
-def _leads_on(i, nodes, steps, source, sink, first, nz, ny, nx):  # type: ignore[no-untyped-def]
-    """Whether a source has a face neighbour that a way can step on."""
-    n = nodes[i]
-    for m in (n - 1, n + 1, n - nx, n + nx, n - ny * nx, n + ny * nx):
-        if 0 <= m < nz * ny * nx:
-            row = m // nx
-            j = _from(nodes, first[row], first[row + 1], m)
-            if j < first[row + 1] and nodes[j] == m and not source[j] and (steps[j] > 0 or sink[j]):
-                return True
-    return False
