@@ -52,6 +52,7 @@ PATIENTS, SETTLED, MOST = 11, 10, 1.05  # an odd number: each patient is met wit
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="flat.py", description=__doc__)
     parser.add_argument("--cases", type=int, default=200, help="(default: %(default)s)")
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="measured; others stay on record")
     parser.add_argument("--table", action="store_true", help="only write the table of what is on record")
     typed = list(sys.argv[1:] if argv is None else argv)
     given = parser.parse_args(typed)
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not given.table:
         inputs = ROOT / "out" / "flat-inputs"
         _make_patients(inputs)
-        measured = {str(workers): _measured(inputs, given.cases, workers) for workers in (1, 2)}
+        measured = json.loads(record.read_text(encoding="utf-8")) if record.exists() else {}
+        measured |= {str(workers): _measured(inputs, given.cases, workers) for workers in given.workers}
         record.write_text(json.dumps(measured) + "\n", encoding="utf-8")
     rows = [_row(int(workers), samples) for workers, samples in json.loads(record.read_text(encoding="utf-8")).items()]
     options = Options(None, 1, False, False, RESULTS, " ".join(["python Testing/Robustness/flat.py", *typed]))
