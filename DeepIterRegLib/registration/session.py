@@ -287,14 +287,18 @@ def reported(run: SessionRun, together: Together | None) -> Registration:
         warnings.append(
             f"Earlier runs tell the head's depth better: its middle was put {together.moved_mm:.1f} mm from where this run alone shows it."
         )
+    return placed_together(replace(found, warnings=tuple(warnings)), together)
+
+
+def placed_together(found: Registration, together: Together) -> Registration:
+    """The registration of a run at the pose, and with the C-arm, that all runs give it."""
     (view,) = found.views
     return replace(
         found,
         cta_to_carm=together.cta_to_carm,
         carm=together.carm,
         views=(replace(view, carm=together.carm),),
-        confidence=known_better(found.confidence, together),
-        warnings=tuple(warnings),
+        confidence=known_better(found.confidence, together) if found.confidence else None,
     )
 
 
