@@ -66,7 +66,7 @@ def caseOf(cta: Node, options: RegistrationOptions) -> Case:
         return replace(whole, affine=np.round(whole.affine, _DIGITS))
 
     given = {"cta_vessels": options.vessels, "cta_veins": options.veins}
-    made = {name: masks.maskSource(node, rounded) for name, node in given.items() if node is not None}
+    made: dict[str, Any] = {name: masks.maskSource(node, rounded) for name, node in given.items() if node is not None}
     chosen = {name: getattr(options, name) for name in options_of(Segmentation, Search, Refinement)}
     return Case(cta=rounded, angiogram=_noRun, **made, **{**chosen, "init": None})
 

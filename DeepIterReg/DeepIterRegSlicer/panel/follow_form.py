@@ -136,7 +136,10 @@ class FollowForm:
             session.forget(scene)
             self._rows = ()
         self._folder, self._cta, self._database, self._ticks = folder, cta, database, 0
-        self._news, self._better, self._followed = queue.SimpleQueue(), {}, parameters.result
+        self._news, self._better = queue.SimpleQueue(), {}
+        # What is shown makes room for the newest, unless it is an earlier run, which somebody reads.
+        reading = session.runOf(parameters.result) and parameters.result is not self._newest()
+        self._followed = None if reading else parameters.result
         parameters.followSession = parameters.followListed = kept
         self._worker = Worker(following.jobOf(job, folder, frozenset(session.runsIn(scene)), self._news))
         self._bar.say([])

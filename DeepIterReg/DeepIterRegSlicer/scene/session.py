@@ -81,7 +81,7 @@ def addRun(row: RunRow, outcome: ShownOutcome, cta: Node) -> Node:
     scene = slicer.mrmlScene
     before = runsIn(scene).get(row.name)
     old = None if before is None else results.nodesOf(before)
-    if old is not None and not _isSameRun(old, outcome):
+    if before is not None and old is not None and not _isSameRun(old, outcome):
         before.RemoveAttribute(RUN)
         old = None
     nodes = fill.show(outcome, old)
