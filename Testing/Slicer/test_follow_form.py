@@ -357,8 +357,10 @@ def test_it_goes_on_while_another_module_is_shown(script: Script, panel: SimpleN
     started(panel)
     first = came(script, panel)
     panel.representation.exit()
+    before = panels.foreground(), panels.background()
     second = came(script, panel)
-    assert panels.foreground() is None, "the views are another module's"
+    assert (panels.foreground(), panels.background()) == before, "the views are another module's"
+    assert not second.GetNodeReference("DeepIterReg.vessels").GetDisplayNode().GetVisibility()
     panel.representation.enter()
     standin.processEvents(0.05)
     assert panel.p.result is second

@@ -132,7 +132,8 @@ class FollowForm:
         incoming = folder / RECEIVED if database is not None else Path(arriving)
         job = FollowJob(case, incoming, device=options.device, seed=options.seed, identified_by=fileBehind(cta))
         kept = session.keptPath(folder, scene)
-        if kept != parameters.followListed or not session.isBegun(folder):
+        listed = parameters.followListed and session.pathOf(parameters.followListed, scene) == folder
+        if not listed or not session.isBegun(folder):
             session.forget(scene)
             self._rows = ()
         self._folder, self._cta, self._database, self._ticks = folder, cta, database, 0
