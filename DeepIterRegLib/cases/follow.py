@@ -13,8 +13,10 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from DeepIterRegLib.cases.case import Case, Outcome, ReadCta, cta_of, vessels_of
+from DeepIterRegLib.cases.case import Case, Outcome, ReadCta
+from DeepIterRegLib.cases.cta_ready import made_ready
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files
+from DeepIterRegLib.cases.handed import read_handed, scored, taken
 from DeepIterRegLib.cases.incoming import Again, Arrived, Event, Incoming, IncomingSettings, Reach, Refused
 from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
 from DeepIterRegLib.cases.receiver import ReceiverSettings, receiving
@@ -24,6 +26,7 @@ from DeepIterRegLib.cases.session_folder import (
     Session,
     kept_runs,
     open_session,
+    session_of_cta,
     write_run,
     write_session,
     write_together,
@@ -34,17 +37,14 @@ from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationErro
 from DeepIterRegLib.common.messages import Face, Message, word
 from DeepIterRegLib.common.options import Device
 from DeepIterRegLib.common.progress import Progress, ProgressEvent, ShouldStop
-from DeepIterRegLib.common.shown import calling, name_of
-from DeepIterRegLib.common.threads import Beside
+from DeepIterRegLib.common.shown import calling
 from DeepIterRegLib.common.work_folder import work_folder
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.dicom.arrivals import Arrival, patient_of
-from DeepIterRegLib.registration.compiled import compiling_search
 from DeepIterRegLib.registration.result import content_hash
 from DeepIterRegLib.registration.scene import Head
-from DeepIterRegLib.registration.session import SessionRun, Together, add_run, fitted, reported
+from DeepIterRegLib.registration.session import SessionRun, Together, add_run, by_hand, fitted, reported
 from DeepIterRegLib.registration.settings import RegistrationSettings
-from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.results.session_page.page import (
     RunRow,
     SessionState,
@@ -126,6 +126,7 @@ class _Following:
     rows: dict[str, RunRow] = field(default_factory=dict)
     others: list[RunRow] = field(default_factory=list)
     together: dict[str, Together] = field(default_factory=dict)
+    arrivals: dict[str, Arrival] = field(default_factory=dict)  # by the names of the runs
     first: datetime | None = None
     status: str = ""
 
@@ -203,9 +204,10 @@ def _begun(
     wants: Callable[[str], bool],
 ) -> _Following:
     """The session with its CTA made ready and what was done before."""
-    head, read = _made_ready(job, on_progress)
+    case = job.cta if isinstance(job.cta, Case) else _case_of_file(job, job.cta)
+    head, read = made_ready(case, on_progress)
     file = job.identified_by if isinstance(job.cta, Case) else job.cta
-    session = _of_this_cta(out, session, read.content_hash, patient_of(file, session.salt) if file else "")
+    session = session_of_cta(out, session, read.content_hash, patient_of(file, session.salt) if file else "")
     settings = RegistrationSettings(device=job.device, seed=job.seed)
     following = _Following(out, head, read, session, settings, kept_runs(out), on_state, wants)
     for kept in following.kept:
@@ -231,6 +233,7 @@ def _look_and_register(
             if (told := _on(following, event, should_stop)) is not None:
                 tell(told)
             following.show("Waiting for runs.")
+        _on_handed(following, tell, should_stop)
         if events:
             last = time.monotonic()
         elif until_idle_s is not None and time.monotonic() - last >= until_idle_s:
@@ -240,40 +243,8 @@ def _look_and_register(
 # -- the CTA -------------------------------------------------------------------------------------------
 
 
-def _made_ready(job: FollowJob, on_progress: Progress) -> tuple[Head, ReadCta]:
-    """The CTA with all that is made of it, so that the first run waits for nothing."""
-    on_progress.expect(expected(Step.READ_CTA, Step.SEGMENT_CTA, Step.CHECK_INPUTS))
-    case = job.cta if isinstance(job.cta, Case) else _case_of_file(job, job.cta)
-    with compiling_search(), Beside() as beside:
-        on_progress(Step.READ_CTA, 0.0)
-        read = cta_of(case, [], beside)
-        on_progress(Step.SEGMENT_CTA, 0.0)
-        head = Head(read.cta, vessels_of(case, read, on_progress.of(Step.SEGMENT_CTA)))
-        on_progress(Step.CHECK_INPUTS, 0.0)
-        head.make_ready()
-    on_progress(Step.CHECK_INPUTS, 1.0)
-    return head, read
-
-
 def _case_of_file(job: FollowJob, cta: Path) -> Case:
     return case_of_files(RegisterJob(cta=cta, dsa=Path(), series=job.series, phase=job.phase, cta_mask=job.cta_mask))
-
-
-def _of_this_cta(out: Path, session: Session, cta_hash: str, patient: str) -> Session:
-    """The session, which now knows its CTA and, where its files say it, its patient.
-
-    Raises
-    ------
-    InputError
-        It is a session of another CTA.
-    """
-    if session.cta and session.cta != cta_hash:
-        found = f"{name_of(out, 'out')} is the session of another CTA"
-        raise InputError(Message(found, at="out", advice="Give another folder, or that CTA."))
-    known = replace(session, cta=cta_hash, patient=session.patient or patient)
-    if known != session:
-        write_session(out, known)
-    return known
 
 
 # -- one run -------------------------------------------------------------------------------------------
@@ -303,6 +274,7 @@ def _on_run(following: _Following, arrival: Arrival, should_stop: ShouldStop) ->
     known = next((kept for kept in following.kept if kept.run_id == arrival.run_id), None)
     if known is not None:  # of before an interruption: its file tells when the first run was
         _count_from(following, arrival, known)
+        following.arrivals[known.name] = arrival
         return _told_again(following, arrival, known) if following.wants(known.name) else None
     patient = following.session.patient
     if patient and arrival.patient_id and arrival.patient_id != patient:
@@ -329,19 +301,34 @@ def _on_run(following: _Following, arrival: Arrival, should_stop: ShouldStop) ->
 def _told_again(following: _Following, arrival: Arrival, kept: KeptRun) -> Told | None:
     """A run that was done before, with its images; None where they cannot be read any more."""
     try:
-        as_read = calling("dsa", read_angiogram)(arrival.path)
-        readings = [as_read, *(other.read() for other in as_read.other_readings)]
-        found = kept.run.registration
-        known = (one for one in readings if content_hash(one.frames) == found.input_hashes.get("dsa"))
-        angiogram = next(known, as_read)
-        outcome = Outcome(found, angiogram, following.head.vessels, segment_dsa(angiogram))
+        outcome = _outcome_of(following, arrival, kept)
     except InputError:
         return None
     return Told(following.rows[kept.name], None, outcome, dict(following.together))
 
 
-def _found(following: _Following, arrival: Arrival, name: str, should_stop: ShouldStop) -> tuple[KeptRun, Outcome]:
-    """The run read and registered.
+def _outcome_of(following: _Following, arrival: Arrival, kept: KeptRun) -> Outcome:
+    """What a run that was done before was found on, read as it was then.
+
+    Raises
+    ------
+    InputError
+    """
+    as_read, found = calling("dsa", read_angiogram)(arrival.path), kept.run.registration
+    readings = [as_read, *(other.read() for other in as_read.other_readings)]
+    known = (one for one in readings if content_hash(one.frames) == found.input_hashes.get("dsa"))
+    angiogram = next(known, as_read)
+    return Outcome(found, angiogram, following.head.vessels, segment_dsa(angiogram))
+
+
+def _found(
+    following: _Following,
+    arrival: Arrival,
+    name: str,
+    should_stop: ShouldStop,
+    known: Sequence[SessionRun] | None = None,
+) -> tuple[KeptRun, Outcome]:
+    """The run read and registered, from the runs `known`, else from those before it.
 
     Raises
     ------
@@ -349,7 +336,7 @@ def _found(following: _Following, arrival: Arrival, name: str, should_stop: Shou
     """
     angiogram = calling("dsa", read_angiogram)(arrival.path)
     since_s = _since_first(following, arrival)
-    before = [kept.run for kept in _before(following, since_s)]
+    before = [kept.run for kept in _before(following, since_s)] if known is None else known
     following.rows[name] = replace(following.rows[name], title=title_of(angiogram.carm))
     following.show(f"Run {name} is being registered.")
     made: list[SessionRun] = []
@@ -390,7 +377,8 @@ def _keep(following: _Following, arrival: Arrival, kept: KeptRun, outcome: Outco
     following.show()
     seconds = _seconds_since(arrival.path)
     write_run(following.folder, kept, angiogram, vessels)
-    following.kept.append(kept)
+    following.kept = [*(one for one in following.kept if one.name != kept.name), kept]
+    following.arrivals[kept.name] = arrival
     if arrival.patient_id and not following.session.patient:
         following.session = replace(following.session, patient=arrival.patient_id)
         write_session(following.folder, following.session)
@@ -435,7 +423,65 @@ def _put_together(following: _Following) -> None:
     following.together = {kept.name: one for kept, one in zip(ordered, together, strict=True) if one is not None}
     for kept, found in zip(ordered, together, strict=True):
         row = following.rows[kept.name]
-        following.rows[kept.name] = replace(row, words=words_of(kept.run, found))
+        following.rows[kept.name] = replace(row, words=words_of(kept, found))
+
+
+# -- a pose set by hand --------------------------------------------------------------------------------
+
+
+def _on_handed(following: _Following, tell: Callable[[Told], None], should_stop: ShouldStop) -> None:
+    """Where a person handed a pose over: its run has it, those not accepted are registered anew from it, all are put together anew."""
+    try:
+        if (given := read_handed(following.folder)) is None:
+            return
+        kept = next((one for one in following.kept if one.name == given.run), None)
+        if kept is None:
+            raise InputError("The pose set by hand is of no run of this session.")
+        if (arrival := following.arrivals.get(given.run)) is None:
+            following.show(f"The pose set by hand waits for the file of run {given.run}.")
+            return
+        outcome = _outcome_of(following, arrival, kept)
+    except InputError as error:
+        taken(following.folder)
+        words = tuple(word(problem, _WORDS_FACE) for problem in error.problems)
+        return tell(_aside(following, RunRow("", "A pose set by hand", "refused", words)))
+    run = by_hand(kept.run, given.cta_to_carm, given.carm)
+    run = replace(run, registration=scored(run.registration, outcome, following.settings.seed))
+    outcome = replace(outcome, registration=run.registration)
+    _keep(following, arrival, replace(kept, run=run, by_hand=True), outcome)
+    tell(Told(following.rows[kept.name], None, outcome, dict(following.together)))
+    for other in [one for one in following.kept if _is_doubtful(one) and one.name in following.arrivals]:
+        if should_stop():
+            return  # what is not done is begun again with the session
+        if (told := _again_from(following, other, run, should_stop)) is not None:
+            tell(told)
+    taken(following.folder)
+    following.show("Waiting for runs.")
+
+
+def _is_doubtful(kept: KeptRun) -> bool:
+    sure = kept.run.registration.confidence
+    return not kept.by_hand and (sure is None or sure.state != "accepted")
+
+
+def _again_from(following: _Following, kept: KeptRun, run: SessionRun, should_stop: ShouldStop) -> Told | None:
+    """A run registered anew from another whose place is known; None where that is not better."""
+    row, arrival = following.rows[kept.name], following.arrivals[kept.name]
+    following.rows[kept.name] = replace(row, state="reading")
+    try:
+        found = _found(following, arrival, kept.name, should_stop, [run])
+    except (InputError, RegistrationError, Cancelled):
+        found = None
+    if found is None or _probability(found[0]) < _probability(kept):
+        following.rows[kept.name] = row
+        return None
+    _keep(following, arrival, *found)
+    return Told(following.rows[kept.name], None, found[1], dict(following.together))
+
+
+def _probability(kept: KeptRun) -> float:
+    sure = kept.run.registration.confidence
+    return sure.probability if sure else 0.0
 
 
 def _seconds_since(path: Path) -> float | None:

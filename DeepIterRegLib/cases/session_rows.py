@@ -9,7 +9,7 @@ from DeepIterRegLib.cases.session_folder import KeptRun
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.view_names import angle_words, edge_letters, view_direction
 from DeepIterRegLib.registration.result import percent
-from DeepIterRegLib.registration.session import SessionRun, Together, known_better
+from DeepIterRegLib.registration.session import Together, known_better
 from DeepIterRegLib.results.session_page.page import PICTURES, RunRow
 
 
@@ -22,15 +22,18 @@ def row_of(kept: KeptRun, picture: int, letters: dict[str, str] | None = None) -
     """The row of a run by what it alone, and those before it, know; `picture` and `letters` as in `RunRow`."""
     registration = kept.run.registration
     state = registration.confidence.state if registration.confidence else "look closely"
+    state = "accepted" if kept.by_hand else state
     edges = letters or edge_letters(registration.carm)
-    words = words_of(kept.run, None)
+    words = words_of(kept, None)
     error_mm = registration.confidence.expected_error_mm if registration.confidence else None
     return RunRow(kept.name, title_of(registration.carm), state, words, kept.since_first_s, picture, edges, error_mm)
 
 
-def words_of(run: SessionRun, together: Together | None) -> tuple[str, ...]:
+def words_of(kept: KeptRun, together: Together | None) -> tuple[str, ...]:
     """What the page says of a result; its depth as it is known by all runs so far."""
-    sure = run.registration.confidence
+    if kept.by_hand:
+        return ("A person set this pose by hand.",)
+    run, sure = kept.run, kept.run.registration.confidence
     if sure is None:
         return ()
     if together is not None:
