@@ -82,6 +82,12 @@ class Script:
         self._asked.put(do)
         return name
 
+    def again(self, name: str, registration: Any) -> None:
+        """A run is registered anew."""
+        row = next(row for row in self.rows if row.name == name)
+        found = replace(registration, input_hashes={"cta": "c", "dsa": name})
+        self._asked.put(lambda tell, on_state: tell(Told(row, None, replace(self.outcome, registration=found))))
+
     def fails(self, error: Exception) -> None:
         def do(tell: Any, on_state: Any) -> None:
             raise error
@@ -395,3 +401,37 @@ def test_the_folder_is_kept_beside_the_scene(script: Script, panel: SimpleNamesp
     assert session.pathOf("runs/one", scene) == tmp_path / "runs" / "one"
     assert session.keptPath(Path("/elsewhere"), scene) == "/elsewhere"
     assert session.pathOf("/elsewhere", scene) == Path("/elsewhere")
+
+
+def test_a_pose_set_by_hand_is_handed_to_all(script: Script, panel: SimpleNamespace, plain: Any) -> None:
+    from DeepIterRegLib.cases.handed import HANDED, read_handed
+    from DeepIterRegSlicer.scene import results
+
+    started(panel)
+    first = came(script, panel)
+    assert not panel.ui.followHandButton.enabled
+    panels.openManual(panel)
+    panel.ui.shiftRightSlider.value = 5.0
+    standin.processEvents(0.3)
+    byHand = panels.matrix(panel.p.result)
+    press(panel.ui.followHandButton)
+    assert panel.ui.followStatusLabel.text == "The pose is handed to the session."
+    folder = Path(panel.p.followSession)
+    handed = read_handed(folder)
+    assert handed is not None
+    assert handed.run == "01"
+    np.testing.assert_allclose(handed.cta_to_carm, byHand)
+    np.testing.assert_allclose(handed.carm.source_mm, plain.registration.carm.source_mm)
+    # What the session makes of it comes into the nodes that there are; the hand's own stays, and is still seen.
+    (folder / HANDED).unlink()
+    script.again("01", replace(plain.registration, cta_to_carm=byHand))
+    wait(lambda: np.allclose(panels.matrix(first), byHand), "the run does not get the pose")
+    assert panel.p.result is results.manualOf(first)
+    np.testing.assert_allclose(panels.matrix(panel.p.result), byHand)
+    vessels = first.GetNodeReference("DeepIterReg.vessels")
+    assert vessels.GetParentTransformNode() is panel.p.result
+    assert vessels.GetDisplayNode().GetVisibility()
+    stopped(panel)
+    assert panel.ui.followHandButton.enabled
+    press(panel.ui.followHandButton)
+    assert "when it is started" in panel.ui.followStatusLabel.text

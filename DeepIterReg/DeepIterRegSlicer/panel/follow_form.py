@@ -64,6 +64,7 @@ class FollowForm:
         ui.followTable.connect("cellClicked(int,int)", self._onCell)
         ui.followStartButton.connect("clicked()", self._onStart)
         ui.followNewestButton.connect("clicked()", self._onNewest)
+        ui.followHandButton.connect("clicked()", partial(guard.guarded, self._hand))
         ui.followIncomingButton.connect("clicked()", partial(self._onChoose, "followIncoming"))
         ui.followSessionButton.connect("clicked()", partial(self._onChoose, "followSession"))
 
@@ -225,7 +226,9 @@ class FollowForm:
         transform = session.addRun(news.row, news.outcome, self._cta)
         shown = self._parametersOf().result
         follows = shown is None or shown is self._followed
-        if follows and transform is self._newest() and not self._isEngaged():
+        if session.runOf(shown) == news.row.name:  # registered anew, from a pose that was handed over
+            self._onChanged(transform)
+        elif follows and transform is self._newest() and not self._isEngaged():
             self._show(transform)
         self.refresh()
 
@@ -288,6 +291,30 @@ class FollowForm:
             self._say(_("This run is in the session's folder, not in the scene. Start the session to bring it here."))
         self.refresh()
 
+    def _hand(self) -> None:
+        """The pose set by hand of the run shown, to the session."""
+        from DeepIterRegLib.cases.handed import Handed, write_handed
+        from DeepIterRegSlicer.scene import manual, results, session
+
+        parameters = self._parametersOf()
+        result, folder = parameters.result, session.pathOf(parameters.followListed, slicer.mrmlScene)
+        carm = results.carmOf(results.nodesOf(result))
+        write_handed(folder, Handed(session.runOf(result), manual.poseOf(result), carm))
+        self._say(
+            _("The pose is handed to the session.")
+            if self.running
+            else _("The pose is handed to the session, which takes it when it is started.")
+        )
+
+    def _canHand(self, parameters: Any) -> bool:
+        if not (self._rows and parameters.followListed):
+            return False
+        from DeepIterRegSlicer.scene import results, session
+
+        result = parameters.result
+        begun = session.isBegun(session.pathOf(parameters.followListed, slicer.mrmlScene))
+        return bool(session.runOf(result) and results.isManual(result) and begun)
+
     # -- what is seen of it -----------------------------------------------------------------------------------------
 
     def _say(self, text: str) -> None:
@@ -309,6 +336,7 @@ class FollowForm:
             getattr(ui, name).enabled = not self.running
         for name in ("followIncomingLabel", "followIncomingBox"):
             getattr(ui, name).visible = parameters.followSource is FollowSource.folder
+        ui.followHandButton.enabled = self._canHand(parameters)
         self._showRows(parameters.result)
 
     def _showRows(self, result: Any) -> None:

@@ -265,7 +265,7 @@ def test_the_demo_plays_a_procedure_into_a_folder(
 
 
 def handed_over(done: Watched, patient: Path, again: Watched) -> tuple[KeptRun, np.ndarray]:
-    """The session goes on with the true pose of run 01 handed over, and run 02 spoilt as a run that was rejected; 01 as it was, the truth."""
+    """The session goes on with the true pose of run 01 handed over, and run 02 rejected; 01 as it was, and the truth."""
     shutil.copytree(done.out, again.out)
     for name in ("dsa.dcm", "dsa2.dcm"):
         again.arrives(name)
