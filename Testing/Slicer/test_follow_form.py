@@ -435,3 +435,22 @@ def test_a_pose_set_by_hand_is_handed_to_all(script: Script, panel: SimpleNamesp
     assert panel.ui.followHandButton.enabled
     press(panel.ui.followHandButton)
     assert "when it is started" in panel.ui.followStatusLabel.text
+
+
+def test_a_pose_from_landmarks_is_handed_to_all(script: Script, panel: SimpleNamespace, plain: Any) -> None:
+    """Found by Apply for the same run: the same frames, whatever the node is called."""
+    from DeepIterRegLib.cases.handed import read_handed
+    from DeepIterRegSlicer.scene.prepare import prepareToShow
+
+    started(panel)
+    came(script, panel)
+    for digest, same in (("of another", False), ("01", True)):
+        found = replace(plain.registration, input_hashes={"cta": "c", "dsa": digest})
+        nodes = panels.addResult(prepareToShow(replace(plain, registration=found)))
+        panels.choose(panel.ui.resultSelector, nodes.ctaToCarm)
+        assert panel.ui.followHandButton.enabled is same
+    press(panel.ui.followHandButton)
+    handed = read_handed(Path(panel.p.followSession))
+    assert handed is not None
+    assert handed.run == "01"
+    stopped(panel)

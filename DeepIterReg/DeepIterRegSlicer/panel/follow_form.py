@@ -52,6 +52,8 @@ class FollowForm:
         self._folder = Path()
         self._rows: tuple[Any, ...] = ()
         self._listed: Any = None  # what the table shows
+        self._asked: Any = None  # of which result it is known whether it can be handed over
+        self._handable = False
         self._followed: Any = None  # the run that was shown because it was the newest
         self._better: dict[str, Any] = {}  # poses of runs that a person works on
         self._ticks = 0
@@ -292,14 +294,14 @@ class FollowForm:
         self.refresh()
 
     def _hand(self) -> None:
-        """The pose set by hand of the run shown, to the session."""
+        """The pose shown, to the session: set by hand in one of its runs, or found in another way for the same run."""
         from DeepIterRegLib.cases.handed import Handed, write_handed
         from DeepIterRegSlicer.scene import manual, results, session
 
         parameters = self._parametersOf()
         result, folder = parameters.result, session.pathOf(parameters.followListed, slicer.mrmlScene)
         carm = results.carmOf(results.nodesOf(result))
-        write_handed(folder, Handed(session.runOf(result), manual.poseOf(result), carm))
+        write_handed(folder, Handed(session.handable(result), manual.poseOf(result), carm))
         self._say(
             _("The pose is handed to the session.")
             if self.running
@@ -309,11 +311,12 @@ class FollowForm:
     def _canHand(self, parameters: Any) -> bool:
         if not (self._rows and parameters.followListed):
             return False
-        from DeepIterRegSlicer.scene import results, session
+        from DeepIterRegSlicer.scene import session
 
-        result = parameters.result
-        begun = session.isBegun(session.pathOf(parameters.followListed, slicer.mrmlScene))
-        return bool(session.runOf(result) and results.isManual(result) and begun)
+        if self._asked != (parameters.result, self._rows):  # not for every step of a slider
+            self._asked = (parameters.result, self._rows)
+            self._handable = bool(session.handable(parameters.result))
+        return self._handable and session.isBegun(session.pathOf(parameters.followListed, slicer.mrmlScene))
 
     # -- what is seen of it -----------------------------------------------------------------------------------------
 

@@ -70,6 +70,23 @@ def runOf(result: Node) -> str:
     return "" if result is None else results.automaticOf(result).GetAttribute(RUN) or ""
 
 
+def handable(result: Node) -> str:
+    """The run whose pose a result can be handed over as: one moved by hand, or another registration of that run, as from landmarks."""
+    if result is None:
+        return ""
+    own, nodes = runOf(result), results.nodesOf(result)
+    if own or nodes.registration is None:
+        return own if results.isManual(result) else ""
+    digest = results.registrationOf(nodes).input_hashes.get("dsa")
+    found = {name: results.nodesOf(node).registration for name, node in runsIn(result.GetScene()).items()}
+    same = (name for name, text in found.items() if text is not None and digest == _digestIn(text))
+    return next(same, "") if digest else ""
+
+
+def _digestIn(registration: Node) -> str:
+    return str(json.loads(registration.GetText()).get("input_hashes", {}).get("dsa", ""))
+
+
 def forget(scene: Node) -> None:
     """Another session begins: what is in the scene stays, and is a run of none."""
     for node in runsIn(scene).values():
