@@ -17,6 +17,7 @@ from DeepIterRegSlicer.parameters import FollowSource
 TICK_MS = 200
 _LOOK_TICKS = 10  # between two looks into the DICOM database
 _WORKING = ("waiting", "reading")
+_COLUMNS_PX = (178, 88)  # the last one takes what is left
 
 
 class FollowForm:
@@ -63,6 +64,8 @@ class FollowForm:
         ui.followTable.setHorizontalHeaderLabels([_("Run"), _("State"), _("Error")])
         ui.followTable.horizontalHeader().setStretchLastSection(True)
         ui.followTable.verticalHeader().visible = False
+        for column, wide in enumerate(_COLUMNS_PX):
+            ui.followTable.setColumnWidth(column, wide)
         ui.followTable.connect("cellClicked(int,int)", self._onCell)
         ui.followStartButton.connect("clicked()", self._onStart)
         ui.followNewestButton.connect("clicked()", self._onNewest)
