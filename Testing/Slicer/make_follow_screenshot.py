@@ -35,6 +35,8 @@ def main() -> None:
             fewerColours(besideAtHeight(grabbed(panel.ui.followCollapsibleButton), zoomed("Red"))),
             arguments.out / "follow.png",
         )
+        panels.press(panel.ui.followStartButton)
+        panels.wait(lambda: panel.ui.followStartButton.text == "Start", "it does not end")
         panels.close(panel)
 
 
@@ -78,9 +80,6 @@ def followed(place: Path) -> Any:
     panel.ui.followIncomingEdit.blockSignals(True)
     panel.ui.followSessionEdit.blockSignals(True)
     panel.ui.followIncomingEdit.text, panel.ui.followSessionEdit.text = shown
-    panels.press(panel.ui.followStartButton)
-    panel.ui.followStartButton.enabled = True
-    panel.ui.followStartButton.text = "Stop"
     return panel
 
 

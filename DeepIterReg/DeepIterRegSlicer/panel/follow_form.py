@@ -62,7 +62,7 @@ class FollowForm:
         self._timer.setInterval(TICK_MS)
         self._timer.connect("timeout()", self._onTick)
         ui.followTable.setHorizontalHeaderLabels([_("Run"), _("State"), _("Error")])
-        ui.followTable.horizontalHeader().setStretchLastSection(True)
+        ui.followTable.horizontalHeader().stretchLastSection = True
         ui.followTable.verticalHeader().visible = False
         for column, wide in enumerate(_COLUMNS_PX):
             ui.followTable.setColumnWidth(column, wide)
