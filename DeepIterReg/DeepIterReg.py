@@ -93,6 +93,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._warmUp: Any = None  # thread that imports what takes seconds
         self._shownDsa: Any = None  # whose geometry is in the panel
         self._study: Any = None
+        self._follow: Any = None
         self._shownResult: Any = None
 
     # -- life cycle ---------------------------------------------------------------------------------
@@ -133,6 +134,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def _makeForms(self) -> None:
         from DeepIterRegSlicer.panel.bar import Bar
+        from DeepIterRegSlicer.panel.follow_form import FollowForm
         from DeepIterRegSlicer.panel.geometry_form import GeometryForm
         from DeepIterRegSlicer.panel.guard import Guard
         from DeepIterRegSlicer.panel.inputs_form import InputsForm
@@ -155,12 +157,15 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._manual = ManualForm(ui, show, self._viewer.projectionChanged, refine)
         self._study = StudyForm(resourcePath("UI/DeepIterRegStudy.ui"), self._guard.use)
         self._job = Job(self._bar, self._guard, self._results.plot, self._showButtons)
+        told = (self._parameters, lambda: optionsOf(self._parameters()), self._present, self._onRunMoved)
+        self._follow = FollowForm(ui, self._bar, self._guard, *told)
 
     def cleanup(self) -> None:
         """Before the panel goes: nothing of it runs on."""
         if self.ui is not None:
             self._study.close()
             self._job.drop()
+            self._follow.drop()
             self.setParameterNode(None)
             self._viewer.closeViews()
             self._inputs.watch(False)
@@ -189,6 +194,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The Reload button: the packages too."""
         if self._job is not None:
             self._job.drop()
+            self._follow.drop()
         for name in [n for n in sys.modules if n.split(".")[0] in PACKAGES]:
             del sys.modules[name]
         ScriptedLoadableModuleWidget.onReload(self)
@@ -201,6 +207,10 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     def _newParameterNode(self) -> Any:
         wrapper: Any = DeepIterRegParameterNode
         return wrapper(self.logic.getParameterNode())
+
+    def _parameters(self) -> Any:
+        """Of the scene there is, also while another module is shown."""
+        return self._parameterNode or self._newParameterNode()
 
     def setParameterNode(self, parameterNode: Any) -> None:
         """Connect panel and parameter node; None only disconnects."""
@@ -217,12 +227,15 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             self.addObserver(parameterNode.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onParametersModified)
             self._showResult()
             self._showGeometry()
+            self._follow.resume(parameterNode)
             self._refresh()
             self._viewer.resume(parameterNode)
 
     def _onSceneStartClose(self, caller: Any, event: Any) -> None:
         running = self._job.worker is not None
+        running = running or self._follow.running
         self._job.drop()
+        self._follow.drop()
         self._viewer.closeViews()
         self._inputs.forget()
         self.setParameterNode(None)
@@ -277,6 +290,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             getattr(self.ui, name).visible = parameters.init is Init.landmarks
         self._inputs.note(parameters)
         self._inputs.showPoints(parameters)
+        self._follow.refresh()
         self._showButtons()
 
     def _showGeometry(self) -> None:
@@ -361,15 +375,22 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     # -- the result ---------------------------------------------------------------------------------------
 
     def _showOutcome(self, outcome: Any) -> None:
-        from DeepIterRegSlicer.scene import results, slice_view
+        from DeepIterRegSlicer.scene import results
 
-        parameters = self._parameterNode or self._newParameterNode()
-        old = results.replaceable(parameters.result, self._job.nodes)
+        old = results.replaceable(self._parameters().result, self._job.nodes)
         nodes = self.logic.show(outcome, old)
         results.keepInputs(nodes, self._job.nodes)
-        self._shownResult = nodes.ctaToCarm
+        self._present(nodes.ctaToCarm, isNew=old is None)
+        self.ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=time.perf_counter() - self._started)
+
+    def _present(self, result: Any, isNew: bool = True) -> None:
+        """Show a result, whole: one that has just come, or that was asked for in the list of a session."""
+        from DeepIterRegSlicer.scene import results, slice_view
+
+        parameters, nodes = self._parameters(), results.nodesOf(result)
+        self._shownResult = result
         with slicer.util.NodeModify(parameters.parameterNode):
-            parameters.result = nodes.ctaToCarm
+            parameters.result = result
             first, last = slice_view.minipRange(nodes)
             parameters.minipFirst, parameters.minipLast, parameters.minip = first + 1.0, last + 1.0, True
             parameters.view, parameters.showRejected = View.first, False
@@ -380,9 +401,14 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             # Shown when the person comes back; nothing that is looked at elsewhere is touched.
             self._viewer.pause()
             self._manual.leave()
-            if old is None:
+            if isNew:
                 self._viewer.hide()
-        self.ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=time.perf_counter() - self._started)
+
+    def _onRunMoved(self, result: Any) -> None:
+        """The result that is shown stands elsewhere now, as other runs know it better."""
+        self._showResult(self._parameters())
+        if self._parameterNode is not None:
+            self._viewer.openOverlay(self._parameterNode, False)
 
     def _showViews(self) -> None:
         """Whatever the views show, the registration in them as it was seen last."""

@@ -130,6 +130,17 @@ class View(enum.Enum):
         return {"first": _("First DSA"), "second": _("Second DSA")}[self.value]
 
 
+class FollowSource(enum.Enum):
+    """Where the runs of a procedure arrive; stored by name."""
+
+    folder = "folder"
+    database = "database"
+
+    def label(self) -> str:
+        """As the panel shows it."""
+        return {"folder": _("A folder"), "database": _("Slicer's DICOM database")}[self.value]
+
+
 class _Choice(enum.Enum):
     """The words of an option that no class above names; stored by name."""
 
@@ -218,3 +229,9 @@ class DeepIterRegParameterNode:
     flickerHz: Annotated[float, WithinRange(0.5, 3)] = 1.5
     sideBySide: bool = False
     secondResult: vtkMRMLLinearTransformNode
+
+    followSource: FollowSource = FollowSource.folder
+    followIncoming: str = ""
+    followSession: str = ""
+    followRuns: str = ""  # rows of the list, as `scene.session` writes them
+    followListed: str = ""  # the session whose runs they are

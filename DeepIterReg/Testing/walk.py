@@ -11,6 +11,7 @@ A synthetic patient is made; nothing is downloaded and nothing is left in the sc
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 import time
@@ -56,6 +57,7 @@ class Walk:
             ("the CTA is moved to the result, and back", self.place),
             ("the scene is saved, closed and loaded: it shows its result", self.reopen),
             ("the result is taken away whole", self.remove),
+            ("a run that arrives in a folder is followed, listed and shown", self.follow),
         ]
 
     # -- steps ------------------------------------------------------------------------------------------------
@@ -201,6 +203,25 @@ class Walk:
         check(self.parameters().result is None, "and none is shown")
         slicer.mrmlScene.Clear(0)
 
+    def follow(self) -> None:
+        self.load()
+        self.ui.followCollapsibleButton.collapsed = False
+        with tempfile.TemporaryDirectory() as folder:
+            incoming = Path(folder) / "incoming"
+            incoming.mkdir()
+            p = self.parameters()
+            p.followIncoming, p.followSession = str(incoming), str(Path(folder) / "session")
+            self.ui.followStartButton.click()
+            check(self.ui.followStartButton.text == "Stop", f"it has begun: {self.ui.messageLabel.text}")
+            shutil.copy(self.patient / "dsa.dcm", incoming / "run.dcm")
+            self.until(lambda: self.parameters().result is not None, "the run is shown")
+            check(self.ui.followTable.rowCount == 1, "the run is listed")
+            check(self.parameters().result.GetName().startswith("Run 01"), "it is the session's")
+            self.ui.followStartButton.click()
+            self.until(lambda: self.ui.followStartButton.text == "Start", "the session ends")
+        self.ui.followCollapsibleButton.collapsed = True
+        slicer.mrmlScene.Clear(0)
+
     # -- what is looked at ----------------------------------------------------------------------------------------
 
     def show(self, shown: bool) -> None:
@@ -212,6 +233,13 @@ class Walk:
         else:
             self.representation.exit()
         turn(0.1)
+
+    def until(self, so: Callable[[], bool], what: str) -> None:
+        """Wait for it."""
+        end = time.monotonic() + WAIT_S
+        while not so():
+            turn(0.05)
+            check(time.monotonic() < end, what)
 
     def parameters(self) -> Any:
         """Of the scene there is."""

@@ -7,46 +7,51 @@ nothing is done twice and nothing is lost.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from DeepIterRegLib.cases.case import ReadCta, cta_of, vessels_of
+from DeepIterRegLib.cases.case import Case, Outcome, ReadCta
+from DeepIterRegLib.cases.cta_ready import made_ready
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files
+from DeepIterRegLib.cases.handed import read_handed, scored, taken
 from DeepIterRegLib.cases.incoming import Again, Arrived, Event, Incoming, IncomingSettings, Reach, Refused
 from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
 from DeepIterRegLib.cases.receiver import ReceiverSettings, receiving
 from DeepIterRegLib.cases.session_folder import (
+    RECEIVED,
     KeptRun,
     Session,
     kept_runs,
     open_session,
+    session_of_cta,
     write_run,
     write_session,
     write_together,
 )
+from DeepIterRegLib.cases.session_rows import counted_from, picture_of, row_of, title_of, words_of
 from DeepIterRegLib.common import devices
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.common.messages import Face, Message, word
 from DeepIterRegLib.common.options import Device
 from DeepIterRegLib.common.progress import Progress, ProgressEvent, ShouldStop
-from DeepIterRegLib.common.shown import calling, name_of
-from DeepIterRegLib.common.threads import Beside
+from DeepIterRegLib.common.shown import calling
 from DeepIterRegLib.common.work_folder import work_folder
-from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.geometry.view_names import angle_words, edge_letters, view_direction
-from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.dicom.arrivals import Arrival, patient_of
-from DeepIterRegLib.registration.compiled import compiling_search
-from DeepIterRegLib.registration.result import content_hash, percent
+from DeepIterRegLib.registration.result import content_hash
 from DeepIterRegLib.registration.scene import Head
-from DeepIterRegLib.registration.session import SessionRun, Together, add_run, fitted, known_better, reported
+from DeepIterRegLib.registration.session import SessionRun, Together, add_run, by_hand, fitted, reported
 from DeepIterRegLib.registration.settings import RegistrationSettings
-from DeepIterRegLib.registration.steps import Step, expected
-from DeepIterRegLib.results.session_page.page import PICTURES, RunRow, write_page, write_pictures, write_state
+from DeepIterRegLib.results.session_page.page import (
+    RunRow,
+    SessionState,
+    write_page,
+    write_pictures,
+    write_state,
+)
 from DeepIterRegLib.segmentation.dsa import segment_dsa
 
 # A run has at most 2.5 s: it may be looked at as soon as it is whole by its own lengths and nobody has written for a moment.
@@ -63,13 +68,17 @@ class FollowJob:
 
     Attributes
     ----------
+    cta
+        Its file; or a case, of which the CTA, its masks and the options of their segmentation count.
     incoming
-        Folder that the runs arrive in; made where they are received.
+        Folder that the runs arrive in. Made where it is the session's own, `session_folder.RECEIVED` in it.
     receive
         By which network, where they come by one.
+    identified_by
+        A file that says whose the CTA is, where `cta` is none.
     """
 
-    cta: Path
+    cta: Path | Case
     incoming: Path
     receive: ReceiverSettings | None = None
     series: str | None = None
@@ -77,14 +86,29 @@ class FollowJob:
     cta_mask: Path | None = None
     device: Device = "auto"
     seed: int = 0
+    identified_by: Path | None = None
 
 
 @dataclass(frozen=True)
 class Told:
-    """What happened to a run, for whoever waits: its row on the page, and the seconds since its last byte where that is known."""
+    """What happened to a run, for whoever waits.
+
+    Attributes
+    ----------
+    row
+        On the page.
+    seconds
+        Since its last byte, where that is known.
+    outcome
+        For whoever shows it himself; None where it was not registered.
+    together
+        Where all runs together see the head in each of them now, by their names.
+    """
 
     row: RunRow
     seconds: float | None = None
+    outcome: Outcome | None = None
+    together: Mapping[str, Together] = field(default_factory=dict)
 
 
 @dataclass
@@ -97,8 +121,12 @@ class _Following:
     session: Session
     settings: RegistrationSettings
     kept: list[KeptRun]
+    on_state: Callable[[SessionState], None]
+    wants: Callable[[str], bool]
     rows: dict[str, RunRow] = field(default_factory=dict)
     others: list[RunRow] = field(default_factory=list)
+    together: dict[str, Together] = field(default_factory=dict)
+    arrivals: dict[str, Arrival] = field(default_factory=dict)  # by the names of the runs
     first: datetime | None = None
     status: str = ""
 
@@ -107,14 +135,14 @@ class _Following:
         self.status = status or self.status
         kept = sorted(self.kept, key=lambda one: one.order)
         first_s = next((one.since_first_s for one in kept if one.since_first_s is not None), 0.0)
-        ordered = [_counted_from(self.rows[one.name], first_s) for one in kept]
+        ordered = [counted_from(self.rows[one.name], first_s) for one in kept]
         going_on = [row for name, row in self.rows.items() if name not in {one.name for one in kept}]
-        write_state(self.folder, self.status, [*self.others, *ordered, *going_on], ended)
+        _show(self.folder, self.on_state, SessionState(self.status, (*self.others, *ordered, *going_on), ended))
 
 
-def _counted_from(row: RunRow, first_s: float) -> RunRow:
-    """The row with its time from the first run on; an earlier one may have come later."""
-    return row if row.since_first_s is None else replace(row, since_first_s=row.since_first_s - first_s)
+def _show(folder: Path, on_state: Callable[[SessionState], None], state: SessionState) -> None:
+    write_state(folder, state)
+    on_state(state)
 
 
 def follow(
@@ -125,32 +153,38 @@ def follow(
     should_stop: ShouldStop,
     until_idle_s: float | None = None,
     on_port: Callable[[int], None] = lambda port: None,
+    on_state: Callable[[SessionState], None] = lambda state: None,
+    wants: Callable[[str], bool] = lambda name: False,
 ) -> list[KeptRun]:
     """Register the runs that arrive until somebody stops it, or nothing has come for `until_idle_s`; the runs of the session.
 
     `out` is the session's folder, made if needed: `index.html` shows the newest run, and each has a result folder. `on_port` is told
-    where runs are received, which begins before the CTA is read.
+    where runs are received, which begins before the CTA is read. `on_state` is told what the page is, whenever that changes. Of a run
+    that was done before and whose file is still there, `tell` hears again where `wants` says so of its name.
 
     Raises
     ------
     InputError
         The CTA cannot be used; the folder to look into does not exist; `out` is another session's, or another process works in it.
     """
-    if job.receive is None and not job.incoming.is_dir():
+    own = job.incoming == out / RECEIVED
+    if job.receive is None and not own and not job.incoming.is_dir():
         raise InputError(
             Message("There is no such folder", at="incoming", advice="Give the folder that runs arrive in.")
         )
     with work_folder(out), ExitStack() as stack:
         session = open_session(out)
+        if own:
+            job.incoming.mkdir(exist_ok=True)
         if job.receive is not None:
             on_port(stack.enter_context(receiving(job.incoming, job.receive, session.salt)))
         write_page(out)
-        write_state(out, "The CTA is being made ready.", [])
+        _show(out, on_state, SessionState("The CTA is being made ready."))
         stack.enter_context(devices.on(job.device))
         try:
-            following = _begun(job, out, session, on_progress)
+            following = _begun(job, out, session, on_progress, on_state, wants)
         except BaseException:
-            write_state(out, "The session could not begin.", [], ended=True)
+            _show(out, on_state, SessionState("The session could not begin.", ended=True))
             raise
         try:
             incoming = stack.enter_context(Incoming(job.incoming, session.salt, _ARRIVING))
@@ -161,14 +195,23 @@ def follow(
         return following.kept
 
 
-def _begun(job: FollowJob, out: Path, session: Session, on_progress: Progress) -> _Following:
+def _begun(
+    job: FollowJob,
+    out: Path,
+    session: Session,
+    on_progress: Progress,
+    on_state: Callable[[SessionState], None],
+    wants: Callable[[str], bool],
+) -> _Following:
     """The session with its CTA made ready and what was done before."""
-    head, read = _made_ready(job, on_progress)
-    session = _of_this_cta(out, session, read.content_hash, patient_of(job.cta, session.salt))
+    case = job.cta if isinstance(job.cta, Case) else _case_of_file(job, job.cta)
+    head, read = made_ready(case, on_progress)
+    file = job.identified_by if isinstance(job.cta, Case) else job.cta
+    session = session_of_cta(out, session, read.content_hash, patient_of(file, session.salt) if file else "")
     settings = RegistrationSettings(device=job.device, seed=job.seed)
-    following = _Following(out, head, read, session, settings, kept_runs(out))
+    following = _Following(out, head, read, session, settings, kept_runs(out), on_state, wants)
     for kept in following.kept:
-        following.rows[kept.name] = _row(kept, _picture_of(out, kept.name))
+        following.rows[kept.name] = row_of(kept, picture_of(out, kept.name))
     _put_together(following)
     return following
 
@@ -190,6 +233,7 @@ def _look_and_register(
             if (told := _on(following, event, should_stop)) is not None:
                 tell(told)
             following.show("Waiting for runs.")
+        _on_handed(following, tell, should_stop)
         if events:
             last = time.monotonic()
         elif until_idle_s is not None and time.monotonic() - last >= until_idle_s:
@@ -199,38 +243,8 @@ def _look_and_register(
 # -- the CTA -------------------------------------------------------------------------------------------
 
 
-def _made_ready(job: FollowJob, on_progress: Progress) -> tuple[Head, ReadCta]:
-    """The CTA with all that is made of it, so that the first run waits for nothing."""
-    on_progress.expect(expected(Step.READ_CTA, Step.SEGMENT_CTA, Step.CHECK_INPUTS))
-    case = case_of_files(
-        RegisterJob(cta=job.cta, dsa=Path(), series=job.series, phase=job.phase, cta_mask=job.cta_mask)
-    )
-    with compiling_search(), Beside() as beside:
-        on_progress(Step.READ_CTA, 0.0)
-        read = cta_of(case, [], beside)
-        on_progress(Step.SEGMENT_CTA, 0.0)
-        head = Head(read.cta, vessels_of(case, read, on_progress.of(Step.SEGMENT_CTA)))
-        on_progress(Step.CHECK_INPUTS, 0.0)
-        head.make_ready()
-    on_progress(Step.CHECK_INPUTS, 1.0)
-    return head, read
-
-
-def _of_this_cta(out: Path, session: Session, cta_hash: str, patient: str) -> Session:
-    """The session, which now knows its CTA and, where its files say it, its patient.
-
-    Raises
-    ------
-    InputError
-        It is a session of another CTA.
-    """
-    if session.cta and session.cta != cta_hash:
-        found = f"{name_of(out, 'out')} is the session of another CTA"
-        raise InputError(Message(found, at="out", advice="Give another folder, or that CTA."))
-    known = replace(session, cta=cta_hash, patient=session.patient or patient)
-    if known != session:
-        write_session(out, known)
-    return known
+def _case_of_file(job: FollowJob, cta: Path) -> Case:
+    return case_of_files(RegisterJob(cta=cta, dsa=Path(), series=job.series, phase=job.phase, cta_mask=job.cta_mask))
 
 
 # -- one run -------------------------------------------------------------------------------------------
@@ -260,7 +274,8 @@ def _on_run(following: _Following, arrival: Arrival, should_stop: ShouldStop) ->
     known = next((kept for kept in following.kept if kept.run_id == arrival.run_id), None)
     if known is not None:  # of before an interruption: its file tells when the first run was
         _count_from(following, arrival, known)
-        return None
+        following.arrivals[known.name] = arrival
+        return _told_again(following, arrival, known) if following.wants(known.name) else None
     patient = following.session.patient
     if patient and arrival.patient_id and arrival.patient_id != patient:
         return _aside(following, RunRow("", "A run of another patient", "refused", (_ANOTHER,)))
@@ -280,11 +295,40 @@ def _on_run(following: _Following, arrival: Arrival, should_stop: ShouldStop) ->
         return None
     # What cannot be written is no fault of the run: it ends the session, which goes on once there is room.
     seconds = _keep(following, arrival, *found)
-    return Told(following.rows[name], seconds)
+    return Told(following.rows[name], seconds, found[1], dict(following.together))
 
 
-def _found(following: _Following, arrival: Arrival, name: str, should_stop: ShouldStop) -> tuple[KeptRun, Angiogram]:
-    """The run read and registered.
+def _told_again(following: _Following, arrival: Arrival, kept: KeptRun) -> Told | None:
+    """A run that was done before, with its images; None where they cannot be read any more."""
+    try:
+        outcome = _outcome_of(following, arrival, kept)
+    except InputError:
+        return None
+    return Told(following.rows[kept.name], None, outcome, dict(following.together))
+
+
+def _outcome_of(following: _Following, arrival: Arrival, kept: KeptRun) -> Outcome:
+    """What a run that was done before was found on, read as it was then.
+
+    Raises
+    ------
+    InputError
+    """
+    as_read, found = calling("dsa", read_angiogram)(arrival.path), kept.run.registration
+    readings = [as_read, *(other.read() for other in as_read.other_readings)]
+    known = (one for one in readings if content_hash(one.frames) == found.input_hashes.get("dsa"))
+    angiogram = next(known, as_read)
+    return Outcome(found, angiogram, following.head.vessels, segment_dsa(angiogram))
+
+
+def _found(
+    following: _Following,
+    arrival: Arrival,
+    name: str,
+    should_stop: ShouldStop,
+    known: Sequence[SessionRun] | None = None,
+) -> tuple[KeptRun, Outcome]:
+    """The run read and registered, from the runs `known`, else from those before it.
 
     Raises
     ------
@@ -292,8 +336,8 @@ def _found(following: _Following, arrival: Arrival, name: str, should_stop: Shou
     """
     angiogram = calling("dsa", read_angiogram)(arrival.path)
     since_s = _since_first(following, arrival)
-    before = [kept.run for kept in _before(following, since_s)]
-    following.rows[name] = replace(following.rows[name], title=_title(angiogram.carm))
+    before = [kept.run for kept in _before(following, since_s)] if known is None else known
+    following.rows[name] = replace(following.rows[name], title=title_of(angiogram.carm))
     following.show(f"Run {name} is being registered.")
     made: list[SessionRun] = []
 
@@ -315,10 +359,11 @@ def _found(following: _Following, arrival: Arrival, name: str, should_stop: Shou
     notes = () if arrival.patient_id or not following.session.patient else (_NOBODY,)
     found = reported(alone, together)
     found = replace(found, input_hashes=hashes, warnings=(*following.cta.notes, *found.warnings, *notes))
-    return KeptRun(name, arrival.run_id, since_s, replace(alone, registration=found)), angiogram
+    outcome = Outcome(found, angiogram, following.head.vessels, best.masks[0])
+    return KeptRun(name, arrival.run_id, since_s, replace(alone, registration=found)), outcome
 
 
-def _keep(following: _Following, arrival: Arrival, kept: KeptRun, angiogram: Angiogram) -> float | None:
+def _keep(following: _Following, arrival: Arrival, kept: KeptRun, outcome: Outcome) -> float | None:
     """Show the run, then write its folder, and what all runs know now; the seconds until it was shown.
 
     Raises
@@ -326,13 +371,14 @@ def _keep(following: _Following, arrival: Arrival, kept: KeptRun, angiogram: Ang
     InputError
         It cannot be written.
     """
-    found, vessels = kept.run.registration, following.head.vessels
+    found, vessels, angiogram = kept.run.registration, following.head.vessels, outcome.angiogram
     letters = write_pictures(following.folder, kept.name, angiogram, vessels, found.cta_to_carm, found.carm)
-    following.rows[kept.name] = _row(kept, time.time_ns(), letters)
+    following.rows[kept.name] = row_of(kept, time.time_ns(), letters)
     following.show()
     seconds = _seconds_since(arrival.path)
     write_run(following.folder, kept, angiogram, vessels)
-    following.kept.append(kept)
+    following.kept = [*(one for one in following.kept if one.name != kept.name), kept]
+    following.arrivals[kept.name] = arrival
     if arrival.patient_id and not following.session.patient:
         following.session = replace(following.session, patient=arrival.patient_id)
         write_session(following.folder, following.session)
@@ -374,12 +420,68 @@ def _put_together(following: _Following) -> None:
     ordered = sorted(following.kept, key=lambda one: one.order)
     together = fitted([kept.run for kept in ordered], following.head.points.origin_mm)
     write_together(following.folder, ordered, together)
+    following.together = {kept.name: one for kept, one in zip(ordered, together, strict=True) if one is not None}
     for kept, found in zip(ordered, together, strict=True):
         row = following.rows[kept.name]
-        following.rows[kept.name] = replace(row, words=_words(kept.run, found))
+        following.rows[kept.name] = replace(row, words=words_of(kept, found))
 
 
-# -- words ---------------------------------------------------------------------------------------------
+# -- a pose set by hand --------------------------------------------------------------------------------
+
+
+def _on_handed(following: _Following, tell: Callable[[Told], None], should_stop: ShouldStop) -> None:
+    """Where a person handed a pose over: its run has it, those not accepted are registered anew from it, all are put together anew."""
+    try:
+        if (given := read_handed(following.folder)) is None:
+            return
+        kept = next((one for one in following.kept if one.name == given.run), None)
+        if kept is None:
+            raise InputError("The pose set by hand is of no run of this session.")
+        if (arrival := following.arrivals.get(given.run)) is None:
+            following.show(f"The pose set by hand waits for the file of run {given.run}.")
+            return
+        outcome = _outcome_of(following, arrival, kept)
+    except InputError as error:
+        taken(following.folder)
+        words = tuple(word(problem, _WORDS_FACE) for problem in error.problems)
+        return tell(_aside(following, RunRow("", "A pose set by hand", "refused", words)))
+    run = by_hand(kept.run, given.cta_to_carm, given.carm)
+    run = replace(run, registration=scored(run.registration, outcome, following.settings.seed))
+    outcome = replace(outcome, registration=run.registration)
+    _keep(following, arrival, replace(kept, run=run, by_hand=True), outcome)
+    tell(Told(following.rows[kept.name], None, outcome, dict(following.together)))
+    for other in [one for one in following.kept if _is_doubtful(one) and one.name in following.arrivals]:
+        if should_stop():
+            return  # what is not done is begun again with the session
+        if (told := _again_from(following, other, run, should_stop)) is not None:
+            tell(told)
+    taken(following.folder)
+    following.show("Waiting for runs.")
+
+
+def _is_doubtful(kept: KeptRun) -> bool:
+    sure = kept.run.registration.confidence
+    return not kept.by_hand and (sure is None or sure.state != "accepted")
+
+
+def _again_from(following: _Following, kept: KeptRun, run: SessionRun, should_stop: ShouldStop) -> Told | None:
+    """A run registered anew from another whose place is known; None where that is not better."""
+    row, arrival = following.rows[kept.name], following.arrivals[kept.name]
+    following.rows[kept.name] = replace(row, state="reading")
+    try:
+        found = _found(following, arrival, kept.name, should_stop, [run])
+    except (InputError, RegistrationError, Cancelled):
+        found = None
+    if found is None or _probability(found[0]) < _probability(kept):
+        following.rows[kept.name] = row
+        return None
+    _keep(following, arrival, *found)
+    return Told(following.rows[kept.name], None, found[1], dict(following.together))
+
+
+def _probability(kept: KeptRun) -> float:
+    sure = kept.run.registration.confidence
+    return sure.probability if sure else 0.0
 
 
 def _seconds_since(path: Path) -> float | None:
@@ -388,37 +490,3 @@ def _seconds_since(path: Path) -> float | None:
         return time.time() - path.stat().st_mtime
     except OSError:
         return None
-
-
-def _title(carm: CArm) -> str:
-    return f"{view_direction(carm)}, {angle_words(carm)}"
-
-
-def _row(kept: KeptRun, picture: int, letters: dict[str, str] | None = None) -> RunRow:
-    registration = kept.run.registration
-    state = registration.confidence.state if registration.confidence else "look closely"
-    edges = letters or edge_letters(registration.carm)
-    words = _words(kept.run, None)
-    return RunRow(kept.name, _title(registration.carm), state, words, kept.since_first_s, picture, edges)
-
-
-def _words(run: SessionRun, together: Together | None) -> tuple[str, ...]:
-    """What the page says of a result; its depth as it is known by all runs so far."""
-    sure = run.registration.confidence
-    if sure is None:
-        return ()
-    if together is not None:
-        sure = known_better(sure, together)
-    words = [f"{percent(sure.probability).capitalize()} likely to be right, that is within 5 mm on the detector."]
-    if run.motion is not None and run.motion.repositioned:
-        words.insert(0, "The head lies elsewhere than in the run before.")
-    if sure.error_words:
-        words.append(f"{sure.error_words.capitalize()}.")
-    return (*words, *sure.reasons)
-
-
-def _picture_of(folder: Path, name: str) -> int:
-    try:
-        return (folder / PICTURES / f"{name}_overlay.jpg").stat().st_mtime_ns
-    except OSError:
-        return 0

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import secrets
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +64,15 @@ class KeptRun:
     since_first_s
         When it was acquired, from the first run on; None where its file does not say it.
     run
+    by_hand
+        Whether a person set its pose.
     """
 
     name: str
     run_id: str
     since_first_s: float | None
     run: SessionRun
+    by_hand: bool = False
 
     @property
     def order(self) -> tuple[float, str]:
@@ -110,6 +113,23 @@ def write_session(folder: Path, session: Session) -> None:
     values = {"version": _VERSION, **asdict(session), "notice": "Research use only. Not a medical device."}
     with output_file(folder / SESSION, (".json",), overwrite=True) as path:
         path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
+
+
+def session_of_cta(out: Path, session: Session, cta_hash: str, patient: str) -> Session:
+    """The session, which now knows its CTA and, where its files say it, its patient.
+
+    Raises
+    ------
+    InputError
+        It is a session of another CTA.
+    """
+    if session.cta and session.cta != cta_hash:
+        found = f"{name_of(out, 'out')} is the session of another CTA"
+        raise InputError(Message(found, at="out", advice="Give another folder, or that CTA."))
+    known = replace(session, cta=cta_hash, patient=session.patient or patient)
+    if known != session:
+        write_session(out, known)
+    return known
 
 
 def kept_runs(folder: Path) -> list[KeptRun]:
@@ -163,6 +183,7 @@ def _run_values(kept: KeptRun) -> dict[str, Any]:
         "runId": kept.run_id,
         "secondsSinceFirst": kept.since_first_s,
         "segment": kept.run.segment,
+        "byHand": kept.by_hand,
         "motionSinceTheRunBefore": asdict(motion) if motion else None,
         # By this run alone; what is reported, in registration.json, is by it and those before it.
         "alone": {
@@ -194,7 +215,8 @@ def _read_run(folder: Path) -> KeptRun:
             int(tree["segment"]),
             _motion(motion) if motion else None,
         )
-        return KeptRun(folder.name, str(tree["runId"]), None if since is None else float(since), run)
+        since_s = None if since is None else float(since)
+        return KeptRun(folder.name, str(tree["runId"]), since_s, run, bool(tree.get("byHand", False)))
     except (*MALFORMED, np.linalg.LinAlgError):
         raise InputError(refusal) from None
 

@@ -40,6 +40,8 @@ _CLEARLY = 0.05
 # How far across its beam a header puts a head wrong in all runs of a room alike, which none of them shows: standard deviation. What one
 # run knows of its depth is what others see across theirs.
 _UNSEEN_MM = 0.5
+# How well a person places a head by hand on one run: standard deviations for each axis, and along the beam, which the picture hardly shows.
+HAND_DEG, HAND_MM, HAND_ALONG_MM = 1.0, 1.0, 10.0
 _STEPS = 20  # of putting runs together: each solves a linear system, and the weights of motions settle in fewer
 _SETTLED_MM = 1e-4
 _BETWEEN = np.concatenate([-np.eye(6), np.eye(6)], axis=1)  # of two runs' twists, the second's beside the first
@@ -267,6 +269,28 @@ def _placed(added: _Added, registration: Registration) -> Placed:
     return Placed(carm, registration.cta_to_carm, turned @ own @ turned.T)
 
 
+def by_hand(run: SessionRun, cta_to_carm: np.ndarray, carm: CArm) -> SessionRun:
+    """The run at a pose (4, 4) that a person gave it, whatever was found; `carm` is the view in which that pose was seen to fit.
+
+    It may be one that `Together` moved along the beam. What the run itself knows is of the C-arm of its file.
+    """
+    own = run.placed.carm if run.placed else run.registration.carm
+    there = pose.translation(np.subtract(own.source_mm, carm.source_mm)) @ cta_to_carm
+    covariance = _per_axis(HAND_DEG, HAND_MM)
+    covariance[3:, 3:] += HAND_ALONG_MM**2 * np.outer(own.axes[2], own.axes[2])
+    (view,) = run.registration.views
+    warnings = (*run.registration.warnings, "A person set this pose by hand: what was found is replaced.")
+    registration = replace(
+        run.registration,
+        cta_to_carm=there,
+        carm=own,
+        views=(replace(view, carm=own),),
+        confidence=None,
+        warnings=warnings,
+    )
+    return replace(run, registration=registration, placed=Placed(own, there, covariance))
+
+
 def reported(run: SessionRun, together: Together | None) -> Registration:
     """The registration of a run as a reader is told it: the pose by this run and those before it, and how well its depth is known."""
     found = run.registration
@@ -287,14 +311,18 @@ def reported(run: SessionRun, together: Together | None) -> Registration:
         warnings.append(
             f"Earlier runs tell the head's depth better: its middle was put {together.moved_mm:.1f} mm from where this run alone shows it."
         )
+    return placed_together(replace(found, warnings=tuple(warnings)), together)
+
+
+def placed_together(found: Registration, together: Together) -> Registration:
+    """The registration of a run at the pose, and with the C-arm, that all runs give it."""
     (view,) = found.views
     return replace(
         found,
         cta_to_carm=together.cta_to_carm,
         carm=together.carm,
         views=(replace(view, carm=together.carm),),
-        confidence=known_better(found.confidence, together),
-        warnings=tuple(warnings),
+        confidence=known_better(found.confidence, together) if found.confidence else None,
     )
 
 

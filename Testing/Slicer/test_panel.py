@@ -64,7 +64,7 @@ def test_every_control_says_what_it_does(panel: SimpleNamespace) -> None:
 
 def test_every_parameter_has_its_control(panel: SimpleNamespace) -> None:
     bound = {w.property("SlicerParameterName") for w in vars(panel.ui).values()} - {None}
-    assert set(panel.p.allParameters) - bound == {"tintColour"}
+    assert set(panel.p.allParameters) - bound == {"tintColour", "followRuns", "followListed"}
 
 
 def nodeFor(panel: SimpleNamespace, name: str) -> Any:
@@ -111,7 +111,7 @@ def test_every_control_reaches_its_parameter_and_back(panel: SimpleNamespace) ->
             setattr(parameters, name, before)
             assert control.value == before
         tried += 1
-    assert tried == len(parameters.allParameters) - 1
+    assert tried == len(parameters.allParameters) - 3
 
 
 def test_the_button_says_what_is_missing(panel: SimpleNamespace) -> None:

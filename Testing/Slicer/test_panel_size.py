@@ -35,6 +35,7 @@ SECTIONS = (
     "roadmap",
     "pick",
     "manual",
+    "follow",
 )
 
 
@@ -139,14 +140,29 @@ def test_the_width_never_grows_by_itself(inSlicer: InSlicer, font: float) -> Non
     ui = inSlicer.panel.ui
     for name in SECTIONS:
         getattr(ui, name + "CollapsibleButton").collapsed = False
-    for box in ("ctaLandmarksBox", "dsaLandmarksBox", "geometryOfComboBox", "landmarksTable", "progressBar"):
+    for box in (
+        "ctaLandmarksBox",
+        "dsaLandmarksBox",
+        "geometryOfComboBox",
+        "landmarksTable",
+        "progressBar",
+        "followTable",
+        "followNewestButton",
+    ):
         getattr(ui, box).visible = True
     empty = inSlicer.leastWidth()
     assert empty <= limit(font)
     for name in ("sid", "sod", "primaryAngle", "pixelSpacing"):
         getattr(ui, name + "SourceLabel").text = "typed; the file says 1111"
     long = "DistanceSourceToDetector (0018,1110) is missing: type it here, or choose another run of the same head. " * 3
-    for name in ("carmMessageLabel", "reasonsLabel", "warningsLabel", "confidenceValueLabel", "pickResultValueLabel"):
+    for name in (
+        "carmMessageLabel",
+        "reasonsLabel",
+        "warningsLabel",
+        "confidenceValueLabel",
+        "pickResultValueLabel",
+        "followStatusLabel",
+    ):
         getattr(ui, name).text = long
         getattr(ui, name).visible = True
     ui.scoreValueLabel.text = ui.mpeValueLabel.text = ui.manualScoreValueLabel.text = (

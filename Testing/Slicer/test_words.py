@@ -72,9 +72,11 @@ ui = panel.ui
 panels.choose(ui.resultSelector, fill.show(prepareToShow(scenes.helixOutcome(48, 2))).ctaToCarm)
 ui.pickCollapsibleButton.collapsed = False
 ui.sideBySideCheckBox.click()
-for name in "applyButton mpeValueLabel confidenceValueLabel timeValueLabel pickResultValueLabel compareMessageLabel placeCtaButton".split():
+names = "applyButton mpeValueLabel confidenceValueLabel timeValueLabel pickResultValueLabel compareMessageLabel placeCtaButton".split()
+for name in [*names, "followStartButton", "followNewestButton"]:
     print(name, getattr(ui, name).text, sep="\\t")
-for box in (ui.initComboBox, ui.presetComboBox, ui.comparisonComboBox, ui.viewComboBox, ui.subtractionComboBox):
+boxes = (ui.initComboBox, ui.presetComboBox, ui.comparisonComboBox, ui.viewComboBox, ui.subtractionComboBox)
+for box in (*boxes, ui.followSourceComboBox):
     for n in range(box.count):
         print("item", box.itemText(n), sep="\\t")
 from DeepIterRegSlicer.panel.steps import stepWords

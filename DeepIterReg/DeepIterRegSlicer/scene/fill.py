@@ -130,7 +130,7 @@ def _fillView(made: dict[str, Node], view: SceneView, tint: Node) -> None:
     _fillMinip(made["minip"], view)
     _place(made["contrast"], view.contrast, carm)
     windowed(made["contrast"], 0.0, 1.0)
-    _fillCarm(made["carmPoints"], made["frustum"], carm)
+    fillCarm(made["carmPoints"], made["frustum"], carm)
 
 
 def _remove(view: RegistrationNodes, scene: Node) -> None:
@@ -251,7 +251,8 @@ def _fillVessels(node: Node, outcome: ShownOutcome, ctaToCarm: Node) -> None:
     node.GetDisplayNode().SetVisibility2D(False)  # the projection is what the slice view shows
 
 
-def _fillCarm(points: Node, frustum: Node, carm: CArm) -> None:
+def fillCarm(points: Node, frustum: Node, carm: CArm) -> None:
+    """Markups of source and isocentre, and the model of the beam."""
     points.RemoveAllControlPoints()
     points.AddControlPoint(vtk.vtkVector3d(*carm.source_mm), "Source")
     points.AddControlPoint(vtk.vtkVector3d(0.0, 0.0, 0.0), "Isocentre")

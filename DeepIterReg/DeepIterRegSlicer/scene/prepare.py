@@ -72,8 +72,8 @@ class ShownOutcome(SceneView, Outcome):
     furtherViews: tuple[SceneView, ...] = ()
 
 
-def prepareToShow(outcome: Outcome) -> ShownOutcome:
-    """Project, window and triangulate: seconds of work without any node."""
+def prepareToShow(outcome: Outcome, like: ShownOutcome | None = None) -> ShownOutcome:
+    """Project, window and triangulate: seconds of work without any node; the surface of the same vessels comes from `like`."""
     registration = outcome.registration
     labels = _box(outcome.vessels)
     runs = ((outcome.angiogram, outcome.dsa_masks), *outcome.further)
@@ -84,7 +84,7 @@ def prepareToShow(outcome: Outcome) -> ShownOutcome:
     held = {field.name: getattr(outcome, field.name) for field in fields(Outcome)}
     return ShownOutcome(
         **{**held, **{field.name: getattr(first, field.name) for field in fields(SceneView)}},
-        surface=_surface(labels),
+        surface=_copied(like.surface) if like is not None and like.vessels is outcome.vessels else _surface(labels),
         labels=labels,
         furtherViews=tuple(further),
     )
@@ -116,6 +116,13 @@ def _box(mask: Volume) -> Volume:
     affine = mask.affine.copy()
     affine[:3, 3] += affine[:3, :3] @ np.array([cut.start for cut in cuts[::-1]])
     return Volume(np.ascontiguousarray(mask.voxels[tuple(cuts)]), affine)
+
+
+def _copied(surface: vtk.vtkPolyData) -> vtk.vtkPolyData:
+    """One of its own for another node, with the same points."""
+    copy = vtk.vtkPolyData()
+    copy.ShallowCopy(surface)
+    return copy
 
 
 def _surface(mask: Volume) -> vtk.vtkPolyData:

@@ -7,7 +7,6 @@ never touches a network.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -50,6 +49,8 @@ class RunRow:
         Changes with each picture, as browsers keep those of the same name; 0 where there is none.
     letters
         Patient directions at the picture's edges.
+    error_mm
+        MPE to expect; None where nothing says it.
     """
 
     name: str
@@ -59,6 +60,16 @@ class RunRow:
     since_first_s: float | None = None
     picture: int = 0
     letters: dict[str, str] | None = None
+    error_mm: float | None = None
+
+
+@dataclass(frozen=True)
+class SessionState:
+    """What a session shows: what goes on, in a sentence, the runs in their order, and whether it has ended."""
+
+    status: str
+    rows: tuple[RunRow, ...] = ()
+    ended: bool = False
 
 
 def write_page(folder: Path) -> None:
@@ -78,9 +89,9 @@ def write_page(folder: Path) -> None:
         path.write_text(page, encoding="utf-8")
 
 
-def write_state(folder: Path, status: str, rows: Sequence[RunRow], ended: bool = False) -> None:
-    """Write `state.js`: what goes on, in a sentence, and the runs in their order; the last one with a picture is shown."""
-    values = {"status": status, "ended": ended, "runs": [asdict(row) for row in rows]}
+def write_state(folder: Path, state: SessionState) -> None:
+    """Write `state.js`; the page shows the last run that has a picture."""
+    values = {"status": state.status, "ended": state.ended, "runs": [asdict(row) for row in state.rows]}
     # A "<" could end the script of a page that holds it one day.
     text = f"session({json.dumps(values).replace('<', chr(92) + 'u003c')});\n"
     with output_file(folder / STATE, (".js",), overwrite=True) as path:

@@ -15,6 +15,7 @@ from PIL import Image
 from DeepIterRegLib.cases import follow as module
 from DeepIterRegLib.cases import procedure_demo
 from DeepIterRegLib.cases.follow import FollowJob, Told, follow
+from DeepIterRegLib.cases.handed import HANDED, Handed, write_handed
 from DeepIterRegLib.cases.session_folder import RUN_FILES, KeptRun, kept_runs
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.progress import Progress
@@ -261,3 +262,63 @@ def test_the_demo_plays_a_procedure_into_a_folder(
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["incoming", "procedure", "session"]
     with pytest.raises(InputError, match="is not empty"):
         procedure_demo.run_procedure_demo(1, "cpu", tmp_path / "out", Progress(), told.append, lambda: False)
+
+
+def handed_over(done: Watched, patient: Path, again: Watched) -> tuple[KeptRun, np.ndarray]:
+    """The session goes on with the true pose of run 01 handed over, and run 02 rejected; 01 as it was, and the truth."""
+    shutil.copytree(done.out, again.out)
+    for name in ("dsa.dcm", "dsa2.dcm"):
+        again.arrives(name)
+    first, second = kept_runs(again.out)
+    truth = read_pose(patient / "truth.tfm")
+    assert second.run.registration.confidence is not None
+    tree = json.loads((again.out / "02" / "registration.json").read_text())
+    tree["confidence"] |= {"state": "rejected", "probability": 0.01}
+    (again.out / "02" / "registration.json").write_text(json.dumps(tree))
+    run = json.loads((again.out / "02" / "run.json").read_text()) | {"alone": None}
+    (again.out / "02" / "run.json").write_text(json.dumps(run))
+    write_handed(again.out, Handed("01", truth, first.run.registration.carm))
+    return first, truth
+
+
+def test_a_pose_set_by_hand_is_taken_and_doubtful_runs_start_from_it(
+    done: Watched, patient: Path, tmp_path: Path
+) -> None:
+    again = Watched(tmp_path, patient)
+    before, truth = handed_over(done, patient, again)
+    again.followed()
+    first, second = kept_runs(again.out)
+    assert not (again.out / HANDED).exists()
+    assert (first.by_hand, second.by_hand) == (True, False)
+    found = first.run.registration
+    np.testing.assert_allclose(
+        found.cta_to_carm @ np.append(found.centre_cta_mm, 1), truth @ np.append(found.centre_cta_mm, 1), atol=1.0
+    )
+    assert found.confidence is None
+    assert abs(found.score - before.run.registration.score) < 0.1
+    assert [told.row.name for told in again.told] == ["01", "02"]
+    rows = {row["name"]: row for row in again.state["runs"] if row["name"]}
+    assert rows["01"]["state"] == "accepted"
+    assert rows["01"]["words"] == ["A person set this pose by hand."]
+    assert second.run.registration.init.method in ("earlier", "auto")
+    assert second.run.placed is not None, "it is no more rejected"
+    assert second.run.registration.confidence is not None
+    assert second.run.registration.confidence.probability > 0.5
+    poses = json.loads((again.out / "together" / "poses.json").read_text())
+    assert [one["run"] for one in poses] == ["01", "02"]
+    again.followed()
+    assert kept_runs(again.out)[0].by_hand
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"run": "09", "ctaToCarm": [[1]], "carm": {}}'])
+def test_what_is_no_pose_of_a_run_is_refused_and_put_away(
+    done: Watched, patient: Path, tmp_path: Path, text: str
+) -> None:
+    again = Watched(tmp_path, patient)
+    shutil.copytree(done.out, again.out)
+    (again.out / HANDED).write_text(text)
+    before = (again.out / "01" / "run.json").read_bytes()
+    again.followed()
+    assert [told.row.state for told in again.told] == ["refused"]
+    assert (again.out / "01" / "run.json").read_bytes() == before
+    assert not (again.out / HANDED).exists()

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from programs import BROWSER, probed
 
-from DeepIterRegLib.results.session_page.page import RunRow, write_page, write_state
+from DeepIterRegLib.results.session_page.page import RunRow, SessionState, write_page, write_state
 
 LETTERS = {"left": "R", "right": "L", "top": "S", "bottom": "I"}
 
@@ -31,7 +31,7 @@ def write_pictures_of(folder: Path, names: Sequence[str]) -> None:
 
 
 def test_state_is_a_script_that_names_nobody_and_ends_nowhere(tmp_path: Path) -> None:
-    write_state(tmp_path, "Waiting for runs.", [row(1, words=("</script><b>",))])
+    write_state(tmp_path, SessionState("Waiting for runs.", (row(1, words=("</script><b>",)),)))
     text = (tmp_path / "state.js").read_text(encoding="utf-8")
     assert "<" not in text
     values = json.loads(text.removeprefix("session(").removesuffix(");\n"))
@@ -106,7 +106,7 @@ def test_page_follows_the_newest_run_until_another_is_chosen(tmp_path: Path) -> 
     write_pictures_of(tmp_path, ["01", "02", "03", "04"])
     refused = RunRow("", "A run of another patient", "refused", ("It is not shown.",))
     first = [refused, row(1), row(2, "look closely")]
-    write_state(tmp_path, "Waiting for runs.", [*first, RunRow("03", "12 frames", "reading")])
+    write_state(tmp_path, SessionState("Waiting for runs.", (*first, RunRow("03", "12 frames", "reading"))))
     later = [
         {"status": "Waiting.", "ended": False, "runs": [asdict(one) for one in rows]}
         for rows in ([*first, row(3)], [*first, row(3), row(4, "rejected")])
