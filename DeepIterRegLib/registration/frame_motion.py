@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-_SAID_FROM_MM = 0.3  # below this nobody sees motion: a small artery is 1 mm wide
+_SEEN_FROM_MM = 0.3  # a small artery is 1 mm wide
 _DECIMALS = 5  # of what is kept
 
 
@@ -37,9 +37,14 @@ class FrameMotion:
     moved_mm: float
 
     @property
+    def is_seen(self) -> bool:
+        """Whether anybody sees the motion: else an overlay needs not follow it."""
+        return self.moved_mm >= _SEEN_FROM_MM
+
+    @property
     def sentence(self) -> str:
         """For people."""
-        if self.moved_mm < _SAID_FROM_MM:
+        if not self.is_seen:
             return "The head lay still within the run."
         return f"The head moved by up to {self.moved_mm:.1f} mm within the run."
 

@@ -141,12 +141,14 @@ def main(argv: list[str] | None = None) -> None:
     records = benchmarking.run_cases("moving_frames", cases, run_case, settings, options)
     body = "\n\n".join(
         [
-            f"{len(records)} phantom patients whose head moves within the run by up to {MOTION_MM:g} mm and {MOTION_DEG:g} deg, one to five "
-            "times; each run is registered with its mask frames, and as if it had come subtracted. Every frame counts in which contrast is "
-            "seen. Error: mean distance on the detector between the points of the vessels that show contrast and where the overlay has them.",
+            f"{len(records)} phantom patients whose head moves within the run by up to {MOTION_MM:g} mm and {MOTION_DEG:g} deg, one "
+            "to five times; each run is registered with its mask frames, and as if it had come subtracted. Every frame counts in "
+            "which contrast is seen. Error: mean distance on the detector between the points of the vessels that show contrast and "
+            "where the overlay has them.",
             rows_of(records),
-            "`still`: the overlay at the registered pose. `image's motion`: displaced as re-masking has found. `head's pose`: the skull found "
-            "in each position of the head, as result, report, film and panel have it. A run that came subtracted shows no skull to follow.",
+            "`still`: the overlay at the registered pose. `image's motion`: displaced as re-masking has found. `head's pose`: the "
+            "skull found in each position of the head, as result, report, film and panel have it. A run that came subtracted shows "
+            "no skull to follow.",
             _facts(records),
         ]
     )

@@ -60,6 +60,26 @@ def as_shown(seen: np.ndarray, undone: np.ndarray) -> np.ndarray:
     return np.maximum(moved, 0)
 
 
+def layer_as_shown(seen: np.ndarray, undone: np.ndarray) -> np.ndarray:
+    """`as_shown` of a layer (row, column, 4) uint8, alpha not multiplied in."""
+    if not undone.any():
+        return seen
+    alpha = seen[..., 3:].astype(np.float32)
+    # Colours count by their alpha: what is transparent has none.
+    channels = np.concatenate([seen[..., :3] * (alpha / 255), alpha], axis=-1)
+    moved = np.stack([as_shown(np.ascontiguousarray(channels[..., n]), undone) for n in range(4)], axis=-1)
+    moved[..., :3] *= 255 / np.maximum(moved[..., 3:], 1)
+    return np.clip(moved + 0.5, 0, 255).astype(np.uint8)
+
+
+def red_layer(projection: np.ndarray, alpha: float) -> np.ndarray:
+    """Vessels (row, column), mm, in red as the report shows them, (row, column, 4) uint8."""
+    layer = np.empty((*projection.shape, 4), dtype=np.uint8)
+    layer[..., :3] = RED
+    layer[..., 3] = 255 * alpha * opacity(projection) + 0.5
+    return layer
+
+
 def window_of(angiogram: Angiogram) -> tuple[float, float]:
     """Grey values shown as black and white, common to all frames: robust to outliers and shutters."""
     every = max(1, max(angiogram.valid.shape) // 256)
