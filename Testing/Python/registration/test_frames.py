@@ -65,12 +65,12 @@ def test_overlay_errors_of_frames_fall_by_half(moving: SimpleNamespace) -> None:
         there = carm.project(moving.points, frames.cta_to_carm[frames.of_frame[number]])
         for errors, found in ((still, at_mask), (image, undone), (head, there)):
             errors.append(np.linalg.norm((found - truth) * mm, axis=1).mean())
-    assert np.max(still) > 2.0
-    assert np.mean(head) < 0.3 * np.mean(still)
-    assert np.mean(head) < 0.6 * np.mean(image), (
-        "a turn across the beam is parallax, which no bending of the image undoes"
-    )
-    assert np.max(head) < 1.0
+    away = np.array(still) > 1.0
+    assert away.any()
+    still_mm, image_mm, head_mm = (np.array(errors)[away].mean() for errors in (still, image, head))
+    assert head_mm < 0.3 * still_mm
+    assert head_mm < 0.7 * image_mm, "a turn across the beam is parallax, which no bending of the image undoes"
+    assert np.max(head) < 1.0, "nor does the overlay leave a head that lies still"
 
 
 def test_the_largest_motion_is_said(moving: SimpleNamespace) -> None:
