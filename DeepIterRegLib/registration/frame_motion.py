@@ -11,7 +11,7 @@ _SEEN_FROM_MM = 0.3  # a small artery is 1 mm wide
 _DECIMALS = 5  # of what is kept
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays are compared by what is kept of them
 class FrameMotion:
     """Where the head lay in each frame: a few positions, and which of them each frame has.
 
@@ -35,6 +35,12 @@ class FrameMotion:
     undone: np.ndarray
     offset_px: np.ndarray
     moved_mm: float
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, FrameMotion) and self.to_json_dict() == other.to_json_dict()
+
+    def __hash__(self) -> int:
+        return hash((round(self.moved_mm, 3), *self.of_frame.tolist()))
 
     @property
     def is_seen(self) -> bool:

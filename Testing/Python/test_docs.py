@@ -27,8 +27,7 @@ from DeepIterRegLib.cli import app
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.results.export.files import SUFFIXES
 from DeepIterRegLib.results.report import REGISTRATION_FILES, registration_files
-from DeepIterRegLib.results.report.outputs import files_of_frames
-from DeepIterRegLib.results.report.outputs import MAX_VIEWS
+from DeepIterRegLib.results.report.outputs import MAX_VIEWS, files_of_frames
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Benchmarks"))
 

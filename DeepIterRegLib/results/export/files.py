@@ -145,8 +145,9 @@ def _overlays(job: ExportJob, registration: Registration, carm: CArm, frames: in
     # Of another run, unchecked, nothing is known.
     known = motion is not None and motion.is_seen and len(motion.of_frame) == frames
     at_pose, at_positions = _layers(job, registration, carm, motion if known and not job.still else None)
-    of_frame = motion.of_frame if motion is not None and at_positions else []
-    return [*(at_positions[p] for p in of_frame), at_pose] if at_positions else [at_pose] * (frames + 1)
+    if motion is None or not at_positions:
+        return [at_pose] * (frames + 1)
+    return [*(at_positions[position] for position in motion.of_frame), at_pose]
 
 
 def _layers(

@@ -119,7 +119,9 @@ def test_frames_are_kept_with_the_result(moving: SimpleNamespace) -> None:
     with_frames = replace(made, views=(replace(made.views[0], frames=moving.frames),))
     text = json.dumps(with_frames.to_json_dict(), allow_nan=False)
     back = Registration.from_json_dict(json.loads(text)).views[0].frames
-    assert back is not None
+    assert back == moving.frames
+    assert hash(back) == hash(moving.frames)
+    assert back != replace(moving.frames, moved_mm=9.0)
     for name in ("of_frame", "cta_to_carm", "undone", "offset_px", "moved_mm"):
         np.testing.assert_allclose(getattr(back, name), getattr(moving.frames, name), atol=1e-3)
     earlier = json.loads(text)
