@@ -36,6 +36,15 @@ class Target(StrEnum):
     gif = "gif"
 
 
+Still = Annotated[
+    bool,
+    typer.Option(
+        "--still",
+        help="mp4, gif, dicom with a frame: keep what is drawn where the pose shows it, though the head moved.",
+    ),
+]
+
+
 @app.command()
 @command
 @takes("series", "phase", "mask_frames", "contrast", "subtraction")
@@ -64,13 +73,7 @@ def export(
         list[str] | None,
         typer.Option(metavar="FILE:COLOUR[:...]", help="Over the run, as for project; else the registered vessels."),
     ] = None,
-    still: Annotated[
-        bool,
-        typer.Option(
-            "--still",
-            help="mp4, gif, dicom with a frame: keep what is drawn where the pose shows it, though the head moved.",
-        ),
-    ] = False,
+    still: Still = False,
     view: ViewNumber = 1,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Take another DSA or CTA than the one registered.")
