@@ -36,6 +36,14 @@ class Target(StrEnum):
     gif = "gif"
 
 
+Identify = Annotated[
+    bool,
+    typer.Option(
+        "--identify",
+        help="dicom: join the patient's study. Copies name, ID, birth date, sex, study UID, date, time, ID, accession number "
+        "and referring physician from the DSA, and refers to its images. Else the files are anonymous.",
+    ),
+]
 Still = Annotated[
     bool,
     typer.Option(
@@ -60,14 +68,7 @@ def export(
     cta: Annotated[
         Path | None, typer.Option(help="dicom: DICOM folder of the CTA, whose frame of reference is used.")
     ] = None,
-    identify: Annotated[
-        bool,
-        typer.Option(
-            "--identify",
-            help="dicom: join the patient's study. Copies name, ID, birth date, sex, study UID, date, time, ID, accession number "
-            "and referring physician from the DSA, and refers to its images. Else the files are anonymous.",
-        ),
-    ] = False,
+    identify: Identify = False,
     frame: Annotated[int | None, typer.Option(min=1, help="dicom: this frame, from 1; else the MinIP.")] = None,
     item: Annotated[
         list[str] | None,
