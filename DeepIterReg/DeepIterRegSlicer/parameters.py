@@ -211,6 +211,7 @@ class DeepIterRegParameterNode:
     view: View = View.first
     # Numbers of frames are floats, as the values of ctk's sliders are.
     frame: Annotated[float, WithinRange(1, 9999)] = 1.0
+    followHead: bool = True
     minip: bool = True
     minipFirst: Annotated[float, WithinRange(1, 9999)] = 1.0
     minipLast: Annotated[float, WithinRange(1, 9999)] = 9999.0

@@ -33,12 +33,18 @@ from DeepIterRegLib.common.tables import table_text
 from DeepIterRegLib.common.work_folder import work_folder
 from DeepIterRegLib.common.workers import Failed, stopping, work_through
 from DeepIterRegLib.registration.result import Registration
-from DeepIterRegLib.results.report.outputs import MAX_VIEWS, REGISTRATION_FILES, registration_files, write_registration
+from DeepIterRegLib.results.report.outputs import (
+    MAX_VIEWS,
+    REGISTRATION_FILES,
+    files_of_frames,
+    registration_files,
+    write_registration,
+)
 
 SCENE, RECORD = "scene.mrb", "case.json"
 CASE_FILES = (*REGISTRATION_FILES, SCENE, RECORD)
 # An earlier run of a case may have had more DSAs: its folder may be replaced all the same.
-MAY_BE_WRITTEN = (*registration_files(MAX_VIEWS), SCENE, RECORD)
+MAY_BE_WRITTEN = (*registration_files(MAX_VIEWS), *files_of_frames(MAX_VIEWS), SCENE, RECORD)
 _OF_ANOTHER_RUN = "Its folder holds the result of an earlier run, with other inputs or settings."
 _NO_JOB = RegisterJob(cta=Path(), dsa=Path())  # of a folder alone nothing is known of what it was made from
 

@@ -10,7 +10,7 @@ from DeepIterRegLib.common.options import Device
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.registration.result import Registration
 from DeepIterRegLib.registration.steps import Step, expected, registration_steps
-from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES
+from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES, files_of_frames
 
 PHANTOM_FOLDER = "patient"
 MAX_PHANTOM_VIEWS = 4
@@ -29,7 +29,7 @@ PHANTOM_FILES = (
     "procedure.json",
 )
 _PHANTOM_STEPS = (Step.MAKE_PATIENT, Step.WRITE_PATIENT)
-DEMO_FILES = (*REGISTRATION_FILES, PHANTOM_FOLDER)
+DEMO_FILES = (*REGISTRATION_FILES, *files_of_frames(2), PHANTOM_FOLDER)
 
 
 def write_phantom(seed: int, folder: Path, on_progress: Progress, views: int = 1) -> None:

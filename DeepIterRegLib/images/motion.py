@@ -20,6 +20,7 @@ from DeepIterRegLib.images.resampling import displacements, resample, residue, t
 
 # Estimation works on images no larger than this: motion is smooth, and noise averages out.
 _ESTIMATION_SIZE_PX = 512
+_KEPT_SIZE_PX = 256  # of the frames kept as they were: what the skull is found at, and some megabytes
 _PATCH_PX, _PATCH_STRIDE_PX = 64, 48
 _LARGEST_LOCAL_SHIFT_PX = 8  # on the estimation grid, after the whole image has been shifted
 _STILL_PX = 0.03  # less motion than this is not worth resampling the frame
@@ -49,10 +50,16 @@ class Motion(NamedTuple):
     left : (t,)
         Median over patches with clear edges of how far they still are from where the mask has them: what turning in space
         and swallowing leave, and the estimate's own error (about 0.05 px without motion).
+    fields : (t, 2, 6)
+        Displacements undone, as `resampling.displacements` takes them: from where the mask has the head to where the frame had it.
+    before : (t, r, c) float32
+        The frames as they were, in blocks of pixels (`blocks.binned`), for what looks at the head in each.
     """
 
     undone: np.ndarray
     left: np.ndarray
+    fields: np.ndarray
+    before: np.ndarray
 
 
 def undo_motion(
@@ -82,16 +89,18 @@ def undo_motion(
         return factor * field, factor * left
 
     # A shutter's black must not leak into the picture: interpolation reaches two pixels.
+    kept = max(1, -(-max(mask.shape) // _KEPT_SIZE_PX))
+    before = np.stack([binned(frame, kept) for frame in frames])
     usable = valid if valid.all() else ndimage.distance_transform_cdt(valid, metric="chessboard") > 2
     places = np.argwhere(valid[::_PLACES, ::_PLACES]) * _PLACES
 
-    def undone(index: int) -> tuple[float, float]:
+    def undone(index: int) -> tuple[float, float, np.ndarray]:
         field, left = field_of(frames[index])
         moved = float(np.abs(displacements(field, places, valid.shape)).max(initial=0))
         if moved <= _STILL_PX:
-            return 0.0, left
+            return 0.0, left, np.zeros_like(field)
         resample(frames[index].copy(), field, usable, mask, frames[index])
-        return moved, left
+        return moved, left, field
 
     with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
         found = []
@@ -99,8 +108,8 @@ def undo_motion(
             found.append(one)
             if on_progress is not None:
                 on_progress(len(found) / len(frames))
-    motion, left = zip(*found, strict=True)
-    return Motion(np.array(motion), np.array(left))
+    motion, left, fields = zip(*found, strict=True)
+    return Motion(np.array(motion), np.array(left), np.array(fields), before)
 
 
 def _texture(image: np.ndarray, weight: np.ndarray) -> np.ndarray:

@@ -30,6 +30,7 @@ from DeepIterRegLib.registration.between_views import (
 )
 from DeepIterRegLib.registration.confidence import MaskedView, announced, assess, check_inputs, with_skull
 from DeepIterRegLib.registration.context import Clock, Context
+from DeepIterRegLib.registration.frames_of_views import with_frames
 from DeepIterRegLib.registration.initial import InitialPoses, initial_poses, level_record, refine_levels
 from DeepIterRegLib.registration.joint import refine_with_skull
 from DeepIterRegLib.registration.result import Confidence, Registration, StageRecord, ViewRecord
@@ -147,15 +148,16 @@ def register_head(
     with compute.on(settings.device) as computing:
         initial, found = _find(context, start, given)
         answer = _answer(context, _first_order_stages(context, found, runs), runs, start, given)
-    found, judged = answer.found, answer.judgement()
+        found, judged = answer.found, answer.judgement()
+        views = with_frames(context, judged.views, found.cta_to_carm)
     full = (CARD_FULL,) if computing.full else ()
     warnings = result_warnings(runs, judged.views, initial.init, found.cta_to_carm, radiological, settings)
     return Registration(
         cta_to_carm=found.cta_to_carm,
-        carm=judged.views[0].carm,
+        carm=views[0].carm,
         centre_cta_mm=cta.centre_mm,
-        score=judged.views[0].score,
-        views=judged.views,
+        score=views[0].score,
+        views=views,
         init=initial.init,
         stages=found.records,
         seconds=clock.seconds(),

@@ -11,6 +11,7 @@ import numpy as np
 
 from DeepIterRegLib.common.options import OLD_INITS
 from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.registration.frame_motion import FrameMotion
 from DeepIterRegLib.registration.landmarks import LandmarkError
 
 State = Literal["accepted", "look closely", "rejected"]
@@ -140,6 +141,8 @@ class ViewRecord:
     changes
         How the head lies in this view, by its header, against where the first view shows it (see `between_views`): by name, deg
         and mm along the view's u, v and beam. In `carm` it is the opposite motion of the C-arm. Empty where nothing was corrected.
+    frames
+        How the head lies in each frame of the run; None where it was not looked for, and in files of earlier versions.
     """
 
     name: str
@@ -148,22 +151,29 @@ class ViewRecord:
     axis_error_mm: tuple[float, float, float] | None = None
     mpe_mm_to_reference: float | None = None
     changes: dict[str, float] = field(default_factory=dict)
+    frames: FrameMotion | None = None
 
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""
         values = {f.name: getattr(self, f.name) for f in fields(self)}
-        error = self.axis_error_mm
-        return {**values, "carm": self.carm.to_dict(), "axis_error_mm": None if error is None else list(error)}
+        error, frames = self.axis_error_mm, self.frames
+        return {
+            **values,
+            "carm": self.carm.to_dict(),
+            "axis_error_mm": None if error is None else list(error),
+            "frames": None if frames is None else frames.to_json_dict(),
+        }
 
     @classmethod
     def from_json_dict(cls, values: dict[str, Any]) -> ViewRecord:
         """Inverse of `to_json_dict`."""
-        error = values["axis_error_mm"]
+        error, frames = values["axis_error_mm"], values.get("frames")
         return cls(
             **{
                 **values,
                 "carm": CArm.from_dict(values["carm"]),
                 "axis_error_mm": None if error is None else (float(error[0]), float(error[1]), float(error[2])),
+                "frames": None if frames is None else FrameMotion.from_json_dict(frames),
             }
         )
 

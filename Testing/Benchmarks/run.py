@@ -25,6 +25,7 @@ SCRIPTS = (
     "polarity",
     "fields",
     "session",
+    "moving_frames",
     "network",
     "ablation",
 )

@@ -36,6 +36,7 @@ import end_to_end
 import experiments
 import gpu_kernels
 import gpu_page
+import moving_frames
 import outcomes
 import panel
 import paper_preset
@@ -227,6 +228,13 @@ def test_phantom_benchmarks_run(script: ModuleType, tmp_path: Path) -> None:
     assert "Commit:" in text
     assert "Small trial" in text
     assert (tmp_path / f"{name}.png").stat().st_size > 1000
+
+
+def test_moving_frames_run(tmp_path: Path) -> None:
+    moving_frames.main(["--small", "--results", str(tmp_path)])
+    text = (tmp_path / "moving_frames.md").read_text()
+    assert "Small trial" in text
+    assert re.search(r"raw, as the detector saw it \| head's pose", text)
 
 
 def test_real_vessels_run_or_say_why_not(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

@@ -36,6 +36,7 @@ class ViewerForm:
         self._before: Any = None  # what the slice views showed before
         self._zooms: dict[tuple[str, str], Any] = {}  # by slice view and MinIP: what of the detector was looked at
         self._carm3d: bool | None = None  # whether the C-arm is in the 3D view
+        self._inFrames: dict[tuple[str, int | None], Any] = {}  # projections at positions of the head
         self._opaque: dict[str, bool] = {}  # by slice view: whether its overlay is a picture of its own
         self._roadmap, self._pick = RoadmapForm(ui, self._redraw), PickForm(ui)
         self._flicker = qt.QTimer()
@@ -45,7 +46,8 @@ class ViewerForm:
     def setNodes(self, nodes: Any) -> None:
         """Registration to show, or None."""
         nodes = nodes if nodes is not None and _complete(nodes) else None
-        self._nodes, self._shown = nodes, {}
+        self._nodes, self._shown, self._inFrames = nodes, {}, {}
+        self._showMotion(nodes)
         self._views = [] if nodes is None else [(nodes, LEFT)]
         self._dsas, self._dsa = [], None
         self._looked = False
@@ -65,6 +67,17 @@ class ViewerForm:
         last = max(*(view.frames.GetNumberOfDataNodes() for view in self._dsas), 1)
         for slider in (self._ui.frameSlider, self._ui.minipFirstSlider, self._ui.minipLastSlider):
             slider.maximum = float(last)
+
+    def _showMotion(self, nodes: Any) -> None:
+        """How far the head moved within the run, beside the choice to follow it."""
+        motion = None
+        if nodes is not None:
+            from DeepIterRegSlicer.scene import slice_view
+
+            motion = slice_view.motionOf(nodes)
+        self._ui.motionLabel.text = "" if motion is None else motion.sentence
+        for widget in (self._ui.motionLabel, self._ui.followCheckBox, self._ui.followCheckBoxLabel):
+            widget.visible = motion is not None
 
     def _showDsaChoice(self) -> None:
         ui, several = self._ui, len(self._dsas) > 1
@@ -89,13 +102,16 @@ class ViewerForm:
         """Another module is shown: the views show again what they did before, where nobody has changed them since."""
         if self._before is None:
             return  # nothing was shown, and the packages may not be there
-        from DeepIterRegSlicer.scene import comparison, view_state
+        from DeepIterRegSlicer.scene import comparison, slice_view, view_state
 
         for nodes, view in self._views:
             state = view_state.SliceState.of(view)
             if state is not None and nodes.minip is not None and isOurs(state):
                 sliceNode, _composite = comparison.sliceNodes(view)
                 self._zooms[view, nodes.minip.GetID()] = view_state.Zoom.of(sliceNode)
+        for nodes, _view in self._views:
+            if _complete(nodes):
+                slice_view.followHead(nodes, None, self._inFrames)
         if self._split:
             self._join()
             self._views = []  # beside each other again when the panel is
@@ -119,7 +135,7 @@ class ViewerForm:
         self._pick.update(parameters.pickVessels, self._isHidden(self._nodes, parameters))
         for nodes, view in self._views:
             self._updateView(nodes, view, parameters)
-        self._ui.frameSlider.enabled = not parameters.minip
+        self._ui.frameSlider.enabled = self._ui.followCheckBox.enabled = not parameters.minip
         self._ui.minipFirstSlider.enabled = self._ui.minipLastSlider.enabled = parameters.minip
         self._ui.tileSlider.enabled = parameters.comparison is Comparison.checkerboard
         self._ui.flickerSlider.enabled = parameters.comparison is Comparison.flicker
@@ -179,6 +195,9 @@ class ViewerForm:
                 )
             else:
                 slice_view.showFrame(nodes, round(parameters.frame) - 1, composite)
+        followed = round(parameters.frame) - 1 if parameters.followHead and not parameters.minip else None
+        if self._changed("follow", view, followed) and slice_view.followHead(nodes, followed, self._inFrames):
+            self._shown.pop(("foreground", view), None)  # tiles are made of the projection
         if self._changed("tint", view, (parameters.tint, parameters.tintColour)):
             slice_view.setTint(nodes, parameters.tint, _rgb(parameters.tintColour))
         if self._changed("brightness", view, parameters.brightness):

@@ -29,6 +29,7 @@ from DeepIterRegSlicer.scene.results import (
     MANUAL_REFERENCE,
     NAME,
     OF_VIEW,
+    POSITION,
     REFERENCE_PREFIX,
     RUN,
     VIEW_NUMBER,
@@ -228,6 +229,7 @@ def _fillMinip(node: Node, view: SceneView) -> None:
 def fillProjection(node: Node, image: np.ndarray, carm: CArm, tint: Node) -> None:
     """A projection (row, column), mm, on the detector, in a colour table."""
     _place(node, image, carm)
+    node.RemoveAttribute(POSITION)
     showVessels(node, image).SetAndObserveColorNodeID(tint.GetID())
 
 

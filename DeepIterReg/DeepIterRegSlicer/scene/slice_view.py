@@ -7,18 +7,24 @@ import slicer
 
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.detector_image import detector_affine
-from DeepIterRegLib.results.report.images import RED
+from DeepIterRegLib.registration.frame_motion import FrameMotion
+from DeepIterRegLib.results.report.images import RED, as_shown, vessel_projection
 from DeepIterRegSlicer.nodes.volumes import ijkToRas, voxelsOf
 from DeepIterRegSlicer.scene.display import brighten, lookAt
 from DeepIterRegSlicer.scene.fill import fillVesselHue
 from DeepIterRegSlicer.scene.results import (
     FIRST_FRAME,
     LAST_FRAME,
+    POSITION,
     Node,
     RegistrationNodes,
     automaticOf,
     carmOf,
+    isManual,
+    registrationOf,
     registrationsIn,
+    vesselsOf,
+    viewNumber,
     viewsOf,
 )
 
@@ -104,6 +110,38 @@ def setProjection(nodes: RegistrationNodes, image: np.ndarray) -> None:
     np.copyto(voxels[0], image)
     nodes.projection.GetImageData().GetPointData().GetScalars().Modified()
     nodes.projection.GetImageData().Modified()
+
+
+def motionOf(nodes: RegistrationNodes) -> FrameMotion | None:
+    """Where the head lay in each frame of the view; None where the result does not say it, as of a pose set by hand."""
+    if isManual(nodes.ctaToCarm) or nodes.registration is None:
+        return None
+    return registrationOf(nodes).views[viewNumber(nodes) - 1].frames
+
+
+def followHead(nodes: RegistrationNodes, frame: int | None, drawn: dict[tuple[str, int | None], np.ndarray]) -> bool:
+    """The projection where the head lay in a frame (from 0), as far as it is known; None: where the pose shows it. Whether it changed.
+
+    :param drawn: by projection and position: a picture (row, column) once made is used again.
+    """
+    motion = motionOf(nodes)
+    position = None
+    if frame is not None and motion is not None and motion.is_seen and nodes.vessels is not None:
+        position = int(motion.of_frame[min(frame, len(motion.of_frame) - 1)])
+    before = nodes.projection.GetAttribute(POSITION)
+    if before == (None if position is None else str(position)):
+        return False
+    key = (nodes.projection.GetID(), position)
+    if key not in drawn:
+        found, vessels, carm = registrationOf(nodes), vesselsOf(nodes), carmOf(nodes)
+        if motion is None or position is None:
+            drawn[key] = vessel_projection(vessels, carm, found.cta_to_carm)
+        else:
+            seen = vessel_projection(vessels, carm, motion.cta_to_carm[position])
+            drawn[key] = as_shown(seen, motion.undone[position])
+    setProjection(nodes, drawn[key])
+    nodes.projection.SetAttribute(POSITION, None if position is None else str(position))
+    return True
 
 
 def setCarmVisible(nodes: RegistrationNodes, visible: bool, sliceNode: Node = None) -> None:

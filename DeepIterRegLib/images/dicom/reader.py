@@ -166,7 +166,8 @@ def _angiogram(
     if not result.mask_frames or result.motion is None:
         return Angiogram(result.frames, carm, times, valid, result.unsubtracted, notes)
     mm = max(carm.pixel_spacing_mm) / carm.magnification
-    motion = PatientMotion(mm * result.motion.undone, mm * result.motion.left)
+    found = result.motion
+    motion = PatientMotion(mm * found.undone, mm * found.left, found.fields, found.before)
     said = (motion.note(),) if motion.note() else ()
     return Angiogram(result.frames, carm, times, valid, result.unsubtracted, (*notes, *said), motion)
 

@@ -13,6 +13,8 @@ from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.frame_motion import FrameMotion
+from DeepIterRegLib.registration.skull.frames import SkullFinder, frame_motion
 from DeepIterRegLib.registration.skull.gradient_correlation import exhaustive, gradient_equations
 from DeepIterRegLib.registration.skull.points import about, skull_points
 from DeepIterRegLib.registration.skull.settings import SkullLevel, SkullSettings
@@ -206,6 +208,26 @@ class Skull:
             points = about(self._points(last.spacing_mm), origin_mm)
             terms[number] = (gradient_equations(points, target, self.settings.knee), target.carm)
         return terms
+
+    def frame_motion(
+        self,
+        number: int,
+        carm: CArm,
+        cta_to_carm: np.ndarray,
+        vessels: Points,
+        should_stop: ShouldStop | None = None,
+    ) -> FrameMotion | None:
+        """Where the head lay in each frame of a run (from 1), see `frames.frame_motion`; None where the skull is not clear in it.
+
+        Raises
+        ------
+        Cancelled
+        """
+        if number not in self._mask_frames:
+            return None
+        last = self.settings.levels[-1]
+        finder = SkullFinder(self._points(last.spacing_mm), last, self.settings.knee, CLEAR_SCORE, should_stop)
+        return frame_motion(self.angiograms[number - 1], carm, cta_to_carm, finder, vessels)
 
     def _equations(self, frame: _MaskFrame, level: SkullLevel) -> Equations:
         return gradient_equations(self._points(level.spacing_mm), frame.target(level), self.settings.knee)

@@ -20,11 +20,12 @@ from DeepIterRegLib.geometry.pose_files import write_tfm
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.images.files import load_volume
+from DeepIterRegLib.registration.frame_motion import FrameMotion
 from DeepIterRegLib.registration.result import Registration, content_hash
 from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.results.export import cameras, film
-from DeepIterRegLib.results.report.images import RED, opacity
-from DeepIterRegLib.results.report.outputs import carm_of_view, read_registration
+from DeepIterRegLib.results.report.images import layer_as_shown, red_layer
+from DeepIterRegLib.results.report.outputs import carm_of_view, frames_file, read_registration
 
 Camera = Callable[[CArm, np.ndarray], dict[str, Any]]
 CAMERAS: dict[str, Camera] = {
@@ -52,6 +53,8 @@ class ExportJob:
         Refuse a DSA or CTA that is not the one registered; else only tell.
     view
         From 0, of the views that share the pose.
+    still
+        What is drawn lies in each frame where the pose shows it, whatever the head did.
     """
 
     result: Path
@@ -68,6 +71,7 @@ class ExportJob:
     contrast: Contrast = "auto"
     check: bool = True
     view: int = 0
+    still: bool = False
 
 
 def export_result(job: ExportJob, path: Path, on_progress: Progress) -> list[str]:
@@ -95,13 +99,13 @@ def export_result(job: ExportJob, path: Path, on_progress: Progress) -> list[str
     on_progress(Step.READ_DSA, 0.0)
     run, notes = _registered_run(job, registration, carm)
     on_progress(Step.DRAW, 0.0)
-    overlay = _overlay(job, registration, carm)
+    overlays = _overlays(job, registration, carm, len(run.frames))
     if job.to == "mp4":
-        film.write_mp4(path, run, overlay)
+        film.write_mp4(path, run, overlays[:-1])
     elif job.to == "gif":
-        film.write_gif(path, run, overlay)
+        film.write_gif(path, run, overlays[:-1])
     else:
-        notes += _write_dicom(job, registration, run, overlay, path)
+        notes += _write_dicom(job, registration, run, overlays, path)
     on_progress(Step.DRAW, 1.0)
     return notes
 
@@ -132,27 +136,50 @@ def _registered_run(job: ExportJob, registration: Registration, carm: CArm) -> t
     return replace(run, carm=carm), notes
 
 
-def _overlay(job: ExportJob, registration: Registration, carm: CArm) -> np.ndarray:
-    """What lies over the run (row, column, 4) uint8: items, or the registered vessels as the report shows them."""
+def _overlays(job: ExportJob, registration: Registration, carm: CArm, frames: int) -> list[np.ndarray]:
+    """What lies over each frame (row, column, 4) uint8, and last over the MinIP: items, or the registered vessels as the report has them.
+
+    It lies where the head lay in the frame, as far as the result knows that.
+    """
+    motion = registration.views[job.view].frames
+    # Of another run, unchecked, nothing is known.
+    known = motion is not None and motion.is_seen and len(motion.of_frame) == frames
+    at_pose, at_positions = _layers(job, registration, carm, motion if known and not job.still else None)
+    if motion is None or not at_positions:
+        return [at_pose] * (frames + 1)
+    return [*(at_positions[position] for position in motion.of_frame), at_pose]
+
+
+def _layers(
+    job: ExportJob, registration: Registration, carm: CArm, motion: FrameMotion | None
+) -> tuple[np.ndarray, list[np.ndarray]]:
+    """What is drawn, at the registered pose and, where there is a motion to follow, at each position of the head."""
     if job.items:
         from DeepIterRegLib.results.roadmap.draw import layer
         from DeepIterRegLib.results.roadmap.files import parse_items, things_of
 
-        return layer(things_of(parse_items(job.items)), carm, registration.cta_to_carm)
+        things = things_of(parse_items(job.items))
+        positions = () if motion is None else zip(motion.cta_to_carm, motion.undone, strict=True)
+        moved = [layer_as_shown(layer(things, carm, at), undone) for at, undone in positions]
+        return layer(things, carm, registration.cta_to_carm), moved
     folder = job.result if job.result.is_dir() else job.result.parent
     name = "projection.nii.gz" if job.view == 0 else f"projection{job.view + 1}.nii.gz"
     if not (folder / name).is_file():
         raise InputError(f"{name} does not exist: the folder of a registration is needed, or items to draw.")
-    projection = load_volume(folder / name).voxels[0]
-    overlay = np.empty((*projection.shape, 4), dtype=np.uint8)
-    overlay[..., :3] = RED
-    overlay[..., 3] = 255 * ALPHA * opacity(projection) + 0.5
-    return overlay
+    at_pose = red_layer(load_volume(folder / name).voxels[0], ALPHA)
+    in_frames = folder / frames_file(job.view)
+    if motion is None or not in_frames.is_file():
+        return at_pose, []
+    pictures = load_volume(in_frames).voxels
+    if pictures.shape != (len(motion.cta_to_carm), carm.rows, carm.columns):
+        raise InputError(f"{in_frames.name} is not of this registration: take it anew from its result.")
+    return at_pose, [red_layer(picture, ALPHA) for picture in pictures]
 
 
 def _write_dicom(
-    job: ExportJob, registration: Registration, run: Angiogram, overlay: np.ndarray, folder: Path
+    job: ExportJob, registration: Registration, run: Angiogram, overlays: list[np.ndarray], folder: Path
 ) -> list[str]:
+    """The two files; `overlays` are those of `_overlays`."""
     from DeepIterRegLib.images.dicom import derived
     from DeepIterRegLib.results.roadmap.draw import burn_notice, grey_frame, over
 
@@ -168,6 +195,7 @@ def _write_dicom(
     derived.write_spatial_registration(folder / DICOM_FILES[0], study, registration.cta_to_carm)
     shown = range(count) if job.frame is None else [job.frame]
     words = "MinIP of the run" if job.frame is None else f"Frame {job.frame + 1} of the run"
+    overlay = overlays[-1 if job.frame is None else job.frame]
     picture = burn_notice(over(grey_frame(run, job.frame), overlay))
     words += " with the registered CTA over it"
     derived.write_secondary_capture(folder / DICOM_FILES[1], study, picture, run.carm, shown, words)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,10 @@ _END_OF_GIF = b";"
 SHORTEST_S, LONGEST_S = 0.02, 2.0  # a frame's time on screen
 
 
-def pictures(run: Angiogram, overlay: np.ndarray) -> Iterator[np.ndarray]:
-    """Each frame (row, column, 3) uint8 under the overlay (row, column, 4), with its number, time and the notice."""
+def pictures(run: Angiogram, overlays: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
+    """Each frame (row, column, 3) uint8 under its overlay (row, column, 4), with its number, time and the notice."""
     window, count = window_of(run), len(run.frames)
-    for n, (frame, time_s) in enumerate(zip(run.frames, run.frame_times_s, strict=True), start=1):
+    for n, (frame, time_s, overlay) in enumerate(zip(run.frames, run.frame_times_s, overlays, strict=True), start=1):
         caption = f"{n}/{count}   {time_s - run.frame_times_s[0]:.2f} s"
         yield burn_notice(over(to_grey(frame, window), overlay), caption)
 
@@ -35,18 +35,20 @@ def frame_seconds(run: Angiogram) -> np.ndarray:
     return np.clip([*steps, last], SHORTEST_S, LONGEST_S)
 
 
-def write_gif(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
-    """The run with an overlay (row, column, RGBA) over each frame; frames keep their own times."""
+def write_gif(path: Path, run: Angiogram, overlays: Sequence[np.ndarray]) -> None:
+    """The run with an overlay (row, column, RGBA) for each frame; frames keep their own times."""
     # Without dither, which draws noise on even grey and makes the file larger.
-    first, *others = (Image.fromarray(p).quantize(256, dither=Image.Dither.NONE) for p in pictures(run, overlay))
+    first, *others = (Image.fromarray(p).quantize(256, dither=Image.Dither.NONE) for p in pictures(run, overlays))
     durations_ms = [round(1000 * s) for s in frame_seconds(run)]
     first.save(path, format="GIF", save_all=True, append_images=others, duration=durations_ms, loop=0)
     if not path.read_bytes().endswith(_END_OF_GIF):
         raise not_whole(path)
 
 
-def write_mp4(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
-    """H.264 of the run with an overlay (row, column, RGBA), at its median rate; an odd last row or column is shown twice.
+def write_mp4(path: Path, run: Angiogram, overlays: Sequence[np.ndarray]) -> None:
+    """H.264 of the run with an overlay (row, column, RGBA) for each frame, at its median rate.
+
+    An odd last row or column is shown twice.
 
     Raises
     ------
@@ -71,7 +73,7 @@ def write_mp4(path: Path, run: Angiogram, overlay: np.ndarray) -> None:
     )
     writer.send(None)
     try:
-        for picture in pictures(run, overlay):
+        for picture in pictures(run, overlays):
             writer.send(np.ascontiguousarray(np.pad(picture, pad, mode="edge")))
     except OSError as error:  # ffmpeg has ended; what it met is not told
         raise not_whole(path) from error

@@ -13,7 +13,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.images.resampling import resample
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.frame_motion import FrameMotion
 from DeepIterRegLib.rendering.cpu_splat import about_centroid, cameras_from_poses, images_of_points
 
 RED = np.array([225.0, 38.0, 46.0])
@@ -41,6 +43,41 @@ def vessel_projection(vessels: Volume, carm: CArm, cta_to_carm: np.ndarray, max_
     for first in range(0, len(cameras), 4):
         image += images_of_points(positions, weights, cameras[first : first + 4], carm).sum(axis=0)
     return image
+
+
+def projections_in_frames(vessels: Volume, carm: CArm, motion: FrameMotion) -> np.ndarray:
+    """`vessel_projection` (P, row, column) at each position of the head, where the frames of the `Angiogram` show it."""
+    poses = zip(motion.cta_to_carm, motion.undone, strict=True)
+    return np.stack([as_shown(vessel_projection(vessels, carm, at), undone) for at, undone in poses])
+
+
+def as_shown(seen: np.ndarray, undone: np.ndarray) -> np.ndarray:
+    """A picture (row, column) float32 of what the detector saw, where a frame shows it in which a displacement (2, 6) was undone."""
+    if not undone.any():
+        return seen
+    moved = np.empty_like(seen)
+    resample(seen, undone, np.ones(seen.shape, dtype=bool), np.zeros_like(seen), moved)
+    return np.maximum(moved, 0)
+
+
+def layer_as_shown(seen: np.ndarray, undone: np.ndarray) -> np.ndarray:
+    """`as_shown` of a layer (row, column, 4) uint8, alpha not multiplied in."""
+    if not undone.any():
+        return seen
+    alpha = seen[..., 3:].astype(np.float32)
+    # Colours count by their alpha: what is transparent has none.
+    channels = np.concatenate([seen[..., :3] * (alpha / 255), alpha], axis=-1)
+    moved = np.stack([as_shown(np.ascontiguousarray(channels[..., n]), undone) for n in range(4)], axis=-1)
+    moved[..., :3] *= 255 / np.maximum(moved[..., 3:], 1)
+    return np.clip(moved + 0.5, 0, 255).astype(np.uint8)
+
+
+def red_layer(projection: np.ndarray, alpha: float) -> np.ndarray:
+    """Vessels (row, column), mm, in red as the report shows them, (row, column, 4) uint8."""
+    layer = np.empty((*projection.shape, 4), dtype=np.uint8)
+    layer[..., :3] = RED
+    layer[..., 3] = 255 * alpha * opacity(projection) + 0.5
+    return layer
 
 
 def window_of(angiogram: Angiogram) -> tuple[float, float]:

@@ -21,7 +21,7 @@ from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.files import save_volume
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.result import Registration
-from DeepIterRegLib.results.report.images import vessel_projection, write_overlay
+from DeepIterRegLib.results.report.images import projections_in_frames, vessel_projection, write_overlay
 from DeepIterRegLib.results.report.page import ShownView, is_rejected, write_report
 
 MAX_VIEWS = 9
@@ -34,10 +34,20 @@ def registration_files(views: int) -> tuple[str, ...]:
     return (*REGISTRATION_FILES, *further)
 
 
+def files_of_frames(views: int) -> tuple[str, ...]:
+    """What is written of each view beside `registration_files` where the head is seen to move: frames.nii.gz, frames2.nii.gz, ..."""
+    return tuple(frames_file(view) for view in range(views))
+
+
+def frames_file(view: int) -> str:
+    """The projection at each position of the head, of a view from 0."""
+    return f"frames{view + 1 if view else ''}.nii.gz"
+
+
 def write_registration(
     folder: Path, registration: Registration, angiograms: Angiogram | Sequence[Angiogram], vessels: Volume
 ) -> None:
-    """Write `registration_files` into an existing folder (see `atomic_output.output_folder`).
+    """Write `registration_files`, and `files_of_frames` as far as there are some, into an existing folder (`atomic_output.output_folder`).
 
     Parameters
     ----------
@@ -67,7 +77,13 @@ def write_registration(
             pictures.append(beside.start(partial(save_volume, image, folder / f"projection{ending}.nii.gz")))
             overlay = folder / f"overlay{ending}.png"
             pictures.append(beside.start(partial(write_overlay, overlay, run, projection, stamp=stamp)))
-            shown.append(ShownView(view, run, projection, vessel_projection(vessels, view.carm, start)))
+            radiological = vessel_projection(vessels, view.carm, start)
+            in_frames = None
+            if view.frames is not None and view.frames.is_seen:
+                in_frames = projections_in_frames(vessels, view.carm, view.frames)
+                volume = Volume(in_frames, image.affine)
+                pictures.append(beside.start(partial(save_volume, volume, folder / frames_file(number - 1))))
+            shown.append(ShownView(view, run, projection, radiological, in_frames))
         write_report(folder / "report.html", registration, shown)
         for picture in pictures:
             picture.result()

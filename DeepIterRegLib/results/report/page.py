@@ -44,12 +44,15 @@ class ShownView:
         The DSA that was registered; frames are shown at most 512 px large and at most 48 in number.
     projection, radiological_projection : (row, column)
         Vessels at the found pose and at the radiological pose, from `images.vessel_projection`, same grid as the frames.
+    in_frames : (P, row, column) or None
+        Vessels at each position of `record.frames`, as `images.projections_in_frames` has them, where the head is seen to move.
     """
 
     record: ViewRecord
     angiogram: Angiogram
     projection: np.ndarray
     radiological_projection: np.ndarray
+    in_frames: np.ndarray | None = None
 
 
 def page_environment(folder: Path) -> jinja2.Environment:
@@ -89,21 +92,39 @@ def viewer_data(view: ShownView, views: int = 1) -> dict[str, Any]:
     count = len(angiogram.frames)
     shown = np.unique(np.linspace(0, count - 1, min(count, MAX_FRAMES)).round().astype(int))
     longest_px, pictures = _frame_pictures(angiogram, shown, MAX_FRAME_BYTES // views)
-    overlays = {
+
+    def picture_of(projection: np.ndarray) -> str:
         # PNG, as JPEG draws halos round thin vessels, and most of the picture is empty.
-        name: images.png_url((255 * images.shrunk(images.opacity(p), longest_px)).astype(np.uint8))
-        for name, p in (("registered", view.projection), ("radiological", view.radiological_projection))
+        return images.png_url((255 * images.shrunk(images.opacity(projection), longest_px)).astype(np.uint8))
+
+    overlays = {
+        "registered": picture_of(view.projection),
+        "radiological": picture_of(view.radiological_projection),
+        **{f"position{p}": picture_of(projection) for p, projection in enumerate(_positions(view))},
     }
+    motion = view.record.frames if len(_positions(view)) else None
     first_s = angiogram.frame_times_s[0]
     return {
         "frames": [
-            {"number": int(t) + 1, "time_s": round(float(angiogram.frame_times_s[t] - first_s), 2), "image": picture}
+            {
+                "number": int(t) + 1,
+                "time_s": round(float(angiogram.frame_times_s[t] - first_s), 2),
+                "image": picture,
+                **({"overlay": f"position{motion.of_frame[t]}"} if motion else {}),
+            }
             for t, picture in zip(shown, pictures, strict=True)
         ],
         "overlays": overlays,
         "letters": edge_letters(carm),
         "scale_bar_percent": 100 * SCALE_BAR_MM * carm.magnification / (carm.columns * carm.pixel_spacing_mm[1]),
     }
+
+
+def _positions(view: ShownView) -> np.ndarray:
+    """Vessels at each position of the head (P, row, column) that frames can be shown with; none where it is not seen to move."""
+    motion = view.record.frames
+    known = view.in_frames is not None and motion is not None and len(motion.of_frame) == len(view.angiogram.frames)
+    return view.in_frames if view.in_frames is not None and known else np.zeros((0, *view.projection.shape))
 
 
 def _frame_pictures(angiogram: Angiogram, shown: np.ndarray, most_bytes: int) -> tuple[int, list[str]]:
@@ -164,6 +185,8 @@ def _view_values(view: ShownView, views: int) -> dict[str, Any]:
         "angles": angle_words(carm),
         "notes": view_notes(view, views),
         "frame_count": len(angiogram.frames),
+        "motion": "" if view.record.frames is None else view.record.frames.sentence,
+        "follows": len(_positions(view)) > 0,
         "kept_count": min(len(angiogram.frames), MAX_FRAMES),
         "duration_s": float(angiogram.frame_times_s[-1] - angiogram.frame_times_s[0]),
         "scale_bar_percent": 100 * SCALE_BAR_MM * carm.magnification / (carm.columns * carm.pixel_spacing_mm[1]),

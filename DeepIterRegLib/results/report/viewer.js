@@ -54,11 +54,18 @@
     return edge;
   }
 
+  // Where the head lay in the frame shown, if it is known and wanted; else where the pose shows it.
+  function overlayOf(pose, useMinip) {
+    if (pose === "none") return null;
+    const followed = !useMinip && pose === "registered" && byId("follow")?.checked && shown.frames[value("frame")].overlay;
+    return overlays[followed || pose][byId("outline").checked ? "edge" : "full"];
+  }
+
   function draw() {
     const useMinip = chosen("source") === "minip";
     const base = useMinip ? minip(value("first"), value("last")) : frames[value("frame")];
     const pose = chosen("pose");
-    const overlay = pose === "none" ? null : overlays[pose][byId("outline").checked ? "edge" : "full"];
+    const overlay = overlayOf(pose, useMinip);
     const alpha = value("alpha") / 100;
     const tint = byId("tint").checked;
     const gain = 2 ** (value("contrast") / 50);

@@ -170,12 +170,14 @@ def test_motion_that_no_bending_undoes_is_said() -> None:
     run = np.array([head, slipped, moved(head, (1.0, 2.0))], dtype=np.float32) * np.float32(-0.5)
     motion = undo_motion(run, run[0].copy(), VALID)
     assert motion.left[1] > 3 * max(motion.left[2], 0.05)
-    much = PatientMotion(0.5 * motion.undone, 0.5 * motion.left).note()
+    much = PatientMotion(0.5 * motion.undone, 0.5 * motion.left, motion.fields, motion.before).note()
     assert "more than shifting and bending" in much
-    little = PatientMotion(0.5 * motion.undone[[0, 2]], 0.5 * motion.left[[0, 2]]).note()
+    little = PatientMotion(
+        0.5 * motion.undone[[0, 2]], 0.5 * motion.left[[0, 2]], motion.fields[[0, 2]], motion.before
+    ).note()
     assert little.startswith("The patient moved")
     assert "more than" not in little
-    assert not PatientMotion(np.zeros(3), np.zeros(3)).note()
+    assert not PatientMotion(np.zeros(3), np.zeros(3), np.zeros((3, 2, 6)), motion.before).note()
 
 
 def test_mask_shift_of_the_file_is_used_when_motion_is_not_estimated() -> None:

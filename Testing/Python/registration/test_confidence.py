@@ -75,7 +75,9 @@ def view_of(masks: DsaMasks) -> MaskedView:
 
 MASKS = masks_at(MASK, TRUTH)
 SKULL = {"skull_score", "skull_distance_mm"}  # known where the mask frame shows the skull
-MOVED = PatientMotion(undone_mm=np.array([0.0, 3.9, 1.0]), left_mm=np.zeros(3))
+MOVED = PatientMotion(
+    undone_mm=np.array([0.0, 3.9, 1.0]), left_mm=np.zeros(3), fields=np.zeros((3, 2, 6)), before=np.zeros((3, 1, 1))
+)
 VIEW = view_of(MASKS)
 
 

@@ -190,7 +190,7 @@ def test_mp4_has_the_run_s_frames(case: Case, tmp_path: Path) -> None:
     size = next(reader)["size"]
     shown = [np.frombuffer(f, np.uint8).reshape(size[1], size[0], 3) for f in reader]
     assert len(shown) == count
-    expected = list(film.pictures(case.run, overlay_of(case)))
+    expected = list(film.pictures(case.run, [overlay_of(case)] * len(case.run.frames)))
     rows, columns = case.run.carm.rows, case.run.carm.columns
     for picture, frame in zip(expected, shown, strict=True):
         assert np.abs(frame[:rows, :columns].astype(int) - picture).mean() < 6  # H.264 halves the colour's resolution
@@ -212,7 +212,7 @@ def test_an_odd_run_and_a_single_frame_become_films(case: Case, tmp_path: Path) 
     ffmpeg = pytest.importorskip("imageio_ffmpeg", reason="imageio-ffmpeg is not installed")
     carm = case.run.carm.cropped(0, 0, 101, 67)
     odd = Angiogram(case.run.frames[:1, :101, :67], carm, np.zeros(1), np.ones((101, 67), bool))
-    film.write_mp4(tmp_path / "odd.mp4", odd, overlay_of(case)[:101, :67])
+    film.write_mp4(tmp_path / "odd.mp4", odd, [overlay_of(case)[:101, :67]])
     assert next(ffmpeg.read_frames(str(tmp_path / "odd.mp4")))["size"] == (68, 102)
     assert ffmpeg.count_frames_and_secs(str(tmp_path / "odd.mp4"))[0] == 1
 
@@ -226,7 +226,7 @@ def test_gif_has_the_run_s_frames_and_times(case: Case, tmp_path: Path) -> None:
     film_ = Image.open(tmp_path / "r.gif")
     assert film_.n_frames == len(case.run.frames)  # type: ignore[attr-defined]
     durations = []
-    for n, expected in enumerate(film.pictures(case.run, overlay_of(case))):
+    for n, expected in enumerate(film.pictures(case.run, [overlay_of(case)] * len(case.run.frames))):
         film_.seek(n)
         durations.append(film_.info["duration"])
         assert np.abs(np.asarray(film_.convert("RGB")).astype(int) - expected).mean() < 4
