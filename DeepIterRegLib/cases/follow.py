@@ -34,6 +34,7 @@ from DeepIterRegLib.cases.session_folder import (
 from DeepIterRegLib.cases.session_rows import counted_from, picture_of, row_of, title_of, words_of
 from DeepIterRegLib.common import devices
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.common.memory import give_back
 from DeepIterRegLib.common.messages import Face, Message, word
 from DeepIterRegLib.common.options import Device
 from DeepIterRegLib.common.progress import Progress, ProgressEvent, ShouldStop
@@ -233,6 +234,7 @@ def _look_and_register(
             if (told := _on(following, event, should_stop)) is not None:
                 tell(told)
             following.show("Waiting for runs.")
+            give_back()
         _on_handed(following, tell, should_stop)
         if events:
             last = time.monotonic()

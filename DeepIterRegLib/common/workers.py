@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
+from DeepIterRegLib.common.memory import give_back
 from DeepIterRegLib.common.progress import ShouldStop
 from DeepIterRegLib.common.quiet import debugging
 from DeepIterRegLib.common.shown import fault_words, name_of
@@ -172,6 +173,8 @@ def _attempt(work: Work, shared: Any, item: Any) -> Any:
             traceback.print_exception(error)
         # Its text is left out, as it may quote a header, and this goes into records and pages.
         return Failed(f"{fault_words(error)}: a fault of deepiterreg; DEEPITERREG_DEBUG=1 shows more.")
+    finally:
+        give_back()
 
 
 # -- the record ------------------------------------------------------------------------------------
