@@ -143,18 +143,19 @@ class _LengthCorrelator:
 
     def __init__(self, correlators: Sequence[ShiftCorrelator]) -> None:
         self._correlators = correlators
-        self.carm, self.batch = correlators[0].carm, correlators[0].batch
+        self.carm = correlators[0].carm
+
+    @property
+    def batch(self) -> int:
+        return self._correlators[0].batch
 
     def best_shifts(self, cameras: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """As `ShiftCorrelator.best_shifts`."""
-        total = 0.0
-        for correlate in self._correlators:
-            scores, moved = correlate.maps(cameras)
-            total = total + scores**2
-        maps = np.sqrt(total)
+        scores, moved = zip(*(correlate.maps(cameras) for correlate in self._correlators), strict=True)
+        maps = np.linalg.norm(scores, axis=0)
         flat = np.where(maps == ndimage.maximum_filter(maps, (0, _PEAK_PX, _PEAK_PX)), maps, -1).reshape(len(maps), -1)
         best = np.argsort(-flat, axis=1, kind="stable")[:, :PEAKS]
-        return np.take_along_axis(flat, best, axis=1), -moved.reshape(-1, 2)[best]
+        return np.take_along_axis(flat, best, axis=1), -moved[0].reshape(-1, 2)[best]
 
 
 def residue_exhaustive(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 
@@ -108,6 +109,22 @@ def turn_about_source(poses: np.ndarray, offset_mm: np.ndarray, carm: CArm) -> n
     return pose.matrix(rotation, source - rotation @ source) @ poses
 
 
+class Correlator(Protocol):
+    """What the exhaustive pass asks of a target."""
+
+    carm: CArm
+
+    @property
+    def batch(self) -> int:
+        """Poses that are best asked at a time."""
+
+    def best_shifts(self, cameras: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Strongest local maxima for cameras (B, 3, 4): scores (B, PEAKS) and window shifts (B, PEAKS, 2), px, strongest first.
+
+        A shift is (column, row).
+        """
+
+
 class ShiftCorrelator:
     """Normalised cross-correlation of a target with a drawing in a wider window, over all shifts.
 
@@ -162,7 +179,7 @@ class ShiftCorrelator:
 
 
 def exhaustive_pass(
-    correlate: ShiftCorrelator,
+    correlate: Correlator,
     origin_mm: np.ndarray,
     start: np.ndarray,
     centre_cta_mm: np.ndarray,
