@@ -34,8 +34,9 @@ from DeepIterRegLib.registration.vessels.points import Points
 # 0.51, 0.8 of the right one's.
 CLEAR_SCORE, CLEAR_RUNNER_UP = 0.35, 0.9
 # By the residue of moved bone, of 36 development views: right ones have 0.13 to 0.41, the best pose elsewhere 0.45 to 0.99 of it; the
-# four wrong ones up to 0.2, the best pose elsewhere at least 0.91 of it.
+# four wrong ones up to 0.2, six strangers' up to 0.25, the best pose elsewhere at least 0.88 of it; noise has 0.03 to 0.05.
 RESIDUE_CLEAR_SCORE, RESIDUE_CLEAR_RUNNER_UP = 0.18, 0.8
+_RESIDUE_SEEN = 0.08
 # Poses nearer to each other on the detector are one optimum: three sigma of the first level's blur on a 300 mm detector.
 _NEIGHBOUR_MM = 10.0
 _STILL_MM = 0.02  # a smaller step ends the refinement: far below the errors that are left, 0.6 mm and more
@@ -180,6 +181,8 @@ class Skull:
             found = self._look(start, self._how, should_stop, partial(on_progress, False) if on_progress else None)
         if not found:
             mask_frame(self.angiograms[0])
+        if not self._mask_frames and max(one.score for one in found) < _RESIDUE_SEEN:
+            raise InputError("No bone moved in the run, which came subtracted: the skull cannot be seen in it.")
         if self._mask_frames and not any(one.clear for one in found):
             told = partial(on_progress, True) if on_progress else None
             again = self._look(start, self.settings.finer(), should_stop, told)
