@@ -9,6 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
+from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.progress import ShouldStop
 from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose

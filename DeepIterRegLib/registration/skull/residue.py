@@ -20,7 +20,7 @@ from DeepIterRegLib.registration import compute
 from DeepIterRegLib.registration.skull.gradient_correlation import knee_of
 from DeepIterRegLib.registration.skull.settings import SkullSettings
 from DeepIterRegLib.registration.skull.targets import SkullTarget
-from DeepIterRegLib.registration.vessels.exhaustive import PEAKS, ShiftCorrelator, exhaustive_pass
+from DeepIterRegLib.registration.vessels.exhaustive import ShiftCorrelator, exhaustive_pass
 from DeepIterRegLib.registration.vessels.least_squares import (
     LEVER_MM,
     Equations,
@@ -41,7 +41,6 @@ _NO_VESSEL = 0.02  # share of a fine pixel that vessels may cover
 _FINE_ROWS = 256
 _WHOLLY_VALID = 0.99
 _NOTHING = 1e-9  # of a change of log intensity
-_PEAK_PX = 5  # a local maximum is the highest of so many shifts each way, as the vessels' is
 
 
 @dataclass(frozen=True)
@@ -138,26 +137,6 @@ def residue_equations(points: Points, targets: Sequence[SkullTarget], knee: floa
     return equations
 
 
-class _LengthCorrelator:
-    """As `ShiftCorrelator`, of the length of the vector of correlations with all targets."""
-
-    def __init__(self, correlators: Sequence[ShiftCorrelator]) -> None:
-        self._correlators = correlators
-        self.carm = correlators[0].carm
-
-    @property
-    def batch(self) -> int:
-        return self._correlators[0].batch
-
-    def best_shifts(self, cameras: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As `ShiftCorrelator.best_shifts`."""
-        scores, moved = zip(*(correlate.maps(cameras) for correlate in self._correlators), strict=True)
-        maps = np.linalg.norm(scores, axis=0)
-        flat = np.where(maps == ndimage.maximum_filter(maps, (0, _PEAK_PX, _PEAK_PX)), maps, -1).reshape(len(maps), -1)
-        best = np.argsort(-flat, axis=1, kind="stable")[:, :PEAKS]
-        return np.take_along_axis(flat, best, axis=1), -moved[0].reshape(-1, 2)[best]
-
-
 def residue_exhaustive(
     points: Points,
     targets: Sequence[SkullTarget],
@@ -167,13 +146,11 @@ def residue_exhaustive(
     should_stop: Callable[[], bool] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """As `gradient_correlation.exhaustive`, for the targets of `residue_equations`."""
-    first = targets[0]
-    drawing = compute.SkullDrawing(points, first.taps, knee_of(points, first.carm, first.taps, settings.knee))
     # The strongest pattern alone: the others take as long again, and change the ranks little.
-    strongest = targets[:_COMPONENTS]
-    correlate = _LengthCorrelator(
-        [ShiftCorrelator(t.image, t.valid, t.carm, settings.translation_mm, 1.0, drawing) for t in strongest]
-    )
+    across, down = targets[:_COMPONENTS]
+    drawing = compute.SkullDrawing(points, across.taps, knee_of(points, across.carm, across.taps, settings.knee))
+    image, reach_mm = across.image + down.image, settings.translation_mm
+    correlate = ShiftCorrelator(image, across.valid, across.carm, reach_mm, 1.0, drawing, apart=True)
     return exhaustive_pass(
         correlate, points.origin_mm, start, centre_cta_mm, settings, settings.candidates, should_stop=should_stop
     )

@@ -8,7 +8,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 
@@ -109,22 +108,6 @@ def turn_about_source(poses: np.ndarray, offset_mm: np.ndarray, carm: CArm) -> n
     return pose.matrix(rotation, source - rotation @ source) @ poses
 
 
-class Correlator(Protocol):
-    """What the exhaustive pass asks of a target."""
-
-    carm: CArm
-
-    @property
-    def batch(self) -> int:
-        """Poses that are best asked at a time."""
-
-    def best_shifts(self, cameras: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Strongest local maxima for cameras (B, 3, 4): scores (B, PEAKS) and window shifts (B, PEAKS, 2), px, strongest first.
-
-        A shift is (column, row).
-        """
-
-
 class ShiftCorrelator:
     """Normalised cross-correlation of a target with a drawing in a wider window, over all shifts.
 
@@ -140,6 +123,8 @@ class ShiftCorrelator:
     norm_power
         As in `targets.Measure`.
     drawing
+    apart
+        As in `compute.Window`.
     """
 
     def __init__(
@@ -150,6 +135,8 @@ class ShiftCorrelator:
         reach_mm: float,
         norm_power: float,
         drawing: compute.VesselDrawing | compute.SkullDrawing,
+        *,
+        apart: bool = False,
     ) -> None:
         step_mm = carm.pixel_spacing_mm[0] / carm.magnification
         margin = int(np.ceil(reach_mm / step_mm))
@@ -157,7 +144,7 @@ class ShiftCorrelator:
         box = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
         wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
         self.carm, self._margin = carm, margin
-        self._scores = compute.shift_scores(drawing, compute.Window(image, wide, margin, box, norm_power))
+        self._scores = compute.shift_scores(drawing, compute.Window(image, wide, margin, box, norm_power, apart))
 
     @property
     def batch(self) -> int:
@@ -179,7 +166,7 @@ class ShiftCorrelator:
 
 
 def exhaustive_pass(
-    correlate: Correlator,
+    correlate: ShiftCorrelator,
     origin_mm: np.ndarray,
     start: np.ndarray,
     centre_cta_mm: np.ndarray,
