@@ -186,7 +186,7 @@ def _ask_skull(context: Context, start: np.ndarray) -> _Proposal:
 
     begin = time.perf_counter()
     try:
-        match = skull.find(start, context.should_stop, tell)
+        match = skull.find(start, context.should_stop, tell, residue=init == "auto")
     except InputError as error:
         context.expect(Step.SEARCH)
         if init == "auto":  # a run that came subtracted is nothing to warn of where nobody asked for the skull

@@ -106,7 +106,7 @@ def register(
     with devices.on(settings.device) as place, Beside() as beside:
         cta = cta if cta_mask is not None else prepare_cta(cta)
         bone = bone_of(cta)
-        if bone is not None and any(run.unsubtracted is not None for run in runs):
+        if bone is not None and (settings.init == "auto" or any(run.unsubtracted is not None for run in runs)):
             bone.make_points(beside, to_find=_finds_skull(settings))
         head = Head(cta, cta_mask or _cta_vessels(cta, progress, clock), bone)
         points = beside.start(lambda: head.points)
@@ -235,7 +235,7 @@ def _scene_with_skull(
     head: Head, runs: tuple[Angiogram, ...], masks: Sequence[DsaMasks], settings: RegistrationSettings
 ) -> Scene:
     """The scene, and in it the skull, whose points are made meanwhile. Where a volume is not in HU, bone cannot be told."""
-    skull = head.skull.in_runs(runs) if head.skull else None
+    skull = head.skull.in_runs(runs, [found.vessels for found in masks]) if head.skull else None
     with Beside() as beside:
         if skull is not None:
             skull.begin(beside, to_find=_finds_skull(settings))
@@ -307,7 +307,9 @@ def _find(context: Context, start: np.ndarray, given: np.ndarray | None) -> tupl
         trace = found.scores
         records.append(StageRecord("Vessels and skull", _WITH_SKULL, found.score, trace, seconds, len(trace) - 1))
         context.progress(Step.REFINE_WITH_SKULL, 1.0, found.score)
-    return initial, _Found(found.cta_to_carm, tuple(records), by_skull)
+    # The residue of moved bone says where the head is; what a header is off by it is too faint to tell.
+    sure = by_skull and context.scene.skull is not None and context.scene.skull.in_mask_frame
+    return initial, _Found(found.cta_to_carm, tuple(records), sure)
 
 
 def _first_order_stages(context: Context, found: _Found, runs: Sequence[Angiogram]) -> _Found:
@@ -395,7 +397,7 @@ def _answer_by_each_view(
     context.expect(Step.EACH_VIEW)
     for number, (view, masks, run) in enumerate(zip(scene.views, scene.dsa_masks, runs, strict=True)):
         context.progress(Step.EACH_VIEW, number / (len(runs) + 1))
-        skull = replace(scene.skull, angiograms=(run,)) if scene.skull else None
+        skull = scene.skull.in_runs((run,)) if scene.skull else None
         alone = replace(scene, views=(view,), dsa_masks=(masks,), skull=skull)
         _, found = _find(replace(context, scene=alone, progress=Progress(), clock=Clock()), start, given)
         poses.append(found.cta_to_carm)

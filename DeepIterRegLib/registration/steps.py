@@ -76,6 +76,8 @@ class Step(Enum):
 # either way. With init `auto` the search then follows, so the part is smaller.
 _UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.16}
 _TORCH_S = 3.0  # which the first network of a process waits for
+# The same for the residue of moved bone, which is unclear in a third of the views.
+_UNCLEAR_RESIDUE_SHARE = 0.35
 _ORDER = tuple(Step)
 _AFTER_SEGMENTATION = _ORDER[_ORDER.index(Step.CHECK_INPUTS) : _ORDER.index(Step.CONFIDENCE) + 1]
 
@@ -109,6 +111,9 @@ def registration_steps(settings: RegistrationSettings, views: int, *, skull_show
         steps += [Step.SKULL, Step.REFINE_SKULL, Step.REFINE_WITH_SKULL]
         unclear = expected(Step.SKULL_FINER, *([Step.SEARCH] if init == "auto" else []), views=views)
         seldom = {step: _UNCLEAR_SHARE[init] * seconds for step, seconds in unclear.items()}
+    elif init == "auto":
+        steps += [Step.SKULL, Step.REFINE_SKULL, Step.REFINE_WITH_SKULL]
+        seldom = {Step.SEARCH: _UNCLEAR_RESIDUE_SHARE * Step.SEARCH.seconds(views)}
     else:
         steps += [Step.SEARCH]
     if settings.corrects_views(views):

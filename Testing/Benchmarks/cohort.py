@@ -88,23 +88,30 @@ class Made:
     facts: dict[str, Any]
 
 
-def make(row: str, seed: int, small: bool) -> Made:
-    """CTA and both runs to files and back; each row has patients of its own."""
-    from DeepIterRegLib.images.cta_checks import prepare_cta
-    from DeepIterRegLib.images.dicom import read_angiogram
-    from DeepIterRegLib.images.files import load_volume
-    from DeepIterRegLib.phantom import make_patient, second_run, write_patient
-    from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
-    from DeepIterRegLib.segmentation.dsa import segment_dsa
+def views_of(row: str, seed: int, settings: Any) -> list[Any]:
+    """A patient of a row, with a run from the front and one from the side, in turn by chance; each row has patients of its own."""
+    from DeepIterRegLib.phantom import make_patient, second_run
 
     number = list(ROWS).index(row)
-    settings = settings_of(row, small)
     # The patient's own run is not used: both views are further runs, AP and lateral.
     short = replace(settings.run, duration_s=(2.0, 2.0))
     patient = replace(make_patient(seed + 100 * number, replace(settings, run=short)), settings=settings)
     rng = np.random.default_rng([seed, number])
     patient = without(patient, {"occluded": 0.3, "few vessels": 0.6}.get(row, 0.0), rng)
-    views = [second_run(patient, view, seed=n) for n, view in enumerate(rng.permutation(["ap", "lateral"]))]
+    return [second_run(patient, view, seed=n) for n, view in enumerate(rng.permutation(["ap", "lateral"]))]
+
+
+def make(row: str, seed: int, small: bool) -> Made:
+    """CTA and both runs to files and back."""
+    from DeepIterRegLib.images.cta_checks import prepare_cta
+    from DeepIterRegLib.images.dicom import read_angiogram
+    from DeepIterRegLib.images.files import load_volume
+    from DeepIterRegLib.phantom import write_patient
+    from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
+    from DeepIterRegLib.segmentation.dsa import segment_dsa
+
+    views = views_of(row, seed, settings_of(row, small))
+    patient = views[0]
     with tempfile.TemporaryDirectory() as folder:
         write_patient(views[0], folder, views[1])
         cta = prepare_cta(load_volume(Path(folder, "cta.nii.gz")))

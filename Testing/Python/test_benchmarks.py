@@ -27,6 +27,7 @@ from DeepIterRegLib.rendering.raycast import RaycastProjector
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "Benchmarks"))
 
+import alone
 import awkward
 import benchmarking
 import clean
@@ -235,6 +236,16 @@ def test_moving_frames_run(tmp_path: Path) -> None:
     text = (tmp_path / "moving_frames.md").read_text()
     assert "Small trial" in text
     assert re.search(r"raw, as the detector saw it \| head's pose", text)
+
+
+def test_runs_without_a_mask_frame_are_registered(tmp_path: Path) -> None:
+    alone.main(["--small", "--limit", "1", "--results", str(tmp_path)])
+    (line,) = (tmp_path / "alone.jsonl").read_text().splitlines()
+    record = json.loads(line)
+    assert record["one"].keys() == record["two"].keys()
+    text = (tmp_path / "alone.md").read_text()
+    assert re.search(r"few vessels +\| one +\| [01] of 1", text)
+    assert "Small trial" in text
 
 
 def test_real_vessels_run_or_say_why_not(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

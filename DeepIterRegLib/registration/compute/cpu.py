@@ -201,11 +201,25 @@ class FftCorrelation:
 
     def products(self, count: int) -> np.ndarray:
         """Products (count, row shifts, columns) with the first images, summed over the channels; the first index is no shift."""
+        return self._back(self._multiplied(count).sum(axis=1))
+
+    def lengths(self, count: int) -> np.ndarray:
+        """As `products`, of each channel apart: the length of their vector."""
+        channels = np.moveaxis(self._multiplied(count), 1, 0)
+        return np.asarray(np.sqrt(sum(self._back(channel) ** 2 for channel in channels)))
+
+    def _multiplied(self, count: int) -> np.ndarray:
+        """Spectra (count, channels, rows, columns) of the first images times the target's."""
         threads = numba.get_num_threads()
         # By hand and not by `rfft2`: the second transform takes the memory of the first, and of the last only rows that count are made.
         spectra = fft(rfft(self.images[:count], workers=threads), axis=-2, overwrite_x=True, workers=threads)
         spectra *= self._spectra
-        rows = ifft(spectra.sum(axis=1), axis=-2, overwrite_x=True, workers=threads)[:, : self._shifts]
+        return np.asarray(spectra)
+
+    def _back(self, spectra: np.ndarray) -> np.ndarray:
+        """Products (count, row shifts, columns) of spectra (count, rows, columns), which are overwritten."""
+        threads = numba.get_num_threads()
+        rows = ifft(spectra, axis=-2, overwrite_x=True, workers=threads)[:, : self._shifts]
         return np.asarray(irfft(rows, n=self._shape[1], workers=threads))
 
 
@@ -256,6 +270,6 @@ class CpuShiftScores:
             draw_vessels(self._drawing, cameras, window.wide, images, sums)
         else:
             draw_skull(self._drawing, cameras, window.wide, images, sums)
-        products = self._correlation.products(n)
+        products = self._correlation.lengths(n) if window.apart else self._correlation.products(n)
         in_parts(vessels.local_maxima, n, products, sums, window.box, window.shifts, window.norm_power, score, shift)
         return products

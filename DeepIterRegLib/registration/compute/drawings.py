@@ -71,6 +71,8 @@ class Window:
         First and past-last row and column of the target that count.
     norm_power
         Power of the norm by which products are divided.
+    apart
+        The product is the length of the vector of the channels' products and not their sum: the target's direction is not known.
     """
 
     image: np.ndarray
@@ -78,6 +80,7 @@ class Window:
     margin: int
     box: np.ndarray
     norm_power: float
+    apart: bool = False
 
     @property
     def shifts(self) -> int:

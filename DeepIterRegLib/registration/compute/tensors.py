@@ -209,8 +209,11 @@ class TorchShiftScores:
             there = self._backend.to_device(cameras)
             for part in there.split(self.batch):
                 images = self._backend.drawn(self._drawing, part, window.wide)
-                spectrum = (torch.fft.rfft2(images, s=self._shape) * self._spectra).sum(dim=1)
-                products = torch.fft.irfft2(spectrum, s=self._shape)[:, :size, :size]
+                spectra = torch.fft.rfft2(images, s=self._shape) * self._spectra
+                if window.apart:
+                    products = torch.fft.irfft2(spectra, s=self._shape)[:, :, :size, :size].norm(dim=1)
+                else:
+                    products = torch.fft.irfft2(spectra.sum(dim=1), s=self._shape)[:, :size, :size]
                 squares = self._rows @ images.to(torch.float64).square().sum(dim=1) @ self._columns
                 variance = squares
                 if isinstance(self._drawing, VesselDrawing):  # a gradient has no mean to speak of

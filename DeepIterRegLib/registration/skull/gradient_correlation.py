@@ -44,7 +44,7 @@ def gradient_equations(points: Points, target: SkullTarget, knee: float) -> Equa
     Poses (B, 4, 4) to score (B,), gradient (B, 6) and Gauss-Newton matrix of its negative (B, 6, 6).
     """
     carm = target.carm
-    knee_mm = _knee_mm(points, carm, target.taps, knee)
+    knee_mm = knee_of(points, carm, target.taps, knee)
 
     def equations(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         cameras, centres = camera_matrices(poses, points.origin_mm, carm)
@@ -84,7 +84,7 @@ def exhaustive(
     """
     if not target.valid.any():
         raise InputError("Too little of the mask frame is visible for the skull to be found in it.")
-    knee_mm = _knee_mm(points, target.carm, target.taps, settings.knee)
+    knee_mm = knee_of(points, target.carm, target.taps, settings.knee)
     drawing = compute.SkullDrawing(points, target.taps, knee_mm)
     correlate = ShiftCorrelator(target.image, target.valid, target.carm, settings.translation_mm, 1.0, drawing)
     return exhaustive_pass(
@@ -92,7 +92,7 @@ def exhaustive(
     )
 
 
-def _knee_mm(points: Points, carm: CArm, taps: np.ndarray, knee: float) -> np.float32:
+def knee_of(points: Points, carm: CArm, taps: np.ndarray, knee: float) -> np.float32:
     """`knee` times the mean gradient of the skull's shadow, the skull upright at the isocentre: the same for all poses."""
     cameras, _ = camera_matrices(pose.radiological(points.origin_mm)[None], points.origin_mm, carm)
     images = np.zeros((1, 2, carm.rows, carm.columns), np.float32)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
+from typing import Protocol
 
 import numpy as np
 
+from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.progress import ShouldStop
 from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
@@ -17,6 +19,12 @@ from DeepIterRegLib.registration.frame_motion import FrameMotion
 from DeepIterRegLib.registration.skull.frames import SkullFinder, frame_motion
 from DeepIterRegLib.registration.skull.gradient_correlation import exhaustive, gradient_equations
 from DeepIterRegLib.registration.skull.points import about, skull_points
+from DeepIterRegLib.registration.skull.residue import (
+    make_residue_targets,
+    residue_equations,
+    residue_exhaustive,
+    residue_of,
+)
 from DeepIterRegLib.registration.skull.settings import SkullLevel, SkullSettings
 from DeepIterRegLib.registration.skull.targets import SkullTarget, make_skull_target, mask_frame
 from DeepIterRegLib.registration.vessels.exhaustive import in_box
@@ -28,6 +36,10 @@ from DeepIterRegLib.registration.vessels.points import Points
 # wrong ones had up to 0.33, or up to 0.42 with another pose as good. Reversed in depth (`pose.depth_reversed`) wrong ones have up to
 # 0.51, 0.8 of the right one's.
 CLEAR_SCORE, CLEAR_RUNNER_UP = 0.35, 0.9
+# By the residue of moved bone, of 36 development views: right ones have 0.13 to 0.41, the best pose elsewhere 0.45 to 0.99 of it; the
+# four wrong ones up to 0.2, six strangers' up to 0.25, the best pose elsewhere at least 0.88 of it; noise has 0.03 to 0.05.
+RESIDUE_CLEAR_SCORE, RESIDUE_CLEAR_RUNNER_UP = 0.18, 0.8
+_RESIDUE_SEEN = 0.08
 # Poses nearer to each other on the detector are one optimum: three sigma of the first level's blur on a 300 mm detector.
 _NEIGHBOUR_MM = 10.0
 _STILL_MM = 0.02  # a smaller step ends the refinement: far below the errors that are left, 0.6 mm and more
@@ -47,16 +59,21 @@ class SkullMatch:
         Score of the best pose elsewhere over that of the best, at the last level that saw several.
     scores
         The best score of each level.
+    by_residue
+        Of bone that moved, in a run that came subtracted, and not in its mask frame.
     """
 
     poses: np.ndarray
     score: float
     runner_up: float
     scores: tuple[float, ...]
+    by_residue: bool = False
 
     @property
     def clear(self) -> bool:
         """Whether it fits so well, and so much better than elsewhere, that it says where the head is and no search is needed."""
+        if self.by_residue:
+            return self.score >= RESIDUE_CLEAR_SCORE and self.runner_up <= RESIDUE_CLEAR_RUNNER_UP
         return self.score >= CLEAR_SCORE and self.runner_up <= CLEAR_RUNNER_UP
 
 
@@ -86,11 +103,16 @@ class SkullAgreement:
 
 @dataclass(frozen=True)
 class Skull:
-    """The CTA's bone and the runs in whose mask frames it may be seen."""
+    """The CTA's bone and the runs in whose mask frames it may be seen.
+
+    Where none has one, what is left of bone that moved shows it too, if `vessels`, (row, column) bool of each run, tell where else
+    to look.
+    """
 
     cta: Volume
     angiograms: tuple[Angiogram, ...]
     settings: SkullSettings = field(default_factory=SkullSettings)
+    vessels: tuple[np.ndarray, ...] = ()
 
     @cached_property
     def _points(self) -> Callable[[float], Points]:
@@ -103,15 +125,32 @@ class Skull:
         runs = enumerate(self.angiograms, 1)
         return {number: _MaskFrame(run, self.settings.knee) for number, run in runs if run.unsubtracted is not None}
 
-    def in_runs(self, angiograms: Sequence[Angiogram]) -> Skull:
+    @cached_property
+    def _pictures(self) -> Mapping[int, _Picture]:
+        """Where it is looked for, by the number of the run: mask frames, else the residue of moved bone."""
+        if self._mask_frames:
+            return self._mask_frames
+        runs = enumerate(zip(self.angiograms, self.vessels, strict=False), 1)
+        return {number: _MovedBone(run, vessels, self.settings.knee) for number, (run, vessels) in runs}
+
+    @property
+    def _how(self) -> SkullSettings:
+        return self.settings if self._mask_frames else self.settings.in_residue()
+
+    @property
+    def in_mask_frame(self) -> bool:
+        """Whether a run has a mask frame."""
+        return bool(self._mask_frames)
+
+    def in_runs(self, angiograms: Sequence[Angiogram], vessels: Sequence[np.ndarray] = ()) -> Skull:
         """The same bone, with its points as far as they are made, in other runs."""
-        other = replace(self, angiograms=tuple(angiograms))
+        other = replace(self, angiograms=tuple(angiograms), vessels=tuple(vessels))
         other.__dict__["_points"] = self._points  # where a cached property keeps what it has made
         return other
 
     def begin(self, beside: Beside, *, to_find: bool) -> None:
         """Have its points made beside other work: all that finding it takes, or those alone by which a pose is judged."""
-        if self._mask_frames:
+        if self._mask_frames or (to_find and self._pictures):
             self.make_points(beside, to_find=to_find)
 
     def make_points(self, beside: Beside, *, to_find: bool = True) -> None:
@@ -126,22 +165,28 @@ class Skull:
         start: np.ndarray,
         should_stop: ShouldStop | None = None,
         on_progress: Callable[[bool, float], None] | None = None,
+        *,
+        residue: bool = False,
     ) -> SkullMatch:
         """Best poses of the skull in a box about `start` (4, 4), searched in each run that has a mask frame; best first.
 
         Where it is clear in no run, it is looked for again with a finer grid. `on_progress` is told whether this is the finer look,
-        and how much of the look is done, from 0 to 1.
+        and how much of the look is done, from 0 to 1. Where no run has a mask frame, the `residue` of moved bone is looked at, if wanted.
 
         Raises
         ------
         InputError
-            No run has a mask frame, or the CTA no bone.
+            No run shows bone, or the CTA has none.
         Cancelled
         """
-        found = self._look(start, self.settings, should_stop, partial(on_progress, False) if on_progress else None)
+        found = []
+        if self._mask_frames or residue:
+            found = self._look(start, self._how, should_stop, partial(on_progress, False) if on_progress else None)
         if not found:
             mask_frame(self.angiograms[0])
-        if not any(one.clear for one in found):
+        if not self._mask_frames and max(one.score for one in found) < _RESIDUE_SEEN:
+            raise InputError("No bone moved in the run, which came subtracted: the skull cannot be seen in it.")
+        if self._mask_frames and not any(one.clear for one in found):
             told = partial(on_progress, True) if on_progress else None
             again = self._look(start, self.settings.finer(), should_stop, told)
             found = [max(pair, key=_clear_first) for pair in zip(found, again, strict=True)]
@@ -165,9 +210,9 @@ class Skull:
         return replace(found[0], poses=np.concatenate([one.poses for one in found]))
 
     def scores(self, poses: np.ndarray) -> np.ndarray:
-        """Mean over the runs with a mask frame of the gradient correlation (K,) at poses (K, 4, 4), wide enough for poses off by mm."""
+        """Mean over the runs that show it of the gradient correlation (K,) at poses (K, 4, 4), wide enough for poses off by mm."""
         wide = self.settings.levels[0]
-        terms = [self._equations(frame, wide)(poses)[0] for frame in self._mask_frames.values()]
+        terms = [self._equations(picture, wide)(poses)[0] for picture in self._pictures.values()]
         mean: np.ndarray = np.mean(terms, axis=0)
         return mean
 
@@ -185,7 +230,7 @@ class Skull:
         of_runs = np.broadcast_to(poses, (len(self.angiograms), 4, 4))
         for number, frame in self._mask_frames.items():
             at = of_runs[number - 1][None]
-            carm = frame.target(last).carm
+            carm = frame.carm(last)
             equations = self._equations(frame, last)
             # Twice the level's steps: it starts from where vessels ended, not from where a coarser level did.
             uphill, best, _ = self._refine(equations, carm, at, 2 * last.iterations)
@@ -195,18 +240,17 @@ class Skull:
         return found
 
     def terms(self, origin_mm: np.ndarray) -> dict[int, tuple[Equations, CArm]]:
-        """The gradient correlation of each run with a mask frame, by its number: by twists about `origin_mm` (3,) along the C-arm's axes.
+        """The gradient correlation of each run that shows it, by its number: by twists about `origin_mm` (3,) along the C-arm's axes.
 
         Raises
         ------
         InputError
             The CTA has no bone.
         """
-        last, terms = self.settings.levels[-1], {}
-        for number, frame in self._mask_frames.items():
-            target = frame.target(last)
+        last, terms = self._how.levels[-1], {}
+        for number, picture in self._pictures.items():
             points = about(self._points(last.spacing_mm), origin_mm)
-            terms[number] = (gradient_equations(points, target, self.settings.knee), target.carm)
+            terms[number] = (picture.equations(points, last), picture.carm(last))
         return terms
 
     def frame_motion(
@@ -229,8 +273,8 @@ class Skull:
         finder = SkullFinder(self._points(last.spacing_mm), last, self.settings.knee, CLEAR_SCORE, should_stop)
         return frame_motion(self.angiograms[number - 1], carm, cta_to_carm, finder, vessels)
 
-    def _equations(self, frame: _MaskFrame, level: SkullLevel) -> Equations:
-        return gradient_equations(self._points(level.spacing_mm), frame.target(level), self.settings.knee)
+    def _equations(self, picture: _Picture, level: SkullLevel) -> Equations:
+        return picture.equations(self._points(level.spacing_mm), level)
 
     def _refine(
         self,
@@ -257,37 +301,36 @@ class Skull:
         should_stop: ShouldStop | None,
         on_progress: Callable[[float], None] | None,
     ) -> list[SkullMatch]:
-        """`find` once, in each run that has a mask frame."""
+        """`find` once, in each run that shows it."""
         matches: list[SkullMatch] = []
 
         def tell(done: float) -> None:
             if on_progress is not None:
-                on_progress((len(matches) + done) / len(self._mask_frames))
+                on_progress((len(matches) + done) / len(self._pictures))
 
-        for frame in self._mask_frames.values():
+        for picture in self._pictures.values():
             tell(0.0)
-            matches.append(self._find(frame, start, settings, should_stop, tell))
+            matches.append(self._find(picture, start, settings, should_stop, tell))
             tell(0.0)
         return matches
 
     def _find(
         self,
-        frame: _MaskFrame,
+        picture: _Picture,
         start: np.ndarray,
         settings: SkullSettings,
         should_stop: ShouldStop | None,
         on_progress: Callable[[float], None],
     ) -> SkullMatch:
         """`find` in one run, once."""
-        centre, coarse = self.cta.centre_mm, settings.coarse
-        points, target = self._points(coarse.spacing_mm), frame.target(coarse)
-        poses, scores = exhaustive(points, target, start, centre, settings, should_stop)
-        found = self._through_levels(frame, poses, start, settings, should_stop, on_progress)
+        points = self._points(settings.coarse.spacing_mm)
+        poses, scores = picture.candidates(points, start, self.cta.centre_mm, settings, should_stop)
+        found = self._through_levels(picture, poses, start, settings, should_stop, on_progress)
         return replace(found, scores=(float(scores[0]), *found.scores))
 
     def _through_levels(
         self,
-        frame: _MaskFrame,
+        picture: _Picture,
         poses: np.ndarray,
         middle: np.ndarray,
         settings: SkullSettings,
@@ -299,21 +342,21 @@ class Skull:
         centre, trace, runner_up = self.cta.centre_mm, list[float](), 0.0
         for number, level in enumerate(settings.levels):
             tell((1 + number) / (1 + len(settings.levels)))  # the exhaustive pass takes about as long as a level
-            target, equations, before = frame.target(level), self._equations(frame, level), poses
-            poses, scores, _ = self._refine(equations, target.carm, before, level.iterations, should_stop)
+            carm, equations, before = picture.carm(level), self._equations(picture, level), poses
+            poses, scores, _ = self._refine(equations, carm, before, level.iterations, should_stop)
             outside = ~in_box(poses, middle, centre, settings)
             if outside.any():  # the gradient may lead far along the beam: back to where it began
                 poses[outside] = before[outside]
                 scores[outside] = equations(poses[outside])[0]
-            distinct = _distinct(poses, scores, target.carm, centre)
+            distinct = _distinct(poses, scores, carm, centre)
             if len(poses) > 1:  # the last level has one pose; how it stands out is known where others are still refined
                 runner_up = float(scores[distinct[1]] / scores[distinct[0]]) if len(distinct) > 1 else 0.0
             poses, scores = poses[distinct[: level.keep]], scores[distinct[: level.keep]]
             trace.append(float(scores[0]))
             if level is settings.levels[0]:  # a skull is nearly alike on both sides: what was found may be the reverse
-                reverse = pose.depth_reversed(poses, centre, np.array(target.carm.source_mm))
+                reverse = pose.depth_reversed(poses, centre, np.array(carm.source_mm))
                 poses = np.concatenate([poses, reverse[in_box(reverse, middle, centre, settings)]])
-        return SkullMatch(poses, trace[-1], runner_up, tuple(trace))
+        return SkullMatch(poses, trace[-1], runner_up, tuple(trace), by_residue=not self._mask_frames)
 
 
 def _clear_first(found: SkullMatch) -> tuple[bool, float]:
@@ -321,19 +364,85 @@ def _clear_first(found: SkullMatch) -> tuple[bool, float]:
     return found.clear, found.score
 
 
+class _Picture(Protocol):
+    """What a run shows of the skull, on each grid that is asked for."""
+
+    angiogram: Angiogram
+
+    def carm(self, level: SkullLevel) -> CArm:
+        """The run's, on the level's grid."""
+
+    def equations(self, points: Points, level: SkullLevel) -> Equations:
+        """How well the skull fits, by twists along the axes of `carm`."""
+
+    def candidates(
+        self,
+        points: Points,
+        start: np.ndarray,
+        centre_cta_mm: np.ndarray,
+        settings: SkullSettings,
+        should_stop: ShouldStop | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Poses (K, 4, 4) and scores (K,), best first, of the exhaustive pass about `start` (4, 4)."""
+
+
 class _MaskFrame:
     """The mask frame of a run, on each grid that is asked for; each made once."""
 
     def __init__(self, angiogram: Angiogram, knee: float) -> None:
-        self.angiogram = angiogram
+        self.angiogram, self._knee = angiogram, knee
         self._made = cache(
             lambda rows, sigma_px: make_skull_target(
                 mask_frame(angiogram), angiogram.valid, angiogram.carm, rows, sigma_px, knee
             )
         )
 
-    def target(self, level: SkullLevel) -> SkullTarget:
+    def _target(self, level: SkullLevel) -> SkullTarget:
         return self._made(level.rows, level.sigma_px)
+
+    def carm(self, level: SkullLevel) -> CArm:
+        return self._target(level).carm
+
+    def equations(self, points: Points, level: SkullLevel) -> Equations:
+        return gradient_equations(points, self._target(level), self._knee)
+
+    def candidates(
+        self,
+        points: Points,
+        start: np.ndarray,
+        centre_cta_mm: np.ndarray,
+        settings: SkullSettings,
+        should_stop: ShouldStop | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return exhaustive(points, self._target(settings.coarse), start, centre_cta_mm, settings, should_stop)
+
+
+class _MovedBone:
+    """What a subtracted run shows of bone that moved, on each grid that is asked for; each made once."""
+
+    def __init__(self, angiogram: Angiogram, vessels: np.ndarray, knee: float) -> None:
+        self.angiogram, self._knee = angiogram, knee
+        shown = cache(lambda: residue_of(angiogram, vessels))
+        self._made = cache(lambda rows, sigma_px: make_residue_targets(shown(), rows, sigma_px, knee))
+
+    def _targets(self, level: SkullLevel) -> tuple[SkullTarget, ...]:
+        return self._made(level.rows, level.sigma_px)
+
+    def carm(self, level: SkullLevel) -> CArm:
+        return self._targets(level)[0].carm
+
+    def equations(self, points: Points, level: SkullLevel) -> Equations:
+        return residue_equations(points, self._targets(level), self._knee)
+
+    def candidates(
+        self,
+        points: Points,
+        start: np.ndarray,
+        centre_cta_mm: np.ndarray,
+        settings: SkullSettings,
+        should_stop: ShouldStop | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        return residue_exhaustive(points, self._targets(settings.coarse), start, centre_cta_mm, settings, should_stop)
 
 
 def _distinct(poses: np.ndarray, scores: np.ndarray, carm: CArm, centre_cta_mm: np.ndarray) -> list[int]:

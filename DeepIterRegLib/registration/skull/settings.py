@@ -9,6 +9,8 @@ from DeepIterRegLib.registration.vessels.exhaustive import SearchBox
 # What a second, closer look changes. Of the 5 hardest of 54 development views the first look finds 1, such a look 4;
 # a finer step than 7 deg or more candidates still find no more, and take up to half as long again.
 _FINER_STEP, _MORE_CANDIDATES, _MORE_KEPT = 0.7, 2, 3
+# By the residue of moved bone the first pose within 25 mm is among the best five of 35 of 36 development views.
+_RESIDUE_CANDIDATES, _RESIDUE_KEPT = 24, (6, 4)
 
 
 @dataclass(frozen=True)
@@ -58,6 +60,12 @@ class SkullSettings(SearchBox):
     def coarse(self) -> SkullLevel:
         """The exhaustive pass as a level, which takes no steps."""
         return SkullLevel(self.rows, self.spacing_mm, self.sigma_px, 0, self.candidates)
+
+    def in_residue(self) -> SkullSettings:
+        """The same box where only the residue of moved bone shows the skull: less is seen, and at the last level the movement itself."""
+        first, second, *_ = self.levels
+        levels = replace(first, keep=_RESIDUE_KEPT[0]), replace(second, keep=_RESIDUE_KEPT[1])
+        return replace(self, candidates=_RESIDUE_CANDIDATES, levels=levels)
 
     def finer(self) -> SkullSettings:
         """The same box with a finer grid and more poses kept, for where the first look finds no clear fit."""

@@ -123,6 +123,8 @@ class ShiftCorrelator:
     norm_power
         As in `targets.Measure`.
     drawing
+    apart
+        As in `compute.Window`.
     """
 
     def __init__(
@@ -133,6 +135,8 @@ class ShiftCorrelator:
         reach_mm: float,
         norm_power: float,
         drawing: compute.VesselDrawing | compute.SkullDrawing,
+        *,
+        apart: bool = False,
     ) -> None:
         step_mm = carm.pixel_spacing_mm[0] / carm.magnification
         margin = int(np.ceil(reach_mm / step_mm))
@@ -140,7 +144,7 @@ class ShiftCorrelator:
         box = np.array([rows[0], rows[-1] + 1, columns[0], columns[-1] + 1])
         wide = carm.cropped(-margin, -margin, carm.rows + 2 * margin, carm.columns + 2 * margin)
         self.carm, self._margin = carm, margin
-        self._scores = compute.shift_scores(drawing, compute.Window(image, wide, margin, box, norm_power))
+        self._scores = compute.shift_scores(drawing, compute.Window(image, wide, margin, box, norm_power, apart))
 
     @property
     def batch(self) -> int:

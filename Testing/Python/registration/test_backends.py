@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from types import ModuleType
 
 import numpy as np
@@ -120,12 +121,14 @@ def test_working_images_are_those_of_the_cpu(card: TorchBackend, shape: tuple[in
 @pytest.mark.parametrize("norm_power", [0.5, 1.0])
 def test_shifts_are_those_of_the_cpu(card: TorchBackend, norm_power: float) -> None:
     points, target, cameras, _ = case(FIND, 2)
-    of: list[tuple[Drawing, np.ndarray]] = [
-        (VesselDrawing(points, target.taps, 5.0, target.measure.direction_scale), target.image),
-        (SkullDrawing(points, target.taps, KNEE_MM), skull_of(target).image),
+    skull = SkullDrawing(points, target.taps, KNEE_MM)
+    of: list[tuple[Drawing, np.ndarray, bool]] = [
+        (VesselDrawing(points, target.taps, 5.0, target.measure.direction_scale), target.image, False),
+        (skull, skull_of(target).image, False),
+        (skull, skull_of(target).image, True),
     ]
-    for drawing, image in of:
-        window = window_of(image, target.carm, norm_power)
+    for drawing, image, apart in of:
+        window = replace(window_of(image, target.carm, norm_power), apart=apart)
         theirs, mine = cpu.shift_scores(drawing, window), card.shift_scores(drawing, window)
         assert_same(mine.maps(cameras), theirs.maps(cameras))
         scores, shifts = mine.best(cameras, 2)

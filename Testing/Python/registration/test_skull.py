@@ -15,7 +15,7 @@ from DeepIterRegLib.common.errors import InputError, RegistrationError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.files import load_volume
-from DeepIterRegLib.images.subtraction import subtract
+from DeepIterRegLib.images.subtraction import SubtractionSettings, subtract
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, second_run
 from DeepIterRegLib.phantom.settings import DIFFERENT_SKULL, CtaSettings, OffsetSettings, RunSettings, ViewSettings
@@ -27,11 +27,12 @@ from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.skull import Skull, SkullSettings
 from DeepIterRegLib.registration.skull.gradient_correlation import gradient_equations
 from DeepIterRegLib.registration.skull.points import about, skull_points
+from DeepIterRegLib.registration.skull.residue import make_residue_targets, residue_equations, residue_of
 from DeepIterRegLib.registration.skull.targets import make_skull_target, mask_frame
 from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, move
 from DeepIterRegLib.registration.vessels.targets import SATURATION_MM, View, vessel_channels
 from DeepIterRegLib.rendering.splat import SplatProjector
-from DeepIterRegLib.segmentation.dsa import DsaMasks
+from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
 
 # The jaw opened, beam hardening, headrest and wires in the run only, another scanner's blur.
 PHANTOM = PhantomSettings(
@@ -130,6 +131,56 @@ def test_a_skull_that_looks_larger_moves_the_head_less_than_it_would(
     with_a_size = moved_mm()
     monkeypatch.setattr(joint, "SIZE_PENALTY", 100 * joint.SIZE_PENALTY)
     assert abs(with_a_size) < 0.4 * moved_mm()
+
+
+@pytest.fixture(scope="module")
+def moved(patient: Patient) -> tuple[Angiogram, np.ndarray]:
+    """A run that came subtracted, in which the head moved by up to a degree and a millimetre, and its vessels."""
+    run = replace(PHANTOM.run, motion_mm=1.0, motion_deg=1.0)
+    shown = second_run(replace(patient, settings=replace(PHANTOM, run=run)), "lateral", seed=3)
+    frames = np.log(np.maximum(shown.run.frames.astype(np.float32), 0.5))
+    valid = shown.run.frames.min(axis=0) > 0
+    result = subtract(frames, valid, mask_frames=shown.run.mask_frames, settings=SubtractionSettings(remask=False))
+    angiogram = Angiogram(result.frames, shown.carm, shown.run.frame_times_s, valid)
+    return angiogram, segment_dsa(angiogram).vessels
+
+
+def test_bone_that_moved_shows_the_skull(patient: Patient, moved: tuple[Angiogram, np.ndarray]) -> None:
+    angiogram, vessels = moved
+    centre = patient.cta.centre_mm
+    skull = Skull(patient.cta, (), SETTINGS).in_runs((angiogram,), (vessels,))
+    found = skull.find(pose.radiological(centre), residue=True)
+    assert mpe_mm(angiogram.carm, found.poses[0], patient.cta_to_carm, centre) < 3
+    assert found.clear
+    assert not skull.agreements(patient.cta_to_carm)  # of mask frames alone
+    with pytest.raises(InputError, match="came subtracted"):
+        skull.find(pose.radiological(centre))
+
+
+def test_gradient_of_the_residue_by_finite_differences(patient: Patient, moved: tuple[Angiogram, np.ndarray]) -> None:
+    angiogram, vessels = moved
+    points = about(skull_points(patient.cta, 4.0), patient.cta.centre_mm)
+    targets = make_residue_targets(residue_of(angiogram, vessels), 64, 1.5, 5.0)
+    equations = residue_equations(points, targets, 5.0)
+    turn = pose.so3_exp(np.array([0.02, -0.03, 0.01]))
+    at = pose.offset_about(patient.cta_to_carm, patient.cta.centre_mm, turn, np.array([2, -1, 3]))
+    _, gradient, matrix = equations(at[None])
+    step = 0.3  # mm; splatting is piecewise linear, so not too small
+    for i in range(6):
+        twist = np.zeros((1, 6))
+        twist[0, i] = step
+        ahead, behind = (move(at[None], s * twist, points, angiogram.carm) for s in (1, -1))
+        numeric = (equations(ahead)[0] - equations(behind)[0]) / (2 * step)
+        assert gradient[0, i] == pytest.approx(numeric[0], abs=0.05 * np.abs(gradient).max())
+    assert np.linalg.eigvalsh(matrix[0]).min() > 0
+
+
+def test_a_run_in_which_nothing_moved_shows_no_skull(patient: Patient, moved: tuple[Angiogram, np.ndarray]) -> None:
+    angiogram, vessels = moved
+    still = replace(angiogram, frames=np.zeros_like(angiogram.frames))
+    skull = Skull(patient.cta, (), SETTINGS).in_runs((still,), (vessels,))
+    with pytest.raises(InputError, match="no bone moved"):
+        skull.find(pose.radiological(patient.cta.centre_mm), residue=True)
 
 
 def test_skull_of_a_phantom_is_found(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:

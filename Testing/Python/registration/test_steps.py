@@ -47,7 +47,7 @@ STARTS = {
     "skull, not shown": ("skull", "nothing", (Step.SEARCH, Step.REFINE, Step.CONFIDENCE)),
     "auto": ("auto", "skull", (Step.SKULL, Step.REFINE_SKULL, *AFTER_THE_SKULL)),
     "auto, not clear": ("auto", "noise", (Step.SKULL, Step.SKULL_FINER, Step.SEARCH, *AFTER_THE_SKULL)),
-    "auto, not shown": ("auto", "nothing", (Step.SEARCH, Step.REFINE, Step.CONFIDENCE)),
+    "auto, not shown": ("auto", "nothing", (Step.SKULL, Step.SEARCH, *AFTER_THE_SKULL)),
 }
 
 
