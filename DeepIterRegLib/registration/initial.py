@@ -174,7 +174,10 @@ def _judged(context: Context, proposed: PoseCandidates, at_start: PoseCandidates
 
 
 def _ask_skull(context: Context, start: np.ndarray) -> _Proposal:
-    """Poses where the skull fits the mask frames, if init wants them; none, and a warning, where it cannot be seen."""
+    """Poses where the skull fits the mask frames, if init wants them; none, and a warning, where it cannot be seen.
+
+    With `auto` the residue of moved bone stands in for mask frames that no run has.
+    """
     init, skull = context.settings.init, context.scene.skull
     if init not in ("skull", "auto") or skull is None:
         return _Proposal()
@@ -194,6 +197,8 @@ def _ask_skull(context: Context, start: np.ndarray) -> _Proposal:
         *others, last = (within(problem, "The skull was not asked: ") for problem in error.problems)
         return _Proposal(warnings=(*others, within(last, after=" The search was used instead.")))
     seconds = time.perf_counter() - begin
+    if match.by_residue and not match.clear:  # of a mask frame that was told where the finer look began
+        context.expect(Step.SEARCH)
     record = StageRecord("Skull", "gradient correlation", match.score, match.scores, seconds, len(match.scores))
     return _Proposal(match.poses, match.score, init == "skull" or match.clear, Step.REFINE_SKULL, (record,))
 

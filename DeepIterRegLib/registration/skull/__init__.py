@@ -1,4 +1,4 @@
-"""The skull as anchor: the CTA's bone registered to the unsubtracted mask frame, whatever is injected or occluded."""
+"""The skull as anchor: the CTA's bone registered to the mask frame, or to what moved bone leaves, whatever is injected or occluded."""
 
 from DeepIterRegLib.registration.skull.register import Skull, SkullAgreement, SkullMatch
 from DeepIterRegLib.registration.skull.settings import SkullSettings

@@ -131,7 +131,8 @@ class Skull:
         if self._mask_frames:
             return self._mask_frames
         runs = enumerate(zip(self.angiograms, self.vessels, strict=False), 1)
-        return {number: _MovedBone(run, vessels, self.settings.knee) for number, (run, vessels) in runs}
+        moved = {number: _MovedBone(run, vessels, self.settings.knee) for number, (run, vessels) in runs}
+        return {number: bone for number, bone in moved.items() if bone.seen_at(self.settings.coarse)}
 
     @property
     def _how(self) -> SkullSettings:
@@ -424,6 +425,13 @@ class _MovedBone:
         self.angiogram, self._knee = angiogram, knee
         shown = cache(lambda: residue_of(angiogram, vessels))
         self._made = cache(lambda rows, sigma_px: make_residue_targets(shown(), rows, sigma_px, knee))
+
+    def seen_at(self, level: SkullLevel) -> bool:
+        """Whether anything but vessels is seen."""
+        try:
+            return bool(self._targets(level))
+        except InputError:
+            return False
 
     def _targets(self, level: SkullLevel) -> tuple[SkullTarget, ...]:
         return self._made(level.rows, level.sigma_px)

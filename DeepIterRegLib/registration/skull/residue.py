@@ -67,7 +67,8 @@ def residue_of(angiogram: Angiogram, vessels: np.ndarray) -> Residue:
     """What a run (t, row, column) shows off its vessels (row, column), bool."""
     fine = angiogram.carm.working_grid(_FINE_ROWS)
     shape = fine.rows, fine.columns
-    near = ndimage.binary_dilation(resize_area(vessels.astype(np.float32), *shape) > _NO_VESSEL)
+    covered = resize_area(vessels.astype(np.float32), *shape) > _NO_VESSEL
+    near = ndimage.binary_dilation(covered, iterations=_BESIDE_PX)
     valid = resize_area(angiogram.valid.astype(np.float32), *shape) > _WHOLLY_VALID
     free = valid & ~near
     count = len(angiogram.frames)
@@ -86,6 +87,11 @@ def make_residue_targets(residue: Residue, rows: int, sigma_px: float, knee: flo
         Of the working grid, and blur in its pixels.
     knee
         As in `SkullSettings`.
+
+    Raises
+    ------
+    InputError
+        Nothing is seen off the vessels.
     """
     coarse = residue.carm.working_grid(rows)
     shape = coarse.rows, coarse.columns

@@ -179,7 +179,10 @@ def test_a_run_in_which_nothing_moved_shows_no_skull(patient: Patient, moved: tu
     angiogram, vessels = moved
     still = replace(angiogram, frames=np.zeros_like(angiogram.frames))
     skull = Skull(patient.cta, (), SETTINGS).in_runs((still,), (vessels,))
-    with pytest.raises(InputError, match="no bone moved"):
+    noise = replace(still, frames=np.random.default_rng(0).normal(size=still.frames.shape).astype(np.float32))
+    with pytest.raises(InputError, match="No bone moved"):
+        skull.in_runs((noise,), (vessels,)).find(pose.radiological(patient.cta.centre_mm), residue=True)
+    with pytest.raises(InputError, match="came subtracted"):
         skull.find(pose.radiological(patient.cta.centre_mm), residue=True)
 
 
