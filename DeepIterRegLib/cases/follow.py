@@ -176,7 +176,8 @@ def follow(
     Raises
     ------
     InputError
-        The CTA cannot be used; the folder to look into does not exist; `out` is another session's, or another process works in it.
+        The CTA cannot be used; the folder to look into does not exist, or `out` lies in it; `out` is another session's, or another
+        process works in it.
     """
     own = job.incoming == out / RECEIVED
     if (
@@ -185,6 +186,9 @@ def follow(
         raise InputError(
             Message("There is no such folder", at="incoming", advice="Give the folder that runs arrive in.")
         )
+    if not own and job.incoming.resolve() in (out.resolve(), *out.resolve().parents):
+        found = "The session lies in the folder that runs arrive in, where its own files would be looked at"
+        raise InputError(Message(found, at="out", advice="Give a folder elsewhere."))
     with work_folder(out), ExitStack() as stack:
         session = open_session(out)
         if own:

@@ -36,7 +36,7 @@ class Watched:
     def __init__(self, folder: Path, patient: Path) -> None:
         self.folder, self.patient = folder, patient
         self.incoming, self.out = folder / "incoming", folder / "session"
-        self.incoming.mkdir()
+        self.incoming.mkdir(parents=True)
         self.told: list[Told] = []
         self.statuses: list[str] = []
 
@@ -442,3 +442,54 @@ def test_many_files_that_are_no_runs_are_told_at_once(done: Watched, patient: Pa
     again.followed()
     assert len([told for told in again.told if told.row.state == "refused"]) == 300
     assert len(again.statuses) < 10
+
+
+def test_a_kill_before_a_pose_is_put_away_changes_nothing(done: Watched, patient: Path, tmp_path: Path) -> None:
+    """It is taken again when the session goes on: the same files."""
+    again = Watched(tmp_path, patient)
+    handed_over(done, patient, again)
+    ((path, _),) = waiting(again.out)
+    content = path.read_bytes()
+    again.followed()
+    before = kept_runs(again.out)[0]
+    names = [f"{run}/{name}" for run in ("01", "02") for name in ("run.json", "ctaToCarm.tfm")]
+    files = {name: (again.out / name).read_bytes() for name in names}
+    path.write_bytes(content)
+    again.followed()
+    assert waiting(again.out) == []
+    assert {name: (again.out / name).read_bytes() for name in names} == files
+    found, expected = kept_runs(again.out)[0].run.registration, before.run.registration
+    assert (found.warnings, found.score, found.carm) == (expected.warnings, expected.score, expected.carm)
+    for one, other in zip(found.views, expected.views, strict=True):
+        assert (one.frames is None) == (other.frames is None)
+        if one.frames is not None and other.frames is not None:
+            np.testing.assert_allclose(one.frames.cta_to_carm, other.frames.cta_to_carm, atol=1e-9)
+
+
+@pytest.mark.parametrize("out", ["incoming", "incoming/deep/session"])
+def test_a_session_does_not_lie_where_runs_arrive(patient: Path, tmp_path: Path, out: str) -> None:
+    """Its own files would be looked at as what arrived."""
+    watched = Watched(tmp_path, patient)
+    watched.out = tmp_path / out
+    with pytest.raises(InputError, match="The session lies in the folder that runs arrive in"):
+        watched.followed()
+    assert list(watched.incoming.iterdir()) == []
+
+
+def test_two_do_not_follow_one_session(done: Watched, patient: Path, tmp_path: Path) -> None:
+    again, other = Watched(tmp_path, patient), Watched(tmp_path / "other", patient)
+    shutil.copytree(done.out, again.out)
+    other.out = again.out
+    refused = []
+
+    def second(state: SessionState) -> None:
+        if state.status == "Waiting for runs." and not refused:
+            with pytest.raises(InputError) as caught:
+                other.followed()
+            refused.append(str(caught.value))
+
+    again.followed(on_state=second)
+    assert len(refused) == 1
+    assert "process" in refused[0]
+    assert str(tmp_path) not in refused[0]
+    assert len(kept_runs(again.out)) == 2
