@@ -6,6 +6,7 @@ nothing is done twice and nothing is lost.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, suppress
@@ -16,8 +17,9 @@ from pathlib import Path
 from DeepIterRegLib.cases.case import Case, Outcome, ReadCta
 from DeepIterRegLib.cases.cta_ready import made_ready
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files
-from DeepIterRegLib.cases.handed import read_handed, scored, taken
-from DeepIterRegLib.cases.incoming import Again, Arrived, Event, Incoming, IncomingSettings, Reach, Refused
+from DeepIterRegLib.cases.folder_watch import Stamp
+from DeepIterRegLib.cases.handed import Handed, read_handed, scored, taken, waiting
+from DeepIterRegLib.cases.incoming import Again, Arrived, Event, Gone, Incoming, IncomingSettings, Moved, Reach, Refused
 from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
 from DeepIterRegLib.cases.receiver import ReceiverSettings, receiving
 from DeepIterRegLib.cases.session_folder import (
@@ -59,6 +61,7 @@ from DeepIterRegLib.segmentation.dsa import segment_dsa
 _ARRIVING = IncomingSettings(settle_s=0.4, poll_s=0.3)
 _LOOK_S = 1.0  # how long is waited for the next run before it is asked whether to stop
 _ANOTHER = "It is of another patient than this session, so it is not registered and not shown."
+_UNREACHED = "The folder that runs arrive in cannot be reached. It is looked for again."
 _NOBODY = "The file does not say whose it is: check that it is this patient's."
 _WORDS_FACE = Face(lambda option: option.replace("_", " "))
 
@@ -128,8 +131,16 @@ class _Following:
     others: list[RunRow] = field(default_factory=list)
     together: dict[str, Together] = field(default_factory=dict)
     arrivals: dict[str, Arrival] = field(default_factory=dict)  # by the names of the runs
+    doubted: dict[Path, Stamp] = field(
+        default_factory=dict
+    )  # what was handed over and could not be read at the last look
     first: datetime | None = None
     status: str = ""
+    reached: bool = True  # whether the folder that runs arrive in could be looked into
+
+    def wait(self) -> None:
+        """Have the page show that runs are waited for, or why none comes."""
+        self.show("Waiting for runs." if self.reached else _UNREACHED)
 
     def show(self, status: str = "", ended: bool = False) -> None:
         """Have the page show what is known now."""
@@ -166,13 +177,19 @@ def follow(
     Raises
     ------
     InputError
-        The CTA cannot be used; the folder to look into does not exist; `out` is another session's, or another process works in it.
+        The CTA cannot be used; the folder to look into does not exist, or `out` lies in it; `out` is another session's, or another
+        process works in it.
     """
     own = job.incoming == out / RECEIVED
-    if job.receive is None and not own and not job.incoming.is_dir():
+    if (
+        job.receive is None and not own and not os.path.isdir(job.incoming)
+    ):  # false too of a share that cannot be reached
         raise InputError(
             Message("There is no such folder", at="incoming", advice="Give the folder that runs arrive in.")
         )
+    if not own and job.incoming.resolve() in (out.resolve(), *out.resolve().parents):
+        found = "The session lies in the folder that runs arrive in, where its own files would be looked at"
+        raise InputError(Message(found, at="out", advice="Give a folder elsewhere."))
     with work_folder(out), ExitStack() as stack:
         session = open_session(out)
         if own:
@@ -224,7 +241,7 @@ def _look_and_register(
     should_stop: ShouldStop,
     until_idle_s: float | None,
 ) -> None:
-    following.show("Waiting for runs.")
+    following.wait()
     last = time.monotonic()
     while not should_stop():
         events = incoming.next(_LOOK_S)
@@ -233,10 +250,13 @@ def _look_and_register(
                 return
             if (told := _on(following, event, should_stop)) is not None:
                 tell(told)
-            following.show("Waiting for runs.")
-            give_back()
+            if isinstance(event, Arrived):
+                following.wait()
+                give_back()
+        if events:  # once for all files that are none, of which there may be thousands
+            following.wait()
         _on_handed(following, tell, should_stop)
-        if events:
+        if events or following.doubted:
             last = time.monotonic()
         elif until_idle_s is not None and time.monotonic() - last >= until_idle_s:
             return
@@ -261,8 +281,12 @@ def _on(following: _Following, event: Event, should_stop: ShouldStop) -> Told | 
     if isinstance(event, Again) and not event.identical:
         words = "A run came again with other content. The one that came first is kept."
         return _aside(following, RunRow("", "A run", "refused", (words,)))
-    if isinstance(event, Reach) and not event.reached:
-        following.show("The folder that runs arrive in cannot be reached. It is looked for again.")
+    if isinstance(event, Moved) and (known := _kept_as(following, event.arrival.run_id)) is not None:
+        following.arrivals[known.name] = event.arrival
+    if isinstance(event, Gone) and (known := _kept_as(following, event.run_id)) is not None:
+        following.arrivals.pop(known.name, None)
+    if isinstance(event, Reach):
+        following.reached = event.reached
     return None
 
 
@@ -272,8 +296,12 @@ def _aside(following: _Following, row: RunRow) -> Told:
     return Told(row)
 
 
+def _kept_as(following: _Following, run_id: str) -> KeptRun | None:
+    return next((kept for kept in following.kept if kept.run_id == run_id), None)
+
+
 def _on_run(following: _Following, arrival: Arrival, should_stop: ShouldStop) -> Told | None:
-    known = next((kept for kept in following.kept if kept.run_id == arrival.run_id), None)
+    known = _kept_as(following, arrival.run_id)
     if known is not None:  # of before an interruption: its file tells when the first run was
         _count_from(following, arrival, known)
         following.arrivals[known.name] = arrival
@@ -432,21 +460,53 @@ def _put_together(following: _Following) -> None:
 
 
 def _on_handed(following: _Following, tell: Callable[[Told], None], should_stop: ShouldStop) -> None:
-    """Where a person handed a pose over: its run has it, those not accepted are registered anew from it, all are put together anew."""
-    try:
-        if (given := read_handed(following.folder)) is None:
+    """Where a person handed poses over: their runs have them, those not accepted start from them, all are put together anew."""
+    before, following.doubted = following.doubted, {}
+    for path, stamp in waiting(following.folder):
+        if should_stop():
             return
-        kept = next((one for one in following.kept if one.name == given.run), None)
-        if kept is None:
-            raise InputError("The pose set by hand is of no run of this session.")
-        if (arrival := following.arrivals.get(given.run)) is None:
-            following.show(f"The pose set by hand waits for the file of run {given.run}.")
-            return
-        outcome = _outcome_of(following, arrival, kept)
-    except InputError as error:
-        taken(following.folder)
-        words = tuple(word(problem, _WORDS_FACE) for problem in error.problems)
-        return tell(_aside(following, RunRow("", "A pose set by hand", "refused", words)))
+        try:
+            given = read_handed(path)
+            kept = _kept_run(following, given.run)
+        except InputError as error:
+            if before.get(path) != stamp:  # it may be under way: at the next look it is whole, or it stays as it is
+                following.doubted[path] = stamp
+                continue
+            taken(path, stamp)
+            words = tuple(word(problem, _WORDS_FACE) for problem in error.problems)
+            tell(_aside(following, RunRow("", "A pose set by hand", "refused", words)))
+            following.show()
+            continue
+        if _give(following, kept, given, tell, should_stop):
+            taken(path, stamp)
+
+
+def _kept_run(following: _Following, name: str) -> KeptRun:
+    found = next((one for one in following.kept if one.name == name), None)
+    if found is None:
+        raise InputError("The pose set by hand is of no run of this session.")
+    return found
+
+
+def _give(
+    following: _Following, kept: KeptRun, given: Handed, tell: Callable[[Told], None], should_stop: ShouldStop
+) -> bool:
+    """A pose set by hand given to its run, and to those that know less; whether all of it was done.
+
+    Raises
+    ------
+    InputError
+        It cannot be written.
+    """
+    arrival = following.arrivals.get(kept.name)
+    outcome = None
+    with suppress(InputError):  # its file cannot be read now
+        outcome = None if arrival is None else _outcome_of(following, arrival, kept)
+    if arrival is None or outcome is None:
+        status = f"The pose set by hand waits for the file of run {kept.name}."
+        if following.status != status:
+            following.show(status)
+        return False
     run = by_hand(kept.run, given.cta_to_carm, given.carm)
     run = replace(run, registration=scored(run.registration, outcome, following.settings.seed))
     outcome = replace(outcome, registration=run.registration)
@@ -454,11 +514,11 @@ def _on_handed(following: _Following, tell: Callable[[Told], None], should_stop:
     tell(Told(following.rows[kept.name], None, outcome, dict(following.together)))
     for other in [one for one in following.kept if _is_doubtful(one) and one.name in following.arrivals]:
         if should_stop():
-            return  # what is not done is begun again with the session
+            return False  # what is not done is begun again with the session
         if (told := _again_from(following, other, run, should_stop)) is not None:
             tell(told)
-    taken(following.folder)
-    following.show("Waiting for runs.")
+    following.wait()
+    return True
 
 
 def _is_doubtful(kept: KeptRun) -> bool:

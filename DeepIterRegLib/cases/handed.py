@@ -1,14 +1,19 @@
-"""A pose that a person set by hand, handed to a session through a file in its folder, whether it is followed just then or not."""
+"""Poses that a person set by hand, handed to a session through files in its folder, whether it is followed just then or not.
+
+A file for each run, so that none takes another's place before it was taken. Other programs may write one too, as `handed.json`.
+"""
 
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from DeepIterRegLib.cases.case import Outcome
+from DeepIterRegLib.cases.folder_watch import Stamp, stamp_of
 from DeepIterRegLib.common.atomic_output import output_file
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.json_files import MALFORMED, read_json
@@ -19,7 +24,6 @@ from DeepIterRegLib.registration.result import Registration
 from DeepIterRegLib.registration.scene import contrast_image
 
 HANDED = "handed.json"
-_REFUSAL = f"{HANDED} holds no pose of a run, or it is damaged: hand the pose over again."
 
 
 @dataclass(frozen=True)
@@ -41,33 +45,49 @@ class Handed:
 
 
 def write_handed(folder: Path, handed: Handed) -> None:
-    """Hand a pose to the session of a folder; one that was not taken yet is replaced."""
+    """Hand a pose to the session of a folder; one of the same run that was not taken yet is replaced."""
     values = {"run": handed.run, "ctaToCarm": handed.cta_to_carm.tolist(), "carm": handed.carm.to_dict()}
-    with output_file(folder / HANDED, (".json",), overwrite=True) as path:
+    with output_file(folder / file_of(handed.run), (".json",), overwrite=True) as path:
         path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
 
 
-def read_handed(folder: Path) -> Handed | None:
-    """What waits in the folder of a session; None where nothing does.
+def file_of(run: str) -> str:
+    """Name of the file by which a run's pose is handed over."""
+    return f"handed-{run}.json"
+
+
+def waiting(folder: Path) -> list[tuple[Path, Stamp]]:
+    """The files that wait in the folder of a session, by name, and what shows later whether another was written in their place."""
+    found = []
+    for path in [folder / HANDED, *sorted(folder.glob(file_of("*")))]:
+        with suppress(OSError):  # none, or taken just now
+            if path.is_file():
+                found.append((path, stamp_of(path)))
+    return found
+
+
+def read_handed(path: Path) -> Handed:
+    """The pose in a file.
 
     Raises
     ------
     InputError
-        The file holds something else.
+        It holds something else.
     """
-    if not (folder / HANDED).exists():
-        return None
-    tree = read_json(folder / HANDED, _REFUSAL)
+    refusal = f"{path.name} holds no pose of a run, or it is damaged: hand the pose over again."
+    tree = read_json(path, refusal)
     try:
-        matrix = as_rigid(np.array(tree["ctaToCarm"], dtype=np.float64), HANDED)
-        return Handed(str(tree["run"]), matrix, CArm.from_dict(tree["carm"]))
+        found = Handed(str(tree["run"]), np.array(tree["ctaToCarm"], dtype=np.float64), CArm.from_dict(tree["carm"]))
     except MALFORMED:
-        raise InputError(_REFUSAL) from None
+        raise InputError(refusal) from None
+    return replace(found, cta_to_carm=as_rigid(found.cta_to_carm, path.name))
 
 
-def taken(folder: Path) -> None:
-    """What waited has been done."""
-    (folder / HANDED).unlink(missing_ok=True)
+def taken(path: Path, stamp: Stamp) -> None:
+    """What waited has been done, or can never be; what was handed over meanwhile still waits."""
+    with suppress(OSError):
+        if stamp_of(path) == stamp:
+            path.unlink()
 
 
 def scored(found: Registration, outcome: Outcome, seed: int) -> Registration:

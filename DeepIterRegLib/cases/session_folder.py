@@ -145,7 +145,7 @@ def kept_runs(folder: Path) -> list[KeptRun]:
     InputError
         A run's folder is damaged.
     """
-    names = sorted(one.name for one in folder.iterdir() if one.name.isdigit() and (one / RUN).is_file())
+    names = sorted(one.name for one in folder.iterdir() if one.name.isdecimal() and (one / RUN).is_file())
     return [_read_run(folder / name) for name in names]
 
 

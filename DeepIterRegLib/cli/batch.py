@@ -19,6 +19,7 @@ from DeepIterRegLib.cli.app import (
     fail,
 )
 from DeepIterRegLib.cli.options import Quiet, Scheduler, Workers, takes
+from DeepIterRegLib.common.memory import hold_steady
 from DeepIterRegLib.common.shown import place_of
 
 _STOPPED = "Stopped. What is done is kept: the same command goes on."
@@ -66,6 +67,7 @@ def batch(
         if not quiet:
             typer.echo(line)
 
+    hold_steady()
     table = read_cases(cases, typed["device"].value)
     # The case says it too, but that may be hours away.
     for sentence in missing_paths(table):

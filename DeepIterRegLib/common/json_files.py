@@ -9,6 +9,7 @@ from typing import Any, NoReturn
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.tables import read_text
 
+_MOST_MB = 100  # no file of these holds so much, and what is read takes ten times as much memory
 # What taking a tree of JSON apart raises where it has another shape than it should have.
 MALFORMED = (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError, RecursionError)
 
@@ -25,9 +26,11 @@ def read_json(path: Path, refusal: str, *, missing: bool = False) -> Any:
     Raises
     ------
     InputError
-        No text, no JSON, too deep, or with infinite numbers.
+        No text, no JSON, too large, too deep, or with infinite numbers.
     """
     try:
+        if path.stat().st_size > _MOST_MB * 1_000_000:
+            raise InputError(refusal)
         return json.loads(
             read_text(path, "JSON file").removeprefix("\ufeff"),
             parse_constant=_nan_alone if missing else _refuse,

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
-from DeepIterRegLib.common.memory import give_back
+from DeepIterRegLib.common.memory import give_back, hold_steady
 from DeepIterRegLib.common.progress import ShouldStop
 from DeepIterRegLib.common.quiet import debugging
 from DeepIterRegLib.common.shown import fault_words, name_of
@@ -412,6 +412,7 @@ def _plugin(token: str, pickled: bytes, own: bool) -> Any:
 def _begin(token: str, pickled: bytes, own: bool) -> None:
     if own:  # Ctrl-C reaches all processes of a terminal; the one that the person started decides
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        hold_steady()
     _RUNS[token] = _Run(pickled)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
+from DeepIterRegLib.geometry import pose
+from DeepIterRegLib.geometry.pose_files import as_rigid
+
 _SEEN_FROM_MM = 0.3  # a small artery is 1 mm wide
 _DECIMALS = 5  # of what is kept
+_FAR_PX = 1e5  # no detector has so many: a displacement by more is damaged
 
 
 @dataclass(frozen=True, eq=False)  # arrays are compared by what is kept of them
@@ -54,6 +58,10 @@ class FrameMotion:
             return "The head lay still within the run."
         return f"The head moved by up to {self.moved_mm:.1f} mm within the run."
 
+    def seen_from(self, before: np.ndarray, after: np.ndarray) -> FrameMotion:
+        """The same motion of the head where its pose (4, 4) is not the one `before` but the one `after`."""
+        return replace(self, cta_to_carm=after @ pose.inverse(before) @ self.cta_to_carm)
+
     def to_json_dict(self) -> dict[str, Any]:
         """Plain values."""
         return {
@@ -71,7 +79,7 @@ class FrameMotion:
         Raises
         ------
         ValueError
-            Numbers that are none, or not as many as there must be.
+            Numbers that are none, or not as many as there must be; a pose that is not rigid (`InputError`).
         """
         count = len(values["ctaToCarm"])
         of_frame = np.array(values["positionOfFrame"], dtype=np.int64).reshape(-1)
@@ -80,6 +88,10 @@ class FrameMotion:
         offset_px = np.array(values["offsetPx"], dtype=np.float64).reshape(count, 2)
         moved_mm = float(values["movedMm"])
         finite = np.isfinite([*poses.flat, *undone.flat, *offset_px.flat, moved_mm]).all()
-        if not finite or of_frame.min(initial=0) < 0 or of_frame.max(initial=0) >= count:
+        if not finite or not len(of_frame) or of_frame.min() < 0 or of_frame.max() >= count:
             raise ValueError("Not the motion of a run's frames.")
+        if max(np.abs(undone).max(), np.abs(offset_px).max()) > _FAR_PX or moved_mm < 0:
+            raise ValueError("A head does not move so far.")
+        for each in poses:
+            as_rigid(each, "registration.json")
         return cls(of_frame, poses, undone, offset_px, moved_mm)

@@ -42,6 +42,7 @@ _CLEARLY = 0.05
 _UNSEEN_MM = 0.5
 # How well a person places a head by hand on one run: standard deviations for each axis, and along the beam, which the picture hardly shows.
 HAND_DEG, HAND_MM, HAND_ALONG_MM = 1.0, 1.0, 10.0
+_BY_HAND = "A person set this pose by hand: what was found is replaced."
 _STEPS = 20  # of putting runs together: each solves a linear system, and the weights of motions settle in fewer
 _SETTLED_MM = 1e-4
 _BETWEEN = np.concatenate([-np.eye(6), np.eye(6)], axis=1)  # of two runs' twists, the second's beside the first
@@ -278,16 +279,10 @@ def by_hand(run: SessionRun, cta_to_carm: np.ndarray, carm: CArm) -> SessionRun:
     there = pose.translation(np.subtract(own.source_mm, carm.source_mm)) @ cta_to_carm
     covariance = _per_axis(HAND_DEG, HAND_MM)
     covariance[3:, 3:] += HAND_ALONG_MM**2 * np.outer(own.axes[2], own.axes[2])
-    (view,) = run.registration.views
-    warnings = (*run.registration.warnings, "A person set this pose by hand: what was found is replaced.")
-    registration = replace(
-        run.registration,
-        cta_to_carm=there,
-        carm=own,
-        views=(replace(view, carm=own),),
-        confidence=None,
-        warnings=warnings,
-    )
+    found = _at(run.registration, there, own)
+    # Once, also where a hand was at it before.
+    warnings = (*(said for said in found.warnings if said != _BY_HAND), _BY_HAND)
+    registration = replace(found, confidence=None, warnings=warnings)
     return replace(run, registration=registration, placed=Placed(own, there, covariance))
 
 
@@ -316,14 +311,15 @@ def reported(run: SessionRun, together: Together | None) -> Registration:
 
 def placed_together(found: Registration, together: Together) -> Registration:
     """The registration of a run at the pose, and with the C-arm, that all runs give it."""
+    confidence = known_better(found.confidence, together) if found.confidence else None
+    return replace(_at(found, together.cta_to_carm, together.carm), confidence=confidence)
+
+
+def _at(found: Registration, cta_to_carm: np.ndarray, carm: CArm) -> Registration:
+    """The registration of a run at another pose and with another C-arm; how the head moved within the run stays."""
     (view,) = found.views
-    return replace(
-        found,
-        cta_to_carm=together.cta_to_carm,
-        carm=together.carm,
-        views=(replace(view, carm=together.carm),),
-        confidence=known_better(found.confidence, together) if found.confidence else None,
-    )
+    frames = None if view.frames is None else view.frames.seen_from(found.cta_to_carm, cta_to_carm)
+    return replace(found, cta_to_carm=cta_to_carm, carm=carm, views=(replace(view, carm=carm, frames=frames),))
 
 
 def known_better(confidence: Confidence, together: Together) -> Confidence:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -147,6 +148,34 @@ def result(path: Path) -> Read:
     return Read((found.cta_to_carm,), (), "")
 
 
+def film(path: Path) -> Read:
+    """A film as `export --to gif` makes it, whatever run it is."""
+    from DeepIterRegLib.common.progress import Progress
+    from DeepIterRegLib.results.export.files import ExportJob, export_result
+
+    made = path.with_name("made.gif")
+    said = export_result(ExportJob(path, "gif", path / "dsa.dcm", check=False), made, Progress())
+    return Read((), tuple(said), "")
+
+
+def session(path: Path) -> Read:
+    """What a session goes on from, what its runs make of one another, and the pose that waits."""
+    from DeepIterRegLib.cases.handed import read_handed, waiting
+    from DeepIterRegLib.cases.session_folder import kept_runs, open_session
+    from DeepIterRegLib.cases.session_rows import row_of
+    from DeepIterRegLib.registration.session import by_hand, fitted
+
+    open_session(path)
+    kept = kept_runs(path)
+    rows = [row_of(one, 0) for one in kept]
+    fitted([one.run for one in kept], np.zeros(3))
+    for handed, _ in waiting(path):
+        given = read_handed(handed)
+        for one in kept:
+            json.dumps(by_hand(one.run, given.cta_to_carm, given.carm).registration.to_json_dict(), allow_nan=False)
+    return Read((), tuple(words for row in rows for words in row.words), "")
+
+
 def ask_info(number: int) -> None:
     """Whether `info` reads the input of this number too."""
     ASKED["info"] = number % 4 == 0
@@ -180,20 +209,24 @@ READERS: dict[str, Callable[[Path], Read]] = {
     "Tables of cases": table,
     "Models and centrelines": model,
     "registration.json": result,
+    "Films": film,
+    "Sessions": session,
 }
 # Of 1,000 inputs: where most can go wrong most is tried, where one takes a second less.
 SHARES = {
     "DSA run": 200,
     "CT": 60,
     "NIfTI, NRRD, MHA": 200,
-    "PNG, TIFF, JPEG, BMP": 200,
-    "Masks": 160,
+    "PNG, TIFF, JPEG, BMP": 170,
+    "Masks": 140,
     "zip and DICOMDIR": 20,
     "Poses": 40,
     "Matrix files": 20,
     "Landmarks": 50,
     "Tables of cases": 20,
     "Models and centrelines": 20,
-    "registration.json": 10,
+    "registration.json": 20,
+    "Films": 20,
+    "Sessions": 20,
 }
 IMAGES = tuple(name for name, read in READERS.items() if read in (run, tomogram, picture, mask))

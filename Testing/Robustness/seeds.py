@@ -11,7 +11,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -71,6 +71,8 @@ def make_seeds(folder: Path) -> list[Seed]:
         _tables,
         _models,
         _results,
+        _films,
+        _sessions,
     ):
         seeds += make(folder)
     (folder / "seeds.json").write_text(json.dumps([vars(seed) for seed in seeds]))
@@ -335,18 +337,63 @@ def _models(folder: Path) -> Iterator[Seed]:
 
 
 def _results(folder: Path) -> Iterator[Seed]:
-    from xa_files import carm
-
-    from DeepIterRegLib.registration.result import Confidence, InitRecord, Registration, StageRecord
-
     at = folder / "registration.json"
     (at / "result").mkdir(parents=True)
+    (at / "result" / "registration.json").write_text(json.dumps(_moving().to_json_dict(), indent=2))
+    yield Seed(at.name, "result", "text")
+
+
+def _moving() -> Any:
+    """A registration whose head moves after the first frame."""
+    from xa_files import carm
+
+    from DeepIterRegLib.geometry import pose
+    from DeepIterRegLib.registration.frame_motion import FrameMotion
+    from DeepIterRegLib.registration.result import Confidence, InitRecord, Registration, StageRecord, ViewRecord
+
     init = InitRecord("search", True, 0.4, 0.1)
     stage = StageRecord("vessels", "zncc", 0.4, (0.1, 0.4), 1.5, 20)
     doubt = Confidence(0.9, 1.5, "accepted", ("no reason",), {"a": 1.0})
-    found = Registration(
+    poses = np.stack([np.eye(4), pose.translation(np.array([3.0, 0.0, 0.0]))])
+    frames = FrameMotion(np.array([0, 1, 1]), poses, np.zeros((2, 2, 6)) + 0.5, np.zeros((2, 2)), 3.0)
+    return Registration(
         np.eye(4), carm(), np.zeros(3), 0.4, init, (stage,), {"total": 1.0}, ("said",), {"init": "search"}, {"numpy": "2"},
-        confidence=doubt,
+        views=(ViewRecord("DSA 1", carm(), 0.4, frames=frames),), confidence=doubt,
     )  # fmt: skip
-    (at / "result" / "registration.json").write_text(json.dumps(found.to_json_dict(), indent=2))
-    yield Seed(at.name, "result", "text")
+
+
+def _films(folder: Path) -> Iterator[Seed]:
+    """What a film is made of: a result with its projections, and the run."""
+    from xa_files import counts
+
+    from DeepIterRegLib.images.dicom.writer import write_xa
+    from DeepIterRegLib.images.files import save_volume
+    from DeepIterRegLib.images.volume import Volume
+
+    at, found = folder / "Films", _moving()
+    (at / "film").mkdir(parents=True)
+    (at / "film" / "registration.json").write_text(json.dumps(found.to_json_dict()))
+    write_xa(at / "film" / "dsa.dcm", counts(3), found.carm, np.arange(3) / 2, (0,), bits_stored=12)
+    drawn = np.zeros((2, found.carm.rows, found.carm.columns), np.float32)
+    drawn[0, 10:20], drawn[1, 12:22] = 2.0, 3.0
+    save_volume(Volume(drawn, np.eye(4)), at / "film" / "frames.nii.gz")
+    save_volume(Volume(drawn[:1], np.eye(4)), at / "film" / "projection.nii.gz")
+    yield Seed(at.name, "film", "text")
+
+
+def _sessions(folder: Path) -> Iterator[Seed]:
+    """The folder of a session with a run, and a pose that waits for it."""
+    from DeepIterRegLib.cases.handed import Handed, write_handed
+    from DeepIterRegLib.cases.session_folder import Session, write_session
+
+    at, found = folder / "Sessions", _moving()
+    (at / "session" / "01").mkdir(parents=True)
+    write_session(at / "session", Session("salt", "sha256:c", "p"))
+    write_handed(at / "session", Handed("01", found.cta_to_carm, found.carm))
+    (at / "session" / "01" / "registration.json").write_text(json.dumps(found.to_json_dict()))
+    alone = {"carm": found.carm.to_dict(), "ctaToCarm": np.eye(4).tolist(), "covarianceMm2": np.eye(6).tolist()}
+    motion = {"across_mm": 1.0, "along_mm": 2.0, "turn_deg": 0.5, "repositioned": False}
+    run = {"runId": "r", "secondsSinceFirst": 0.0, "segment": 0, "byHand": False}
+    run |= {"motionSinceTheRunBefore": motion, "alone": alone}
+    (at / "session" / "01" / "run.json").write_text(json.dumps(run))
+    yield Seed(at.name, "session", "text")

@@ -68,6 +68,16 @@ class Script:
 
         self._asked.put(do)
 
+    def manyRows(self, row: RunRow, count: int) -> None:
+        """Lines one after another, faster than the panel looks."""
+
+        def do(tell: Any, on_state: Any) -> None:
+            for _ in range(count):
+                self.rows.append(row)
+                on_state(SessionState("Waiting for runs.", tuple(self.rows)))
+
+        self._asked.put(do)
+
     def arrives(self, title: str = "AP, LAO 1.0°, CRA 2.0°", state: str = "accepted", **places: Together) -> str:
         """A run comes and is registered; `places` are where all runs are seen then. Its name."""
         name = f"{1 + sum(bool(row.name) for row in self.rows):02d}"
@@ -404,7 +414,7 @@ def test_the_folder_is_kept_beside_the_scene(script: Script, panel: SimpleNamesp
 
 
 def test_a_pose_set_by_hand_is_handed_to_all(script: Script, panel: SimpleNamespace, plain: Any) -> None:
-    from DeepIterRegLib.cases.handed import HANDED, read_handed
+    from DeepIterRegLib.cases.handed import file_of, read_handed
     from DeepIterRegSlicer.scene import results
 
     started(panel)
@@ -417,13 +427,12 @@ def test_a_pose_set_by_hand_is_handed_to_all(script: Script, panel: SimpleNamesp
     press(panel.ui.followHandButton)
     assert panel.ui.followStatusLabel.text == "The pose is handed to the session."
     folder = Path(panel.p.followSession)
-    handed = read_handed(folder)
-    assert handed is not None
+    handed = read_handed(folder / file_of("01"))
     assert handed.run == "01"
     np.testing.assert_allclose(handed.cta_to_carm, byHand)
     np.testing.assert_allclose(handed.carm.source_mm, plain.registration.carm.source_mm)
     # What the session makes of it comes into the nodes that there are; the hand's own stays, and is still seen.
-    (folder / HANDED).unlink()
+    (folder / file_of("01")).unlink()
     script.again("01", replace(plain.registration, cta_to_carm=byHand))
     wait(lambda: np.allclose(panels.matrix(first), byHand), "the run does not get the pose")
     assert panel.p.result is results.manualOf(first)
@@ -439,7 +448,7 @@ def test_a_pose_set_by_hand_is_handed_to_all(script: Script, panel: SimpleNamesp
 
 def test_a_pose_from_landmarks_is_handed_to_all(script: Script, panel: SimpleNamespace, plain: Any) -> None:
     """Found by Apply for the same run: the same frames, whatever the node is called."""
-    from DeepIterRegLib.cases.handed import read_handed
+    from DeepIterRegLib.cases.handed import file_of, read_handed
     from DeepIterRegSlicer.scene.prepare import prepareToShow
 
     started(panel)
@@ -450,7 +459,50 @@ def test_a_pose_from_landmarks_is_handed_to_all(script: Script, panel: SimpleNam
         panels.choose(panel.ui.resultSelector, nodes.ctaToCarm)
         assert panel.ui.followHandButton.enabled is same
     press(panel.ui.followHandButton)
-    handed = read_handed(Path(panel.p.followSession))
-    assert handed is not None
+    handed = read_handed(Path(panel.p.followSession) / file_of("01"))
     assert handed.run == "01"
+    stopped(panel)
+
+
+def test_a_list_that_something_else_wrote_is_none(script: Script, panel: SimpleNamespace) -> None:
+    from DeepIterRegSlicer.scene import session
+
+    for text in (
+        "{", "[1]", '[{"words": []}]', '[{"name": 1, "title": null, "state": [], "words": []}]', "[" * 100_000,
+        '[{"name": "01", "title": "AP", "state": "accepted", "words": [], "since_first_s": NaN}]',
+        '[{"name": "01", "title": "AP", "state": "accepted", "words": [], "error_mm": "x"}]',
+    ):  # fmt: skip
+        assert session.rowsOf(text) == ()
+    row = RunRow("01", "AP", "accepted", ("said",), 0.0, 1, None, 1.25)
+    assert session.rowsOf(session.rowsText((row, REFUSED))) == (row, REFUSED)
+
+
+@pytest.mark.parametrize("folder", ["/nowhere/of/a/share", "x" * 5000, "a\0b"])
+def test_a_session_folder_that_went_away_hinders_nobody(script: Script, panel: SimpleNamespace, folder: str) -> None:
+    """The scene is opened again where its session is not: deleted, on a share that is down, or on another system."""
+    started(panel)
+    first = came(script, panel)
+    stopped(panel)
+    panels.openManual(panel)
+    panel.ui.shiftRightSlider.value = 5.0
+    standin.processEvents(0.3)
+    panel.p.followListed = panel.p.followSession = folder
+    standin.processEvents(0.05)
+    assert not panel.ui.followHandButton.enabled, "there is nobody to hand it to"
+    assert len(texts(panel)) == 1
+    click(panel, 0)
+    assert panel.p.result is not None
+    assert first.GetScene() is not None
+
+
+def test_very_many_rows_are_shown_once(script: Script, panel: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A folder of other things: what came between two looks is shown together."""
+    filled = []
+    fill = panel.widget._follow._fillTable
+    monkeypatch.setattr(panel.widget._follow, "_fillTable", lambda shown: (filled.append(shown), fill(shown)))
+    started(panel)
+    filled.clear()
+    script.manyRows(REFUSED, 400)
+    wait(lambda: panel.ui.followTable.rowCount == 400, "the rows are not listed", 60)
+    assert len(filled) < 20
     stopped(panel)

@@ -16,6 +16,7 @@ import scenes
 import standin
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.registration.frame_motion import FrameMotion
+from DeepIterRegLib.registration.session import Together
 from DeepIterRegLib.results.report.images import as_shown, vessel_projection
 from panels import addResult
 
@@ -79,3 +80,22 @@ def test_who_leaves_the_panel_leaves_the_vessels_at_the_pose(shown: SimpleNamesp
     np.testing.assert_allclose(pixels(nodes), at_pose, atol=1e-4)
     shown.representation.enter()
     assert np.abs(pixels(nodes) - at_pose).max() > 1
+
+
+def test_a_better_pose_takes_its_frames_along(shown: SimpleNamespace, moving: Any) -> None:
+    """Other runs put the head elsewhere while a frame is looked at: the frame's vessels are those of that place."""
+    from DeepIterRegSlicer.scene import results, session
+
+    nodes = addResult(moving)
+    shown.ui.resultSelector.setCurrentNode(nodes.ctaToCarm)
+    shown.p.minip, shown.p.frame = False, 5.0
+    found = moving.registration
+    there = pose.translation(np.array([9.0, 0.0, 5.0])) @ found.cta_to_carm
+    better = Together(there, found.carm, 1.0, 9.0, 0.0)
+    session.improve(nodes.ctaToCarm, better, vessel_projection(moving.vessels, found.carm, there))
+    shown.widget._onRunMoved(nodes.ctaToCarm)
+    motion = results.registrationOf(nodes).views[0].frames
+    assert motion is not None
+    np.testing.assert_allclose(motion.cta_to_carm[0], there, atol=1e-9)
+    seen = vessel_projection(moving.vessels, found.carm, motion.cta_to_carm[1])
+    np.testing.assert_allclose(pixels(nodes), as_shown(seen, motion.undone[1]), atol=1e-4)

@@ -16,6 +16,7 @@ from typing import Any
 import slicer
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.user_input import exists, is_file
 from DeepIterRegSlicer.words import _
 
 Node = Any
@@ -52,11 +53,11 @@ class DatabaseRuns:
     def take(self, folder: Path) -> None:
         """Put the runs that are new into a folder; one that cannot be copied now is tried again."""
         database = getattr(slicer, "dicomDatabase", None)
-        if database is None or not database.isOpen or not folder.is_dir():
+        if database is None or not database.isOpen or not os.path.isdir(folder):
             return
         for uid in [uid for uid in self._instances(database) if uid not in self._taken]:
             source = Path(database.fileForInstance(uid) or "")
-            if source.is_file() and _put(source, folder / _nameOf(uid)):
+            if is_file(source) and _put(source, folder / _nameOf(uid)):
                 self._taken.add(uid)
 
     def _instances(self, database: Any) -> Iterator[str]:
@@ -85,7 +86,7 @@ def _nameOf(uid: str) -> str:
 
 def _put(source: Path, target: Path) -> bool:
     """The file under another name first, as it is taken when it is whole; a second name of the same file where the disk has those."""
-    if target.exists():
+    if exists(target):
         return True
     partial = target.with_suffix(".part")
     try:

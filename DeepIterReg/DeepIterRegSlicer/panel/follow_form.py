@@ -203,14 +203,21 @@ class FollowForm:
     def _takeNews(self) -> None:
         from DeepIterRegSlicer.following import BetterPose, NewRun
 
+        state = None  # of those that came one after another only the last is shown
         while not self._news.empty():
             news = self._news.get()
+            if not isinstance(news, (NewRun, BetterPose)):
+                state = news
+                continue
+            if state is not None:
+                self._takeState(state)
+                state = None
             if isinstance(news, NewRun):
                 self._addRun(news)
-            elif isinstance(news, BetterPose):
-                self._better[news.name] = news
             else:
-                self._takeState(news)
+                self._better[news.name] = news
+        if state is not None:
+            self._takeState(state)
         if self._better:
             self._improve()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import numpy as np
 import slicer
 
 from DeepIterRegLib.cases.session_folder import SESSION
+from DeepIterRegLib.common.json_files import MALFORMED
+from DeepIterRegLib.common.user_input import is_file
 from DeepIterRegLib.images.detector_image import detector_affine
 from DeepIterRegLib.registration.session import Together, placed_together
 from DeepIterRegLib.results.session_page.page import RunRow
@@ -33,9 +36,18 @@ def rowsText(rows: tuple[RunRow, ...]) -> str:
 def rowsOf(text: str) -> tuple[RunRow, ...]:
     """What `rowsText` wrote; none of a text that something else wrote."""
     try:
-        return tuple(RunRow(**{**values, "words": tuple(values["words"])}) for values in json.loads(text or "[]"))
-    except (ValueError, TypeError, KeyError):
+        rows = tuple(RunRow(**{**values, "words": tuple(values["words"])}) for values in json.loads(text or "[]"))
+    except MALFORMED:
         return ()
+    return rows if all(_isPlain(row) for row in rows) else ()
+
+
+def _isPlain(row: RunRow) -> bool:
+    """Whether what the list shows is of its type: a scene may come from anywhere."""
+    texts, numbers = (row.name, row.title, row.state, *row.words), (row.since_first_s, row.error_mm)
+    return all(isinstance(text, str) for text in texts) and all(
+        number is None or (isinstance(number, (int, float)) and math.isfinite(number)) for number in numbers
+    )
 
 
 def keptPath(folder: Path, scene: Node) -> str:
@@ -52,7 +64,7 @@ def pathOf(text: str, scene: Node) -> Path:
 
 def isBegun(folder: Path) -> bool:
     """Whether a folder is that of a session."""
-    return (folder / SESSION).is_file()
+    return is_file(folder / SESSION)
 
 
 # -- nodes ---------------------------------------------------------------------------------------------------
@@ -140,6 +152,7 @@ def improve(transform: Node, together: Together, projection: np.ndarray) -> None
         for node in (*frames, nodes.frame, nodes.minip, nodes.contrast, nodes.projection):
             node.SetIJKToRASMatrix(placed)
     slice_view.setProjection(nodes, projection)
+    nodes.projection.RemoveAttribute(results.POSITION)  # not where the head lay in a frame any more
     visible = nodes.carmPoints.GetDisplayNode().GetVisibility()
     fill.fillCarm(nodes.carmPoints, nodes.frustum, found.carm)
     nodes.carmPoints.GetDisplayNode().SetVisibility(visible)

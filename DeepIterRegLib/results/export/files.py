@@ -99,7 +99,8 @@ def export_result(job: ExportJob, path: Path, on_progress: Progress) -> list[str
     on_progress(Step.READ_DSA, 0.0)
     run, notes = _registered_run(job, registration, carm)
     on_progress(Step.DRAW, 0.0)
-    overlays = _overlays(job, registration, carm, len(run.frames))
+    overlays, still = _overlays(job, registration, carm, len(run.frames))
+    notes += still
     if job.to == "mp4":
         film.write_mp4(path, run, overlays[:-1])
     elif job.to == "gif":
@@ -136,18 +137,26 @@ def _registered_run(job: ExportJob, registration: Registration, carm: CArm) -> t
     return replace(run, carm=carm), notes
 
 
-def _overlays(job: ExportJob, registration: Registration, carm: CArm, frames: int) -> list[np.ndarray]:
+def _overlays(
+    job: ExportJob, registration: Registration, carm: CArm, frames: int
+) -> tuple[list[np.ndarray], list[str]]:
     """What lies over each frame (row, column, 4) uint8, and last over the MinIP: items, or the registered vessels as the report has them.
 
-    It lies where the head lay in the frame, as far as the result knows that.
+    It lies where the head lay in the frame, as far as the result knows that; a note where the head moved and it does not.
     """
     motion = registration.views[job.view].frames
+    if job.still or motion is None or not motion.is_seen:
+        at_pose, _ = _layers(job, registration, carm, None)
+        return [at_pose] * (frames + 1), []
     # Of another run, unchecked, nothing is known.
-    known = motion is not None and motion.is_seen and len(motion.of_frame) == frames
-    at_pose, at_positions = _layers(job, registration, carm, motion if known and not job.still else None)
-    if motion is None or not at_positions:
-        return [at_pose] * (frames + 1)
-    return [*(at_positions[position] for position in motion.of_frame), at_pose]
+    known = motion if len(motion.of_frame) == frames else None
+    at_pose, at_positions = _layers(job, registration, carm, known)
+    if not at_positions:
+        why = (
+            "the result is of another number of frames" if known is None else f"{frames_file(job.view)} does not exist"
+        )
+        return [at_pose] * (frames + 1), [f"What is drawn does not follow the head, which moved: {why}."]
+    return [*(at_positions[position] for position in motion.of_frame), at_pose], []
 
 
 def _layers(
@@ -166,14 +175,28 @@ def _layers(
     name = "projection.nii.gz" if job.view == 0 else f"projection{job.view + 1}.nii.gz"
     if not (folder / name).is_file():
         raise InputError(f"{name} does not exist: the folder of a registration is needed, or items to draw.")
-    at_pose = red_layer(load_volume(folder / name).voxels[0], ALPHA)
+    at_pose = red_layer(_projections(folder / name, carm, 1)[0], ALPHA)
     in_frames = folder / frames_file(job.view)
     if motion is None or not in_frames.is_file():
         return at_pose, []
-    pictures = load_volume(in_frames).voxels
-    if pictures.shape != (len(motion.cta_to_carm), carm.rows, carm.columns):
-        raise InputError(f"{in_frames.name} is not of this registration: take it anew from its result.")
+    pictures = _projections(in_frames, carm, len(motion.cta_to_carm))
     return at_pose, [red_layer(picture, ALPHA) for picture in pictures]
+
+
+def _projections(path: Path, carm: CArm, count: int) -> np.ndarray:
+    """So many projections (n, row, column), mm, on the detector.
+
+    Raises
+    ------
+    InputError
+        The file holds others, or something else.
+    """
+    found = load_volume(path).voxels
+    if found.shape != (count, carm.rows, carm.columns) or not np.isfinite(found).all():
+        raise InputError(
+            f"{path.name} is not of this registration, or it is damaged: take the folder anew from its result."
+        )
+    return found
 
 
 def _write_dicom(

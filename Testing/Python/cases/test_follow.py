@@ -15,16 +15,17 @@ from PIL import Image
 from DeepIterRegLib.cases import follow as module
 from DeepIterRegLib.cases import procedure_demo
 from DeepIterRegLib.cases.follow import FollowJob, Told, follow
-from DeepIterRegLib.cases.handed import HANDED, Handed, write_handed
+from DeepIterRegLib.cases.handed import HANDED, Handed, waiting, write_handed
 from DeepIterRegLib.cases.session_folder import RUN_FILES, KeptRun, kept_runs
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.progress import Progress
-from DeepIterRegLib.geometry import mpe_mm
+from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.geometry.pose_files import read_pose
 from DeepIterRegLib.images.files import load_volume, save_volume
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.phantom import Patient, second_run, write_patient
 from DeepIterRegLib.results.report.outputs import read_registration
+from DeepIterRegLib.results.session_page.page import SessionState
 
 IDLE_S = 1.0
 
@@ -35,8 +36,9 @@ class Watched:
     def __init__(self, folder: Path, patient: Path) -> None:
         self.folder, self.patient = folder, patient
         self.incoming, self.out = folder / "incoming", folder / "session"
-        self.incoming.mkdir()
+        self.incoming.mkdir(parents=True)
         self.told: list[Told] = []
+        self.statuses: list[str] = []
 
     def arrives(self, name: str, as_name: str = "", **elements: str) -> None:
         """A run of the patient, with other values of elements."""
@@ -53,8 +55,14 @@ class Watched:
         job = FollowJob(
             self.patient / "cta.nii.gz", self.incoming, cta_mask=self.patient / "vessels.nii.gz", device="cpu"
         )
-        self.told = []
-        return follow(job, self.out, Progress(), self.told.append, lambda: False, IDLE_S, **more)
+        self.told, self.statuses = [], []
+        seen = more.pop("on_state", lambda state: None)
+
+        def on_state(state: SessionState) -> None:
+            self.statuses.append(state.status)
+            seen(state)
+
+        return follow(job, self.out, Progress(), self.told.append, lambda: False, IDLE_S, on_state=on_state, **more)
 
     @property
     def state(self) -> dict[str, Any]:
@@ -288,7 +296,7 @@ def test_a_pose_set_by_hand_is_taken_and_doubtful_runs_start_from_it(
     before, truth = handed_over(done, patient, again)
     again.followed()
     first, second = kept_runs(again.out)
-    assert not (again.out / HANDED).exists()
+    assert waiting(again.out) == []
     assert (first.by_hand, second.by_hand) == (True, False)
     found = first.run.registration
     np.testing.assert_allclose(
@@ -322,3 +330,166 @@ def test_what_is_no_pose_of_a_run_is_refused_and_put_away(
     assert [told.row.state for told in again.told] == ["refused"]
     assert (again.out / "01" / "run.json").read_bytes() == before
     assert not (again.out / HANDED).exists()
+
+
+def test_a_pose_handed_over_waits_for_its_run_and_for_the_disk(
+    done: Watched, patient: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The run's file is away, then comes back under another name; then the disk is full. What a hand did is never lost."""
+    again = Watched(tmp_path, patient)
+    handed_over(done, patient, again)
+    away = again.incoming.rename(tmp_path / "away")
+    again.incoming.mkdir()
+    again.followed()
+    assert again.told == []
+    assert len(waiting(again.out)) == 1
+    assert "waits for the file of run 01" in "".join(again.statuses)
+    shutil.copytree(away, again.incoming, dirs_exist_ok=True)
+
+    def full(*_: Any) -> None:
+        raise InputError("No space left on device: free some space.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_run", full)
+        with pytest.raises(InputError, match="No space left"):
+            again.followed()
+    assert len(waiting(again.out)) == 1
+    assert not kept_runs(again.out)[0].by_hand
+    renamed = []
+
+    def rename(name: str) -> bool:
+        if not renamed:
+            renamed.append((again.incoming / "dsa.dcm").rename(again.incoming / "archived.dcm"))
+        return False
+
+    again.followed(wants=rename)
+    assert renamed
+    assert waiting(again.out) == []
+    assert kept_runs(again.out)[0].by_hand
+
+
+def test_a_pose_handed_over_while_another_is_taken_is_taken_next(
+    done: Watched, patient: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = Watched(tmp_path, patient)
+    before, truth = handed_over(done, patient, again)
+    second = pose.translation(np.array([0.5, 0.0, 0.0])) @ truth
+    keep, hands = module.write_run, []
+
+    def meanwhile(*values: Any) -> None:
+        keep(*values)
+        if not hands:
+            hands.append(write_handed(again.out, Handed("01", second, before.run.registration.carm)))
+
+    monkeypatch.setattr(module, "write_run", meanwhile)
+    again.followed()
+    (first, *_) = kept_runs(again.out)
+    assert waiting(again.out) == []
+    shift = first.run.registration.cta_to_carm[:3, 3] - truth[:3, 3]
+    assert shift[0] == pytest.approx(0.5, abs=0.2)
+    assert len([said for said in first.run.registration.warnings if "by hand" in said]) == 1
+
+
+def test_a_pose_that_is_being_written_is_not_thrown_away(
+    done: Watched, patient: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another program writes it slowly, in its place."""
+    again = Watched(tmp_path, patient)
+    handed_over(done, patient, again)
+    ((path, _),) = waiting(again.out)
+    whole = path.read_text()
+    path.write_text(whole[:100])
+    read = module.read_handed
+
+    def slowly(at: Path) -> Handed:
+        half = at.read_text() != whole
+        try:
+            return read(at)
+        finally:
+            if half:
+                at.write_text(whole)
+
+    monkeypatch.setattr(module, "read_handed", slowly)
+    again.followed()
+    assert waiting(again.out) == []
+    assert [told.row.state for told in again.told if not told.row.name] == []
+    assert kept_runs(again.out)[0].by_hand
+
+
+def test_a_share_that_goes_away_is_told_and_looked_for_again(done: Watched, patient: Path, tmp_path: Path) -> None:
+    again = Watched(tmp_path, patient)
+    shutil.copytree(done.out, again.out)
+    again.arrives("dsa.dcm")
+
+    def goes(state: SessionState) -> None:
+        if state.status == "Waiting for runs." and again.incoming.exists() and not away.exists():
+            again.incoming.rename(away)
+
+    away = tmp_path / "away"
+    again.followed(on_state=goes)
+    assert again.statuses[-2] == "The folder that runs arrive in cannot be reached. It is looked for again."
+
+
+def test_many_files_that_are_no_runs_are_told_at_once(done: Watched, patient: Path, tmp_path: Path) -> None:
+    again = Watched(tmp_path, patient)
+    shutil.copytree(done.out, again.out)
+    slice_ = pydicom.dcmread(patient / "dsa.dcm")
+    slice_.SOPClassUID = slice_.file_meta.MediaStorageSOPClassUID = pydicom.uid.CTImageStorage
+    slice_.Modality = "CT"
+    del slice_.PixelData
+    for number in range(300):
+        slice_.save_as(again.incoming / f"{number:04d}.dcm")
+    again.followed()
+    assert len([told for told in again.told if told.row.state == "refused"]) == 300
+    assert len(again.statuses) < 10
+
+
+def test_a_kill_before_a_pose_is_put_away_changes_nothing(done: Watched, patient: Path, tmp_path: Path) -> None:
+    """It is taken again when the session goes on: the same files."""
+    again = Watched(tmp_path, patient)
+    handed_over(done, patient, again)
+    ((path, _),) = waiting(again.out)
+    content = path.read_bytes()
+    again.followed()
+    before = kept_runs(again.out)[0]
+    names = [f"{run}/{name}" for run in ("01", "02") for name in ("run.json", "ctaToCarm.tfm")]
+    files = {name: (again.out / name).read_bytes() for name in names}
+    path.write_bytes(content)
+    again.followed()
+    assert waiting(again.out) == []
+    assert {name: (again.out / name).read_bytes() for name in names} == files
+    found, expected = kept_runs(again.out)[0].run.registration, before.run.registration
+    assert (found.warnings, found.score, found.carm) == (expected.warnings, expected.score, expected.carm)
+    for one, other in zip(found.views, expected.views, strict=True):
+        assert (one.frames is None) == (other.frames is None)
+        if one.frames is not None and other.frames is not None:
+            np.testing.assert_allclose(one.frames.cta_to_carm, other.frames.cta_to_carm, atol=1e-9)
+
+
+@pytest.mark.parametrize("out", ["incoming", "incoming/deep/session"])
+def test_a_session_does_not_lie_where_runs_arrive(patient: Path, tmp_path: Path, out: str) -> None:
+    """Its own files would be looked at as what arrived."""
+    watched = Watched(tmp_path, patient)
+    watched.out = tmp_path / out
+    with pytest.raises(InputError, match="The session lies in the folder that runs arrive in"):
+        watched.followed()
+    assert list(watched.incoming.iterdir()) == []
+
+
+def test_two_do_not_follow_one_session(done: Watched, patient: Path, tmp_path: Path) -> None:
+    again, other = Watched(tmp_path, patient), Watched(tmp_path / "other", patient)
+    shutil.copytree(done.out, again.out)
+    other.out = again.out
+    refused = []
+
+    def second(state: SessionState) -> None:
+        if state.status == "Waiting for runs." and not refused:
+            with pytest.raises(InputError) as caught:
+                other.followed()
+            refused.append(str(caught.value))
+
+    again.followed(on_state=second)
+    assert len(refused) == 1
+    assert "process" in refused[0]
+    assert str(tmp_path) not in refused[0]
+    assert len(kept_runs(again.out)) == 2

@@ -47,6 +47,13 @@ def test_every_shape_is_refused_in_one_sentence(content: bytes, tmp_path: Path) 
         assert name in str(caught.value)
 
 
+def test_a_file_that_says_to_be_huge_is_refused_unread(tmp_path: Path) -> None:
+    with (tmp_path / "pose.json").open("wb") as file:
+        file.truncate(1 << 40)
+    with pytest.raises(InputError, match="no 4x4 matrix"):
+        read_pose(tmp_path / "pose.json")
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_a_pose_in_any_encoding(encoding: str, tmp_path: Path) -> None:
     (tmp_path / "pose.json").write_text(json.dumps({"ctaToCarm": np.eye(4).tolist()}), encoding=encoding)

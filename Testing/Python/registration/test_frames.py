@@ -133,3 +133,19 @@ def test_frames_are_kept_with_the_result(moving: SimpleNamespace) -> None:
             continue
         with pytest.raises(ValueError, match=r"."):
             FrameMotion.from_json_dict({**values, **spoilt})
+
+
+def test_what_is_damaged_in_the_motion_of_frames_is_refused(moving: SimpleNamespace) -> None:
+    """A displacement that no detector has would be looked up outside its picture."""
+    values = moving.frames.to_json_dict()
+    poses, undone = values["ctaToCarm"], values["undone"]
+    for spoilt in (
+        {"positionOfFrame": []},
+        {"ctaToCarm": [np.zeros((4, 4)).tolist()] * len(poses)},
+        {"ctaToCarm": [(1e9 * np.eye(4)).tolist()] * len(poses)},
+        {"undone": (np.array(undone) + 1e300).tolist()},
+        {"offsetPx": [[1e30, 0.0]] * len(poses)},
+        {"movedMm": -1.0},
+    ):
+        with pytest.raises(ValueError, match=r"."):
+            FrameMotion.from_json_dict({**values, **spoilt})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,11 +16,15 @@ from typer.testing import CliRunner
 
 import helix
 from DeepIterRegLib.cli.app import app
+from DeepIterRegLib.common.errors import InputError
+from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.dicom.writer import write_xa
+from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.frame_motion import FrameMotion
 from DeepIterRegLib.registration.result import content_hash
+from DeepIterRegLib.results.export.files import ExportJob, export_result
 from DeepIterRegLib.results.report import vessel_projection, write_registration
 from DeepIterRegLib.results.report.images import as_shown, layer_as_shown
 from DeepIterRegLib.results.report.outputs import read_registration
@@ -120,6 +125,30 @@ def test_what_was_undone_in_a_frame_is_undone_in_its_overlay() -> None:
     moved = layer_as_shown(layer, undone)
     np.testing.assert_array_equal(moved[17:27, 45:55], layer[20:30, 40:50])
     assert moved[..., 3].sum() == layer[..., 3].sum()
+
+
+@pytest.mark.parametrize("name", ["projection.nii.gz", "frames.nii.gz"])
+def test_pictures_of_another_result_are_refused(moved: SimpleNamespace, tmp_path: Path, name: str) -> None:
+    from DeepIterRegLib.images.files import load_volume, save_volume
+
+    shutil.copytree(moved.result, tmp_path / "result")
+    whole = load_volume(moved.result / name)
+    damaged = whole.voxels.copy()
+    damaged[0, 5] = np.nan
+    for voxels in (damaged, whole.voxels[:, :9].copy(), np.concatenate([whole.voxels] * 2)):
+        save_volume(Volume(voxels, whole.affine), tmp_path / "result" / name)
+        job = ExportJob(tmp_path / "result", "gif", moved.folder / "dsa.dcm")
+        with pytest.raises(InputError, match=f"{name} is not of this registration, or it is damaged"):
+            export_result(job, tmp_path / "film.gif", Progress())
+
+
+def test_a_film_that_cannot_follow_the_head_says_so(moved: SimpleNamespace, tmp_path: Path) -> None:
+    shutil.copytree(moved.result, tmp_path / "result")
+    (tmp_path / "result" / "frames.nii.gz").unlink()
+    job = ExportJob(tmp_path / "result", "gif", moved.folder / "dsa.dcm")
+    (said,) = export_result(job, tmp_path / "film.gif", Progress())
+    assert said == "What is drawn does not follow the head, which moved: frames.nii.gz does not exist."
+    assert export_result(replace(job, still=True), tmp_path / "film.gif", Progress()) == []
 
 
 PROBE = """
