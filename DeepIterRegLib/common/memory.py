@@ -10,6 +10,12 @@ from typing import Any
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENAS = -1, -3, -8
 _APART_BYTES = 2**21  # what is larger has a place of its own, and leaves no gap
 _KEPT_BYTES = 2**28  # free at the end, until `give_back`: else each case would have them made anew several times
+# The same for a process that is started with these variables: from its first thread on, whose memory `hold_steady` comes too late for.
+STEADY = {
+    "MALLOC_ARENA_MAX": "1",
+    "MALLOC_MMAP_THRESHOLD_": str(_APART_BYTES),
+    "MALLOC_TRIM_THRESHOLD_": str(_KEPT_BYTES),
+}
 
 
 def hold_steady() -> None:

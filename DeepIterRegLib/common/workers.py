@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
-from DeepIterRegLib.common.memory import give_back, hold_steady
+from DeepIterRegLib.common.memory import STEADY, give_back
 from DeepIterRegLib.common.progress import ShouldStop
 from DeepIterRegLib.common.quiet import debugging
 from DeepIterRegLib.common.shown import fault_words, name_of
@@ -332,7 +332,7 @@ def _local_cluster(workers: int) -> Iterator[Any]:
     }  # numba here refuses another number once it has threads
     quiet = logging.WARNING if debugging() else logging.CRITICAL
     settings = {
-        "distributed.nanny.pre-spawn-environ": share,
+        "distributed.nanny.pre-spawn-environ": {**share, **STEADY},
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
         "distributed.scheduler.worker-saturation": 1.0,  # an item waits for whichever worker is free first
@@ -412,7 +412,6 @@ def _plugin(token: str, pickled: bytes, own: bool) -> Any:
 def _begin(token: str, pickled: bytes, own: bool) -> None:
     if own:  # Ctrl-C reaches all processes of a terminal; the one that the person started decides
         signal.signal(signal.SIGINT, signal.SIG_IGN)
-        hold_steady()
     _RUNS[token] = _Run(pickled)
 
 
