@@ -24,6 +24,7 @@ from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
 from DeepIterRegLib.cases.receiver import ReceiverSettings, receiving
 from DeepIterRegLib.cases.session_folder import (
     RECEIVED,
+    SESSION,
     KeptRun,
     Session,
     kept_runs,
@@ -40,7 +41,8 @@ from DeepIterRegLib.common.memory import give_back
 from DeepIterRegLib.common.messages import Face, Message, word
 from DeepIterRegLib.common.options import Device
 from DeepIterRegLib.common.progress import Progress, ProgressEvent, ShouldStop
-from DeepIterRegLib.common.shown import calling
+from DeepIterRegLib.common.shown import calling, name_of
+from DeepIterRegLib.common.user_input import is_file
 from DeepIterRegLib.common.work_folder import work_folder
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.dicom.arrivals import Arrival, patient_of
@@ -138,12 +140,30 @@ class _Following:
     status: str = ""
     reached: bool = True  # whether the folder that runs arrive in could be looked into
 
+    def check(self) -> None:
+        """A folder that was taken away is not made anew in parts: what is in it then would be no session.
+
+        Raises
+        ------
+        InputError
+        """
+        if not is_file(self.folder / SESSION):
+            found = f"{name_of(self.folder, 'out')} is no more there, or it cannot be reached"
+            raise InputError(Message(found, at="out", advice="Once it is there again, the session goes on with it."))
+
     def wait(self) -> None:
         """Have the page show that runs are waited for, or why none comes."""
         self.show("Waiting for runs." if self.reached else _UNREACHED)
 
     def show(self, status: str = "", ended: bool = False) -> None:
-        """Have the page show what is known now."""
+        """Have the page show what is known now.
+
+        Raises
+        ------
+        InputError
+            The session's folder is gone, or it cannot be written.
+        """
+        self.check()
         self.status = status or self.status
         kept = sorted(self.kept, key=lambda one: one.order)
         first_s = next((one.since_first_s for one in kept if one.since_first_s is not None), 0.0)
@@ -401,6 +421,7 @@ def _keep(following: _Following, arrival: Arrival, kept: KeptRun, outcome: Outco
     InputError
         It cannot be written.
     """
+    following.check()
     found, vessels, angiogram = kept.run.registration, following.head.vessels, outcome.angiogram
     letters = write_pictures(following.folder, kept.name, angiogram, vessels, found.cta_to_carm, found.carm)
     following.rows[kept.name] = row_of(kept, time.time_ns(), letters)

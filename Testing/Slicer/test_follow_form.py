@@ -506,3 +506,41 @@ def test_very_many_rows_are_shown_once(script: Script, panel: SimpleNamespace, m
     wait(lambda: panel.ui.followTable.rowCount == 400, "the rows are not listed", 60)
     assert len(filled) < 20
     stopped(panel)
+
+
+def test_nodes_that_a_person_deletes_hinder_nobody(script: Script, panel: SimpleNamespace) -> None:
+    """The CTA, the run that is shown, and one that is not, while others come."""
+    started(panel)
+    first, second = came(script, panel), came(script, panel, **{"01": together(script.outcome, 3.0)})
+    slicer.mrmlScene.RemoveNode(panel.p.cta)
+    slicer.mrmlScene.RemoveNode(second)
+    standin.processEvents(0.05)
+    third = came(script, panel)
+    assert panel.p.result is third
+    assert not panel.ui.messageLabel.text
+    slicer.mrmlScene.RemoveNode(first)
+    fourth = came(script, panel, **{"01": together(script.outcome, 5.0), "02": together(script.outcome, 5.0)})
+    click(panel, 3)  # the first, which is gone
+    assert "in the session's folder" in panel.ui.followStatusLabel.text
+    assert fourth.GetScene() is not None
+    assert not panel.ui.messageLabel.text
+    assert panel.ui.followStartButton.enabled, "it can be stopped without a CTA"
+    stopped(panel)
+
+
+def test_a_session_folder_with_any_letters(script: Script, panel: SimpleNamespace, tmp_path: Path) -> None:
+    from DeepIterRegLib.cases.handed import waiting
+
+    folder = tmp_path / "Sitzung Müller-Ωμέγα 患者 #1 %20 'a'"
+    panel.p.followSession = f"  {folder} "
+    started(panel)
+    assert folder.is_dir()
+    came(script, panel)
+    panels.openManual(panel)
+    panel.ui.shiftRightSlider.value = 5.0
+    standin.processEvents(0.3)
+    press(panel.ui.followHandButton)
+    assert [path.name for path, _ in waiting(folder)] == ["handed-01.json"]
+    shown = [panel.ui.followStatusLabel.text, panel.ui.messageLabel.text, *sum(texts(panel), ())]
+    assert not [text for text in shown if "Müller" in text]
+    stopped(panel)

@@ -235,8 +235,10 @@ class FollowForm:
     def _addRun(self, news: Any) -> None:
         from DeepIterRegSlicer.scene import session
 
-        transform = session.addRun(news.row, news.outcome, self._cta)
         shown = self._parametersOf().result
+        if self._followed is not None and self._followed.GetScene() is None and shown is self._newest():
+            self._followed = shown  # deleted, and the one before it took its place
+        transform = session.addRun(news.row, news.outcome, self._cta)
         follows = shown is None or shown is self._followed
         if session.runOf(shown) == news.row.name:  # registered anew, from a pose that was handed over
             self._onChanged(transform)

@@ -493,3 +493,27 @@ def test_two_do_not_follow_one_session(done: Watched, patient: Path, tmp_path: P
     assert "process" in refused[0]
     assert str(tmp_path) not in refused[0]
     assert len(kept_runs(again.out)) == 2
+
+
+def test_a_session_folder_that_vanishes_is_told(patient: Path, tmp_path: Path) -> None:
+    """A stick was pulled out, or somebody tidied up, while runs were waited for."""
+    watched = Watched(tmp_path, patient)
+
+    def pulled(state: SessionState) -> None:
+        if state.status == "Waiting for runs.":
+            shutil.rmtree(watched.out, ignore_errors=True)
+
+    watched.arrives("dsa.dcm")
+    with pytest.raises(InputError, match="is no more there") as caught:
+        watched.followed(on_state=pulled)
+    assert not watched.out.exists(), "what is left there would be no session"
+    assert str(tmp_path) not in str(caught.value)
+    assert "Unmistakable" not in str(caught.value)
+
+
+def test_a_session_that_is_a_file_is_refused(patient: Path, tmp_path: Path) -> None:
+    watched = Watched(tmp_path, patient)
+    watched.out.write_text("mine")
+    with pytest.raises(InputError):
+        watched.followed()
+    assert watched.out.read_text() == "mine"
