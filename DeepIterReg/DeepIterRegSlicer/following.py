@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from DeepIterRegLib.cases.case import Case
-from DeepIterRegLib.cases.follow import FollowJob, Told, follow
+from DeepIterRegLib.cases.follow import FollowJob, follow
+from DeepIterRegLib.cases.following import Told
 from DeepIterRegLib.common.option import options_of
 from DeepIterRegLib.common.options import Refinement, Search, Segmentation
 from DeepIterRegLib.common.progress import Progress, ShouldStop

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from DeepIterRegLib.cases.demo import PHANTOM_FILES, write_phantom_procedure
-from DeepIterRegLib.cases.follow import FollowJob, Told, follow
+from DeepIterRegLib.cases.follow import FollowJob, follow
+from DeepIterRegLib.cases.following import Told
 from DeepIterRegLib.cases.session_folder import KeptRun
 from DeepIterRegLib.common.atomic_output import output_folder
 from DeepIterRegLib.common.errors import InputError

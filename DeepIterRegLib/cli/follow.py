@@ -25,7 +25,7 @@ from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.shown import place_of
 
 if TYPE_CHECKING:
-    from DeepIterRegLib.cases.follow import Told
+    from DeepIterRegLib.cases.following import Told
     from DeepIterRegLib.cases.session_folder import KeptRun
     from DeepIterRegLib.common.options import Device
     from DeepIterRegLib.common.progress import Progress, ShouldStop

@@ -19,7 +19,7 @@ import slicer
 import panels
 import scenes
 import standin
-from DeepIterRegLib.cases.follow import Told
+from DeepIterRegLib.cases.following import Told
 from DeepIterRegLib.cases.session_folder import SESSION
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import pose

@@ -15,7 +15,7 @@ from repository import ROOT
 pytest.importorskip("PySide6", reason="PySide6-Essentials is not installed: pip install .[slicer]")
 
 import standin
-from DeepIterRegLib.cases.follow import Told
+from DeepIterRegLib.cases.following import Told
 from DeepIterRegLib.results.session_page.page import RunRow, SessionState
 from standin.application import importFile
 

@@ -14,7 +14,8 @@ from PIL import Image
 
 from DeepIterRegLib.cases import follow as module
 from DeepIterRegLib.cases import procedure_demo
-from DeepIterRegLib.cases.follow import FollowJob, Told, follow
+from DeepIterRegLib.cases.follow import FollowJob, follow
+from DeepIterRegLib.cases.following import Told
 from DeepIterRegLib.cases.handed import HANDED, Handed, waiting, write_handed
 from DeepIterRegLib.cases.session_folder import RUN_FILES, KeptRun, kept_runs
 from DeepIterRegLib.common.errors import InputError
