@@ -12,8 +12,7 @@ import pydicom
 import pytest
 from PIL import Image
 
-from DeepIterRegLib.cases import follow as module
-from DeepIterRegLib.cases import procedure_demo
+from DeepIterRegLib.cases import followed_by_hand, followed_run, procedure_demo
 from DeepIterRegLib.cases.follow import FollowJob, follow
 from DeepIterRegLib.cases.following import Told
 from DeepIterRegLib.cases.handed import HANDED, Handed, waiting, write_handed
@@ -165,7 +164,7 @@ def test_a_session_that_goes_on_does_nothing_twice(
     before = {path: path.read_bytes() for path in sorted(again.out.glob("0*/*"))}
     for name in ("dsa.dcm", "dsa2.dcm"):
         again.arrives(name)
-    monkeypatch.setattr(module, "add_run", lambda *_: pytest.fail("a run was registered again"))
+    monkeypatch.setattr(followed_run, "add_run", lambda *_: pytest.fail("a run was registered again"))
     kept = again.followed()
     assert [one.name for one in kept] == ["01", "02"]
     assert again.told == []
@@ -219,7 +218,7 @@ def test_a_run_that_cannot_be_registered_is_told_and_the_rest_goes_on(
 
     watched = Watched(tmp_path, patient)
     watched.arrives("dsa.dcm")
-    monkeypatch.setattr(module, "segment_dsa", fails)
+    monkeypatch.setattr(followed_run, "segment_dsa", fails)
     assert watched.followed() == []
     (told,) = watched.told
     assert told.row.state == "failed"
@@ -241,7 +240,7 @@ def test_a_full_disk_ends_the_session_and_loses_nothing(
     for name in ("dsa.dcm", "dsa2.dcm"):
         again.arrives(name)
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_run", full)
+        patch.setattr(followed_run, "write_run", full)
         with pytest.raises(InputError, match="No space left"):
             again.followed()
     assert [kept.name for kept in kept_runs(again.out)] == ["01"]
@@ -351,7 +350,7 @@ def test_a_pose_handed_over_waits_for_its_run_and_for_the_disk(
         raise InputError("No space left on device: free some space.")
 
     with monkeypatch.context() as patch:
-        patch.setattr(module, "write_run", full)
+        patch.setattr(followed_run, "write_run", full)
         with pytest.raises(InputError, match="No space left"):
             again.followed()
     assert len(waiting(again.out)) == 1
@@ -375,14 +374,14 @@ def test_a_pose_handed_over_while_another_is_taken_is_taken_next(
     again = Watched(tmp_path, patient)
     before, truth = handed_over(done, patient, again)
     second = pose.translation(np.array([0.5, 0.0, 0.0])) @ truth
-    keep, hands = module.write_run, []
+    keep, hands = followed_run.write_run, []
 
     def meanwhile(*values: Any) -> None:
         keep(*values)
         if not hands:
             hands.append(write_handed(again.out, Handed("01", second, before.run.registration.carm)))
 
-    monkeypatch.setattr(module, "write_run", meanwhile)
+    monkeypatch.setattr(followed_run, "write_run", meanwhile)
     again.followed()
     (first, *_) = kept_runs(again.out)
     assert waiting(again.out) == []
@@ -400,7 +399,7 @@ def test_a_pose_that_is_being_written_is_not_thrown_away(
     ((path, _),) = waiting(again.out)
     whole = path.read_text()
     path.write_text(whole[:100])
-    read = module.read_handed
+    read = followed_by_hand.read_handed
 
     def slowly(at: Path) -> Handed:
         half = at.read_text() != whole
@@ -410,7 +409,7 @@ def test_a_pose_that_is_being_written_is_not_thrown_away(
             if half:
                 at.write_text(whole)
 
-    monkeypatch.setattr(module, "read_handed", slowly)
+    monkeypatch.setattr(followed_by_hand, "read_handed", slowly)
     again.followed()
     assert waiting(again.out) == []
     assert [told.row.state for told in again.told if not told.row.name] == []
