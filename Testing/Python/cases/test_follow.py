@@ -11,9 +11,9 @@ import numpy as np
 import pydicom
 import pytest
 from PIL import Image
+from watched_session import Watched
 
 from DeepIterRegLib.cases import followed_by_hand, followed_run, procedure_demo
-from DeepIterRegLib.cases.follow import FollowJob, follow
 from DeepIterRegLib.cases.following import Told
 from DeepIterRegLib.cases.handed import HANDED, Handed, waiting, write_handed
 from DeepIterRegLib.cases.session_folder import RUN_FILES, KeptRun, kept_runs
@@ -26,50 +26,6 @@ from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.phantom import Patient, second_run, write_patient
 from DeepIterRegLib.results.report.outputs import read_registration
 from DeepIterRegLib.results.session_page.page import SessionState
-
-IDLE_S = 1.0
-
-
-class Watched:
-    """A folder that runs arrive in, and what was told of them."""
-
-    def __init__(self, folder: Path, patient: Path) -> None:
-        self.folder, self.patient = folder, patient
-        self.incoming, self.out = folder / "incoming", folder / "session"
-        self.incoming.mkdir(parents=True)
-        self.told: list[Told] = []
-        self.statuses: list[str] = []
-
-    def arrives(self, name: str, as_name: str = "", **elements: str) -> None:
-        """A run of the patient, with other values of elements."""
-        target = self.incoming / (as_name or name)
-        if not elements:
-            shutil.copy(self.patient / name, target)
-            return
-        dataset = pydicom.dcmread(self.patient / name)
-        for keyword, value in elements.items():
-            setattr(dataset, keyword, value)
-        dataset.save_as(target)
-
-    def followed(self, **more: Any) -> list[KeptRun]:
-        job = FollowJob(
-            self.patient / "cta.nii.gz", self.incoming, cta_mask=self.patient / "vessels.nii.gz", device="cpu"
-        )
-        self.told, self.statuses = [], []
-        seen = more.pop("on_state", lambda state: None)
-
-        def on_state(state: SessionState) -> None:
-            self.statuses.append(state.status)
-            seen(state)
-
-        return follow(job, self.out, Progress(), self.told.append, lambda: False, IDLE_S, on_state=on_state, **more)
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """What the page is told."""
-        text = (self.out / "state.js").read_text()
-        found: dict[str, Any] = json.loads(text.removeprefix("session(").removesuffix(");\n"))
-        return found
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import resource
 import shutil
 import signal
@@ -23,6 +24,7 @@ from DeepIterRegLib.cli import EXIT_CANCELLED, EXIT_INPUT, EXIT_INTERNAL, app
 from DeepIterRegLib.common.atomic_output import output_file, output_folder
 from DeepIterRegLib.common.errors import InputError
 
+_PROGRESS = re.compile(r"\d+% \d:\d\d:\d\d$")
 CLI = [sys.executable, "-m", "DeepIterRegLib.cli"]
 
 
@@ -35,7 +37,7 @@ def refused(*arguments: str | Path) -> list[str]:
     problems = [line for line in result.stderr.splitlines() if line.startswith("Error: ")]
     # What was read and assumed until then is said too.
     told = ("Error: ", "Note: ")
-    others = [line for line in result.stderr.splitlines() if not line.startswith(told) and "━" not in line]
+    others = [line for line in result.stderr.splitlines() if not line.startswith(told) and not _PROGRESS.search(line)]
     assert problems
     assert not others, others
     return [problem.removeprefix("Error: ") for problem in problems]
