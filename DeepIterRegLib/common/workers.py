@@ -333,6 +333,8 @@ def _local_cluster(workers: int) -> Iterator[Any]:
     quiet = logging.WARNING if debugging() else logging.CRITICAL
     settings = {
         "distributed.nanny.pre-spawn-environ": {**share, **STEADY},
+        # Dask looks a hundred times a second at what each thread does, and keeps an hour of it: 1 MB a case.
+        "distributed.worker.profile.enabled": False,
         "distributed.scheduler.http.routes": [],
         "distributed.worker.http.routes": [],
         "distributed.scheduler.worker-saturation": 1.0,  # an item waits for whichever worker is free first
