@@ -22,6 +22,7 @@ standin.install()
 HEIGHT_PX = 464 - 24  # of Slicer's scroll area on a screen of 1366 x 768, less the header of its help
 ESSENTIALS = ("ctaSelector", "dsaSelector", "loadXaButton", "resultSelector", "overlayButton", "confidenceValueLabel")
 ESSENTIALS += ("opacitySlider", "frameSlider", "minipCheckBox")
+CALM_ROUNDS = 5  # of the event loop, in which nothing is moved
 ALWAYS = ("applyButton", "progressBar", "noticeLabel")
 SECTIONS = (
     "inputs",
@@ -61,7 +62,15 @@ class InSlicer:
         self.area.setWidget(panel.representation)
         self.area.resize(wide, high)
         self.area.show()
-        standin.processEvents(0.02)
+        self.settle()
+
+    def settle(self) -> None:
+        """Until nothing is moved any more: sections unfold, and areas take their sizes, one event after another."""
+        calm, before = 0, None
+        while calm < CALM_ROUNDS:
+            standin.processEvents(0.01)
+            now = [self.bottomOf(name) for name in (*ALWAYS, "scrollArea")]
+            calm, before = (calm + 1 if now == before else 0), now
 
     def leastWidth(self) -> int:
         """That the panel asks for, with what stands in it now."""
@@ -125,14 +134,14 @@ def test_apply_and_its_state_stay_in_sight_whatever_is_open(inSlicer: InSlicer) 
     inSlicer.panel.widget._bar.say(
         [f"Sentence {n}, which is long enough to need more than one line." for n in range(12)]
     )
-    standin.processEvents(0.02)
+    inSlicer.settle()
     for name in ALWAYS:
         assert inSlicer.isSeen(name), name
     assert inSlicer.bottomOf("applyButton") == pytest.approx(before, abs=1)
     assert ui.messageArea.height <= 100, "what is long is scrolled"
     assert ui.scrollArea.height > 120, "the panel is not pushed away"
     ui.scrollArea.verticalScrollBar().value = 10000
-    standin.processEvents(0.02)
+    inSlicer.settle()
     assert all(inSlicer.isSeen(name) for name in ALWAYS)
 
 
@@ -180,7 +189,7 @@ def test_the_plot_shrinks_with_the_panel(laptop: InSlicer) -> None:
     plot, label = panel.widget._results.plot, panel.ui.scorePlotLabel
     for wide in (900, 420):
         laptop.area.resize(wide, HEIGHT_PX)
-        standin.processEvents(0.02)
+        laptop.settle()
         plot.setCurves({"Search": [0.1, 0.2]})
         plot.draw()
         assert wide - 60 < label.pixmap.width() <= wide
@@ -190,7 +199,7 @@ def test_the_panel_is_at_its_top_after_the_scene_was_closed(laptop: InSlicer) ->
     shown = laptop.panel
     for name in SECTIONS:
         getattr(shown.ui, name + "CollapsibleButton").collapsed = False
-    standin.processEvents(0.02)
+    laptop.settle()
     shown.ui.scrollArea.verticalScrollBar().value = 700
     assert shown.ui.scrollArea.verticalScrollBar().value == 700
     slicer.mrmlScene.Clear(0)
