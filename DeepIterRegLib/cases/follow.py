@@ -6,7 +6,6 @@ nothing is done twice and nothing is lost.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
@@ -36,6 +35,7 @@ from DeepIterRegLib.common.memory import give_back
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.options import Device
 from DeepIterRegLib.common.progress import Progress, ShouldStop
+from DeepIterRegLib.common.user_input import is_folder
 from DeepIterRegLib.common.work_folder import work_folder
 from DeepIterRegLib.images.dicom.arrivals import patient_of
 from DeepIterRegLib.registration.settings import RegistrationSettings
@@ -101,9 +101,7 @@ def follow(
         process works in it.
     """
     own = job.incoming == out / RECEIVED
-    if (
-        job.receive is None and not own and not os.path.isdir(job.incoming)
-    ):  # false too of a share that cannot be reached
+    if job.receive is None and not own and not is_folder(job.incoming):
         raise InputError(
             Message("There is no such folder", at="incoming", advice="Give the folder that runs arrive in.")
         )
@@ -180,9 +178,6 @@ def _look_and_register(
             last = time.monotonic()
         elif until_idle_s is not None and time.monotonic() - last >= until_idle_s:
             return
-
-
-# -- the CTA -------------------------------------------------------------------------------------------
 
 
 def _case_of_file(job: FollowJob, cta: Path) -> Case:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from itertools import chain
 from pathlib import Path
 
 from DeepIterRegLib.cases.case import Outcome
@@ -82,7 +83,8 @@ def outcome_of(following: Following, arrival: Arrival, kept: KeptRun) -> Outcome
     InputError
     """
     as_read, found = calling("dsa", read_angiogram)(arrival.path), kept.run.registration
-    readings = [as_read, *(other.read() for other in as_read.other_readings)]
+    # Others are read only where the first is not the one.
+    readings = chain([as_read], (other.read() for other in as_read.other_readings))
     known = (one for one in readings if content_hash(one.frames) == found.input_hashes.get("dsa"))
     angiogram = next(known, as_read)
     return Outcome(found, angiogram, following.head.vessels, segment_dsa(angiogram))
@@ -167,7 +169,7 @@ def _before(following: Following, since_s: float | None) -> list[KeptRun]:
     ordered = sorted(following.kept, key=lambda one: one.order)
     if since_s is None:
         return ordered
-    return [kept for kept in ordered if kept.since_first_s is not None and kept.since_first_s <= since_s] or ordered[:0]
+    return [kept for kept in ordered if kept.since_first_s is not None and kept.since_first_s <= since_s]
 
 
 def _since_first(following: Following, arrival: Arrival) -> float | None:

@@ -71,9 +71,8 @@ class Following:
     others: list[RunRow] = field(default_factory=list)
     together: dict[str, Together] = field(default_factory=dict)
     arrivals: dict[str, Arrival] = field(default_factory=dict)  # by the names of the runs
-    doubted: dict[Path, Stamp] = field(
-        default_factory=dict
-    )  # what was handed over and could not be read at the last look
+    # What was handed over and could not be read at the last look.
+    doubted: dict[Path, Stamp] = field(default_factory=dict)
     first: datetime | None = None
     status: str = ""
     reached: bool = True  # whether the folder that runs arrive in could be looked into

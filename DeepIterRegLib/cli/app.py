@@ -35,6 +35,7 @@ from DeepIterRegLib.common.thread_limit import MOST_THREADS, limit_threads
 from DeepIterRegLib.registration.steps import Step
 
 NOTICE = "Research use only. Not a medical device."
+STOPPED = "Stopped. What is done is kept: the same command goes on."
 # typer itself ends with 2 on wrong use, and shells give 130 (128 + SIGINT) for a program ended by Ctrl-C.
 EXIT_INTERNAL, EXIT_INPUT, EXIT_REGISTRATION, EXIT_CANCELLED = 1, 2, 3, 130
 

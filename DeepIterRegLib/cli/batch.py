@@ -12,6 +12,7 @@ from DeepIterRegLib.cli.app import (
     EXIT_INPUT,
     EXIT_REGISTRATION,
     NOTICE,
+    STOPPED,
     Interrupted,
     app,
     asked_to_stop,
@@ -21,8 +22,6 @@ from DeepIterRegLib.cli.app import (
 from DeepIterRegLib.cli.options import Quiet, Scheduler, Workers, takes
 from DeepIterRegLib.common.memory import hold_steady
 from DeepIterRegLib.common.shown import place_of
-
-_STOPPED = "Stopped. What is done is kept: the same command goes on."
 
 
 @app.command(
@@ -83,11 +82,11 @@ def batch(
             tell(NOTICE)
             # Stopped wins over failed: cases that were not reached make the count of failures say nothing.
             if count["waiting"]:
-                fail(EXIT_CANCELLED, _STOPPED)
+                fail(EXIT_CANCELLED, STOPPED)
             if wrong := [problem for case in table for problem in case.problems]:
                 fail(EXIT_INPUT, *wrong)
             if count["failed"]:
                 # Each failed case was told in its own line, so there is nothing to say here.
                 raise typer.Exit(EXIT_REGISTRATION)
     except Interrupted:  # the second time it does not wait for the case under way
-        fail(EXIT_CANCELLED, _STOPPED)
+        fail(EXIT_CANCELLED, STOPPED)

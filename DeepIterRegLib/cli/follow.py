@@ -11,6 +11,7 @@ import typer
 from DeepIterRegLib.cli.app import (
     EXIT_CANCELLED,
     NOTICE,
+    STOPPED,
     Interrupted,
     app,
     asked_to_stop,
@@ -31,7 +32,6 @@ if TYPE_CHECKING:
     from DeepIterRegLib.common.progress import Progress, ShouldStop
     from DeepIterRegLib.results.session_page.page import RunRow
 
-_STOPPED = "Stopped. What is done is kept: the same command goes on."
 _COLOURS = {"accepted": typer.colors.GREEN, "look closely": typer.colors.YELLOW}
 
 
@@ -128,12 +128,12 @@ def _follow(
         with asked_to_stop() as stop, progress(quiet) as report:
             kept = followed(report, lambda told: None if quiet else _tell(told.row, told.seconds), stop.is_set)
     except Interrupted:  # the second time it does not wait for the run under way
-        fail(EXIT_CANCELLED, _STOPPED)
+        fail(EXIT_CANCELLED, STOPPED)
     if not quiet:
         typer.echo(f"{len(kept)} run{'' if len(kept) == 1 else 's'}: {place_of(session)}")
         typer.echo(NOTICE)
     if stop.is_set():
-        fail(EXIT_CANCELLED, _STOPPED)
+        fail(EXIT_CANCELLED, STOPPED)
 
 
 def _tell(row: RunRow, seconds: float | None) -> None:

@@ -35,6 +35,14 @@ def is_file(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """As `exists`, of a folder."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def number(text: str) -> float | None:
     """One number, with a decimal point or a decimal comma; None for anything else and for what is not finite."""
     text = text.strip()

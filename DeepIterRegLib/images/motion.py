@@ -88,9 +88,9 @@ def undo_motion(
         field, left = _estimate(reference, _texture(binned(frame, factor), weight))
         return factor * field, factor * left
 
-    # A shutter's black must not leak into the picture: interpolation reaches two pixels.
     kept = max(1, -(-max(mask.shape) // _KEPT_SIZE_PX))
     before = np.stack([binned(frame, kept) for frame in frames])
+    # A shutter's black must not leak into the picture: interpolation reaches two pixels.
     usable = valid if valid.all() else ndimage.distance_transform_cdt(valid, metric="chessboard") > 2
     places = np.argwhere(valid[::_PLACES, ::_PLACES]) * _PLACES
 

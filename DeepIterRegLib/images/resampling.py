@@ -36,27 +36,17 @@ def _catmull_rom(t):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")
+def _second_order(f, v, u):  # type: ignore[no-untyped-def]
+    """A displacement along one axis: coefficients (6,) of `terms` at y, x."""
+    return f[0] + f[1] * v + f[2] * u + (f[3] * v + f[4] * u) * v + f[5] * u * u
+
+
+@njit(cache=True, nogil=True, fastmath=True, inline="always")
 def _origin(field, r, c, rows, columns):  # type: ignore[no-untyped-def]
     """Row and column that lie, displaced, at r, c: `displacements` written out, as arrays of it would be six times the image."""
     half = max(rows, columns) / 2
     v, u = (r - (rows - 1) / 2) / half, (c - (columns - 1) / 2) / half
-    y = (
-        r
-        + field[0, 0]
-        + field[0, 1] * v
-        + field[0, 2] * u
-        + (field[0, 3] * v + field[0, 4] * u) * v
-        + field[0, 5] * u * u
-    )
-    x = (
-        c
-        + field[1, 0]
-        + field[1, 1] * v
-        + field[1, 2] * u
-        + (field[1, 3] * v + field[1, 4] * u) * v
-        + field[1, 5] * u * u
-    )
-    return y, x
+    return r + _second_order(field[0], v, u), c + _second_order(field[1], v, u)
 
 
 @njit(cache=True, nogil=True, fastmath=True, inline="always")

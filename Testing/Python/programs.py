@@ -22,9 +22,21 @@ def run(*arguments: str | Path) -> str:
     return result.stdout
 
 
+# What a script of a test tells.
+_TELL = """
+<script>
+const tellTest = (text) => {
+  const out = document.createElement("pre");
+  out.id = "probe";
+  out.textContent = text;
+  document.body.append(out);
+};
+</script>"""
+
+
 def probed(page: Path, probe: str, folder: Path) -> str:
-    """What a script added to a page writes into an element `probe`, as a real browser runs it; `folder` is where the page is copied to."""
-    text = page.read_text(encoding="utf-8").replace("</body>", probe)
+    """What a script added to a page gives to `tellTest`, as a real browser runs it; `folder` is where the page is copied to."""
+    text = page.read_text(encoding="utf-8").replace("</body>", _TELL + probe)
     (folder / "probe.html").write_text(text, encoding="utf-8")
     flags = (
         "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "

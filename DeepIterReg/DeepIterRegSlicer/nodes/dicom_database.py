@@ -16,7 +16,7 @@ from typing import Any
 import slicer
 
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.user_input import exists, is_file
+from DeepIterRegLib.common.user_input import exists, is_file, is_folder
 from DeepIterRegSlicer.words import _
 
 Node = Any
@@ -53,7 +53,7 @@ class DatabaseRuns:
     def take(self, folder: Path) -> None:
         """Put the runs that are new into a folder; one that cannot be copied now is tried again."""
         database = getattr(slicer, "dicomDatabase", None)
-        if database is None or not database.isOpen or not os.path.isdir(folder):
+        if database is None or not database.isOpen or not is_folder(folder):
             return
         for uid in [uid for uid in self._instances(database) if uid not in self._taken]:
             source = Path(database.fileForInstance(uid) or "")

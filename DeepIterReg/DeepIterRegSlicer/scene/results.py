@@ -39,9 +39,8 @@ ITEM = "DeepIterReg.roadmapItem"  # + a number: what is drawn in the roadmap
 OTHERS = (*_INPUTS, AUTOMATIC_REFERENCE, MANUAL_REFERENCE)  # references of a result to what is not its own
 MANUAL = "manual"  # the attribute `RESULT` of a manual pose
 RUN = "DeepIterReg.Run"  # on the frames: which run they are, by its values
-POSITION = (
-    "DeepIterReg.Position"  # on a projection that shows the head elsewhere than at the pose: which of its positions
-)
+# On a projection that shows the head elsewhere than at the pose: which of its positions.
+POSITION = "DeepIterReg.Position"
 FIRST_FRAME, LAST_FRAME = "DeepIterReg.FirstFrame", "DeepIterReg.LastFrame"  # on the MinIP
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 
@@ -43,6 +43,11 @@ _RESIDUE_SEEN = 0.08
 # Poses nearer to each other on the detector are one optimum: three sigma of the first level's blur on a 300 mm detector.
 _NEIGHBOUR_MM = 10.0
 _STILL_MM = 0.02  # a smaller step ends the refinement: far below the errors that are left, 0.6 mm and more
+
+
+Targets: TypeAlias = tuple[SkullTarget, ...]
+_Fit: TypeAlias = Callable[[Points, Targets, float], Equations]
+_Pass: TypeAlias = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -120,10 +125,10 @@ class Skull:
         return cache(lambda spacing_mm: about(skull_points(self.cta, spacing_mm), self.cta.centre_mm))
 
     @cached_property
-    def _mask_frames(self) -> dict[int, _MaskFrame]:
+    def _mask_frames(self) -> dict[int, _Picture]:
         """Of the runs that have one, by their number from 1."""
         runs = enumerate(self.angiograms, 1)
-        return {number: _MaskFrame(run, self.settings.knee) for number, run in runs if run.unsubtracted is not None}
+        return {number: _in_mask_frame(run, self.settings.knee) for number, run in runs if run.unsubtracted is not None}
 
     @cached_property
     def _pictures(self) -> Mapping[int, _Picture]:
@@ -131,7 +136,7 @@ class Skull:
         if self._mask_frames:
             return self._mask_frames
         runs = enumerate(zip(self.angiograms, self.vessels, strict=False), 1)
-        moved = {number: _MovedBone(run, vessels, self.settings.knee) for number, (run, vessels) in runs}
+        moved = {number: _moved_bone(run, vessels, self.settings.knee) for number, (run, vessels) in runs}
         return {number: bone for number, bone in moved.items() if bone.seen_at(self.settings.coarse)}
 
     @property
@@ -365,16 +370,32 @@ def _clear_first(found: SkullMatch) -> tuple[bool, float]:
     return found.clear, found.score
 
 
-class _Picture(Protocol):
-    """What a run shows of the skull, on each grid that is asked for."""
+class _Picture:
+    """What a run shows of the skull, on each grid that is asked for; each made once."""
 
-    angiogram: Angiogram
+    def __init__(
+        self, angiogram: Angiogram, knee: float, targets: Callable[[int, float], Targets], fit: _Fit, candidates: _Pass
+    ) -> None:
+        self.angiogram, self._knee, self._fit, self._candidates = angiogram, knee, fit, candidates
+        self._made = cache(targets)
+
+    def _targets(self, level: SkullLevel) -> Targets:
+        return self._made(level.rows, level.sigma_px)
+
+    def seen_at(self, level: SkullLevel) -> bool:
+        """Whether anything is seen that bone may have made."""
+        try:
+            return bool(self._targets(level))
+        except InputError:
+            return False
 
     def carm(self, level: SkullLevel) -> CArm:
         """The run's, on the level's grid."""
+        return self._targets(level)[0].carm
 
     def equations(self, points: Points, level: SkullLevel) -> Equations:
         """How well the skull fits, by twists along the axes of `carm`."""
+        return self._fit(points, self._targets(level), self._knee)
 
     def candidates(
         self,
@@ -385,72 +406,32 @@ class _Picture(Protocol):
         should_stop: ShouldStop | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Poses (K, 4, 4) and scores (K,), best first, of the exhaustive pass about `start` (4, 4)."""
+        return self._candidates(points, self._targets(settings.coarse), start, centre_cta_mm, settings, should_stop)
 
 
-class _MaskFrame:
-    """The mask frame of a run, on each grid that is asked for; each made once."""
+def _in_mask_frame(run: Angiogram, knee: float) -> _Picture:
+    """The mask frame of a run."""
 
-    def __init__(self, angiogram: Angiogram, knee: float) -> None:
-        self.angiogram, self._knee = angiogram, knee
-        self._made = cache(
-            lambda rows, sigma_px: make_skull_target(
-                mask_frame(angiogram), angiogram.valid, angiogram.carm, rows, sigma_px, knee
-            )
-        )
+    def targets(rows: int, sigma_px: float) -> Targets:
+        return (make_skull_target(mask_frame(run), run.valid, run.carm, rows, sigma_px, knee),)
 
-    def _target(self, level: SkullLevel) -> SkullTarget:
-        return self._made(level.rows, level.sigma_px)
-
-    def carm(self, level: SkullLevel) -> CArm:
-        return self._target(level).carm
-
-    def equations(self, points: Points, level: SkullLevel) -> Equations:
-        return gradient_equations(points, self._target(level), self._knee)
-
-    def candidates(
-        self,
-        points: Points,
-        start: np.ndarray,
-        centre_cta_mm: np.ndarray,
-        settings: SkullSettings,
-        should_stop: ShouldStop | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return exhaustive(points, self._target(settings.coarse), start, centre_cta_mm, settings, should_stop)
+    return _Picture(
+        run,
+        knee,
+        targets,
+        lambda points, targets, knee: gradient_equations(points, targets[0], knee),
+        lambda points, targets, *more: exhaustive(points, targets[0], *more),
+    )
 
 
-class _MovedBone:
-    """What a subtracted run shows of bone that moved, on each grid that is asked for; each made once."""
+def _moved_bone(run: Angiogram, vessels: np.ndarray, knee: float) -> _Picture:
+    """What a run that came subtracted shows of bone that moved, off its vessels (row, column) bool."""
+    shown = cache(lambda: residue_of(run, vessels))
 
-    def __init__(self, angiogram: Angiogram, vessels: np.ndarray, knee: float) -> None:
-        self.angiogram, self._knee = angiogram, knee
-        shown = cache(lambda: residue_of(angiogram, vessels))
-        self._made = cache(lambda rows, sigma_px: make_residue_targets(shown(), rows, sigma_px, knee))
+    def targets(rows: int, sigma_px: float) -> Targets:
+        return make_residue_targets(shown(), rows, sigma_px, knee)
 
-    def seen_at(self, level: SkullLevel) -> bool:
-        """Whether anything but vessels is seen."""
-        try:
-            return bool(self._targets(level))
-        except InputError:
-            return False
-
-    def _targets(self, level: SkullLevel) -> tuple[SkullTarget, ...]:
-        return self._made(level.rows, level.sigma_px)
-
-    def carm(self, level: SkullLevel) -> CArm:
-        return self._targets(level)[0].carm
-
-    def equations(self, points: Points, level: SkullLevel) -> Equations:
-        return residue_equations(points, self._targets(level), self._knee)
-
-    def candidates(
-        self,
-        points: Points,
-        start: np.ndarray,
-        centre_cta_mm: np.ndarray,
-        settings: SkullSettings,
-        should_stop: ShouldStop | None,
-    ) -> tuple[np.ndarray, np.ndarray]:
-        return residue_exhaustive(points, self._targets(settings.coarse), start, centre_cta_mm, settings, should_stop)
+    return _Picture(run, knee, targets, residue_equations, residue_exhaustive)
 
 
 def _distinct(poses: np.ndarray, scores: np.ndarray, carm: CArm, centre_cta_mm: np.ndarray) -> list[int]:

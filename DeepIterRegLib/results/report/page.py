@@ -19,6 +19,7 @@ from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import SUCCESS_MM, pose
 from DeepIterRegLib.geometry.view_names import angle_words, edge_letters, view_direction
 from DeepIterRegLib.images.angiogram import Angiogram
+from DeepIterRegLib.registration.frame_motion import FrameMotion
 from DeepIterRegLib.registration.result import Registration, StageRecord, ViewRecord, percent
 from DeepIterRegLib.results.report import images
 from DeepIterRegLib.results.report.curves import bars_svg, curve_svg, level_names
@@ -100,9 +101,10 @@ def viewer_data(view: ShownView, views: int = 1) -> dict[str, Any]:
     overlays = {
         "registered": picture_of(view.projection),
         "radiological": picture_of(view.radiological_projection),
-        **{f"position{p}": picture_of(projection) for p, projection in enumerate(_positions(view))},
     }
-    motion = view.record.frames if len(_positions(view)) else None
+    motion = _followed(view)
+    if motion is not None and view.in_frames is not None:
+        overlays |= {f"position{p}": picture_of(projection) for p, projection in enumerate(view.in_frames)}
     first_s = angiogram.frame_times_s[0]
     return {
         "frames": [
@@ -120,11 +122,11 @@ def viewer_data(view: ShownView, views: int = 1) -> dict[str, Any]:
     }
 
 
-def _positions(view: ShownView) -> np.ndarray:
-    """Vessels at each position of the head (P, row, column) that frames can be shown with; none where it is not seen to move."""
+def _followed(view: ShownView) -> FrameMotion | None:
+    """The motion of the head that the frames of the page follow; None where it is not seen, or is of other frames."""
     motion = view.record.frames
-    known = view.in_frames is not None and motion is not None and len(motion.of_frame) == len(view.angiogram.frames)
-    return view.in_frames if view.in_frames is not None and known else np.zeros((0, *view.projection.shape))
+    fits = motion is not None and len(motion.of_frame) == len(view.angiogram.frames)
+    return motion if fits and view.in_frames is not None else None
 
 
 def _frame_pictures(angiogram: Angiogram, shown: np.ndarray, most_bytes: int) -> tuple[int, list[str]]:
@@ -186,7 +188,7 @@ def _view_values(view: ShownView, views: int) -> dict[str, Any]:
         "notes": view_notes(view, views),
         "frame_count": len(angiogram.frames),
         "motion": "" if view.record.frames is None else view.record.frames.sentence,
-        "follows": len(_positions(view)) > 0,
+        "follows": _followed(view) is not None,
         "kept_count": min(len(angiogram.frames), MAX_FRAMES),
         "duration_s": float(angiogram.frame_times_s[-1] - angiogram.frame_times_s[0]),
         "scale_bar_percent": 100 * SCALE_BAR_MM * carm.magnification / (carm.columns * carm.pixel_spacing_mm[1]),

@@ -29,7 +29,8 @@ from DeepIterRegLib.registration.skull.gradient_correlation import gradient_equa
 from DeepIterRegLib.registration.skull.points import about, skull_points
 from DeepIterRegLib.registration.skull.residue import make_residue_targets, residue_equations, residue_of
 from DeepIterRegLib.registration.skull.targets import make_skull_target, mask_frame
-from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, move
+from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, Equations, move
+from DeepIterRegLib.registration.vessels.points import Points
 from DeepIterRegLib.registration.vessels.targets import SATURATION_MM, View, vessel_channels
 from DeepIterRegLib.rendering.splat import SplatProjector
 from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
@@ -67,6 +68,19 @@ def truth(patient: Patient) -> np.ndarray:
     return np.asarray(patient.run.motion[patient.run.mask_frames[-1]] @ patient.cta_to_carm)
 
 
+def check_gradient(equations: Equations, at: np.ndarray, points: Points, carm: CArm) -> None:
+    """By finite differences at a pose (4, 4)."""
+    _, gradient, matrix = equations(at[None])
+    step = 0.3  # mm; splatting is piecewise linear, so not too small
+    for i in range(6):
+        twist = np.zeros((1, 6))
+        twist[0, i] = step
+        ahead, behind = (move(at[None], s * twist, points, carm) for s in (1, -1))
+        numeric = (equations(ahead)[0] - equations(behind)[0]) / (2 * step)
+        assert gradient[0, i] == pytest.approx(numeric[0], abs=0.05 * np.abs(gradient).max())
+    assert np.linalg.eigvalsh(matrix[0]).min() > 0
+
+
 def test_gradient_by_finite_differences(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:
     points = about(skull_points(patient.cta, 4.0), patient.cta.centre_mm)
     target = make_skull_target(mask_frame(angiogram), angiogram.valid, angiogram.carm, 64, 1.5, 5.0)
@@ -74,15 +88,7 @@ def test_gradient_by_finite_differences(patient: Patient, angiogram: Angiogram, 
         truth, patient.cta.centre_mm, pose.so3_exp(np.array([0.02, -0.03, 0.01])), np.array([2, -1, 3])
     )
     equations = gradient_equations(points, target, 5.0)
-    _, gradient, matrix = equations(at[None])
-    step = 0.3  # mm; splatting is piecewise linear, so not too small
-    for i in range(6):
-        twist = np.zeros((1, 6))
-        twist[0, i] = step
-        ahead, behind = (move(at[None], s * twist, points, angiogram.carm) for s in (1, -1))
-        numeric = (equations(ahead)[0] - equations(behind)[0]) / (2 * step)
-        assert gradient[0, i] == pytest.approx(numeric[0], abs=0.05 * np.abs(gradient).max())
-    assert np.linalg.eigvalsh(matrix[0]).min() > 0
+    check_gradient(equations, at, points, angiogram.carm)
 
 
 def test_what_is_larger_looks_like_what_is_nearer(patient: Patient, angiogram: Angiogram, truth: np.ndarray) -> None:
@@ -164,15 +170,7 @@ def test_gradient_of_the_residue_by_finite_differences(patient: Patient, moved: 
     equations = residue_equations(points, targets, 5.0)
     turn = pose.so3_exp(np.array([0.02, -0.03, 0.01]))
     at = pose.offset_about(patient.cta_to_carm, patient.cta.centre_mm, turn, np.array([2, -1, 3]))
-    _, gradient, matrix = equations(at[None])
-    step = 0.3  # mm; splatting is piecewise linear, so not too small
-    for i in range(6):
-        twist = np.zeros((1, 6))
-        twist[0, i] = step
-        ahead, behind = (move(at[None], s * twist, points, angiogram.carm) for s in (1, -1))
-        numeric = (equations(ahead)[0] - equations(behind)[0]) / (2 * step)
-        assert gradient[0, i] == pytest.approx(numeric[0], abs=0.05 * np.abs(gradient).max())
-    assert np.linalg.eigvalsh(matrix[0]).min() > 0
+    check_gradient(equations, at, points, angiogram.carm)
 
 
 def test_a_run_in_which_nothing_moved_shows_no_skull(patient: Patient, moved: tuple[Angiogram, np.ndarray]) -> None:

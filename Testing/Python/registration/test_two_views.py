@@ -136,10 +136,7 @@ PROBE = """
     while (document.body.dataset.shown !== value) await wait(20);
     seen.push(look());
   }
-  const out = document.createElement("pre");
-  out.id = "probe";
-  out.textContent = JSON.stringify(seen);
-  document.body.append(out);
+  tellTest(JSON.stringify(seen));
 })();
 </script>
 </body>"""

@@ -178,10 +178,7 @@ PROBE = """
   set("frame", 5); look("last");
   set("outline", true); look("outlined"); set("outline", false);
   set("follow", false); look("still");
-  const out = document.createElement("pre");
-  out.id = "probe";
-  out.textContent = JSON.stringify(seen);
-  document.body.append(out);
+  tellTest(JSON.stringify(seen));
 })();
 </script>
 </body>"""

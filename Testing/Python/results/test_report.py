@@ -272,10 +272,7 @@ PROBE = """
   set("frame", 0); look("frame1");
   pick("source", "minip"); set("last", 0); look("minip1");
   document.body.dispatchEvent(new KeyboardEvent("keydown", { key: "ArrowRight", bubbles: true })); look("key");
-  const out = document.createElement("pre");
-  out.id = "probe";
-  out.textContent = JSON.stringify(seen);
-  document.body.append(out);
+  tellTest(JSON.stringify(seen));
 })();
 </script>
 </body>"""
@@ -295,10 +292,7 @@ REJECTED_PROBE = """
   const seen = { start: look() };
   document.getElementById("show-anyway").click(); seen.shown = look();
   document.getElementById("reset").click(); seen.reset = look();
-  const out = document.createElement("pre");
-  out.id = "probe";
-  out.textContent = JSON.stringify(seen);
-  document.body.append(out);
+  tellTest(JSON.stringify(seen));
 })();
 </script>
 </body>"""

@@ -83,10 +83,7 @@ PROBE = """
   at("show").click();
   seen.off = look();
   seen.pairs = pairs;
-  const out = document.createElement("pre");
-  out.id = "probe";
-  out.textContent = JSON.stringify(seen);
-  document.body.append(out);
+  tellTest(JSON.stringify(seen));
 })();
 </script>
 </body>"""
