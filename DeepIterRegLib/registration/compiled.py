@@ -59,7 +59,7 @@ _MEANWHILE = (
         *("registration.kernels.vessels", "products", _PART, _IMAGE, _IMAGE, _LINE, _GRID, _IMAGE, "float32", _LINE),
         *("float32", _GRID, _IMAGE, _LINE, "float32", _IMAGES, _GRID, "float64[:,:,::1]"),
     ),
-    ("rendering.splat_kernels", "splat_forward", _PART, _IMAGE, _LINE, _GRID, _LINE, _IMAGES),
+    ("rendering.voxels", "splat_halves", _PART, _IMAGE, "float32", _GRID, _GRID, _LINE, _IMAGES),
 )
 _FIRST = (
     ("images.head_kernels", "_sweep", _MASK, _MASK, "int64[::1]", _ZONE),

@@ -4,51 +4,37 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.resampling import resample
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.frame_motion import FrameMotion
-from DeepIterRegLib.rendering.cpu_splat import about_centroid, cameras_from_poses, images_of_points
+from DeepIterRegLib.rendering.voxels import Voxels
 
 RED = np.array([225.0, 38.0, 46.0])
 
 
-def vessel_projection(vessels: Volume, carm: CArm, cta_to_carm: np.ndarray, max_points: int = 20_000_000) -> np.ndarray:
-    """Length of vessel along each pixel's ray (row, column) float32, mm, for a mask.
+def vessel_projection(vessels: Volume, carm: CArm, cta_to_carm: np.ndarray) -> np.ndarray:
+    """Length of vessel along each pixel's ray (row, column) float32, mm, for a mask at a pose (4, 4)."""
+    (image,) = vessel_projections(vessels, carm, np.asarray(cta_to_carm)[None])
+    return np.asarray(image)
 
-    Voxels are split until a part's shadow is at most a pixel, so that the picture has no holes; at most
-    into `max_points` parts, which bounds memory.
-    """
-    points = vessels.set_voxels
-    parts = math.ceil(float(vessels.spacing_mm.max()) * carm.magnification / min(carm.pixel_spacing_mm))
-    # The cube root, as a voxel is split along three axes.
-    parts = max(1, min(parts, int((max_points / max(1, len(points))) ** (1 / 3))))
-    steps = (np.arange(parts) + 0.5) / parts - 0.5
-    # Moving every voxel by the same part of its size is moving the head: one projector, a pose per part.
-    offsets = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(-1, 3) @ vessels.affine[:3, :3].T
-    poses = np.asarray(cta_to_carm, dtype=np.float64) @ pose.translation(offsets)
-    weights = np.full(len(points), vessels.voxel_volume_mm3 / parts**3, dtype=np.float32)
-    positions, centre_mm = about_centroid(vessels.to_ras(points))
-    cameras = cameras_from_poses(poses, carm, centre_mm).astype(np.float32)
-    image = np.zeros((carm.rows, carm.columns), dtype=np.float32)
-    # Four at a time: each pose is an image of the whole detector.
-    for first in range(0, len(cameras), 4):
-        image += images_of_points(positions, weights, cameras[first : first + 4], carm).sum(axis=0)
-    return image
+
+def vessel_projections(vessels: Volume, carm: CArm, poses: np.ndarray) -> np.ndarray:
+    """`vessel_projection` (P, row, column) at poses (P, 4, 4)."""
+    return Voxels.of(vessels).images(poses, carm)
 
 
 def projections_in_frames(vessels: Volume, carm: CArm, motion: FrameMotion) -> np.ndarray:
     """`vessel_projection` (P, row, column) at each position of the head, where the frames of the `Angiogram` show it."""
-    poses = zip(motion.cta_to_carm, motion.undone, strict=True)
-    return np.stack([as_shown(vessel_projection(vessels, carm, at), undone) for at, undone in poses])
+    seen = vessel_projections(vessels, carm, motion.cta_to_carm)
+    return np.stack([as_shown(image, undone) for image, undone in zip(seen, motion.undone, strict=True)])
 
 
 def as_shown(seen: np.ndarray, undone: np.ndarray) -> np.ndarray:

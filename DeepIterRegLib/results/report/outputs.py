@@ -21,7 +21,7 @@ from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.files import save_volume
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.result import Registration
-from DeepIterRegLib.results.report.images import projections_in_frames, vessel_projection, write_overlay
+from DeepIterRegLib.results.report.images import projections_in_frames, vessel_projections, write_overlay
 from DeepIterRegLib.results.report.page import ShownView, is_rejected, write_report
 
 MAX_VIEWS = 9
@@ -70,14 +70,14 @@ def write_registration(
     shown, pictures = [], []
     with Beside() as beside:
         for number, (view, run) in enumerate(zip(registration.views, runs, strict=True), 1):
-            projection = vessel_projection(vessels, view.carm, registration.cta_to_carm)
+            both = np.stack([registration.cta_to_carm, start])
+            projection, radiological = vessel_projections(vessels, view.carm, both)
             ending = "" if number == 1 else str(number)
             image = detector_image(projection, view.carm)
             # What is packed is packed beside the page, which is packed too.
             pictures.append(beside.start(partial(save_volume, image, folder / f"projection{ending}.nii.gz")))
             overlay = folder / f"overlay{ending}.png"
             pictures.append(beside.start(partial(write_overlay, overlay, run, projection, stamp=stamp)))
-            radiological = vessel_projection(vessels, view.carm, start)
             in_frames = None
             if view.frames is not None and view.frames.is_seen:
                 in_frames = projections_in_frames(vessels, view.carm, view.frames)

@@ -15,12 +15,13 @@ from repository import ROOT
 CODE = """
 import sys
 import numpy as np
-from DeepIterRegLib.rendering import live, splat_kernels
+from DeepIterRegLib.rendering import splat_kernels, voxels
 image = np.zeros((8, 8), np.float32)
 camera = np.eye(3, 4, dtype=np.float32)
 points = np.array([[0, 0, 500]], np.float32)
-live.splat_into(image, points, np.float32(1), camera, np.array([1000, 1000, 4, 4], np.float32))
-(stats,) = [live.splat_into.stats]
+parts, intrinsics = np.zeros((1, 3), np.float32), np.array([1000, 1000, 4, 4], np.float32)
+voxels.splat_voxels(image, points, np.float32(1), camera, parts, intrinsics)
+(stats,) = [voxels.splat_voxels.stats]
 print(round(float(image.sum()), 6), sum(stats.cache_hits.values()), sum(stats.cache_misses.values()), stats.cache_path)
 """
 
