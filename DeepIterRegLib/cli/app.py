@@ -296,6 +296,7 @@ STEP_WORDS: dict[Enum, str] = {
     Step.CORRECT_VIEWS: "Correct views",
     Step.CONFIDENCE: "Confidence",
     Step.EACH_VIEW: "Each view alone",
+    Step.FRAMES: "Motion within the run",
     Step.PROJECT: "Project",
     Step.DRAW: "Draw",
     Step.WRITE: "Write",

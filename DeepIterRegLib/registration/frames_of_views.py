@@ -9,6 +9,7 @@ import numpy as np
 
 from DeepIterRegLib.registration.context import Context
 from DeepIterRegLib.registration.result import ViewRecord
+from DeepIterRegLib.registration.steps import Step
 from DeepIterRegLib.registration.vessels.points import Points
 
 _POINTS = 8000  # of the vessels: over them the head's picture is averaged
@@ -22,10 +23,11 @@ def with_frames(context: Context, views: Sequence[ViewRecord], cta_to_carm: np.n
     Cancelled
     """
     scene = context.scene
-    if scene.skull is None:
+    if scene.skull is None or not scene.skull.in_mask_frame:
         return tuple(views)
     drawn = scene.points.subset(_POINTS, np.random.default_rng(context.settings.seed))
     found = []
+    context.progress(Step.FRAMES, 0.0)
     for number, (view, masks) in enumerate(zip(views, scene.dsa_masks, strict=True), 1):
         pixels = np.rint(view.carm.project(drawn.positions + drawn.origin_mm, cta_to_carm)).astype(np.int64)
         inside = view.carm.contains(pixels)
@@ -34,5 +36,6 @@ def with_frames(context: Context, views: Sequence[ViewRecord], cta_to_carm: np.n
         vessels = Points(drawn.positions[shown], drawn.weights[shown], drawn.tangents[shown], drawn.origin_mm)
         frames = scene.skull.frame_motion(number, view.carm, cta_to_carm, vessels, context.should_stop)
         found.append(replace(view, frames=frames))
-    context.clock.stop("frames")
+        context.progress(Step.FRAMES, number / len(views))
+    context.clock.stop(Step.FRAMES.key)
     return tuple(found)

@@ -48,6 +48,7 @@ class Step(Enum):
     CORRECT_VIEWS = ("correct_views", 0.0, 0.1)
     CONFIDENCE = ("confidence", 0.2, 0.65)
     EACH_VIEW = ("each_view", 1.0, 4.0)
+    FRAMES = ("frames", 0.0, 0.2)
     PROJECT = ("project", 1.0, 0.0)
     DRAW = ("draw", 1.0, 0.0)
     WRITE = ("write", 1.0, 0.0)
@@ -79,7 +80,7 @@ _TORCH_S = 3.0  # which the first network of a process waits for
 # The same for the residue of moved bone, which is unclear in a third of the views.
 _UNCLEAR_RESIDUE_SHARE = 0.35
 _ORDER = tuple(Step)
-_AFTER_SEGMENTATION = _ORDER[_ORDER.index(Step.CHECK_INPUTS) : _ORDER.index(Step.CONFIDENCE) + 1]
+_AFTER_SEGMENTATION = _ORDER[_ORDER.index(Step.CHECK_INPUTS) : _ORDER.index(Step.FRAMES) + 1]
 
 
 def expected(*steps: Step, views: int = 1) -> dict[Enum, float]:
@@ -118,6 +119,8 @@ def registration_steps(settings: RegistrationSettings, views: int, *, skull_show
         steps += [Step.SEARCH]
     if settings.corrects_views(views):
         steps += [Step.CORRECT_VIEWS]
+    if skull_shown:
+        steps += [Step.FRAMES]
     left_out = {
         Step.REFINE_COARSE: not settings.near_levels,
         Step.REFINE: not settings.levels,

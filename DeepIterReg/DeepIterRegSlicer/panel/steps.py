@@ -36,5 +36,6 @@ def stepWords() -> dict[Enum, str]:
         Step.CORRECT_VIEWS: _("Correct views"),
         Step.CONFIDENCE: _("Confidence"),
         Step.EACH_VIEW: _("Each view alone"),
+        Step.FRAMES: _("Motion within the run"),
         Step.PREPARE_VIEWS: _("Prepare images"),
     }

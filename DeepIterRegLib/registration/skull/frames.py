@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.images.angiogram import Angiogram, PatientMotion
 from DeepIterRegLib.images.resampling import displacements
@@ -107,12 +109,16 @@ def frame_motion(
     if score < finder.clear_score:
         return None
     from_mask = pose.inverse(at_mask) @ cta_to_carm
-    poses = starts.copy()
-    for p, start in enumerate(starts):
+
+    def position(p: int) -> np.ndarray:
         shadow = -before[of_frame == p].mean(axis=0)
-        found, _ = finder.near(shadow, valid, grid, start @ pose.inverse(from_mask))
-        if _apart_mm(found @ from_mask, fields[p], cta_to_carm, carm, finder.bone) < _DOUBT_MM:
-            poses[p] = found @ from_mask
+        found, _ = finder.near(shadow, valid, grid, starts[p] @ pose.inverse(from_mask))
+        lost = not _apart_mm(found @ from_mask, fields[p], cta_to_carm, carm, finder.bone) < _DOUBT_MM
+        return starts[p] if lost else found @ from_mask
+
+    with Beside() as beside:
+        jobs = [beside.start(partial(position, p)) for p in range(count)]
+        poses = np.stack([job.result() for job in jobs])
     points = vessels.positions + vessels.origin_mm
     seen_px = np.array([carm.project(points, at) for at in poses])
     mm = np.array(carm.pixel_spacing_mm)[::-1] / carm.magnification

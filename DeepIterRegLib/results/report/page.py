@@ -98,13 +98,13 @@ def viewer_data(view: ShownView, views: int = 1) -> dict[str, Any]:
         # PNG, as JPEG draws halos round thin vessels, and most of the picture is empty.
         return images.png_url((255 * images.shrunk(images.opacity(projection), longest_px)).astype(np.uint8))
 
-    overlays = {
-        "registered": picture_of(view.projection),
-        "radiological": picture_of(view.radiological_projection),
-    }
+    drawn = {"registered": view.projection, "radiological": view.radiological_projection}
     motion = _followed(view)
     if motion is not None and view.in_frames is not None:
-        overlays |= {f"position{p}": picture_of(projection) for p, projection in enumerate(view.in_frames)}
+        drawn |= {f"position{p}": projection for p, projection in enumerate(view.in_frames)}
+    with Beside() as beside:
+        jobs = {name: beside.start(partial(picture_of, projection)) for name, projection in drawn.items()}
+        overlays = {name: job.result() for name, job in jobs.items()}
     first_s = angiogram.frame_times_s[0]
     return {
         "frames": [

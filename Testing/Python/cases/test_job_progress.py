@@ -22,7 +22,7 @@ READ = (Step.LOAD, Step.READ_POSES, Step.READ_DSA, Step.READ_CTA)
 SEGMENTED = (Step.SEGMENT_DSA, Step.SEGMENT_CTA, Step.CHECK_INPUTS)
 # They may be over before anybody waits for them; what is loaded already takes nothing.
 NO_WAIT = (Step.LOAD, Step.READ_CTA, Step.SEGMENT_CTA)
-BY_SKULL = (Step.SKULL, Step.REFINE_SKULL, Step.REFINE, Step.REFINE_WITH_SKULL, Step.CONFIDENCE)
+BY_SKULL = (Step.SKULL, Step.REFINE_SKULL, Step.REFINE, Step.REFINE_WITH_SKULL, Step.CONFIDENCE, Step.FRAMES)
 
 
 def check(events: list[ProgressEvent], *steps: Step) -> None:
@@ -48,7 +48,7 @@ def test_registration_from_landmarks(views: int, patient_folder: Path, tmp_path:
     )
     events: list[ProgressEvent] = []
     register_files(job, tmp_path, Progress(events.append))
-    found = (Step.REFINE_COARSE, Step.REFINE, Step.CONFIDENCE, Step.WRITE_REPORT)
+    found = (Step.REFINE_COARSE, Step.REFINE, Step.CONFIDENCE, Step.FRAMES, Step.WRITE_REPORT)
     check(events, *READ, *SEGMENTED, *found)
     read = [event.done for event in events if event.step is Step.READ_DSA]
     assert (read[0], read[-1]) == (0.0, 1.0)

@@ -138,7 +138,9 @@ def test_every_start(start: str, views: int, inputs: Inputs) -> None:
         initial_pose=inputs.start(init, shown),
         on_progress=Progress(events.append),
     )
-    assert check(events) == (Step.CHECK_INPUTS, *wanted)
+    # The head is followed through the frames where a mask frame shows its skull.
+    followed = () if shown == "nothing" else (Step.FRAMES,)
+    assert check(events) == (Step.CHECK_INPUTS, *wanted, *followed)
 
 
 @pytest.mark.parametrize("views", [1, 2])
@@ -155,7 +157,8 @@ def test_the_papers_stages(views: int, inputs: Inputs) -> None:
         initial_pose=inputs.truth,
         on_progress=Progress(events.append),
     )
-    assert check(events) == (Step.CHECK_INPUTS, Step.MASK_STAGE, Step.MINIP_STAGE, Step.CONFIDENCE)
+    stages_of_the_paper = (Step.MASK_STAGE, Step.MINIP_STAGE)
+    assert check(events) == (Step.CHECK_INPUTS, *stages_of_the_paper, Step.CONFIDENCE, Step.FRAMES)
     reported = [event.done for event in events if event.step is Step.MASK_STAGE]
     assert reported == pytest.approx(np.arange(7) / 6)
 
@@ -165,7 +168,8 @@ def test_views_that_are_corrected_and_masks_that_are_made(inputs: Inputs) -> Non
     events: list[ProgressEvent] = []
     register(inputs.cta, inputs.runs, settings, initial_pose=inputs.truth, on_progress=Progress(events.append))
     segmented = (Step.SEGMENT_CTA, Step.SEGMENT_DSA, Step.CHECK_INPUTS)
-    assert check(events) == (*segmented, Step.REFINE_COARSE, Step.REFINE, Step.CORRECT_VIEWS, Step.CONFIDENCE)
+    refined = (Step.REFINE_COARSE, Step.REFINE, Step.CORRECT_VIEWS)
+    assert check(events) == (*segmented, *refined, Step.CONFIDENCE, Step.FRAMES)
 
 
 def test_views_that_contradict_each_other_are_asked_alone(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,7 +189,7 @@ def test_views_that_contradict_each_other_are_asked_alone(inputs: Inputs, monkey
         dsa_masks=inputs.masks,
         on_progress=Progress(events.append),
     )
-    assert check(events)[-3:] == (Step.CORRECT_VIEWS, Step.CONFIDENCE, Step.EACH_VIEW)
+    assert check(events)[-4:] == (Step.CORRECT_VIEWS, Step.CONFIDENCE, Step.EACH_VIEW, Step.FRAMES)
     assert registration.confidence is not None
     assert registration.confidence.state == "rejected"
 
@@ -204,5 +208,5 @@ def test_a_network_whose_answers_are_refused(inputs: Inputs, tmp_path: Path) -> 
         initial_pose=inputs.truth,
         on_progress=Progress(events.append),
     )
-    refined = (Step.REFINE_COARSE, Step.REFINE, Step.CONFIDENCE)
+    refined = (Step.REFINE_COARSE, Step.REFINE, Step.CONFIDENCE, Step.FRAMES)
     assert check(events) == (Step.CHECK_INPUTS, Step.NETWORK, *refined)
