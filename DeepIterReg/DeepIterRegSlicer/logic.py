@@ -122,8 +122,13 @@ WARMED_UP = (
     "DeepIterRegLib.registration.pipeline",
     "DeepIterRegLib.images.head_kernels",
     "DeepIterRegLib.images.motion",
+    "DeepIterRegSlicer.nodes.landmarks",
     "DeepIterRegSlicer.nodes.loading",
     "DeepIterRegSlicer.scene.fill",
+    "DeepIterRegSlicer.scene.manual",
+    "DeepIterRegSlicer.scene.roadmap",
+    "DeepIterRegSlicer.scene.view3d",
+    "DeepIterRegSlicer.worker",
 )
 
 

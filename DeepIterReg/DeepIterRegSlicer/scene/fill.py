@@ -69,12 +69,14 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
         fillVesselHue(made["tint"], RED / 255.0)
         fillVesselHue(made["plain"], np.ones(3))
         _fillView(made, outcome, made["tint"])
+        made["frame"] = _frameOf(made["browser"], made["frames"], outcome)
         _fillVessels(made["vessels"], outcome, made["ctaToCarm"])
         for number, view in enumerate(outcome.furtherViews, 2):
             before = oldViews.pop(0) if oldViews else None
             kinds = _namesOfView(number)
             held = {key: _reused(before, key, scene) or _added(scene, *kinds[key]) for key in kinds}
             _fillView(held, view, made["tint"])
+            held["frame"] = _frameOf(held["browser"], held["frames"], view)
             held["projection"].SetAttribute(VIEW_NUMBER, str(number))
             further.append(held)
         for surplus in oldViews:
@@ -82,8 +84,8 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
         series = _fillScores(made["scores"], made["chart"], registration)
     finally:
         scene.EndState(slicer.vtkMRMLScene.BatchProcessState)
-    # Outside the batch: the browser's proxy is made by observers.
-    made["frame"] = _fillBrowser(made["browser"], made["frames"], outcome)
+    # Outside the batch: there the proxy is filled by observers.
+    _showFullest(made["browser"], outcome)
     nodes = RegistrationNodes(**made)
     for field in fields(nodes):
         node = getattr(nodes, field.name)
@@ -93,7 +95,7 @@ def show(outcome: ShownOutcome, old: RegistrationNodes | None = None) -> Registr
             nodes.ctaToCarm.SetNodeReferenceID(REFERENCE_PREFIX + field.name, node.GetID())
     putInFolder([*(getattr(nodes, field.name) for field in fields(nodes)), *series], nodes.ctaToCarm)
     for number, (held, view) in enumerate(zip(further, outcome.furtherViews, strict=True), 2):
-        held["frame"] = _fillBrowser(held["browser"], held["frames"], view)
+        _showFullest(held["browser"], view)
         for key, node in held.items():
             nodes.ctaToCarm.SetNodeReferenceID(f"{REFERENCE_PREFIX}{key}{number}", node.GetID())
         putInFolder(list(held.values()), nodes.ctaToCarm)
@@ -206,7 +208,8 @@ def _imagesOfRun(scene: Node, digest: str) -> list[vtk.vtkImageData]:
     return []
 
 
-def _fillBrowser(browser: Node, frames: Node, view: SceneView) -> Node:
+def _frameOf(browser: Node, frames: Node, view: SceneView) -> Node:
+    """The volume that shows the browser's frame, with its window."""
     frame = browser.GetProxyNode(frames)
     with slicer.util.NodeModify(browser):
         browser.SetAndObserveMasterSequenceNodeID(frames.GetID())
@@ -214,9 +217,12 @@ def _fillBrowser(browser: Node, frames: Node, view: SceneView) -> Node:
             frame = frames.GetScene().AddNewNodeByClass("vtkMRMLScalarVolumeNode", frames.GetName())
             browser.AddProxyNode(frame, frames, False)
         windowed(frame, *view.window)
-        browser.SetSelectedItemNumber(view.fullest)
-    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
     return frame
+
+
+def _showFullest(browser: Node, view: SceneView) -> None:
+    browser.SetSelectedItemNumber(view.fullest)
+    slicer.modules.sequences.logic().UpdateProxyNodesFromSequences(browser)
 
 
 def _fillMinip(node: Node, view: SceneView) -> None:
