@@ -79,6 +79,42 @@ def test_another_patients_run_is_refused_and_never_shown(done: Watched) -> None:
     ) == 1
 
 
+def others(count: int) -> list[dict[str, str]]:
+    """Who else may lie on the table, each told from the session's patient by little: a digit, a letter, a day, or all that is said."""
+    own = {"PatientID": "NUMBER-Q77", "PatientName": "Unmistakable^Name", "PatientBirthDate": "19510203"}
+    changes: list[dict[str, str]] = [
+        {"PatientID": "NUMBER-Q7"},
+        {"PatientID": "NUMBER-Q777"},
+        {"PatientID": "MUMBER-Q77"},
+        {"PatientID": ""},
+        {"PatientName": "Unmistakable^Nome"},
+        {"PatientName": "Name^Unmistakable"},
+        {"PatientName": "Ünmistakable^Name"},
+        {"PatientName": ""},
+        {"PatientBirthDate": "19510302"},
+        {"PatientBirthDate": ""},
+    ]
+    changes += [{"PatientID": f"NUMBER-Q{n}", "PatientName": f"Other^{n}"} for n in range(100, 90 + count)]
+    return [own | change for change in changes]
+
+
+def test_of_twenty_other_patients_every_run_is_refused(
+    done: Watched, patient: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    again = Watched(tmp_path, patient)
+    shutil.copytree(done.out, again.out)
+    before = {path.name: path.read_bytes() for path in (again.out / "pictures").iterdir()}
+    tags = others(20)
+    for n, values in enumerate(tags):
+        again.arrives("dsa2.dcm", f"{n}.dcm", **values, SOPInstanceUID=f"1.2.7.{n}")
+    monkeypatch.setattr(followed_run, "add_run", lambda *_: pytest.fail("another patient's run was registered"))
+    assert [one.name for one in again.followed()] == ["01", "02"]
+    refused = [told.row for told in again.told if told.row.title == "A run of another patient"]
+    assert len(refused) == len(tags) == 20
+    assert all(row.state == "refused" and not row.picture for row in refused)
+    assert {path.name: path.read_bytes() for path in (again.out / "pictures").iterdir()} == before
+
+
 def test_the_page_lists_runs_with_their_states_and_pictures(done: Watched) -> None:
     rows = [row for row in done.state["runs"] if row["name"]]
     assert [row["name"] for row in rows] == ["01", "02"]
