@@ -82,7 +82,7 @@ def undo_motion(
     factor = max(1, -(-max(mask.shape) // _ESTIMATION_SIZE_PX))
     seen = binned(valid.astype(np.float32), factor) > 0.99
     weight = ndimage.gaussian_filter(eroded(seen, _BORDER_PX).astype(np.float32), _BORDER_BLUR_PX)
-    reference = _texture(binned(mask, factor), weight)
+    reference = _Reference.of(_texture(binned(mask, factor), weight))
 
     def field_of(frame: np.ndarray) -> tuple[np.ndarray, float]:
         field, left = _estimate(reference, _texture(binned(frame, factor), weight))
@@ -124,22 +124,53 @@ def _texture(image: np.ndarray, weight: np.ndarray) -> np.ndarray:
     return (np.tanh(band / max(scale, 1e-9)) * weight).astype(np.float32)
 
 
-def _estimate(reference: np.ndarray, moving: np.ndarray) -> tuple[np.ndarray, float]:
+class _Reference(NamedTuple):
+    """The mask's texture, with what every frame is compared with: its spectrum, its patches' centres (n, 2), energies (n,), spectra."""
+
+    image: np.ndarray
+    spectrum: np.ndarray
+    places: np.ndarray
+    energies: np.ndarray
+    spectra: np.ndarray
+
+    @classmethod
+    def of(cls, image: np.ndarray) -> _Reference:
+        half = _PATCH_PX // 2
+        centres = [
+            np.arange(half, n - half + 1, _PATCH_STRIDE_PX) + (n - 2 * half) % _PATCH_STRIDE_PX // 2
+            for n in image.shape
+        ]
+        places = np.array([(r, c) for r in centres[0] for c in centres[1]]).reshape(-1, 2)
+        patches = _cut_out(image, places)
+        energies = (patches**2).sum(axis=(1, 2))
+        return cls(image, fft.rfft2(image).conj(), places, energies, fft.rfft2(patches).conj())
+
+
+def _cut_out(image: np.ndarray, places: np.ndarray) -> np.ndarray:
+    """Patches (n, `_PATCH_PX`, `_PATCH_PX`) about places (n, 2), fading out towards their rims."""
+    half = _PATCH_PX // 2
+    window = (np.hanning(_PATCH_PX)[:, None] * np.hanning(_PATCH_PX)).astype(np.float32)
+    patches = [image[r - half : r + half, c - half : c + half] for r, c in places]
+    return np.array(patches, dtype=np.float32).reshape(-1, _PATCH_PX, _PATCH_PX) * window
+
+
+def _estimate(reference: _Reference, moving: np.ndarray) -> tuple[np.ndarray, float]:
     """Motion (2, 6) that leads from positions in `reference` to those in `moving`, and what it leaves; px of the estimation grid."""
-    spectrum = fft.rfft2(reference).conj() * fft.rfft2(moving)
-    shift, _ = _peaks(fft.irfft2(spectrum, s=reference.shape)[None], max(reference.shape) // _CORRELATED)
+    image, shape = reference.image, reference.image.shape
+    spectrum = reference.spectrum * fft.rfft2(moving)
+    shift, _ = _peaks(fft.irfft2(spectrum, s=shape)[None], max(shape) // _CORRELATED)
     shifted = np.zeros((2, 6))
     shifted[:, 0] = shift[0]
     whole = np.rint(shift[0]).astype(int)
     patches = _patches(reference, np.roll(moving, -whole, axis=(0, 1)))
     patches = patches._replace(shifts=patches.shifts + whole)
-    candidates = [np.zeros((2, 6)), shifted, *_fit_patches(patches, whole, reference.shape)]
-    residues = [residue(moving, field, reference, _MAX_RESIDUE, _RESIDUE_STEP) for field in candidates]
+    candidates = [np.zeros((2, 6)), shifted, *_fit_patches(patches, whole, shape)]
+    residues = [residue(moving, field, image, _MAX_RESIDUE, _RESIDUE_STEP) for field in candidates]
     best = int(np.argmin(residues))
     field = candidates[best] if residues[best] < _WORTHWHILE * residues[0] else candidates[0]
     if not len(patches.places):
         return field, 0.0
-    off = patches.shifts - displacements(field, patches.places, reference.shape)
+    off = patches.shifts - displacements(field, patches.places, shape)
     return field, float(np.median(np.linalg.norm(off, axis=1)))
 
 
@@ -151,26 +182,15 @@ class _Patches(NamedTuple):
     quality: np.ndarray
 
 
-def _patches(reference: np.ndarray, moving: np.ndarray) -> _Patches:
+def _patches(reference: _Reference, moving: np.ndarray) -> _Patches:
     """Shifts of patches between images that are within `_LARGEST_LOCAL_SHIFT_PX` of each other."""
-    half = _PATCH_PX // 2
-    centres = [
-        np.arange(half, n - half + 1, _PATCH_STRIDE_PX) + (n - 2 * half) % _PATCH_STRIDE_PX // 2
-        for n in reference.shape
-    ]
-    places = np.array([(r, c) for r in centres[0] for c in centres[1]]).reshape(-1, 2)
+    places = reference.places
     if len(places) < _MIN_PATCHES:
         return _Patches(places[:0], np.zeros((0, 2)), np.zeros(0))
-    window = (np.hanning(_PATCH_PX)[:, None] * np.hanning(_PATCH_PX)).astype(np.float32)
-    a, b = (
-        np.stack([image[r - half : r + half, c - half : c + half] for r, c in places]) * window
-        for image in (reference, moving)
-    )
-    energies = (a**2).sum(axis=(1, 2)), (b**2).sum(axis=(1, 2))
-    energy = np.sqrt(energies[0] * energies[1])
-    shifts, heights = _peaks(
-        fft.irfft2(fft.rfft2(a).conj() * fft.rfft2(b), s=(_PATCH_PX, _PATCH_PX)), _LARGEST_LOCAL_SHIFT_PX
-    )
+    patches = _cut_out(moving, places)
+    energy = np.sqrt(reference.energies * (patches**2).sum(axis=(1, 2)))
+    correlations = fft.irfft2(reference.spectra * fft.rfft2(patches), s=(_PATCH_PX, _PATCH_PX))
+    shifts, heights = _peaks(correlations, _LARGEST_LOCAL_SHIFT_PX)
     quality = heights / np.maximum(energy, 1e-9)
     clear = (
         (quality > _CLEAR)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
 
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.segmentation.ridges import enlarged
 
 _MAD = 0.6745  # median of the size of a normal deviate of deviation 1
@@ -109,13 +111,20 @@ def follow_bolus(
     matched, half_rise_s = matched_filters(times_s, whitening)
     pixels = contrast.reshape(len(contrast), -1)
     strength, energy, best = (np.empty(pixels.shape[1], dtype=kind) for kind in (np.float32, np.float32, np.intp))
-    # Some at a time: the answers of all filters would else fill several times the memory of the run.
-    for first in range(0, pixels.shape[1], _PIXELS):
+
+    def follow(first: int) -> None:
         some = slice(first, first + _PIXELS)
-        courses = whitening @ pixels[:, some]
-        answers = matched @ courses
-        strength[some], best[some] = np.maximum(answers.max(axis=0), 0), answers.argmax(axis=0)
-        energy[some] = np.einsum("tp,tp->p", courses, courses)
+        # The answers of a pixel beside each other: the best of them is found twice as fast.
+        courses = pixels[:, some].T @ whitening.T
+        answers = courses @ matched.T
+        best[some] = answers.argmax(axis=1)
+        strength[some] = np.maximum(answers[np.arange(len(answers)), best[some]], 0)
+        energy[some] = np.einsum("pt,pt->p", courses, courses)
+
+    # Some at a time: the answers of all filters would else fill several times the memory of the run.
+    with Beside() as beside:
+        for job in [beside.start(partial(follow, first)) for first in range(0, pixels.shape[1], _PIXELS)]:
+            job.result()
     explained, whole = (_window_sums(image.reshape(shape)) for image in (strength**2, energy))
     trust = (explained / np.maximum(whole, np.float32(1e-20))) ** 2
     return strength.reshape(shape), trust, half_rise_s[best].reshape(shape)
