@@ -127,6 +127,13 @@ class Beside:
             job.end()
 
 
+def at_once(*works: Callable[[], T]) -> list[T]:
+    """What each returns: the first is done here, the others in threads."""
+    with Beside() as beside:
+        others = [beside.start(work) for work in works[1:]]
+        return [works[0](), *(job.result() for job in others)]
+
+
 @cache
 def _pool() -> ThreadPoolExecutor:
     """One for the process. Its threads end with it."""

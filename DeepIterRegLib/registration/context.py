@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from DeepIterRegLib.common.progress import Progress, ShouldStop
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.registration.scene import Scene, scene_znccs
 from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.steps import Step, expected
@@ -47,6 +48,8 @@ class Context:
         Asked often; None: it runs to its end.
     clock
         Its seconds become `Registration.seconds`.
+    beside
+        Takes work that nobody waits for yet.
     """
 
     scene: Scene
@@ -54,6 +57,7 @@ class Context:
     progress: Progress = field(default_factory=Progress)
     should_stop: ShouldStop | None = None
     clock: Clock = field(default_factory=Clock)
+    beside: Beside = field(default_factory=Beside)
 
     @property
     def saturation_mm(self) -> float:

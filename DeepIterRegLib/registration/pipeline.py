@@ -29,7 +29,7 @@ from DeepIterRegLib.registration.between_views import (
 )
 from DeepIterRegLib.registration.confidence import MaskedView, announced, assess, check_inputs, with_skull
 from DeepIterRegLib.registration.context import Clock, Context
-from DeepIterRegLib.registration.frames_of_views import with_frames
+from DeepIterRegLib.registration.frames_of_views import Followed, follow_frames, with_frames
 from DeepIterRegLib.registration.initial import InitialPoses, initial_poses, level_record, refine_levels
 from DeepIterRegLib.registration.joint import refine_with_skull
 from DeepIterRegLib.registration.result import Confidence, Registration, StageRecord, ViewRecord
@@ -144,11 +144,11 @@ def register_head(
     radiological = pose.radiological(cta.centre_mm)
     # A pose from a file or another run is judged against the radiological one (A eq. 12); for a search it is the middle of the box.
     start = radiological if given is None or settings.init in ("file", "earlier") else given
-    with compute.on(settings.device) as computing:
+    with compute.on(settings.device) as computing, context.beside:
         initial, found = _find(context, start, given)
         answer = _answer(context, _first_order_stages(context, found, runs), runs, start, given)
         found, judged = answer.found, answer.judgement()
-        views = with_frames(context, judged.views, found.cta_to_carm)
+        views = with_frames(context, judged.views, judged.followed)
     full = (CARD_FULL,) if computing.full else ()
     warnings = result_warnings(runs, judged.views, initial.init, found.cta_to_carm, radiological, settings)
     return Registration(
@@ -448,11 +448,12 @@ def _correct_views(
 
 @dataclass(frozen=True)
 class _Judgement:
-    """What a reader is told of a pose."""
+    """What a reader is told of a pose, and what follows the head through the frames."""
 
     views: tuple[ViewRecord, ...]
     confidence: Confidence
     warnings: tuple[str, ...]
+    followed: Followed | None
 
 
 def _judge(
@@ -473,6 +474,7 @@ def _judge(
     skull = skull_agreements(scene, corrected.by_header if corrected else cta_to_carm)
     # Before the confidence, which would judge a pose that nothing speaks for.
     refuse_no_match(score, skull)
+    followed = follow_frames(context, views, cta_to_carm)  # most of the confidence is work for one thread
     context.progress(Step.CONFIDENCE, 0.4)
     shown = [MaskedView(v, m) for v, m in zip(scene.views, scene.dsa_masks, strict=True)]
     confidence = assess(scene.points, shown, cta_to_carm, scene.centre_cta_mm, seed=context.settings.seed)
@@ -487,4 +489,4 @@ def _judge(
         *skull_warnings(skull, len(runs)),
         *warnings_of_corrections(views, corrected),
     )
-    return _Judgement(views, confidence, warnings)
+    return _Judgement(views, confidence, warnings, followed)

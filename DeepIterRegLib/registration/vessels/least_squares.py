@@ -7,10 +7,12 @@ solves (matrix + damping) step = gradient. See Resources/Docs/method.md, section
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from DeepIterRegLib.common.errors import Cancelled
+from DeepIterRegLib.common.threads import at_once
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.registration.vessels.points import Points
 
@@ -74,8 +76,8 @@ def mean_equations(terms: Sequence[tuple[Equations, np.ndarray]]) -> Equations:
 
     def equations(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         score, gradient, matrix = np.zeros(len(poses)), np.zeros((len(poses), 6)), np.zeros((len(poses), 6, 6))
-        for term, to_term in terms:
-            s, g, m = term(poses)
+        found = at_once(*(partial(term, poses) for term, _ in terms))
+        for (s, g, m), (_, to_term) in zip(found, terms, strict=True):
             score, gradient, matrix = score + s, gradient + g @ to_term, matrix + to_term.T @ m @ to_term
         return score / len(terms), gradient / len(terms), matrix / len(terms)
 

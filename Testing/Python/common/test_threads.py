@@ -14,7 +14,7 @@ from repository import ROOT
 
 from DeepIterRegLib.common.errors import Cancelled
 from DeepIterRegLib.common.shown import called, name_of
-from DeepIterRegLib.common.threads import Beside, in_parts
+from DeepIterRegLib.common.threads import Beside, at_once, in_parts
 
 
 @pytest.mark.parametrize("threads", [1, 2, 3, 8])
@@ -197,3 +197,12 @@ def test_a_job_after_another_takes_no_thread_until_that_is_done(monkeypatch: pyt
             job.result()
     assert order[0] == "first"
     assert sorted(order[1:]) == list(range(len(jobs)))
+
+
+def test_works_at_once_return_in_their_order_and_raise_what_one_raises(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
+    met = threading.Barrier(2, timeout=10)
+    assert at_once(lambda: met.wait() * 0 + 1, lambda: met.wait() * 0 + 2) == [1, 2]
+    with pytest.raises(ZeroDivisionError):
+        at_once(lambda: 1, lambda: 1 // 0)
+    assert at_once(lambda: "alone") == ["alone"]
