@@ -47,6 +47,7 @@ from DeepIterRegLib.results.session_page.page import (
 
 # A run has at most 2.5 s: it may be looked at as soon as it is whole by its own lengths and nobody has written for a moment.
 _ARRIVING = IncomingSettings(settle_s=0.4, poll_s=0.3)
+_RECEIVED_WHOLE = IncomingSettings(settle_s=0.0, poll_s=0.3)  # the receiver names a file when it is whole
 _LOOK_S = 1.0  # how long is waited for the next run before it is asked whether to stop
 
 
@@ -123,7 +124,7 @@ def follow(
             show_page(out, on_state, SessionState("The session could not begin.", ended=True))
             raise
         try:
-            incoming = stack.enter_context(Incoming(job.incoming, session.salt, _ARRIVING))
+            incoming = stack.enter_context(Incoming(job.incoming, session.salt, _RECEIVED_WHOLE if own else _ARRIVING))
             _look_and_register(following, incoming, tell, should_stop, until_idle_s)
         finally:
             with suppress(InputError):  # a full disk: the first fault is told
