@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from DeepIterRegLib.geometry import CArm
+from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.registration import compute
 from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, Equations, camera_matrices, move
 from DeepIterRegLib.registration.vessels.points import Points
@@ -93,13 +93,22 @@ def movement_equations(points: Points, target: MovementTarget) -> Equations:
         images = compute.skull_changes(points, cameras, centres, LEVER_MM, target.carm, target.taps)
         return detail(images, target.inside)
 
-    def at(pose: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
-        fit = _fitted(changes(pose[None])[0], target.patterns)
+    # Of the skull upright at the isocentre: the same for all poses, as whose part it would have a slope of its own.
+    upright = changes(pose.radiological(points.origin_mm)[None])[0]
+    ridge = max(_RIDGE * float((upright.astype(np.float64) ** 2).sum()) / 6, 1e-12)
+
+    def at(cta_to_carm: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        fit = _fitted(changes(cta_to_carm[None])[0], target.patterns, ridge)
         gradient, matrix = np.zeros(6), np.zeros((6, 6))
         lengths = np.maximum(np.linalg.norm(fit.movements, axis=0), 1e-12)
         steps = _APART_MM * (fit.movements / lengths).T
         beside = changes(
-            move(np.repeat(pose[None], 2 * len(steps), axis=0), np.concatenate([steps, -steps]), points, target.carm)
+            move(
+                np.repeat(cta_to_carm[None], 2 * len(steps), axis=0),
+                np.concatenate([steps, -steps]),
+                points,
+                target.carm,
+            )
         )
         for n, length in enumerate(lengths):
             # How a twist changes what a movement leaves is how that movement changes what a twist does.
@@ -112,7 +121,7 @@ def movement_equations(points: Points, target: MovementTarget) -> Equations:
         return fit.score, gradient / fit.score, matrix / fit.score
 
     def equations(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        found = [at(pose) for pose in poses]
+        found = [at(one) for one in poses]
         return (
             np.array([score for score, _, _ in found]),
             np.array([gradient for _, gradient, _ in found]).reshape(-1, 6),
@@ -122,10 +131,9 @@ def movement_equations(points: Points, target: MovementTarget) -> Equations:
     return equations
 
 
-def _fitted(changes: np.ndarray, patterns: np.ndarray) -> _Fit:
+def _fitted(changes: np.ndarray, patterns: np.ndarray, ridge: float) -> _Fit:
     """Patterns (N, M) explained by changes (N, 6)."""
-    gram = (changes.T @ changes).astype(np.float64)
-    gram += np.eye(6) * max(_RIDGE * float(np.trace(gram)) / 6, 1e-12)
+    gram = (changes.T @ changes).astype(np.float64) + np.eye(6) * ridge
     products = (changes.T @ patterns).astype(np.float64)
     movements = np.linalg.solve(gram, products)
     return _Fit(changes, gram, movements, max(float(np.sqrt((products * movements).sum())), _LEAST))
