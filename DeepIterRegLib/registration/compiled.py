@@ -45,6 +45,10 @@ _MEANWHILE = (
         *("registration.kernels.skull", "gradient_products", _PART, _IMAGE, _LINE, _GRID, _IMAGE, "float32", _LINE),
         *(_GRID, _IMAGE, _LINE, "float32", _WORK, _IMAGES, "float64[:,:,::1]"),
     ),
+    (
+        *("registration.kernels.skull", "changes_of_shadow", _PART, _IMAGE, _LINE, _GRID, _IMAGE, "float32", _LINE),
+        *(_LINE, _IMAGES, _GRID),
+    ),
     ("registration.kernels.vessels", "area_means", _PART, _IMAGE, _IMAGE),
     ("registration.kernels.vessels", "main_axes", _PART, "float64[:,::1]", _IMAGE),
     (

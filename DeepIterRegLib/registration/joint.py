@@ -13,6 +13,7 @@ import numpy as np
 from DeepIterRegLib.common.progress import ShouldStop
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.scene import Scene
+from DeepIterRegLib.registration.skull import Skull
 from DeepIterRegLib.registration.vessels.alignment import SAMPLES, joint_equations
 from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, Equations, maximise, move, twist_between
 from DeepIterRegLib.registration.vessels.search import Level, PoseCandidates
@@ -20,6 +21,11 @@ from DeepIterRegLib.registration.vessels.targets import REFINE, make_targets
 
 # The grid and points of the vessels' last level, in as many steps as both take.
 LEVEL = Level(rows=384, points=40000, sigma_px=0.8, iterations=12, keep=1, measure=REFINE)
+# Before it, where only the residue of moved bone shows the skull: from a few poses beside each start, then from more beside the best.
+COARSE = Level(rows=192, points=10000, sigma_px=0.8, iterations=8, keep=3, measure=REFINE)
+_BESIDE_EACH, _BESIDE_BEST = 2, 6
+# Standard deviations, along the first view's axes: rotations (mm at LEVER_MM), then shifts. Along the beam least is known.
+_SPREAD_MM = np.array([3.0, 3.0, 3.0, 2.0, 2.0, 6.0])
 # How far the skull's border may lie from where it looks, mm at LEVER_MM from the head's centre: standard deviation. At the true
 # poses of development phantoms it looks 0.32 mm too far out (root mean square 0.35), in runs of another generator as much too
 # far in (Testing/Benchmarks/results/skull_size_development.md).
@@ -52,31 +58,55 @@ def refine_with_skull(
     Parameters
     ----------
     scene
-        Whose skull is seen in at least one mask frame.
+        Whose skull is seen in at least one mask frame, or in the residue of moved bone.
     poses
     weight
-        What the skull's gradient correlation counts beside the vessels' score.
+        What the skull's score counts beside the vessels'.
     saturation_mm
         As in `vessels.alignment.normal_equations`.
     seed
-        Of the points drawn.
+        Of the points drawn, and of poses beside those given.
     should_stop
 
     Raises
     ------
     Cancelled
     """
-    points = scene.points.subset(LEVEL.points, np.random.default_rng(seed))
-    targets = make_targets(scene.views, LEVEL.rows, LEVEL.sigma_px, LEVEL.measure)
-    carm = targets[0].carm
-    terms = list(scene.skull.terms(points.origin_mm).values()) if scene.skull else []
-    assert terms  # it gave poses
-    skull = sized_equations(terms, points.origin_mm, carm)
+    skull = scene.skull
+    assert skull is not None  # it gave poses
+    if not skull.in_mask_frame:
+        poses = _about(scene, poses, weight, saturation_mm, seed, should_stop)
+    at, scores, trace = _Together(scene, LEVEL, skull, weight, saturation_mm, seed).climbed(poses, should_stop)
+    return PoseCandidates(at, float(scores[0]), tuple(trace))
 
-    def together(states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+
+class _Together:
+    """Vessels and skull at one level."""
+
+    def __init__(
+        self,
+        scene: Scene,
+        level: Level,
+        skull: Skull,
+        weight: float,
+        saturation_mm: float,
+        seed: int,
+        *,
+        coarse: bool = False,
+    ) -> None:
+        """`coarse` as of `Skull.terms`, the rest as of `refine_with_skull`."""
+        self._points = scene.points.subset(level.points, np.random.default_rng(seed))
+        self._targets = make_targets(scene.views, level.rows, level.sigma_px, level.measure)
+        self._level, self._weight, self._saturation_mm = level, weight, saturation_mm
+        terms = list(skull.terms(self._points.origin_mm, coarse=coarse).values())
+        assert terms  # it gave poses
+        self._skull = sized_equations(terms, self._points.origin_mm, self._targets[0].carm)
+
+    def __call__(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Score (B,), gradient (B, 7) and Gauss-Newton matrix of its negative (B, 7, 7) of poses with sizes."""
         at, size_mm = _pose_and_size(states)
-        score, gradient, matrix = (weight * part for part in skull(at, size_mm))
-        s, g, m = joint_equations(points, at, targets, saturation_mm)
+        score, gradient, matrix = (self._weight * part for part in self._skull(at, size_mm))
+        s, g, m = joint_equations(self._points, at, self._targets, self._saturation_mm)
         score += s - SIZE_PENALTY / 2 * size_mm**2
         gradient[:, :6] += g
         matrix[:, :6, :6] += m
@@ -84,18 +114,46 @@ def refine_with_skull(
         matrix[:, 6, 6] += SIZE_PENALTY
         return score, gradient, matrix
 
-    def moved(states: np.ndarray, steps: np.ndarray) -> np.ndarray:
+    def climbed(self, poses: np.ndarray, should_stop: ShouldStop | None) -> tuple[np.ndarray, np.ndarray, list[float]]:
+        """Poses (K, 4, 4) refined, those for which most speaks first, their scores (K,), and the best one of each step."""
+        states, scores, trace = maximise(
+            self,
+            self._moved,
+            _states(poses, np.zeros(len(poses))),
+            iterations=self._level.iterations,
+            should_stop=should_stop,
+        )
+        # Chosen among by the scores as they are: twice a skull that fits nowhere, as in noise, would outweigh vessels that do fit.
         at, size_mm = _pose_and_size(states)
-        return _states(move(at, steps[:, :6], points, carm), size_mm + steps[:, 6])
+        vessels, _, _ = joint_equations(self._points, at, self._targets, self._saturation_mm)
+        order = np.argsort(-(vessels + self._skull(at, size_mm)[0]), kind="stable")
+        return at[order], scores[order], trace
 
-    states, scores, trace = maximise(
-        together, moved, _states(poses, np.zeros(len(poses))), iterations=LEVEL.iterations, should_stop=should_stop
-    )
-    # Chosen among by the scores as they are: twice a skull that fits nowhere, as in noise, would outweigh vessels that do fit.
-    at, size_mm = _pose_and_size(states)
-    evidence = joint_equations(points, at, targets, saturation_mm)[0] + skull(at, size_mm)[0]
-    order = np.argsort(-evidence, kind="stable")
-    return PoseCandidates(at[order], float(scores[order[0]]), tuple(trace))
+    def _moved(self, states: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        at, size_mm = _pose_and_size(states)
+        return _states(move(at, steps[:, :6], self._points, self._targets[0].carm), size_mm + steps[:, 6])
+
+
+def _about(
+    scene: Scene, poses: np.ndarray, weight: float, saturation_mm: float, seed: int, should_stop: ShouldStop | None
+) -> np.ndarray:
+    """Poses for the last level where the residue of moved bone shows the skull; arguments as of `refine_with_skull`.
+
+    All that a skull's movements leave tells poses apart to a millimetre, but leads uphill from a few mm only, and past other optima. So it
+    is climbed from about each pose, then from about the best.
+    """
+    assert scene.skull is not None  # it gave poses
+    together = _Together(scene, COARSE, scene.skull, weight, saturation_mm, seed, coarse=True)
+    rng, carm = np.random.default_rng(seed), scene.views[0].carm
+
+    def beside(at: np.ndarray) -> np.ndarray:
+        return move(at, rng.normal(size=(len(at), 6)) * _SPREAD_MM, scene.points, carm)
+
+    begin = np.concatenate([poses, *(beside(poses) for _ in range(_BESIDE_EACH))])
+    at, _, _ = together.climbed(begin, should_stop)
+    again = np.concatenate([at[: COARSE.keep], beside(np.repeat(at[:1], _BESIDE_BEST, axis=0))])
+    at, _, _ = together.climbed(again, should_stop)
+    return at[: COARSE.keep]
 
 
 def sized_equations(terms: Sequence[SkullTerm], origin_mm: np.ndarray, carm: CArm) -> SizedEquations:

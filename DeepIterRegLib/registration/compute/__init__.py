@@ -19,7 +19,14 @@ import numpy as np
 
 from DeepIterRegLib.common.devices import CPU, NoMemory, named
 from DeepIterRegLib.registration.compute import cpu
-from DeepIterRegLib.registration.compute.cpu import area_means, block_means, draw_skull, draw_vessels, main_axes
+from DeepIterRegLib.registration.compute.cpu import (
+    area_means,
+    block_means,
+    draw_skull,
+    draw_vessels,
+    main_axes,
+    skull_changes,
+)
 from DeepIterRegLib.registration.compute.drawings import (
     Backend,
     Drawing,
@@ -48,6 +55,7 @@ __all__ = [
     "on",
     "shift_scores",
     "shrunk",
+    "skull_changes",
     "skull_products",
     "vessel_products",
 ]

@@ -33,6 +33,7 @@ __all__ = [
     "main_axes",
     "shift_scores",
     "shrunk",
+    "skull_changes",
     "skull_products",
     "vessel_products",
 ]
@@ -162,6 +163,30 @@ def skull_products(
         out,
     )
     return out
+
+
+def skull_changes(
+    points: Points, cameras: np.ndarray, centres: np.ndarray, lever_mm: float, carm: CArm, taps: np.ndarray
+) -> np.ndarray:
+    """How the six parameters of a twist change the skull's blurred shadow (B, rows, columns, 6), as in `skull_products`.
+
+    By the CPU alone: few poses are asked for, and what becomes of them is computed there.
+    """
+    images = np.empty((len(cameras), carm.rows, carm.columns, vessels.WIDTH), dtype=np.float32)
+    in_parts(
+        skull.changes_of_shadow,
+        len(cameras),
+        points.positions,
+        points.weights,
+        cameras,
+        centres,
+        np.float32(lever_mm),
+        pixel_intrinsics(carm),
+        taps,
+        images,
+        images.reshape(*images.shape[:2], -1),
+    )
+    return images[..., 1:7]  # the shadow itself comes first, and the last only fills a vector register
 
 
 def draw_skull(drawing: SkullDrawing, cameras: np.ndarray, carm: CArm, images: np.ndarray, sums: np.ndarray) -> None:

@@ -1,4 +1,4 @@
-"""CPU kernels of the skull: gradients of the skull's shadow, alone or with their six pose derivatives in one pass."""
+"""CPU kernels of the skull: the shadow's gradients, alone or with their six pose derivatives in one pass; its own six derivatives."""
 
 from __future__ import annotations
 
@@ -131,6 +131,22 @@ def gradient_products(  # type: ignore[no-untyped-def]
             write_products(gram, out[b])
             for m in range(WIDTH - 1):
                 out[b, 7, m] = cross[m]
+
+
+@njit(**FAST)
+def changes_of_shadow(  # type: ignore[no-untyped-def]
+    first, last, points, weights, cameras, centres, lever_mm, intrinsics, taps, images, flat
+):
+    """The blurred shadow and how the parameters of `slopes.motion` change it.
+
+    Arguments as of `gradient_products`; images (B, rows, columns, WIDTH) and flat (B, rows, columns * WIDTH), the same memory, are
+    overwritten.
+    """
+    scratch = np.empty(flat.shape[1:], np.float32)
+    for b in range(first, last):
+        images[b] = 0
+        _splat_with_derivatives(points, weights, cameras[b], centres[b], lever_mm, intrinsics, images[b])
+        blur(flat[b], scratch, taps, images.shape[3])
 
 
 @njit(**FAST)

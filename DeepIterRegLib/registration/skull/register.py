@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache, cached_property, partial
-from typing import TypeAlias
 
 import numpy as np
 
@@ -18,15 +17,17 @@ from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration.frame_motion import FrameMotion
 from DeepIterRegLib.registration.skull.frames import SkullFinder, frame_motion
 from DeepIterRegLib.registration.skull.gradient_correlation import exhaustive, gradient_equations
+from DeepIterRegLib.registration.skull.movement import movement_equations
 from DeepIterRegLib.registration.skull.points import about, skull_points
 from DeepIterRegLib.registration.skull.residue import (
+    make_movement_target,
     make_residue_targets,
     residue_equations,
     residue_exhaustive,
     residue_of,
 )
 from DeepIterRegLib.registration.skull.settings import SkullLevel, SkullSettings
-from DeepIterRegLib.registration.skull.targets import SkullTarget, make_skull_target, mask_frame
+from DeepIterRegLib.registration.skull.targets import make_skull_target, mask_frame
 from DeepIterRegLib.registration.vessels.exhaustive import in_box
 from DeepIterRegLib.registration.vessels.least_squares import Equations, maximise, move
 from DeepIterRegLib.registration.vessels.points import Points
@@ -43,11 +44,6 @@ _RESIDUE_SEEN = 0.08
 # Poses nearer to each other on the detector are one optimum: three sigma of the first level's blur on a 300 mm detector.
 _NEIGHBOUR_MM = 10.0
 _STILL_MM = 0.02  # a smaller step ends the refinement: far below the errors that are left, 0.6 mm and more
-
-
-Targets: TypeAlias = tuple[SkullTarget, ...]
-_Fit: TypeAlias = Callable[[Points, Targets, float], Equations]
-_Pass: TypeAlias = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
@@ -245,18 +241,20 @@ class Skull:
             found[number] = SkullAgreement(float(score[0]), float(best[0]), distance)
         return found
 
-    def terms(self, origin_mm: np.ndarray) -> dict[int, tuple[Equations, CArm]]:
-        """The gradient correlation of each run that shows it, by its number: by twists about `origin_mm` (3,) along the C-arm's axes.
+    def terms(self, origin_mm: np.ndarray, *, coarse: bool = False) -> dict[int, tuple[Equations, CArm]]:
+        """How well it fits each run that shows it, by its number: by twists about `origin_mm` (3,) along the C-arm's axes.
+
+        In mask frames gradient correlation, else what its movements explain of the residue; at the last level, or the first (`coarse`).
 
         Raises
         ------
         InputError
             The CTA has no bone.
         """
-        last, terms = self._how.levels[-1], {}
+        level, terms = replace(self._how.levels[0 if coarse else -1], by_movement=not self._mask_frames), {}
         for number, picture in self._pictures.items():
-            points = about(self._points(last.spacing_mm), origin_mm)
-            terms[number] = (picture.equations(points, last), picture.carm(last))
+            points = about(self._points(level.spacing_mm), origin_mm)
+            terms[number] = (picture.equations(points, level), picture.carm(level))
         return terms
 
     def frame_motion(
@@ -370,32 +368,37 @@ def _clear_first(found: SkullMatch) -> tuple[bool, float]:
     return found.clear, found.score
 
 
+@dataclass(frozen=True)
+class _Seen:
+    """A picture of the skull on one grid: the view, what compares it, and what looks for it everywhere."""
+
+    carm: CArm
+    equations: Callable[[Points], Equations]
+    candidates: Callable[..., tuple[np.ndarray, np.ndarray]]
+
+
 class _Picture:
     """What a run shows of the skull, on each grid that is asked for; each made once."""
 
-    def __init__(
-        self, angiogram: Angiogram, knee: float, targets: Callable[[int, float], Targets], fit: _Fit, candidates: _Pass
-    ) -> None:
-        self.angiogram, self._knee, self._fit, self._candidates = angiogram, knee, fit, candidates
-        self._made = cache(targets)
-
-    def _targets(self, level: SkullLevel) -> Targets:
-        return self._made(level.rows, level.sigma_px)
+    def __init__(self, angiogram: Angiogram, seen: Callable[[SkullLevel], _Seen]) -> None:
+        self.angiogram = angiogram
+        made = cache(lambda rows, sigma_px, by_movement: seen(SkullLevel(rows, 0.0, sigma_px, 0, 0, by_movement)))
+        self._at = lambda level: made(level.rows, level.sigma_px, level.by_movement)
 
     def seen_at(self, level: SkullLevel) -> bool:
         """Whether anything is seen that bone may have made."""
         try:
-            return bool(self._targets(level))
+            return bool(self._at(level))
         except InputError:
             return False
 
     def carm(self, level: SkullLevel) -> CArm:
         """The run's, on the level's grid."""
-        return self._targets(level)[0].carm
+        return self._at(level).carm
 
     def equations(self, points: Points, level: SkullLevel) -> Equations:
         """How well the skull fits, by twists along the axes of `carm`."""
-        return self._fit(points, self._targets(level), self._knee)
+        return self._at(level).equations(points)
 
     def candidates(
         self,
@@ -406,32 +409,37 @@ class _Picture:
         should_stop: ShouldStop | None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Poses (K, 4, 4) and scores (K,), best first, of the exhaustive pass about `start` (4, 4)."""
-        return self._candidates(points, self._targets(settings.coarse), start, centre_cta_mm, settings, should_stop)
+        return self._at(settings.coarse).candidates(points, start, centre_cta_mm, settings, should_stop)
 
 
 def _in_mask_frame(run: Angiogram, knee: float) -> _Picture:
     """The mask frame of a run."""
 
-    def targets(rows: int, sigma_px: float) -> Targets:
-        return (make_skull_target(mask_frame(run), run.valid, run.carm, rows, sigma_px, knee),)
+    def seen(level: SkullLevel) -> _Seen:
+        target = make_skull_target(mask_frame(run), run.valid, run.carm, level.rows, level.sigma_px, knee)
+        return _Seen(
+            target.carm,
+            lambda points: gradient_equations(points, target, knee),
+            lambda points, *more: exhaustive(points, target, *more),
+        )
 
-    return _Picture(
-        run,
-        knee,
-        targets,
-        lambda points, targets, knee: gradient_equations(points, targets[0], knee),
-        lambda points, targets, *more: exhaustive(points, targets[0], *more),
-    )
+    return _Picture(run, seen)
 
 
 def _moved_bone(run: Angiogram, vessels: np.ndarray, knee: float) -> _Picture:
     """What a run that came subtracted shows of bone that moved, off its vessels (row, column) bool."""
     shown = cache(lambda: residue_of(run, vessels))
 
-    def targets(rows: int, sigma_px: float) -> Targets:
-        return make_residue_targets(shown(), rows, sigma_px, knee)
+    def seen(level: SkullLevel) -> _Seen:
+        targets = make_residue_targets(shown(), level.rows, level.sigma_px, knee)
+        moved = make_movement_target(shown(), level.rows, level.sigma_px, knee) if level.by_movement else None
+        return _Seen(
+            targets[0].carm,
+            lambda points: movement_equations(points, moved) if moved else residue_equations(points, targets, knee),
+            lambda points, *more: residue_exhaustive(points, targets, *more),
+        )
 
-    return _Picture(run, knee, targets, residue_equations, residue_exhaustive)
+    return _Picture(run, seen)
 
 
 def _distinct(poses: np.ndarray, scores: np.ndarray, carm: CArm, centre_cta_mm: np.ndarray) -> list[int]:

@@ -18,6 +18,7 @@ from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.registration import compute
 from DeepIterRegLib.registration.skull.gradient_correlation import knee_of
+from DeepIterRegLib.registration.skull.movement import MovementTarget, detail
 from DeepIterRegLib.registration.skull.settings import SkullSettings
 from DeepIterRegLib.registration.skull.targets import SkullTarget
 from DeepIterRegLib.registration.vessels.exhaustive import ShiftCorrelator, exhaustive_pass
@@ -35,7 +36,6 @@ _COMPONENTS = 2  # across and down
 _MODES = 2  # a picture moves in two directions
 _MAX_FRAMES = 16  # that are told apart: patients move now and then
 _BESIDE_PX = 1  # working pixels about vessels that are left out: there contrast outshines residue
-_DETAIL_PX = 2.0  # what is slower is blush, or drift
 _MIN_SHARE = 0.3  # of a working pixel that must be free of vessels
 _NO_VESSEL = 0.02  # share of a fine pixel that vessels may cover
 _FINE_ROWS = 256
@@ -93,6 +93,24 @@ def make_residue_targets(residue: Residue, rows: int, sigma_px: float, knee: flo
     InputError
         Nothing is seen off the vessels.
     """
+    carm, inside, patterns = _strongest(residue, rows, sigma_px, knee)
+    taps, targets = gaussian_taps(sigma_px), []
+    for pattern in patterns.T:
+        for component in range(_COMPONENTS):
+            image = np.zeros((_COMPONENTS, *inside.shape), np.float32)
+            image[component][inside] = pattern
+            targets.append(SkullTarget(image, inside.astype(np.float32), carm, taps))
+    return tuple(targets)
+
+
+def make_movement_target(residue: Residue, rows: int, sigma_px: float, knee: float) -> MovementTarget:
+    """Target of `movement.movement_equations`; arguments and errors as of `make_residue_targets`."""
+    carm, inside, patterns = _strongest(residue, rows, sigma_px, knee)
+    return MovementTarget(patterns.astype(np.float32), inside, carm, gaussian_taps(sigma_px))
+
+
+def _strongest(residue: Residue, rows: int, sigma_px: float, knee: float) -> tuple[CArm, np.ndarray, np.ndarray]:
+    """The grid, where on it bone would be seen (rows, columns) bool, and there the strongest patterns (N, M), as long as their share."""
     coarse = residue.carm.working_grid(rows)
     shape = coarse.rows, coarse.columns
     valid = resize_area(residue.valid, *shape) > _WHOLLY_VALID
@@ -102,26 +120,18 @@ def make_residue_targets(residue: Residue, rows: int, sigma_px: float, knee: flo
     if not inside.any():
         raise InputError("Too little of the run is free of vessels for the skull's edges to be seen in it.")
     weight = np.maximum(ndimage.gaussian_filter(share * valid, sigma_px), 1e-3)
-    near = np.maximum(ndimage.gaussian_filter(inside.astype(np.float32), _DETAIL_PX), 1e-3)
-    detail = []
-    for frame in residue.frames:
-        image = ndimage.gaussian_filter(resize_area(frame, *shape) * valid, sigma_px) / weight * inside
-        detail.append((image - ndimage.gaussian_filter(image, _DETAIL_PX) / near)[inside])
-    series = np.stack(detail)
+    images = [
+        ndimage.gaussian_filter(resize_area(frame, *shape) * valid, sigma_px) / weight for frame in residue.frames
+    ]
+    series = detail(np.stack(images), inside)
     length = np.linalg.norm(series, axis=0)
     if not length.mean() > _NOTHING:
         raise InputError("Nothing but vessels is seen in the run: no bone moved in it.")
     series /= 1 + length / (knee * float(length.mean()))
     _, sizes, patterns = np.linalg.svd(series, full_matrices=False)
-    taps, targets = gaussian_taps(sigma_px), []
     # By the root of their size: the weaker one counts for more than its share, as its direction is the other one's blind one.
     shares = np.sqrt(sizes[:_MODES] / max(float(sizes[:_MODES].sum()), 1e-12))
-    for part, pattern in zip(shares, patterns, strict=False):
-        for component in range(_COMPONENTS):
-            image = np.zeros((_COMPONENTS, *shape), np.float32)
-            image[component][inside] = pattern * part
-            targets.append(SkullTarget(image, inside.astype(np.float32), coarse, taps))
-    return tuple(targets)
+    return coarse, inside, patterns[:_MODES].T * shares
 
 
 def residue_equations(points: Points, targets: Sequence[SkullTarget], knee: float) -> Equations:

@@ -15,13 +15,17 @@ _RESIDUE_CANDIDATES, _RESIDUE_KEPT = 24, (6, 4)
 
 @dataclass(frozen=True)
 class SkullLevel:
-    """One resolution: image rows, size of the skull's blocks, blur, steps, poses that stay afterwards."""
+    """One resolution: image rows, size of the skull's blocks, blur, steps, poses that stay afterwards.
+
+    `by_movement`: of what moved bone left, all of the skull's movements are asked, and not one direction for the whole image.
+    """
 
     rows: int
     spacing_mm: float
     sigma_px: float
     iterations: int
     keep: int
+    by_movement: bool = False
 
 
 @dataclass(frozen=True)

@@ -26,8 +26,14 @@ from DeepIterRegLib.registration.scene import Scene
 from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.skull import Skull, SkullSettings
 from DeepIterRegLib.registration.skull.gradient_correlation import gradient_equations
+from DeepIterRegLib.registration.skull.movement import movement_equations
 from DeepIterRegLib.registration.skull.points import about, skull_points
-from DeepIterRegLib.registration.skull.residue import make_residue_targets, residue_equations, residue_of
+from DeepIterRegLib.registration.skull.residue import (
+    make_movement_target,
+    make_residue_targets,
+    residue_equations,
+    residue_of,
+)
 from DeepIterRegLib.registration.skull.targets import make_skull_target, mask_frame
 from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, Equations, move
 from DeepIterRegLib.registration.vessels.points import Points
@@ -68,7 +74,7 @@ def truth(patient: Patient) -> np.ndarray:
     return np.asarray(patient.run.motion[patient.run.mask_frames[-1]] @ patient.cta_to_carm)
 
 
-def check_gradient(equations: Equations, at: np.ndarray, points: Points, carm: CArm) -> None:
+def check_gradient(equations: Equations, at: np.ndarray, points: Points, carm: CArm, within: float = 0.05) -> None:
     """By finite differences at a pose (4, 4)."""
     _, gradient, matrix = equations(at[None])
     step = 0.3  # mm; splatting is piecewise linear, so not too small
@@ -77,7 +83,7 @@ def check_gradient(equations: Equations, at: np.ndarray, points: Points, carm: C
         twist[0, i] = step
         ahead, behind = (move(at[None], s * twist, points, carm) for s in (1, -1))
         numeric = (equations(ahead)[0] - equations(behind)[0]) / (2 * step)
-        assert gradient[0, i] == pytest.approx(numeric[0], abs=0.05 * np.abs(gradient).max())
+        assert gradient[0, i] == pytest.approx(numeric[0], abs=within * np.abs(gradient).max())
     assert np.linalg.eigvalsh(matrix[0]).min() > 0
 
 
@@ -171,6 +177,62 @@ def test_gradient_of_the_residue_by_finite_differences(patient: Patient, moved: 
     turn = pose.so3_exp(np.array([0.02, -0.03, 0.01]))
     at = pose.offset_about(patient.cta_to_carm, patient.cta.centre_mm, turn, np.array([2, -1, 3]))
     check_gradient(equations, at, points, angiogram.carm)
+
+
+def test_gradient_of_the_movements_by_finite_differences(patient: Patient, moved: tuple[Angiogram, np.ndarray]) -> None:
+    angiogram, vessels = moved
+    points = about(skull_points(patient.cta, 4.0), patient.cta.centre_mm)
+    target = make_movement_target(residue_of(angiogram, vessels), 64, 1.5, 5.0)
+    turn = pose.so3_exp(np.array([0.02, -0.03, 0.01]))
+    at = pose.offset_about(patient.cta_to_carm, patient.cta.centre_mm, turn, np.array([2, -1, 3]))
+    check_gradient(
+        movement_equations(points, target), at, points, angiogram.carm, within=0.1
+    )  # made of differences too
+
+
+@pytest.fixture(scope="module")
+def turned(patient: Patient) -> Angiogram:
+    """From the side, with no vessels: the picture that a head leaves which has turned by a degree about its own axis."""
+    carm = second_run(patient, "lateral", seed=3).carm.working_grid(256)
+    bone = skull_points(patient.cta, 1.8)
+    draw = SplatProjector(bone.positions + bone.origin_mm, bone.weights, carm)
+    turns = (pose.so3_exp(np.radians([0, 0, angle])) for angle in (-0.5, 0.5))
+    poses = np.stack(
+        [pose.offset_about(patient.cta_to_carm, patient.cta.centre_mm, turn, np.zeros(3)) for turn in turns]
+    )
+    before, after = draw(torch.from_numpy(poses)).numpy()
+    frames = np.stack([np.zeros_like(before), after - before]).astype(np.float32)
+    return Angiogram(frames, carm, (0.0, 1.0), np.ones(before.shape, dtype=bool))
+
+
+def test_a_head_that_turned_is_explained_where_its_halves_moved_apart(patient: Patient, turned: Angiogram) -> None:
+    """Seen from the side, one half moves one way and the other half the other: no one direction explains that."""
+    residue, truth = residue_of(turned, np.zeros(turned.valid.shape, dtype=bool)), patient.cta_to_carm
+    points = about(skull_points(patient.cta, 3.0), patient.cta.centre_mm)
+    moved = movement_equations(points, make_movement_target(residue, 128, 1.0, 5.0))
+    one_way = residue_equations(points, make_residue_targets(residue, 128, 1.0, 5.0), 5.0)
+    twists = np.vstack([np.zeros(6), 4 * np.eye(6)[:5], -4 * np.eye(6)[:5]])  # not along the beam, which hardly shows
+    poses = move(np.repeat(truth[None], len(twists), axis=0), twists, points, turned.carm)
+    explained = moved(poses)[0]
+    assert explained[0] > 0.45
+    assert explained[1:].max() < 0.85 * explained[0]
+    assert one_way(truth[None])[0][0] < 0.3 * explained[0]
+
+
+def test_what_its_movements_left_brings_the_head_to_its_place(patient: Patient, turned: Angiogram) -> None:
+    """From a pose so far off that uphill leads elsewhere, with vessels that are next to nothing."""
+    centre, truth = patient.cta.centre_mm, patient.cta_to_carm
+    vessels = replace(vessel_tree(2, n_branches=3), origin_mm=centre)
+    carm = turned.carm.resampled(384, 384)
+    image = SplatProjector(vessels.positions + centre, vessels.weights, carm)(torch.from_numpy(truth[None]))[0].numpy()
+    valid = np.ones(image.shape, dtype=bool)
+    view = View(vessel_channels(image / (image + SATURATION_MM), valid), valid, carm)
+    skull = Skull(patient.cta, (turned,), vessels=(np.zeros(turned.valid.shape, dtype=bool),))
+    scene = Scene(vessels, (view,), centre, patient.arteries, (), skull)
+    start = move(truth[None], np.array([[4.0, -5.0, 3.0, 2.0, -3.0, 8.0]]), vessels, carm)
+    found = refine_with_skull(scene, start, 2.0, SATURATION_MM)
+    assert mpe_mm(carm, start[0], truth, centre) > 6
+    assert mpe_mm(carm, found.cta_to_carm, truth, centre) < 1.5
 
 
 def test_a_run_in_which_nothing_moved_shows_no_skull(patient: Patient, moved: tuple[Angiogram, np.ndarray]) -> None:
