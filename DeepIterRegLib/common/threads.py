@@ -131,7 +131,7 @@ def at_once(*works: Callable[[], T]) -> list[T]:
     """What each returns: the first is done here, the others in threads."""
     with Beside() as beside:
         others = [beside.start(work) for work in works[1:]]
-        return [works[0](), *(job.result() for job in others)]
+        return [*(work() for work in works[:1]), *(job.result() for job in others)]
 
 
 @cache

@@ -7,10 +7,12 @@ a head 3 mm nearer to the source. So the skull has a size of its own beside the 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
 from DeepIterRegLib.common.progress import ShouldStop
+from DeepIterRegLib.common.threads import at_once
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.scene import Scene
 from DeepIterRegLib.registration.skull import Skull
@@ -105,8 +107,11 @@ class _Together:
     def __call__(self, states: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Score (B,), gradient (B, 7) and Gauss-Newton matrix of its negative (B, 7, 7) of poses with sizes."""
         at, size_mm = _pose_and_size(states)
-        score, gradient, matrix = (self._weight * part for part in self._skull(at, size_mm))
-        s, g, m = joint_equations(self._points, at, self._targets, self._saturation_mm)
+        skull, (s, g, m) = at_once(
+            partial(self._skull, at, size_mm),
+            partial(joint_equations, self._points, at, self._targets, self._saturation_mm),
+        )
+        score, gradient, matrix = (self._weight * part for part in skull)
         score += s - SIZE_PENALTY / 2 * size_mm**2
         gradient[:, :6] += g
         matrix[:, :6, :6] += m
@@ -161,8 +166,8 @@ def sized_equations(terms: Sequence[SkullTerm], origin_mm: np.ndarray, carm: CAr
 
     def equations(poses: np.ndarray, size_mm: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         score, gradient, matrix = np.zeros(len(poses)), np.zeros((len(poses), 7)), np.zeros((len(poses), 7, 7))
-        for term, view in terms:
-            s, g, m = sized_term(term, view, origin_mm, poses, size_mm)
+        found = at_once(*(partial(sized_term, *term, origin_mm, poses, size_mm) for term in terms))
+        for (s, g, m), (_, view) in zip(found, terms, strict=True):
             to_view = np.eye(7)
             to_view[:6, :6] = twist_between(carm, view)
             score += s

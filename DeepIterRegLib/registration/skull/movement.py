@@ -8,10 +8,12 @@ movement explains both: wrong poses, which bring one half to its place, explaine
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
 
+from DeepIterRegLib.common.threads import at_once
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.registration import compute
 from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, Equations, camera_matrices, move
@@ -121,7 +123,7 @@ def movement_equations(points: Points, target: MovementTarget) -> Equations:
         return fit.score, gradient / fit.score, matrix / fit.score
 
     def equations(poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        found = [at(one) for one in poses]
+        found = at_once(*(partial(at, one) for one in poses))
         return (
             np.array([score for score, _, _ in found]),
             np.array([gradient for _, gradient, _ in found]).reshape(-1, 6),
