@@ -87,8 +87,12 @@ class Job(Generic[T]):
     def _do(self) -> None:
         if not self._begun.acquire(blocking=False):
             return
+        context, work = self._context, self._work
+        # Work often knows the jobs beside it, this one too: all that it holds would stay until the garbage is looked through.
+        del self._context, self._work
+        self._after = None
         try:
-            result = self._context.run(self._work)
+            result = context.run(work)
         except BaseException as error:  # whatever it is belongs to who asks for the result
             self._future.set_exception(error)
         else:
@@ -125,6 +129,7 @@ class Beside:
         self._ended.set()
         for job in self._jobs:
             job.end()
+        self._jobs.clear()
 
 
 def at_once(*works: Callable[[], T]) -> list[T]:

@@ -118,7 +118,8 @@ class Skull:
     @cached_property
     def _points(self) -> Callable[[float], Points]:
         """Its points by the size of their blocks, about the CTA's centre; each made once."""
-        return cache(lambda spacing_mm: about(skull_points(self.cta, spacing_mm), self.cta.centre_mm))
+        cta = self.cta  # and not `self`, whose scene would stay as long as it is not looked through as garbage
+        return cache(lambda spacing_mm: about(skull_points(cta, spacing_mm), cta.centre_mm))
 
     @cached_property
     def _mask_frames(self) -> dict[int, _Picture]:
