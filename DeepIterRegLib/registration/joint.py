@@ -52,6 +52,7 @@ def refine_with_skull(
     *,
     seed: int = 0,
     should_stop: ShouldStop | None = None,
+    on_progress: Callable[[float], None] = lambda done: None,
 ) -> PoseCandidates:
     """The best of poses (K, 4, 4) after refining on vessels and skull together; `scores` has the best one after each step.
 
@@ -69,6 +70,8 @@ def refine_with_skull(
     seed
         Of the points drawn, and of poses beside those given.
     should_stop
+    on_progress
+        Told the part of the work that is done.
 
     Raises
     ------
@@ -77,7 +80,7 @@ def refine_with_skull(
     skull = scene.skull
     assert skull is not None  # it gave poses
     if not skull.in_mask_frame:
-        poses = _about(scene, poses, weight, saturation_mm, seed, should_stop)
+        poses = _about(scene, poses, weight, saturation_mm, seed, should_stop, on_progress)
     at, scores, trace = _Together(scene, LEVEL, skull, weight, saturation_mm, seed).climbed(poses, should_stop)
     return PoseCandidates(at, float(scores[0]), tuple(trace))
 
@@ -140,7 +143,13 @@ class _Together:
 
 
 def _about(
-    scene: Scene, poses: np.ndarray, weight: float, saturation_mm: float, seed: int, should_stop: ShouldStop | None
+    scene: Scene,
+    poses: np.ndarray,
+    weight: float,
+    saturation_mm: float,
+    seed: int,
+    should_stop: ShouldStop | None,
+    on_progress: Callable[[float], None],
 ) -> np.ndarray:
     """Poses for the last level where the residue of moved bone shows the skull; arguments as of `refine_with_skull`.
 
@@ -156,8 +165,10 @@ def _about(
 
     begin = np.concatenate([poses, *(beside(poses) for _ in range(_BESIDE_EACH))])
     at, _, _ = together.climbed(begin, should_stop)
+    on_progress(0.5)
     again = np.concatenate([at[: COARSE.keep], beside(np.repeat(at[:1], _BESIDE_BEST, axis=0))])
     at, _, _ = together.climbed(again, should_stop)
+    on_progress(0.8)
     return at[: COARSE.keep]
 
 

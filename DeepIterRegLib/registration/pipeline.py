@@ -301,6 +301,7 @@ def _find(context: Context, start: np.ndarray, given: np.ndarray | None) -> tupl
             context.saturation_mm,
             seed=settings.seed,
             should_stop=context.should_stop,
+            on_progress=context.progress.of(Step.REFINE_WITH_SKULL),
         )
         seconds = context.clock.stop(Step.REFINE_WITH_SKULL.key)
         trace = found.scores

@@ -79,6 +79,7 @@ _UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.16}
 _TORCH_S = 3.0  # which the first network of a process waits for
 # The same for the residue of moved bone, which is unclear in a third of the views.
 _UNCLEAR_RESIDUE_SHARE = 0.35
+_BY_RESIDUE = 5.0  # times as long is refined with it as with a skull in a mask frame
 _ORDER = tuple(Step)
 _AFTER_SEGMENTATION = _ORDER[_ORDER.index(Step.CHECK_INPUTS) : _ORDER.index(Step.FRAMES) + 1]
 
@@ -114,7 +115,10 @@ def registration_steps(settings: RegistrationSettings, views: int, *, skull_show
         seldom = {step: _UNCLEAR_SHARE[init] * seconds for step, seconds in unclear.items()}
     elif init == "auto":
         steps += [Step.SKULL, Step.REFINE_SKULL, Step.REFINE_WITH_SKULL]
-        seldom = {Step.SEARCH: _UNCLEAR_RESIDUE_SHARE * Step.SEARCH.seconds(views)}
+        seldom = {
+            Step.SEARCH: _UNCLEAR_RESIDUE_SHARE * Step.SEARCH.seconds(views),
+            Step.REFINE_WITH_SKULL: _BY_RESIDUE * Step.REFINE_WITH_SKULL.seconds(views),
+        }
     else:
         steps += [Step.SEARCH]
     if settings.corrects_views(views):
