@@ -145,7 +145,7 @@ class PickForm(VTKObservationMixin):
         except InputError as error:
             text = "\n".join(error.problems)
         if text is None:
-            text = _("Press the button beside On the angiogram, then click on the angiogram in the slice view.")
+            text = _("Press the button beside On the DSA, then click on the DSA in the slice view.")
         self._ui.pickResultValueLabel.text = text
         # Where nothing is asked, no ray of an earlier question may stand.
         if not self._placed() or self._hidden:
