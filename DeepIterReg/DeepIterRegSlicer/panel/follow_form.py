@@ -12,6 +12,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from DeepIterRegSlicer.panel.sized import layOutAgain
 from DeepIterRegSlicer.parameters import FollowSource
 
 TICK_MS = 200
@@ -346,6 +347,7 @@ class FollowForm:
     def _say(self, text: str) -> None:
         self._ui.followStatusLabel.text = text
         self._ui.followStatusLabel.visible = bool(text)
+        layOutAgain(self._ui.followCollapsibleButton)
 
     def refresh(self) -> None:
         """Bring the section up to what is chosen, shown and known."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
+from DeepIterRegSlicer.panel.sized import layOutAgain
+
 if TYPE_CHECKING:
     from DeepIterRegLib.images.dicom import GeometryOptions
 
@@ -91,6 +93,7 @@ class GeometryForm:
         self._ui.carmMessageLabel.visible = bool(problems)
         if problems:
             self._ui.carmCollapsibleButton.collapsed = False  # what has to be typed is seen
+            layOutAgain(self._ui.carmCollapsibleButton)
         self._ui.resetGeometryButton.enabled = any(self._typed(name) for name in FIELDS)
 
     def options(self, dsaNode: Any) -> GeometryOptions:
