@@ -142,6 +142,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         from DeepIterRegSlicer.panel.manual_form import ManualForm
         from DeepIterRegSlicer.panel.result_choice import ResultChoice
         from DeepIterRegSlicer.panel.results_form import ResultsForm
+        from DeepIterRegSlicer.panel.sized import wholeWhenOpened
         from DeepIterRegSlicer.panel.study_form import StudyForm
         from DeepIterRegSlicer.panel.viewer_form import ViewerForm
 
@@ -159,6 +160,8 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._job = Job(self._bar, self._guard, self._results.plot, self._showButtons)
         told = (self._parameters, lambda: optionsOf(self._parameters()), self._present, self._onRunMoved)
         self._follow = FollowForm(ui, self._bar, self._guard, *told)
+        for part in ("carm", "results", "compare", "roadmap", "pick", "manual", "follow"):  # with sentences
+            wholeWhenOpened(getattr(ui, part + "CollapsibleButton"))
 
     def cleanup(self) -> None:
         """Before the panel goes: nothing of it runs on."""

@@ -354,7 +354,12 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
         from DeepIterRegSlicer.nodes import transforms
 
         if options.initialTransform is None:
-            raise InputError(_("No initial transform is selected: choose the linear transform from CTA to C-arm."))
+            raise InputError(
+                _(
+                    "No initial transform is selected: choose the linear transform from CTA to C-arm as Transform in the section "
+                    "Initialisation."
+                )
+            )
         return transforms.poseSource(options.initialTransform)
 
 

@@ -42,7 +42,7 @@ class PatientMotion:
         if not len(self.undone_mm) or (self.undone_mm.max() < _STILL_MM and self.left_mm.max() < _MUCH_LEFT_MM):
             return ""
         text = (
-            f"The patient moved against the mask by {np.median(self.undone_mm):.1f} mm in the middle frame and "
+            f"The patient moved against the mask frame by up to {np.median(self.undone_mm):.1f} mm in half of the frames, and by "
             f"{self.undone_mm.max():.1f} mm at most (at the isocentre); this was undone, and {self.left_mm.max():.1f} mm are left at most."
         )
         if self.left_mm.max() >= _MUCH_LEFT_MM:

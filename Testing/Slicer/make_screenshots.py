@@ -143,6 +143,9 @@ def screens(panel: Any) -> dict[str, Image.Image]:
         (roles.Mid, "#606060"),
     ):
         dark.setColor(role, QColor(colour))
+    # Else what is disabled would look as if it could be used.
+    for role in (roles.WindowText, roles.Text, roles.ButtonText):
+        dark.setColor(QPalette.ColorGroup.Disabled, role, QColor("#808080"))
     pictures = {}
     for percent in (100, 150):
         rows = []

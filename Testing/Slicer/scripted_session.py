@@ -21,6 +21,7 @@ class Script:
         self.outcome = outcome
         self.rows: list[RunRow] = []
         self.jobs: list[Any] = []
+        self.progress: Any = None
         self.wanted: list[bool] = []  # whether a first run would be told again, at each start
         self._asked: queue.SimpleQueue[Callable[..., None]] = queue.SimpleQueue()
 
@@ -30,6 +31,7 @@ class Script:
         out.mkdir(parents=True, exist_ok=True)
         (out / SESSION).write_text("{}")
         self.jobs.append(job)
+        self.progress = progress
         self.wanted.append(wants("01"))
         on_state(SessionState("The CTA is being made ready."))
         on_state(SessionState("Waiting for runs.", tuple(self.rows)))
@@ -79,6 +81,10 @@ class Script:
         row = next(row for row in self.rows if row.name == name)
         found = replace(registration, input_hashes={"cta": "c", "dsa": name})
         self._asked.put(lambda tell, on_state: tell(Told(row, None, replace(self.outcome, registration=found))))
+
+    def progresses(self, step: Any, done: float) -> None:
+        """A step of making the CTA ready, heard of late."""
+        self._asked.put(lambda tell, on_state: self.progress(step, done))
 
     def fails(self, error: Exception) -> None:
         def do(tell: Any, on_state: Any) -> None:

@@ -312,7 +312,10 @@ def test_it_goes_on_while_another_module_is_shown(script: Script, panel: SimpleN
 def test_what_is_missing_is_said(script: Script, panel: SimpleNamespace, tmp_path: Path) -> None:
     panel.p.followIncoming = ""
     press(panel.ui.followStartButton)
-    assert panel.ui.messageLabel.text == "No folder is chosen for the runs: choose the one that they arrive in."
+    assert (
+        panel.ui.messageLabel.text
+        == "No folder is chosen for the runs: under Folder choose the one that they arrive in."
+    )
     standin.answers["getExistingDirectory"] = str(tmp_path)
     press(panel.ui.followIncomingButton)
     assert panel.ui.followIncomingEdit.text == str(tmp_path)
@@ -321,8 +324,19 @@ def test_what_is_missing_is_said(script: Script, panel: SimpleNamespace, tmp_pat
     script.fails(InputError("No space left on device: free some space."))
     wait(lambda: panel.ui.followStartButton.text == "Start", "it does not end")
     assert panel.ui.messageLabel.text == "No space left on device: free some space."
+    assert panel.ui.followStatusLabel.text == "The session has stopped: the reason stands at the bottom of the panel."
     panel.p.cta = None
     assert not panel.ui.followStartButton.enabled
+
+
+def test_late_progress_does_not_hide_that_the_session_waits(script: Script, panel: SimpleNamespace) -> None:
+    from DeepIterRegLib.registration.steps import Step
+
+    started(panel)
+    script.progresses(Step.CHECK_INPUTS, 1.0)
+    standin.processEvents(0.6)
+    assert panel.ui.followStatusLabel.text == "Waiting for runs."
+    stopped(panel)
 
 
 def test_the_folder_is_kept_beside_the_scene(script: Script, panel: SimpleNamespace, tmp_path: Path) -> None:

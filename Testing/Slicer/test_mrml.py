@@ -277,7 +277,7 @@ def test_landmarks_on_a_registered_cta_and_on_the_detector(scene: Any, tmp_path:
     beside = onDetector.copy()
     beside[5, 2] += 400
     text = problemsOf(lambda: landmarks.landmarkSource(lists[0], scenes.addPoints(beside), cta, dsa, view))
-    assert "number 6 do not lie on the angiogram" in text
+    assert "number 6 do not lie on the DSA" in text
     assert problemsOf(lambda: landmarks.landmarkSource(None, None, cta, dsa, view)).count("are selected") == 2
 
 

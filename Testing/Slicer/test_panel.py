@@ -192,6 +192,24 @@ def test_typing_the_files_value_is_typing_nothing(case: SimpleNamespace, monkeyp
     assert optionsAsked(case, monkeypatch).geometry.sid_mm is None
 
 
+def test_nonsense_in_the_geometry_can_be_mended_where_it_was_typed(
+    case: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stored, angle = case.ui.sidEdit.text, case.ui.primaryAngleEdit.text
+    edit(case, "sid", "far")
+    assert "Source to detector is 'far'" in case.ui.carmMessageLabel.text
+    assert case.ui.sidEdit.enabled
+    assert case.ui.sidEdit.text == "far"
+    assert case.ui.primaryAngleEdit.text == angle, "the other values stay in sight"
+    assert not case.ui.carmCollapsibleButton.collapsed
+    edit(case, "sid", "-5")
+    assert "-5 is outside" in case.ui.carmMessageLabel.text, "said at once, not only by Apply"
+    press(case.ui.resetGeometryButton)
+    assert case.ui.sidEdit.text == stored
+    assert case.ui.carmMessageLabel.isHidden()
+    assert optionsAsked(case, monkeypatch).geometry.sid_mm is None
+
+
 def test_nonsense_in_the_geometry_is_a_sentence(case: SimpleNamespace) -> None:
     edit(case, "sid", "far")
     edit(case, "principalPoint", "5")

@@ -91,6 +91,21 @@ def test_a_file_that_is_no_angiogram(panel: SimpleNamespace, tmp_path: Path) -> 
     assert panel.p.dsa is None
 
 
+def test_what_hindered_one_press_is_not_said_after_the_next(
+    panel: SimpleNamespace, patient_folder: Path, tmp_path: Path
+) -> None:
+    text = tmp_path / "notes.dcm"
+    text.write_text("no image")
+    standin.answers["getOpenFileName"] = str(text)
+    press(panel.ui.loadXaButton)
+    assert panel.ui.messageLabel.text
+    standin.answers["getOpenFileName"] = str(patient_folder / "dsa.dcm")
+    press(panel.ui.loadXaButton)
+    assert panel.p.dsa is not None
+    assert not panel.ui.messageLabel.text
+    assert panel.ui.messageLabel.isHidden()
+
+
 def test_missing_geometry_is_named_in_the_panel(case: SimpleNamespace) -> None:
     withoutGeometry(case)
     assert case.ui.sidSourceLabel.text == "missing: type it"

@@ -237,3 +237,52 @@ def test_the_plot_has_the_colours_of_the_style(shown: SimpleNamespace) -> None:
     assert ground.lightness() < 50
     assert "#1f77b4" not in inked, "too dark to be seen on it"
     assert isinstance(label, QObject)
+
+
+@pytest.mark.parametrize(
+    ("section", "label"),
+    [
+        ("carm", "carmMessageLabel"),
+        ("results", "warningsLabel"),
+        ("pick", "pickResultValueLabel"),
+        ("roadmap", "roadmapMessageLabel"),
+        ("follow", "followStatusLabel"),
+    ],
+)
+def test_sentences_of_a_section_are_whole(inSlicer: InSlicer, section: str, label: str) -> None:
+    from DeepIterRegSlicer.panel.sized import layOutAgain
+
+    ui = inSlicer.panel.ui
+    told, button = getattr(ui, label), getattr(ui, section + "CollapsibleButton")
+    sentence = "One sentence that takes more than a line in a panel of this width. "
+
+    def isWhole() -> bool:
+        standin.processEvents(0.1)
+        inSlicer.settle()
+        return bool(told.height >= told.heightForWidth(told.width))
+
+    button.collapsed = True
+    inSlicer.settle()
+    button.collapsed = False
+    told.text, told.visible = 7 * sentence, True
+    assert isWhole(), "when the section is opened"
+    told.text = 12 * sentence
+    layOutAgain(button)  # as the forms do
+    assert isWhole(), "when it changes"
+    button.collapsed = True
+    inSlicer.settle()
+    button.collapsed = False
+    assert isWhole(), "when the section is opened again"
+
+
+def test_what_is_picked_is_said_whole(inSlicer: InSlicer) -> None:
+    """The words change while the section is open."""
+    ui = inSlicer.panel.ui
+    ui.pickCollapsibleButton.collapsed = False
+    standin.processEvents(0.1)
+    ui.pickPlaceWidget.currentNode().AddControlPoint(0.0, 0.0, 0.0)
+    standin.processEvents(0.2)
+    inSlicer.settle()
+    told = ui.pickResultValueLabel
+    assert "does not lie" in told.text
+    assert told.height >= told.heightForWidth(told.width)

@@ -341,7 +341,7 @@ def unit(line: Any) -> np.ndarray:
 def test_the_point_is_dragged_deleted_and_put_elsewhere(panel: SimpleNamespace, outcome: Any) -> None:
     ui, carm = panel.ui, outcome.registration.carm
     ui.pickCollapsibleButton.collapsed = False
-    assert "click on the angiogram" in ui.pickResultValueLabel.text
+    assert "click on the DSA" in ui.pickResultValueLabel.text
     point = place(panel, carm.pixel_positions(np.array([[60.0, 50.0]]))[0])
     (line,) = slicer.util.getNodesByClass("vtkMRMLMarkupsLineNode")
     for column in (62.0, 70.0):
@@ -350,13 +350,13 @@ def test_the_point_is_dragged_deleted_and_put_elsewhere(panel: SimpleNamespace, 
         np.testing.assert_allclose(ends(line)[1], to, atol=1e-3)
     assert "Column 70, row 40" in ui.pickResultValueLabel.text
     point.SetNthControlPointPositionWorld(0, 0.0, 0.0, 0.0)
-    assert "does not lie on the angiogram" in ui.pickResultValueLabel.text
+    assert "does not lie on the DSA" in ui.pickResultValueLabel.text
     assert line.GetNumberOfControlPoints() == 0
     point.SetNthControlPointPositionWorld(0, *to)
     assert line.GetNumberOfControlPoints() == 2
     point.RemoveAllControlPoints()
     assert line.GetNumberOfControlPoints() == 0
-    assert "click on the angiogram" in ui.pickResultValueLabel.text
+    assert "click on the DSA" in ui.pickResultValueLabel.text
     ui.pickPlaceWidget.setPlaceModeEnabled(True)
     ui.pickCollapsibleButton.collapsed = True
     assert not ui.pickPlaceWidget.placeModeEnabled

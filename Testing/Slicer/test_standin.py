@@ -123,6 +123,23 @@ def test_modal_boxes_answer_at_once() -> None:
     assert standin.messages == ["Really?"]
 
 
+def test_a_section_shows_what_was_not_hidden_meanwhile() -> None:
+    """As ctk does: a row that the panel hides, while its section is folded or before, is not there when it is opened."""
+    section = ctk.ctkCollapsibleButton()
+    layout = qt.QVBoxLayout(section)
+    usual, before, meanwhile, shown = (qt.QLabel(text) for text in ("usual", "before", "meanwhile", "shown"))
+    for label in (usual, before, meanwhile, shown):
+        layout.addWidget(label)
+    before.visible = shown.visible = False
+    section.show()
+    section.collapsed = True
+    assert usual.isHidden()
+    meanwhile.visible, shown.visible = False, True
+    section.collapsed = False
+    assert [label.isHidden() for label in (usual, before, meanwhile, shown)] == [False, True, True, False]
+    section.deleteLater()
+
+
 # -- what PythonQt rejects is rejected -------------------------------------------------------------------------
 
 MISTAKES: dict[str, tuple[Callable[[], Any], type[Exception]]] = {

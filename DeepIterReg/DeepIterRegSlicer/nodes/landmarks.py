@@ -32,7 +32,9 @@ def landmarkSource(
     """
     lists = (("CTA", ctaLandmarks), ("DSA", dsaLandmarks))
     missing = [
-        _("No landmarks on the {where} are selected: choose a point list.").format(where=where)
+        _(
+            "No landmarks on the {where} are selected: press Place points in the section Initialisation, or choose a point list there."
+        ).format(where=where)
         for where, node in lists
         if node is None
     ]
@@ -68,7 +70,7 @@ def _pixelsOf(positions: np.ndarray, dsaNode: Node, carm: CArm) -> np.ndarray:
     lost = [str(n + 1) for n in np.flatnonzero(~np.isfinite(pixels).all(axis=1))]
     if lost:
         raise InputError(
-            _("DSA landmarks number {numbers} do not lie on the angiogram; place them on its image again.").format(
+            _("DSA landmarks number {numbers} do not lie on the DSA; place them on its image again.").format(
                 numbers=", ".join(lost)
             )
         )

@@ -12,6 +12,7 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from DeepIterRegSlicer.panel.sized import layOutAgain
 from DeepIterRegSlicer.parameters import FollowSource
 
 TICK_MS = 200
@@ -57,7 +58,7 @@ class FollowForm:
         self._handable = False
         self._followed: Any = None  # the run that was shown because it was the newest
         self._better: dict[str, Any] = {}  # poses of runs that a person works on
-        self._ticks = 0
+        self._ticks = self._states = 0  # the states that the session told
         self._timer = qt.QTimer()
         self._timer.setInterval(TICK_MS)
         self._timer.connect("timeout()", self._onTick)
@@ -132,7 +133,7 @@ class FollowForm:
             raise InputError(_("No CTA is selected: choose the volume of the CT angiogram."))
         database = DatabaseRuns(cta) if parameters.followSource is FollowSource.database else None
         if database is None and not arriving:
-            raise InputError(_("No folder is chosen for the runs: choose the one that they arrive in."))
+            raise InputError(_("No folder is chosen for the runs: under Folder choose the one that they arrive in."))
         case = following.caseOf(cta, options)
         folder = session.pathOf(parameters.followSession.strip(), scene) if parameters.followSession.strip() else _new()
         incoming = folder / RECEIVED if database is not None else Path(arriving)
@@ -142,7 +143,8 @@ class FollowForm:
         if not listed or not session.isBegun(folder):
             session.forget(scene)
             self._rows = ()
-        self._folder, self._cta, self._database, self._ticks = folder, cta, database, 0
+        self._folder, self._cta, self._database = folder, cta, database
+        self._ticks = self._states = 0
         self._news, self._better = queue.SimpleQueue(), {}
         # What is shown makes room for the newest, unless it is an earlier run, which somebody reads.
         reading = session.runOf(parameters.result) and parameters.result is not self._newest()
@@ -169,31 +171,41 @@ class FollowForm:
         scene = slicer.mrmlScene
         if scene.IsImporting() or scene.IsBatchProcessing() or scene.IsClosing():
             return
-        # Before the news: what was told before the end is among them.
+        # Fetched before the news: what was told before the end is among them.
         events = [] if self._worker is None else self._worker.events()
+        self._showProgress(events)
         self._guard.guarded(self._takeNews)
         if self._database is not None and self._ticks % _LOOK_TICKS == 0:
             self._guard.guarded(self._lookIntoDatabase)
         self._ticks += 1
-        for event in events:
-            self._onEvent(event)
+        self._takeEnd(events)
         if self._worker is None and not self._better:
             self._timer.stop()
 
-    def _onEvent(self, event: Any) -> None:
+    def _showProgress(self, events: Any) -> None:
+        """How far the CTA is made ready; what comes late does not hide that the session waits for runs since."""
         from DeepIterRegLib.common.progress import ProgressEvent
         from DeepIterRegSlicer.panel.steps import stepWords
-        from DeepIterRegSlicer.worker import Failed
 
-        if isinstance(event, ProgressEvent):
-            words = stepWords()[event.step]
-            self._say(_("{step}: {percent} %").format(step=words, percent=round(100 * event.overall)))
-            return
-        self._worker = self._database = None
-        if isinstance(event, Failed) and not event.cancelled:
-            self._guard.tell(event.error)
-        self._say(_("The session has ended. Start goes on with it."))
-        self.refresh()
+        steps = [event for event in events if isinstance(event, ProgressEvent)]
+        if steps and self._states <= 1:  # the first says that the CTA is being made ready
+            words = stepWords()[steps[-1].step]
+            self._say(_("{step}: {percent} %").format(step=words, percent=round(100 * steps[-1].overall)))
+
+    def _takeEnd(self, events: Any) -> None:
+        """Of the session, if it is among the events."""
+        from DeepIterRegSlicer.worker import Failed, Finished
+
+        for event in events:
+            if not isinstance(event, (Failed, Finished)):
+                continue
+            self._worker = self._database = None
+            text = _("The session has ended. Start goes on with it.")
+            if isinstance(event, Failed) and not event.cancelled:
+                self._guard.tell(event.error)
+                text = _("The session has stopped: the reason stands at the bottom of the panel.")
+            self._say(text)
+            self.refresh()
 
     def _lookIntoDatabase(self) -> None:
         from DeepIterRegLib.cases.session_folder import RECEIVED
@@ -207,7 +219,7 @@ class FollowForm:
         while not self._news.empty():
             news = self._news.get()
             if not isinstance(news, (NewRun, BetterPose)):
-                state = news
+                state, self._states = news, self._states + 1
                 continue
             if state is not None:
                 self._takeState(state)
@@ -335,6 +347,7 @@ class FollowForm:
     def _say(self, text: str) -> None:
         self._ui.followStatusLabel.text = text
         self._ui.followStatusLabel.visible = bool(text)
+        layOutAgain(self._ui.followCollapsibleButton)
 
     def refresh(self) -> None:
         """Bring the section up to what is chosen, shown and known."""

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from slicer.i18n import tr as _
 
+from DeepIterRegSlicer.panel.sized import layOutAgain
+
 if TYPE_CHECKING:
     from DeepIterRegLib.images.dicom import GeometryOptions
 
@@ -58,13 +60,13 @@ class GeometryForm:
 
         # With the sequence, as the attributes of its proxy change with every frame.
         self._carrier = frames.sequenceOf(dsaNode) or dsaNode
+        typed, problems = self._read(dsaNode)
         try:
-            values = angiograms.cArmOf(dsaNode, self.options(dsaNode))
+            values = angiograms.cArmOf(dsaNode, typed)
             fromFile = angiograms.cArmOf(dsaNode)
         except InputError as error:
             self._empty("\n".join(wording.worded(error.problems)))
             return
-        problems = []
         for name, (prefix, _count) in FIELDS.items():
             value, stored = values[name], fromFile[name]
             edit, source = self._edit(prefix), getattr(self._ui, prefix + "SourceLabel")
@@ -81,15 +83,17 @@ class GeometryForm:
                 source.text = _("from the file")
             elif value.problem:
                 source.text = _("missing: type it")
-                problems.append(value.problem)
             else:
                 source.text = _("the middle of the image")
+            if value.problem and value.problem not in problems:
+                problems.append(value.problem)
             # The names of tags are long: beside the values they would widen the panel.
             source.toolTip = value.problem or value.source or _("Where this value comes from.")
         self._ui.carmMessageLabel.text = "\n".join(problems)
         self._ui.carmMessageLabel.visible = bool(problems)
         if problems:
             self._ui.carmCollapsibleButton.collapsed = False  # what has to be typed is seen
+            layOutAgain(self._ui.carmCollapsibleButton)
         self._ui.resetGeometryButton.enabled = any(self._typed(name) for name in FIELDS)
 
     def options(self, dsaNode: Any) -> GeometryOptions:
@@ -98,6 +102,14 @@ class GeometryForm:
         :raises InputError: every text that is not a number, or not as many numbers as needed.
         """
         from DeepIterRegLib.common.errors import InputError
+
+        values, problems = self._read(dsaNode)
+        if problems:
+            raise InputError(problems)
+        return values
+
+    def _read(self, dsaNode: Any) -> tuple[GeometryOptions, list[str]]:
+        """What was typed and can be used, and what is wrong with the rest: the field keeps it, so that it can be mended."""
         from DeepIterRegLib.images.dicom import GeometryOptions
         from DeepIterRegSlicer.nodes import frames
 
@@ -119,9 +131,7 @@ class GeometryForm:
                 )
                 continue
             values[name] = numbers[0] if count == 1 else numbers
-        if problems:
-            raise InputError(problems)
-        return GeometryOptions(**values)
+        return GeometryOptions(**values), problems
 
     def _edit(self, prefix: str) -> Any:
         return getattr(self._ui, prefix + "Edit")

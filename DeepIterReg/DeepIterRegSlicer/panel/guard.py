@@ -26,6 +26,7 @@ class Guard:
         from DeepIterRegSlicer import dependencies
 
         def ensured() -> None:
+            self._bar.say([])  # what hindered an earlier press is over
             dependencies.ensure()
             self._refresh()
             action()

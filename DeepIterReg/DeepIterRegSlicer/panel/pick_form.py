@@ -10,6 +10,7 @@ from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegSlicer.panel.sized import layOutAgain
 
 POSE_MS = 100  # between two looks while the head is moved
 
@@ -145,8 +146,10 @@ class PickForm(VTKObservationMixin):
         except InputError as error:
             text = "\n".join(error.problems)
         if text is None:
-            text = _("Press the button beside On the angiogram, then click on the angiogram in the slice view.")
-        self._ui.pickResultValueLabel.text = text
+            text = _("Press the button beside On the DSA, then click on the DSA in the slice view.")
+        if text != self._ui.pickResultValueLabel.text:
+            self._ui.pickResultValueLabel.text = text
+            layOutAgain(self._ui.pickCollapsibleButton)
         # Where nothing is asked, no ray of an earlier question may stand.
         if not self._placed() or self._hidden:
             roadmap.clearPick(self._nodes)

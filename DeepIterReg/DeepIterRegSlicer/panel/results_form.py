@@ -9,6 +9,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from DeepIterRegSlicer.panel.score_plot import ScorePlot
+from DeepIterRegSlicer.panel.sized import layOutAgain
 
 LABELS = ("scoreValueLabel", "confidenceValueLabel", "reasonsLabel", "mpeValueLabel", "timeValueLabel", "warningsLabel")
 
@@ -67,6 +68,7 @@ class ResultsForm:
             ui.mpeValueLabel.text = "\n".join(measured) or _("no reference")
         ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=registration.seconds.get("total", 0.0))
         ui.warningsLabel.text = "\n".join(registration.warnings)
+        layOutAgain(ui.resultsCollapsibleButton)
         if not byHand:
             self._showConfidence(registration.confidence)
             self._showLandmarks(registration.landmarks)

@@ -11,6 +11,7 @@ import vtk
 from slicer.util import VTKObservationMixin
 
 from DeepIterRegLib.common.errors import InputError
+from DeepIterRegSlicer.panel.sized import layOutAgain
 
 CONTROLS = (
     "roadmapColourButton",
@@ -211,6 +212,8 @@ class RoadmapForm(VTKObservationMixin):
         lines = [*problems, *(line for each in self._problems.values() for line in each)]
         self._ui.roadmapMessageLabel.text = "\n".join(dict.fromkeys(lines))
         self._ui.roadmapMessageLabel.visible = bool(lines)
+        if lines:
+            layOutAgain(self._ui.roadmapCollapsibleButton)
 
     def _onAdd(self) -> None:
         from DeepIterRegSlicer.scene import roadmap

@@ -221,7 +221,7 @@ def placedPixel(nodes: RegistrationNodes, point: Node) -> tuple[RegistrationNode
         # Views share one space: a point is of the view on whose detector it lies.
         if abs(carm.beyond_detector_mm(position)) <= _ON_DETECTOR_MM and carm.contains(pixel):
             return view, float(pixel[0]), float(pixel[1])
-    raise InputError(_("The point does not lie on the angiogram: place it on the image in the slice view."))
+    raise InputError(_("The point does not lie on the DSA: place it on the image in the slice view."))
 
 
 def vesselPoints(nodes: RegistrationNodes, vessels: Node = None) -> np.ndarray:

@@ -24,6 +24,17 @@ from PySide6.QtWidgets import (
 from shiboken6 import isValid
 
 
+def _hideWithParent(widget: QWidget) -> None:
+    """Hide it because its section is folded; Qt does not remember that as somebody's wish."""
+    widget.setVisible(False)
+    widget.setAttribute(Qt.WidgetAttribute.WA_WState_ExplicitShowHide, False)
+
+
+def _isHiddenByPanel(widget: QWidget) -> bool:
+    """Whether the panel hid it itself, also while its section was folded."""
+    return widget.isHidden() and widget.testAttribute(Qt.WidgetAttribute.WA_WState_ExplicitShowHide)
+
+
 class ctkCollapsibleButton(QWidget):
     contentsCollapsed = Signal(bool)
     clicked = Signal(bool)
@@ -55,7 +66,10 @@ class ctkCollapsibleButton(QWidget):
         if collapsed:
             self._hidden = [w for w in self.findChildren(QWidget) if w.parent() is self and not w.isHidden()]
         for widget in self._hidden:
-            widget.setVisible(not collapsed)
+            if collapsed:
+                _hideWithParent(widget)
+            elif not _isHiddenByPanel(widget):  # as ctk does: what was hidden meanwhile stays so
+                widget.setVisible(True)
         self.setMaximumHeight(self.HEADER_PX if collapsed else 16777215)
         self.update()
         self.contentsCollapsed.emit(collapsed)
@@ -66,10 +80,11 @@ class ctkCollapsibleButton(QWidget):
 
     def childEvent(self, event: Any) -> None:
         # Not when it is added: in its constructor it is not yet what it will be, and PySide6 would remember it so.
-        if event.polished() and self._collapsed and isinstance(event.child(), QWidget):
-            if event.child() not in self._hidden:
-                self._hidden.append(event.child())
-            event.child().setVisible(False)
+        child = event.child()
+        isNew = event.polished() and isinstance(child, QWidget) and child not in self._hidden
+        if isNew and self._collapsed and not _isHiddenByPanel(child):
+            self._hidden.append(child)
+            _hideWithParent(child)
         super().childEvent(event)
 
     def minimumSizeHint(self) -> QSize:
