@@ -21,8 +21,9 @@ STEADY = {
 def hold_steady() -> None:
     """Have a process that does the same work many times grow less: what was freed else lies in pieces between what is in use.
 
-    A batch of coarse phantoms grew from 0.58 to 0.90 GB within 200 cases; so, with `give_back` after each, from 0.43 to 0.57 GB, and
-    it takes no longer (`Testing/Robustness/results/flat.md`). For processes that are ours, as it holds for all of their memory.
+    A batch of coarse phantoms grew from 0.58 to 0.90 GB within 200 cases. So, with `give_back` after each, and with nothing that waits for
+    the garbage collector, it stays at 0.50 GB, and takes no longer (`Testing/Robustness/results/flat.md`). For processes that are
+    ours, as it holds for all of their memory.
     """
     if (set_to := _of_library("mallopt")) is not None:
         set_to(_ARENAS, 1)
