@@ -384,6 +384,7 @@ class DeepIterRegWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         nodes = self.logic.show(outcome, old)
         results.keepInputs(nodes, self._job.nodes)
         self._present(nodes.ctaToCarm, isNew=old is None)
+        self._viewer.keepDrawn(outcome)
         self.ui.timeValueLabel.text = _("{seconds:.1f} s").format(seconds=time.perf_counter() - self._started)
 
     def _present(self, result: Any, isNew: bool = True) -> None:

@@ -96,6 +96,7 @@ def make_patient(
     streams = _streams(seed)
     rng_arteries, rng_veins, _, rng_place, rng_cta, rng_case, rng_offset, rng_view, rng_run = streams
     canonical = head_vessels(rng_arteries, rng_veins)
+    tell(0.15)
     head = _head(seed)
     head_to_cta = _placement(rng_place, settings.head)
     vessels = canonical.moved(head_to_cta)

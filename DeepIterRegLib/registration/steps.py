@@ -21,7 +21,7 @@ class Step(Enum):
     """
 
     MAKE_PATIENT = ("make_patient", 3.0, 3.3)
-    WRITE_PATIENT = ("write_patient", 0.5, 0.5)
+    WRITE_PATIENT = ("write_patient", 0.8, 0.4)
     LOAD = ("load", 0.45, 0.0)
     READ_POSES = ("read_poses", 0.02, 0.0)
     READ_DSA = ("read_dsa", 0.2, 0.9)
@@ -78,8 +78,9 @@ class Step(Enum):
 _UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.16}
 _TORCH_S = 3.0  # which the first network of a process waits for
 # The same for the residue of moved bone, which is unclear in a third of the views.
-_UNCLEAR_RESIDUE_SHARE = 0.35
-_BY_RESIDUE = 5.0  # times as long is refined with it as with a skull in a mask frame
+_UNCLEAR_RESIDUE_SHARE = 0.4
+# Times as long it is looked for there, and refined with, as with a skull in a mask frame.
+_FOUND_IN_RESIDUE, _REFINED_IN_RESIDUE = 1.6, 7.0
 _ORDER = tuple(Step)
 _AFTER_SEGMENTATION = _ORDER[_ORDER.index(Step.CHECK_INPUTS) : _ORDER.index(Step.FRAMES) + 1]
 
@@ -117,7 +118,8 @@ def registration_steps(settings: RegistrationSettings, views: int, *, skull_show
         steps += [Step.SKULL, Step.REFINE_SKULL, Step.REFINE_WITH_SKULL]
         seldom = {
             Step.SEARCH: _UNCLEAR_RESIDUE_SHARE * Step.SEARCH.seconds(views),
-            Step.REFINE_WITH_SKULL: _BY_RESIDUE * Step.REFINE_WITH_SKULL.seconds(views),
+            Step.SKULL: _FOUND_IN_RESIDUE * Step.SKULL.seconds(views),
+            Step.REFINE_WITH_SKULL: _REFINED_IN_RESIDUE * Step.REFINE_WITH_SKULL.seconds(views),
         }
     else:
         steps += [Step.SEARCH]

@@ -68,6 +68,12 @@ class ViewerForm:
         for slider in (self._ui.frameSlider, self._ui.minipFirstSlider, self._ui.minipLastSlider):
             slider.maximum = float(last)
 
+    def keepDrawn(self, outcome: Any) -> None:
+        """The projections that were made with the result that is shown: none of them is drawn while the window waits."""
+        for nodes, view in zip(self._dsas, (outcome, *outcome.furtherViews), strict=False):
+            drawn = [(None, view.projection), *enumerate(() if view.inFrames is None else view.inFrames)]
+            self._inFrames |= {(nodes.projection.GetID(), position): image for position, image in drawn}
+
     def _showMotion(self, nodes: Any) -> None:
         """How far the head moved within the run, beside the choice to follow it."""
         motion = None

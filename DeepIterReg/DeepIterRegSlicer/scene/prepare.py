@@ -11,11 +11,11 @@ from scipy import ndimage
 from vtk.util import numpy_support
 
 from DeepIterRegLib.cases.case import Outcome
-from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration.result import ViewRecord
 from DeepIterRegLib.registration.scene import contrast_image
-from DeepIterRegLib.results.report.images import vessel_projection, window_of
+from DeepIterRegLib.results.report.images import projections_in_frames, vessel_projection, window_of
 from DeepIterRegLib.segmentation.dsa import DsaMasks
 from DeepIterRegSlicer.nodes.volumes import imageOf
 
@@ -42,6 +42,8 @@ class SceneView:
         What of the run the CTA was compared with, 0..1; -1 where the image is not valid.
     digest
         The same for two runs whose frames are the same, value by value.
+    inFrames : (P, row, column) float32
+        The projection at each position of the head, where it is seen to move within the run.
     """
 
     angiogram: Angiogram
@@ -51,6 +53,7 @@ class SceneView:
     fullest: int
     contrast: np.ndarray
     digest: str
+    inFrames: np.ndarray | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +81,7 @@ def prepareToShow(outcome: Outcome, like: ShownOutcome | None = None) -> ShownOu
     labels = _box(outcome.vessels)
     runs = ((outcome.angiogram, outcome.dsa_masks), *outcome.further)
     first, *further = (
-        _sceneView(*run, view.carm, outcome.vessels, registration.cta_to_carm)
+        _sceneView(*run, view, outcome.vessels, registration.cta_to_carm)
         for run, view in zip(runs, registration.views, strict=True)
     )
     held = {field.name: getattr(outcome, field.name) for field in fields(Outcome)}
@@ -90,7 +93,10 @@ def prepareToShow(outcome: Outcome, like: ShownOutcome | None = None) -> ShownOu
     )
 
 
-def _sceneView(run: Angiogram, masks: DsaMasks, carm: CArm, vessels: Volume, ctaToCarm: np.ndarray) -> SceneView:
+def _sceneView(
+    run: Angiogram, masks: DsaMasks, record: ViewRecord, vessels: Volume, ctaToCarm: np.ndarray
+) -> SceneView:
+    carm, motion = record.carm, record.frames
     # The darkest frame, as contrast is dark; every fourth pixel is enough to tell it.
     brightness = [float(frame[::4, ::4][run.valid[::4, ::4]].mean()) for frame in run.frames]
     return SceneView(
@@ -101,6 +107,7 @@ def _sceneView(run: Angiogram, masks: DsaMasks, carm: CArm, vessels: Volume, cta
         fullest=int(np.argmin(brightness)),
         contrast=np.where(run.valid, contrast_image(masks, run.valid), -1).astype(np.float32),
         digest=_digest(run.frames),
+        inFrames=projections_in_frames(vessels, carm, motion) if motion is not None and motion.is_seen else None,
     )
 
 
