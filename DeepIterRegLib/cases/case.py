@@ -400,6 +400,8 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
                 # Points on the DSA are pixels only by its C-arm, so the start is complete only now.
                 if number == 1:
                     start = _placed(case, start, runs[0][0].carm)
+        shown = any(run.unsubtracted is not None for run, *_ in runs)
+        on_progress.expect(registration_steps(settings, len(views), skull_shown=shown))
         with steps.waiting(Step.READ_CTA) as look:
             try:
                 cta = reading.result(look)

@@ -46,7 +46,7 @@ def write_phantom(seed: int, folder: Path, on_progress: Progress, views: int = 1
         on_progress(Step.MAKE_PATIENT, first + (1 - first) * (n - 1) / (views - 1))
         runs.append(second_run(runs[-1], seed=n))
     on_progress(Step.WRITE_PATIENT, 0.0)
-    write_patient(runs[0], folder, *runs[1:])
+    write_patient(runs[0], folder, *runs[1:], on_progress=on_progress.of(Step.WRITE_PATIENT))
     on_progress(Step.WRITE_PATIENT, 1.0)
 
 

@@ -96,7 +96,7 @@ def make_patient(
     streams = _streams(seed)
     rng_arteries, rng_veins, _, rng_place, rng_cta, rng_case, rng_offset, rng_view, rng_run = streams
     canonical = head_vessels(rng_arteries, rng_veins)
-    tell(0.15)
+    tell(0.08)
     head = _head(seed)
     head_to_cta = _placement(rng_place, settings.head)
     vessels = canonical.moved(head_to_cta)
@@ -105,7 +105,7 @@ def make_patient(
     occlusion = _pick(rng_case, settings.run.occlusions, settings.run.occlusion_weights)
     occlusion, occluded, enhancement = _occlude(vessels, injection, occlusion, rng_case)
 
-    tell(0.25)
+    tell(0.27)
     # The scanner and the X-rays meet the same head; only `settings.skull` makes them differ.
     affine, shape = make_grid(head_to_cta, rng_cta, settings.cta)
     scanned = head_in_scan(head, seed, settings.skull)
@@ -117,8 +117,11 @@ def make_patient(
     truth = pose.offset_about(pose.radiological(centre), centre, pose.euler_deg_to_rotation(offset_deg), offset_mm)
     carm = choose_view(vessels, injection, truth, rng_view, settings)
 
-    tell(0.58)
-    run = run_of_head(seed, settings, vessels, carm, truth, injection, occluded, rng_run)
+    tell(0.5)
+    run = run_of_head(
+        *(seed, settings, vessels, carm, truth, injection, occluded, rng_run),
+        on_progress=lambda done: tell(0.5 + 0.5 * done),
+    )
     return Patient(
         seed, settings, cta, arteries, veins, vessels, occlusion, occluded, run, truth, offset_deg, offset_mm
     )
@@ -185,6 +188,7 @@ def run_of_head(
     injection: Injection,
     occluded: np.ndarray,
     rng: np.random.Generator,
+    on_progress: Callable[[float], None] = lambda done: None,
 ) -> Run:
     """A run of the head of a seed, as `make_run` takes it; its vessels are in the CTA's frame."""
     head_to_cta = _placement(_streams(seed)[3], settings.head)
@@ -199,6 +203,7 @@ def run_of_head(
         rng,
         settings.run,
         settings.skull.hardening,
+        on_progress,
     )
 
 
@@ -315,7 +320,9 @@ def truth_record(patient: Patient, *others: Patient) -> dict[str, Any]:
     }
 
 
-def write_patient(patient: Patient, out_dir: str | Path, *others: Patient) -> None:
+def write_patient(
+    patient: Patient, out_dir: str | Path, *others: Patient, on_progress: Callable[[float], None] = lambda done: None
+) -> None:
     """Write cta.nii.gz, dsa.dcm, arteries.nii.gz, veins.nii.gz, truth.json and truth.tfm into a folder, made if needed.
 
     `others` are further runs of the patient, as from `second_run`: dsa2.dcm, dsa3.dcm and so on.
@@ -325,6 +332,7 @@ def write_patient(patient: Patient, out_dir: str | Path, *others: Patient) -> No
 
     out = Path(out_dir)
     write_volumes(patient, out)
+    on_progress(0.8)  # they are packed, the runs are not
     for number, shown in enumerate((patient, *others), 1):
         write_xa(
             out / f"dsa{'' if number == 1 else number}.dcm",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -114,6 +115,7 @@ def make_run(
     rng: np.random.Generator,
     settings: RunSettings,
     hardening: float = 0.0,
+    on_progress: Callable[[float], None] = lambda done: None,
 ) -> Run:
     """Frames of a run.
 
@@ -129,6 +131,8 @@ def make_run(
         Nodes that the injection cannot reach.
     hardening
         See `SkullSettings`.
+    on_progress
+        Told the part of the frames that are made.
     """
     rate, duration = rng.uniform(*settings.frames_per_s), rng.uniform(*settings.duration_s)
     count = max(_MIN_FRAMES, int(rate * duration))
@@ -146,7 +150,7 @@ def make_run(
     contrast = _Contrast(vessels, filling, shapes.node, artery_per_mm, rng.uniform(*settings.blush_fraction))
     detector = _detector(carm, rng, settings)
     frames = np.empty((count, carm.rows, carm.columns), np.uint16)
-    reference = None
+    reference, made = None, 0
     for p, moved in enumerate(poses):
         placed = moved @ cta_to_carm
         static = line_integrals(attenuation, cta_to_index @ pose.inverse(placed), carm)
@@ -162,6 +166,8 @@ def make_run(
         for frame in np.flatnonzero(which == p):
             opaque = contrast.image(times[frame] - injected_s, chords, carm, placed)
             frames[frame] = detector.values(int(frame), static + opaque, scatter, reference)
+            made += 1
+            on_progress(made / count)
     return Run(frames, carm, times, tuple(range(masks)), injection, filling, poses[which])
 
 

@@ -20,8 +20,8 @@ class Step(Enum):
     beside each other have the share of the time that they take together. A job takes some of the steps, always in this order.
     """
 
-    MAKE_PATIENT = ("make_patient", 3.0, 3.3)
-    WRITE_PATIENT = ("write_patient", 0.8, 0.4)
+    MAKE_PATIENT = ("make_patient", 3.3, 3.3)
+    WRITE_PATIENT = ("write_patient", 1.3, 0.75)
     LOAD = ("load", 0.45, 0.0)
     READ_POSES = ("read_poses", 0.02, 0.0)
     READ_DSA = ("read_dsa", 0.2, 0.9)
@@ -76,9 +76,9 @@ class Step(Enum):
 # What is set aside for a skull that is not clear (5 % of patients): a part of what that costs, so that the bar is not far off
 # either way. With init `auto` the search then follows, so the part is smaller.
 _UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.16}
-_TORCH_S = 3.0  # which the first network of a process waits for
+_TORCH_S = 9.0  # that the first network of a process waits for: torch, then MONAI
 # The same for the residue of moved bone, which is unclear in a third of the views.
-_UNCLEAR_RESIDUE_SHARE = 0.4
+_UNCLEAR_RESIDUE_SHARE = 0.5
 # Times as long it is looked for there, and refined with, as with a skull in a mask frame.
 _FOUND_IN_RESIDUE, _REFINED_IN_RESIDUE = 1.6, 7.0
 _ORDER = tuple(Step)
