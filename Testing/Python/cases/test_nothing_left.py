@@ -5,8 +5,6 @@ from __future__ import annotations
 import gc
 from pathlib import Path
 
-import pytest
-
 from DeepIterRegLib.cases.case import register_case
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files
 from DeepIterRegLib.common.options import Run
@@ -25,15 +23,9 @@ def held() -> list[str]:
     return sorted(type(one).__name__ for one in gc.get_objects() if type(one) in _LARGE)
 
 
-@pytest.mark.parametrize("init", ["file", "skull", "search"])
-def test_nothing_of_a_case_waits_for_the_garbage_collector(init: str, patient_folder: Path) -> None:
-    folder = patient_folder
-    job = RegisterJob(
-        cta=folder / "cta.nii.gz",
-        dsa=folder / "dsa.dcm",
-        init=str(folder / "truth.tfm") if init == "file" else init,
-        further=(Run(dsa=folder / "dsa2.dcm"),),
-    )
+def test_nothing_of_a_case_waits_for_the_garbage_collector(patient_folder: Path) -> None:
+    runs = [patient_folder / name for name in ("dsa.dcm", "dsa2.dcm")]
+    job = RegisterJob(cta=patient_folder / "cta.nii.gz", dsa=runs[0], init="skull", further=(Run(dsa=runs[1]),))
     gc.collect()
     before = held()
     gc.disable()
