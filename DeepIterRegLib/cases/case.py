@@ -400,8 +400,6 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
                 # Points on the DSA are pixels only by its C-arm, so the start is complete only now.
                 if number == 1:
                     start = _placed(case, start, runs[0][0].carm)
-        shown = any(run.unsubtracted is not None for run, *_ in runs)
-        on_progress.expect(registration_steps(settings, len(views), skull_shown=shown))
         with steps.waiting(Step.READ_CTA) as look:
             try:
                 cta = reading.result(look)
@@ -409,6 +407,8 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
                 steps.say(cta_said)
         # All is read before anything is refused: who mends one file hears of the other at the same time.
         steps.raise_problems()
+        shown = any(run.unsubtracted is not None for run, *_ in runs)
+        on_progress.expect(registration_steps(settings, len(views), skull_shown=shown))
         dsa_masks: list[DsaMasks] = []
         empty: InputError | None = None  # with vessels of the other brightness, none are found
         with steps.step(Step.SEGMENT_DSA):

@@ -20,7 +20,9 @@ from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, second_run
 from DeepIterRegLib.phantom.settings import DIFFERENT_SKULL, CtaSettings, OffsetSettings, RunSettings, ViewSettings
 from DeepIterRegLib.registration import joint
+from DeepIterRegLib.registration.compiled import signatures
 from DeepIterRegLib.registration.joint import refine_with_skull, sized_equations
+from DeepIterRegLib.registration.kernels.skull import changes_of_shadow
 from DeepIterRegLib.registration.pipeline import register
 from DeepIterRegLib.registration.scene import Scene
 from DeepIterRegLib.registration.settings import RegistrationSettings
@@ -217,6 +219,9 @@ def test_a_head_that_turned_is_explained_where_its_halves_moved_apart(patient: P
     assert explained[0] > 0.45
     assert explained[1:].max() < 0.85 * explained[0]
     assert one_way(truth[None])[0][0] < 0.3 * explained[0]
+    # It was called with what is compiled ahead.
+    (types,) = (types for kernel, types in signatures(everything=False) if kernel is changes_of_shadow)
+    assert changes_of_shadow.signatures == [types]
 
 
 def test_what_its_movements_left_brings_the_head_to_its_place(patient: Patient, turned: Angiogram) -> None:
