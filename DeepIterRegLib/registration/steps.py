@@ -77,7 +77,7 @@ class Step(Enum):
 # either way. With init `auto` the search then follows, so the part is smaller.
 _UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.16}
 _TORCH_S = 9.0  # that the first network of a process waits for: torch, then MONAI
-# The same for the residue of moved bone, which is unclear in a third of the views.
+# The same for the residue of moved bone, which is unclear in a third of the views: half, so that the bar is as far off either way.
 _UNCLEAR_RESIDUE_SHARE = 0.5
 # Times as long it is looked for there, and refined with, as with a skull in a mask frame.
 _FOUND_IN_RESIDUE, _REFINED_IN_RESIDUE = 1.6, 7.0
@@ -102,7 +102,7 @@ def registration_steps(settings: RegistrationSettings, views: int, *, skull_show
         Whether a mask frame shows the skull.
     """
     init = settings.init
-    seldom: dict[Enum, float] = {}
+    instead: dict[Enum, float] = {}
     steps = [Step.CHECK_INPUTS, Step.REFINE, Step.CONFIDENCE]
     if init in ("radiological", "file"):
         steps += [Step.REFINE_COARSE]
@@ -113,10 +113,10 @@ def registration_steps(settings: RegistrationSettings, views: int, *, skull_show
     elif init in ("skull", "auto") and skull_shown:
         steps += [Step.SKULL, Step.REFINE_SKULL, Step.REFINE_WITH_SKULL]
         unclear = expected(Step.SKULL_FINER, *([Step.SEARCH] if init == "auto" else []), views=views)
-        seldom = {step: _UNCLEAR_SHARE[init] * seconds for step, seconds in unclear.items()}
+        instead = {step: _UNCLEAR_SHARE[init] * seconds for step, seconds in unclear.items()}
     elif init == "auto":
         steps += [Step.SKULL, Step.REFINE_SKULL, Step.REFINE_WITH_SKULL]
-        seldom = {
+        instead = {
             Step.SEARCH: _UNCLEAR_RESIDUE_SHARE * Step.SEARCH.seconds(views),
             Step.SKULL: _FOUND_IN_RESIDUE * Step.SKULL.seconds(views),
             Step.REFINE_WITH_SKULL: _REFINED_IN_RESIDUE * Step.REFINE_WITH_SKULL.seconds(views),
@@ -133,7 +133,7 @@ def registration_steps(settings: RegistrationSettings, views: int, *, skull_show
         Step.REFINE_WITH_SKULL: not settings.skull_weight > 0,
     }
     seconds: dict[Enum, float] = dict.fromkeys(_AFTER_SEGMENTATION, 0.0)
-    seconds |= expected(*(step for step in steps if not left_out.get(step)), views=views) | seldom
+    seconds |= expected(*(step for step in steps if not left_out.get(step)), views=views) | instead
     if init == "network" and "torch" not in sys.modules:
         seconds[Step.NETWORK] += _TORCH_S
     for stage in settings.stages:

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from scipy import ndimage
 
-from DeepIterRegLib.common.threads import Beside
+from DeepIterRegLib.common.threads import at_once
 from DeepIterRegLib.segmentation.ridges import enlarged
 
 _MAD = 0.6745  # median of the size of a normal deviate of deviation 1
@@ -122,9 +122,7 @@ def follow_bolus(
         energy[some] = np.einsum("pt,pt->p", courses, courses)
 
     # Some at a time: the answers of all filters would else fill several times the memory of the run.
-    with Beside() as beside:
-        for job in [beside.start(partial(follow, first)) for first in range(0, pixels.shape[1], _PIXELS)]:
-            job.result()
+    at_once(*(partial(follow, first) for first in range(0, pixels.shape[1], _PIXELS)))
     explained, whole = (_window_sums(image.reshape(shape)) for image in (strength**2, energy))
     trust = (explained / np.maximum(whole, np.float32(1e-20))) ** 2
     return strength.reshape(shape), trust, half_rise_s[best].reshape(shape)

@@ -148,12 +148,7 @@ def skull_products(
     in_parts(
         skull.gradient_products,
         n_jobs,
-        points.positions,
-        points.weights,
-        cameras,
-        centres,
-        np.float32(lever_mm),
-        pixel_intrinsics(carm),
+        *_splatted(points, cameras, centres, lever_mm, carm),
         target.image,
         target.valid,
         target.taps,
@@ -163,6 +158,13 @@ def skull_products(
         out,
     )
     return out
+
+
+def _splatted(
+    points: Points, cameras: np.ndarray, centres: np.ndarray, lever_mm: float, carm: CArm
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.float32, np.ndarray]:
+    """What the skull's kernels splat: the first of their arguments."""
+    return points.positions, points.weights, cameras, centres, np.float32(lever_mm), pixel_intrinsics(carm)
 
 
 def skull_changes(
@@ -176,12 +178,7 @@ def skull_changes(
     in_parts(
         skull.changes_of_shadow,
         len(cameras),
-        points.positions,
-        points.weights,
-        cameras,
-        centres,
-        np.float32(lever_mm),
-        pixel_intrinsics(carm),
+        *_splatted(points, cameras, centres, lever_mm, carm),
         taps,
         images,
         images.reshape(*images.shape[:2], -1),

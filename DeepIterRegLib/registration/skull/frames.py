@@ -8,7 +8,7 @@ from functools import partial
 
 import numpy as np
 
-from DeepIterRegLib.common.threads import Beside
+from DeepIterRegLib.common.threads import at_once
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.images.angiogram import Angiogram, PatientMotion
 from DeepIterRegLib.images.resampling import displacements
@@ -116,9 +116,7 @@ def frame_motion(
         lost = not _apart_mm(found @ from_mask, fields[p], cta_to_carm, carm, finder.bone) < _DOUBT_MM
         return starts[p] if lost else found @ from_mask
 
-    with Beside() as beside:
-        jobs = [beside.start(partial(position, p)) for p in range(count)]
-        poses = np.stack([job.result() for job in jobs])
+    poses = np.stack(at_once(*(partial(position, p) for p in range(count))))
     points = vessels.positions + vessels.origin_mm
     seen_px = np.array([carm.project(points, at) for at in poses])
     mm = np.array(carm.pixel_spacing_mm)[::-1] / carm.magnification

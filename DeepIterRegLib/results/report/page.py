@@ -15,7 +15,7 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from DeepIterRegLib.common.threads import Beside
+from DeepIterRegLib.common.threads import at_once
 from DeepIterRegLib.geometry import SUCCESS_MM, pose
 from DeepIterRegLib.geometry.view_names import angle_words, edge_letters, view_direction
 from DeepIterRegLib.images.angiogram import Angiogram
@@ -102,9 +102,7 @@ def viewer_data(view: ShownView, views: int = 1) -> dict[str, Any]:
     motion = _followed(view)
     if motion is not None and view.in_frames is not None:
         drawn |= {f"position{p}": projection for p, projection in enumerate(view.in_frames)}
-    with Beside() as beside:
-        jobs = {name: beside.start(partial(picture_of, projection)) for name, projection in drawn.items()}
-        overlays = {name: job.result() for name, job in jobs.items()}
+    overlays = dict(zip(drawn, at_once(*(partial(picture_of, one) for one in drawn.values())), strict=True))
     first_s = angiogram.frame_times_s[0]
     return {
         "frames": [
@@ -137,9 +135,7 @@ def _frame_pictures(angiogram: Angiogram, shown: np.ndarray, most_bytes: int) ->
         def picture(t: int, longest_px: int = longest_px, quality: int = quality) -> str:
             return images.jpeg_url(images.to_grey(images.shrunk(angiogram.frames[t], longest_px), window), quality)
 
-        with Beside() as beside:
-            jobs = [beside.start(partial(picture, t)) for t in shown]
-            pictures = [job.result() for job in jobs]
+        pictures = at_once(*(partial(picture, t) for t in shown))
         # Base64 is what the page holds: the length of the text counts, a third more than the JPEG.
         if sum(map(len, pictures)) <= most_bytes:
             break
