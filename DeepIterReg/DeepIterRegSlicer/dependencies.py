@@ -73,7 +73,7 @@ BUNDLED = (
 # What comes with the PyTorch extension.
 OF_PYTORCH = ("torch", "torchvision")
 # What only the network and the preset `paper` need, besides torch.
-OF_NETWORK = ("diffdrr", "monai", "safetensors")
+OF_NETWORK = ("diffdrr", "safetensors")
 # Imported only where its renderers are asked for.
 NOT_IMPORTED = ("diffdrr",)
 # What DiffDRR lists, but its renderers, all that is used here, do not import (imageio it lists too; scikit-image wants it).

@@ -22,7 +22,7 @@ _OTHER_NUMPY = re.compile(
 )
 # What the defaults do without, by the extra of this package that brings it.
 NETWORK_EXTRA, FOLLOW_EXTRA = "network", "follow"
-_EXTRAS = {NETWORK_EXTRA: ("monai", "safetensors", "torch"), FOLLOW_EXTRA: ("pynetdicom", "watchfiles")}
+_EXTRAS = {NETWORK_EXTRA: ("safetensors", "torch"), FOLLOW_EXTRA: ("pynetdicom", "watchfiles")}
 _MODULE = re.compile(r"[A-Za-z_][A-Za-z0-9_.]*")
 
 

@@ -100,7 +100,6 @@ def main(argv: list[str] | None = None) -> int:
         join_parts(*options.join)
         return 0
     import torch
-    from gpu_training_parts import backbone_is_monais
 
     whole_s = (
         options.train_seconds + options.tune_seconds
@@ -113,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = True
     name = torch.cuda.get_device_name(0) if device.type == "cuda" else "CPU"
-    out.line(device=name, torch=torch.__version__, processes=options.processes, monai=backbone_is_monais())
+    out.line(device=name, torch=torch.__version__, processes=options.processes)
     options.batch = options.batch or (SMALL_BATCH if options.small else BATCH)
     network = trained(options, device, out) if options.train_seconds else None
     if options.tune_seconds:

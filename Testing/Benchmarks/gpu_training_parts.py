@@ -7,9 +7,7 @@ import itertools
 import json
 import math
 import os
-import sys
 import time
-import types
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, fields
@@ -19,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from DeepIterRegLib.registration.network.batches import Batches, Heads, Item, heads_on
 from DeepIterRegLib.registration.network.heads import HeadPoints, make_head_points
@@ -35,56 +33,6 @@ ROOM = 32_000  # points of a synthetic head
 CUBE_MM = 50.0
 
 Record = Callable[..., None]
-
-
-# -- the backbone ----------------------------------------------------------------------------------------
-
-
-class Block(nn.Module):
-    """Two convolutions and a way around them, which is a convolution of one pixel where the size changes (He et al. 2015)."""
-
-    def __init__(self, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.conv1, self.bn1 = nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)
-        self.conv2, self.bn2 = nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after)
-        self.downsample = nn.Identity()
-        if stride > 1:
-            self.downsample = nn.Sequential(nn.Conv2d(before, after, 1, stride), nn.BatchNorm2d(after))  # type: ignore[assignment]
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Features (B, after, rows / stride, columns / stride)."""
-        inner = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(images)))))
-        return torch.relu(inner + self.downsample(images))
-
-
-class Backbone(nn.Sequential):
-    """MONAI's ResNet18 of the network by the same names, for a machine where MONAI cannot be imported."""
-
-    def __init__(self, **settings: Any) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(settings["n_input_channels"], 64, 7, 2, 3, bias=False)
-        self.bn1, self.act, self.maxpool = nn.BatchNorm2d(64), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
-        for number, (before, after) in enumerate(((64, 64), (64, 128), (128, 256), (256, 512)), start=1):
-            first = Block(before, after, 1 if before == after else 2)
-            self.add_module(f"layer{number}", nn.Sequential(first, Block(after, after, 1)))
-        self.avgpool, self.flat = nn.AdaptiveAvgPool2d(1), nn.Flatten()
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-
-
-def backbone_is_monais() -> bool:
-    """Whether MONAI can be imported; where not, `Backbone` stands in its place from now on."""
-    try:
-        import monai.networks.nets.resnet  # noqa: F401
-    except Exception:  # whatever a newer Python or NumPy makes of it
-        stand_in = types.ModuleType("monai.networks.nets.resnet")
-        stand_in.resnet18 = Backbone  # type: ignore[attr-defined]
-        for name in ("monai", "monai.networks", "monai.networks.nets"):
-            sys.modules[name] = types.ModuleType(name)
-        sys.modules["monai.networks.nets.resnet"] = stand_in
-        return False
-    return True
 
 
 # -- heads -----------------------------------------------------------------------------------------------

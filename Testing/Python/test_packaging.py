@@ -60,7 +60,18 @@ NETWORK = {
     "rendering/splat_clouds.py",
     *(
         f"registration/network/{name}.py"
-        for name in ("batch_draws", "batches", "loss", "model", "predict", "proposals", "samples", "view", "weights")
+        for name in (
+            "backbone",
+            "batch_draws",
+            "batches",
+            "loss",
+            "model",
+            "predict",
+            "proposals",
+            "samples",
+            "view",
+            "weights",
+        )
     ),
     *(f"registration/compute/{name}.py" for name in ("fused", "operations", "scatter", "tensors")),
     *(f"segmentation/{name}.py" for name in ("cta/joined", "cta/morphology", "cta/tensors", "dsa_tensors")),

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.geometry.arrays import Array, like, namespace
+from DeepIterRegLib.registration.network.backbone import FEATURES, ResNet18
 
-FEATURES, HIDDEN = 512, 2048
+HIDDEN = 2048
 
 
 @dataclass(frozen=True)
@@ -56,14 +57,12 @@ class NetworkSettings:
 
 
 class PoseNetwork(nn.Module):
-    """ResNet18 with two input channels, 2048 hidden units, two heads (A 3.1.2; the backbone is MONAI's)."""
+    """ResNet18 with two input channels, 2048 hidden units, two heads (A 3.1.2)."""
 
     def __init__(self, settings: NetworkSettings) -> None:
-        from monai.networks.nets.resnet import resnet18
-
         super().__init__()
         self.settings = settings
-        self.backbone = resnet18(spatial_dims=2, n_input_channels=2, conv1_t_stride=2, feed_forward=False)
+        self.backbone = ResNet18(channels=2)
         self.hidden = nn.Linear(FEATURES, HIDDEN)
         self.dropout = nn.Dropout(settings.dropout)
         self.rotation = nn.Linear(HIDDEN, 3)

@@ -119,7 +119,7 @@ def test_other_errors_are_not_of_the_installation() -> None:
 
 
 def test_what_only_some_need_is_said_with_the_extra_that_brings_it() -> None:
-    assert "extra network" in BrokenPackage("monai", absent=True).sentence
+    assert "extra network" in BrokenPackage("safetensors", absent=True).sentence
     assert "extra follow" in BrokenPackage("pynetdicom", absent=True).sentence
     assert "extra" not in BrokenPackage("numba", absent=True).sentence
     assert "extra" not in BrokenPackage("torch", lacking="torch._C").sentence

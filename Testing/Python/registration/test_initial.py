@@ -123,9 +123,9 @@ print(found.init.accepted, *found.warnings, sep="|")
 
 
 def test_a_network_that_cannot_be_imported_is_left_out_and_said(tmp_path: Path) -> None:
-    """Monai is what the network alone needs; here its files are half gone."""
-    (tmp_path / "monai").mkdir()
-    (tmp_path / "monai" / "__init__.py").write_text("import gone_part\n")
+    """Safetensors is what the network alone needs; here its files are half gone."""
+    (tmp_path / "safetensors").mkdir()
+    (tmp_path / "safetensors" / "__init__.py").write_text("import gone_part\n")
     paths = os.pathsep.join([str(ROOT), str(ROOT / "Testing/Python"), str(Path(__file__).parent)])
     done = subprocess.run(
         [sys.executable, "-c", BROKEN, str(tmp_path)],
@@ -137,9 +137,9 @@ def test_a_network_that_cannot_be_imported_is_left_out_and_said(tmp_path: Path) 
     assert done.returncode == 0, done.stderr
     accepted, *warnings = done.stdout.strip().split("|")
     assert accepted == "True"
-    told = [warning for warning in warnings if "monai" in warning]
+    told = [warning for warning in warnings if "safetensors" in warning]
     assert told == [
-        "The network was not asked: The Python package monai is installed but broken: its part gone_part is missing, as after an "
+        "The network was not asked: The Python package safetensors is installed but broken: its part gone_part is missing, as after an "
         "installation that was interrupted. The search was used instead."
     ]
 

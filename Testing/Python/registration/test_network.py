@@ -13,6 +13,7 @@ from scipy.linalg import logm
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.resources import MODELS
 from DeepIterRegLib.geometry import CArm, pose
+from DeepIterRegLib.registration.network.backbone import ResNet18
 from DeepIterRegLib.registration.network.config import (
     TrainSettings,
     read_settings,
@@ -81,6 +82,22 @@ def test_the_architecture_is_the_published_one() -> None:
     assert network.dropout.p == 0.1
     deviation = float(network.hidden.weight.detach().std())
     assert deviation == pytest.approx(math.sqrt(2 / 512), rel=0.02)  # He et al. 2015
+
+
+def test_the_backbone_is_monais_resnet18() -> None:
+    """The same names, shapes and answer, in training (where it counts its means) as in use."""
+    resnet18 = pytest.importorskip("monai.networks.nets.resnet").resnet18
+    theirs = resnet18(spatial_dims=2, n_input_channels=2, conv1_t_stride=2, feed_forward=False)
+    ours = ResNet18(channels=2)
+    assert sorted(ours.state_dict()) == sorted(theirs.state_dict())
+    ours.load_state_dict(theirs.state_dict())
+    images = torch.rand((3, 2, 64, 96), generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        for training in (True, False):
+            answers = [network.train(training)(images) for network in (ours, theirs)]
+            torch.testing.assert_close(*answers, rtol=1e-5, atol=1e-5)
+    for name, values in ours.state_dict().items():
+        torch.testing.assert_close(values, theirs.state_dict()[name])
 
 
 def test_answers_stay_within_their_scale() -> None:
