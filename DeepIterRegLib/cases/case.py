@@ -6,15 +6,15 @@ Paths and patients' names never reach the output.
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from DeepIterRegLib.cases.loading import load, loading_steps
 from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
 from DeepIterRegLib.cases.steps import Steps
 from DeepIterRegLib.common import devices
@@ -223,9 +223,13 @@ def _outcome(registration: Registration, best: Attempt, vessels: Volume, cta_has
 
 def reading_steps(case: Case) -> dict[Enum, float]:
     """Seconds of the steps of `register_case` before its registration."""
-    steps = [Step.READ_POSES, Step.READ_DSA, Step.READ_CTA, Step.SEGMENT_DSA]
-    if _PIPELINE not in sys.modules:
-        steps += [Step.LOAD]
+    steps = [
+        *loading_steps(network=_asks_network(case)),
+        Step.READ_POSES,
+        Step.READ_DSA,
+        Step.READ_CTA,
+        Step.SEGMENT_DSA,
+    ]
     if case.cta_vessels is None:
         steps += [Step.SEGMENT_CTA]
     if compiles_meanwhile():
@@ -236,15 +240,8 @@ def reading_steps(case: Case) -> dict[Enum, float]:
 # -- reading -------------------------------------------------------------------------------------------
 
 
-_PIPELINE = "DeepIterRegLib.registration.pipeline"
-
-
-@cache
-def _load_compiler() -> None:
-    """What numba loads with the first function of a process, which else reading the DSA would wait for."""
-    import numba
-
-    numba.njit(lambda: None)()
+def _asks_network(case: Case) -> bool:
+    return case.init == "network" and not case.initial_pose
 
 
 @dataclass(frozen=True)
@@ -381,11 +378,7 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
         segment_cta = steps.beside(beside, Step.SEGMENT_CTA, lambda tell: vessels_of(case, reading.result(), tell))
         reading = beside.start(read_cta)
         segmenting = beside.start(segment_cta, after=reading)
-        # A step of its own: it takes time that the bar would else hide.
-        with steps.step(Step.LOAD):
-            import DeepIterRegLib.registration.pipeline  # noqa: F401  here, beside the reading of the CTA
-
-            _load_compiler()
+        load(steps, network=_asks_network(case))  # beside the reading of the CTA
         with steps.step(Step.READ_POSES):
             start = _read_start(case)
             settings = _settings(case)

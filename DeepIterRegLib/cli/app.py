@@ -271,6 +271,7 @@ STEP_WORDS: dict[Enum, str] = {
     Step.MAKE_PATIENT: "Make patient",
     Step.WRITE_PATIENT: "Write patient",
     Step.LOAD: "Load",
+    Step.LOAD_NETWORK: "Load PyTorch",
     Step.READ_POSES: "Read poses",
     Step.READ_DSA: "Read DSA",
     Step.READ_CTA: "Read CTA",

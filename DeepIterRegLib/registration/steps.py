@@ -5,7 +5,6 @@ This is the lowest floor on which work reports its progress. Faces put the steps
 
 from __future__ import annotations
 
-import sys
 from enum import Enum
 from typing import TYPE_CHECKING
 
@@ -23,6 +22,7 @@ class Step(Enum):
     MAKE_PATIENT = ("make_patient", 3.3, 3.3)
     WRITE_PATIENT = ("write_patient", 1.3, 0.75)
     LOAD = ("load", 0.45, 0.0)
+    LOAD_NETWORK = ("load_network", 2.3, 0.0)  # PyTorch, once in a process
     READ_POSES = ("read_poses", 0.02, 0.0)
     READ_DSA = ("read_dsa", 0.2, 0.9)
     READ_CTA = ("read_cta", 0.4, 0.0)
@@ -76,7 +76,6 @@ class Step(Enum):
 # What is set aside for a skull that is not clear (5 % of patients): a part of what that costs, so that the bar is not far off
 # either way. With init `auto` the search then follows, so the part is smaller.
 _UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.16}
-_TORCH_S = 9.0  # that the first network of a process waits for: torch, then MONAI
 # The same for the residue of moved bone, which is unclear in a third of the views: half, so that the bar is as far off either way.
 _UNCLEAR_RESIDUE_SHARE = 0.5
 # Times as long it is looked for there, and refined with, as with a skull in a mask frame.
@@ -134,8 +133,6 @@ def registration_steps(settings: RegistrationSettings, views: int, *, skull_show
     }
     seconds: dict[Enum, float] = dict.fromkeys(_AFTER_SEGMENTATION, 0.0)
     seconds |= expected(*(step for step in steps if not left_out.get(step)), views=views) | instead
-    if init == "network" and "torch" not in sys.modules:
-        seconds[Step.NETWORK] += _TORCH_S
     for stage in settings.stages:
         step = Step.of_stage(stage)
         seconds[step] += step.seconds(views) * stage.optimisation.iterations

@@ -13,6 +13,7 @@ def stepWords() -> dict[Enum, str]:
     """What the progress bar and the plot of scores call each step, in the language of the application."""
     return {
         Step.LOAD: _("Load"),
+        Step.LOAD_NETWORK: _("Load PyTorch"),
         Step.READ_POSES: _("Read poses"),
         Step.READ_DSA: _("Read DSA"),
         Step.READ_CTA: _("Read CTA"),
