@@ -378,7 +378,7 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
         segment_cta = steps.beside(beside, Step.SEGMENT_CTA, lambda tell: vessels_of(case, reading.result(), tell))
         reading = beside.start(read_cta)
         segmenting = beside.start(segment_cta, after=reading)
-        load(steps, network=_asks_network(case))  # beside the reading of the CTA
+        load(steps, on_progress, network=_asks_network(case))  # beside the reading of the CTA
         with steps.step(Step.READ_POSES):
             start = _read_start(case)
             settings = _settings(case)

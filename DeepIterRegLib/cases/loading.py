@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import cache
+from importlib.abc import MetaPathFinder
+from types import ModuleType
 
 from DeepIterRegLib.cases.steps import Steps
-from DeepIterRegLib.registration.network.proposals import load_ahead
+from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.registration.steps import Step
 
 _LOADED_BY = {Step.LOAD: "DeepIterRegLib.registration.pipeline", Step.LOAD_NETWORK: "torch"}
+_MODULES = 800  # that the network imports with torch 2.13; other versions have a few more or less
 
 
 def loading_steps(*, network: bool) -> list[Step]:
@@ -18,8 +24,8 @@ def loading_steps(*, network: bool) -> list[Step]:
     return [step for step in wanted if _LOADED_BY[step] not in sys.modules]
 
 
-def load(steps: Steps, *, network: bool) -> None:
-    """Import what the registration needs. Where PyTorch does not work, the network says so when it is asked."""
+def load(steps: Steps, on_progress: Progress, *, network: bool) -> None:
+    """Import what the registration needs."""
     loads_network = Step.LOAD_NETWORK in loading_steps(network=network)
     with steps.step(Step.LOAD):
         import DeepIterRegLib.registration.pipeline  # noqa: F401
@@ -27,7 +33,7 @@ def load(steps: Steps, *, network: bool) -> None:
         _load_compiler()
     if loads_network:
         with steps.step(Step.LOAD_NETWORK):
-            load_ahead()
+            _load_network(on_progress.of(Step.LOAD_NETWORK))
 
 
 @cache
@@ -36,3 +42,37 @@ def _load_compiler() -> None:
     import numba
 
     numba.njit(lambda: None)()
+
+
+class _Counted(MetaPathFinder):
+    """Finds no module, but tells how many this thread looked for: PyTorch takes seconds, and says nothing itself.
+
+    What the listener raises, as to cancel, waits in `raised`: half of PyTorch could not be imported again in this process.
+    """
+
+    def __init__(self, tell: Callable[[float], None]) -> None:
+        self.raised: BaseException | None = None
+        self._tell, self._count, self._thread = tell, 0, threading.get_ident()
+
+    def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> None:
+        """One more."""
+        if self.raised is not None or threading.get_ident() != self._thread:
+            return
+        self._count += 1
+        try:
+            self._tell(min(self._count / _MODULES, 1.0))
+        except BaseException as error:
+            self.raised = error
+
+
+def _load_network(tell: Callable[[float], None]) -> None:
+    counted = _Counted(tell)
+    sys.meta_path.insert(0, counted)
+    try:
+        # Where PyTorch does not work, the network says so when it is asked, and the search goes on without it.
+        with suppress(Exception):
+            import DeepIterRegLib.registration.network.predict  # noqa: F401
+    finally:
+        sys.meta_path.remove(counted)
+    if counted.raised is not None:
+        raise counted.raised

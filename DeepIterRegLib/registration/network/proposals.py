@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -101,12 +100,6 @@ def network_poses(
             )
         )
     return np.concatenate(answers)
-
-
-def load_ahead() -> None:
-    """Import what answers, while others still read. Where that fails, who asks for an answer is told why."""
-    with suppress(Exception):
-        import DeepIterRegLib.registration.network.predict  # noqa: F401
 
 
 def _veins_mm2(view: View, masks: DsaMasks) -> float:
