@@ -79,7 +79,7 @@ _UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.16}
 # The same for the residue of moved bone, which is unclear in a third of the views: half, so that the bar is as far off either way.
 _UNCLEAR_RESIDUE_SHARE = 0.5
 # Times as long it is looked for there, and refined with, as with a skull in a mask frame.
-_FOUND_IN_RESIDUE, _REFINED_IN_RESIDUE = 1.6, 7.0
+_FOUND_IN_RESIDUE, _REFINED_IN_RESIDUE = 1.6, 9.0
 _ORDER = tuple(Step)
 _AFTER_SEGMENTATION = _ORDER[_ORDER.index(Step.CHECK_INPUTS) : _ORDER.index(Step.FRAMES) + 1]
 
