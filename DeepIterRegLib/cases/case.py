@@ -179,7 +179,7 @@ def _register(
     """As `register_case`; `said` gets the notes of the inputs as they are read."""
     views = (FurtherView(case.angiogram, case.dsa_vessels), *case.further)
     steps = Steps(on_progress, should_stop, said)
-    on_progress.expect(reading_steps(case))
+    on_progress.expect(steps_foreseen(case))
     compute.begin(case.device)
     given = _given(case, views, steps, on_progress)
     from DeepIterRegLib.registration.pipeline import register
@@ -221,8 +221,8 @@ def _outcome(registration: Registration, best: Attempt, vessels: Volume, cta_has
     return Outcome(registration, angiogram, vessels, masks, tuple(further))
 
 
-def reading_steps(case: Case) -> dict[Enum, float]:
-    """Seconds of the steps of `register_case` before its registration."""
+def steps_foreseen(case: Case) -> dict[Enum, float]:
+    """Seconds of the steps of `register_case`, as far as they are known before anything is read."""
     steps = [
         *loading_steps(network=_asks_network(case)),
         Step.READ_POSES,
@@ -234,7 +234,12 @@ def reading_steps(case: Case) -> dict[Enum, float]:
         steps += [Step.SEGMENT_CTA]
     if compiles_meanwhile():
         steps += [Step.COMPILE]
-    return expected(*steps, views=1 + len(case.further))
+    views = 1 + len(case.further)
+    try:
+        registration = registration_steps(_settings(case), views)
+    except InputError:  # said with the other problems, once the poses are read
+        registration = {}
+    return {**expected(*steps, views=views), **registration}
 
 
 # -- reading -------------------------------------------------------------------------------------------
@@ -382,7 +387,6 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
         with steps.step(Step.READ_POSES):
             start = _read_start(case)
             settings = _settings(case)
-            on_progress.expect(registration_steps(settings, len(views)))
             if len(views) > MAX_VIEWS:
                 raise InputError(f"There are {len(views)} DSAs; at most {MAX_VIEWS} can be registered together.")
         for number, view in enumerate(views, 1):

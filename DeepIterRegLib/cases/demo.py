@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from DeepIterRegLib.cases.case import reading_steps
+from DeepIterRegLib.cases.case import steps_foreseen
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files, register_files
 from DeepIterRegLib.common.options import Device
 from DeepIterRegLib.common.progress import Progress
 from DeepIterRegLib.registration.result import Registration
-from DeepIterRegLib.registration.steps import Step, expected, registration_steps
+from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES, files_of_frames
 
 PHANTOM_FOLDER = "patient"
@@ -64,8 +64,6 @@ def write_phantom_procedure(seed: int, folder: Path, on_progress: Progress) -> N
 
 def run_demo(seed: int, device: Device, folder: Path, on_progress: Progress) -> Registration:
     """Make a patient, then register it as a stranger would: from its files, with the truth only as reference."""
-    from DeepIterRegLib.registration.settings import RegistrationSettings
-
     patient = folder / PHANTOM_FOLDER
     job = RegisterJob(
         cta=patient / "cta.nii.gz",
@@ -78,8 +76,7 @@ def run_demo(seed: int, device: Device, folder: Path, on_progress: Progress) -> 
     on_progress.expect(
         {
             **expected(*_PHANTOM_STEPS, Step.WRITE_REPORT),
-            **reading_steps(case_of_files(job)),
-            **registration_steps(RegistrationSettings(), views=1),
+            **steps_foreseen(case_of_files(job)),
         }
     )
     patient.mkdir()

@@ -62,9 +62,9 @@ def register_files(
     """
     on_progress.expect(expected(Step.WRITE_REPORT, views=1 + len(job.further)))
     outcome = register_case(case_of_files(job), on_progress, on_warning=on_warning)
-    on_progress(Step.WRITE_REPORT, 0.0)
-    write_registration(folder, outcome.registration, outcome.angiograms, outcome.vessels)
-    on_progress(Step.WRITE_REPORT, 1.0)
+    tell = on_progress.of(Step.WRITE_REPORT)
+    tell(0.0)
+    write_registration(folder, outcome.registration, outcome.angiograms, outcome.vessels, tell)
     return outcome.registration
 
 

@@ -138,9 +138,9 @@ def registration(folder: Path, start: str, views: int, out: Path) -> Callable[[P
     def run(progress: Progress) -> None:
         progress.expect(expected(Step.WRITE_REPORT, views=views))
         outcome = register_case(case, progress)
-        progress(Step.WRITE_REPORT, 0.0)
-        write_registration(out, outcome.registration, outcome.angiograms, outcome.vessels)
-        progress(Step.WRITE_REPORT, 1.0)
+        tell = progress.of(Step.WRITE_REPORT)
+        tell(0.0)
+        write_registration(out, outcome.registration, outcome.angiograms, outcome.vessels, tell)
 
     return run
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -25,6 +25,8 @@ from DeepIterRegLib.results.report.images import projections_in_frames, vessel_p
 from DeepIterRegLib.results.report.page import ShownView, is_rejected, write_report
 
 MAX_VIEWS = 9
+# Of the time that the writing takes.
+_PROJECTED, _PAGE = 0.3, 0.6
 REGISTRATION_FILES = ("registration.json", "ctaToCarm.tfm", "overlay.png", "projection.nii.gz", "report.html")
 
 
@@ -45,7 +47,11 @@ def frames_file(view: int) -> str:
 
 
 def write_registration(
-    folder: Path, registration: Registration, angiograms: Angiogram | Sequence[Angiogram], vessels: Volume
+    folder: Path,
+    registration: Registration,
+    angiograms: Angiogram | Sequence[Angiogram],
+    vessels: Volume,
+    on_progress: Callable[[float], None] = lambda done: None,
 ) -> None:
     """Write `registration_files`, and `files_of_frames` as far as there are some, into an existing folder (`atomic_output.output_folder`).
 
@@ -57,6 +63,8 @@ def write_registration(
         The DSA that was registered, or several.
     vessels
         The CTA's vessel mask that was registered.
+    on_progress
+        Told the part that is written, 0..1.
     """
     runs = (angiograms,) if isinstance(angiograms, Angiogram) else tuple(angiograms)
     # Shown beside the result, so that a reader sees what the registration changed (A 3.1.1).
@@ -84,9 +92,11 @@ def write_registration(
                 volume = Volume(in_frames, image.affine)
                 pictures.append(beside.start(partial(save_volume, volume, folder / frames_file(number - 1))))
             shown.append(ShownView(view, run, projection, radiological, in_frames))
-        write_report(folder / "report.html", registration, shown)
+            on_progress(_PROJECTED * number / len(runs))
+        write_report(folder / "report.html", registration, shown, lambda done: on_progress(_PROJECTED + _PAGE * done))
         for picture in pictures:
             picture.result()
+    on_progress(1.0)
 
 
 def read_registration(path: Path) -> Registration:

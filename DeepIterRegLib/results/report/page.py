@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -72,11 +72,20 @@ def page_style() -> Markup:
     return Markup((_HERE / "style.css").read_text(encoding="utf-8"))
 
 
-def write_report(path: str | Path, registration: Registration, views: Sequence[ShownView]) -> None:
-    """Write the page into an HTML file, with every view to choose from."""
+def write_report(
+    path: str | Path,
+    registration: Registration,
+    views: Sequence[ShownView],
+    on_progress: Callable[[float], None] = lambda done: None,
+) -> None:
+    """Write the page into an HTML file, with every view to choose from; `on_progress` is told the part that is made, 0..1."""
     environment = page_environment(_HERE)
     environment.filters |= {"words": words, "percent": percent}
-    data = {"views": [viewer_data(view, len(views)) for view in views], "tint": [int(c) for c in images.RED]}
+    drawn = []
+    for view in views:
+        drawn.append(viewer_data(view, len(views)))
+        on_progress(len(drawn) / (len(views) + 1))  # the page itself takes about as long as a view
+    data = {"views": drawn, "tint": [int(c) for c in images.RED]}
     page = environment.get_template("page.html").render(
         **page_values(registration, views),
         style=page_style(),
