@@ -234,12 +234,14 @@ def steps_foreseen(case: Case) -> dict[Enum, float]:
         steps += [Step.SEGMENT_CTA]
     if compiles_meanwhile():
         steps += [Step.COMPILE]
-    views = 1 + len(case.further)
+    return {**expected(*steps, views=1 + len(case.further)), **_registration_foreseen(case, skull_shown=True)}
+
+
+def _registration_foreseen(case: Case, *, skull_shown: bool) -> dict[Enum, float]:
     try:
-        registration = registration_steps(_settings(case), views)
+        return registration_steps(_settings(case), 1 + len(case.further), skull_shown=skull_shown)
     except InputError:  # said with the other problems, once the poses are read
-        registration = {}
-    return {**expected(*steps, views=views), **registration}
+        return {}
 
 
 # -- reading -------------------------------------------------------------------------------------------
@@ -394,6 +396,8 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
                 tell = partial(_tell_view, on_progress, number, len(views))
                 runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else "", tell))
                 steps.say(runs[-1][0].notes)
+                shown = any(run.unsubtracted is not None for run, *_ in runs)
+                on_progress.expect(_registration_foreseen(case, skull_shown=shown))
                 # Points on the DSA are pixels only by its C-arm, so the start is complete only now.
                 if number == 1:
                     start = _placed(case, start, runs[0][0].carm)
@@ -404,8 +408,6 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
                 steps.say(cta_said)
         # All is read before anything is refused: who mends one file hears of the other at the same time.
         steps.raise_problems()
-        shown = any(run.unsubtracted is not None for run, *_ in runs)
-        on_progress.expect(registration_steps(settings, len(views), skull_shown=shown))
         dsa_masks: list[DsaMasks] = []
         empty: InputError | None = None  # with vessels of the other brightness, none are found
         with steps.step(Step.SEGMENT_DSA):

@@ -26,6 +26,7 @@ LEVEL = Level(rows=384, points=40000, sigma_px=0.8, iterations=12, keep=1, measu
 # Before it, where only the residue of moved bone shows the skull: from a few poses beside each start, then from more beside the best.
 COARSE = Level(rows=192, points=10000, sigma_px=0.8, iterations=8, keep=3, measure=REFINE)
 _BESIDE_EACH, _BESIDE_BEST = 2, 6
+_ABOUT_EACH, _ABOUT = 0.55, 0.85  # of the time, when each of the two is over
 # Standard deviations, along the first view's axes: rotations (mm at LEVER_MM), then shifts. Along the beam least is known.
 _SPREAD_MM = np.array([3.0, 3.0, 3.0, 2.0, 2.0, 6.0])
 # How far the skull's border may lie from where it looks, mm at LEVER_MM from the head's centre: standard deviation. At the true
@@ -79,9 +80,12 @@ def refine_with_skull(
     """
     skull = scene.skull
     assert skull is not None  # it gave poses
+    begun = 0.0
     if not skull.in_mask_frame:
         poses = _about(scene, poses, weight, saturation_mm, seed, should_stop, on_progress)
-    at, scores, trace = _Together(scene, LEVEL, skull, weight, saturation_mm, seed).climbed(poses, should_stop)
+        begun = _ABOUT
+    together = _Together(scene, LEVEL, skull, weight, saturation_mm, seed)
+    at, scores, trace = together.climbed(poses, should_stop, _between(begun, 1.0, on_progress))
     return PoseCandidates(at, float(scores[0]), tuple(trace))
 
 
@@ -122,7 +126,9 @@ class _Together:
         matrix[:, 6, 6] += SIZE_PENALTY
         return score, gradient, matrix
 
-    def climbed(self, poses: np.ndarray, should_stop: ShouldStop | None) -> tuple[np.ndarray, np.ndarray, list[float]]:
+    def climbed(
+        self, poses: np.ndarray, should_stop: ShouldStop | None, on_progress: Callable[[float], None]
+    ) -> tuple[np.ndarray, np.ndarray, list[float]]:
         """Poses (K, 4, 4) refined, those for which most speaks first, their scores (K,), and the best one of each step."""
         states, scores, trace = maximise(
             self,
@@ -130,6 +136,7 @@ class _Together:
             _states(poses, np.zeros(len(poses))),
             iterations=self._level.iterations,
             should_stop=should_stop,
+            on_progress=on_progress,
         )
         # Chosen among by the scores as they are: twice a skull that fits nowhere, as in noise, would outweigh vessels that do fit.
         at, size_mm = _pose_and_size(states)
@@ -140,6 +147,11 @@ class _Together:
     def _moved(self, states: np.ndarray, steps: np.ndarray) -> np.ndarray:
         at, size_mm = _pose_and_size(states)
         return _states(move(at, steps[:, :6], self._points, self._targets[0].carm), size_mm + steps[:, 6])
+
+
+def _between(begun: float, ended: float, on_progress: Callable[[float], None]) -> Callable[[float], None]:
+    """What a part of the work tells, from where it begins to where it ends in the whole."""
+    return lambda done: on_progress(begun + (ended - begun) * done)
 
 
 def _about(
@@ -164,11 +176,9 @@ def _about(
         return move(at, rng.normal(size=(len(at), 6)) * _SPREAD_MM, scene.points, carm)
 
     begin = np.concatenate([poses, *(beside(poses) for _ in range(_BESIDE_EACH))])
-    at, _, _ = together.climbed(begin, should_stop)
-    on_progress(0.5)
+    at, _, _ = together.climbed(begin, should_stop, _between(0.0, _ABOUT_EACH, on_progress))
     again = np.concatenate([at[: COARSE.keep], beside(np.repeat(at[:1], _BESIDE_BEST, axis=0))])
-    at, _, _ = together.climbed(again, should_stop)
-    on_progress(0.8)
+    at, _, _ = together.climbed(again, should_stop, _between(_ABOUT_EACH, _ABOUT, on_progress))
     return at[: COARSE.keep]
 
 

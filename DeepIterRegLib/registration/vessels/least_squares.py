@@ -127,6 +127,7 @@ def maximise(
     damping: float = DAMPING,
     tolerance_mm: float = 0.0,
     should_stop: Callable[[], bool] | None = None,
+    on_progress: Callable[[float], None] = lambda done: None,
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
     """Levenberg-Marquardt from many poses at once.
 
@@ -148,6 +149,8 @@ def maximise(
         A pose that steps by less has come to rest.
     should_stop
         Asked before every step.
+    on_progress
+        Told the part of the steps that is done, 0..1; it may end early.
 
     Returns
     -------
@@ -162,7 +165,8 @@ def maximise(
     lam = np.full(len(poses), damping)
     trace = [float(score.max())]
     active = np.ones(len(poses), dtype=bool)
-    for _ in range(iterations):
+    for number in range(iterations):
+        on_progress((number + 1) / (iterations + 1))  # the first equations take as long as a step
         if should_stop is not None and should_stop():
             raise Cancelled("Registration was cancelled.")
         index = np.flatnonzero(active)
