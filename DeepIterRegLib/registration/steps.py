@@ -22,7 +22,7 @@ class Step(Enum):
     MAKE_PATIENT = ("make_patient", 3.3, 3.3)
     WRITE_PATIENT = ("write_patient", 1.3, 0.75)
     LOAD = ("load", 0.8, 0.0)
-    LOAD_NETWORK = ("load_network", 2.3, 0.0)  # PyTorch, once in a process
+    LOAD_NETWORK = ("load_network", 3.2, 0.0)  # PyTorch, once in a process
     READ_POSES = ("read_poses", 0.02, 0.0)
     READ_DSA = ("read_dsa", 0.25, 1.05)
     READ_CTA = ("read_cta", 0.4, 0.0)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import benchmarking
@@ -19,8 +20,21 @@ from end_to_end import patient
 
 from DeepIterRegLib.common.progress import Progress
 
-HEADER = ["start", "views", "s, first", "s, later", "off, first", "off, later", "still, first", "still, later"]
+HEADER = [
+    "start",
+    "views",
+    "processes",
+    "s, first",
+    "s, later",
+    "off, first",
+    "off, later",
+    "still, first",
+    "still, later",
+]
 TARGET_OFF, TARGET_STILL = 0.15, 0.2
+# Of each row but the paper's, which take minutes: where a registration takes five seconds, half a second that the machine gives to
+# somebody else is a tenth of it.
+REPEATS = 3
 NOISE = 2.0  # in the mask frame, in its own standard deviations
 PAPER_ITERATIONS = 40  # of each stage, in place of 2000
 # What is chosen, and what the mask frames show.
@@ -39,6 +53,7 @@ STARTS = {
     "skull, not clear": {"init": "skull", "mask_frame": "noise"},
 }
 DEMO = "the command demo"
+RUNS = ("first", "again")
 UNFORESEEN = ("auto, skull not clear", "skull, not clear")
 
 
@@ -47,8 +62,14 @@ def main(argv: list[str] | None = None) -> None:
     folder, sizes = patient("small" if options.small else "demo", options.fresh)
     cases: list[Case] = [{"start": start, "views": views} for start in STARTS for views in (1, 2)]
     cases = [{"start": DEMO, "views": 1}, *cases]
+    cases += [
+        {**case, "repeat": repeat}
+        for repeat in range(2, REPEATS + 1)
+        for case in cases
+        if not str(case["start"]).startswith("paper")
+    ]
     if options.small:
-        cases = [case for case in cases if case["start"] == "file" and case["views"] == 1]
+        cases = [case for case in cases if case["start"] == "file" and case["views"] == 1][:1]
     measured = benchmarking.run_cases(
         "progress",
         cases,
@@ -181,18 +202,17 @@ def landmarks(folder: Path, out: Path) -> Path:
 
 
 def _write(options: benchmarking.Options, measured: list[dict[str, Any]], sizes: str) -> None:
-    def worst(kind: str, records: list[dict[str, Any]]) -> float:
-        return max((record[run][kind] for record in records for run in ("first", "again")), default=0.0)
+    rows = _rows(measured)
 
-    foreseen = [record for record in measured if record["case"]["start"] not in UNFORESEEN]
-    others = [record for record in measured if record["case"]["start"] in UNFORESEEN]
-    off, still, ends = (
-        worst("off", foreseen),
-        worst("still", measured),
-        {r[k]["end"] for r in measured for k in ("first", "again")},
-    )
+    def worst(kind: str, chosen: list[dict[str, Any]], of: Callable[[list[float]], float] = median) -> float:
+        return max((of(row[run][kind]) for row in chosen for run in RUNS), default=0.0)
+
+    foreseen = [row for row in rows if row["start"] not in UNFORESEEN]
+    others = [row for row in rows if row["start"] in UNFORESEEN]
+    off, still, back = worst("off", foreseen), worst("still", rows), worst("back", rows, max)
+    ends = {end for row in rows for run in RUNS for end in row[run]["end"]}
     targets = [
-        ["bar goes back", f"{worst('back', measured):.3f}", "0", verdict(worst("back", measured) <= 0)],
+        ["bar goes back", f"{back:.3f}", "0", verdict(back <= 0)],
         ["bar at the end", f"{min(ends):.3f}", "1", verdict(ends == {1.0})],
         ["longest standstill, every start", f"{still:.2f}", f"{TARGET_STILL:.2f}", verdict(still <= TARGET_STILL)],
         ["furthest from the time passed", f"{off:.2f}", f"{TARGET_OFF:.2f}", verdict(off <= TARGET_OFF)],
@@ -203,24 +223,29 @@ def _write(options: benchmarking.Options, measured: list[dict[str, Any]], sizes:
             verdict(worst("off", others) <= TARGET_OFF) if others else "not measured",
         ],
     ]
-    rows = [
+    told = [
         [
-            record["case"]["start"],
-            record["case"]["views"],
-            *(f"{record[run]['seconds']:.1f}" for run in ("first", "again")),
-            *(f"{record[run]['off']:.2f}" for run in ("first", "again")),
-            *(f"{record[run]['still']:.2f}" for run in ("first", "again")),
+            row["start"],
+            row["views"],
+            row["runs"],
+            *(f"{median(row[run]['seconds']):.1f}" for run in RUNS),
+            *(_with_largest(row[run][kind]) for kind in ("off", "still") for run in RUNS),
         ]
-        for record in measured
+        for row in rows
     ]
+    single = [value for row in foreseen for run in RUNS for value in row[run]["off"]]
+    within = sum(value <= TARGET_OFF for value in single)
     body = "\n".join(
         [
             f"Demo's patient: CTA {sizes} (frames x rows x columns), from files to the report. Each twice in a process of its "
-            "own: the first reads and makes what the later one finds (network, compiled code).",
+            "own: the first reads and makes what the later one finds (network, compiled code). Medians of several such processes, in "
+            "brackets the largest; targets are of the medians, as others work on the machine too.",
             "",
             table(["", "measured", "target", ""], targets),
             "",
-            table(HEADER, rows),
+            f"Of all {len(single)} single registrations, without those whose skull is not clear, {within} are within {TARGET_OFF:.2f}.",
+            "",
+            table(HEADER, told),
             "",
             "Off: the largest difference between the bar and the part of the time that has passed, before and after each of "
             "its moves. Still: the longest part of the time in which its whole percents stay the same.",
@@ -232,6 +257,23 @@ def _write(options: benchmarking.Options, measured: list[dict[str, Any]], sizes:
         ]
     )
     benchmarking.write_result("progress", "Progress: how well the bar keeps time", body, options, measured)
+
+
+def _rows(measured: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One for each start and number of views: of the first and the later runs every figure of all repeats."""
+    rows: dict[tuple[str, int], dict[str, Any]] = {}
+    for record in measured:
+        start, views = record["case"]["start"], record["case"]["views"]
+        row = rows.setdefault((start, views), {"start": start, "views": views, "runs": 0, **{run: {} for run in RUNS}})
+        row["runs"] += 1
+        for run in RUNS:
+            for kind, value in record[run].items():
+                row[run].setdefault(kind, []).append(value)
+    return list(rows.values())
+
+
+def _with_largest(values: list[float]) -> str:
+    return f"{median(values):.2f}" if len(values) == 1 else f"{median(values):.2f} ({max(values):.2f})"
 
 
 if __name__ == "__main__":
