@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -20,6 +21,7 @@ from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.images.volume import Volume
+from DeepIterRegLib.registration import joint
 from DeepIterRegLib.registration.pipeline import register
 from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.vessels.search import SearchSettings
@@ -238,7 +240,8 @@ def test_moving_frames_run(tmp_path: Path) -> None:
     assert re.search(r"raw, as the detector saw it \| head's pose", text)
 
 
-def test_runs_without_a_mask_frame_are_registered(tmp_path: Path) -> None:
+def test_runs_without_a_mask_frame_are_registered(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(joint, "COARSE", replace(joint.COARSE, points=2000, iterations=2))  # the script, not the pose
     alone.main(["--small", "--limit", "1", "--results", str(tmp_path)])
     (line,) = (tmp_path / "alone.jsonl").read_text().splitlines()
     record = json.loads(line)
