@@ -22,7 +22,7 @@ from DeepIterRegLib.common.errors import InputError, RegistrationError, keep_not
 from DeepIterRegLib.common.messages import naming, within
 from DeepIterRegLib.common.option import part_of
 from DeepIterRegLib.common.options import Refinement, Search, Segmentation
-from DeepIterRegLib.common.progress import Progress, ShouldStop
+from DeepIterRegLib.common.progress import Progress, ShouldStop, between
 from DeepIterRegLib.common.quiet import quoting_nothing
 from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import CArm, mpe_mm
@@ -224,7 +224,7 @@ def _outcome(registration: Registration, best: Attempt, vessels: Volume, cta_has
 def steps_foreseen(case: Case) -> dict[Enum, float]:
     """Seconds of the steps of `register_case`, as far as they are known before anything is read."""
     steps = [
-        *loading_steps(network=_asks_network(case)),
+        *loading_steps(network=_init(case) == "network"),
         Step.READ_POSES,
         Step.READ_DSA,
         Step.READ_CTA,
@@ -247,8 +247,9 @@ def _registration_foreseen(case: Case, *, skull_shown: bool) -> dict[Enum, float
 # -- reading -------------------------------------------------------------------------------------------
 
 
-def _asks_network(case: Case) -> bool:
-    return case.init == "network" and not case.initial_pose
+def _init(case: Case) -> str | None:
+    """The start by its name; to the pipeline landmarks are a pose that was given."""
+    return "file" if case.initial_pose or _by_landmarks(case) else case.init
 
 
 @dataclass(frozen=True)
@@ -287,9 +288,7 @@ def _by_landmarks(case: Case) -> bool:
 def _settings(case: Case) -> RegistrationSettings:
     from DeepIterRegLib.registration.settings import RegistrationSettings
 
-    # To the pipeline landmarks are a pose that was given.
-    init = "file" if case.initial_pose or _by_landmarks(case) else case.init
-    return RegistrationSettings.of(part_of(case, Search, init=init), part_of(case, Refinement))
+    return RegistrationSettings.of(part_of(case, Search, init=_init(case)), part_of(case, Refinement))
 
 
 def _placed(case: Case, start: _Start, carm: CArm) -> _Start:
@@ -326,10 +325,6 @@ def cta_of(case: Case, said: list[str], beside: Beside) -> ReadCta:
         cta = prepare_cta(whole, case.head_centre)
     said += [note for note in cta.notes if note not in whole.notes] + mask_notes
     return ReadCta(cta, supplied, (*cta.notes, *mask_notes), hashing.result())
-
-
-def _tell_view(on_progress: Progress, number: int, count: int, done: float) -> None:
-    on_progress(Step.READ_DSA, (number - 1 + done) / count)
 
 
 def _read_view(view: FurtherView, name: str, tell: Callable[[float], None]) -> tuple[Angiogram, np.ndarray | None]:
@@ -385,7 +380,7 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
         segment_cta = steps.beside(beside, Step.SEGMENT_CTA, lambda tell: vessels_of(case, reading.result(), tell))
         reading = beside.start(read_cta)
         segmenting = beside.start(segment_cta, after=reading)
-        load(steps, on_progress, network=_asks_network(case))  # beside the reading of the CTA
+        load(steps, on_progress, network=_init(case) == "network")  # beside the reading of the CTA
         with steps.step(Step.READ_POSES):
             start = _read_start(case)
             settings = _settings(case)
@@ -393,7 +388,7 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
                 raise InputError(f"There are {len(views)} DSAs; at most {MAX_VIEWS} can be registered together.")
         for number, view in enumerate(views, 1):
             with steps.step(Step.READ_DSA, number, len(views)):
-                tell = partial(_tell_view, on_progress, number, len(views))
+                tell = between(on_progress.of(Step.READ_DSA), (number - 1) / len(views), number / len(views))
                 runs.append(_read_view(view, f"DSA {number}" if len(views) > 1 else "", tell))
                 steps.say(runs[-1][0].notes)
                 shown = any(run.unsubtracted is not None for run, *_ in runs)
@@ -450,16 +445,11 @@ def _dsa_masks(case: Case, runs: Sequence[ReadRun], on_progress: Progress) -> li
     # Frames are counted in each run for itself: the range of the first says nothing of another.
     others = replace(first, first_frame=whole.first_frame, last_frame=whole.last_frame)
     for number, (angiogram, supplied) in enumerate(runs):
-        part = partial(_part_of, on_progress.of(Step.SEGMENT_DSA), number, len(runs))
+        part = between(on_progress.of(Step.SEGMENT_DSA), number / len(runs), (number + 1) / len(runs))
         part(0.0)
         found = segment_dsa(angiogram, others if number else first, part)
         masks.append(found if supplied is None else _with_supplied_vessels(found, supplied))
     return masks
-
-
-def _part_of(tell: Callable[[float], None], number: int, count: int, done: float) -> None:
-    """How far the whole has come with part `number`, from 0, of so many."""
-    tell((number + done) / count)
 
 
 def _union(masks: list[Volume]) -> Volume:

@@ -7,7 +7,7 @@ from pathlib import Path
 from DeepIterRegLib.cases.case import steps_foreseen
 from DeepIterRegLib.cases.files import RegisterJob, case_of_files, register_files
 from DeepIterRegLib.common.options import Device
-from DeepIterRegLib.common.progress import Progress
+from DeepIterRegLib.common.progress import Progress, between
 from DeepIterRegLib.registration.result import Registration
 from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.results.report.outputs import REGISTRATION_FILES, files_of_frames
@@ -41,7 +41,7 @@ def write_phantom(seed: int, folder: Path, on_progress: Progress, views: int = 1
     first = Step.MAKE_PATIENT.seconds() / Step.MAKE_PATIENT.seconds(
         views
     )  # the head and the CTA are made with the first run
-    runs = [make_patient(seed, on_progress=lambda done: on_progress(Step.MAKE_PATIENT, first * done))]
+    runs = [make_patient(seed, on_progress=between(on_progress.of(Step.MAKE_PATIENT), 0.0, first))]
     for n in range(1, views):
         on_progress(Step.MAKE_PATIENT, first + (1 - first) * (n - 1) / (views - 1))
         runs.append(second_run(runs[-1], seed=n))
@@ -56,7 +56,7 @@ def write_phantom_procedure(seed: int, folder: Path, on_progress: Progress) -> N
     from DeepIterRegLib.phantom.procedure import PLAN
 
     on_progress.expect(expected(*_PHANTOM_STEPS, views=len(PLAN)))
-    procedure = make_procedure(seed, on_progress=lambda done: on_progress(Step.MAKE_PATIENT, done))
+    procedure = make_procedure(seed, on_progress=on_progress.of(Step.MAKE_PATIENT))
     on_progress(Step.WRITE_PATIENT, 0.0)
     write_procedure(procedure, folder)
     on_progress(Step.WRITE_PATIENT, 1.0)

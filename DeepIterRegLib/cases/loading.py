@@ -31,12 +31,11 @@ def loading_steps(*, network: bool) -> list[Step]:
 
 def load(steps: Steps, on_progress: Progress, *, network: bool) -> None:
     """Import what the registration needs."""
-    loads_network = Step.LOAD_NETWORK in loading_steps(network=network)
     with steps.step(Step.LOAD):
         import DeepIterRegLib.registration.pipeline  # noqa: F401
 
         _load_compiler()
-    if loads_network:
+    if Step.LOAD_NETWORK in loading_steps(network=network):
         with steps.step(Step.LOAD_NETWORK):
             _load_network(on_progress.of(Step.LOAD_NETWORK))
 

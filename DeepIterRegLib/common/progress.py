@@ -102,3 +102,8 @@ class Progress:
 
     def _seconds_left(self) -> float:
         return sum(seconds * (1.0 - self._done.get(step, 0.0)) for step, seconds in self._seconds.items())
+
+
+def between(tell: Callable[[float], None], begun: float, ended: float) -> Callable[[float], None]:
+    """What a part of some work tells, 0..1 of itself, as the whole's progress from `begun` to `ended`."""
+    return lambda done: tell(begun + (ended - begun) * done)

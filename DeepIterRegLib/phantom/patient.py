@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from DeepIterRegLib.common.progress import between
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.volume import Volume
@@ -120,7 +121,7 @@ def make_patient(
     tell(0.5)
     run = run_of_head(
         *(seed, settings, vessels, carm, truth, injection, occluded, rng_run),
-        on_progress=lambda done: tell(0.5 + 0.5 * done),
+        on_progress=between(tell, 0.5, 1.0),
     )
     return Patient(
         seed, settings, cta, arteries, veins, vessels, occlusion, occluded, run, truth, offset_deg, offset_mm

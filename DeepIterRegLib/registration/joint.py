@@ -11,7 +11,7 @@ from functools import partial
 
 import numpy as np
 
-from DeepIterRegLib.common.progress import ShouldStop
+from DeepIterRegLib.common.progress import ShouldStop, between
 from DeepIterRegLib.common.threads import at_once
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.registration.scene import Scene
@@ -85,7 +85,7 @@ def refine_with_skull(
         poses = _about(scene, poses, weight, saturation_mm, seed, should_stop, on_progress)
         begun = _ABOUT
     together = _Together(scene, LEVEL, skull, weight, saturation_mm, seed)
-    at, scores, trace = together.climbed(poses, should_stop, _between(begun, 1.0, on_progress))
+    at, scores, trace = together.climbed(poses, should_stop, between(on_progress, begun, 1.0))
     return PoseCandidates(at, float(scores[0]), tuple(trace))
 
 
@@ -149,11 +149,6 @@ class _Together:
         return _states(move(at, steps[:, :6], self._points, self._targets[0].carm), size_mm + steps[:, 6])
 
 
-def _between(begun: float, ended: float, on_progress: Callable[[float], None]) -> Callable[[float], None]:
-    """What a part of the work tells, from where it begins to where it ends in the whole."""
-    return lambda done: on_progress(begun + (ended - begun) * done)
-
-
 def _about(
     scene: Scene,
     poses: np.ndarray,
@@ -176,9 +171,9 @@ def _about(
         return move(at, rng.normal(size=(len(at), 6)) * _SPREAD_MM, scene.points, carm)
 
     begin = np.concatenate([poses, *(beside(poses) for _ in range(_BESIDE_EACH))])
-    at, _, _ = together.climbed(begin, should_stop, _between(0.0, _ABOUT_EACH, on_progress))
+    at, _, _ = together.climbed(begin, should_stop, between(on_progress, 0.0, _ABOUT_EACH))
     again = np.concatenate([at[: COARSE.keep], beside(np.repeat(at[:1], _BESIDE_BEST, axis=0))])
-    at, _, _ = together.climbed(again, should_stop, _between(_ABOUT_EACH, _ABOUT, on_progress))
+    at, _, _ = together.climbed(again, should_stop, between(on_progress, _ABOUT_EACH, _ABOUT))
     return at[: COARSE.keep]
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.common.json_files import MALFORMED, read_json
 from DeepIterRegLib.common.messages import Message
+from DeepIterRegLib.common.progress import between
 from DeepIterRegLib.common.shown import name_of
 from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import CArm, pose
@@ -25,8 +26,8 @@ from DeepIterRegLib.results.report.images import projections_in_frames, vessel_p
 from DeepIterRegLib.results.report.page import ShownView, is_rejected, write_report
 
 MAX_VIEWS = 9
-# Of the time that the writing takes.
-_PROJECTED, _PAGE = 0.3, 0.6
+# Of the time that the writing takes, when the projections are drawn, and when the page is written.
+_PROJECTED, _PAGE = 0.3, 0.9
 REGISTRATION_FILES = ("registration.json", "ctaToCarm.tfm", "overlay.png", "projection.nii.gz", "report.html")
 
 
@@ -93,7 +94,7 @@ def write_registration(
                 pictures.append(beside.start(partial(save_volume, volume, folder / frames_file(number - 1))))
             shown.append(ShownView(view, run, projection, radiological, in_frames))
             on_progress(_PROJECTED * number / len(runs))
-        write_report(folder / "report.html", registration, shown, lambda done: on_progress(_PROJECTED + _PAGE * done))
+        write_report(folder / "report.html", registration, shown, between(on_progress, _PROJECTED, _PAGE))
         for picture in pictures:
             picture.result()
     on_progress(1.0)
