@@ -313,6 +313,27 @@ def test_rejected_overlay_is_shown_only_to_those_who_ask(rejected: Path, tmp_pat
     assert seen["reset"] == seen["start"]
 
 
+# The picture and its columns in narrow windows and in wide ones; what does not fit its card is cut off or lies over the next.
+TOO_WIDE_PROBE = """
+<script>
+const found = {};
+for (const width of [400, 600, 860, 1000, 1123, 1400, 1800]) {
+  document.documentElement.style.width = `${width}px`;
+  const cards = [...document.querySelectorAll(".card")];
+  found[width] = { cards: cards.length, wide: cards.filter((c) => c.scrollWidth > c.clientWidth).map((c) => c.innerText) };
+}
+tellTest(JSON.stringify(found));
+</script>
+</body>"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
+def test_cards_hold_what_stands_in_them(folder: Path, tmp_path: Path) -> None:
+    for found in in_browser(folder, TOO_WIDE_PROBE, tmp_path).values():
+        assert int(str(found["cards"])) >= 3
+        assert found["wide"] == []
+
+
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium on this machine")
 def test_controls_work_in_a_browser(folder: Path, tmp_path: Path) -> None:
     seen = in_browser(folder, PROBE, tmp_path)
