@@ -47,7 +47,7 @@ _MEANWHILE = (
     ),
     (
         *("registration.kernels.skull", "changes_of_shadow", _PART, _IMAGE, _LINE, _GRID, _IMAGE, "float32", _LINE),
-        *(_LINE, _IMAGES, _GRID),
+        *(_LINE, "int64[::1]", _IMAGE, _LINE, _WORK, _IMAGES, _GRID),
     ),
     ("registration.kernels.vessels", "area_means", _PART, _IMAGE, _IMAGE),
     ("registration.kernels.vessels", "main_axes", _PART, "float64[:,::1]", _IMAGE),

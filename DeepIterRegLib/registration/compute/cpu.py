@@ -14,7 +14,7 @@ from scipy.fft import fft, ifft, irfft, next_fast_len, rfft, rfft2
 
 from DeepIterRegLib.common.threads import in_parts
 from DeepIterRegLib.geometry import CArm
-from DeepIterRegLib.registration.compute.drawings import Drawing, SkullDrawing, VesselDrawing, Window
+from DeepIterRegLib.registration.compute.drawings import Drawing, SeenDetail, SkullDrawing, VesselDrawing, Window
 from DeepIterRegLib.registration.kernels import skull, vessels
 from DeepIterRegLib.rendering.cpu_splat import pixel_intrinsics
 
@@ -168,22 +168,34 @@ def _splatted(
 
 
 def skull_changes(
-    points: Points, cameras: np.ndarray, centres: np.ndarray, lever_mm: float, carm: CArm, taps: np.ndarray
+    points: Points,
+    cameras: np.ndarray,
+    centres: np.ndarray,
+    lever_mm: float,
+    carm: CArm,
+    taps: np.ndarray,
+    seen: SeenDetail,
 ) -> np.ndarray:
-    """How the six parameters of a twist change the skull's blurred shadow (B, rows, columns, 6), as in `skull_products`.
+    """How the six parameters of a twist change the detail of the skull's blurred shadow (B, N, 6), as in `skull_products`.
 
     By the CPU alone: few poses are asked for, and what becomes of them is computed there.
     """
-    images = np.empty((len(cameras), carm.rows, carm.columns, vessels.WIDTH), dtype=np.float32)
+    n_jobs = min(len(cameras), numba.get_num_threads())
+    work = np.empty((n_jobs, 2, carm.rows, carm.columns, vessels.WIDTH), dtype=np.float32)
+    out = np.empty((len(cameras), len(seen.pixels), 6), np.float32)
     in_parts(
         skull.changes_of_shadow,
-        len(cameras),
+        n_jobs,
         *_splatted(points, cameras, centres, lever_mm, carm),
         taps,
-        images,
-        images.reshape(*images.shape[:2], -1),
+        seen.pixels,
+        seen.near,
+        seen.taps,
+        work,
+        work.reshape(*work.shape[:3], -1),
+        out,
     )
-    return images[..., 1:7]  # the shadow itself comes first, and the last only fills a vector register
+    return out
 
 
 def draw_skull(drawing: SkullDrawing, cameras: np.ndarray, carm: CArm, images: np.ndarray, sums: np.ndarray) -> None:

@@ -52,6 +52,25 @@ class SkullDrawing:
     knee_mm: np.float32
 
 
+@dataclass(frozen=True)
+class SeenDetail:
+    """Where an image is looked at, and what there is taken away as slow.
+
+    Attributes
+    ----------
+    pixels : (N,) int64
+        Counted row by row.
+    near : (rows, columns) float32
+        What a sum over those of them within `taps` is divided by.
+    taps : (radius + 1,) float32
+        Half of the Gaussian beyond which an image is slow, centre first.
+    """
+
+    pixels: np.ndarray
+    near: np.ndarray
+    taps: np.ndarray
+
+
 Drawing = VesselDrawing | SkullDrawing
 
 

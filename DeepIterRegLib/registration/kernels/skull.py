@@ -135,18 +135,33 @@ def gradient_products(  # type: ignore[no-untyped-def]
 
 @njit(**FAST)
 def changes_of_shadow(  # type: ignore[no-untyped-def]
-    first, last, points, weights, cameras, centres, lever_mm, intrinsics, taps, images, flat
+    first, last, points, weights, cameras, centres, lever_mm, intrinsics, taps, pixels, near, slow_taps, work, flat, out
 ):
-    """The blurred shadow and how the parameters of `slopes.motion` change it.
+    """How the parameters of `slopes.motion` change the blurred shadow, less what is slow in that, at some pixels.
 
-    Arguments as of `gradient_products`; images (B, rows, columns, WIDTH) and flat (B, rows, columns * WIDTH), the same memory, are
-    overwritten.
+    Arguments as of `gradient_products`, but for: pixels (N,) int64, counted row by row; near (rows, columns) float32, by what a sum over
+    those of them within slow_taps is divided; work (T, 2, rows, columns, WIDTH) and flat (T, 2, rows, columns * WIDTH), the same memory;
+    out (B, N, 6).
     """
-    scratch = np.empty(flat.shape[1:], np.float32)
-    for b in range(first, last):
-        images[b] = 0
-        _splat_with_derivatives(points, weights, cameras[b], centres[b], lever_mm, intrinsics, images[b])
-        blur(flat[b], scratch, taps, images.shape[3])
+    n_jobs, rows, columns, n = work.shape[0], work.shape[2], work.shape[3], work.shape[4]
+    scratch = np.empty((rows, columns * n), np.float32)
+    for job in range(first, last):
+        image, slow = work[job, 0], work[job, 1]
+        for b in range(job, cameras.shape[0], n_jobs):
+            image[:] = 0
+            _splat_with_derivatives(points, weights, cameras[b], centres[b], lever_mm, intrinsics, image)
+            blur(flat[job, 0], scratch, taps, n)
+            slow[:] = 0
+            for i in range(pixels.shape[0]):
+                k, j = pixels[i] // columns, pixels[i] % columns
+                for m in range(n):
+                    slow[k, j, m] = image[k, j, m]
+            blur(flat[job, 1], scratch, slow_taps, n)
+            for i in range(pixels.shape[0]):
+                k, j = pixels[i] // columns, pixels[i] % columns
+                share = 1 / near[k, j]
+                for m in range(6):  # the shadow itself comes first
+                    out[b, i, m] = image[k, j, m + 1] - share * slow[k, j, m + 1]
 
 
 @njit(**FAST)

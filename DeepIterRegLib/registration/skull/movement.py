@@ -16,8 +16,10 @@ from scipy import ndimage
 from DeepIterRegLib.common.threads import at_once
 from DeepIterRegLib.geometry import CArm, pose
 from DeepIterRegLib.registration import compute
+from DeepIterRegLib.registration.compute.drawings import SeenDetail
 from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, Equations, camera_matrices, move
 from DeepIterRegLib.registration.vessels.points import Points
+from DeepIterRegLib.registration.vessels.targets import gaussian_taps
 
 DETAIL_PX = 2.0  # what is slower is blush, or drift
 _RIDGE = 0.05  # of a movement's mean square: movements that hardly show, as along the beam, are not made up from noise
@@ -69,15 +71,27 @@ class _Fit:
     score: float
 
 
+def seen_detail(inside: np.ndarray) -> SeenDetail:
+    """The pixels inside (rows, columns) bool, and what tells their detail."""
+    taps = gaussian_taps(DETAIL_PX)
+    near = np.maximum(_blurred(inside.astype(np.float32), taps), 1e-3)
+    return SeenDetail(np.flatnonzero(inside), near, taps)
+
+
 def detail(images: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Images (B, rows, columns) or more channels of them, less what is slow in them, at the pixels inside (rows, columns) bool."""
-    channels = (1,) * (images.ndim - 3)
-    blurred_px = (0, DETAIL_PX, DETAIL_PX, *(0.0 for _ in channels))
-    near = np.maximum(ndimage.gaussian_filter(inside.astype(np.float32), DETAIL_PX), 1e-3)
-    shown = images * inside.reshape(*inside.shape, *channels)
-    slow = ndimage.gaussian_filter(shown, blurred_px) / near.reshape(*near.shape, *channels)
-    fast: np.ndarray = (shown - slow)[:, inside]
+    """Images (B, rows, columns) less what is slow in them, at the pixels inside (rows, columns) bool: (B, N)."""
+    seen = seen_detail(inside)
+    slow = np.stack([_blurred(image * inside, seen.taps) for image in images]) / seen.near
+    fast: np.ndarray = (images - slow)[:, inside]
     return fast
+
+
+def _blurred(image: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    """An image (rows, columns) float32 filtered by half a symmetric filter, 0 outside."""
+    both = np.concatenate([taps[:0:-1], taps])
+    for axis in (0, 1):
+        image = ndimage.correlate1d(image, both, axis, mode="constant")
+    return image
 
 
 def movement_equations(points: Points, target: MovementTarget) -> Equations:
@@ -92,9 +106,9 @@ def movement_equations(points: Points, target: MovementTarget) -> Equations:
 
     def changes(poses: np.ndarray) -> np.ndarray:
         cameras, centres = camera_matrices(poses, points.origin_mm, target.carm)
-        images = compute.skull_changes(points, cameras, centres, LEVER_MM, target.carm, target.taps)
-        return detail(images, target.inside)
+        return compute.skull_changes(points, cameras, centres, LEVER_MM, target.carm, target.taps, seen)
 
+    seen = seen_detail(target.inside)
     # Of the skull upright at the isocentre: the same for all poses, as whose part it would have a slope of its own.
     upright = changes(pose.radiological(points.origin_mm)[None])[0]
     ridge = max(_RIDGE * float((upright.astype(np.float64) ** 2).sum()) / 6, 1e-12)
