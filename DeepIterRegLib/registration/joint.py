@@ -26,6 +26,8 @@ LEVEL = Level(rows=384, points=40000, sigma_px=0.8, iterations=12, keep=1, measu
 # Before it, where only the residue of moved bone shows the skull: from a few poses beside each start, then from more beside the best.
 COARSE = Level(rows=192, points=10000, sigma_px=0.8, iterations=8, keep=3, measure=REFINE)
 _BESIDE_EACH, _BESIDE_BEST = 2, 6
+# Of 14 development views whoever led after 8 steps was among the best 3 of 15 or 27 after 2.
+_GO_ON = (2, 6)
 _ABOUT_EACH, _ABOUT = 0.55, 0.85  # of the time, when each of the two is over
 # Standard deviations, along the first view's axes: rotations (mm at LEVER_MM), then shifts. Along the beam least is known.
 _SPREAD_MM = np.array([3.0, 3.0, 3.0, 2.0, 2.0, 6.0])
@@ -127,17 +129,28 @@ class _Together:
         return score, gradient, matrix
 
     def climbed(
-        self, poses: np.ndarray, should_stop: ShouldStop | None, on_progress: Callable[[float], None]
+        self,
+        poses: np.ndarray,
+        should_stop: ShouldStop | None,
+        on_progress: Callable[[float], None],
+        go_on: tuple[int, int] | None = None,
     ) -> tuple[np.ndarray, np.ndarray, list[float]]:
-        """Poses (K, 4, 4) refined, those for which most speaks first, their scores (K,), and the best one of each step."""
+        """Poses (K, 4, 4) refined, those for which most speaks first, their scores (K,), and the best one of each step.
+
+        Those that do not `go_on`, as in `maximise`, are left out.
+        """
         states, scores, trace = maximise(
             self,
             self._moved,
             _states(poses, np.zeros(len(poses))),
             iterations=self._level.iterations,
+            go_on=go_on,
             should_stop=should_stop,
             on_progress=on_progress,
         )
+        if go_on is not None:
+            ahead = np.argsort(-scores, kind="stable")[: go_on[1]]
+            states, scores = states[ahead], scores[ahead]
         # Chosen among by the scores as they are: twice a skull that fits nowhere, as in noise, would outweigh vessels that do fit.
         at, size_mm = _pose_and_size(states)
         vessels, _, _ = joint_equations(self._points, at, self._targets, self._saturation_mm)
@@ -171,9 +184,9 @@ def _about(
         return move(at, rng.normal(size=(len(at), 6)) * _SPREAD_MM, scene.points, carm)
 
     begin = np.concatenate([poses, *(beside(poses) for _ in range(_BESIDE_EACH))])
-    at, _, _ = together.climbed(begin, should_stop, between(on_progress, 0.0, _ABOUT_EACH))
+    at, _, _ = together.climbed(begin, should_stop, between(on_progress, 0.0, _ABOUT_EACH), _GO_ON)
     again = np.concatenate([at[: COARSE.keep], beside(np.repeat(at[:1], _BESIDE_BEST, axis=0))])
-    at, _, _ = together.climbed(again, should_stop, between(on_progress, _ABOUT_EACH, _ABOUT))
+    at, _, _ = together.climbed(again, should_stop, between(on_progress, _ABOUT_EACH, _ABOUT), _GO_ON)
     return at[: COARSE.keep]
 
 

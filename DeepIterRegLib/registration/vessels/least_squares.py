@@ -126,6 +126,7 @@ def maximise(
     iterations: int,
     damping: float = DAMPING,
     tolerance_mm: float = 0.0,
+    go_on: tuple[int, int] | None = None,
     should_stop: Callable[[], bool] | None = None,
     on_progress: Callable[[float], None] = lambda done: None,
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
@@ -147,6 +148,8 @@ def maximise(
         At the start.
     tolerance_mm
         A pose that steps by less has come to rest.
+    go_on
+        After how many steps only so many of the best go on; all do unless given.
     should_stop
         Asked before every step.
     on_progress
@@ -181,6 +184,8 @@ def maximise(
         lam[index] = np.where(gained, np.maximum(lam[index] / _AFTER_GAIN, _MIN_DAMPING), lam[index] * _AFTER_LOSS)
         active[index] = (np.linalg.norm(step, axis=1) > tolerance_mm) & (lam[index] < _MAX_DAMPING)
         trace.append(float(score.max()))
+        if go_on is not None and number + 1 == go_on[0]:
+            active[np.argsort(-score, kind="stable")[go_on[1] :]] = False
     return poses, score, trace
 
 
