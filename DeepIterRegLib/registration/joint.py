@@ -28,6 +28,8 @@ COARSE = Level(rows=192, points=10000, sigma_px=0.8, iterations=8, keep=3, measu
 _BESIDE_EACH, _BESIDE_BEST = 2, 6
 # Of 14 development views whoever led after 8 steps was among the best 3 of 15 or 27 after 2.
 _GO_ON = (2, 6)
+# At the last level those that are left differ by little and the best has shown.
+_LAST_GO_ON = (5, 1)
 _ABOUT_EACH, _ABOUT = 0.55, 0.85  # of the time, when each of the two is over
 # Standard deviations, along the first view's axes: rotations (mm at LEVER_MM), then shifts. Along the beam least is known.
 _SPREAD_MM = np.array([3.0, 3.0, 3.0, 2.0, 2.0, 6.0])
@@ -82,12 +84,12 @@ def refine_with_skull(
     """
     skull = scene.skull
     assert skull is not None  # it gave poses
-    begun = 0.0
+    begun, go_on = 0.0, None
     if not skull.in_mask_frame:
         poses = _about(scene, poses, weight, saturation_mm, seed, should_stop, on_progress)
-        begun = _ABOUT
+        begun, go_on = _ABOUT, _LAST_GO_ON
     together = _Together(scene, LEVEL, skull, weight, saturation_mm, seed)
-    at, scores, trace = together.climbed(poses, should_stop, between(on_progress, begun, 1.0))
+    at, scores, trace = together.climbed(poses, should_stop, between(on_progress, begun, 1.0), go_on)
     return PoseCandidates(at, float(scores[0]), tuple(trace))
 
 
