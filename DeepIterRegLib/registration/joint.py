@@ -30,7 +30,7 @@ _BESIDE_EACH, _BESIDE_BEST = 2, 6
 _GO_ON = (2, 6)
 # At the last level those that are left differ by little and the best has shown.
 _LAST_GO_ON = (5, 1)
-_ABOUT_EACH, _ABOUT = 0.55, 0.85  # of the time, when each of the two is over
+_ABOUT_EACH, _ABOUT = 0.4, 0.7  # of the time, when each of the two is over
 # Standard deviations, along the first view's axes: rotations (mm at LEVER_MM), then shifts. Along the beam least is known.
 _SPREAD_MM = np.array([3.0, 3.0, 3.0, 2.0, 2.0, 6.0])
 # How far the skull's border may lie from where it looks, mm at LEVER_MM from the head's centre: standard deviation. At the true

@@ -27,7 +27,7 @@ from DeepIterRegLib.registration.between_views import (
     HeaderSlack,
     correct_views,
 )
-from DeepIterRegLib.registration.confidence import MaskedView, announced, assess, check_inputs, with_skull
+from DeepIterRegLib.registration.confidence import MaskedView, announced, assess, check_inputs, with_residue, with_skull
 from DeepIterRegLib.registration.context import Clock, Context
 from DeepIterRegLib.registration.frames_of_views import Followed, follow_frames, with_frames
 from DeepIterRegLib.registration.initial import InitialPoses, initial_poses, level_record, refine_levels
@@ -482,6 +482,8 @@ def _judge(
     if skull:
         worst = max(skull.values(), key=lambda agreement: agreement.distance_mm)
         confidence = with_skull(confidence, worst.score, worst.best_score, worst.distance_mm)
+    elif scene.skull:
+        confidence = with_residue(confidence, scene.skull, cta_to_carm, scene.centre_cta_mm, seed=context.settings.seed)
     along_beam_mm = (views[0].axis_error_mm or (1.0, 1.0, 1.0))[2]
     confidence = announced(confidence, len(views), along_beam_mm, corrected=corrected is not None)
     context.clock.stop(Step.CONFIDENCE.key)

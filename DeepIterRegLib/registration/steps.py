@@ -76,10 +76,10 @@ class Step(Enum):
 # What is set aside for a skull that is not clear (5 % of patients): a part of what that costs, so that the bar is not far off
 # either way. With init `auto` the search then follows, so the part is smaller.
 _UNCLEAR_SHARE = {"auto": 0.08, "skull": 0.16}
-# The same for the residue of moved bone, which is unclear in a third of the views: half, so that the bar is as far off either way.
+# The same for the residue of moved bone, after which a sixth of the views are searched: half, so that the bar is as far off either way.
 _UNCLEAR_RESIDUE_SHARE = 0.5
 # Times as long it is looked for there, and refined with, as with a skull in a mask frame.
-_FOUND_IN_RESIDUE, _REFINED_IN_RESIDUE = 1.6, 9.0
+_FOUND_IN_RESIDUE, _REFINED_IN_RESIDUE = 1.6, 3.0
 _ORDER = tuple(Step)
 _AFTER_SEGMENTATION = _ORDER[_ORDER.index(Step.CHECK_INPUTS) : _ORDER.index(Step.FRAMES) + 1]
 

@@ -12,6 +12,7 @@ import benchmarking
 import cohort
 import numpy as np
 from benchmarking import Case, Result, table, verdict
+from expected_error import COVERAGE_OFF, RATIO
 
 SEEDS, SMALL_SEEDS = range(7667, 7692), range(40, 41)
 # Share below 5 mm that is asked of each row, with one view and with two.
@@ -84,7 +85,8 @@ def short(found: Result) -> Result:
     if "error" in found:
         return found
     kept = {name: round(found[name], 2) for name in ("mpe_mm", "mtre_mm", "depth_mm", "seconds")}
-    return {**kept, "predicted": {"vessels": [round(value, 3) for value in found["predicted"]["vessels"]]}}
+    predicted = {name: [round(value, 3) for value in pair] for name, pair in found["predicted"].items()}
+    return {**kept, "announced": found["announced"], "predicted": predicted}
 
 
 def rows_of(records: Sequence[dict[str, Any]]) -> str:
@@ -114,6 +116,47 @@ def rows_of(records: Sequence[dict[str, Any]]) -> str:
                 ]
             )
     return table(["row", "views", "below 5 mm", "95 % interval", "MPE mm", "mTRE mm", "depth mm", "s", "target"], lines)
+
+
+def announced(records: Sequence[dict[str, Any]]) -> str:
+    """How the announced error fits the measured one, where a right result was not rejected."""
+    import outcomes
+
+    lines = []
+    for views in ("one", "two"):
+        found = [record[views] for record in records if record[views].get("announced")]
+        right = [one for one in found if one["mpe_mm"] < outcomes.SUCCESS_MM]
+        if not right:
+            continue
+        mm = np.array([one["announced"]["mm"] for one in right])
+        error = np.array([one["mpe_mm"] for one in right])
+        bounds = np.array([one["announced"]["depth_mm"][1:] for one in right], dtype=float)
+        depth = np.array([one["depth_mm"] for one in right])
+        shares = [((error >= mm[:, low]) & (error <= mm[:, low + 1])).mean() for low in (1, 3)] + [
+            (depth <= bounds[:, n]).mean() for n in (0, 1)
+        ]
+        ratio = float(np.median(error / mm[:, 0]))
+        within = all(abs(s - t) <= COVERAGE_OFF for s, t in zip(shares, (0.68, 0.95) * 2, strict=True))
+        lines.append(
+            [
+                views,
+                str(len(right)),
+                f"{ratio:.2f} {verdict(RATIO[0] <= ratio <= RATIO[1])}",
+                *(f"{100 * share:.0f} %" for share in shares),
+                verdict(within),
+            ]
+        )
+    head = [
+        "views",
+        "right",
+        "measured / expected",
+        "in 68 %",
+        "in 95 %",
+        "depth 68 %",
+        "depth 95 %",
+        "within 5 points",
+    ]
+    return table(head, lines)
 
 
 def failures(records: Sequence[dict[str, Any]]) -> str:
@@ -149,6 +192,8 @@ def main(argv: list[str] | None = None) -> None:
             rows_of(patients),
             "## What the program said",
             cohort.states(patients),
+            "## The announced error",
+            announced(patients),
             "## Above 5 mm",
             failures(patients),
         ]

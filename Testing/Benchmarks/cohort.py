@@ -198,7 +198,12 @@ def registered(
         return {"error": str(refused)}
     confidence = result.confidence
     assert confidence is not None
-    said = {"score": result.score, "seconds": result.seconds["total"], "features": confidence.features}
+    said = {
+        "score": result.score,
+        "seconds": result.seconds["total"],
+        "features": confidence.features,
+        "announced": announced_of(result),
+    }
     if stranger is not None:
         return {"mpe_mm": STRANGER_MM, **said}
     cta, found, truth, line = made.cta, result.cta_to_carm, made.truths[0], made.centreline_mm
@@ -214,6 +219,16 @@ def registered(
     }
 
 
+def announced_of(result: Any) -> Result:
+    """The error that is announced, in mm: middle and ends of its intervals; along the beam its deviation by curvature, and bounds."""
+    confidence, axis_error = result.confidence, result.views[0].axis_error_mm
+    if confidence.expected_error_mm is None or axis_error is None:
+        return {}
+    mm = (confidence.expected_error_mm, *confidence.error_68_mm, *confidence.error_95_mm)
+    depth_mm = (axis_error[2], confidence.depth_68_mm, confidence.depth_95_mm)
+    return {"mm": [round(v, 3) for v in mm], "depth_mm": [None if v is None else round(v, 3) for v in depth_mm]}
+
+
 def by_row(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each patient's record, with its seed and row."""
     return [
@@ -224,17 +239,15 @@ def by_row(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def judged_only(result: Result) -> Result:
     """The record with what the models that ship say of each registration in place of its features, ten times their size.
 
-    `predicted` holds probability and expected error in mm by `SHIPPED` and, where the skull was seen, by `SHIPPED_SKULL`.
+    `predicted` holds probability and expected error in mm by the vessels and, where it was seen, by skull or residue.
     """
-    from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL, load_model
-
-    models = {"vessels": load_model(SHIPPED), "skull": load_model(SHIPPED_SKULL)}
+    models = shipped_models()
 
     def of(found: Any) -> Any:
         if not isinstance(found, dict) or "features" not in found:
             return found
         features = found["features"]
-        can = ["vessels", *(["skull"] if "skull_score" in features else [])]
+        can = [name for name in models if name == "vessels" or f"{name}_score" in features]
         predicted = {name: [float(f"{value:.5g}") for value in models[name].predict(features)] for name in can}
         return {**{key: value for key, value in found.items() if key != "features"}, "predicted": predicted}
 
@@ -242,14 +255,18 @@ def judged_only(result: Result) -> Result:
     return {**result, "rows": rows}
 
 
-def said_of(found: dict[str, Any]) -> tuple[str, float]:
-    """State and probability by the model that ships."""
-    from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL, load_model
+def shipped_models() -> dict[str, Any]:
+    """The models that ship, by what they see beside the vessels."""
+    from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_RESIDUE, SHIPPED_SKULL, load_model
 
-    predicted = found["predicted"]
-    model = load_model(SHIPPED_SKULL if "skull" in predicted else SHIPPED)
-    probability, _ = predicted.get("skull") or predicted["vessels"]
-    return model.state(probability), probability
+    return {"vessels": load_model(SHIPPED), "residue": load_model(SHIPPED_RESIDUE), "skull": load_model(SHIPPED_SKULL)}
+
+
+def said_of(found: dict[str, Any]) -> tuple[str, float]:
+    """State and probability by the model that sees most."""
+    name = list(found["predicted"])[-1]
+    probability, _ = found["predicted"][name]
+    return shipped_models()[name].state(probability), probability
 
 
 def values(records: Sequence[dict[str, Any]], views: str, name: str) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Trains and calibrates the confidence, with the skull and without, on the cases of confidence_cases.py; draws reliability."""
+"""Trains and calibrates the confidence on the cases of confidence_cases.py and confidence_subtracted.py; draws reliability."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import benchmarking
+import confidence_subtracted
 import numpy as np
 from benchmarking import table, verdict
 from cohort import STRANGER_MM
@@ -17,7 +18,14 @@ from scipy import optimize
 
 from DeepIterRegLib.geometry.mpe import SUCCESS_MM
 from DeepIterRegLib.registration.confidence.assess import REASONS
-from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL, ConfidenceModel, Linear, save_model
+from DeepIterRegLib.registration.confidence.model import (
+    SHIPPED,
+    SHIPPED_RESIDUE,
+    SHIPPED_SKULL,
+    ConfidenceModel,
+    Linear,
+    save_model,
+)
 
 FOLDS = 5
 REJECT = 0.2
@@ -76,26 +84,30 @@ FALLING = [
     "uncertain_shift_depth",
 ]
 SKULL_RISING, SKULL_FALLING = ["skull_score"], ["skull_distance_mm", "skull_beyond_mm", "skull_loss"]
-SIGN = {**dict.fromkeys(RISING + SKULL_RISING, 1), **dict.fromkeys(FALLING + SKULL_FALLING, -1)}
+RESIDUE = ("residue_score", "residue_above_controls", "residue_explained")
+SIGN = {**dict.fromkeys([*RISING, *SKULL_RISING, *RESIDUE], 1), **dict.fromkeys(FALLING + SKULL_FALLING, -1)}
 VESSELS = (*RISING, *FALLING)
 FOUND_WITH_SKULL = {"one view", "two views"}
 
 
 @dataclass(frozen=True)
 class Shipped:
-    """A model that ships: its file, the features it looks at, and whether it is trained on a registration."""
+    """A model that ships: its file, the features it looks at, whether it is trained on a registration, and for whom it accepts."""
 
     path: Path
     names: tuple[str, ...]
     trained_on: Callable[[dict[str, Any]], bool]
+    wrong_share: float | None = None  # as of `accept_limit`
 
 
 MODELS = {
     # It speaks where there is no skull, so of poses that were found without one.
-    "vessels": Shipped(SHIPPED, VESSELS, lambda row: row["kind"] not in FOUND_WITH_SKULL),
+    "vessels": Shipped(SHIPPED, VESSELS, lambda row: not row["subtracted"] and row["kind"] not in FOUND_WITH_SKULL),
     "vessels and skull": Shipped(
-        SHIPPED_SKULL, (*VESSELS, *SKULL_RISING, *SKULL_FALLING), lambda row: not row["alone"]
+        SHIPPED_SKULL, (*VESSELS, *SKULL_RISING, *SKULL_FALLING), lambda row: not row["alone"] and not row["subtracted"]
     ),
+    # Three quarters of its cases are wrong on purpose, of those that the others are judged on about half.
+    "vessels and residue": Shipped(SHIPPED_RESIDUE, (*VESSELS, *RESIDUE), lambda row: row["subtracted"], 0.5),
 }
 
 TRIED = """## Tried and left
@@ -211,10 +223,17 @@ def calibrated(odds: np.ndarray, y: np.ndarray, groups: np.ndarray) -> np.ndarra
     return probability
 
 
-def accept_limit(p: np.ndarray, y: np.ndarray) -> float:
-    """The lowest limit from `MIN_ACCEPT` on with at most `MAX_WRONG` wrong among the accepted."""
+def accept_limit(p: np.ndarray, y: np.ndarray, wrong_share: float | None = None) -> float:
+    """The lowest limit from `MIN_ACCEPT` on with at most `MAX_WRONG` wrong among the accepted.
+
+    As if `wrong_share` of all registrations were wrong, if given, and not as many as there are here.
+    """
     order = np.argsort(-p, kind="stable")
-    wrong = np.cumsum(~y[order]) / np.arange(1, len(y) + 1)
+    weight = np.ones(len(y))
+    if wrong_share is not None and 0 < y.sum() < len(y):
+        weight[~y] = wrong_share / (1 - wrong_share) * y.sum() / (~y).sum()
+    weight = weight[order]
+    wrong = np.cumsum(weight * ~y[order]) / np.cumsum(weight)
     good = np.flatnonzero(wrong <= MAX_WRONG)
     if not len(good):
         return 0.99
@@ -263,8 +282,8 @@ class Trained:
         return figures(self.probability, self.right, self.model.accept)
 
 
-def train(names: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> Trained:
-    """The model of these features."""
+def train(names: tuple[str, ...], rows: Sequence[dict[str, Any]], wrong_share: float | None = None) -> Trained:
+    """The model of these features; `wrong_share` as of `accept_limit`."""
     x = np.array([[row["features"][name] for name in names] for row in rows])
     signs = np.array([SIGN[name] for name in names])
     error_mm = np.array([row["mpe_mm"] for row in rows])
@@ -287,7 +306,7 @@ def train(names: tuple[str, ...], rows: Sequence[dict[str, Any]]) -> Trained:
         linear_error(x, error_mm, signs),
         slope,
         intercept,
-        round(accept_limit(p, y), 4),
+        round(accept_limit(p, y, wrong_share), 4),
         REJECT,
         typical,
     )
@@ -298,11 +317,16 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = benchmarking.parse("confidence", __doc__ or "", argv)
     records = benchmarking.records_of("confidence_cases", options)
     rows = [
-        {**row, "seed": record["case"]["seed"], "alone": bool(record["case"].get("alone"))}
+        {**row, "seed": record["case"]["seed"], "alone": bool(record["case"].get("alone")), "subtracted": False}
         for record in records
         for row in record["rows"]
     ]
-    trained = {name: train(ship.names, [row for row in rows if ship.trained_on(row)]) for name, ship in MODELS.items()}
+    for record in benchmarking.records_of("confidence_subtracted", options):
+        rows += [{**row, "alone": False, "subtracted": True} for row in confidence_subtracted.unpacked(record)]
+    trained = {
+        name: train(ship.names, [row for row in rows if ship.trained_on(row)], ship.wrong_share)
+        for name, ship in MODELS.items()
+    }
     for name, made in trained.items():
         y, kinds = made.right, made.values("kind")
         card = {
@@ -355,8 +379,10 @@ def body(trained: dict[str, Trained]) -> str:
     parts = [
         f"Right means MPE < {SUCCESS_MM:g} mm; wrong ones were made on purpose (`confidence_cases.py`). Every figure by models that have "
         f"not seen the patient ({FOLDS} folds), calibrated on other patients; the limit of acceptance is chosen on these same figures, so "
-        "the second and third row flatter a little: [the judgement](confidence_judged.md) is on other patients. Where the run has no mask "
-        "frame the vessels' model speaks; it is trained on what was found without the skull.",
+        "the second and third row flatter a little: the judgements ([skull](confidence_judged.md), [residue](alone.md)) are on other "
+        "patients. Where a run came subtracted, the model of vessels and residue speaks if bone moved in it, else that of the vessels, "
+        "which is trained on what was found without the skull. Of vessels and residue three quarters of the cases are wrong: they are weighed as "
+        "if half of them were.",
         table(["", *trained, "target"], main_rows),
     ]
     for name, made in trained.items():

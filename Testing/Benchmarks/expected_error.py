@@ -8,6 +8,7 @@ from typing import Any
 
 import benchmarking
 import cohort
+import confidence_subtracted
 import headers
 import numpy as np
 from benchmarking import Case, Result, table, verdict
@@ -18,7 +19,10 @@ from DeepIterRegLib.registration.confidence.expected_error import ErrorGroup
 
 SEEDS, SMALL_SEEDS = range(1120, 1160), range(50, 51)  # development only
 JUDGED_SEEDS = range(7324, 7364)
-GROUPS = ("skull, one view", "skull, two views", "alone, one view", "alone, two views", "corrected")
+GROUPS = (
+    *("skull, one view", "skull, two views", "residue, one view", "residue, two views"),
+    *("alone, one view", "alone, two views", "corrected"),
+)
 FLOOR_MM = 0.05  # errors below this are as good as none
 FEWEST = 12  # right registrations of a group that its intervals can be told from
 RATIO, COVERAGE_OFF = (0.85, 1.15), 0.05  # the targets
@@ -74,10 +78,9 @@ def registered(made: cohort.Made, name: str, runs: Sequence[Any]) -> Result:
 
 
 def said(features: Mapping[str, float]) -> dict[str, Any]:
-    """What the models that ship say of a registration: a record holds what they look at, and outlives them."""
-    from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL, load_model
-
-    model = load_model(SHIPPED_SKULL if "skull_score" in features else SHIPPED)
+    """What the model that ships and sees most says of a registration: a record holds what it looks at, and outlives it."""
+    models = cohort.shipped_models()
+    model = models[[name for name in models if name == "vessels" or f"{name}_score" in features][-1]]
     probability, error_mm = model.predict(features)
     return {"by_features_mm": error_mm, "probability": probability, "state": model.state(probability)}
 
@@ -93,8 +96,22 @@ def by_group(records: Sequence[dict[str, Any]]) -> dict[str, list[dict[str, Any]
     for record in records:
         for found in record["found"]:
             if "error" not in found:
-                name = group_of(found["views"], skull=found["by"] != "alone", corrected=found["corrected"])
+                name = group_of(found["views"], found["features"], corrected=found["corrected"])
                 groups[name].append({**found, **said(found["features"])})
+    return groups
+
+
+def subtracted(options: benchmarking.Options) -> dict[str, list[dict[str, Any]]]:
+    """The groups of runs that came subtracted, of development patients: the records that their confidence is made of."""
+    from DeepIterRegLib.registration.confidence.expected_error import group_of
+
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in benchmarking.records_of("confidence_subtracted", options):
+        for row in confidence_subtracted.unpacked(record):
+            if "depth_sd_mm" in row:
+                name = group_of(1 if row["kind"] == "one view" else 2, row["features"], corrected=False)
+                found = {**row, "error_mm": row["mpe_mm"], **said(row["features"])}
+                groups.setdefault(name, []).append(found)
     return groups
 
 
@@ -185,6 +202,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     records = benchmarking.run_cases("expected_error", cases, run_case, settings, options)
     parts = [__doc__ or ""]
     made = by_group([record for record in records if record["case"]["seed"] in SEEDS])
+    made |= subtracted(options)
     if all(len(right_of(found)) >= FEWEST for found in made.values()):
         groups = {name: calibrated(right_of(found)) for name, found in made.items()}
         counts = {name: len(right_of(found)) for name, found in made.items()}
@@ -192,7 +210,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         save_groups(groups, options.results / SHIPPED_ERRORS.name if options.small else SHIPPED_ERRORS, card)
         load_groups.cache_clear()
         parts += [
-            f"## On the patients that it was calibrated on (seeds {SEEDS[0]} to {SEEDS[-1]})",
+            f"## On the patients that it was calibrated on (seeds {SEEDS[0]} to {SEEDS[-1]}; by the residue those of "
+            "`confidence_subtracted`, judged in [alone](alone.md))",
             table(HEADER, judged(made, groups)),
         ]
     judged_records = [record for record in records if record["case"]["seed"] in JUDGED_SEEDS]

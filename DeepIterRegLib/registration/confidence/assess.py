@@ -8,9 +8,16 @@ from dataclasses import replace
 import numpy as np
 
 from DeepIterRegLib.geometry import SUCCESS_MM
-from DeepIterRegLib.registration.confidence.features import AXES, AXIS_NAMES, MaskedView, features
-from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_SKULL, ConfidenceModel, load_model
+from DeepIterRegLib.registration.confidence.features import AXES, AXIS_NAMES, MaskedView, features, residue_features
+from DeepIterRegLib.registration.confidence.model import (
+    SHIPPED,
+    SHIPPED_RESIDUE,
+    SHIPPED_SKULL,
+    ConfidenceModel,
+    load_model,
+)
 from DeepIterRegLib.registration.result import Confidence
+from DeepIterRegLib.registration.skull import Skull
 from DeepIterRegLib.registration.vessels.points import Points
 
 MAX_REASONS = 4
@@ -31,6 +38,7 @@ REASONS: dict[str, tuple[int, str]] = {
     "shift_mm_halves": (1, "The halves of the image do not want the same pose ({value:.0f} mm apart)."),
     "skull_score": (-1, "The skull of the CTA hardly fits the run's mask frame at this pose ({value:.2f})."),
     "skull_distance_mm": (1, "The skull fits the mask frame best {value:.1f} mm (on the detector) from this pose."),
+    "residue_score": (-1, "The skull of the CTA hardly explains what moved bone left in the run."),
     "content_length": (-1, "The DSA shows few vessels."),
     "content_clipped": (1, "Many vessels are cut off at the edge of the image."),
     **{
@@ -87,7 +95,6 @@ def with_skull(
     model
         The one that ships, unless given.
     """
-    model = model or load_model(SHIPPED_SKULL)
     seen = {
         **vessels.features,
         "skull_score": score,
@@ -96,15 +103,45 @@ def with_skull(
         # The distance is itself an estimate of the error: on which side of the limit it lies counts most.
         "skull_beyond_mm": min(max(distance_mm - SUCCESS_MM, -1.0), 1.0),
     }
+    return _judged(vessels, seen, model or load_model(SHIPPED_SKULL))
+
+
+def with_residue(
+    vessels: Confidence,
+    skull: Skull,
+    cta_to_carm: np.ndarray,
+    centre_cta_mm: np.ndarray,
+    *,
+    seed: int = 0,
+    model: ConfidenceModel | None = None,
+) -> Confidence:
+    """The judgement by vessels and by what moved bone left in runs that came subtracted; as it was where none is seen.
+
+    Parameters
+    ----------
+    vessels
+        As from `assess`; its features are looked at again.
+    skull
+        Of the CTA, looked for in the runs.
+    cta_to_carm, centre_cta_mm, model
+        As of `assess`.
+    """
+    residue = residue_features(skull, cta_to_carm, centre_cta_mm, seed)
+    if not residue:
+        return vessels
+    return _judged(vessels, {**vessels.features, **residue}, model or load_model(SHIPPED_RESIDUE))
+
+
+def _judged(confidence: Confidence, seen: Mapping[str, float], model: ConfidenceModel) -> Confidence:
+    """The confidence as a model finds it that has seen more."""
     probability, error_mm = model.predict(seen)
     state = model.state(probability)
-    reasons = () if state == "accepted" else reasons_of(seen, model)
     return replace(
-        vessels,
+        confidence,
         probability=probability,
         expected_error_mm=error_mm,
         state=state,
-        reasons=reasons,
+        reasons=() if state == "accepted" else reasons_of(seen, model),
         features={name: float(f"{v:.5g}") for name, v in seen.items()},
     )
 

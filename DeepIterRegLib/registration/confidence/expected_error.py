@@ -7,7 +7,7 @@ headers were corrected (`Testing/Benchmarks/expected_error.py`). Resources/Docs/
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -56,11 +56,12 @@ class ErrorGroup:
         return math.exp(self.depth_intercept + self.depth_slope * math.log(deviation_mm))
 
 
-def group_of(views: int, *, skull: bool, corrected: bool) -> str:
-    """Name of the group of a registration; several views are counted as two."""
+def group_of(views: int, features: Iterable[str], *, corrected: bool) -> str:
+    """Name of the group of a registration, by the names of the features of its confidence; several views are counted as two."""
     if corrected:
         return "corrected"
-    return f"{'skull' if skull else 'alone'}, {'one view' if views == 1 else 'two views'}"
+    by = "skull" if "skull_score" in features else "residue" if "residue_score" in features else "alone"
+    return f"{by}, {'one view' if views == 1 else 'two views'}"
 
 
 def announced(
@@ -87,7 +88,7 @@ def announced(
     """
     if confidence.state == "rejected" or confidence.expected_error_mm is None:
         return replace(confidence, expected_error_mm=None)
-    name = group_of(views, skull="skull_score" in confidence.features, corrected=corrected)
+    name = group_of(views, confidence.features, corrected=corrected)
     group = (groups or load_groups())[name]
     error_mm = group.error_mm(confidence.expected_error_mm)
     depth_mm = group.depth_mm(depth_deviation_mm)

@@ -12,6 +12,7 @@ from typing import Literal
 
 import numpy as np
 
+from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import CArm, mpe_mm, pose
 from DeepIterRegLib.registration.confidence.profiles import (
     NEAR_MM,
@@ -21,6 +22,7 @@ from DeepIterRegLib.registration.confidence.profiles import (
     profile_features,
     shadow,
 )
+from DeepIterRegLib.registration.skull import Skull
 from DeepIterRegLib.registration.vessels.alignment import levenberg_marquardt, normal_equations, zncc
 from DeepIterRegLib.registration.vessels.least_squares import move
 from DeepIterRegLib.registration.vessels.points import Points
@@ -36,7 +38,7 @@ from DeepIterRegLib.registration.vessels.targets import (
 )
 from DeepIterRegLib.segmentation.dsa import DsaMasks
 
-CONTROLS = 64
+CONTROLS, _RESIDUE_CONTROLS = 64, 24
 AXES = ("turn_u", "turn_v", "turn_depth", "shift_u", "shift_v", "shift_depth")
 AXIS_NAMES = {
     "turn_u": "the rotation about the image's horizontal",
@@ -126,6 +128,28 @@ def view_features(
     out |= profile_features(line, image) | explained_features(line, image)
     out |= _content_features(points, view, line)
     return out
+
+
+def residue_features(
+    skull: Skull, cta_to_carm: np.ndarray, centre_cta_mm: np.ndarray, seed: int = 0
+) -> dict[str, float]:
+    """What the residue of moved bone says of a pose (4, 4), the most of any run: in the others little may have moved.
+
+    None where no run shows any, or mask frames show the skull.
+    """
+    elsewhere = near_and_far(cta_to_carm, centre_cta_mm, _RESIDUE_CONTROLS, np.random.default_rng(seed))
+    try:
+        shares = skull.residue_shares(cta_to_carm, elsewhere).values()
+    except InputError:  # no bone in the CTA: said where it was looked for
+        return {}
+    if not shares:
+        return {}
+    above = [(run.one_way - run.one_way_elsewhere.mean()) / max(run.one_way_elsewhere.std(), 0.01) for run in shares]
+    return {
+        "residue_score": max(run.one_way for run in shares),
+        "residue_above_controls": float(max(above)),
+        "residue_explained": max(run.by_movement for run in shares),
+    }
 
 
 def near_and_far(
@@ -332,6 +356,7 @@ __all__ = [
     "features",
     "pool",
     "pooled",
+    "residue_features",
     "rivals",
     "view_features",
 ]

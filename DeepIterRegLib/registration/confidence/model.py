@@ -22,6 +22,7 @@ FORMAT = "DeepIterReg confidence 1"
 T = TypeVar("T")
 SHIPPED = MODELS / "confidence.json"
 SHIPPED_SKULL = MODELS / "confidence_skull.json"
+SHIPPED_RESIDUE = MODELS / "confidence_residue.json"
 
 
 @dataclass(frozen=True)

@@ -103,6 +103,25 @@ class SkullAgreement:
 
 
 @dataclass(frozen=True)
+class ResidueShares:
+    """How much of what moved bone left in a run the skull explains, each 0 to 1.
+
+    Attributes
+    ----------
+    one_way
+        At the pose, if all of it moved in one direction of the image.
+    one_way_elsewhere : (K,)
+        The same at other poses.
+    by_movement
+        At the pose, by its six movements.
+    """
+
+    one_way: float
+    one_way_elsewhere: np.ndarray
+    by_movement: float
+
+
+@dataclass(frozen=True)
 class Skull:
     """The CTA's bone and the runs in whose mask frames it may be seen.
 
@@ -257,6 +276,23 @@ class Skull:
             points = about(self._points(level.spacing_mm), origin_mm)
             terms[number] = (picture.equations(points, level), picture.carm(level))
         return terms
+
+    def residue_shares(self, cta_to_carm: np.ndarray, elsewhere: np.ndarray) -> dict[int, ResidueShares]:
+        """What it explains at a pose (4, 4) and at others (K, 4, 4), by the number of each run that shows it; none where mask frames do.
+
+        Raises
+        ------
+        InputError
+            The CTA has no bone.
+        """
+        if self._mask_frames:
+            return {}
+        last, at, shares = self._how.levels[-1], cta_to_carm[None], {}
+        for number, run in self._pictures.items():
+            one_way = self._equations(run, replace(last, by_movement=False))(np.concatenate([at, elsewhere]))[0]
+            by_movement = self._equations(run, replace(last, by_movement=True))(at)[0]
+            shares[number] = ResidueShares(float(one_way[0]), one_way[1:], float(by_movement[0]))
+        return shares
 
     def frame_motion(
         self,

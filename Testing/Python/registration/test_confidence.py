@@ -20,6 +20,7 @@ from DeepIterRegLib.registration.confidence.assess import REASONS, reasons_of
 from DeepIterRegLib.registration.confidence.features import features, pool, pooled, rivals, view_features
 from DeepIterRegLib.registration.confidence.model import (
     SHIPPED,
+    SHIPPED_RESIDUE,
     SHIPPED_SKULL,
     ConfidenceModel,
     Linear,
@@ -75,6 +76,7 @@ def view_of(masks: DsaMasks) -> MaskedView:
 
 MASKS = masks_at(MASK, TRUTH)
 SKULL = {"skull_score", "skull_distance_mm"}  # known where the mask frame shows the skull
+RESIDUE = {"residue_score"}  # known where it came subtracted and bone moved in it
 MOVED = PatientMotion(
     undone_mm=np.array([0.0, 3.9, 1.0]), left_mm=np.zeros(3), fields=np.zeros((3, 2, 6)), before=np.zeros((3, 1, 1))
 )
@@ -222,7 +224,7 @@ def test_shipped_model_is_sane(by_distance: list[dict[str, float]]) -> None:
     """Monotonic: better agreement of any kind never lowers the probability nor raises the expected error."""
     model = load_model(SHIPPED)
     assert 0 < model.reject < model.accept < 1
-    assert set(REASONS) - SKULL == set(model.typical)
+    assert set(REASONS) - SKULL - RESIDUE == set(model.typical)
     middle = by_distance[1]
     for name in ("score", "profile_contrast", "explained", "block_share_still", "gap_rival_far"):
         values = [model.predict({**middle, name: v}) for v in np.linspace(-0.5, 1.0, 13)]
@@ -272,10 +274,11 @@ def test_skull_speaks_for_and_against(by_distance: list[dict[str, float]]) -> No
 
 
 def test_every_reason_is_a_feature_and_pools_to_its_bad_side(by_distance: list[dict[str, float]]) -> None:
-    assert set(REASONS) - SKULL <= set(by_distance[0])
+    assert set(REASONS) - SKULL - RESIDUE <= set(by_distance[0])
     assert set(load_model(SHIPPED_SKULL).names) >= SKULL
+    assert set(load_model(SHIPPED_RESIDUE).names) >= RESIDUE
     for name, (bad, _) in REASONS.items():
-        if name in SKULL:
+        if name in SKULL | RESIDUE:
             continue
         assert pool(name) in ("mean", "min" if bad < 0 else "max")
 

@@ -16,12 +16,13 @@ import cohort
 import confidence as training
 import confidence_figures
 import confidence_judged as judging
+import confidence_subtracted
 
 from DeepIterRegLib.registration.confidence.assess import REASONS
 from DeepIterRegLib.registration.confidence.model import load_model
 
 RNG = np.random.default_rng(0)
-NAMES = training.MODELS["vessels and skull"].names
+NAMES = tuple(training.SIGN)
 SIGNS = np.array([training.SIGN[name] for name in NAMES])
 
 
@@ -75,7 +76,10 @@ def test_script_writes_models_that_load(tmp_path: Path) -> None:
     pytest.importorskip("sklearn")
     x, _, error_mm = made_up(240)
     features = [{**dict.fromkeys(REASONS, 0.0), **dict(zip(NAMES, row.tolist(), strict=True))} for row in x]
-    with (tmp_path / "confidence_cases.jsonl").open("w") as file:
+    with (
+        (tmp_path / "confidence_cases.jsonl").open("w") as file,
+        (tmp_path / "confidence_subtracted.jsonl").open("w") as subtracted,
+    ):
         for seed in range(12):
             rows = [
                 {
@@ -86,7 +90,9 @@ def test_script_writes_models_that_load(tmp_path: Path) -> None:
                 }
                 for i in range(20 * seed, 20 * seed + 20)
             ]
-            file.write(json.dumps({"case": {"seed": seed}, "commit": "none", "jobs": 1, "rows": rows}) + "\n")
+            record = {"case": {"seed": seed}, "commit": "none", "jobs": 1}
+            file.write(json.dumps({**record, "rows": rows}) + "\n")
+            subtracted.write(json.dumps({**record, **confidence_subtracted.packed(rows)}) + "\n")
     training.main(["--small", "--results", str(tmp_path)])
     for shipped in training.MODELS.values():
         model = load_model(tmp_path / shipped.path.name)
@@ -101,6 +107,12 @@ def test_script_writes_models_that_load(tmp_path: Path) -> None:
         right = int((error_mm[chosen] < 5).sum())
         assert f"{int(chosen.sum())} registrations, {right} right, of 24 phantom patients" in text
     assert "tested on" in text
+
+
+def test_packed_rows_come_back_as_they_were() -> None:
+    rows = [{"row": "occluded", "kind": "one view", "mpe_mm": 1.25, "features": {"score": 0.123456, "views": 1.0}}]
+    (back,) = confidence_subtracted.unpacked({"case": {"seed": 3}, **confidence_subtracted.packed(rows)})
+    assert back == {**rows[0], "seed": 3, "features": {"score": pytest.approx(0.123456, rel=1e-4), "views": 1.0}}
 
 
 def test_shipped_models_are_judged_with_and_without_the_skull(tmp_path: Path) -> None:

@@ -58,8 +58,8 @@ def test_headers_that_were_corrected_leave_the_depth_unknown() -> None:
 def test_every_group_ships() -> None:
     groups = load_groups()
     for views in (1, 2, 3):
-        for skull in (False, True):
-            group = groups[group_of(views, skull=skull, corrected=False)]
+        for features in ((), ("residue_score",), ("skull_score",)):
+            group = groups[group_of(views, features, corrected=False)]
             assert group.within_95[0] < group.within_68[0] < 1 < group.within_68[1] < group.within_95[1]
             assert 0 < group.depth_68 < group.depth_95
     assert "corrected" in groups

@@ -19,16 +19,20 @@ from DeepIterRegLib.images.subtraction import SubtractionSettings, subtract
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.phantom import Patient, PhantomSettings, make_patient, second_run
 from DeepIterRegLib.phantom.settings import DIFFERENT_SKULL, CtaSettings, OffsetSettings, RunSettings, ViewSettings
-from DeepIterRegLib.registration import joint
+from DeepIterRegLib.registration import compute, joint
 from DeepIterRegLib.registration.compiled import signatures
+from DeepIterRegLib.registration.confidence import with_residue
+from DeepIterRegLib.registration.confidence.features import residue_features
+from DeepIterRegLib.registration.confidence.model import SHIPPED_RESIDUE, load_model
 from DeepIterRegLib.registration.joint import refine_with_skull, sized_equations
 from DeepIterRegLib.registration.kernels.skull import changes_of_shadow
 from DeepIterRegLib.registration.pipeline import register
+from DeepIterRegLib.registration.result import Confidence
 from DeepIterRegLib.registration.scene import Scene
 from DeepIterRegLib.registration.settings import RegistrationSettings
 from DeepIterRegLib.registration.skull import Skull, SkullSettings
 from DeepIterRegLib.registration.skull.gradient_correlation import gradient_equations
-from DeepIterRegLib.registration.skull.movement import movement_equations
+from DeepIterRegLib.registration.skull.movement import detail, movement_equations, seen_detail
 from DeepIterRegLib.registration.skull.points import about, skull_points
 from DeepIterRegLib.registration.skull.residue import (
     make_movement_target,
@@ -37,9 +41,9 @@ from DeepIterRegLib.registration.skull.residue import (
     residue_of,
 )
 from DeepIterRegLib.registration.skull.targets import make_skull_target, mask_frame
-from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, Equations, move
+from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, Equations, camera_matrices, move
 from DeepIterRegLib.registration.vessels.points import Points
-from DeepIterRegLib.registration.vessels.targets import SATURATION_MM, View, vessel_channels
+from DeepIterRegLib.registration.vessels.targets import SATURATION_MM, View, gaussian_taps, vessel_channels
 from DeepIterRegLib.rendering.splat import SplatProjector
 from DeepIterRegLib.segmentation.dsa import DsaMasks, segment_dsa
 
@@ -179,6 +183,45 @@ def test_gradient_of_the_residue_by_finite_differences(patient: Patient, moved: 
     turn = pose.so3_exp(np.array([0.02, -0.03, 0.01]))
     at = pose.offset_about(patient.cta_to_carm, patient.cta.centre_mm, turn, np.array([2, -1, 3]))
     check_gradient(equations, at, points, angiogram.carm)
+
+
+def test_the_residue_speaks_for_the_pose_that_left_it(patient: Patient, moved: tuple[Angiogram, np.ndarray]) -> None:
+    """More of it is explained there than at poses off, and the confidence is as much higher; a run in which nothing moved says nothing."""
+    angiogram, vessels = moved
+    truth, centre = patient.cta_to_carm, patient.cta.centre_mm
+    skull = Skull(patient.cta, (), SETTINGS).in_runs((angiogram,), (vessels,))
+    off = pose.offset_about(truth, centre, pose.so3_exp(np.radians([4.0, 3.0, -4.0])), np.array([6.0, -5.0, 4.0]))
+    right, wrong = (residue_features(skull, at, centre) for at in (truth, off))
+    assert all(right[name] > 1.3 * wrong[name] for name in right)
+    by_vessels = Confidence(0.5, 3.0, "look closely", (), {name: 0.0 for name in load_model(SHIPPED_RESIDUE).names})
+    said = [with_residue(by_vessels, skull, at, centre) for at in (truth, off)]
+    assert said[0].probability > said[1].probability
+    assert said[0].features == pytest.approx({**by_vessels.features, **right}, rel=1e-4)
+    still = replace(angiogram, frames=np.zeros_like(angiogram.frames))
+    assert with_residue(by_vessels, skull.in_runs((still,), (vessels,)), truth, centre) is by_vessels
+
+
+def test_detail_of_the_changes_is_that_of_their_images(patient: Patient) -> None:
+    """The kernel's, which looks at some pixels alone, and that of whole images, by finite differences of a drawn skull."""
+    carm = second_run(patient, "lateral", seed=3).carm.working_grid(96)
+    points, at = about(skull_points(patient.cta, 4.0), patient.cta.centre_mm), patient.cta_to_carm[None]
+    rng = np.random.default_rng(0)
+    inside = ndimage.gaussian_filter(rng.normal(size=(carm.rows, carm.columns)), 6) > 0
+    taps = gaussian_taps(2.0)  # splatting is piecewise linear
+    cameras, centres = camera_matrices(at, points.origin_mm, carm)
+    found = compute.skull_changes(points, cameras, centres, LEVER_MM, carm, taps, seen_detail(inside))[0]
+    draw = SplatProjector(points.positions + points.origin_mm, points.weights, carm)
+    for n in range(6):
+        steps = 0.25 * np.outer([1.0, -1.0], np.eye(6)[n])
+        images = draw(torch.from_numpy(move(np.repeat(at, 2, axis=0), steps, points, carm))).numpy()
+        both = np.concatenate([taps[:0:-1], taps])
+        blurred = [
+            ndimage.convolve1d(ndimage.convolve1d(image, both, 0, mode="constant"), both, 1, mode="constant")
+            for image in images
+        ]
+        expected = detail(np.stack([(blurred[0] - blurred[1]) / 0.5]), inside)[0]
+        assert np.corrcoef(found[:, n], expected)[0, 1] > 0.98
+        assert np.linalg.norm(found[:, n]) == pytest.approx(np.linalg.norm(expected), rel=0.05)
 
 
 def test_gradient_of_the_movements_by_finite_differences(patient: Patient, moved: tuple[Angiogram, np.ndarray]) -> None:

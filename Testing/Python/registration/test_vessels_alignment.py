@@ -15,7 +15,7 @@ from DeepIterRegLib.registration.vessels.alignment import (
     pose_covariances,
     zncc,
 )
-from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, camera_matrices, move
+from DeepIterRegLib.registration.vessels.least_squares import LEVER_MM, camera_matrices, maximise, move
 from DeepIterRegLib.registration.vessels.points import Points, tangents
 from DeepIterRegLib.registration.vessels.targets import (
     FIND,
@@ -239,3 +239,20 @@ def test_cancel():
             saturation_mm=5,
             should_stop=lambda: True,
         )
+
+
+def test_only_the_best_go_on():
+    """Three climbs to one top, by steps of at most 25 mm: after the first step the nearest alone goes on."""
+
+    def equations(at):
+        return -((at[:, 0] - 100.0) ** 2), -2 * (at - 100.0), np.full((len(at), 1, 1), 2.0)
+
+    def climb(go_on):
+        start = np.array([[0.0], [60.0], [20.0]])
+        return maximise(equations, lambda at, steps: at + steps, start, iterations=9, go_on=go_on)
+
+    at, scores, _ = climb((1, 1))
+    assert at[1, 0] == pytest.approx(100, abs=0.1)
+    assert at[[0, 2], 0] == pytest.approx([25, 45])
+    assert scores == pytest.approx(-((at[:, 0] - 100.0) ** 2))
+    assert climb(None)[0] == pytest.approx(np.full((3, 1), 100.0), abs=0.1)
