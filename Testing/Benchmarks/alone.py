@@ -12,7 +12,7 @@ import benchmarking
 import cohort
 import numpy as np
 from benchmarking import Case, Result, table, verdict
-from expected_error import COVERAGE_OFF, RATIO
+from confidence_figures import COVERAGE_OFF, RATIO
 
 SEEDS, SMALL_SEEDS = range(7667, 7692), range(40, 41)
 # Share below 5 mm that is asked of each row, with one view and with two.

@@ -381,8 +381,8 @@ def body(trained: dict[str, Trained]) -> str:
         f"not seen the patient ({FOLDS} folds), calibrated on other patients; the limit of acceptance is chosen on these same figures, so "
         "the second and third row flatter a little: the judgements ([skull](confidence_judged.md), [residue](alone.md)) are on other "
         "patients. Where a run came subtracted, the model of vessels and residue speaks if bone moved in it, else that of the vessels, "
-        "which is trained on what was found without the skull. Of vessels and residue three quarters of the cases are wrong: they are weighed as "
-        "if half of them were.",
+        "which is trained on what was found without the skull. Of vessels and residue three quarters of the cases are wrong: they are "
+        "weighed as if half of them were.",
         table(["", *trained, "target"], main_rows),
     ]
     for name, made in trained.items():

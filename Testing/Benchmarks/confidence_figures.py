@@ -12,6 +12,7 @@ from outcomes import wilson
 
 from DeepIterRegLib.geometry.mpe import SUCCESS_MM
 
+RATIO, COVERAGE_OFF = (0.85, 1.15), 0.05  # the targets of the announced error
 MAX_WRONG, MIN_RIGHT, MIN_AUC, MAX_ECE = 0.01, 0.90, 0.97, 0.03
 
 TARGETS: dict[str, tuple[str, str, Callable[[float], bool]]] = {

@@ -12,6 +12,7 @@ import confidence_subtracted
 import headers
 import numpy as np
 from benchmarking import Case, Result, table, verdict
+from confidence_figures import COVERAGE_OFF, RATIO
 
 from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.geometry.mpe import SUCCESS_MM
@@ -25,7 +26,6 @@ GROUPS = (
 )
 FLOOR_MM = 0.05  # errors below this are as good as none
 FEWEST = 12  # right registrations of a group that its intervals can be told from
-RATIO, COVERAGE_OFF = (0.85, 1.15), 0.05  # the targets
 NOT_FOR = "Phantoms only: how it does on patients is not known. Research use only."
 
 
