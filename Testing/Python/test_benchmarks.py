@@ -35,6 +35,7 @@ import benchmarking
 import clean
 import cohort
 import confidence_judged
+import confidence_subtracted
 import end_to_end
 import experiments
 import gpu_kernels
@@ -242,6 +243,8 @@ def test_moving_frames_run(tmp_path: Path) -> None:
 
 def test_runs_without_a_mask_frame_are_registered(tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr(joint, "COARSE", replace(joint.COARSE, points=2000, iterations=2))  # the script, not the pose
+    made = []
+    monkeypatch.setattr(alone, "make", lambda *of, make=alone.make: made.append(make(*of)) or made[-1])
     alone.main(["--small", "--limit", "1", "--results", str(tmp_path)])
     (line,) = (tmp_path / "alone.jsonl").read_text().splitlines()
     record = json.loads(line)
@@ -249,6 +252,10 @@ def test_runs_without_a_mask_frame_are_registered(tmp_path: Path, monkeypatch: A
     text = (tmp_path / "alone.md").read_text()
     assert re.search(r"few vessels +\| one +\| [01] of 1", text)
     assert "Small trial" in text
+    (patient,) = made
+    wrong = confidence_subtracted.climbed(patient, 1, cohort.off(patient, 25.0, np.random.default_rng(0)))
+    assert wrong["mpe_mm"] > 5
+    assert wrong["features"]["residue_score"] < 1
 
 
 def test_real_vessels_run_or_say_why_not(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:
