@@ -215,15 +215,18 @@ def _with_vessels(context: Context, proposal: _Proposal) -> _Proposal:
     """The proposal of a skull that is not clear, refined on the vessels: it decides where both agree on one pose."""
     scene = context.scene
     assert scene.skull is not None  # it gave poses
-    refined = _refine_proposal(context, proposal)
-    poses = refined[0].poses
+    begin, levels = time.perf_counter(), context.settings.search.levels
+    found = refine_levels(context, proposal.poses, levels)  # told as part of the step that proposed it
+    record = level_record(_REFINED[proposal.step], found, time.perf_counter() - begin, levels)
+    poses = found.poses
     vessels, skull = context.scores(poses), scene.skull.scores(poses)
     together = vessels + skull
     best = int(np.argmax(together))
     away_mm = mpe_mm(scene.views[0].carm, poses, poses[best], scene.centre_cta_mm)
     elsewhere = float(together[away_mm >= _SAME_ANSWER_MM].max(initial=0.0))
     agree = vessels[best] >= _AGREED_VESSELS and skull[best] >= _AGREED_SKULL
-    return replace(proposal, decides=bool(agree and elsewhere <= _AGREED_RUNNER_UP * together[best]), refined=refined)
+    decides = bool(agree and elsewhere <= _AGREED_RUNNER_UP * together[best])
+    return replace(proposal, decides=decides, refined=(found, record))
 
 
 def _ask_network(context: Context, start: np.ndarray, score_at_start: float) -> _Proposal:
@@ -264,6 +267,7 @@ def _ask_network(context: Context, start: np.ndarray, score_at_start: float) -> 
 def _refine_proposal(context: Context, proposal: _Proposal) -> tuple[PoseCandidates, StageRecord]:
     """The levels of the search from the proposed poses alone."""
     if proposal.refined is not None:
+        context.progress(proposal.step, 1.0)
         return proposal.refined
     begin, levels = time.perf_counter(), context.settings.search.levels
     context.progress(proposal.step, 0.0)
@@ -287,7 +291,7 @@ def _search(context: Context, start: np.ndarray, skull: _Proposal) -> tuple[Pose
     )
     # An unclear skull does not choose alone: its poses compete with those of the vessels.
     if len(skull.poses):
-        refined, _ = _refine_proposal(context, skull)
+        refined = skull.refined[0] if skull.refined else refine_levels(context, skull.poses, settings.search.levels)
         found = _agreed(context, np.concatenate([found.poses, refined.poses]), found)
     return found, level_record("Search", found, time.perf_counter() - begin, settings.search.levels)
 
