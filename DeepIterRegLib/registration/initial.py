@@ -266,11 +266,10 @@ def _ask_network(context: Context, start: np.ndarray, score_at_start: float) -> 
 
 def _refine_proposal(context: Context, proposal: _Proposal) -> tuple[PoseCandidates, StageRecord]:
     """The levels of the search from the proposed poses alone."""
+    context.progress(proposal.step, 0.0)
     if proposal.refined is not None:
-        context.progress(proposal.step, 1.0)
         return proposal.refined
     begin, levels = time.perf_counter(), context.settings.search.levels
-    context.progress(proposal.step, 0.0)
     found = refine_levels(context, proposal.poses, levels, proposal.step)
     return found, level_record(_REFINED[proposal.step], found, time.perf_counter() - begin, levels)
 
