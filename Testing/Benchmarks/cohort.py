@@ -101,8 +101,8 @@ def views_of(row: str, seed: int, settings: Any) -> list[Any]:
     return [second_run(patient, view, seed=n) for n, view in enumerate(rng.permutation(["ap", "lateral"]))]
 
 
-def make(row: str, seed: int, small: bool) -> Made:
-    """CTA and both runs to files and back."""
+def make(row: str, seed: int, small: bool, settings: Any = None) -> Made:
+    """CTA and both runs to files and back; by other phantom settings than the cohort's, if given."""
     from DeepIterRegLib.images.cta_checks import prepare_cta
     from DeepIterRegLib.images.dicom import read_angiogram
     from DeepIterRegLib.images.files import load_volume
@@ -110,7 +110,7 @@ def make(row: str, seed: int, small: bool) -> Made:
     from DeepIterRegLib.segmentation.cta.vessels import segment_vessels
     from DeepIterRegLib.segmentation.dsa import segment_dsa
 
-    views = views_of(row, seed, settings_of(row, small))
+    views = views_of(row, seed, settings or settings_of(row, small))
     patient = views[0]
     with tempfile.TemporaryDirectory() as folder:
         write_patient(views[0], folder, views[1])

@@ -7,6 +7,7 @@ import re
 import shutil
 import sys
 from dataclasses import replace
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType
@@ -37,6 +38,7 @@ import cohort
 import confidence_judged
 import confidence_subtracted
 import end_to_end
+import exact
 import experiments
 import gpu_kernels
 import gpu_page
@@ -242,7 +244,11 @@ def test_moving_frames_run(tmp_path: Path) -> None:
 
 
 def test_runs_without_a_mask_frame_are_registered(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr(joint, "COARSE", replace(joint.COARSE, points=2000, iterations=2))  # the script, not the pose
+    default = RegistrationSettings.preset("default")
+    search = replace(default.search, rotation_deg=10, translation_mm=10, candidates=8, levels=default.search.levels[:1])
+    quick = partial(replace, default, search=search)  # the scripts, not the pose
+    monkeypatch.setattr(RegistrationSettings, "preset", lambda name, **changes: quick(**changes))
+    monkeypatch.setattr(joint, "COARSE", replace(joint.COARSE, points=2000, iterations=2))
     made = []
     monkeypatch.setattr(alone, "make", lambda *of, make=alone.make: made.append(make(*of)) or made[-1])
     alone.main(["--small", "--limit", "1", "--results", str(tmp_path)])
@@ -256,6 +262,11 @@ def test_runs_without_a_mask_frame_are_registered(tmp_path: Path, monkeypatch: A
     wrong = confidence_subtracted.climbed(patient, 1, cohort.off(patient, 25.0, np.random.default_rng(0)))
     assert wrong["mpe_mm"] > 5
     assert wrong["features"]["residue_score"] < 1
+    monkeypatch.setattr(cohort, "make", lambda *of: patient)
+    monkeypatch.setattr(exact, "WAYS", dict.fromkeys(exact.WAYS, "search"))
+    exact.main(["--small", "--limit", "1", "--results", str(tmp_path)])
+    text = (tmp_path / "exact.md").read_text()
+    assert re.search(r"one territory +\| two +\| vessels alone +\| [01] of 1", text)
 
 
 def test_real_vessels_run_or_say_why_not(tmp_path: Path, monkeypatch: Any, capsys: Any) -> None:

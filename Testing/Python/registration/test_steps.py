@@ -140,7 +140,9 @@ def test_every_start(start: str, views: int, inputs: Inputs) -> None:
     )
     # The head is followed through the frames where a mask frame shows its skull.
     followed = () if shown == "nothing" else (Step.FRAMES,)
-    if start == "auto, not shown" and views == 1:  # what moved bone left and the vessels agree on one pose: nothing is searched
+    if (
+        start == "auto, not shown" and views == 1
+    ):  # what moved bone left and the vessels agree on one pose: nothing is searched
         wanted = tuple(Step.REFINE_SKULL if step is Step.SEARCH else step for step in wanted)
     assert check(events) == (Step.CHECK_INPUTS, *wanted, *followed)
 
