@@ -118,7 +118,7 @@ def both_right(records: Sequence[dict[str, Any]]) -> str:
                 figures = {
                     key: [float(np.median(of(right, name, key))) for name in names] for key in ("mpe_mm", "mtre_mm")
                 }
-                better = all(a <= b for a, b in figures.values())
+                better = all(round(a, 2) <= round(b, 2) for a, b in figures.values())
                 shown = (f"{a:.2f}, {b:.2f}" for a, b in figures.values())
                 lines.append([row, views, str(len(right)), *shown, verdict(better)])
     return table(
