@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import benchmarking
-import confidence_subtracted
+import confidence_cases
 import numpy as np
 from benchmarking import table, verdict
 from cohort import STRANGER_MM
@@ -317,12 +317,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = benchmarking.parse("confidence", __doc__ or "", argv)
     records = benchmarking.records_of("confidence_cases", options)
     rows = [
-        {**row, "seed": record["case"]["seed"], "alone": bool(record["case"].get("alone")), "subtracted": False}
+        {**row, "alone": bool(record["case"].get("alone")), "subtracted": False}
         for record in records
-        for row in record["rows"]
+        for row in confidence_cases.unpacked(record)
     ]
     for record in benchmarking.records_of("confidence_subtracted", options):
-        rows += [{**row, "alone": False, "subtracted": True} for row in confidence_subtracted.unpacked(record)]
+        rows += [{**row, "alone": False, "subtracted": True} for row in confidence_cases.unpacked(record)]
     trained = {
         name: train(ship.names, [row for row in rows if ship.trained_on(row)], ship.wrong_share)
         for name, ship in MODELS.items()

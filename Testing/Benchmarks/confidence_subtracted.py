@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 import alone
 import benchmarking
 import cohort
+import confidence_cases
 import numpy as np
 from benchmarking import Case, Result
 
 SEEDS, SMALL_SEEDS = range(1180, 1200), range(1053, 1054)  # development only
 OFF = (12.0, 25.0)  # how far from the truth, on every axis, what is wrong on purpose begins
-DIGITS = 5  # of a feature
 
 
 def run_case(case: Case) -> Result:
@@ -37,7 +35,11 @@ def run_case(case: Case) -> Result:
             found += [(f"{views}, started off", climbed(mine, count, cohort.off(mine, size, rng))) for size in OFF]
             found.append((f"a stranger's CTA, {views}", cohort.registered(mine, count, stranger=other)))
             rows += [{"row": row, "kind": kind, **short(one)} for kind, one in found if "features" in one]
-    return {"registrations": len(rows), "wrong": sum(row["mpe_mm"] >= 5 for row in rows), **packed(rows)}
+    return {
+        "registrations": len(rows),
+        "wrong": sum(row["mpe_mm"] >= 5 for row in rows),
+        **confidence_cases.packed(rows),
+    }
 
 
 def climbed(made: cohort.Made, count: int, start: np.ndarray) -> Result:
@@ -67,22 +69,6 @@ def short(found: Result) -> Result:
     if found.get("announced"):
         kept["depth_sd_mm"] = found["announced"]["depth_mm"][0]
     return {**kept, "features": found["features"]}
-
-
-def packed(rows: Sequence[dict[str, Any]]) -> Result:
-    """Rows with the names of the features said once: most of a record would be names."""
-    names = sorted(set().union(*(row["features"] for row in rows))) if rows else []
-    values = [
-        {**row, "features": [float(f"{row['features'].get(name, np.nan):.{DIGITS}g}") for name in names]}
-        for row in rows
-    ]
-    return {"names": names, "rows": values}
-
-
-def unpacked(record: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows as they were before `packed`, with their patient's seed."""
-    names, seed = record["names"], record["case"]["seed"]
-    return [{**row, "seed": seed, "features": dict(zip(names, row["features"], strict=True))} for row in record["rows"]]
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import benchmarking
 import cohort
-import confidence_subtracted
+import confidence_cases
 import headers
 import numpy as np
 from benchmarking import Case, Result, table, verdict
@@ -107,7 +107,7 @@ def subtracted(options: benchmarking.Options) -> dict[str, list[dict[str, Any]]]
 
     groups: dict[str, list[dict[str, Any]]] = {}
     for record in benchmarking.records_of("confidence_subtracted", options):
-        for row in confidence_subtracted.unpacked(record):
+        for row in confidence_cases.unpacked(record):
             if "depth_sd_mm" in row:
                 name = group_of(1 if row["kind"] == "one view" else 2, row["features"], corrected=False)
                 found = {**row, "error_mm": row["mpe_mm"], **said(row["features"])}

@@ -14,9 +14,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "Benchmarks"))
 
 import cohort
 import confidence as training
+import confidence_cases
 import confidence_figures
 import confidence_judged as judging
-import confidence_subtracted
 
 from DeepIterRegLib.registration.confidence.assess import REASONS
 from DeepIterRegLib.registration.confidence.model import load_model
@@ -91,8 +91,8 @@ def test_script_writes_models_that_load(tmp_path: Path) -> None:
                 for i in range(20 * seed, 20 * seed + 20)
             ]
             record = {"case": {"seed": seed}, "commit": "none", "jobs": 1}
-            file.write(json.dumps({**record, "rows": rows}) + "\n")
-            subtracted.write(json.dumps({**record, **confidence_subtracted.packed(rows)}) + "\n")
+            for to in (file, subtracted):
+                to.write(json.dumps({**record, **confidence_cases.packed(rows)}) + "\n")
     training.main(["--small", "--results", str(tmp_path)])
     for shipped in training.MODELS.values():
         model = load_model(tmp_path / shipped.path.name)
@@ -110,8 +110,12 @@ def test_script_writes_models_that_load(tmp_path: Path) -> None:
 
 
 def test_packed_rows_come_back_as_they_were() -> None:
-    rows = [{"row": "occluded", "kind": "one view", "mpe_mm": 1.25, "features": {"score": 0.123456, "views": 1.0}}]
-    (back,) = confidence_subtracted.unpacked({"case": {"seed": 3}, **confidence_subtracted.packed(rows)})
+    rows = [
+        {"row": "occluded", "kind": "one view", "mpe_mm": 1.25, "features": {"score": 0.123456, "views": 1.0}},
+        {"row": "occluded", "kind": "one view", "mpe_mm": 2.5, "features": {"score": 0.5, "residue_score": 0.25}},
+    ]
+    back, other = confidence_cases.unpacked({"case": {"seed": 3}, **confidence_cases.packed(rows)})
+    assert other == {**rows[1], "seed": 3}
     assert back == {**rows[0], "seed": 3, "features": {"score": pytest.approx(0.123456, rel=1e-4), "views": 1.0}}
 
 
