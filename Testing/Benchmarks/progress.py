@@ -166,11 +166,11 @@ def registration(folder: Path, start: str, views: int, out: Path) -> Callable[[P
     return run
 
 
-def with_mask_frame(read: Callable[[], Any], show: str) -> Callable[[], Any]:
+def with_mask_frame(read: Callable[..., Any], show: str) -> Callable[..., Any]:
     """A run with noise in its mask frame, so that the skull is found but not clear; or without one."""
 
-    def changed() -> Any:
-        run = read()
+    def changed(on_progress: Callable[[float], None] | None = None) -> Any:
+        run = read(on_progress=on_progress)
         frame = run.unsubtracted
         noise = NOISE * frame[run.valid].std() * np.random.default_rng(0).normal(size=frame.shape).astype(frame.dtype)
         return replace(run, unsubtracted=frame + noise if show == "noise" else None)
