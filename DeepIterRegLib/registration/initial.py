@@ -111,6 +111,7 @@ def initial_poses(context: Context, start: np.ndarray, given: np.ndarray | None)
         found, record = _refine_proposal(context, skull if skull.decides else network)
     else:
         found, record = _search(context, start, skull)
+        records = (*records, *(() if skull.refined is None else skull.refined[1:]))
     judged = _judged(context, replace(found, score=context.score(found.cta_to_carm)), at_start)
     return replace(
         judged,
@@ -204,10 +205,10 @@ def _ask_skull(context: Context, start: np.ndarray) -> _Proposal:
     seconds = time.perf_counter() - begin
     record = StageRecord("Skull", "gradient correlation", match.score, match.scores, seconds, len(match.scores))
     proposal = _Proposal(match.poses, match.score, init == "skull" or match.clear, Step.REFINE_SKULL, records=(record,))
-    if match.by_residue and not match.clear:
+    if match.by_residue and not match.clear and context.settings.skull_weight > 0:
         proposal = _with_vessels(context, proposal)
-        if not proposal.decides:  # of a mask frame that was told where the finer look began
-            context.expect(Step.SEARCH)
+    if match.by_residue and not proposal.decides:  # of a mask frame that was told where the finer look began
+        context.expect(Step.SEARCH)
     return proposal
 
 

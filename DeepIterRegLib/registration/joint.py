@@ -153,7 +153,8 @@ class _Together:
         if go_on is not None:
             ahead = np.argsort(-scores, kind="stable")[: go_on[1]]
             states, scores = states[ahead], scores[ahead]
-        # Chosen among by the scores as they are: twice a skull that fits nowhere, as in noise, would outweigh vessels that do fit.
+        # Chosen among by the scores as they are: twice a skull that fits nowhere, as in the noise of a mask frame, would outweigh vessels
+        # that do fit. Those that did not go on, where the residue leads, were left behind by the weighted ones.
         at, size_mm = _pose_and_size(states)
         vessels, _, _ = joint_equations(self._points, at, self._targets, self._saturation_mm)
         order = np.argsort(-(vessels + self._skull(at, size_mm)[0]), kind="stable")

@@ -268,11 +268,12 @@ def _dsa_masks(runs: Sequence[Angiogram], progress: Progress, clock: Clock) -> l
 
 @dataclass(frozen=True)
 class _Found:
-    """A pose (4, 4), the stages that led to it, and whether the skull had a say in the last."""
+    """A pose (4, 4), the stages that led to it, and whether the skull had a say in the last, in a mask frame or by the residue."""
 
     cta_to_carm: np.ndarray
     records: tuple[StageRecord, ...]
     by_skull: bool = False
+    by_residue: bool = False
 
 
 def _find(context: Context, start: np.ndarray, given: np.ndarray | None) -> tuple[InitialPoses, _Found]:
@@ -309,7 +310,7 @@ def _find(context: Context, start: np.ndarray, given: np.ndarray | None) -> tupl
         context.progress(Step.REFINE_WITH_SKULL, 1.0, found.score)
     # The residue of moved bone says where the head is; what a header is off by it is too faint to tell.
     sure = by_skull and context.scene.skull is not None and context.scene.skull.in_mask_frame
-    return initial, _Found(found.cta_to_carm, tuple(records), sure)
+    return initial, _Found(found.cta_to_carm, tuple(records), sure, by_skull and not sure)
 
 
 def _first_order_stages(context: Context, found: _Found, runs: Sequence[Angiogram]) -> _Found:
@@ -321,7 +322,7 @@ def _first_order_stages(context: Context, found: _Found, runs: Sequence[Angiogra
     for number, stage in enumerate(context.settings.stages, 1):
         name = f"Stage {number}: {'vessel mask' if stage.image == 'mask' else 'MinIP'}"
         pose_found, record = run_stage(context, name, stage, found.cta_to_carm, runs)
-        found = _Found(pose_found, (*found.records, record), found.by_skull)
+        found = _Found(pose_found, (*found.records, record), found.by_skull)  # the stages look at vessels alone
         context.clock.stop(f"stage_{number}")
     return found
 
@@ -380,7 +381,7 @@ def _answer_at(
     # Before the judgement: scores and confidence are those of the C-arms that are reported.
     context, found, corrected, said = _correct_views(context, found, by_each)
     try:
-        judged = _judge(context, found.cta_to_carm, corrected, runs)
+        judged = _judge(context, found, corrected, runs)
     except RegistrationError as error:
         return _Answer(found, refused=error)
     return _Answer(found, replace(judged, warnings=(*judged.warnings, *said)))
@@ -397,7 +398,7 @@ def _answer_by_each_view(
     context.expect(Step.EACH_VIEW)
     for number, (view, masks, run) in enumerate(zip(scene.views, scene.dsa_masks, runs, strict=True)):
         context.progress(Step.EACH_VIEW, number / (len(runs) + 1))
-        skull = scene.skull.in_runs((run,)) if scene.skull else None
+        skull = scene.skull.in_runs((run,), (masks.vessels,)) if scene.skull else None
         alone = replace(scene, views=(view,), dsa_masks=(masks,), skull=skull)
         _, found = _find(replace(context, scene=alone, progress=Progress(), clock=Clock()), start, given)
         poses.append(found.cta_to_carm)
@@ -457,10 +458,8 @@ class _Judgement:
     followed: Followed | None
 
 
-def _judge(
-    context: Context, cta_to_carm: np.ndarray, corrected: Corrected | None, runs: Sequence[Angiogram]
-) -> _Judgement:
-    """Each view's score, the confidence and the warnings of a pose (4, 4).
+def _judge(context: Context, found: _Found, corrected: Corrected | None, runs: Sequence[Angiogram]) -> _Judgement:
+    """Each view's score, the confidence and the warnings of a pose.
 
     Raises
     ------
@@ -468,7 +467,7 @@ def _judge(
         Nothing speaks for it.
     """
     context.progress(Step.CONFIDENCE, 0.0)
-    scene = context.scene
+    scene, cta_to_carm = context.scene, found.cta_to_carm
     views = view_records(scene, cta_to_carm, corrected, context.settings)
     score = float(np.mean([view.score for view in views]))
     # The skull knows the runs by their own headers.
@@ -482,7 +481,7 @@ def _judge(
     if skull:
         worst = max(skull.values(), key=lambda agreement: agreement.distance_mm)
         confidence = with_skull(confidence, worst.score, worst.best_score, worst.distance_mm)
-    elif scene.skull:
+    elif scene.skull and found.by_residue and corrected is None:  # as those that it was trained on
         confidence = with_residue(confidence, scene.skull, cta_to_carm, scene.centre_cta_mm, seed=context.settings.seed)
     along_beam_mm = (views[0].axis_error_mm or (1.0, 1.0, 1.0))[2]
     confidence = announced(confidence, len(views), along_beam_mm, corrected=corrected is not None)

@@ -202,7 +202,12 @@ def main(argv: Sequence[str] | None = None) -> None:
     records = benchmarking.run_cases("expected_error", cases, run_case, settings, options)
     parts = [__doc__ or ""]
     made = by_group([record for record in records if record["case"]["seed"] in SEEDS])
-    made |= subtracted(options)
+    for name, found in subtracted(options).items():
+        made[name] += found
+    few = [name for name, found in made.items() if len(right_of(found)) < FEWEST]
+    print(
+        f"Not calibrated, as there are too few right ones: {', '.join(few)}." if few else "All groups are calibrated."
+    )
     if all(len(right_of(found)) >= FEWEST for found in made.values()):
         groups = {name: calibrated(right_of(found)) for name, found in made.items()}
         counts = {name: len(right_of(found)) for name, found in made.items()}

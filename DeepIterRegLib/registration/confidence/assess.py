@@ -38,7 +38,7 @@ REASONS: dict[str, tuple[int, str]] = {
     "shift_mm_halves": (1, "The halves of the image do not want the same pose ({value:.0f} mm apart)."),
     "skull_score": (-1, "The skull of the CTA hardly fits the run's mask frame at this pose ({value:.2f})."),
     "skull_distance_mm": (1, "The skull fits the mask frame best {value:.1f} mm (on the detector) from this pose."),
-    "residue_score": (-1, "The skull of the CTA hardly explains the edges of bone that are left in the run."),
+    "residue_score": (-1, "The CTA's skull hardly fits the edges of bone that the head's motion left in the run."),
     "content_length": (-1, "The DSA shows few vessels."),
     "content_clipped": (1, "Many vessels are cut off at the edge of the image."),
     **{
@@ -115,7 +115,9 @@ def with_residue(
     seed: int = 0,
     model: ConfidenceModel | None = None,
 ) -> Confidence:
-    """The judgement by vessels and by what moved bone left in runs that came subtracted; as it was where none is seen.
+    """The judgement by vessels and by what moved bone left in runs that came subtracted, of a pose that was refined on both.
+
+    It stays as it was where no run shows anything of bone. Of other poses, and of runs in which nothing moved, the model knows nothing.
 
     Parameters
     ----------

@@ -129,7 +129,7 @@ def check(events: Sequence[ProgressEvent]) -> tuple[Step, ...]:
 def test_every_start(start: str, views: int, inputs: Inputs) -> None:
     init, shown, wanted = STARTS[start]
     events: list[ProgressEvent] = []
-    register(
+    registration = register(
         inputs.cta,
         with_mask_frames(inputs.runs[:views], shown),
         small(RegistrationSettings.preset("default", init=init)),  # type: ignore[arg-type]
@@ -145,6 +145,9 @@ def test_every_start(start: str, views: int, inputs: Inputs) -> None:
     ):  # what moved bone left and the vessels agree on one pose: nothing is searched
         wanted = tuple(Step.REFINE_SKULL if step is Step.SEARCH else step for step in wanted)
     assert check(events) == (Step.CHECK_INPUTS, *wanted, *followed)
+    # The residue has a say in the confidence where it had one in the pose.
+    assert registration.confidence is not None
+    assert ("residue_score" in registration.confidence.features) == (start == "auto, not shown")
 
 
 @pytest.mark.parametrize("views", [1, 2])
