@@ -214,16 +214,12 @@ def _ask_skull(context: Context, start: np.ndarray) -> _Proposal:
 
 def _with_vessels(context: Context, proposal: _Proposal) -> _Proposal:
     """The proposal of a skull that is not clear, refined on the vessels: it decides where both agree on one pose."""
-    scene = context.scene
-    assert scene.skull is not None  # it gave poses
     begin, levels = time.perf_counter(), context.settings.search.levels
     found = refine_levels(context, proposal.poses, levels)  # told as part of the step that proposed it
     record = level_record(_REFINED[proposal.step], found, time.perf_counter() - begin, levels)
-    poses = found.poses
-    vessels, skull = context.scores(poses), scene.skull.scores(poses)
+    vessels, skull, away_mm = _together(context, found.poses)
     together = vessels + skull
     best = int(np.argmax(together))
-    away_mm = mpe_mm(scene.views[0].carm, poses, poses[best], scene.centre_cta_mm)
     elsewhere = float(together[away_mm >= _SAME_ANSWER_MM].max(initial=0.0))
     agree = vessels[best] >= _AGREED_VESSELS and skull[best] >= _AGREED_SKULL
     decides = bool(agree and elsewhere <= _AGREED_RUNNER_UP * together[best])
@@ -301,9 +297,15 @@ def _agreed(context: Context, poses: np.ndarray, found: PoseCandidates) -> PoseC
 
     The scores are added as they are: where the skull fits nowhere it has little to say.
     """
+    vessels, skull, away_mm = _together(context, poses)
+    order = np.argsort(-(vessels + skull), kind="stable")
+    return replace(found, poses=poses[order[away_mm[order] < _SAME_ANSWER_MM]])
+
+
+def _together(context: Context, poses: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Scores (K,) of vessels and of skull at poses (K, 4, 4), and how far each is on the detector from that of the largest sum, mm."""
     scene = context.scene
     assert scene.skull is not None  # it gave poses
-    together = context.scores(poses) + scene.skull.scores(poses)
-    order = np.argsort(-together, kind="stable")
-    near = mpe_mm(scene.views[0].carm, poses, poses[order[0]], scene.centre_cta_mm) < _SAME_ANSWER_MM
-    return replace(found, poses=poses[order[near[order]]])
+    vessels, skull = context.scores(poses), scene.skull.scores(poses)
+    best = poses[np.argsort(-(vessels + skull), kind="stable")[0]]
+    return vessels, skull, mpe_mm(scene.views[0].carm, poses, best, scene.centre_cta_mm)

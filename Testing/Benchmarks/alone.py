@@ -10,9 +10,9 @@ from typing import Any
 
 import benchmarking
 import cohort
+import confidence_figures
 import numpy as np
 from benchmarking import Case, Result, table, verdict
-from confidence_figures import COVERAGE_OFF, RATIO
 
 SEEDS, SMALL_SEEDS = range(7667, 7692), range(40, 41)
 # Share below 5 mm that is asked of each row, with one view and with two.
@@ -132,31 +132,11 @@ def announced(records: Sequence[dict[str, Any]]) -> str:
         error = np.array([one["mpe_mm"] for one in right])
         bounds = np.array([one["announced"]["depth_mm"][1:] for one in right], dtype=float)
         depth = np.array([one["depth_mm"] for one in right])
-        shares = [((error >= mm[:, low]) & (error <= mm[:, low + 1])).mean() for low in (1, 3)] + [
-            (depth <= bounds[:, n]).mean() for n in (0, 1)
-        ]
+        within = [float(((error >= mm[:, low]) & (error <= mm[:, low + 1])).mean()) for low in (1, 3)]
+        along = [float((depth <= bounds[:, n]).mean()) for n in (0, 1)]
         ratio = float(np.median(error / mm[:, 0]))
-        within = all(abs(s - t) <= COVERAGE_OFF for s, t in zip(shares, (0.68, 0.95) * 2, strict=True))
-        lines.append(
-            [
-                views,
-                str(len(right)),
-                f"{ratio:.2f} {verdict(RATIO[0] <= ratio <= RATIO[1])}",
-                *(f"{100 * share:.0f} %" for share in shares),
-                verdict(within),
-            ]
-        )
-    head = [
-        "views",
-        "right",
-        "measured / expected",
-        "in 68 %",
-        "in 95 %",
-        "depth 68 %",
-        "depth 95 %",
-        "within 5 points",
-    ]
-    return table(head, lines)
+        lines.append([views, str(len(right)), *confidence_figures.announced_cells(ratio, within, along)])
+    return table(["views", "right", *confidence_figures.ANNOUNCED], lines)
 
 
 def failures(records: Sequence[dict[str, Any]]) -> str:

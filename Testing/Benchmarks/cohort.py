@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -241,14 +241,13 @@ def judged_only(result: Result) -> Result:
 
     `predicted` holds probability and expected error in mm by the vessels and, where it was seen, by skull or residue.
     """
-    models = shipped_models()
 
     def of(found: Any) -> Any:
         if not isinstance(found, dict) or "features" not in found:
             return found
         features = found["features"]
-        can = [name for name in models if name == "vessels" or f"{name}_score" in features]
-        predicted = {name: [float(f"{value:.5g}") for value in models[name].predict(features)] for name in can}
+        models = models_of(features).items()
+        predicted = {name: [float(f"{value:.5g}") for value in model.predict(features)] for name, model in models}
         return {**{key: value for key, value in found.items() if key != "features"}, "predicted": predicted}
 
     rows = {row: {key: of(found) for key, found in of_row.items()} for row, of_row in result["rows"].items()}
@@ -260,6 +259,12 @@ def shipped_models() -> dict[str, Any]:
     from DeepIterRegLib.registration.confidence.model import SHIPPED, SHIPPED_RESIDUE, SHIPPED_SKULL, load_model
 
     return {"vessels": load_model(SHIPPED), "residue": load_model(SHIPPED_RESIDUE), "skull": load_model(SHIPPED_SKULL)}
+
+
+def models_of(features: Mapping[str, float]) -> dict[str, Any]:
+    """Those that can judge by these features, the one that sees most last."""
+    models = shipped_models().items()
+    return {name: model for name, model in models if name == "vessels" or f"{name}_score" in features}
 
 
 def said_of(found: dict[str, Any]) -> tuple[str, float]:

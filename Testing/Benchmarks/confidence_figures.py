@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+from benchmarking import verdict
 from cohort import STRANGER_MM
 from outcomes import wilson
 
@@ -15,12 +16,22 @@ from DeepIterRegLib.geometry.mpe import SUCCESS_MM
 RATIO, COVERAGE_OFF = (0.85, 1.15), 0.05  # the targets of the announced error
 MAX_WRONG, MIN_RIGHT, MIN_AUC, MAX_ECE = 0.01, 0.90, 0.97, 0.03
 
+ANNOUNCED = ["measured / expected", "in 68 %", "in 95 %", "depth 68 %", "depth 95 %", "within 5 points"]
+
 TARGETS: dict[str, tuple[str, str, Callable[[float], bool]]] = {
     "auc": ("area under the ROC", f"{MIN_AUC}", lambda v: v >= MIN_AUC),
     "accepted_wrong": ("wrong among the accepted", f"{100 * MAX_WRONG:g} %", lambda v: v <= MAX_WRONG),
     "right_accepted": ("accepted among the right", f"{100 * MIN_RIGHT:g} %", lambda v: v >= MIN_RIGHT),
     "calibration_error": ("expected calibration error", f"{MAX_ECE}", lambda v: v <= MAX_ECE),
 }
+
+
+def announced_cells(ratio: float, within: Sequence[float], along: Sequence[float]) -> list[str]:
+    """`ANNOUNCED` of a group: measured over expected, and the shares in the intervals of 68 and 95 %; along the beam there may be none."""
+    shares = [*within, *along]
+    ok = all(abs(share - asked) <= COVERAGE_OFF for share, asked in zip(shares, (0.68, 0.95) * 2, strict=False))
+    shown = [f"{100 * share:.0f} %" for share in shares]
+    return [f"{ratio:.2f} {verdict(RATIO[0] <= ratio <= RATIO[1])}", *shown, *["-"] * (4 - len(shown)), verdict(ok)]
 
 
 def auc(p: np.ndarray, y: np.ndarray) -> float:

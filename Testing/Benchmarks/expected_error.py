@@ -9,10 +9,10 @@ from typing import Any
 import benchmarking
 import cohort
 import confidence_cases
+import confidence_figures
 import headers
 import numpy as np
-from benchmarking import Case, Result, table, verdict
-from confidence_figures import COVERAGE_OFF, RATIO
+from benchmarking import Case, Result, table
 
 from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.geometry.mpe import SUCCESS_MM
@@ -79,8 +79,7 @@ def registered(made: cohort.Made, name: str, runs: Sequence[Any]) -> Result:
 
 def said(features: Mapping[str, float]) -> dict[str, Any]:
     """What the model that ships and sees most says of a registration: a record holds what it looks at, and outlives it."""
-    models = cohort.shipped_models()
-    model = models[[name for name in models if name == "vessels" or f"{name}_score" in features][-1]]
+    model = list(cohort.models_of(features).values())[-1]
     probability, error_mm = model.predict(features)
     return {"by_features_mm": error_mm, "probability": probability, "state": model.state(probability)}
 
@@ -155,11 +154,8 @@ def judged(groups: dict[str, list[dict[str, Any]]], calibration: Mapping[str, Er
         group = calibration[name]
         ratio = np.array([one["error_mm"] / group.error_mm(one["by_features_mm"]) for one in good])
         beyond = np.array([abs(one["depth_mm"]) / group.depth_mm(one["depth_sd_mm"]) for one in good])
-        inside = [np.mean((ratio >= low) & (ratio <= high)) for low, high in (group.within_68, group.within_95)]
-        along = [np.mean(beyond <= bound) for bound in (group.depth_68, group.depth_95)]
-        median = float(np.median(ratio))
-        shares = [*inside, *([] if name == "corrected" else along)]
-        ok = abs(np.array(shares) - ([0.68, 0.95, 0.68, 0.95][: len(shares)])).max() <= COVERAGE_OFF
+        inside = [float(np.mean((ratio >= low) & (ratio <= high))) for low, high in (group.within_68, group.within_95)]
+        along = [float(np.mean(beyond <= bound)) for bound in (group.depth_68, group.depth_95)]
         wrong = [one for one in found if one["error_mm"] >= SUCCESS_MM]
         accepted = [one for one in found if one["state"] == "accepted"]
         rows.append(
@@ -168,27 +164,15 @@ def judged(groups: dict[str, list[dict[str, Any]]], calibration: Mapping[str, Er
                 f"{len(found) - len(wrong)} of {len(found)}",
                 f"{sum(one['error_mm'] < SUCCESS_MM for one in accepted)} / {sum(one['error_mm'] >= SUCCESS_MM for one in accepted)}",
                 f"{np.median([one['error_mm'] for one in good]):.2f}",
-                f"{median:.2f} {verdict(RATIO[0] <= median <= RATIO[1])}",
-                *(f"{100 * share:.0f} %" for share in inside),
-                *(["-", "-"] if name == "corrected" else [f"{100 * share:.0f} %" for share in along]),
-                verdict(bool(ok)),
+                *confidence_figures.announced_cells(
+                    float(np.median(ratio)), inside, [] if name == "corrected" else along
+                ),
             ]
         )
     return rows
 
 
-HEADER = [
-    "group",
-    "right",
-    "accepted right / wrong",
-    "median error, mm",
-    "measured / expected",
-    "in 68 %",
-    "in 95 %",
-    "depth 68 %",
-    "depth 95 %",
-    "within 5 points",
-]
+HEADER = ["group", "right", "accepted right / wrong", "median error, mm", *confidence_figures.ANNOUNCED]
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -208,7 +192,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     print(
         f"Not calibrated, as there are too few right ones: {', '.join(few)}." if few else "All groups are calibrated."
     )
-    if all(len(right_of(found)) >= FEWEST for found in made.values()):
+    if not few:
         groups = {name: calibrated(right_of(found)) for name, found in made.items()}
         counts = {name: len(right_of(found)) for name, found in made.items()}
         card = {"by": options.command, "commit": benchmarking.commit(), "data": counts, "not_for": NOT_FOR}

@@ -24,6 +24,7 @@ from DeepIterRegLib.registration.compute.cpu import (
     block_means,
     draw_skull,
     draw_vessels,
+    filtered,
     main_axes,
     skull_changes,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "by",
     "draw_skull",
     "draw_vessels",
+    "filtered",
     "main_axes",
     "on",
     "shift_scores",

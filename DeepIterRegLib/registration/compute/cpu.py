@@ -30,6 +30,7 @@ __all__ = [
     "block_means",
     "draw_skull",
     "draw_vessels",
+    "filtered",
     "main_axes",
     "shift_scores",
     "shrunk",
@@ -49,10 +50,15 @@ def shrunk(images: np.ndarray, part: np.ndarray | None, shape: tuple[int, int], 
     out = np.empty((len(images), *shape), np.float32)
     for image, means in zip(images, out, strict=True):
         area_means(image if part is None else image * part, means)
+    return filtered(out, taps)
+
+
+def filtered(images: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    """Images (..., rows, columns) float32 filtered over both by half a symmetric filter (radius + 1,), the centre first. Zero outside."""
     full = np.concatenate([taps[:0:-1], taps])
-    for axis in (1, 2):
-        out = ndimage.convolve1d(out, full, axis, mode="constant")
-    return out
+    for axis in (-2, -1):
+        images = ndimage.convolve1d(images, full, axis, mode="constant")
+    return images
 
 
 def main_axes(spread: np.ndarray, out: np.ndarray) -> None:

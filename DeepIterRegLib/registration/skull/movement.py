@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy import ndimage
 
 from DeepIterRegLib.common.threads import at_once
 from DeepIterRegLib.geometry import CArm, pose
@@ -74,24 +73,16 @@ class _Fit:
 def seen_detail(inside: np.ndarray) -> SeenDetail:
     """The pixels inside (rows, columns) bool, and what tells their detail."""
     taps = gaussian_taps(DETAIL_PX)
-    near = np.maximum(_blurred(inside.astype(np.float32), taps), 1e-3)
+    near = np.maximum(compute.filtered(inside.astype(np.float32), taps), 1e-3)
     return SeenDetail(np.flatnonzero(inside), near, taps)
 
 
 def detail(images: np.ndarray, inside: np.ndarray) -> np.ndarray:
     """Images (B, rows, columns) less what is slow in them, at the pixels inside (rows, columns) bool: (B, N)."""
     seen = seen_detail(inside)
-    slow = np.stack([_blurred(image * inside, seen.taps) for image in images]) / seen.near
+    slow = compute.filtered(images * inside, seen.taps) / seen.near
     fast: np.ndarray = (images - slow)[:, inside]
     return fast
-
-
-def _blurred(image: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """An image (rows, columns) float32 filtered by half a symmetric filter, 0 outside."""
-    both = np.concatenate([taps[:0:-1], taps])
-    for axis in (0, 1):
-        image = ndimage.correlate1d(image, both, axis, mode="constant")
-    return image
 
 
 def movement_equations(points: Points, target: MovementTarget) -> Equations:
