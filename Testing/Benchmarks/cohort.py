@@ -209,14 +209,26 @@ def registered(
     cta, found, truth, line = made.cta, result.cta_to_carm, made.truths[0], made.centreline_mm
     shift = pose.transform(found, line) - pose.transform(truth, line)
     middle = pose.transform(found, cta.centre_mm[None])[0] - pose.transform(truth, cta.centre_mm[None])[0]
+    seen = zip(runs, made.truths, result.views, strict=False)
     return {
         "mpe_mm": max(float(mpe_mm(a.carm, found, t, cta.centre_mm)) for a, t in zip(runs, made.truths, strict=False)),
+        "overlay_mm": max(overlay_mm(a.carm, t, view.carm, found, cta.centre_mm) for a, t, view in seen),
         "mpe_at_peak_mm": max(float(mpe_mm(a.carm, found, made.truth, cta.centre_mm)) for a in runs),
         "mtre_mm": float(np.linalg.norm(shift, axis=1).mean()),
         "depth_mm": max(float(abs(middle @ np.asarray(a.carm.beam_axis))) for a in runs),
         "pose": [round(float(v), 6) for v in found[:3].ravel()],
         **said,
     }
+
+
+def overlay_mm(true: Any, truth: np.ndarray, shown: Any, found: np.ndarray, centre_cta_mm: np.ndarray) -> float:
+    """How far the overlay of a pose by the C-arm of a result lies from where the image shows the head: over a cube, as the MPE."""
+    from DeepIterRegLib.geometry import cube_corners
+
+    corners = cube_corners(centre_cta_mm)
+    row_mm, column_mm = true.pixel_spacing_mm
+    off = (shown.project(corners, found) - true.project(corners, truth)) * (column_mm, row_mm)
+    return float(np.linalg.norm(off, axis=-1).mean())
 
 
 def announced_of(result: Any) -> Result:

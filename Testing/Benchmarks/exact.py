@@ -11,7 +11,7 @@ import cohort
 import numpy as np
 from benchmarking import Case, Result, table, verdict
 
-SEEDS, SMALL_SEEDS = range(7700, 7800), range(41, 42)
+SEEDS, SMALL_SEEDS = range(7719, 7819), range(41, 42)
 WAYS = {"default": "auto", "vessels alone": "search"}
 # Share below 5 mm that is asked of the default, with one view and with two.
 TARGETS = {
@@ -38,7 +38,26 @@ def run_case(case: Case) -> Result:
         for way, init in WAYS.items()
         for count, views in ((1, "one"), (2, "two"))
     }
-    return {"first": made.facts["first"], **found}
+    return {"first": made.facts["first"], "common_mm": round(common_mm(made), 3), **found}
+
+
+def common_mm(made: cohort.Made) -> float:
+    """The least MPE of the worse view that one pose for both views can have: the head moved between the mask frames of the runs."""
+    from scipy.optimize import minimize
+
+    from DeepIterRegLib.geometry import mpe_mm, pose
+
+    centre = made.cta.centre_mm
+
+    def worse(offset: np.ndarray) -> float:
+        at = pose.offset_about(made.truths[0], centre, pose.euler_deg_to_rotation(offset[:3]), offset[3:])
+        return max(float(mpe_mm(a.carm, at, t, centre)) for a, t in zip(made.runs, made.truths, strict=True))
+
+    # A worst case has edges: a simplex, from two places.
+    tried = [
+        minimize(worse, np.full(6, begin), method="Nelder-Mead", options={"maxiter": 2000}) for begin in (0.0, 0.3)
+    ]
+    return min(float(one.fun) for one in tried)
 
 
 def short(made: cohort.Made, found: Result) -> Result:
@@ -51,7 +70,7 @@ def short(made: cohort.Made, found: Result) -> Result:
     at[:3] = np.reshape(found["pose"], (3, 4))
     shift = pose.transform(at, centre)[0] - pose.transform(made.truths[0], centre)[0]
     away = float(shift @ np.asarray(made.runs[0].carm.beam_axis))
-    kept = {name: round(found[name], 3) for name in ("mpe_mm", "mpe_at_peak_mm", "mtre_mm", "depth_mm", "seconds")}
+    kept = {name: round(found[name], 3) for name in ("mpe_mm", "overlay_mm", "mtre_mm", "depth_mm", "seconds")}
     return {**kept, "away_mm": round(away, 3)}
 
 
@@ -70,8 +89,8 @@ def rows_of(records: Sequence[dict[str, Any]]) -> str:
         for views, target in zip(("one", "two"), targets, strict=True):
             for way in WAYS if group else ():
                 name = f"{way}, {views}"
-                mpe, peak, mtre, depth = (
-                    of(group, name, key) for key in ("mpe_mm", "mpe_at_peak_mm", "mtre_mm", "depth_mm")
+                mpe, overlay, mtre, depth = (
+                    of(group, name, key) for key in ("mpe_mm", "overlay_mm", "mtre_mm", "depth_mm")
                 )
                 away = of(group, name, "away_mm")
                 good = mpe < outcomes.SUCCESS_MM
@@ -82,7 +101,7 @@ def rows_of(records: Sequence[dict[str, Any]]) -> str:
                         views,
                         way,
                         f"{int(good.sum())} of {len(group)}",
-                        *(f"{np.median(values):.2f}" for values in (mpe, peak, mtre, depth)),
+                        *(f"{np.median(values):.2f}" for values in (mpe, overlay, mtre, depth)),
                         f"{away[good].mean():+.2f}" if good.any() else "-",
                         f"{np.median(of(group, name, 'seconds')):.1f}",
                         asked,
@@ -94,7 +113,7 @@ def rows_of(records: Sequence[dict[str, Any]]) -> str:
         "by",
         "below 5 mm",
         "MPE mm",
-        "MPE peak",
+        "overlay mm",
         "mTRE mm",
         "depth mm",
         "mean away mm",
@@ -135,6 +154,9 @@ def exactness(records: Sequence[dict[str, Any]]) -> str:
         for key, title, target in (("mpe_mm", "MPE", MPE_MM[n]), ("mtre_mm", "mTRE", MTRE_MM[n])):
             value = float(np.median(of(group, name, key))) if group else np.inf
             lines.append([f"{views}: median {title}", f"{value:.2f} mm", f"{target} mm: {verdict(value <= target)}"])
+    common = np.array([record["common_mm"] for record in group if "common_mm" in record])
+    if len(common):
+        lines.append(["two: the least MPE that one pose can have", f"{np.median(common):.2f} mm", ""])
     away = of(group, "default, one", "away_mm")
     away = away[np.isfinite(away)]
     if len(away):
@@ -157,8 +179,8 @@ def main(argv: list[str] | None = None) -> None:
             f"Patients as in the [cohort](cohort.md), their runs with {alone.COLUMNS} columns and the CTA with voxels of "
             f"{alone.VOXEL_MM[0]} to {alone.VOXEL_MM[1]} mm, in files with their mask frames. *Vessels alone* is `--init search`. Errors "
             "are against where the head lay in the mask frame, to which all frames are brought before subtraction; MPE is that of the "
-            "worse view, and *peak* against where it lay when most contrast was seen. Away: from the source, of the first view, where "
-            "it is right. Medians count failures.",
+            "worse view by the runs' own headers, *overlay* by the C-arms of the result, which differ where views contradicted each other. "
+            "Away: from the source, of the first view, where it is right. Medians count failures.",
             rows_of(patients),
             "## Against its targets",
             exactness(patients),

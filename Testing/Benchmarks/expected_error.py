@@ -56,7 +56,7 @@ def registered(made: cohort.Made, name: str, runs: Sequence[Any]) -> Result:
     confidence, centre = result.confidence, made.cta.centre_mm
     assert confidence is not None
     shown = zip(made.runs, made.truths, result.views, strict=False)
-    apart = [headers.overlay_mm(run.carm, at, view.carm, result.cta_to_carm, centre) for run, at, view in shown]
+    apart = [cohort.overlay_mm(run.carm, at, view.carm, result.cta_to_carm, centre) for run, at, view in shown]
     shift = pose.transform(result.cta_to_carm, centre[None])[0] - pose.transform(made.truths[0], centre[None])[0]
     line = made.centreline_mm
     lines = pose.transform(result.cta_to_carm, line) - pose.transform(made.truths[0], line)
