@@ -100,6 +100,10 @@ def _require_positive(*deviations: float) -> None:
         raise InputError(f"What is corrected needs standard deviations above 0, not {min(deviations):g}.")
 
 
+# A head that is meant to lie still. With twice this, depth is left as loose as it says, and overlays are no better.
+STILL = BetweenRuns(0.6, 0.8)
+
+
 @dataclass(frozen=True)
 class Corrected:
     """What the views say apart.

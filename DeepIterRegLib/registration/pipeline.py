@@ -20,7 +20,7 @@ from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration import compute
 from DeepIterRegLib.registration.between_views import (
     KEPT_FROM,
-    BetweenRuns,
+    STILL,
     Contradiction,
     Corrected,
     Expected,
@@ -428,7 +428,7 @@ def _correct_views(
         return context, found, None, ()
     context.progress(Step.CORRECT_VIEWS, 0.0)
     moved = settings.between_runs
-    expected_of = [Expected(HeaderSlack(), moved), Expected(None, moved or BetweenRuns())]
+    expected_of = [Expected(HeaderSlack(), moved), Expected(None, moved or STILL)]
     corrected = correct_views(
         scene,
         found.cta_to_carm if start is None else start,
