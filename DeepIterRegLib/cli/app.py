@@ -27,6 +27,7 @@ from DeepIterRegLib.common.atomic_output import DISK_IS_FULL, published
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError, notes_of
 from DeepIterRegLib.common.installation import BrokenPackage, broken_package
 from DeepIterRegLib.common.interruptions import deliver
+from DeepIterRegLib.common.memory import hold_steady
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.progress import Progress, ProgressEvent
 from DeepIterRegLib.common.quiet import debugging, own_stderr, quoting_nothing
@@ -104,6 +105,7 @@ def main() -> None:
             signal.signal(number, _on_signal)
     if len(sys.argv) == 1 or {"-h", "--help"} & set(sys.argv):
         import_drawing()
+    hold_steady()
     try:
         app()
     except Interrupted:  # before the command began

@@ -20,7 +20,6 @@ from DeepIterRegLib.cli.app import (
     fail,
 )
 from DeepIterRegLib.cli.options import Quiet, Scheduler, Workers, takes
-from DeepIterRegLib.common.memory import hold_steady
 from DeepIterRegLib.common.shown import place_of
 
 
@@ -66,7 +65,6 @@ def batch(
         if not quiet:
             typer.echo(line)
 
-    hold_steady()
     table = read_cases(cases, typed["device"].value)
     # The case says it too, but that may be hours away.
     for sentence in missing_paths(table):

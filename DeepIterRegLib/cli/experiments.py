@@ -11,7 +11,6 @@ import typer
 from DeepIterRegLib.cli.app import EXIT_CANCELLED, EXIT_INPUT, NOTICE, Interrupted, app, command, fail, progress
 from DeepIterRegLib.cli.options import FACE, Json, Quiet, Scheduler, Workers
 from DeepIterRegLib.common.errors import Cancelled, InputError
-from DeepIterRegLib.common.memory import hold_steady
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.shown import place_of
 
@@ -80,7 +79,6 @@ def experiment(
 
     # Before hours of work, not at its end, where the plots are drawn.
     _check_matplotlib()
-    hold_steady()
     study, problems = study_of(cases, seed, small)
     for problem in problems:
         typer.secho(f"Left out: {word(problem, FACE)}", err=True, fg=typer.colors.YELLOW)

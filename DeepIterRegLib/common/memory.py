@@ -8,7 +8,9 @@ from typing import Any
 
 # Parameters of `mallopt`, and what they are set to.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD, _ARENAS = -1, -3, -8
-_APART_BYTES = 2**21  # what is larger has a place of its own, and leaves no gap
+_APART_BYTES = (
+    2**23
+)  # what is larger has a place of its own, and leaves no gap; images of 1024 x 1024 are taken from what is kept
 _KEPT_BYTES = 2**28  # free at the end, until `give_back`: else each case would have them made anew several times
 # The same for a process that is started with these variables: from its first thread on, whose memory `hold_steady` comes too late for.
 STEADY = {

@@ -105,14 +105,15 @@ def angiogram_of_stored(
     """
     rows, columns = stored.shape[1:]
     carm, geometry_notes = read_carm(header, rows, columns, options)
+    again = again or partial(angiogram_of_stored, stored, header, options)
     pixels = meaning_of(stored, header)
+    del stored  # half as large as the frames are now
     times, time_notes = read_times(header, len(pixels.values))
     valid, valid_notes = read_valid(header, pixels.values, is_lossy(header))
     result = interpret(pixels, valid, subtraction_tags(header, len(pixels.values)), subtraction, on_progress)
     scales = other_scales(header, rows, columns, options)
     notes = (*geometry_notes, *time_notes, *valid_notes, *pixels.notes, *(scale.note for scale in scales))
     angiogram = _angiogram(result, carm, times, valid, notes)
-    again = again or partial(angiogram_of_stored, stored, header, options)
     readings = [
         *(OtherReading(scale.words, scale.remedies, True, partial(_at, angiogram, scale)) for scale in scales),
         *_other_contrast(result, again, subtraction),

@@ -16,6 +16,7 @@ from DeepIterRegLib.common.shown import name_of, number_words
 from DeepIterRegLib.images.dicom.decoding import check_decodable, decode, surplus_note
 from DeepIterRegLib.images.dicom.header import Header, functional_groups, open_header
 from DeepIterRegLib.images.dicom.kinds import Kind, class_name, kind_of
+from DeepIterRegLib.images.dicom.layout import layout_of
 from DeepIterRegLib.images.dicom.open_file import NotDicom, open_dataset
 from DeepIterRegLib.images.dicom.safe_words import coded, whole_number
 from DeepIterRegLib.images.dicom.tags import table_of, tag_name, text_of, texts_of, value_of, whole_of
@@ -77,11 +78,14 @@ class RunFiles:
             self._naming(path, lambda header=header: check_decodable(header))
 
     def decode(self) -> np.ndarray:
-        """Stored values (t, row, column); raises InputError as `pixels.decode`, naming the file."""
-        frames = [
-            self._naming(path, lambda header=header: decode(header))
-            for path, header in zip(self.files, self.headers, strict=True)
-        ]
+        """Stored values (t, row, column); raises InputError as `pixels.decode`, naming the file.
+
+        Once: each file's own pixel data, half as large as the frames will be, is let go of.
+        """
+        frames = []
+        for path, header in zip(self.files, self.headers, strict=True):
+            frames.append(self._naming(path, lambda header=header: decode(header)))
+            del header.dataset[layout_of(header.dataset).keyword]
         return frames[0] if len(frames) == 1 else np.concatenate(frames)
 
     def _naming(self, path: Path, work):  # type: ignore[no-untyped-def]

@@ -57,17 +57,13 @@ def bridges(
         return out
     lines = [np.asarray(lower.any(axis=tuple(a for a in range(3) if a != axis))) for axis in range(3)]
     box = surroundings(lines, lower.shape, spacing_mm)
-    hu, upper, lower = (np.ascontiguousarray(a[box]) for a in (hu, upper, lower))
-    cost = np.zeros(hu.shape, dtype=np.float32)
-    in_parts(_cost, len(hu), hu, np.float32(brain_hu), np.float32(vessel_hu), cost)
-    at = np.flatnonzero((cost > 0) | upper | lower)
-    nodes = Nodes(at, *(a.ravel()[at] for a in (cost, upper, lower)))
+    hu = hu[box]
+    nodes = _nodes(hu, upper[box], lower[box], brain_hu, vessel_hu)
     centre = np.zeros(hu.shape, dtype=bool)
     for path in paths_between(nodes, hu.shape, spacing_mm):
         centre.ravel()[path] = True
     low, high = vessel_range(brain_hu, vessel_hu)
-    # As float32, for which it is compiled already.
-    out[box] = grown(centre, hu.astype(np.float32), np.float32(low), np.float32(high), fill_steps(spacing_mm))
+    out[box] = grown(centre, (hu > low) & (hu < high), fill_steps(spacing_mm))
     return out
 
 
@@ -98,7 +94,7 @@ class Nodes(NamedTuple):
 
     Attributes
     ----------
-    at : (N,) int64
+    at : (N,) int32
         Flat indices, rising.
     cost : (N,) float32
         Of a step into each; 0 where none can be.
@@ -110,6 +106,14 @@ class Nodes(NamedTuple):
     cost: np.ndarray
     upper: np.ndarray
     lower: np.ndarray
+
+
+def _nodes(hu: np.ndarray, upper: np.ndarray, lower: np.ndarray, brain_hu: float, vessel_hu: float) -> Nodes:
+    """The voxels of volumes (z, y, x) that a path may touch; the finding of paths, which takes as much memory, need not hold these."""
+    cost = np.zeros(hu.shape, dtype=np.float32)
+    in_parts(_cost, len(hu), np.ascontiguousarray(hu), np.float32(brain_hu), np.float32(vessel_hu), cost)
+    at = np.flatnonzero((cost > 0) | upper | lower).astype(np.int32)
+    return Nodes(at, *(volume.ravel()[at] for volume in (cost, upper, lower)))
 
 
 def paths_between(nodes: Nodes, shape: tuple[int, ...], spacing_mm: float) -> list[np.ndarray]:
@@ -143,8 +147,8 @@ def _trace(parent: np.ndarray, end: int) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True)
-def grown(mask, image, low, high, steps):  # type: ignore[no-untyped-def]
-    """A mask (z, y, x) bool, lengthened by `steps` face neighbours as far as `image` (z, y, x) lies in low..high."""
+def grown(mask, within, steps):  # type: ignore[no-untyped-def]
+    """A mask (z, y, x) bool, lengthened by `steps` face neighbours as far as these lie `within` (z, y, x) bool."""
     nz, ny, nx = mask.shape
     out = mask.copy()
     front = [(0, 0, 0)]
@@ -161,7 +165,7 @@ def grown(mask, image, low, high, steps):  # type: ignore[no-untyped-def]
         reached.pop()
         for z, y, x in front:
             for a, b, c in ((z - 1, y, x), (z + 1, y, x), (z, y - 1, x), (z, y + 1, x), (z, y, x - 1), (z, y, x + 1)):
-                if 0 <= a < nz and 0 <= b < ny and 0 <= c < nx and not out[a, b, c] and low < image[a, b, c] < high:
+                if 0 <= a < nz and 0 <= b < ny and 0 <= c < nx and not out[a, b, c] and within[a, b, c]:
                     out[a, b, c] = True
                     reached.append((a, b, c))
         front = reached

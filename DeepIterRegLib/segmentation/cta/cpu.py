@@ -155,9 +155,9 @@ def brain_and_neck_pieces(
     kind = zone[z // POOL, y // POOL, x // POOL]
     brain = np.zeros(mask.shape, dtype=bool)
     brain[z, y, x] = ((kind == CAVITY) | (kind == DEEP)) & (z // POOL >= wide)
-    open_to_brain = np.zeros(mask.shape, dtype=np.uint8)
+    open_to_brain = np.zeros(mask.shape, dtype=bool)
     open_to_brain[z, y, x] = kind != NECK
-    upper = grown(brain, open_to_brain, 0, 2, sum(mask.shape))
+    upper = grown(brain, open_to_brain, sum(mask.shape))
     lower = mask & ~upper
     if lower.any():
         box = bounding_box(lower, margin=0)

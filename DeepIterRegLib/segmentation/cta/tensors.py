@@ -245,7 +245,7 @@ def painted_as_brain(hu: Tensor, zone: np.ndarray, brain_hu: float, bone_hu: flo
 
 
 def gaussian_blur(image: Tensor, sigma_px: float) -> Tensor:
-    """As `cpu.gaussian_blur`, of an image (z, y, x) float32."""
+    """As `cpu.gaussian_blur`, of an image (z, y, x) float32, which stays as it is."""
     kernel = blur_kernel(sigma_px)
     if len(kernel) == 1:
         return image
@@ -361,11 +361,10 @@ def marked(flat: np.ndarray, hu: Tensor) -> Tensor:
     return mask
 
 
-def grown(mask: Tensor, image: Tensor, low: float, high: float, steps: int) -> Tensor:
-    """As `cpu.grown`, of a mask and an image (z, y, x)."""
-    may_be = (image > float(low)) & (image < float(high))
+def grown(mask: Tensor, within: Tensor, steps: int) -> Tensor:
+    """As `cpu.grown`, of masks (z, y, x)."""
     for _ in range(steps):
-        mask = mask | (with_faces(mask) & may_be)
+        mask = mask | (with_faces(mask) & within)
     return mask
 
 
@@ -398,14 +397,14 @@ def bridges(hu: Tensor, upper: Tensor, lower: Tensor, brain_hu: float, vessel_hu
     box = through_bone.surroundings(lines, tuple(lower.shape), spacing_mm)
     hu, upper, lower = (a[box].contiguous() for a in (hu, upper, lower))
     node, cost = _costs(hu, upper | lower, brain_hu, vessel_hu)
-    nodes = through_bone.Nodes(*(host(a) for a in (node, cost, upper.view(-1)[node], lower.view(-1)[node])))
+    of_nodes = (node.to(torch.int32), cost, upper.view(-1)[node], lower.view(-1)[node])
+    nodes = through_bone.Nodes(*(host(a) for a in of_nodes))
     paths = through_bone.paths_between(nodes, tuple(hu.shape), spacing_mm)
     if not paths:
         return out
     low, high = through_bone.vessel_range(brain_hu, vessel_hu)
-    near = range(math.floor(low) + 1, math.ceil(high))  # HU are whole
     centre = marked(np.concatenate(paths), hu)
-    out[box] = grown(centre, hu, near.start - 1, near.stop, through_bone.fill_steps(spacing_mm))
+    out[box] = grown(centre, (hu > low) & (hu < high), through_bone.fill_steps(spacing_mm))
     return out
 
 

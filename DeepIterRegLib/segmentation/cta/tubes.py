@@ -58,14 +58,15 @@ def _paint(first, last, hu, zone, brain_hu, bone_hu, out):  # type: ignore[no-un
 
 
 def gaussian_blur(image: np.ndarray, sigma_px: float) -> np.ndarray:
-    """An image (z, y, x) float32 under a separable Gaussian, in parallel (scipy's runs on one core); edges are repeated."""
+    """An image (z, y, x) float32 under a separable Gaussian, in parallel (scipy's runs on one core); edges are repeated.
+
+    In its place, so that segmentation holds one such image and not four.
+    """
     kernel = blur_kernel(sigma_px)
-    if len(kernel) == 1:
-        return image
-    planes, out = np.empty_like(image), np.empty_like(image)
-    in_parts(_blur_planes, len(image), image, kernel, planes)
-    in_parts(_blur_across, image.shape[1], planes, kernel, out)
-    return out
+    if len(kernel) > 1:
+        in_parts(_blur_planes, len(image), image, kernel)
+        in_parts(_blur_across, image.shape[1], image, kernel)
+    return image
 
 
 def blur_kernel(sigma_px: float) -> np.ndarray:
@@ -76,7 +77,7 @@ def blur_kernel(sigma_px: float) -> np.ndarray:
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _blur_planes(first, last, image, kernel, out):  # type: ignore[no-untyped-def]
+def _blur_planes(first, last, image, kernel):  # type: ignore[no-untyped-def]
     ny, nx = image.shape[1:]
     r = len(kernel) // 2
     row = np.empty(nx + 2 * r, dtype=np.float32)
@@ -95,27 +96,31 @@ def _blur_planes(first, last, image, kernel, out):  # type: ignore[no-untyped-de
                     plane[y, x] += w * row[x + t]
         for y in range(ny):
             for x in range(nx):
-                out[z, y, x] = 0.0
+                image[z, y, x] = 0.0
             for t in range(2 * r + 1):
                 w = kernel[t]
                 source = min(max(y + t - r, 0), ny - 1)
                 for x in range(nx):
-                    out[z, y, x] += w * plane[source, x]
+                    image[z, y, x] += w * plane[source, x]
 
 
 @njit(cache=True, nogil=True, fastmath=True)
-def _blur_across(first, last, image, kernel, out):  # type: ignore[no-untyped-def]
+def _blur_across(first, last, image, kernel):  # type: ignore[no-untyped-def]
     nz, _, nx = image.shape
     r = len(kernel) // 2
+    sheet = np.empty((nz, nx), dtype=np.float32)
     for y in range(first, last):
         for z in range(nz):
             for x in range(nx):
-                out[z, y, x] = 0.0
+                sheet[z, x] = image[z, y, x]
+        for z in range(nz):
+            for x in range(nx):
+                image[z, y, x] = 0.0
             for t in range(2 * r + 1):
                 w = kernel[t]
                 source = min(max(z + t - r, 0), nz - 1)
                 for x in range(nx):
-                    out[z, y, x] += w * image[source, y, x]
+                    image[z, y, x] += w * sheet[source, x]
 
 
 def bright_voxels(

@@ -198,6 +198,8 @@ def _vessel_mask(
 ) -> Any:
     """Bool (z, y, x) on the working grid, where `by` works."""
     painted = by.painted_as_brain(hu, zone, levels.brain_hu, levels.bone_hu)
+    # a sinus is seen in part where bone hides it: fill it up to bone, as far as it is as bright as a large vessel
+    bright = (painted > float(levels.plateau_hu)) & (painted < float(levels.bone_hu))
     found = _candidates(by, hu, painted, zone, levels, spacing_mm, settings)
     tell(0.6)
     weak, strong = _likely(found, levels, settings)
@@ -205,9 +207,7 @@ def _vessel_mask(
     piece = by.pieces(flat, hu)
     keep = _vessels_among(found, weak, strong, piece, levels, spacing_mm, settings)
     mask = by.marked(flat[keep[piece]], hu)
-    # a sinus is seen in part where bone hides it: fill it up to bone, as far as it is as bright as a large vessel
-    steps = round(settings.fill_mm / spacing_mm)
-    return by.grown(mask, painted, np.float32(levels.plateau_hu), np.float32(levels.bone_hu), steps)
+    return by.grown(mask, bright, round(settings.fill_mm / spacing_mm))
 
 
 def _candidates(
@@ -221,8 +221,9 @@ def _candidates(
 ) -> _Candidates:
     threshold_hu = levels.brain_hu + settings.contrast_hu
     sigma = settings.smoothing_mm
-    smooth = level_hu = by.gaussian_blur(painted, sigma / spacing_mm)
+    smooth = by.gaussian_blur(painted, sigma / spacing_mm)
     index, kind = by.bright_voxels(smooth, hu, zone, threshold_hu, levels.bone_hu)
+    level_hu = by.values_at(smooth, index)
     responses, roundnesses = [], []
     for next_sigma in settings.vesselness_sigmas_mm:
         # Blurs add up as squares, so that each scale starts from the one before.
@@ -236,7 +237,7 @@ def _candidates(
     return _Candidates(
         by.host(index),
         by.host(kind),
-        by.values_at(level_hu, index),
+        level_hu,
         np.maximum.reduce(responses),
         np.maximum.reduce(roundnesses),
         roundnesses[-1],
