@@ -26,12 +26,9 @@ from DeepIterRegLib.registration.vessels.targets import Target, View, make_targe
 
 # A view that moved further than so many standard deviations of what is expected is not of this head and C-arm.
 LIMIT = 3.5
-# Log of the likelihood ratio from which a correction is kept. A skull that looks a little different in the run than in the CTA gives
-# exact headers up to 19, and overlays that are worse corrected (Testing/Benchmarks/results/two_views_development.md).
-KEPT_FROM = 20.0
-# A wider expectation is taken only if it explains more by as much: a header that may be off along the beam leaves the depth open,
-# which two views else tell to half a millimetre.
-PREFERRED = 10.0
+# A wider expectation is taken only if it explains more by so much (log of the likelihood ratio): a header that may be off along the
+# beam leaves the depth open, which two views else tell to half a millimetre.
+PREFERRED = 7.0
 # The grid and points by which it is judged whether views contradict each other: a quarter of the last stage's time, and nearly its
 # ratios. Steps with the views held together, then apart, and after that on the last stage's grid.
 _JUDGE = replace(LEVEL, rows=192, points=12000, sigma_px=1.0)
@@ -79,10 +76,14 @@ class BetweenRuns:
 
 @dataclass(frozen=True)
 class Expected:
-    """What views may contradict each other by; None expects nothing of the kind, and one of them must be given."""
+    """What views may contradict each other by; None expects nothing of the kind, and one of them must be given.
+
+    A correction is kept from this log of the likelihood ratio on.
+    """
 
     headers: HeaderSlack | None = None
     between_runs: BetweenRuns | None = None
+    keep_from: float = -np.inf
 
     def covariance_mm2(self, first: CArm, other: CArm) -> np.ndarray:
         """Of the twist (6, 6), along the first C-arm's axes, by which the other one sees the head elsewhere."""
@@ -100,8 +101,14 @@ def _require_positive(*deviations: float) -> None:
         raise InputError(f"What is corrected needs standard deviations above 0, not {min(deviations):g}.")
 
 
-# A head that is meant to lie still. With twice this, depth is left as loose as it says, and overlays are no better.
-STILL = BetweenRuns(0.6, 0.8)
+# Where nobody said that something is off. A head that is meant to lie still moves so much; with twice that, depth is as loose as it
+# says, and overlays are no better. A skull that looks a little different in the run than in the CTA looks like such a motion, with
+# ratios of up to 19 and overlays that are worse corrected; it does not look like a header that is off
+# (Testing/Benchmarks/results/two_views_development.md).
+UNASKED = (
+    Expected(HeaderSlack(), keep_from=10.0),
+    Expected(None, BetweenRuns(0.6, 0.8), keep_from=20.0),
+)
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,6 @@ def correct_views(
     saturation_mm: float,
     *,
     skull_weight: float = 0.0,
-    keep_from: float = -np.inf,
     seed: int = 0,
     should_stop: ShouldStop | None = None,
 ) -> Corrected | Contradiction | None:
@@ -157,13 +163,11 @@ def correct_views(
         The pose by all views together, or one by each.
     expected
         One or several, the widest first: of those that explain the images about as well as the best, the narrowest is taken. The
-        others are only tried where the first does.
+        others are only tried where the first would be kept.
     saturation_mm
         As in `vessels.alignment.normal_equations`.
     skull_weight
         What the skull counts beside the vessels, as in `joint.refine_with_skull`; 0 leaves it out.
-    keep_from
-        Log of the likelihood ratio from which a correction is kept.
     seed
         Of the points drawn.
     should_stop
@@ -176,20 +180,20 @@ def correct_views(
     ------
     Cancelled
     """
-    fits: list[tuple[float, np.ndarray, _Equations]] = []
+    fits: list[tuple[float, np.ndarray, _Equations, float]] = []
     for what in expected:
         equations = _equations(scene, _JUDGE, what, saturation_mm, skull_weight, seed)
         log_ratio, apart = _fit(equations, start, should_stop)
-        if not log_ratio >= keep_from:
-            break
-        fits.append((log_ratio, apart, equations))
-    if not fits:
-        return None
+        if not fits and not log_ratio >= what.keep_from:
+            return None
+        fits.append((log_ratio, apart, equations, what.keep_from))
     near = [fit for fit in fits if fit[2].furthest(fit[1]) <= LIMIT]
     if not near:
-        return Contradiction(min(equations.furthest(apart) for _, apart, equations in fits))
-    most = max(log_ratio for log_ratio, _, _ in near)
-    log_ratio, apart, judged = [fit for fit in near if fit[0] >= most - PREFERRED][-1]
+        return Contradiction(min(equations.furthest(apart) for _, apart, equations, _ in fits))
+    most = max(log_ratio for log_ratio, *_ in near)
+    log_ratio, apart, judged, keep_from = [fit for fit in near if fit[0] >= most - PREFERRED][-1]
+    if not log_ratio >= keep_from:
+        return None
     equations = _finer(judged, scene, seed)
     first = equations.targets[0].carm
     apart, _, _ = maximise(equations, equations.moved, apart, iterations=_FINISH, should_stop=should_stop)

@@ -19,8 +19,8 @@ from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration import compute
 from DeepIterRegLib.registration.between_views import (
-    KEPT_FROM,
-    STILL,
+    UNASKED,
+    BetweenRuns,
     Contradiction,
     Corrected,
     Expected,
@@ -428,14 +428,15 @@ def _correct_views(
         return context, found, None, ()
     context.progress(Step.CORRECT_VIEWS, 0.0)
     moved = settings.between_runs
-    expected_of = [Expected(HeaderSlack(), moved), Expected(None, moved or STILL)]
+    expected_of = UNASKED
+    if asked:
+        expected_of = (Expected(HeaderSlack(), moved), Expected(None, moved or BetweenRuns()))
     corrected = correct_views(
         scene,
         found.cta_to_carm if start is None else start,
         expected_of if settings.refine_geometry != "off" else expected_of[1:],
         context.saturation_mm,
         skull_weight=settings.skull_weight if found.by_skull else 0.0,
-        keep_from=KEPT_FROM if settings.refine_geometry == "auto" and moved is None else -np.inf,
         seed=settings.seed,
         should_stop=context.should_stop,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ from vessel_tree import vessel_tree
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import CArm, cube_corners, pose
 from DeepIterRegLib.registration.between_views import (
-    KEPT_FROM,
     LIMIT,
+    UNASKED,
     BetweenRuns,
     Contradiction,
     Corrected,
@@ -26,6 +27,7 @@ from DeepIterRegLib.registration.vessels.alignment import levenberg_marquardt
 from DeepIterRegLib.registration.vessels.targets import REFINE, View, make_targets, vessel_channels
 from DeepIterRegLib.rendering.splat import SplatProjector
 
+OFF = UNASKED[0]  # headers may be off
 POINTS = vessel_tree(2, n_branches=40)
 TRUTH = pose.radiological(POINTS.origin_mm)
 AP = CArm.from_angles(4, 12, sid_mm=1100, sod_mm=740, rows=224, columns=224, pixel_spacing_mm=(1.2, 1.2))
@@ -57,8 +59,8 @@ def found_together(scene: Scene) -> np.ndarray:
 
 
 def corrected(scene: Scene, between: BetweenRuns | None = None) -> Corrected:
-    expected = Expected(None if between else HeaderSlack(), between)
-    found = correct_views(scene, found_together(scene), [expected], 5, keep_from=KEPT_FROM)
+    expected = [Expected(None, between, OFF.keep_from)] if between else UNASKED
+    found = correct_views(scene, found_together(scene), expected, 5)
     assert isinstance(found, Corrected)
     return found
 
@@ -87,7 +89,7 @@ def test_headers_that_are_off_are_corrected(header: CArm) -> None:
     scene = scene_of(view_of(AP, AP), view_of(LATERAL, header))
     before = found_together(scene)
     found = corrected(scene)
-    assert found.log_ratio > KEPT_FROM
+    assert found.log_ratio > OFF.keep_from
     assert max(overlay_mm(AP, AP, before), overlay_mm(LATERAL, header, before)) > 1.5
     first, second = found.views
     assert first.carm == AP
@@ -116,14 +118,34 @@ def test_a_corrected_carm_sees_the_pose_as_the_header_sees_the_head() -> None:
 
 def test_exact_headers_stay() -> None:
     scene = scene_of(view_of(AP, AP), view_of(LATERAL, LATERAL))
-    assert correct_views(scene, found_together(scene), [Expected(HeaderSlack())], 5, keep_from=KEPT_FROM) is None
+    assert correct_views(scene, found_together(scene), UNASKED, 5) is None
+
+
+def test_what_a_head_that_lies_still_explains_as_well_is_no_header() -> None:
+    """A motion of that size: kept only if it is sure, and then as a motion, which leaves the depth as it is."""
+    moved = pose.offset_about(
+        np.eye(4), np.zeros(3), pose.so3_exp(np.radians([1.0, 0, 0.5])), np.array([0.5, 1.0, -0.8])
+    )
+    scene = scene_of(view_of(AP, AP), view_of(LATERAL, LATERAL, moved))
+    together, (headers, still) = found_together(scene), UNASKED
+    as_header, as_motion = (
+        correct_views(scene, together, [replace(one, keep_from=-np.inf)], 5) for one in (headers, still)
+    )
+    found = correct_views(scene, together, UNASKED, 5)
+    assert isinstance(as_header, Corrected)
+    assert isinstance(as_motion, Corrected)
+    assert isinstance(found, Corrected)
+    assert as_header.log_ratio > headers.keep_from
+    assert as_motion.log_ratio > still.keep_from
+    assert found.log_ratio == as_motion.log_ratio
+    assert correct_views(scene, together, [headers, replace(still, keep_from=as_motion.log_ratio + 1)], 5) is None
 
 
 def test_exact_headers_are_hardly_changed_by_force() -> None:
     scene = scene_of(view_of(AP, AP), view_of(LATERAL, LATERAL))
     found = correct_views(scene, found_together(scene), [Expected(HeaderSlack())], 5)
     assert isinstance(found, Corrected)
-    assert found.log_ratio < KEPT_FROM
+    assert found.log_ratio < OFF.keep_from
     assert overlay_mm(AP, found.views[0].carm, found.cta_to_carm) < 0.3
     assert overlay_mm(LATERAL, found.views[1].carm, found.cta_to_carm) < 0.3
 
@@ -135,7 +157,7 @@ def test_views_that_lie_too_far_apart_are_not_corrected() -> None:
     turn = pose.inverse(pose.matrix(LATERAL.axes.T @ header.axes, np.zeros(3)))
     by_each = np.stack([TRUTH, turn @ TRUTH])
     assert overlay_mm(LATERAL, header, by_each[1]) < 0.1
-    found = correct_views(scene, by_each, [Expected(HeaderSlack())], 5, keep_from=KEPT_FROM)
+    found = correct_views(scene, by_each, [OFF], 5)
     assert isinstance(found, Contradiction)
     assert found.deviations > LIMIT
 
@@ -158,7 +180,7 @@ def test_views_that_show_nothing_of_the_head_are_corrected_by_nothing() -> None:
     away = pose.offset_about(TRUTH, POINTS.origin_mm, np.eye(3), np.array([400.0, 0.0, 400.0]))
     valid = np.ones(blank.shape[1:], dtype=bool)
     scene = scene_of(View(blank, valid, AP), View(blank, valid, AP))
-    assert correct_views(scene, away, [Expected(HeaderSlack())], 5, keep_from=KEPT_FROM) is None
+    assert correct_views(scene, away, [OFF], 5) is None
     found = correct_views(scene, away, [Expected(HeaderSlack())], 5)
     assert isinstance(found, Corrected)
     assert np.isfinite(found.by_header).all()
