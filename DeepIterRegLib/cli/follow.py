@@ -21,7 +21,6 @@ from DeepIterRegLib.cli.app import (
 )
 from DeepIterRegLib.cli.options import CtaFile, Quiet, takes
 from DeepIterRegLib.common.errors import InputError
-from DeepIterRegLib.common.memory import hold_steady
 from DeepIterRegLib.common.messages import Message
 from DeepIterRegLib.common.shown import place_of
 
@@ -121,7 +120,6 @@ def _follow(
     """Follow until it ends, and tell each run as it comes."""
     from DeepIterRegLib.results.session_page.page import PAGE
 
-    hold_steady()
     if not quiet:
         typer.echo(f"Page: {place_of(session, PAGE)}")
     try:

@@ -180,23 +180,19 @@ def correct_views(
     ------
     Cancelled
     """
-    fits: list[tuple[float, np.ndarray, _Equations, float]] = []
+    fits: list[_Fit] = []
     for what in expected:
         equations = _equations(scene, _JUDGE, what, saturation_mm, skull_weight, seed)
-        log_ratio, apart = _fit(equations, start, should_stop)
-        if not fits and not log_ratio >= what.keep_from:
+        fit = _fit(equations, start, what.keep_from, should_stop)
+        if not fits and not fit.kept:
             return None
-        fits.append((log_ratio, apart, equations, what.keep_from))
-    near = [fit for fit in fits if fit[2].furthest(fit[1]) <= LIMIT]
-    if not near:
-        return Contradiction(min(equations.furthest(apart) for _, apart, equations, _ in fits))
-    most = max(log_ratio for log_ratio, *_ in near)
-    log_ratio, apart, judged, keep_from = [fit for fit in near if fit[0] >= most - PREFERRED][-1]
-    if not log_ratio >= keep_from:
-        return None
-    equations = _finer(judged, scene, seed)
+        fits.append(fit)
+    chosen = _chosen(fits)
+    if not isinstance(chosen, _Fit):
+        return chosen
+    equations = _finer(chosen.equations, scene, seed)
     first = equations.targets[0].carm
-    apart, _, _ = maximise(equations, equations.moved, apart, iterations=_FINISH, should_stop=should_stop)
+    apart, _, _ = maximise(equations, equations.moved, chosen.apart, iterations=_FINISH, should_stop=should_stop)
     poses = _poses(apart)[:, 0]
     twists = equations.offsets(apart)[:, 0]
     changes: list[dict[str, float]] = [{}]
@@ -209,11 +205,45 @@ def correct_views(
     views = [scene.views[0]]
     for view, motion in zip(scene.views[1:], motions[1:], strict=True):
         views.append(replace(view, carm=view.carm.moved(pose.inverse(motion))))
-    return Corrected(poses[0], poses, tuple(views), tuple(changes), log_ratio)
+    return Corrected(poses[0], poses, tuple(views), tuple(changes), chosen.log_ratio)
 
 
-def _fit(equations: _Equations, start: np.ndarray, should_stop: ShouldStop | None) -> tuple[float, np.ndarray]:
-    """Log of the likelihood ratio of views apart against views together, and their state apart (1, 16 V + 1)."""
+@dataclass(frozen=True)
+class _Fit:
+    """Views apart against views together, as one expectation explains them: log of the likelihood ratio, and the state (1, 16 V + 1)."""
+
+    log_ratio: float
+    apart: np.ndarray
+    equations: _Equations
+    keep_from: float
+
+    @property
+    def kept(self) -> bool:
+        """Not where the ratio is no number."""
+        return self.log_ratio >= self.keep_from
+
+    @property
+    def furthest(self) -> float:
+        """Largest offset, in standard deviations."""
+        return self.equations.furthest(self.apart)
+
+
+def _chosen(fits: Sequence[_Fit]) -> _Fit | Contradiction | None:
+    """Of fits, the widest expectation first: which is kept, or that only one beyond `LIMIT` would be."""
+    near = [fit for fit in fits if fit.furthest <= LIMIT and np.isfinite(fit.log_ratio)]
+    most = max((fit.log_ratio for fit in near), default=0.0)
+    as_good = [fit for fit in near if fit.log_ratio >= most - PREFERRED]
+    if as_good and as_good[-1].kept:
+        return as_good[-1]
+    strictest = max(fit.keep_from for fit in fits)
+    if sure := [fit for fit in near if fit.log_ratio >= strictest]:
+        return sure[-1]
+    far = [fit for fit in fits if fit.kept and fit.furthest > LIMIT and fit.log_ratio > most + PREFERRED]
+    return Contradiction(min(fit.furthest for fit in far)) if far else None
+
+
+def _fit(equations: _Equations, start: np.ndarray, keep_from: float, should_stop: ShouldStop | None) -> _Fit:
+    """How well `equations` explain views apart."""
     count = len(equations.targets)
     together = start if start.ndim == 2 else start[0]
     held = np.concatenate([np.tile(together.reshape(1, 16), count), np.zeros((1, 1))], axis=1)
@@ -222,7 +252,8 @@ def _fit(equations: _Equations, start: np.ndarray, should_stop: ShouldStop | Non
     )
     apart = held if start.ndim == 2 else np.concatenate([start.reshape(1, -1), held[:, -1:]], axis=1)
     apart, gained, _ = maximise(equations, equations.moved, apart, iterations=_FIT, should_stop=should_stop)
-    return equations.unit * float(gained[0] - scores[0]) + equations.occam(apart), apart
+    log_ratio = equations.unit * float(gained[0] - scores[0]) + equations.occam(apart)
+    return _Fit(log_ratio, apart, equations, keep_from)
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration import compute
 from DeepIterRegLib.registration.between_views import (
     UNASKED,
-    BetweenRuns,
     Contradiction,
     Corrected,
     Expected,
@@ -430,7 +429,7 @@ def _correct_views(
     moved = settings.between_runs
     expected_of = UNASKED
     if asked:
-        expected_of = (Expected(HeaderSlack(), moved), Expected(None, moved or BetweenRuns()))
+        expected_of = (Expected(HeaderSlack(), moved), Expected(None, moved or UNASKED[1].between_runs))
     corrected = correct_views(
         scene,
         found.cta_to_carm if start is None else start,

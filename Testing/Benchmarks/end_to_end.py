@@ -23,6 +23,7 @@ TARGETS_S = {VERY_FIRST: 15.0, DEMO: 5.5, TWO_VIEWS: 8.0, LARGE: 6.5}
 TARGET_GB = 0.9  # with the large CTA
 DEMO_SEED = 1
 REPEATS = 5
+FIRST, SECOND = "dsa.dcm", "dsa2.dcm"
 BEFORE = ("read_poses", "read_dsa", "read_cta", "segment_cta", "segment_dsa")
 
 _MAKE = """
@@ -62,7 +63,7 @@ def patient(kind: str, fresh: bool) -> tuple[Path, str]:
     return folder, sizes.read_text().strip()
 
 
-def run_register(folder: Path, numba_cache: Path | None = None, runs: tuple[str, ...] = ("dsa.dcm",)) -> dict[str, Any]:
+def run_register(folder: Path, numba_cache: Path | None = None, runs: tuple[str, ...] = (FIRST,)) -> dict[str, Any]:
     """Wall seconds, seconds by part, peak memory and error of one `deepiterreg register` in a process of its own."""
     environment = {**os.environ, **({"NUMBA_CACHE_DIR": str(numba_cache)} if numba_cache else {})}
     # As an installed package: its bytecode is there.
@@ -99,6 +100,7 @@ def main(argv: list[str] | None = None) -> None:
     if options.small:
         large_sizes = demo_sizes
         runs[DEMO] = runs[LARGE] = [run_register(demo)]
+        runs[TWO_VIEWS] = [run_register(demo, runs=(FIRST, SECOND))]
     else:
         large, large_sizes = patient("large", options.fresh)
         with tempfile.TemporaryDirectory() as empty:
@@ -106,7 +108,7 @@ def main(argv: list[str] | None = None) -> None:
         run_register(demo)  # fills the cache, as the first run after installing does
         repeats = min(options.limit or REPEATS, REPEATS)
         runs[DEMO] = [run_register(demo) for _ in range(repeats)]
-        runs[TWO_VIEWS] = [run_register(demo, runs=("dsa.dcm", "dsa2.dcm")) for _ in range(min(repeats, 3))]
+        runs[TWO_VIEWS] = [run_register(demo, runs=(FIRST, SECOND)) for _ in range(min(repeats, 3))]
         runs[LARGE] = [run_register(large) for _ in range(min(repeats, 3))]
     for name, values in runs.items():
         for value in values:
@@ -132,9 +134,14 @@ def _write(options: Options, runs: dict[str, list[dict[str, Any]]], demo_sizes: 
         for name, values in runs.items()
     ]
     header = ["files", "runs", "wall s", "range", "search + refinement s", "CPU s", "peak GB", "MPE mm"]
-    parts = [part for part in runs[DEMO][0]["seconds"] if part not in ("read_poses", "total")]
+    every = dict.fromkeys(part for values in runs.values() for part in values[0]["seconds"])
+    parts = [part for part in every if part not in ("read_poses", "total")]
     inside = [
-        [name, *(f"{median(v['seconds'][part] for v in values):.2f}" for part in parts), f"{_rest(values):.2f}"]
+        [
+            name,
+            *(f"{median(v['seconds'].get(part, 0.0) for v in values):.2f}" for part in parts),
+            f"{_rest(values):.2f}",
+        ]
         for name, values in runs.items()
     ]
     asked = [
