@@ -78,10 +78,10 @@ def surroundings(lines: Sequence[np.ndarray], shape: tuple[int, ...], spacing_mm
     return z, y, x
 
 
-def vessel_range(brain_hu: float, vessel_hu: float) -> tuple[float, float]:
-    """HU between which is filled what is joined to a path and near it: what is as bright as the vessel."""
+def vessel_range(brain_hu: float, vessel_hu: float) -> tuple[int, int]:
+    """HU between which is filled what is joined to a path and near it: what is as bright as the vessel. Whole, as those of voxels are."""
     contrast = vessel_hu - brain_hu
-    return brain_hu + DARKEST * contrast, brain_hu + _BRIGHTEST_FILLED * contrast
+    return math.floor(brain_hu + DARKEST * contrast), math.ceil(brain_hu + _BRIGHTEST_FILLED * contrast)
 
 
 def fill_steps(spacing_mm: float) -> int:

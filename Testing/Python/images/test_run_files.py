@@ -14,7 +14,7 @@ from xa_files import CT_CLASS, TYPED, retag, same_view, written
 
 from DeepIterRegLib.common.errors import GeometryError, InputError
 from DeepIterRegLib.images.dicom import SubtractionSettings, describe, read_angiogram
-from DeepIterRegLib.images.dicom.run_files import folder_of_frames, is_run_folder
+from DeepIterRegLib.images.dicom.run_files import folder_of_frames, is_run_folder, open_run
 
 STILL = SubtractionSettings(remask=False)
 
@@ -53,6 +53,16 @@ def test_frames_in_files_of_their_own_are_one_run(tmp_path: Path) -> None:
     assert folder_of_frames(files) == tmp_path / "frames"
     assert is_run_folder(tmp_path / "frames")
     assert describe(tmp_path / "frames")["frames"] == 5
+
+
+def test_pixels_as_stored_are_let_go_of_once_decoded(tmp_path: Path) -> None:
+    files = split(written(tmp_path / "run.dcm"), tmp_path / "frames")
+    for path, count in ((tmp_path / "run.dcm", 1), (tmp_path / "frames", len(files))):
+        run = open_run(path)
+        assert all("PixelData" in header.dataset for header in run.headers)
+        assert len(run.decode()) == len(files)
+        assert len(run.headers) == count
+        assert not any("PixelData" in header.dataset for header in run.headers)
 
 
 def test_files_that_are_views_are_not_joined(tmp_path: Path) -> None:
