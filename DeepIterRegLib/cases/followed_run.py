@@ -18,7 +18,7 @@ from DeepIterRegLib.cases.session_folder import (
     write_session,
     write_together,
 )
-from DeepIterRegLib.cases.session_rows import row_of, title_of, words_of
+from DeepIterRegLib.cases.session_rows import OF_NOBODY, row_of, title_of, words_of
 from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationError
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.progress import Progress, ProgressEvent, ShouldStop
@@ -34,7 +34,6 @@ from DeepIterRegLib.results.session_page.page import (
 from DeepIterRegLib.segmentation.dsa import segment_dsa
 
 _ANOTHER = "It is of another patient than this session, so it is not registered and not shown."
-_NOBODY = "The file does not say whose it is: check that it is this patient's."
 
 
 def on_run(following: Following, arrival: Arrival, should_stop: ShouldStop) -> Told | None:
@@ -125,7 +124,7 @@ def registered(
     alone = replace(alone, registration=best.registration)
     together = fitted([*before, alone], following.head.points.origin_mm)[-1]
     hashes = {"cta": following.cta.content_hash, "dsa": content_hash(angiogram.frames)}
-    notes = () if arrival.patient_id or not following.session.patient else (_NOBODY,)
+    notes = () if arrival.patient_id or not following.session.patient else (OF_NOBODY,)
     found = reported(alone, together)
     found = replace(found, input_hashes=hashes, warnings=(*following.cta.notes, *found.warnings, *notes))
     outcome = Outcome(found, angiogram, following.head.vessels, best.masks[0])

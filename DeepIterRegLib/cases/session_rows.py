@@ -12,6 +12,11 @@ from DeepIterRegLib.registration.result import percent
 from DeepIterRegLib.registration.session import Together, known_better
 from DeepIterRegLib.results.session_page.page import PICTURES, RunRow
 
+# Among a run's warnings: what a page must not leave to the report.
+OF_NOBODY = "The file does not say whose it is: check that it is this patient's."
+_MOVED = "The head lies elsewhere than in the run before."
+_SEEMS_MOVED = "The head seems to lie elsewhere than in the run before, but this pose is not sure: check it."
+
 
 def title_of(carm: CArm) -> str:
     """Direction and angles, as the page and the list call a run."""
@@ -40,7 +45,9 @@ def words_of(kept: KeptRun, together: Together | None) -> tuple[str, ...]:
         sure = known_better(sure, together)
     words = [f"{percent(sure.probability).capitalize()} likely to be right, that is within 5 mm on the detector."]
     if run.motion is not None and run.motion.repositioned:
-        words.insert(0, "The head lies elsewhere than in the run before.")
+        words.insert(0, _SEEMS_MOVED if run.placed is None else _MOVED)
+    if OF_NOBODY in run.registration.warnings:
+        words.insert(0, OF_NOBODY)
     if sure.error_words:
         words.append(f"{sure.error_words.capitalize()}.")
     words += [view.frames.sentence for view in run.registration.views if view.frames and view.frames.is_seen]
