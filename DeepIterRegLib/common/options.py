@@ -430,8 +430,9 @@ class Refinement:
         Option(
             "device",
             "choice",
-            "What finds the vessels, computes search, refinement, confidence, the papers' stages and the projection of a CTA: the CPU or an "
-            "NVIDIA card, of several the first or that number, counted from 0; auto takes a card where there is one. All else is the CPU's.",
+            "What finds the vessels and computes search, refinement, confidence, the papers' stages and the projection of a CTA: the "
+            "CPU or an NVIDIA card, of several the first or that number, counted from 0; auto takes a card where there is one. "
+            "All else is the CPU's.",
             choices=get_args(Device),
             panel="Device",
             parameter="device",
