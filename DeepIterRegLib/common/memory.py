@@ -23,8 +23,8 @@ def hold_steady() -> None:
     """Have a process need less: what was freed else lies in pieces between what is in use, and grows with the same work done again.
 
     A batch of coarse phantoms grew from 0.58 to 0.90 GB within 200 cases. So, with `give_back` after each, and with nothing that waits for
-    the garbage collector, it stays as it is (`Testing/Robustness/results/flat.md`). One registration with a large CTA needs 0.97 in
-    place of 1.16 GB. For processes that are ours, as it holds for all of their memory.
+    the garbage collector, it stays as it is (`Testing/Robustness/results/flat.md`). One registration with a large CTA needs a sixth
+    less. For processes that are ours, as it holds for all of their memory.
     """
     if (set_to := _of_library("mallopt")) is not None:
         set_to(_ARENAS, 1)

@@ -78,7 +78,7 @@ class BetweenRuns:
 class Expected:
     """What views may contradict each other by; None expects nothing of the kind, and one of them must be given.
 
-    A correction is kept from this log of the likelihood ratio on.
+    A correction by it is kept where the log of the likelihood ratio is at least `keep_from`.
     """
 
     headers: HeaderSlack | None = None

@@ -15,7 +15,7 @@ from end_to_end import patient
 
 TARGET_S, TARGET_GAP_MS, TARGET_DISPLAY_MS, TARGET_IMPORT_S = 8.0, 100.0, 50.0, 0.3
 TARGET_TWO_S = 12.0
-TARGET_UPDATES_S = 10.0  # of the manual adjustment
+TARGET_UPDATES_S = 20.0  # of the manual adjustment
 TRIANGLES, TARGET_ROADMAP_MS = 100_000, 200.0
 REPEATS = 3
 ROWS = {"opacity": "opacity", "tint": "red tint", "brightness": "brightness", "minipFirst": "range of the MinIP"}

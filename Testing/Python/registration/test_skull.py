@@ -197,9 +197,8 @@ def test_the_residue_speaks_for_the_pose_that_left_it(patient: Patient, moved: t
     said = [with_residue(by_vessels, skull, at, centre) for at in (truth, off)]
     assert said[0].probability > said[1].probability
     assert said[0].features == pytest.approx({**by_vessels.features, **right}, rel=1e-4)
-    still = replace(
-        angiogram, frames=np.zeros_like(angiogram.frames)
-    )  # not even noise: a run with noise alone is told by `find`
+    # Not even noise: a run with noise alone is told by `find`.
+    still = replace(angiogram, frames=np.zeros_like(angiogram.frames))
     assert with_residue(by_vessels, skull.in_runs((still,), (vessels,)), truth, centre) is by_vessels
 
 
