@@ -216,6 +216,7 @@ def registered(
         "mpe_at_peak_mm": max(float(mpe_mm(a.carm, found, made.truth, cta.centre_mm)) for a in runs),
         "mtre_mm": float(np.linalg.norm(shift, axis=1).mean()),
         "depth_mm": max(float(abs(middle @ np.asarray(a.carm.beam_axis))) for a in runs),
+        "away_mm": float(middle @ np.asarray(runs[0].carm.beam_axis)),  # from the source of the first view
         "pose": [round(float(v), 6) for v in found[:3].ravel()],
         **said,
     }
@@ -253,17 +254,18 @@ def judged_only(result: Result) -> Result:
 
     `predicted` holds probability and expected error in mm by the vessels and, where it was seen, by skull or residue.
     """
-
-    def of(found: Any) -> Any:
-        if not isinstance(found, dict) or "features" not in found:
-            return found
-        features = found["features"]
-        models = models_of(features).items()
-        predicted = {name: [float(f"{value:.5g}") for value in model.predict(features)] for name, model in models}
-        return {**{key: value for key, value in found.items() if key != "features"}, "predicted": predicted}
-
-    rows = {row: {key: of(found) for key, found in of_row.items()} for row, of_row in result["rows"].items()}
+    rows = {row: {key: predicted_only(found) for key, found in of.items()} for row, of in result["rows"].items()}
     return {**result, "rows": rows}
+
+
+def predicted_only(found: Any) -> Any:
+    """A registration with what the models say of it in place of its features; what is none stays."""
+    if not isinstance(found, dict) or "features" not in found:
+        return found
+    features = found["features"]
+    models = models_of(features).items()
+    predicted = {name: [float(f"{value:.5g}") for value in model.predict(features)] for name, model in models}
+    return {**{key: value for key, value in found.items() if key != "features"}, "predicted": predicted}
 
 
 def shipped_models() -> dict[str, Any]:
