@@ -8,12 +8,14 @@ import numpy as np
 
 from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.registration.kernels.slopes import (
+    POINTS,
     WIDTH,
-    add_point,
+    add_points,
     add_products,
     amount_slopes,
     blur,
     motion,
+    note_point,
     write_products,
 )
 from DeepIterRegLib.rendering.splat_kernels import (
@@ -60,17 +62,22 @@ def _splat_with_derivatives(points, weights, camera, centre, lever_mm, intrinsic
     """
     rows, columns, _ = image.shape
     fu, fv = intrinsics[0], intrinsics[1]
+    ff = fu * fv
     il = np.float32(1) / lever_mm
-    for i in range(points.shape[0]):
-        x, y, z, iz, u, v = to_pixel(camera, intrinsics, points[i, 0], points[i, 1], points[i, 2])
-        if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
-            continue
-        r2 = x * x + y * y + z * z
-        a = weights[i] * fu * fv * iz * iz * iz * math.sqrt(r2)
-        rx, ry, rz = (x - centre[0]) * il, (y - centre[1]) * il, (z - centre[2]) * il
-        du, dv = motion(x, y, z, iz, fu, fv, rx, ry, rz)
-        d = amount_slopes(a, x, y, z, iz, r2, rx, ry, rz)
-        add_point(image, u, v, (d,), du, dv)
+    right, bottom = np.float32(columns - 1), np.float32(rows - 1)
+    places, lanes = np.empty(POINTS, np.int64), np.zeros((POINTS, 1 + 3, WIDTH), np.float32)
+    for begin in range(0, points.shape[0], POINTS):
+        n = 0
+        for i in range(begin, min(begin + POINTS, points.shape[0])):
+            x, y, z, iz, u, v = to_pixel(camera, intrinsics, points[i, 0], points[i, 1], points[i, 2])
+            if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= right or v >= bottom:
+                continue
+            rx, ry, rz = (x - centre[0]) * il, (y - centre[1]) * il, (z - centre[2]) * il
+            du, dv = motion(x, y, z, iz, fu, fv, rx, ry, rz)
+            d = amount_slopes(ff * weights[i], x, y, z, iz, rx, ry, rz)
+            note_point(places, lanes, n, image, u, v, (d,), du, dv)
+            n += 1
+        add_points(places, lanes, n, image, _ONE)
 
 
 @njit(**FAST)

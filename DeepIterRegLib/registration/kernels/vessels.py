@@ -9,14 +9,16 @@ import numpy as np
 from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.registration.kernels.slopes import (
     ONE,
+    POINTS,
     WIDTH,
     ZERO,
-    add_point,
+    add_points,
     add_products,
     amount_slopes,
     filtered_across,
     filtered_down,
     motion,
+    note_point,
     write_products,
 )
 from DeepIterRegLib.rendering.splat_kernels import (
@@ -109,56 +111,61 @@ def _splat_with_derivatives(  # type: ignore[no-untyped-def]
     fu, fv = intrinsics[0], intrinsics[1]
     c = camera
     il = ONE / lever_mm
-    for i in range(points.shape[0]):
-        x, y, z, iz, u, v = to_pixel(c, intrinsics, points[i, 0], points[i, 1], points[i, 2])
-        if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
-            continue
-        r2 = x * x + y * y + z * z
-        a = weights[i] * fu * fv * iz * iz * iz * math.sqrt(r2)
-        qx, qy, qz = tangents[i, 0], tangents[i, 1], tangents[i, 2]
-        ex = c[0, 0] * qx + c[0, 1] * qy + c[0, 2] * qz
-        ey = c[1, 0] * qx + c[1, 1] * qy + c[1, 2] * qz
-        ez = c[2, 0] * qx + c[2, 1] * qy + c[2, 2] * qz
-        # The tangent's shadow: how a small step along the vessel moves its point on the detector, as a direction. Its square,
-        # as of a complex number, has twice its angle, in which a vessel and its reverse are the same.
-        steep = ez * iz
-        gu, gv = ex - x * steep, ey - y * steep
-        cosine = direction_weight * (gu * gu - gv * gv)
-        sine = direction_weight * np.float32(2) * gu * gv
-        rx, ry, rz = (x - centre[0]) * il, (y - centre[1]) * il, (z - centre[2]) * il
-        du, dv = motion(x, y, z, iz, fu, fv, rx, ry, rz)
-        d = amount_slopes(a, x, y, z, iz, r2, rx, ry, rz)
-        # How the shadow turns: (u1, v1) with the first parameter, and so on.
-        tx, ty, tz = ex * il, ey * il, ez * il
-        s1, s2, s6 = iz * (ty - steep * ry), iz * (steep * rx - tx), -iz * steep
-        u1, v1 = -x * s1, steep * rz - tz - y * s1
-        u2, v2 = tz - steep * rz - x * s2, -y * s2
-        u3, v3 = steep * ry - ty, tx - steep * rx
-        u6, v6 = -x * s6, -y * s6
-        # By the product rule, the slopes of the other two channels.
-        g = direction_weight * np.float32(2) * a
-        gu, gv = g * gu, g * gv
-        e = (
-            a * cosine,
-            d[1] * cosine + gu * u1 - gv * v1,
-            d[2] * cosine + gu * u2 - gv * v2,
-            d[3] * cosine + gu * u3 - gv * v3,
-            d[4] * cosine - gu * steep,
-            d[5] * cosine + gv * steep,
-            d[6] * cosine + gu * u6 - gv * v6,
-            ZERO,
-        )
-        f = (
-            a * sine,
-            d[1] * sine + gv * u1 + gu * v1,
-            d[2] * sine + gv * u2 + gu * v2,
-            d[3] * sine + gv * u3 + gu * v3,
-            d[4] * sine - gv * steep,
-            d[5] * sine - gu * steep,
-            d[6] * sine + gv * u6 + gu * v6,
-            ZERO,
-        )
-        add_point(image, u, v, (d, e, f), du, dv)
+    right, bottom = np.float32(columns - 1), np.float32(rows - 1)
+    places, lanes = np.empty(POINTS, np.int64), np.zeros((POINTS, CHANNELS + 3, WIDTH), np.float32)
+    for begin in range(0, points.shape[0], POINTS):
+        n = 0
+        for i in range(begin, min(begin + POINTS, points.shape[0])):
+            x, y, z, iz, u, v = to_pixel(c, intrinsics, points[i, 0], points[i, 1], points[i, 2])
+            if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= right or v >= bottom:
+                continue
+            qx, qy, qz = tangents[i, 0], tangents[i, 1], tangents[i, 2]
+            ex = c[0, 0] * qx + c[0, 1] * qy + c[0, 2] * qz
+            ey = c[1, 0] * qx + c[1, 1] * qy + c[1, 2] * qz
+            ez = c[2, 0] * qx + c[2, 1] * qy + c[2, 2] * qz
+            # The tangent's shadow: how a small step along the vessel moves its point on the detector, as a direction. Its square,
+            # as of a complex number, has twice its angle, in which a vessel and its reverse are the same.
+            steep = ez * iz
+            gu, gv = ex - x * steep, ey - y * steep
+            cosine = direction_weight * (gu * gu - gv * gv)
+            sine = direction_weight * np.float32(2) * gu * gv
+            rx, ry, rz = (x - centre[0]) * il, (y - centre[1]) * il, (z - centre[2]) * il
+            du, dv = motion(x, y, z, iz, fu, fv, rx, ry, rz)
+            d = amount_slopes(fu * fv * weights[i], x, y, z, iz, rx, ry, rz)
+            a = d[0]
+            # How the shadow turns: (u1, v1) with the first parameter, and so on.
+            tx, ty, tz = ex * il, ey * il, ez * il
+            s1, s2, s6 = iz * (ty - steep * ry), iz * (steep * rx - tx), -iz * steep
+            u1, v1 = -x * s1, steep * rz - tz - y * s1
+            u2, v2 = tz - steep * rz - x * s2, -y * s2
+            u3, v3 = steep * ry - ty, tx - steep * rx
+            u6, v6 = -x * s6, -y * s6
+            # By the product rule, the slopes of the other two channels.
+            g = direction_weight * np.float32(2) * a
+            gu, gv = g * gu, g * gv
+            e = (
+                a * cosine,
+                d[1] * cosine + gu * u1 - gv * v1,
+                d[2] * cosine + gu * u2 - gv * v2,
+                d[3] * cosine + gu * u3 - gv * v3,
+                d[4] * cosine - gu * steep,
+                d[5] * cosine + gv * steep,
+                d[6] * cosine + gu * u6 - gv * v6,
+                ZERO,
+            )
+            f = (
+                a * sine,
+                d[1] * sine + gv * u1 + gu * v1,
+                d[2] * sine + gv * u2 + gu * v2,
+                d[3] * sine + gv * u3 + gu * v3,
+                d[4] * sine - gv * steep,
+                d[5] * sine - gu * steep,
+                d[6] * sine + gv * u6 + gu * v6,
+                ZERO,
+            )
+            note_point(places, lanes, n, image, u, v, (d, e, f), du, dv)
+            n += 1
+        add_points(places, lanes, n, image, CHANNELS)
 
 
 @njit(**FAST)
