@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,6 +39,7 @@ from DeepIterRegLib.results.report.outputs import write_registration
 
 if TYPE_CHECKING:
     from DeepIterRegLib.cases.cta_cache import CtaCache
+    from DeepIterRegLib.images.volume import Volume
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,9 +50,15 @@ class RegisterJob(Inputs, Run, Segmentation, Search, Refinement):
 
 
 def register_files(
-    job: RegisterJob, folder: Path, on_progress: Progress, on_warning: Callable[[str], None] | None = None
+    job: RegisterJob,
+    folder: Path,
+    on_progress: Progress,
+    on_warning: Callable[[str], None] | None = None,
+    cta: Callable[[], Volume] | None = None,
 ) -> Registration:
     """Read, segment, register and write `report.outputs.registration_files`; `on_warning` as in `register_case`.
+
+    `cta` gives the job's CTA if somebody began to read it, as `ahead.read_ahead`.
 
     Raises
     ------
@@ -61,7 +68,8 @@ def register_files(
         No pose found.
     """
     on_progress.expect(expected(Step.WRITE_REPORT, views=1 + len(job.further)))
-    outcome = register_case(case_of_files(job), on_progress, on_warning=on_warning)
+    case = case_of_files(job)
+    outcome = register_case(case if cta is None else replace(case, cta=cta), on_progress, on_warning=on_warning)
     tell = on_progress.of(Step.WRITE_REPORT)
     tell(0.0)
     write_registration(folder, outcome.registration, outcome.angiograms, outcome.vessels, tell)

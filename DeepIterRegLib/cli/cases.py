@@ -81,6 +81,9 @@ def register(
 
       deepiterreg register cta.nrrd run.dcm --out result --preset paper --json > result.json
     """
+    from DeepIterRegLib.cases.ahead import read_ahead
+
+    reading = read_ahead(cta, typed["series"], typed["phase"])
     from DeepIterRegLib.cases.files import register_files
     from DeepIterRegLib.common.atomic_output import output_folder
     from DeepIterRegLib.results.report.outputs import MAX_VIEWS, files_of_frames, registration_files
@@ -91,7 +94,7 @@ def register(
     # those of the most views there can be, so that --overwrite may replace a result of more DSAs than this one.
     names = (*registration_files(MAX_VIEWS), *files_of_frames(MAX_VIEWS))
     with output_folder(out, names, overwrite=overwrite) as folder, progress(quiet) as report:
-        registration = register_files(job, folder, report, lambda text: _warn(text, told))
+        registration = register_files(job, folder, report, lambda text: _warn(text, told), cta=reading)
     # Told after the block, when the folder has its name: a script that reads this line finds the files.
     _tell(registration, out, as_json, quiet, told)
 

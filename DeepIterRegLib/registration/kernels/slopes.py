@@ -50,7 +50,7 @@ def _add_lanes(typing_context, image, at, lanes, change, moves, share, by_u, by_
     """
 
     def generate(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
-        at, change, moves, *weights = arguments[1], *arguments[3:]
+        at, change, moves, weights = arguments[1], arguments[3], arguments[4], arguments[5:]
         vector = ir.VectorType(ir.FloatType(), WIDTH)
         nothing = ir.Constant(vector, ir.Undefined)
 
