@@ -24,7 +24,7 @@ from DeepIterRegLib.common.option import part_of
 from DeepIterRegLib.common.options import Refinement, Search, Segmentation
 from DeepIterRegLib.common.progress import Progress, ShouldStop, between
 from DeepIterRegLib.common.quiet import quoting_nothing
-from DeepIterRegLib.common.threads import Beside
+from DeepIterRegLib.common.threads import Beside, at_once
 from DeepIterRegLib.geometry import CArm, mpe_mm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.images.angiogram import Angiogram
@@ -32,7 +32,7 @@ from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.head import HeadCta
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration import compute
-from DeepIterRegLib.registration.compiled import compiles_meanwhile, compiling_search
+from DeepIterRegLib.registration.compiled import compiles_meanwhile, compiling_search, helping
 from DeepIterRegLib.registration.landmarks import (
     Landmarks,
     PlacedLandmarks,
@@ -202,21 +202,24 @@ def _register(
         )
         return Attempt(runs, masks, registration)
 
-    best = best_attempt(
-        given.runs,
-        lambda: attempt(given.runs, given.dsa_masks),
-        lambda others: attempt(others, _dsa_masks(case, others, on_progress)),
-    )
+    with Beside() as beside:
+        hashing = {id(run): beside.start(partial(content_hash, run.frames)) for run, _ in given.runs}
+        best = best_attempt(
+            given.runs,
+            lambda: attempt(given.runs, given.dsa_masks),
+            lambda others: attempt(others, _dsa_masks(case, others, on_progress)),
+        )
+        angiograms = [angiogram for angiogram, _ in best.runs]
+        # A run may have been read anew in another way.
+        hashes = [hashing[id(run)].result() if id(run) in hashing else content_hash(run.frames) for run in angiograms]
     measured = _measured(best.registration, given.start, given.cta.notes)
-    seconds = steps.seconds_with(measured.seconds)
-    return _outcome(replace(measured, seconds=seconds), best, vessels, given.cta.content_hash)
-
-
-def _outcome(registration: Registration, best: Attempt, vessels: Volume, cta_hash: str) -> Outcome:
-    angiograms = [angiogram for angiogram, _ in best.runs]
     # Exports know their DSA, as it was registered, and their CTA again by it, whatever their files are called.
-    hashes = {f"dsa{n if n > 1 else ''}": content_hash(run.frames) for n, run in enumerate(angiograms, 1)}
-    registration = replace(registration, input_hashes={"cta": cta_hash, **hashes})
+    of_runs = {f"dsa{n if n > 1 else ''}": found for n, found in enumerate(hashes, 1)}
+    registration = replace(
+        measured,
+        seconds=steps.seconds_with(measured.seconds),
+        input_hashes={"cta": given.cta.content_hash, **of_runs},
+    )
     (angiogram, masks), *further = zip(angiograms, best.masks, strict=True)
     return Outcome(registration, angiogram, vessels, masks, tuple(further))
 
@@ -415,7 +418,7 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
         with steps.waiting(Step.SEGMENT_CTA) as look:
             vessels = segmenting.result(look)
         steps.raise_problems()
-        steps.wait_for(Step.COMPILE, compiles)
+        steps.wait_for(Step.COMPILE, compiles, helping)
     return _Given(settings, start, cta, vessels, runs, dsa_masks, empty)
 
 
@@ -440,16 +443,15 @@ def _dsa_masks(case: Case, runs: Sequence[ReadRun], on_progress: Progress) -> li
     """
     from DeepIterRegLib.segmentation.dsa import DsaSegmentation, segment_dsa
 
-    first, masks = DsaSegmentation.of(case), []
-    whole = DsaSegmentation()
+    first, whole = DsaSegmentation.of(case), DsaSegmentation()
     # Frames are counted in each run for itself: the range of the first says nothing of another.
     others = replace(first, first_frame=whole.first_frame, last_frame=whole.last_frame)
-    for number, (angiogram, supplied) in enumerate(runs):
-        part = between(on_progress.of(Step.SEGMENT_DSA), number / len(runs), (number + 1) / len(runs))
-        part(0.0)
-        found = segment_dsa(angiogram, others if number else first, part)
-        masks.append(found if supplied is None else _with_supplied_vessels(found, supplied))
-    return masks
+    # The first tells how far it has come: the others go on beside it.
+    tell = between(on_progress.of(Step.SEGMENT_DSA), 0.0, 1 / len(runs))
+    tell(0.0)
+    works = [partial(segment_dsa, runs[0][0], first, tell), *(partial(segment_dsa, run, others) for run, _ in runs[1:])]
+    masks = zip(at_once(*works), runs, strict=True)
+    return [found if own is None else _with_supplied_vessels(found, own) for found, (_, own) in masks]
 
 
 def _union(masks: list[Volume]) -> Volume:

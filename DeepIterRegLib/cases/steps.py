@@ -13,7 +13,6 @@ from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.registration.steps import Step
 
 T = TypeVar("T")
-_LOOK_S = 0.05
 
 
 class Steps:
@@ -66,15 +65,14 @@ class Steps:
             yield look
         self._on_progress(step, 1.0)
 
-    def wait_for(self, step: Step, goes_on: Callable[[], bool]) -> None:
-        """Wait for what a process does meanwhile; no step if it is done already."""
+    def wait_for(self, step: Step, goes_on: Callable[[], bool], helping: Callable[[], Iterator[None]]) -> None:
+        """Wait for what a process does meanwhile, and help it piece by piece; no step if it is done already."""
         if not goes_on():
             return
         with self.step(step):
-            while goes_on():
+            for _ in helping():
                 self._stop_if_asked()
                 self._on_progress(step, 0.0)
-                time.sleep(_LOOK_S)
 
     @contextmanager
     def _gathered(self) -> Iterator[None]:

@@ -84,6 +84,9 @@ def register(
     from DeepIterRegLib.cases.ahead import read_ahead
 
     reading = read_ahead(cta, typed["series"], typed["phase"])
+    from DeepIterRegLib.registration import compiled
+
+    compiled.begin()
     from DeepIterRegLib.cases.files import register_files
     from DeepIterRegLib.common.atomic_output import output_folder
     from DeepIterRegLib.results.report.outputs import MAX_VIEWS, files_of_frames, registration_files

@@ -6,10 +6,12 @@ By a process and not by a thread, since the compiler lets one thread in at a tim
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -25,45 +27,37 @@ _IMAGES, _WORK, _SUMS = "float32[:,:,:,::1]", "float32[:,:,:,:,::1]", "float64[:
 _PART = "int64,int64"
 _BLOCKS = "UniTuple(int64,3),UniTuple(int64,3)"  # where they begin, and their sizes
 _HU, _MASK, _ZONE, _PLANE = "int16[:,:,::1]", "boolean[:,:,::1]", "uint8[:,:,::1]", "boolean[:,::1]"
-# The search and the report: about as much work as what comes before, which is compiled when it is called.
+# The search and the report: about as much work as what comes before, which is compiled when it is called. The longest first, as what is
+# left in the end is shared out (`helping`).
 _MEANWHILE = (
-    ("registration.kernels.skull", "block_means", _PART, _HU, _BLOCKS, "float32,float32", _GRID),
-    (
-        "registration.kernels.skull",
-        "gradient_images",
-        _PART,
-        _IMAGE,
-        _LINE,
-        _GRID,
-        _LINE,
-        _LINE,
-        "float32",
-        _IMAGES,
-        _SUMS,
-    ),
     (
         *("registration.kernels.skull", "gradient_products", _PART, _IMAGE, _LINE, _GRID, _IMAGE, "float32", _LINE),
         *(_GRID, _IMAGE, _LINE, "float32", _WORK, _IMAGES, "float64[:,:,::1]"),
     ),
     (
-        *("registration.kernels.skull", "changes_of_shadow", _PART, _IMAGE, _LINE, _GRID, _IMAGE, "float32", _LINE),
-        *(_LINE, "int64[::1]", _IMAGE, _LINE, _WORK, _IMAGES, _GRID),
+        *("registration.kernels.vessels", "products", _PART, _IMAGE, _IMAGE, _LINE, _GRID, _IMAGE, "float32", _LINE),
+        *("float32", _GRID, _IMAGE, _LINE, "float32", _IMAGES, _GRID, "float64[:,:,::1]"),
     ),
-    ("registration.kernels.vessels", "area_means", _PART, _IMAGE, _IMAGE),
-    ("registration.kernels.vessels", "main_axes", _PART, "float64[:,::1]", _IMAGE),
     (
         *("registration.kernels.vessels", "oriented_images", _PART, _IMAGE, _IMAGE, _LINE, _GRID, _LINE, _LINE),
         *("float32,float32", _IMAGES, _SUMS),
     ),
     (
+        *("registration.kernels.skull", "gradient_images", _PART, _IMAGE, _LINE, _GRID, _LINE, _LINE, "float32"),
+        *(_IMAGES, _SUMS),
+    ),
+    (
+        *("registration.kernels.skull", "changes_of_shadow", _PART, _IMAGE, _LINE, _GRID, _IMAGE, "float32", _LINE),
+        *(_LINE, "int64[::1]", _IMAGE, _LINE, _WORK, _IMAGES, _GRID),
+    ),
+    (
         *("registration.kernels.vessels", "local_maxima", _PART, _GRID, _SUMS, "int64[::1],int64,float64", _IMAGE),
         "int64[:,:,::1]",
     ),
-    (
-        *("registration.kernels.vessels", "products", _PART, _IMAGE, _IMAGE, _LINE, _GRID, _IMAGE, "float32", _LINE),
-        *("float32", _GRID, _IMAGE, _LINE, "float32", _IMAGES, _GRID, "float64[:,:,::1]"),
-    ),
     ("rendering.voxels", "splat_halves", _PART, _IMAGE, "float32", _GRID, _GRID, _LINE, _IMAGES),
+    ("registration.kernels.skull", "block_means", _PART, _HU, _BLOCKS, "float32,float32", _GRID),
+    ("registration.kernels.vessels", "main_axes", _PART, "float64[:,::1]", _IMAGE),
+    ("registration.kernels.vessels", "area_means", _PART, _IMAGE, _IMAGE),
 )
 _FIRST = (
     ("images.head_kernels", "_sweep", _MASK, _MASK, "int64[::1]", _ZONE),
@@ -95,6 +89,7 @@ _FIRST = (
     ),
 )
 _ALL = "all"
+_LOOK_S = 0.05  # how often who waits looks round
 _DONE = "compiled"  # a file beside the kernels
 _started: list[subprocess.Popen[bytes]] = []
 
@@ -142,21 +137,38 @@ def start_compiling(everything: bool) -> subprocess.Popen[bytes] | None:
     return process
 
 
+def begin() -> None:
+    """Have the kernels of the search compiled meanwhile, where they are not yet and no process does so."""
+    if compiles_meanwhile() and not _at_work():
+        start_compiling(everything=False)
+
+
 @contextmanager
 def compiling_search() -> Iterator[Callable[[], bool]]:
-    """Have the kernels of the search compiled meanwhile, the first time; gives what tells whether it goes on.
+    """As `begin`, for as long as this lasts; gives what tells whether it goes on.
 
     Where it does not, each kernel is compiled when it is first called.
     """
-    own = None
-    if compiles_meanwhile() and not _at_work():
-        own = start_compiling(everything=False)
+    before = len(_started)
+    begin()
     try:
         yield _at_work
     finally:
-        if own is not None:
+        for own in _started[before:]:
             own.kill()
             own.wait()
+
+
+def helping() -> Iterator[None]:
+    """Compile from the other end what the process has not come to, one at a time, until it has ended."""
+    for kernel, types in reversed(signatures(everything=False)):
+        if not _at_work():
+            return
+        kernel.compile(types)
+        yield
+    while _at_work():
+        time.sleep(_LOOK_S)
+        yield
 
 
 def _at_work() -> bool:
@@ -164,4 +176,5 @@ def _at_work() -> bool:
 
 
 if __name__ == "__main__":
+    gc.disable()  # the process is short: to look for garbage takes 5 % of its time
     compile_kernels(_ALL in sys.argv)

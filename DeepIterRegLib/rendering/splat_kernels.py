@@ -44,19 +44,32 @@ def line_integral(weight, ff, x, y, z, iz):  # type: ignore[no-untyped-def]
 
 
 @njit(**INLINED)
+def add_inside(image, u, v, value):  # type: ignore[no-untyped-def]
+    """Share a value among the four pixels of image (rows, columns) around column u and row v, which must exist."""
+    j, k = int(u), int(v)
+    right, low = u - np.float32(j), v - np.float32(k)
+    lower = value * low
+    upper = value - lower
+    image[k, j] += upper - upper * right
+    image[k, j + 1] += upper * right
+    image[k + 1, j] += lower - lower * right
+    image[k + 1, j + 1] += lower * right
+
+
+@njit(**INLINED)
 def add_bilinear(image, u, v, value):  # type: ignore[no-untyped-def]
-    """Share a value among the four pixels of image (rows, columns) around column u, row v; what falls outside is left out."""
+    """As `add_inside` for any column u and row v; what falls outside is left out."""
     rows, columns = image.shape
+    # Limits of the type of u and v: beside a whole number they would become float64.
+    if u >= 0 and v >= 0 and u < np.float32(columns - 1) and v < np.float32(rows - 1):  # as nearly always
+        add_inside(image, u, v, value)
+        return
+    if u <= -1 or v <= -1 or u >= columns or v >= rows:
+        return
     j = int(math.floor(u))
     k = int(math.floor(v))
     fj = u - j
     fk = v - k
-    if k >= 0 and j >= 0 and k + 1 < rows and j + 1 < columns:  # as nearly always
-        image[k, j] += value * (1 - fk) * (1 - fj)
-        image[k, j + 1] += value * (1 - fk) * fj
-        image[k + 1, j] += value * fk * (1 - fj)
-        image[k + 1, j + 1] += value * fk * fj
-        return
     if k >= 0:
         if j >= 0:
             image[k, j] += value * (1 - fk) * (1 - fj)
@@ -76,7 +89,7 @@ def splat_forward(first, last, points, weights, cameras, intrinsics, partial):  
     points (N, 3), weights (N,), cameras (B, 3, 4) CTA mm to camera mm, intrinsics (fu, fv, cx, cy),
     partial (B, P, rows, columns) zeroed; the P partial images, one for each share of the points, are to be summed.
     """
-    n_parts, rows, columns = partial.shape[1:]
+    n_parts = partial.shape[1]
     n = points.shape[0]
     ff = intrinsics[0] * intrinsics[1]
     for job in range(first, last):
@@ -87,9 +100,8 @@ def splat_forward(first, last, points, weights, cameras, intrinsics, partial):  
         for i in range(part * n // n_parts, (part + 1) * n // n_parts):
             px, py, pz = points[i, 0], points[i, 1], points[i, 2]
             x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
-            if z < MIN_DEPTH_MM or u <= -1 or v <= -1 or u >= columns or v >= rows:
-                continue
-            add_bilinear(image, u, v, line_integral(weights[i], ff, x, y, z, iz))
+            if z >= MIN_DEPTH_MM:
+                add_bilinear(image, u, v, line_integral(weights[i], ff, x, y, z, iz))
 
 
 @njit(**FAST)

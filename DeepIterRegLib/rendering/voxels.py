@@ -93,7 +93,6 @@ def splat_voxels(image, points, weight, camera, parts, intrinsics):  # type: ign
 
     camera (3, 4) CTA mm to camera mm, parts (K, 3) of a voxel by their offsets, camera mm, intrinsics (fu, fv, cx, cy).
     """
-    rows, columns = image.shape
     fu, fv, cx, cy = intrinsics
     ff = fu * fv
     n_parts = parts.shape[0]
@@ -108,8 +107,7 @@ def splat_voxels(image, points, weight, camera, parts, intrinsics):  # type: ign
             to_part = np.float32(1.0) / max(z + parts[k, 2], MIN_DEPTH_MM)
             u = fu * (x + parts[k, 0]) * to_part + cx
             v = fv * (y + parts[k, 1]) * to_part + cy
-            if u > -1 and v > -1 and u < columns and v < rows:
-                add_bilinear(image, u, v, value)
+            add_bilinear(image, u, v, value)
 
 
 @njit(**FAST)

@@ -21,7 +21,7 @@ from DeepIterRegLib.registration.kernels.slopes import (
 from DeepIterRegLib.rendering.splat_kernels import (
     FAST,
     MIN_DEPTH_MM,
-    add_bilinear,
+    add_inside,
     line_integral,
     to_pixel,
 )
@@ -196,14 +196,15 @@ def gradient_images(first, last, points, weights, cameras, intrinsics, taps, kne
     """
     rows, columns = sums.shape[2] - 1, sums.shape[3] - 1
     ff = intrinsics[0] * intrinsics[1]
+    right, bottom = np.float32(columns - 1), np.float32(rows - 1)
     for b in range(first, last):
         c = cameras[b]
         image, scratch = np.zeros((rows, columns), np.float32), np.empty((rows, columns), np.float32)
         for i in range(points.shape[0]):
             x, y, z, iz, u, v = to_pixel(c, intrinsics, points[i, 0], points[i, 1], points[i, 2])
-            if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
+            if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= right or v >= bottom:
                 continue
-            add_bilinear(image, u, v, line_integral(weights[i], ff, x, y, z, iz))
+            add_inside(image, u, v, line_integral(weights[i], ff, x, y, z, iz))
         blur(image, scratch, taps, _ONE)
         images[b] = 0
         across, down = images[b, 0], images[b, 1]

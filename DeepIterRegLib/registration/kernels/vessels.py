@@ -284,12 +284,13 @@ def oriented_images(  # type: ignore[no-untyped-def]
     flat = drawn.reshape(rows, width)
     nothing, line = np.zeros(width, np.float32), np.empty(width, np.float32)
     padded = np.zeros(width + 2 * margin, np.float32)
+    right, bottom = np.float32(columns - 1), np.float32(rows - 1)
     for b in range(first, last):
         c = cameras[b]
         drawn[:] = 0
         for i in range(points.shape[0]):
             x, y, z, iz, u, v = to_pixel(c, intrinsics, points[i, 0], points[i, 1], points[i, 2])
-            if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= columns - 1 or v >= rows - 1:
+            if z < MIN_DEPTH_MM or u < 0 or v < 0 or u >= right or v >= bottom:
                 continue
             a = line_integral(weights[i], fu * fv, x, y, z, iz)
             tx, ty, tz = tangents[i, 0], tangents[i, 1], tangents[i, 2]
