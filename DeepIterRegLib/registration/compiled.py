@@ -11,7 +11,6 @@ import importlib
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -89,7 +88,6 @@ _FIRST = (
     ),
 )
 _ALL = "all"
-_LOOK_S = 0.05  # how often who waits looks round
 _DONE = "compiled"  # a file beside the kernels
 _started: list[subprocess.Popen[bytes]] = []
 
@@ -110,6 +108,10 @@ def compile_kernels(everything: bool) -> None:
     """Compile them, or find them compiled; then remember that they are."""
     for kernel, types in signatures(everything):
         kernel.compile(types)
+    _note_done()
+
+
+def _note_done() -> None:
     with suppress(OSError):
         (kernel_folder() / _DONE).touch()
 
@@ -160,15 +162,11 @@ def compiling_search() -> Iterator[Callable[[], bool]]:
 
 
 def helping() -> Iterator[None]:
-    """Compile from the other end what the process has not come to, one at a time, until it has ended."""
+    """Take what the process has compiled, and compile the rest from the other end, one kernel at a time."""
     for kernel, types in reversed(signatures(everything=False)):
-        if not _at_work():
-            return
         kernel.compile(types)
         yield
-    while _at_work():
-        time.sleep(_LOOK_S)
-        yield
+    _note_done()
 
 
 def _at_work() -> bool:
