@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numba
 import pytest
 from repository import ROOT
+
+from DeepIterRegLib.registration import compiled
 
 CODE = """
 from DeepIterRegLib.common.compiler import kernel_folder
@@ -40,3 +43,19 @@ def test_the_process_ends_with_the_work_that_it_goes_on_beside(threads: str, goe
     done = subprocess.run([sys.executable, "-c", CODE], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [goes_on] * 4 + ["False"] * 3
+
+
+def test_who_waits_compiles_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def twice(x: int) -> int:
+        return 2 * x
+
+    kernels = [(numba.njit(twice), (kind,)) for kind in (numba.int64, numba.float64)]
+    monkeypatch.setattr(compiled, "signatures", lambda everything: kernels)
+    monkeypatch.setattr(compiled, "kernel_folder", lambda: tmp_path)
+    assert compiled.compiles_meanwhile()
+    pieces = compiled.helping()
+    next(pieces)
+    assert [kernel.signatures for kernel, _ in kernels] == [[], [(numba.float64,)]]
+    assert list(pieces) == [None]
+    assert kernels[0][0].signatures == [(numba.int64,)]
+    assert not compiled.compiles_meanwhile()

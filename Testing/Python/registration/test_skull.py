@@ -264,7 +264,7 @@ def test_a_head_that_turned_is_explained_where_its_halves_moved_apart(patient: P
     assert explained[1:].max() < 0.85 * explained[0]
     assert one_way(truth[None])[0][0] < 0.3 * explained[0]
     # It was called with what is compiled ahead.
-    (types,) = (types for kernel, types in signatures(everything=False) if kernel is changes_of_shadow)
+    (types,) = (types for kernel, types in signatures(everything=True) if kernel is changes_of_shadow)
     assert changes_of_shadow.signatures == [types]
 
 
