@@ -9,7 +9,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import Enum
-from functools import partial
+from functools import partial, reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +19,7 @@ from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
 from DeepIterRegLib.cases.steps import Steps
 from DeepIterRegLib.common import devices
 from DeepIterRegLib.common.errors import InputError, RegistrationError, keep_notes
+from DeepIterRegLib.common.memory import give_back
 from DeepIterRegLib.common.messages import naming, within
 from DeepIterRegLib.common.option import part_of
 from DeepIterRegLib.common.options import Refinement, Search, Segmentation
@@ -415,9 +416,11 @@ def _given(case: Case, views: Sequence[FurtherView], steps: Steps, on_progress: 
                 if not any(angiogram.other_readings for angiogram, _ in runs):
                     raise
                 empty = error
+        give_back()  # what comes next of the CTA takes the most
         with steps.waiting(Step.SEGMENT_CTA) as look:
             vessels = segmenting.result(look)
         steps.raise_problems()
+        give_back()
         steps.wait_for(Step.COMPILE, compiles, helping)
     return _Given(settings, start, cta, vessels, runs, dsa_masks, empty)
 
@@ -455,7 +458,11 @@ def _dsa_masks(case: Case, runs: Sequence[ReadRun], on_progress: Progress) -> li
 
 
 def _union(masks: list[Volume]) -> Volume:
-    return masks[0].with_voxels(np.logical_or.reduce([mask.voxels for mask in masks]))
+    first, *others = masks
+    # A mask is as large as the CTA: of one no copy is made.
+    return first.with_voxels(
+        reduce(np.logical_or, [mask.voxels for mask in others], first.voxels.astype(bool, copy=False))
+    )
 
 
 def _with_supplied_vessels(found: DsaMasks, vessels: np.ndarray) -> DsaMasks:

@@ -34,13 +34,19 @@ def in_parts(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
     if parts == 0:
         return
     (here, *others) = pairwise(count * part // parts for part in range(parts + 1))
-    waiting = [(part, _pool().submit(kernel, *part, *arguments)) for part in others]
+    waiting = [(part, held := [arguments], _pool().submit(_do_part, kernel, part, held)) for part in others]
     kernel(*here, *arguments)
-    for part, one in waiting:
+    for part, held, one in waiting:
         if one.cancel():
+            # What is cancelled stays in the pool's queue as long as all threads are at work, and would keep its arrays there.
+            held.clear()
             kernel(*part, *arguments)
         else:
             one.result()
+
+
+def _do_part(kernel: Callable[..., None], part: tuple[int, int], held: list[tuple[Any, ...]]) -> None:
+    kernel(*part, *held.pop())
 
 
 class Job(Generic[T]):

@@ -23,6 +23,7 @@ _SHORTEST_MM = 4.0  # less is a gap within one vessel, which the fill closes
 _LONGEST_MM = 90.0  # through the skull base, with all bends of the siphon
 _REACH_MM = 60.0  # the skull base is searched this far around the vessels of the neck
 _END_MM = 6.0  # ends nearer to one another belong to one vessel
+_PLANES = 32  # looked at together
 _RADIUS_MM = 3.0  # of the widest vessel that is filled around a path: a carotid in its canal has 2.5
 
 
@@ -63,7 +64,9 @@ def bridges(
     for path in paths_between(nodes, hu.shape, spacing_mm):
         centre.ravel()[path] = True
     low, high = vessel_range(brain_hu, vessel_hu)
-    out[box] = grown(centre, (hu > low) & (hu < high), fill_steps(spacing_mm))
+    within = hu > low
+    within &= hu < high
+    out[box] = grown(centre, within, fill_steps(spacing_mm))
     return out
 
 
@@ -109,11 +112,19 @@ class Nodes(NamedTuple):
 
 
 def _nodes(hu: np.ndarray, upper: np.ndarray, lower: np.ndarray, brain_hu: float, vessel_hu: float) -> Nodes:
-    """The voxels of volumes (z, y, x) that a path may touch; the finding of paths, which takes as much memory, need not hold these."""
-    cost = np.zeros(hu.shape, dtype=np.float32)
-    in_parts(_cost, len(hu), np.ascontiguousarray(hu), np.float32(brain_hu), np.float32(vessel_hu), cost)
-    at = np.flatnonzero((cost > 0) | upper | lower).astype(np.int32)
-    return Nodes(at, *(volume.ravel()[at] for volume in (cost, upper, lower)))
+    """The voxels of volumes (z, y, x) that a path may touch. Some planes at a time: all costs take twice the memory of the volume."""
+    parts = []
+    for first in range(0, len(hu), _PLANES):
+        # A cost looks at the neighbours.
+        before, last = max(first - 1, 0), min(first + _PLANES, len(hu))
+        seen = np.ascontiguousarray(hu[before : last + 1])
+        around = np.zeros(seen.shape, dtype=np.float32)
+        in_parts(_cost, len(seen), seen, np.float32(brain_hu), np.float32(vessel_hu), around)
+        cost = around[first - before : last - before]
+        inside = (cost > 0) | upper[first:last] | lower[first:last]
+        at = (np.flatnonzero(inside) + first * hu[0].size).astype(np.int32)
+        parts.append((at, cost[inside], upper[first:last][inside], lower[first:last][inside]))
+    return Nodes(*(np.concatenate(part) for part in zip(*parts, strict=True)))
 
 
 def paths_between(nodes: Nodes, shape: tuple[int, ...], spacing_mm: float) -> list[np.ndarray]:
@@ -200,9 +211,13 @@ def _cost(first, last, hu, brain_hu, vessel_hu, out):  # type: ignore[no-untyped
 @njit(cache=True, nogil=True)
 def _front(nodes, steps, source, sink, nz, ny, nx, far):  # type: ignore[no-untyped-def]
     """Cheapest way, in voxels, from sources over steps into the first sink, and the node before on it (-1); by node (N,)."""
-    number = np.zeros(nz * ny * nx, dtype=np.int32)  # of the node at a voxel, from 1
+    # The node at a voxel: so many from the first of its row on, counted from 1. Half the memory of a number for each voxel.
+    number, row = np.zeros(nz * ny * nx, dtype=np.uint16), np.zeros(nz * ny, dtype=np.int32)
     for i in range(len(nodes)):
-        number[nodes[i]] = i + 1
+        line = nodes[i] // nx
+        if i == 0 or line != nodes[i - 1] // nx:
+            row[line] = i - 1
+        number[nodes[i]] = i - row[line]
     reach = np.full(len(nodes), np.inf, dtype=np.float32)
     parent = np.full(len(nodes), -1, dtype=np.int32)
     heap = [(np.float32(0.0), np.int64(0))]
@@ -213,8 +228,10 @@ def _front(nodes, steps, source, sink, nz, ny, nx, far):  # type: ignore[no-unty
         n = int(nodes[i])
         reach[i] = 0.0
         for m in (n - 1, n + 1, n - nx, n + nx, n - ny * nx, n + ny * nx):
-            j = number[m] - 1 if 0 <= m < number.size else -1
-            if j >= 0 and not source[j] and (steps[j] > 0 or sink[j]):
+            if m < 0 or m >= number.size or number[m] == 0:
+                continue
+            j = row[m // nx] + number[m]
+            if not source[j] and (steps[j] > 0 or sink[j]):
                 heap.append((np.float32(0.0), np.int64(i)))
                 break
     while len(heap):
@@ -226,8 +243,11 @@ def _front(nodes, steps, source, sink, nz, ny, nx, far):  # type: ignore[no-unty
         for a in range(max(z - 1, 0), min(z + 2, nz)):
             for b in range(max(y - 1, 0), min(y + 2, ny)):
                 for c in range(max(x - 1, 0), min(x + 2, nx)):
-                    j = number[(a * ny + b) * nx + c] - 1
-                    if j < 0 or source[j] or not (steps[j] > 0 or sink[j]):
+                    of_row = number[(a * ny + b) * nx + c]
+                    if of_row == 0:
+                        continue
+                    j = row[a * ny + b] + of_row
+                    if source[j] or not (steps[j] > 0 or sink[j]):
                         continue
                     step = math.sqrt((a - z) ** 2 + (b - y) ** 2 + (c - x) ** 2)
                     then = np.float32(d + step * max(steps[j], np.float32(1.0)))

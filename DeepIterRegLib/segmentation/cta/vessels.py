@@ -126,6 +126,7 @@ def _vessels(
         between = partial(by.bridges, hu, upper, lower, brain_hu, spacing_mm=grid.spacing_mm)
         for job in [beside.start(partial(between, level_hu)) for level_hu in (artery_hu, vein_hu)]:
             mask |= job.result()
+    del between, job, upper, lower  # the last step takes as much memory
     tell(0.87)
     deep, found = by.counts(mask, enclosed)
     _refuse_without_contrast(deep, found, levels, grid.spacing_mm)
@@ -201,6 +202,7 @@ def _vessel_mask(
     # a sinus is seen in part where bone hides it: fill it up to bone, as far as it is as bright as a large vessel
     bright = (painted > float(levels.plateau_hu)) & (painted < float(levels.bone_hu))
     found = _candidates(by, hu, painted, zone, levels, spacing_mm, settings)
+    del painted  # what follows takes as much memory
     tell(0.6)
     weak, strong = _likely(found, levels, settings)
     flat = np.ravel_multi_index(tuple(found.index[weak].T), hu.shape)
