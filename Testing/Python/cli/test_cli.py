@@ -229,7 +229,9 @@ def test_register_says_the_state_and_warns_once(tmp_path: Path, monkeypatch: pyt
     init, warnings = InitRecord("search", True, 0.4, 0.1), ("The DSA is cut.", "Later.")
     found = Registration(np.eye(4), carm, np.zeros(3), 0.4, init, (), {}, warnings, {}, {}, confidence=doubt)
 
-    def register_files(job: Any, folder: Path, on_progress: Any, on_warning: Callable[[str], None]) -> Registration:
+    def register_files(
+        job: Any, folder: Path, on_progress: Any, on_warning: Callable[[str], None], cta: Any
+    ) -> Registration:
         on_warning("The DSA is cut.")
         return found
 

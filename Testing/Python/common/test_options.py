@@ -79,7 +79,7 @@ def test_command_line_and_table_make_the_same_job(name: str, tmp_path: Path, mon
     typed, held = typed_and_held(option)
     made: list[RegisterJob] = []
 
-    def seen(job: RegisterJob, *rest: Any) -> None:
+    def seen(job: RegisterJob, *rest: Any, **more: Any) -> None:
         made.append(job)
         raise InputError("That is all that is asked here.")
 

@@ -7,8 +7,10 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import numba
+import numpy as np
 import pytest
 from repository import ROOT
 
@@ -45,6 +47,24 @@ def test_who_calls_does_a_part_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     names: list[str] = []
     in_parts(lambda first, last: names.append(threading.current_thread().name), 3)
     assert threading.current_thread().name in names
+
+
+def test_a_full_pool_keeps_no_array_of_a_loop_that_is_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A queue of loops that their callers did alone held a hundred megabytes of a large CTA."""
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
+    go_on = threading.Event()
+    with Beside() as beside:
+        for _ in range(numba.config.NUMBA_NUM_THREADS):
+            beside.start(lambda: go_on.wait(60))
+        array = np.zeros(10)
+        kept = weakref.ref(array)
+        in_parts(lambda first, last, array: array[first:last].fill(1), len(array), array)
+        done = array.all()
+        del array
+        is_kept = kept() is not None
+        go_on.set()
+    assert done
+    assert not is_kept
 
 
 def test_a_search_finds_the_same_bits_with_any_number_of_threads() -> None:
