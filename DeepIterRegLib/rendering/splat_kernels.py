@@ -19,6 +19,7 @@ FAST = {"cache": True, "fastmath": True, "nogil": True}
 # adds is hardly below 0.01 mm, and 2^63 of them are 5e11 mm.
 WHOLE_PER_MM = float(2**24)
 MIN_DEPTH_MM = np.float32(1.0)  # from the source: nearer points would fill the image, and behind it none is seen
+_TOGETHER = 64  # points whose slopes are summed in float32, so many that no digit is lost that counts; the sums of them in float64
 # What is called for every point is inlined by numba, not by LLVM: as fast as if it were written out, and with the same bits.
 INLINED = {"inline": "always", **FAST}
 
@@ -115,6 +116,8 @@ def splat_backward(first, last, points, weights, cameras, intrinsics, gradient, 
     n = points.shape[0]
     fu, fv = intrinsics[0], intrinsics[1]
     ff = fu * fv
+    nothing, one, three = np.float32(0), np.float32(1), np.float32(3)
+    right, bottom = np.float32(columns - 1), np.float32(rows - 1)
     for job in range(first, last):
         b = job // n_parts
         part = job - b * n_parts
@@ -123,48 +126,71 @@ def splat_backward(first, last, points, weights, cameras, intrinsics, gradient, 
         sxx = sxy = sxz = sx1 = 0.0
         syx = syy = syz = sy1 = 0.0
         szx = szy = szz = sz1 = 0.0
-        for i in range(part * n // n_parts, (part + 1) * n // n_parts):
-            px, py, pz = points[i, 0], points[i, 1], points[i, 2]
-            x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
-            if z < MIN_DEPTH_MM or u <= -1 or v <= -1 or u >= columns or v >= rows:
-                continue
-            r = math.sqrt(x * x + y * y + z * z)
-            m = weights[i] * ff * iz * iz * iz
-            a = m * r
-            j = int(math.floor(u))
-            k = int(math.floor(v))
-            fj = u - j
-            fk = v - k
-            g00 = g01 = g10 = g11 = np.float32(0.0)
-            if k >= 0:
-                if j >= 0:
-                    g00 = g[k, j]
-                if j + 1 < columns:
-                    g01 = g[k, j + 1]
-            if k + 1 < rows:
-                if j >= 0:
-                    g10 = g[k + 1, j]
-                if j + 1 < columns:
-                    g11 = g[k + 1, j + 1]
-            value = (1 - fk) * ((1 - fj) * g00 + fj * g01) + fk * ((1 - fj) * g10 + fj * g11)
-            along_u = a * fu * iz * ((1 - fk) * (g01 - g00) + fk * (g11 - g10))
-            along_v = a * fv * iz * ((1 - fj) * (g10 - g00) + fj * (g11 - g01))
-            vm = value * m / r
-            dx = along_u + vm * x
-            dy = along_v + vm * y
-            dz = vm * z - 3 * value * a * iz - (along_u * x + along_v * y) * iz
-            sxx += dx * px
-            sxy += dx * py
-            sxz += dx * pz
-            sx1 += dx
-            syx += dy * px
-            syy += dy * py
-            syz += dy * pz
-            sy1 += dy
-            szx += dz * px
-            szy += dz * py
-            szz += dz * pz
-            sz1 += dz
+        begin, end = part * n // n_parts, (part + 1) * n // n_parts
+        for some in range(begin, end, _TOGETHER):
+            xx = xy = xz = x1 = nothing
+            yx = yy = yz = y1 = nothing
+            zx = zy = zz = z1 = nothing
+            for i in range(some, min(some + _TOGETHER, end)):
+                px, py, pz = points[i, 0], points[i, 1], points[i, 2]
+                x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
+                if z < MIN_DEPTH_MM:
+                    continue
+                g00 = g01 = g10 = g11 = nothing
+                if u >= nothing and v >= nothing and u < right and v < bottom:  # as nearly always
+                    j, k = int(u), int(v)
+                    g00, g01, g10, g11 = g[k, j], g[k, j + 1], g[k + 1, j], g[k + 1, j + 1]
+                elif u <= -1 or v <= -1 or u >= columns or v >= rows:
+                    continue
+                else:
+                    j, k = int(math.floor(u)), int(math.floor(v))
+                    if k >= 0:
+                        if j >= 0:
+                            g00 = g[k, j]
+                        if j + 1 < columns:
+                            g01 = g[k, j + 1]
+                    if k + 1 < rows:
+                        if j >= 0:
+                            g10 = g[k + 1, j]
+                        if j + 1 < columns:
+                            g11 = g[k + 1, j + 1]
+                fj, fk = u - np.float32(j), v - np.float32(k)
+                upper, lower = g00 + fj * (g01 - g00), g10 + fj * (g11 - g10)
+                value = upper + fk * (lower - upper)
+                m = weights[i] * ff * iz * iz * iz
+                r2 = x * x + y * y + z * z
+                over_r = m / math.sqrt(r2)
+                a = over_r * r2 * iz
+                along_u = a * fu * ((one - fk) * (g01 - g00) + fk * (g11 - g10))
+                along_v = a * fv * (lower - upper)
+                vm = value * over_r
+                dx = along_u + vm * x
+                dy = along_v + vm * y
+                dz = vm * z - three * value * a - (along_u * x + along_v * y) * iz
+                xx += dx * px
+                xy += dx * py
+                xz += dx * pz
+                x1 += dx
+                yx += dy * px
+                yy += dy * py
+                yz += dy * pz
+                y1 += dy
+                zx += dz * px
+                zy += dz * py
+                zz += dz * pz
+                z1 += dz
+            sxx += xx
+            sxy += xy
+            sxz += xz
+            sx1 += x1
+            syx += yx
+            syy += yy
+            syz += yz
+            sy1 += y1
+            szx += zx
+            szy += zy
+            szz += zz
+            sz1 += z1
         out = partial[b, part]
         out[0, 0], out[0, 1], out[0, 2], out[0, 3] = sxx, sxy, sxz, sx1
         out[1, 0], out[1, 1], out[1, 2], out[1, 3] = syx, syy, syz, sy1
