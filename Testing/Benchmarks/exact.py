@@ -176,7 +176,8 @@ def main(argv: list[str] | None = None) -> None:
     ]
     records = benchmarking.run_cases("exact", cases, run_case, alone.settings_of_all(options.small), options)
     patients = [{**record, **record["case"]} for record in records]
-    told = [record for record in patients if "predicted" in record.get("default, one", {})]
+    # What was said is kept since the patients of the default alone.
+    told = [record for record in patients if record["case"].get("default_only", options.small)]
     body = "\n\n".join(
         [
             f"Patients as in the [cohort](cohort.md), their runs with {alone.COLUMNS} columns and the CTA with voxels of "
@@ -190,9 +191,11 @@ def main(argv: list[str] | None = None) -> None:
             exactness(patients),
             "## Where both are right",
             both_right(patients),
-            "## What the program said of the default",
-            cohort.states([{views: record[f"default, {views}"] for views in ("one", "two")} for record in told]),
-            "## The announced error",
+            f"## What the program said of the default, {len(told)} patients",
+            cohort.states(
+                [{views: record.get(f"default, {views}", {}) for views in ("one", "two")} for record in told]
+            ),
+            "## The announced error, of the same",
             alone.announced(told, ("default, one", "default, two")),
         ]
     )

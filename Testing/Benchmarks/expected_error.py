@@ -19,7 +19,9 @@ from DeepIterRegLib.geometry import mpe_mm, pose
 from DeepIterRegLib.geometry.mpe import SUCCESS_MM
 from DeepIterRegLib.registration.confidence.expected_error import ErrorGroup
 
-SEEDS, SMALL_SEEDS = (*range(1120, 1160), *range(1200, 1240)), range(50, 51)  # development only
+# Development only, and nobody whom a confidence was trained on: a row's patients have these numbers and some hundreds more.
+PARTS, SMALL_SEEDS = (range(1120, 1160), range(1600, 1640)), range(50, 51)
+SEEDS = [seed for part in PARTS for seed in part]
 JUDGED_SEEDS = range(7348, 7364)
 GROUPS = (
     *("skull, one view", "skull, two views", "residue, one view", "residue, two views"),
@@ -182,7 +184,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     extra = {"small": True} if options.small else {}
     seeds = [*SMALL_SEEDS] if options.small else [*SEEDS, *JUDGED_SEEDS]
     cases: list[Case] = [{"seed": seed, **extra} for seed in seeds]
-    settings = {**cohort.settings_of_all(options.small), "version": 3}
+    settings = {
+        **cohort.settings_of_all(options.small),
+        "subtracted": alone.settings_of_all(options.small)["phantom"],
+        "version": 3,
+    }
     records = benchmarking.run_cases("expected_error", cases, run_case, settings, options)
     parts = [__doc__ or ""]
     made = by_group([record for record in records if record["case"]["seed"] in SEEDS])
@@ -197,7 +203,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         save_groups(groups, options.results / SHIPPED_ERRORS.name if options.small else SHIPPED_ERRORS, card)
         load_groups.cache_clear()
         parts += [
-            f"## On the {len(SEEDS)} patients that it was calibrated on (seeds {SEEDS[0]} to {SEEDS[-1]})",
+            f"## On the patients that it was calibrated on (seeds {' and '.join(f'{p[0]} to {p[-1]}' for p in PARTS)})",
             table(HEADER, judged(made, groups)),
         ]
     judged_records = [record for record in records if record["case"]["seed"] in JUDGED_SEEDS]
