@@ -154,10 +154,9 @@ class DeepIterRegLogic(ScriptedLoadableModuleLogic):
 
                 # Its first function makes numba load more, and Python then look through all objects, which holds up every thread.
                 numba.njit(lambda: None)()
-                from DeepIterRegLib.registration.compiled import compiles_meanwhile, start_compiling
+                from DeepIterRegLib.registration.compiled import begin
 
-                if compiles_meanwhile():
-                    start_compiling(everything=True)
+                begin(everything=True)
                 # What was imported stays: garbage collection need not look through it again, a tenth of a second each time.
                 gc.freeze()
             except ModuleNotFoundError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from DeepIterRegLib.common.shown import calling
 from DeepIterRegLib.common.thread_limit import threads_allowed
+from DeepIterRegLib.common.user_input import is_file
 from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.images.nifti import NIFTI_SUFFIXES
 from DeepIterRegLib.images.volume import Volume
@@ -21,11 +22,11 @@ from DeepIterRegLib.images.volume import Volume
 def read_ahead(path: Path, series: str | None = None, phase: int | None = None) -> Callable[[], Volume]:
     """Begin to read a CTA, as `load_volume`; what is returned waits for it, or raises what that raised.
 
-    Only of NIfTI: other readers import while they read, and two threads that import might wait for each other. The volume is handed over,
+    Only of a NIfTI file: other readers import much while they read, for which two threads would wait in turn. The volume is handed over,
     not kept: who asks again has it read again.
     """
     read = partial(calling("cta", load_volume), path, series, phase)
-    if threads_allowed() == 1 or not path.name.lower().endswith(NIFTI_SUFFIXES):
+    if threads_allowed() == 1 or not is_file(path) or not path.name.lower().endswith(NIFTI_SUFFIXES):
         return read
     import nibabel.nifti1
     import nibabel.nifti2  # noqa: F401

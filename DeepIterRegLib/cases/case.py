@@ -25,7 +25,7 @@ from DeepIterRegLib.common.option import part_of
 from DeepIterRegLib.common.options import Refinement, Search, Segmentation
 from DeepIterRegLib.common.progress import Progress, ShouldStop, between
 from DeepIterRegLib.common.quiet import quoting_nothing
-from DeepIterRegLib.common.threads import Beside, at_once
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.geometry import CArm, mpe_mm
 from DeepIterRegLib.geometry.landmarks import pose_from_landmarks
 from DeepIterRegLib.images.angiogram import Angiogram
@@ -449,12 +449,15 @@ def _dsa_masks(case: Case, runs: Sequence[ReadRun], on_progress: Progress) -> li
     first, whole = DsaSegmentation.of(case), DsaSegmentation()
     # Frames are counted in each run for itself: the range of the first says nothing of another.
     others = replace(first, first_frame=whole.first_frame, last_frame=whole.last_frame)
-    # The first tells how far it has come: the others go on beside it.
+    # The first tells how far it has come, and while it waits for those beside it that it is still there.
     tell = between(on_progress.of(Step.SEGMENT_DSA), 0.0, 1 / len(runs))
     tell(0.0)
-    works = [partial(segment_dsa, runs[0][0], first, tell), *(partial(segment_dsa, run, others) for run, _ in runs[1:])]
-    masks = zip(at_once(*works), runs, strict=True)
-    return [found if own is None else _with_supplied_vessels(found, own) for found, (_, own) in masks]
+    with Beside() as beside:
+        works = [partial(segment_dsa, run, others, lambda done: beside.stop_if_ended()) for run, _ in runs[1:]]
+        jobs = [beside.start(work) for work in works]
+        found = [segment_dsa(runs[0][0], first, tell), *(job.result(partial(tell, 1.0)) for job in jobs)]
+    masks = zip(found, runs, strict=True)
+    return [mask if own is None else _with_supplied_vessels(mask, own) for mask, (_, own) in masks]
 
 
 def _union(masks: list[Volume]) -> Volume:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import functools
-import gc
 import logging
 import os
 import signal
@@ -89,10 +88,6 @@ app = typer.Typer(
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
-# Objects made until Python looks through them for garbage. What is imported makes hundreds of thousands, and none of them is garbage.
-_LOOK_FOR_GARBAGE = 50_000
-
-
 def main() -> None:
     """Entry point of the console script."""
     global _is_program
@@ -111,7 +106,6 @@ def main() -> None:
     if len(sys.argv) == 1 or {"-h", "--help"} & set(sys.argv):
         import_drawing()
     hold_steady()
-    gc.set_threshold(_LOOK_FOR_GARBAGE)
     try:
         app()
     except Interrupted:  # before the command began

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Sequence
 from enum import StrEnum
@@ -41,6 +42,8 @@ class Kind(StrEnum):
     dsa = "dsa"
 
 
+# Objects made until Python looks for garbage: what is imported makes hundreds of thousands, and one registration leaves little.
+_LOOK_FOR_GARBAGE = 50_000
 # CTA and DSA have no name on the command line: their places tell them.
 OF_REGISTER = tuple(name for name in OPTIONS if name not in ("cta", "dsa"))
 OF_GEOMETRY = tuple(options_of(GeometryOptions))
@@ -83,6 +86,7 @@ def register(
     """
     from DeepIterRegLib.cases.ahead import read_ahead
 
+    gc.set_threshold(_LOOK_FOR_GARBAGE)
     reading = read_ahead(cta, typed["series"], typed["phase"])
     from DeepIterRegLib.registration import compiled
 

@@ -93,6 +93,7 @@ _LATER = (
 _ALL = "all"
 _DONE = "compiled"  # a file beside the kernels
 _started: list[subprocess.Popen[bytes]] = []
+_of_all: list[subprocess.Popen[bytes]] = []  # those of them that compile everything
 
 
 def signatures(everything: bool) -> list[tuple[Any, tuple[Any, ...]]]:
@@ -138,38 +139,49 @@ def start_compiling(everything: bool) -> subprocess.Popen[bytes] | None:
     except (OSError, ValueError):
         return None
     _started.append(process)
+    if everything:
+        _of_all.append(process)
     atexit.register(process.kill)
     return process
 
 
-def begin() -> None:
-    """Have the kernels of the search compiled meanwhile, where they are not yet and no process does so."""
-    if compiles_meanwhile() and not _at_work():
-        start_compiling(everything=False)
+def begin(everything: bool = False) -> subprocess.Popen[bytes] | None:
+    """Have the kernels of the search, or all, compiled meanwhile by a process, where they are not yet and none is at it."""
+    return start_compiling(everything) if compiles_meanwhile() and not _at_work() else None
 
 
 @contextmanager
 def compiling_search() -> Iterator[Callable[[], bool]]:
-    """As `begin`, for as long as this lasts; gives what tells whether it goes on.
+    """As `begin`, for as long as this lasts at most; gives what tells whether a process goes on.
 
     Where it does not, each kernel is compiled when it is first called.
     """
-    before = len(_started)
-    begin()
+    own = begin()
     try:
         yield _at_work
     finally:
-        for own in _started[before:]:
-            own.kill()
-            own.wait()
+        if own is not None:
+            _end(own)
 
 
 def helping() -> Iterator[None]:
-    """Take what the process has compiled, and compile the rest from the other end, one kernel at a time."""
+    """Take what the process has compiled, and compile the rest from the other end, one kernel at a time.
+
+    Then a process that compiles no more than these is not needed any more.
+    """
     for kernel, types in reversed(signatures(everything=False)):
         kernel.compile(types)
         yield
+    if any(process.poll() is None for process in _of_all):
+        return
     _note_done()
+    for process in _started:
+        _end(process)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
 
 
 def _at_work() -> bool:

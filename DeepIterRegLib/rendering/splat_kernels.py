@@ -64,23 +64,21 @@ def add_bilinear(image, u, v, value):  # type: ignore[no-untyped-def]
     # Limits of the type of u and v: beside a whole number they would become float64.
     if u >= 0 and v >= 0 and u < np.float32(columns - 1) and v < np.float32(rows - 1):  # as nearly always
         add_inside(image, u, v, value)
-        return
-    if u <= -1 or v <= -1 or u >= columns or v >= rows:
-        return
-    j = int(math.floor(u))
-    k = int(math.floor(v))
-    fj = u - j
-    fk = v - k
-    if k >= 0:
-        if j >= 0:
-            image[k, j] += value * (1 - fk) * (1 - fj)
-        if j + 1 < columns:
-            image[k, j + 1] += value * (1 - fk) * fj
-    if k + 1 < rows:
-        if j >= 0:
-            image[k + 1, j] += value * fk * (1 - fj)
-        if j + 1 < columns:
-            image[k + 1, j + 1] += value * fk * fj
+    elif u > -1 and v > -1 and u < columns and v < rows:
+        j = int(math.floor(u))
+        k = int(math.floor(v))
+        fj = u - j
+        fk = v - k
+        if k >= 0:
+            if j >= 0:
+                image[k, j] += value * (1 - fk) * (1 - fj)
+            if j + 1 < columns:
+                image[k, j + 1] += value * (1 - fk) * fj
+        if k + 1 < rows:
+            if j >= 0:
+                image[k + 1, j] += value * fk * (1 - fj)
+            if j + 1 < columns:
+                image[k + 1, j + 1] += value * fk * fj
 
 
 @njit(**FAST)
@@ -123,9 +121,9 @@ def splat_backward(first, last, points, weights, cameras, intrinsics, gradient, 
         part = job - b * n_parts
         g = gradient[b]
         c = cameras[b]
-        sxx = sxy = sxz = sx1 = 0.0
-        syx = syy = syz = sy1 = 0.0
-        szx = szy = szz = sz1 = 0.0
+        sxx = sxy = sxz = sx1 = np.float64(0)
+        syx = syy = syz = sy1 = np.float64(0)
+        szx = szy = szz = sz1 = np.float64(0)
         begin, end = part * n // n_parts, (part + 1) * n // n_parts
         for some in range(begin, end, _TOGETHER):
             xx = xy = xz = x1 = nothing
@@ -140,9 +138,7 @@ def splat_backward(first, last, points, weights, cameras, intrinsics, gradient, 
                 if u >= nothing and v >= nothing and u < right and v < bottom:  # as nearly always
                     j, k = int(u), int(v)
                     g00, g01, g10, g11 = g[k, j], g[k, j + 1], g[k + 1, j], g[k + 1, j + 1]
-                elif u <= -1 or v <= -1 or u >= columns or v >= rows:
-                    continue
-                else:
+                elif u > -1 and v > -1 and u < columns and v < rows:
                     j, k = int(math.floor(u)), int(math.floor(v))
                     if k >= 0:
                         if j >= 0:
@@ -154,6 +150,8 @@ def splat_backward(first, last, points, weights, cameras, intrinsics, gradient, 
                             g10 = g[k + 1, j]
                         if j + 1 < columns:
                             g11 = g[k + 1, j + 1]
+                else:
+                    continue
                 fj, fk = u - np.float32(j), v - np.float32(k)
                 upper, lower = g00 + fj * (g01 - g00), g10 + fj * (g11 - g10)
                 value = upper + fk * (lower - upper)
