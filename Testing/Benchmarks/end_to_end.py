@@ -63,15 +63,17 @@ def patient(kind: str, fresh: bool) -> tuple[Path, str]:
     return folder, sizes.read_text().strip()
 
 
-def run_register(folder: Path, numba_cache: Path | None = None, runs: tuple[str, ...] = (FIRST,)) -> dict[str, Any]:
-    """Wall seconds, seconds by part, peak memory and error of one `deepiterreg register` in a process of its own."""
+def run_register(
+    folder: Path, numba_cache: Path | None = None, runs: tuple[str, ...] = (FIRST,), more: tuple[str, ...] = ()
+) -> dict[str, Any]:
+    """Wall seconds, seconds by part and peak memory of one `deepiterreg register` in a process of its own, with `more` options."""
     environment = {**os.environ, **({"NUMBA_CACHE_DIR": str(numba_cache)} if numba_cache else {})}
     # As an installed package: its bytecode is there.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     with tempfile.TemporaryDirectory() as out:
         command = [sys.executable, "-m", "DeepIterRegLib.cli", "register"]
         command += [str(folder / "cta.nii.gz"), *(str(folder / run) for run in runs), "--out", f"{out}/result"]
-        command += ["--reference", str(folder / "truth.tfm"), "--quiet"]
+        command += ["--quiet", *more]
         begin = time.perf_counter()
         with open(Path(out, "stderr"), "w+", encoding="utf-8") as said:
             process = subprocess.Popen(command, cwd=ROOT, env=environment, stderr=said)
@@ -93,19 +95,25 @@ def run_register(folder: Path, numba_cache: Path | None = None, runs: tuple[str,
     }
 
 
+def mpe_mm(folder: Path, runs: tuple[str, ...] = (FIRST,)) -> float:
+    """The error of such a registration: of one more that is not measured, as to read the truth takes 0.1 s and 90 MB."""
+    more = ("--reference", str(folder / "truth.tfm"))
+    return float(run_register(folder, runs=runs, more=more)["mpe_mm"])
+
+
 def main(argv: list[str] | None = None) -> None:
     options = benchmarking.parse("end_to_end", __doc__ or "", argv)
     demo, demo_sizes = patient("small" if options.small else "demo", options.fresh)
     runs: dict[str, list[dict[str, Any]]] = {}
     if options.small:
-        large_sizes = demo_sizes
+        large, large_sizes = demo, demo_sizes
         runs[DEMO] = runs[LARGE] = [run_register(demo)]
         runs[TWO_VIEWS] = [run_register(demo, runs=(FIRST, SECOND))]
     else:
         large, large_sizes = patient("large", options.fresh)
         with tempfile.TemporaryDirectory() as empty:
             runs[VERY_FIRST] = [run_register(demo, Path(empty))]
-        run_register(demo)  # fills the cache, as the first run after installing does
+        run_register(demo, runs=(FIRST, SECOND))  # fills the cache, as the first run after installing does
         repeats = min(options.limit or REPEATS, REPEATS)
         runs[DEMO] = [run_register(demo) for _ in range(repeats)]
         runs[TWO_VIEWS] = [run_register(demo, runs=(FIRST, SECOND)) for _ in range(min(repeats, 3))]
@@ -113,10 +121,17 @@ def main(argv: list[str] | None = None) -> None:
     for name, values in runs.items():
         for value in values:
             print(f"  {name}: wall {value['wall_s']:.1f} s, {value['peak_gb']:.2f} GB", flush=True)
-    _write(options, runs, demo_sizes, large_sizes)
+    errors_mm = {DEMO: mpe_mm(demo), TWO_VIEWS: mpe_mm(demo, (FIRST, SECOND)), LARGE: mpe_mm(large)}
+    _write(options, runs, {**errors_mm, VERY_FIRST: errors_mm[DEMO]}, demo_sizes, large_sizes)
 
 
-def _write(options: Options, runs: dict[str, list[dict[str, Any]]], demo_sizes: str, large_sizes: str) -> None:
+def _write(
+    options: Options,
+    runs: dict[str, list[dict[str, Any]]],
+    errors_mm: dict[str, float],
+    demo_sizes: str,
+    large_sizes: str,
+) -> None:
     def middle(values: list[dict[str, Any]], key: str) -> float:
         return median(value[key] for value in values)
 
@@ -129,7 +144,7 @@ def _write(options: Options, runs: dict[str, list[dict[str, Any]]], demo_sizes: 
             f"{middle(values, 'registration_s'):.1f}",
             f"{middle(values, 'cpu_s'):.1f}",
             f"{max(v['peak_gb'] for v in values):.2f}",
-            f"{middle(values, 'mpe_mm'):.2f}",
+            f"{errors_mm[name]:.2f}",
         ]
         for name, values in runs.items()
     ]
@@ -159,6 +174,9 @@ def _write(options: Options, runs: dict[str, list[dict[str, Any]]], demo_sizes: 
             table(["cold process to report", "measured", "target", ""], targets),
             "",
             table(header, lines),
+            "",
+            "The MPE is of one more registration that is not measured: to read the true pose takes 0.1 s and 90 MB, which the tables up to "
+            "2026-11-28 included.",
             "",
             "Seconds by part (median of the runs); the rest is Python's start, imports, hashes, drawing and writing.",
             "",
