@@ -188,19 +188,23 @@ def main(argv: Sequence[str] | None = None) -> None:
     records = benchmarking.run_cases("expected_error", cases, run_case, settings, options)
     parts = [__doc__ or ""]
     made = by_group([record for record in records if record["case"]["seed"] in SEEDS])
-    few = [name for name, found in made.items() if len(right_of(found)) < FEWEST]
-    print(
-        f"Not calibrated, as there are too few right ones: {', '.join(few)}." if few else "All groups are calibrated."
-    )
-    if not few:
-        groups = {name: calibrated(right_of(found)) for name, found in made.items()}
-        counts = {name: len(right_of(found)) for name, found in made.items()}
+    development = [record["case"]["seed"] for record in records if record["case"]["seed"] in SEEDS]
+    good = {name: right_of(found) for name, found in made.items()}
+    few = [name for name, right in good.items() if len(right) < FEWEST]
+    new = [name for name in good if name not in few]
+    if len(development) == len(SEEDS) and new:
+        counts = {name: len(good[name]) for name in new}
         card = {"by": options.command, "commit": benchmarking.commit(), "data": counts, "not_for": NOT_FOR}
-        save_groups(groups, options.results / SHIPPED_ERRORS.name if options.small else SHIPPED_ERRORS, card)
+        save_groups({**load_groups(), **{name: calibrated(good[name]) for name in new}}, SHIPPED_ERRORS, card)
         load_groups.cache_clear()
+        title = f"the {len(development)} patients that it was calibrated on"
+    else:
+        title = f"{len(development)} development patients, by the calibration that ships, which is not of them"
+    if development:
         parts += [
-            f"## On the patients that it was calibrated on (seeds {SEEDS[0]} to {SEEDS[-1]})",
-            table(HEADER, judged(made, groups)),
+            f"## On {title}",
+            table(HEADER, judged({name: made[name] for name in new}, load_groups())),
+            f"Too few right ones to calibrate: {', '.join(few) or 'none'}. Judged in [exact](exact.md) and [alone](alone.md).",
         ]
     judged_records = [record for record in records if record["case"]["seed"] in JUDGED_SEEDS]
     others = by_group(judged_records)
