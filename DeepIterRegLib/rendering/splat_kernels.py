@@ -103,6 +103,24 @@ def splat_forward(first, last, points, weights, cameras, intrinsics, partial):  
                 add_bilinear(image, u, v, line_integral(weights[i], ff, x, y, z, iz))
 
 
+@njit(**INLINED)
+def _at_rim(image, j, k):  # type: ignore[no-untyped-def]
+    """Values of the four pixels of image (rows, columns) from column j and row k on; 0 outside of it."""
+    rows, columns = image.shape
+    g00 = g01 = g10 = g11 = np.float32(0)
+    if k >= 0:
+        if j >= 0:
+            g00 = image[k, j]
+        if j + 1 < columns:
+            g01 = image[k, j + 1]
+    if k + 1 < rows:
+        if j >= 0:
+            g10 = image[k + 1, j]
+        if j + 1 < columns:
+            g11 = image[k + 1, j + 1]
+    return g00, g01, g10, g11
+
+
 @njit(**FAST)
 def splat_backward(first, last, points, weights, cameras, intrinsics, gradient, partial):  # type: ignore[no-untyped-def]
     """Gradient of a loss with respect to `cameras`, given its gradient (B, rows, columns) with respect to the images.
@@ -134,22 +152,12 @@ def splat_backward(first, last, points, weights, cameras, intrinsics, gradient, 
                 x, y, z, iz, u, v = to_pixel(c, intrinsics, px, py, pz)
                 if z < MIN_DEPTH_MM:
                     continue
-                g00 = g01 = g10 = g11 = nothing
                 if u >= nothing and v >= nothing and u < right and v < bottom:  # as nearly always
                     j, k = int(u), int(v)
                     g00, g01, g10, g11 = g[k, j], g[k, j + 1], g[k + 1, j], g[k + 1, j + 1]
                 elif u > -1 and v > -1 and u < columns and v < rows:
                     j, k = int(math.floor(u)), int(math.floor(v))
-                    if k >= 0:
-                        if j >= 0:
-                            g00 = g[k, j]
-                        if j + 1 < columns:
-                            g01 = g[k, j + 1]
-                    if k + 1 < rows:
-                        if j >= 0:
-                            g10 = g[k + 1, j]
-                        if j + 1 < columns:
-                            g11 = g[k + 1, j + 1]
+                    g00, g01, g10, g11 = _at_rim(g, j, k)
                 else:
                     continue
                 fj, fk = u - np.float32(j), v - np.float32(k)

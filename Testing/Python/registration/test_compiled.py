@@ -52,6 +52,7 @@ def test_who_waits_compiles_the_rest(tmp_path: Path, monkeypatch: pytest.MonkeyP
     kernels = [(numba.njit(twice), (kind,)) for kind in (numba.int64, numba.float64)]
     monkeypatch.setattr(compiled, "signatures", lambda everything: kernels)
     monkeypatch.setattr(compiled, "kernel_folder", lambda: tmp_path)
+    monkeypatch.setattr(numba, "get_num_threads", lambda: 2)
     assert compiled.compiles_meanwhile()
     pieces = compiled.helping()
     next(pieces)
