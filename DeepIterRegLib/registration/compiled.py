@@ -121,33 +121,13 @@ def _note_done() -> None:
 
 
 def compiles_meanwhile() -> bool:
-    """Whether `compiling_search` will: not if it was done before, nor with one thread, which leaves nothing to do meanwhile."""
+    """Whether `begin` would: not if it was done before, nor with one thread, which leaves nothing to do meanwhile."""
     return numba.get_num_threads() > 1 and not (kernel_folder() / _DONE).exists()
-
-
-def start_compiling(everything: bool) -> subprocess.Popen[bytes] | None:
-    """A process that compiles, says nothing, and ends with this one at the latest; None where there can be none."""
-    path = os.pathsep.join(part for part in sys.path if part)
-    environment = {**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": str(kernel_folder().parent)}
-    words = [sys.executable, "-P", "-m", __name__, *([_ALL] if everything else [])]
-    no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows
-    nothing = subprocess.DEVNULL
-    try:
-        process = subprocess.Popen(
-            words, env=environment, stdin=nothing, stdout=nothing, stderr=nothing, creationflags=no_window
-        )
-    except (OSError, ValueError):
-        return None
-    _started.append(process)
-    if everything:
-        _of_all.append(process)
-    atexit.register(process.kill)
-    return process
 
 
 def begin(everything: bool = False) -> subprocess.Popen[bytes] | None:
     """Have the kernels of the search, or all, compiled meanwhile by a process, where they are not yet and none is at it."""
-    return start_compiling(everything) if compiles_meanwhile() and not _at_work() else None
+    return _start(everything) if compiles_meanwhile() and not _at_work() else None
 
 
 @contextmanager
@@ -177,6 +157,26 @@ def helping() -> Iterator[None]:
     _note_done()
     for process in _started:
         _end(process)
+
+
+def _start(everything: bool) -> subprocess.Popen[bytes] | None:
+    """A process that compiles, says nothing, and ends with this one at the latest; None where there can be none."""
+    path = os.pathsep.join(part for part in sys.path if part)
+    environment = {**os.environ, "PYTHONPATH": path, "NUMBA_CACHE_DIR": str(kernel_folder().parent)}
+    words = [sys.executable, "-P", "-m", __name__, *([_ALL] if everything else [])]
+    no_window = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows
+    nothing = subprocess.DEVNULL
+    try:
+        process = subprocess.Popen(
+            words, env=environment, stdin=nothing, stdout=nothing, stderr=nothing, creationflags=no_window
+        )
+    except (OSError, ValueError):
+        return None
+    _started.append(process)
+    if everything:
+        _of_all.append(process)
+    atexit.register(process.kill)
+    return process
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -139,9 +139,7 @@ def splat_backward(first, last, points, weights, cameras, intrinsics, gradient, 
         part = job - b * n_parts
         g = gradient[b]
         c = cameras[b]
-        sxx = sxy = sxz = sx1 = np.float64(0)
-        syx = syy = syz = sy1 = np.float64(0)
-        szx = szy = szz = sz1 = np.float64(0)
+        total = np.zeros((3, 4))
         begin, end = part * n // n_parts, (part + 1) * n // n_parts
         for some in range(begin, end, _TOGETHER):
             xx = xy = xz = x1 = nothing
@@ -185,19 +183,18 @@ def splat_backward(first, last, points, weights, cameras, intrinsics, gradient, 
                 zy += dz * py
                 zz += dz * pz
                 z1 += dz
-            sxx += xx
-            sxy += xy
-            sxz += xz
-            sx1 += x1
-            syx += yx
-            syy += yy
-            syz += yz
-            sy1 += y1
-            szx += zx
-            szy += zy
-            szz += zz
-            sz1 += z1
-        out = partial[b, part]
-        out[0, 0], out[0, 1], out[0, 2], out[0, 3] = sxx, sxy, sxz, sx1
-        out[1, 0], out[1, 1], out[1, 2], out[1, 3] = syx, syy, syz, sy1
-        out[2, 0], out[2, 1], out[2, 2], out[2, 3] = szx, szy, szz, sz1
+            total[0, 0] += xx
+            total[0, 1] += xy
+            total[0, 2] += xz
+            total[0, 3] += x1
+            total[1, 0] += yx
+            total[1, 1] += yy
+            total[1, 2] += yz
+            total[1, 3] += y1
+            total[2, 0] += zx
+            total[2, 1] += zy
+            total[2, 2] += zz
+            total[2, 3] += z1
+        for row in range(3):
+            for column in range(4):
+                partial[b, part, row, column] = total[row, column]

@@ -13,7 +13,7 @@ from DeepIterRegLib.common.compiler import njit
 from DeepIterRegLib.rendering.splat_kernels import FAST, INLINED
 
 ZERO, ONE = np.float32(0), np.float32(1)
-FLOAT_BYTES = 4
+_FLOAT_BYTES = 4
 POINTS = 64  # noted before they are added: few enough to stay in the fastest cache
 WIDTH = 8  # of each channel: value, three rotations, three translations, one unused so that it fills a vector register
 
@@ -67,10 +67,10 @@ def _add_lanes(typing_context, image, at, lanes, change, moves, share, by_u, by_
         after = builder.add(moves, ir.Constant(moves.type, WIDTH))
         target, total = place(0, at), ir.Constant(vector, [0.0] * WIDTH)
         for index, weight in zip((change, moves, after), weights, strict=True):
-            one = builder.load(place(2, index), align=FLOAT_BYTES)
+            one = builder.load(place(2, index), align=_FLOAT_BYTES)
             total = builder.fadd(total, builder.fmul(one, in_all(weight), flags=("fast",)), flags=("fast",))
         # Last, and not reassociated: the next point often waits for the same pixel.
-        builder.store(builder.fadd(total, builder.load(target, align=FLOAT_BYTES)), target, align=FLOAT_BYTES)
+        builder.store(builder.fadd(total, builder.load(target, align=_FLOAT_BYTES)), target, align=_FLOAT_BYTES)
         return context.get_dummy_value()
 
     number, weight = types.intp, types.float32
