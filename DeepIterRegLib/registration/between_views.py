@@ -26,9 +26,8 @@ from DeepIterRegLib.registration.vessels.targets import Target, View, make_targe
 
 # A view that moved further than so many standard deviations of what is expected is not of this head and C-arm.
 LIMIT = 3.5
-# A wider expectation is taken only if it explains more by so much (log of the likelihood ratio): a header that may be off along the
-# beam leaves the depth open, which two views else tell to half a millimetre.
-PREFERRED = 7.0
+# Views contradict each other if an offset beyond it explains more by so much (log of the likelihood ratio) than all within it.
+_CONTRADICTED = 7.0
 # The grid and points by which it is judged whether views contradict each other: a quarter of the last stage's time, and nearly its
 # ratios. Steps with the views held together, then apart, and after that on the last stage's grid.
 _JUDGE = replace(LEVEL, rows=192, points=12000, sigma_px=1.0)
@@ -76,24 +75,54 @@ class BetweenRuns:
 
 @dataclass(frozen=True)
 class Expected:
-    """What views may contradict each other by; None expects nothing of the kind, and one of them must be given.
+    """What views may contradict each other by: headers that are off, a head that moved, images that misjudge the depth.
 
-    A correction by it is kept where the log of the likelihood ratio is at least `keep_from`.
+    At least one of the first two must be given; None expects nothing of the kind. `depth_mm` is the standard deviation of where along
+    its beam an image shows the head.
     """
 
     headers: HeaderSlack | None = None
     between_runs: BetweenRuns | None = None
-    keep_from: float = -np.inf
+    depth_mm: float = 0.0
 
-    def covariance_mm2(self, first: CArm, other: CArm) -> np.ndarray:
-        """Of the twist (6, 6), along the first C-arm's axes, by which the other one sees the head elsewhere."""
-        covariance = np.zeros((6, 6))
-        if self.headers:  # both headers', as only their difference is seen
-            own, turn = np.diag(self.headers.deviations_mm() ** 2), twist_between(other, first)
-            covariance += own + turn @ own @ turn.T
-        if self.between_runs:
-            covariance += np.diag(self.between_runs.deviations_mm() ** 2)
-        return covariance
+    def covariance_mm2(self, carms: Sequence[CArm]) -> np.ndarray:
+        """Of the twists by which each C-arm after the first of V sees the head elsewhere than the first: (6 (V - 1), 6 (V - 1)).
+
+        All along the first C-arm's axes.
+        """
+        header, depth = self._by_view(carms)
+        own, count = header + depth, len(carms) - 1
+        every_pair = np.kron(np.ones((count, count)), own[0])  # the first view's own is in every difference
+        blocks = every_pair.reshape(count, 6, count, 6)
+        for k in range(count):
+            blocks[k, :, k] += own[k + 1] + self._motion()
+        return blocks.reshape(6 * count, 6 * count)
+
+    def explained(self, carms: Sequence[CArm], offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The most probable parts of twists `offsets` (V - 1, 6) of `covariance_mm2`.
+
+        Returns
+        -------
+        From where the first view shows the head to where it is (6,), and from there to where each view's C-arm should see it (V, 6):
+        by its header and as it moved, but not as its image misjudges the depth.
+        """
+        header, depth = self._by_view(carms)
+        weight = np.linalg.solve(self.covariance_mm2(carms), offsets.reshape(-1)).reshape(-1, 6)
+        first = -weight.sum(axis=0)
+        moved = np.einsum("kij,kj->ki", header[1:] + self._motion(), weight)
+        return -(header[0] + depth[0]) @ first, np.concatenate([(header[0] @ first)[None], moved])
+
+    def _by_view(self, carms: Sequence[CArm]) -> tuple[np.ndarray, np.ndarray]:
+        """Of each view's own header and of its depth, along the first one's axes: covariances (V, 6, 6)."""
+        turns = np.stack([np.eye(6), *(twist_between(carm, carms[0]) for carm in carms[1:])])
+        header = np.diag(self.headers.deviations_mm() ** 2) if self.headers else np.zeros((6, 6))
+        along = np.diag([0.0] * 5 + [self.depth_mm**2])
+        back = np.swapaxes(turns, 1, 2)
+        return turns @ header @ back, turns @ along @ back
+
+    def _motion(self) -> np.ndarray:
+        """Covariance (6, 6) of a head that moved."""
+        return np.diag(self.between_runs.deviations_mm() ** 2) if self.between_runs else np.zeros((6, 6))
 
 
 def _require_positive(*deviations: float) -> None:
@@ -101,14 +130,21 @@ def _require_positive(*deviations: float) -> None:
         raise InputError(f"What is corrected needs standard deviations above 0, not {min(deviations):g}.")
 
 
-# Where nobody said that something is off. A head that is meant to lie still moves so much; with twice that, depth is as loose as it
-# says, and overlays are no better. A skull that looks a little different in the run than in the CTA looks like such a motion, with
-# ratios of up to 19 and overlays that are worse corrected; it does not look like a header that is off
-# (Testing/Benchmarks/results/two_views_development.md).
-UNASKED = (
-    Expected(HeaderSlack(), keep_from=10.0),
-    Expected(None, BetweenRuns(0.6, 0.8), keep_from=20.0),
-)
+# How exactly a header tells all but distances, where only SID, SOD or spacing are off.
+_EXACT = 0.1
+# A head that is meant to lie still, and images that misjudge the depth; then distances that are off; then all that a header tells. Each
+# was measured beside others (Testing/Benchmarks/results/two_views_development.md).
+STILL, DEPTH_MM = BetweenRuns(0.6, 0.8), 4.0
+DISTANCES = HeaderSlack(_EXACT, _EXACT, _EXACT, 15.0)
+
+
+def expectations(between_runs: BetweenRuns = STILL) -> tuple[Expected, ...]:
+    """What views may contradict each other by, the usual first."""
+    return (
+        Expected(None, between_runs, DEPTH_MM),
+        Expected(DISTANCES, between_runs),
+        Expected(HeaderSlack(), between_runs),
+    )
 
 
 @dataclass(frozen=True)
@@ -118,15 +154,18 @@ class Corrected:
     Attributes
     ----------
     cta_to_carm : (4, 4)
-        The pose, as the first view sees it.
+        The pose in the first run, for which all views speak.
     by_header : (V, 4, 4)
-        Where each view sees the head by its own header; the first is `cta_to_carm`.
+        Where each view's own header has the head lie.
     views
-        With C-arms that see the pose as their images show it.
+        With C-arms that see the pose as their headers see `by_header`.
     changes
-        Of each view, by name: how the head lies in it against the first view, along its own u, v and beam; empty for the first.
+        Of each view, by name: how the head lies in it by its header against the pose, along its own u, v and beam; empty for the first
+        where only the head moved.
     log_ratio
         Log of the likelihood ratio against views that agree.
+    of_headers
+        Whether headers were corrected.
     """
 
     cta_to_carm: np.ndarray
@@ -134,6 +173,7 @@ class Corrected:
     views: tuple[View, ...]
     changes: tuple[dict[str, float], ...]
     log_ratio: float
+    of_headers: bool
 
 
 @dataclass(frozen=True)
@@ -149,11 +189,12 @@ def correct_views(
     expected: Sequence[Expected],
     saturation_mm: float,
     *,
+    at_least: float = 0.0,
     skull_weight: float = 0.0,
     seed: int = 0,
     should_stop: ShouldStop | None = None,
 ) -> Corrected | Contradiction | None:
-    """Let each view after the first see the head where its image shows it.
+    """Find how the head lies where views contradict each other, and how each of them sees it.
 
     Parameters
     ----------
@@ -162,10 +203,11 @@ def correct_views(
     start : (4, 4) or (V, 4, 4)
         The pose by all views together, or one by each.
     expected
-        One or several, the widest first: of those that explain the images about as well as the best, the narrowest is taken. The
-        others are only tried where the first would be kept.
+        One or several, of which the most probable is taken. From a common pose the others are only tried where the first would be kept.
     saturation_mm
         As in `vessels.alignment.normal_equations`.
+    at_least
+        Log of the likelihood ratio from which a correction is kept.
     skull_weight
         What the skull counts beside the vessels, as in `joint.refine_with_skull`; 0 leaves it out.
     seed
@@ -181,31 +223,46 @@ def correct_views(
     Cancelled
     """
     fits: list[_Fit] = []
+    held: np.ndarray | None = None
     for what in expected:
         equations = _equations(scene, _JUDGE, what, saturation_mm, skull_weight, seed)
-        fit = _fit(equations, start, what.keep_from, should_stop)
-        if not fits and not fit.kept:
+        if held is None:
+            held, agreeing = _settled(equations, start, should_stop)
+        begin = fits[-1].apart if fits else _apart(start, held)
+        apart, gained, _ = maximise(equations, equations.moved, begin, iterations=_FIT, should_stop=should_stop)
+        log_ratio = equations.unit * (float(gained[0]) - agreeing) + equations.occam(apart)
+        fits.append(_Fit(log_ratio, apart, equations))
+        if start.ndim == 2 and not fits[0].log_ratio >= at_least:  # nor where it is no number
             return None
-        fits.append(fit)
-    chosen = _chosen(fits)
+    chosen = _chosen(fits, at_least)
     if not isinstance(chosen, _Fit):
         return chosen
     equations = _finer(chosen.equations, scene, seed)
-    first = equations.targets[0].carm
     apart, _, _ = maximise(equations, equations.moved, chosen.apart, iterations=_FINISH, should_stop=should_stop)
-    poses = _poses(apart)[:, 0]
-    twists = equations.offsets(apart)[:, 0]
-    changes: list[dict[str, float]] = [{}]
-    for k, twist in enumerate(twists, 1):
-        own = twist_between(first, equations.targets[k].carm) @ twist
-        turn_deg, shift_mm = np.degrees(own[:3] / LEVER_MM), own[3:]
-        turns = {f"head_turn_{axis}_deg": float(value) for axis, value in zip(_AXES, turn_deg, strict=True)}
-        changes.append(turns | {f"head_shift_{a}_mm": float(value) for a, value in zip(_AXES, shift_mm, strict=True)})
-    motions = poses @ pose.inverse(poses[0])
-    views = [scene.views[0]]
-    for view, motion in zip(scene.views[1:], motions[1:], strict=True):
-        views.append(replace(view, carm=view.carm.moved(pose.inverse(motion))))
-    return Corrected(poses[0], poses, tuple(views), tuple(changes), chosen.log_ratio)
+    return _corrected(scene, equations, apart, chosen.log_ratio)
+
+
+def _corrected(scene: Scene, equations: _Equations, apart: np.ndarray, log_ratio: float) -> Corrected:
+    """What a state (1, 16 V + 1) of views apart says of the head and of each C-arm."""
+    carms = [target.carm for target in equations.targets]
+    to_head, to_views = equations.expected.explained(carms, equations.offsets(apart)[:, 0])
+    head = move(_poses(apart)[0], to_head[None], equations.points, carms[0])
+    by_header = np.concatenate([move(head, twist[None], equations.points, carms[0]) for twist in to_views])
+    views, changes = [], []
+    for view, carm, at, twist in zip(scene.views, carms, by_header, to_views, strict=True):
+        stays = not twist.any()
+        views.append(view if stays else replace(view, carm=view.carm.moved(head[0] @ pose.inverse(at))))
+        changes.append({} if stays else _named(twist_between(carms[0], carm) @ twist))
+    return Corrected(
+        head[0], by_header, tuple(views), tuple(changes), log_ratio, equations.expected.headers is not None
+    )
+
+
+def _named(twist: np.ndarray) -> dict[str, float]:
+    """A twist (6,) along a view's own axes, by name in deg and mm."""
+    turn_deg, shift_mm = np.degrees(twist[:3] / LEVER_MM), twist[3:]
+    turns = {f"head_turn_{axis}_deg": float(value) for axis, value in zip(_AXES, turn_deg, strict=True)}
+    return turns | {f"head_shift_{axis}_mm": float(value) for axis, value in zip(_AXES, shift_mm, strict=True)}
 
 
 @dataclass(frozen=True)
@@ -215,12 +272,6 @@ class _Fit:
     log_ratio: float
     apart: np.ndarray
     equations: _Equations
-    keep_from: float
-
-    @property
-    def kept(self) -> bool:
-        """Not where the ratio is no number."""
-        return self.log_ratio >= self.keep_from
 
     @property
     def furthest(self) -> float:
@@ -228,32 +279,29 @@ class _Fit:
         return self.equations.furthest(self.apart)
 
 
-def _chosen(fits: Sequence[_Fit]) -> _Fit | Contradiction | None:
-    """Of fits, the widest expectation first: which is kept, or that only one beyond `LIMIT` would be."""
-    near = [fit for fit in fits if fit.furthest <= LIMIT and np.isfinite(fit.log_ratio)]
+def _chosen(fits: Sequence[_Fit], at_least: float) -> _Fit | Contradiction | None:
+    """Which of the fits is kept, or that only one beyond `LIMIT` would be; `at_least` as of `correct_views`."""
+    kept = [fit for fit in fits if fit.log_ratio >= at_least and np.isfinite(fit.log_ratio)]
+    near, far = ([fit for fit in kept if (fit.furthest <= LIMIT) == is_near] for is_near in (True, False))
     most = max((fit.log_ratio for fit in near), default=0.0)
-    as_good = [fit for fit in near if fit.log_ratio >= most - PREFERRED]
-    if as_good and as_good[-1].kept:
-        return as_good[-1]
-    strictest = max(fit.keep_from for fit in fits)
-    if sure := [fit for fit in near if fit.log_ratio >= strictest]:
-        return sure[-1]
-    far = [fit for fit in fits if fit.kept and fit.furthest > LIMIT and fit.log_ratio > most + PREFERRED]
-    return Contradiction(min(fit.furthest for fit in far)) if far else None
+    if beyond := [fit for fit in far if fit.log_ratio > most + _CONTRADICTED]:
+        return Contradiction(min(fit.furthest for fit in beyond))
+    return max(near, key=lambda fit: fit.log_ratio, default=None)
 
 
-def _fit(equations: _Equations, start: np.ndarray, keep_from: float, should_stop: ShouldStop | None) -> _Fit:
-    """How well `equations` explain views apart."""
-    count = len(equations.targets)
+def _settled(equations: _Equations, start: np.ndarray, should_stop: ShouldStop | None) -> tuple[np.ndarray, float]:
+    """State (1, 16 V + 1) of all views held together, and its score; `start` as of `correct_views`."""
     together = start if start.ndim == 2 else start[0]
-    held = np.concatenate([np.tile(together.reshape(1, 16), count), np.zeros((1, 1))], axis=1)
+    held = np.concatenate([np.tile(together.reshape(1, 16), len(equations.targets)), np.zeros((1, 1))], axis=1)
     held, scores, _ = maximise(
         lambda states: _first(equations(states), 7), equations.moved, held, iterations=_SETTLE, should_stop=should_stop
     )
-    apart = held if start.ndim == 2 else np.concatenate([start.reshape(1, -1), held[:, -1:]], axis=1)
-    apart, gained, _ = maximise(equations, equations.moved, apart, iterations=_FIT, should_stop=should_stop)
-    log_ratio = equations.unit * float(gained[0] - scores[0]) + equations.occam(apart)
-    return _Fit(log_ratio, apart, equations, keep_from)
+    return held, float(scores[0])
+
+
+def _apart(start: np.ndarray, held: np.ndarray) -> np.ndarray:
+    """Where views begin to move apart: from the state `held`, or each from its own pose."""
+    return held if start.ndim == 2 else np.concatenate([start.reshape(1, -1), held[:, -1:]], axis=1)
 
 
 @dataclass(frozen=True)
@@ -268,7 +316,8 @@ class _Equations:
     targets: tuple[Target, ...]
     skull: dict[int, SkullTerm]
     skull_weight: float
-    precision: np.ndarray  # (V - 1, 6, 6), of the offsets, 1 / mm2
+    expected: Expected
+    precision: np.ndarray  # (6 (V - 1), 6 (V - 1)), of the offsets, 1 / mm2
     deviations_mm: np.ndarray  # (V - 1, 6)
     saturation_mm: float
 
@@ -304,11 +353,11 @@ class _Equations:
         score -= SIZE_PENALTY / 2 * size_mm**2
         gradient[:, 6] -= SIZE_PENALTY * size_mm
         matrix[:, 6, 6] += SIZE_PENALTY
-        for k, (twist, precision) in enumerate(zip(self.offsets(states), self.precision / self.unit, strict=True)):
-            part = slice(7 + 6 * k, 13 + 6 * k)
-            score -= 0.5 * np.einsum("bi,ij,bj->b", twist, precision, twist)
-            gradient[:, part] -= twist @ precision
-            matrix[:, part, part] += precision
+        twists = np.moveaxis(self.offsets(states), 0, 1).reshape(len(states), -1)
+        precision = self.precision / self.unit
+        score -= 0.5 * np.einsum("bi,ij,bj->b", twists, precision, twists)
+        gradient[:, 7:] -= twists @ precision
+        matrix[:, 7:, 7:] += precision
         return score, gradient, matrix
 
     def moved(self, states: np.ndarray, steps: np.ndarray) -> np.ndarray:
@@ -340,7 +389,7 @@ class _Equations:
         _, _, matrix = self(states)
         whole = self.unit * matrix[0] + np.eye(matrix.shape[1]) / _ANYWHERE_MM**2
         known = whole[7:, 7:] - whole[7:, :7] @ np.linalg.solve(whole[:7, :7], whole[:7, 7:])
-        expected = sum(float(np.linalg.slogdet(precision)[1]) for precision in self.precision)
+        expected = float(np.linalg.slogdet(self.precision)[1])
         return 0.5 * (expected - float(np.linalg.slogdet(known)[1]))
 
 
@@ -348,7 +397,7 @@ def _equations(
     scene: Scene, level: Level, expected: Expected, saturation_mm: float, skull_weight: float, seed: int
 ) -> _Equations:
     points, targets = _sampled(scene, level, seed)
-    covariances = [expected.covariance_mm2(targets[0].carm, target.carm) for target in targets[1:]]
+    covariance = expected.covariance_mm2([target.carm for target in targets])
     skull = {}
     if skull_weight > 0 and scene.skull:
         skull = {number - 1: term for number, term in scene.skull.terms(points.origin_mm).items()}
@@ -357,8 +406,9 @@ def _equations(
         targets,
         skull,
         skull_weight,
-        np.linalg.inv(np.stack(covariances)),
-        np.sqrt(np.stack([np.diag(covariance) for covariance in covariances])),
+        expected,
+        np.linalg.inv(covariance),
+        np.sqrt(np.diag(covariance)).reshape(-1, 6),
         saturation_mm,
     )
 

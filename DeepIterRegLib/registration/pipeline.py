@@ -18,14 +18,7 @@ from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.volume import Volume
 from DeepIterRegLib.registration import compute
-from DeepIterRegLib.registration.between_views import (
-    UNASKED,
-    Contradiction,
-    Corrected,
-    Expected,
-    HeaderSlack,
-    correct_views,
-)
+from DeepIterRegLib.registration.between_views import STILL, Contradiction, Corrected, correct_views, expectations
 from DeepIterRegLib.registration.confidence import MaskedView, announced, assess, check_inputs, with_residue, with_skull
 from DeepIterRegLib.registration.context import Clock, Context
 from DeepIterRegLib.registration.frames_of_views import Followed, follow_frames, with_frames
@@ -426,15 +419,13 @@ def _correct_views(
     if not settings.corrects_views(len(scene.views)) or not (asked or found.by_skull):
         return context, found, None, ()
     context.progress(Step.CORRECT_VIEWS, 0.0)
-    moved = settings.between_runs
-    expected_of = UNASKED
-    if asked:
-        expected_of = (Expected(HeaderSlack(), moved), Expected(None, moved or UNASKED[1].between_runs))
+    what = expectations(settings.between_runs or STILL)
     corrected = correct_views(
         scene,
         found.cta_to_carm if start is None else start,
-        expected_of if settings.refine_geometry != "off" else expected_of[1:],
+        what if settings.refine_geometry != "off" else [one for one in what if one.headers is None],
         context.saturation_mm,
+        at_least=-np.inf if asked else 0.0,
         skull_weight=settings.skull_weight if found.by_skull else 0.0,
         seed=settings.seed,
         should_stop=context.should_stop,
@@ -484,7 +475,9 @@ def _judge(context: Context, found: _Found, corrected: Corrected | None, runs: S
     elif scene.skull and found.by_residue and corrected is None:  # as those that it was trained on
         confidence = with_residue(confidence, scene.skull, cta_to_carm, scene.centre_cta_mm, seed=context.settings.seed)
     along_beam_mm = (views[0].axis_error_mm or (1.0, 1.0, 1.0))[2]
-    confidence = announced(confidence, len(views), along_beam_mm, corrected=corrected is not None)
+    confidence = announced(
+        confidence, len(views), along_beam_mm, corrected=corrected is not None and corrected.of_headers
+    )
     context.clock.stop(Step.CONFIDENCE.key)
     warnings = (
         *((SKULL_ONLY,) if not score > NO_MATCH else ()),

@@ -139,8 +139,8 @@ class ViewRecord:
     mpe_mm_to_reference
         MPE in this view against a reference pose, where there was one.
     changes
-        How the head lies in this view, by its header, against where the first view shows it (see `between_views`): by name, deg
-        and mm along the view's u, v and beam. In `carm` it is the opposite motion of the C-arm. Empty where nothing was corrected.
+        How the head lies in this view, by its header, against the pose (see `between_views`): by name, deg and mm along the view's
+        u, v and beam. In `carm` it is the opposite motion of the C-arm. Empty where nothing was corrected.
     frames
         How the head lies in each frame of the run; None where it was not looked for, and in files of earlier versions.
     """

@@ -26,6 +26,9 @@ NO_MATCH = 0.15
 _ERROR_ROWS, _ERROR_POINTS, _ERROR_SIGMA_PX = 256, 30000, 1.0
 # A reader is told of a larger one: two of them use up what counts as a success.
 _POORLY_DETERMINED_MM = SUCCESS_MM / 2
+# Log of the likelihood ratio from which a reader is told that the head moved between the runs: a skull that looks a little different in
+# the run than in the CTA reaches 19.
+_SURELY_MOVED = 20.0
 # Of turns drawn from a box of Euler angles 99 % have an angle below so many of its half widths: a larger one lies outside.
 _BOX_ANGLE = 1.6
 CARD_FULL = (
@@ -80,20 +83,26 @@ def contradiction_warning(found: Contradiction) -> str:
 
 
 def warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected | None) -> tuple[str, ...]:
-    """How far the views contradict each other, in words."""
-    if corrected is None:
+    """How far the views contradict each other, in words, where headers were corrected or the head surely moved."""
+    if corrected is None or not (corrected.of_headers or corrected.log_ratio >= _SURELY_MOVED):
         return ()
-    first = views[0].name
+    why = (
+        "One of the headers is off, or the head moved between the runs. Each overlay follows its own image, but how the head is turned in "
+        "3D is uncertain by about as much."
+        if corrected.of_headers
+        else "The head moved between the runs, or a header is a little off. Each overlay follows its own image."
+    )
     warnings = []
-    for view in views[1:]:
+    for view in views:
+        if not view.changes:
+            continue
         turn_deg, shift_mm = (
             float(np.linalg.norm([value for name, value in view.changes.items() if name.startswith(kind)]))
             for kind in ("head_turn", "head_shift")
         )
         warnings.append(
-            f"{view.name} was corrected: by its header the head lies {turn_deg:.1f} deg and {shift_mm:.1f} mm from where {first} shows it "
-            f"(log likelihood ratio {corrected.log_ratio:.0f}). One of the headers is off, or the head moved between the runs: each "
-            "overlay follows its own image, but positions in 3D are uncertain by about as much."
+            f"The DSAs contradict each other, and {view.name} was corrected: by its header the head lies {turn_deg:.1f} deg and "
+            f"{shift_mm:.1f} mm from the pose found (log likelihood ratio {corrected.log_ratio:.0f}). {why}"
         )
     return tuple(warnings)
 

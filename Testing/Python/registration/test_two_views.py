@@ -81,10 +81,10 @@ def test_corrections_are_said(registered: Registered, tmp_path: Path) -> None:
     options = ["--init", start, "--cta-mask", vessels, "--refine-geometry", "on", "--json"]
     text = run("register", *files, "--out", tmp_path / "out", *options)
     found = Registration.from_json_dict(json.loads(text[text.index("{") :]))
-    first, second = found.views
-    assert first.changes == {}
-    assert {"head_turn_u_deg", "head_turn_beam_deg", "head_shift_v_mm"} < set(second.changes)
-    assert sum("was corrected" in warning for warning in found.warnings) == 1
+    _, second = found.views
+    for view in found.views:  # which of the headers is off cannot be told
+        assert {"head_turn_u_deg", "head_turn_beam_deg", "head_shift_v_mm"} < set(view.changes)
+        assert sum(f"{view.name} was corrected" in warning for warning in found.warnings) == 1
     assert second.carm.source_mm != registered.registration.views[1].carm.source_mm
     assert "Corrected: Head turn u deg" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
 
