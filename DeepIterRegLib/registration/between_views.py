@@ -29,9 +29,9 @@ LIMIT = 3.5
 # Views contradict each other if an offset beyond it explains more by so much (log of the likelihood ratio) than all within it.
 _CONTRADICTED = 7.0
 # The grid and points by which it is judged whether views contradict each other: a quarter of the last stage's time, and nearly its
-# ratios. Steps with the views held together, then apart, and after that on the last stage's grid.
+# ratios. Steps with the views held together, then apart, for each further expectation from there, and on the last stage's grid.
 _JUDGE = replace(LEVEL, rows=192, points=12000, sigma_px=1.0)
-_SETTLE, _FIT, _FINISH = 3, 8, 8
+_SETTLE, _FIT, _FIT_AGAIN, _FINISH = 3, 8, 5, 6
 _ANYWHERE_MM = 100.0  # what is known of a pose of which the images say nothing
 _AXES = ("u", "v", "beam")
 
@@ -228,8 +228,9 @@ def correct_views(
         equations = _equations(scene, _JUDGE, what, saturation_mm, skull_weight, seed)
         if held is None:
             held, agreeing = _settled(equations, start, should_stop)
-        begin = fits[-1].apart if fits else _apart(start, held)
-        apart, gained, _ = maximise(equations, equations.moved, begin, iterations=_FIT, should_stop=should_stop)
+        near = fits and start.ndim == 2  # what was found last is near the next, unless each view begins at its own pose
+        begin, steps = (fits[-1].apart, _FIT_AGAIN) if near else (_apart(start, held), _FIT)
+        apart, gained, _ = maximise(equations, equations.moved, begin, iterations=steps, should_stop=should_stop)
         log_ratio = equations.unit * (float(gained[0]) - agreeing) + equations.occam(apart)
         fits.append(_Fit(log_ratio, apart, equations))
         if start.ndim == 2 and not fits[0].log_ratio >= at_least:  # nor where it is no number
