@@ -17,6 +17,7 @@ from DeepIterRegLib.common.shown import calling
 from DeepIterRegLib.geometry import CArm
 from DeepIterRegLib.geometry.pose import radiological
 from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.cta_checks import prepare_cta
 from DeepIterRegLib.images.detector_image import detector_image
 from DeepIterRegLib.images.dicom import GeometryOptions, read_angiogram
@@ -38,7 +39,7 @@ def project_file(
     """Write the projection of a CTA or a mask as a NIfTI of one slice or a PNG."""
     from DeepIterRegLib.results.report.images import opacity, vessel_projection
 
-    carm = _view(like, geometry, size)
+    carm = _view(like, geometry, size, pose_path)
     cta_to_carm = calling("pose", read_pose)(pose_path) if pose_path else None
     on_progress.expect(expected(Step.READ_VOLUME, Step.PROJECT, Step.WRITE))
     on_progress(Step.READ_VOLUME, 0.0)
@@ -104,12 +105,13 @@ def roadmap_file(
     on_progress(Step.READ_DSA, 0.0)
     run = calling("like", read_angiogram)(like, geometry) if like is not None else None
     if run is not None:
-        carm = run.carm if size is None else run.carm.resampled(*size)
+        carm = _carm_of(run, geometry, pose_path)
+        carm = carm if size is None else carm.resampled(*size)
     # A result's registration.json holds the C-arm too; a transform holds none.
     elif size is None and pose_path.suffix.lower() == ".json":
         carm = read_registration(pose_path).carm
     else:
-        carm = _view(None, geometry, size)
+        carm = _view(None, geometry, size, None)
     if frame is not None and (run is None or not 0 <= frame < len(run.frames)):
         if run is None:
             raise InputError(
@@ -163,9 +165,28 @@ def pick_files(result: Path, pixel: tuple[float, float], vessels: Path | None, v
     return answer
 
 
-def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | None) -> CArm:
+def _carm_of(run: Angiogram, geometry: GeometryOptions, pose_path: Path | None) -> CArm:
+    """The run's C-arm, or as the result of `pose_path` has it: its header may have been corrected, or the head have moved.
+
+    A transform holds no C-arm, and what is typed counts.
+    """
+    from DeepIterRegLib.registration.result import content_hash
+    from DeepIterRegLib.results.report.outputs import read_registration
+
+    if pose_path is None or pose_path.suffix.lower() != ".json" or geometry != GeometryOptions():
+        return run.carm
+    try:
+        registration = read_registration(pose_path)
+    except InputError:  # a pose and nothing else
+        return run.carm
+    digest = content_hash(run.frames)
+    hashes = (registration.input_hashes.get(f"dsa{n if n > 1 else ''}") for n in range(1, len(registration.views) + 1))
+    return next((view.carm for view, own in zip(registration.views, hashes, strict=True) if own == digest), run.carm)
+
+
+def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | None, pose_path: Path | None) -> CArm:
     if like is not None:
-        carm = calling("like", read_angiogram)(like, geometry).carm
+        carm = _carm_of(calling("like", read_angiogram)(like, geometry), geometry, pose_path)
         return carm if size is None else carm.resampled(*size)
     if size is None:
         raise InputError(Message("Nothing says how large the image is", give=("like", "size")))

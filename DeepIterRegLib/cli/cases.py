@@ -197,11 +197,11 @@ def project(
 
     [bold]Examples[/]
 
-      deepiterreg project vessels.nii.gz --pose result/ctaToCarm.tfm --like run.dcm --out vessels.png
+      deepiterreg project vessels.nii.gz --pose result/registration.json --like run.dcm --out vessels.png
 
       deepiterreg project cta.nii.gz --like run.dcm --size 256,256 --out drr.nii.gz
 
-      deepiterreg project --pose result/ctaToCarm.tfm --like run.dcm --item veins.nii.gz:red:shaded --item clot.stl:gold:outline -o map.png
+      deepiterreg project --pose result/registration.json --like run.dcm --item veins.nii.gz:red:shaded --item clot.stl:gold -o map.png
     """
     from contextlib import ExitStack
 

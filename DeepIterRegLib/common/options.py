@@ -407,7 +407,8 @@ class Refinement:
         Option(
             "refine_geometry",
             "choice",
-            "With several DSAs: correct headers that contradict each other. auto: where the images say so. The result says by how much.",
+            "With several DSAs: correct headers that contradict each other. auto: where the images say so, and a head that moved a "
+            "little is followed. The result says by how much.",
             choices=get_args(GeometryRefinement),
             panel="Refine geometry",
             # Not the name under which scenes of earlier versions hold yes or no.

@@ -139,7 +139,7 @@ DISTANCES = HeaderSlack(_EXACT, _EXACT, _EXACT, 15.0)
 
 
 def expectations(between_runs: BetweenRuns = STILL) -> tuple[Expected, ...]:
-    """What views may contradict each other by, the usual first."""
+    """What views may contradict each other by, the usual first and the widest last."""
     return (
         Expected(None, between_runs, DEPTH_MM),
         Expected(DISTANCES, between_runs),
@@ -203,7 +203,8 @@ def correct_views(
     start : (4, 4) or (V, 4, 4)
         The pose by all views together, or one by each.
     expected
-        One or several, of which the most probable is taken. From a common pose the others are only tried where the first would be kept.
+        One or several, the widest last, of which the most probable is taken. From a common pose the others are only tried where the
+        first would be kept.
     saturation_mm
         As in `vessels.alignment.normal_equations`.
     at_least
@@ -284,9 +285,10 @@ def _chosen(fits: Sequence[_Fit], at_least: float) -> _Fit | Contradiction | Non
     """Which of the fits is kept, or that only one beyond `LIMIT` would be; `at_least` as of `correct_views`."""
     kept = [fit for fit in fits if fit.log_ratio >= at_least and np.isfinite(fit.log_ratio)]
     near, far = ([fit for fit in kept if (fit.furthest <= LIMIT) == is_near] for is_near in (True, False))
-    most = max((fit.log_ratio for fit in near), default=0.0)
-    if beyond := [fit for fit in far if fit.log_ratio > most + _CONTRADICTED]:
-        return Contradiction(min(fit.furthest for fit in beyond))
+    most = max([0.0, *(fit.log_ratio for fit in near)])
+    # A narrower expectation is told apart by its freedom too: what lies beyond it may lie within a wider one.
+    if beyond := [fit for fit in far if fit is fits[-1] and fit.log_ratio > most + _CONTRADICTED]:
+        return Contradiction(beyond[0].furthest)
     return max(near, key=lambda fit: fit.log_ratio, default=None)
 
 

@@ -420,10 +420,13 @@ def _correct_views(
         return context, found, None, ()
     context.progress(Step.CORRECT_VIEWS, 0.0)
     what = expectations(settings.between_runs or STILL)
+    only = {"auto": what, "on": what[1:], "off": what[:1]}[
+        settings.refine_geometry
+    ]  # the first says that the head moved
     corrected = correct_views(
         scene,
         found.cta_to_carm if start is None else start,
-        what if settings.refine_geometry != "off" else [one for one in what if one.headers is None],
+        only,
         context.saturation_mm,
         at_least=-np.inf if asked else 0.0,
         skull_weight=settings.skull_weight if found.by_skull else 0.0,

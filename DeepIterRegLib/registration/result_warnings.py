@@ -29,6 +29,7 @@ _POORLY_DETERMINED_MM = SUCCESS_MM / 2
 # Log of the likelihood ratio from which a reader is told that the head moved between the runs: a skull that looks a little different in
 # the run than in the CTA reaches 19.
 _SURELY_MOVED = 20.0
+_WORTH_SAYING = 0.2  # deg or mm
 # Of turns drawn from a box of Euler angles 99 % have an angle below so many of its half widths: a larger one lies outside.
 _BOX_ANGLE = 1.6
 CARD_FULL = (
@@ -92,19 +93,20 @@ def warnings_of_corrections(views: Sequence[ViewRecord], corrected: Corrected | 
         if corrected.of_headers
         else "The head moved between the runs, or a header is a little off. Each overlay follows its own image."
     )
-    warnings = []
+    by_view = []
     for view in views:
-        if not view.changes:
-            continue
         turn_deg, shift_mm = (
             float(np.linalg.norm([value for name, value in view.changes.items() if name.startswith(kind)]))
             for kind in ("head_turn", "head_shift")
         )
-        warnings.append(
-            f"The DSAs contradict each other, and {view.name} was corrected: by its header the head lies {turn_deg:.1f} deg and "
-            f"{shift_mm:.1f} mm from the pose found (log likelihood ratio {corrected.log_ratio:.0f}). {why}"
-        )
-    return tuple(warnings)
+        if max(turn_deg, shift_mm) >= _WORTH_SAYING:
+            by_view.append(f"{view.name} shows the head {turn_deg:.1f} deg and {shift_mm:.1f} mm from the pose found")
+    if not by_view:
+        return ()
+    return (
+        f"The DSAs contradict each other and were corrected: by its header {', '.join(by_view)} (log likelihood ratio "
+        f"{corrected.log_ratio:.0f}). {why}",
+    )
 
 
 def result_warnings(

@@ -145,9 +145,10 @@ class RegistrationSettings:
     stages
         First-order stages after that.
     refine_geometry
-        With several views: correct headers that contradict each other, once the pose is found; `auto` where the images say so.
+        With several views: correct headers that contradict each other, once the pose is found; `auto` where the images say so, which
+        also follows a head that moved a little.
     between_runs
-        With several views: let the head have moved between their runs, as far as that; None takes it to have lain still.
+        With several views: let the head have moved between their runs, as far as that; None takes it to have nearly lain still.
     device, seed
     """
 

@@ -11,9 +11,9 @@ import cohort
 import numpy as np
 from benchmarking import Case, Result, table, verdict
 
-SEEDS, SMALL_SEEDS = range(8300, 8400), range(41, 42)
+SEEDS, SMALL_SEEDS = range(9300, 9400), range(41, 42)
 WAYS = {"default": "auto", "vessels alone": "search"}
-BOTH_WAYS = 29  # as many patients of each row are registered by vessels alone too, which takes longer than the default
+BOTH_WAYS = 8  # as many patients of each row are registered by vessels alone too, which takes longer than the default
 KEPT = ("mpe_mm", "overlay_mm", "mtre_mm", "depth_mm", "away_mm", "seconds")
 # Share below 5 mm that is asked of the default, with one view and with two.
 TARGETS = {
@@ -152,9 +152,11 @@ def exactness(records: Sequence[dict[str, Any]]) -> str:
         for key, title, target in (("mpe_mm", "MPE", MPE_MM[n]), ("mtre_mm", "mTRE", MTRE_MM[n])):
             value = float(np.median(of(group, name, key))) if group else np.inf
             lines.append([f"{views}: median {title}", f"{value:.2f} mm", f"{target} mm: {verdict(value <= target)}"])
+    shown = float(np.median(of(group, "default, two", "overlay_mm"))) if group else np.inf
+    lines.append(["two: median overlay, each by its C-arm as found", f"{shown:.2f} mm", ""])
     common = np.array([record["common_mm"] for record in group if "common_mm" in record])
     if len(common):
-        lines.append(["two: the least MPE that one pose can have", f"{np.median(common):.2f} mm", ""])
+        lines.append(["two: the least MPE that one pose for both can have", f"{np.median(common):.2f} mm", ""])
     away = of(group, "default, one", "away_mm")
     away = away[np.isfinite(away)]
     if len(away):
@@ -176,27 +178,25 @@ def main(argv: list[str] | None = None) -> None:
     ]
     records = benchmarking.run_cases("exact", cases, run_case, alone.settings_of_all(options.small), options)
     patients = [{**record, **record["case"]} for record in records]
-    # What was said is kept since the patients of the default alone.
-    told = [record for record in patients if record["case"].get("default_only", options.small)]
     body = "\n\n".join(
         [
             f"Patients as in the [cohort](cohort.md), their runs with {alone.COLUMNS} columns and the CTA with voxels of "
             f"{alone.VOXEL_MM[0]} to {alone.VOXEL_MM[1]} mm, in files with their mask frames. *Vessels alone* is "
             f"`--init search`, for {BOTH_WAYS} patients of each row. Errors are against where the head lay in the mask frame, to which "
             "all frames are brought before subtraction; MPE is that of the worse view by the runs' own headers, *overlay* by the C-arms "
-            "of the result, which differ where views contradicted each other. "
+            "of the result, which tell what moved between the runs and what was corrected of headers. "
             "Away: from the source, of the first view, where it is right. Medians count failures.",
             rows_of(patients),
             "## Against its targets",
             exactness(patients),
             "## Where both are right",
             both_right(patients),
-            f"## What the program said of the default, {len(told)} patients",
+            "## What the program said of the default",
             cohort.states(
-                [{views: record.get(f"default, {views}", {}) for views in ("one", "two")} for record in told]
+                [{views: record.get(f"default, {views}", {}) for views in ("one", "two")} for record in patients]
             ),
-            "## The announced error, of the same",
-            alone.announced(told, ("default, one", "default, two")),
+            "## The announced error",
+            alone.announced(patients, ("default, one", "default, two")),
         ]
     )
     benchmarking.write_result(

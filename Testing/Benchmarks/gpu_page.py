@@ -305,7 +305,7 @@ memory, masks by our own segmentation.
 {poses(lines)}
 
 Where the CPU's pose is wrong, the card's is the same wrong one (within 0.2 mm in all of them). The pair that is 4.1 mm apart (seed
-7450, two views) is one whose views contradict each other a little: whether they are corrected is decided by a log likelihood ratio from
+7450, two views) is one whose views contradict each other a little: whether they are corrected was decided by a log likelihood ratio from
 10 on, and on another CPU it is 9.996. The card left the views as they are, the CPU beside it corrected them. Without that pair the largest
 is 0.13 mm. (Errors are taken by the runs' own headers, so those of corrected views seem larger than they are.)
 

@@ -17,9 +17,11 @@ from DeepIterRegLib.cli import app
 from DeepIterRegLib.common.errors import InputError
 from DeepIterRegLib.geometry import pose
 from DeepIterRegLib.geometry.pose_files import read_pose
+from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.phantom import Patient, second_run, write_patient
 from DeepIterRegLib.registration.result import Registration
 from DeepIterRegLib.results.report import registration_files
+from DeepIterRegLib.results.report.images import vessel_projection
 from DeepIterRegLib.results.report.outputs import files_of_frames
 
 
@@ -84,9 +86,29 @@ def test_corrections_are_said(registered: Registered, tmp_path: Path) -> None:
     _, second = found.views
     for view in found.views:  # which of the headers is off cannot be told
         assert {"head_turn_u_deg", "head_turn_beam_deg", "head_shift_v_mm"} < set(view.changes)
-        assert sum(f"{view.name} was corrected" in warning for warning in found.warnings) == 1
+    assert sum("contradict each other and were corrected" in warning for warning in found.warnings) == 1
     assert second.carm.source_mm != registered.registration.views[1].carm.source_mm
     assert "Corrected: Head turn u deg" in (tmp_path / "out/report.html").read_text(encoding="utf-8")
+    # What is drawn over a run afterwards is drawn by its C-arm as it was corrected.
+    for view, dsa in zip(found.views, files[1:], strict=True):
+        place = ["--pose", tmp_path / "out/registration.json", "--like", dsa, "--out", tmp_path / "drawn.nii.gz"]
+        run("project", vessels, *place, "--overwrite", "--quiet")
+        drawn = load_volume(tmp_path / "drawn.nii.gz").voxels[0]
+        mask = load_volume(vessels)
+        expected = vessel_projection(mask.with_voxels(mask.voxels != 0), view.carm, found.cta_to_carm)
+        assert np.allclose(drawn, expected, atol=1e-3 * expected.max())
+
+
+def test_a_head_that_moved_moves_no_header(registered: Registered, tmp_path: Path) -> None:
+    files = [registered.patient / name for name in ("cta.nii.gz", "dsa.dcm", "dsa2.dcm")]
+    vessels = registered.patient / "arteries.nii.gz"  # need not be found again
+    options = ["--init", registered.folder / "ctaToCarm.tfm", "--cta-mask", vessels, "--refine-geometry", "off"]
+    text = run("register", *files, "--out", tmp_path / "out", *options, "--between-runs", "--json", "--quiet")
+    first, second = Registration.from_json_dict(json.loads(text)).views
+    assert first.changes == {}
+    assert first.carm == registered.registration.views[0].carm
+    assert set(second.changes) >= {"head_turn_u_deg", "head_shift_beam_mm"}
+    assert max(abs(value) for value in second.changes.values()) < 5
 
 
 def test_options_for_several_dsas_are_counted(registered: Registered, tmp_path: Path) -> None:
