@@ -23,7 +23,7 @@ STARTED_OFF = {
     "off": "one view, started off",
     "two off": "two views, started off",
 }  # the skull is not asked where to start
-UNSEEN = "arterial phase"  # no patient of this row was trained on
+UNSEEN = "arterial phase"  # the model of vessels alone was trained on no patient of this row
 
 
 def run_case(case: Case) -> Result:
@@ -109,7 +109,7 @@ def page(records: Sequence[dict[str, Any]], folder: Path) -> str:
     parts = [
         f"Registrations of {patients - patients_alone} patients made as those of the "
         "[cohort](cohort.md): as by default with one view and two, from starts up to 25 deg and 25 mm off, and of a stranger's CTA. "
-        f'The models and their limits as they ship; of the row "{UNSEEN}" they have seen no patient.',
+        f'The models and their limits as they ship; of the row "{UNSEEN}" that of vessels alone has seen no patient.',
         "## Vessels and skull",
         *judged("skull", load_model(SHIPPED_SKULL), rows, folder / "confidence_judged.png"),
     ]
