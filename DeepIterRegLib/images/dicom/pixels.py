@@ -76,18 +76,15 @@ def meaning_of(stored: np.ndarray, header: Header) -> Pixels:
     """
     ds = header.dataset
     notes: list[str] = []
-    if (
-        int(stored.min()) == int(stored.max())
-        if stored.dtype.kind in "iu"
-        else float(stored.min()) == float(stored.max())
-    ):
+    some = stored[:, ::8, ::8]  # nearly always tells that they are not
+    if some.min() == some.max() and stored.min() == stored.max():
         raise InputError(f"All pixels of all frames have the value {stored.flat[0]}: the image is empty.")
     bits = bits_of(ds)[1]
     lowest = -(1 << (bits - 1)) if whole_of(ds, "PixelRepresentation", 0, 1, 0) else 0
     ends = np.array([lowest, lowest + (1 << bits) - 1], dtype=np.float64)
 
     relation = header.text("PixelIntensityRelationship")
-    step = 1.0
+    step, finite = 1.0, False
     modality_lut = header.items("ModalityLUTSequence")
     if modality_lut:
         values = _look_up(stored, modality_lut[0])
@@ -96,6 +93,7 @@ def meaning_of(stored: np.ndarray, header: Header) -> Pixels:
     else:
         slope, intercept = _rescale(header)
         values = stored.astype(np.float32)
+        finite = stored.dtype.kind in "iu" and _stays_finite(stored.dtype, slope, intercept)
         if (slope, intercept) != (1.0, 0.0):
             values *= np.float32(slope)
             values += np.float32(intercept)
@@ -107,7 +105,7 @@ def meaning_of(stored: np.ndarray, header: Header) -> Pixels:
         ends = _look_up(ends.astype(np.int64), to_linear[0]).astype(np.float64)
         relation = "LIN"
     # The sum shows every value that is not finite, without a mask as large as the run.
-    if not np.isfinite(values[:, ::8, ::8]).all() or not np.isfinite(values.sum(dtype=np.float64)):
+    if not finite and not np.isfinite(values.sum(dtype=np.float64)):
         raise InputError(
             "Pixel values are not finite numbers; check RescaleSlope (0028,1053) and RescaleIntercept (0028,1052)."
         )
@@ -124,6 +122,15 @@ def meaning_of(stored: np.ndarray, header: Header) -> Pixels:
         step=step,
         notes=tuple(notes),
     )
+
+
+def _stays_finite(whole: np.dtype, slope: float, intercept: float) -> bool:
+    """Whether no whole number of a type leaves the range of float32 when it is rescaled."""
+    with np.errstate(over="ignore"):
+        ends = np.array([np.iinfo(whole).min, np.iinfo(whole).max], np.float32) * np.float32(slope) + np.float32(
+            intercept
+        )
+    return bool(np.isfinite(ends).all())
 
 
 def _rescale(header: Header) -> tuple[float, float]:
