@@ -46,7 +46,7 @@ from DeepIterRegLib.results.session_page.page import (
 )
 
 # A run has at most 2.5 s: it may be looked at as soon as it is whole by its own lengths and nobody has written for a moment.
-_ARRIVING = IncomingSettings(settle_s=0.4, poll_s=0.3)
+_ARRIVING = IncomingSettings(settle_s=0.3, poll_s=0.3)
 _RECEIVED_WHOLE = IncomingSettings(settle_s=0.0, poll_s=0.3)  # the receiver names a file when it is whole
 _LOOK_S = 1.0  # how long is waited for the next run before it is asked whether to stop
 

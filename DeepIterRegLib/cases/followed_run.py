@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationErro
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.progress import Progress, ProgressEvent, ShouldStop
 from DeepIterRegLib.common.shown import calling
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.dicom.arrivals import Arrival
 from DeepIterRegLib.registration.result import content_hash
@@ -118,12 +120,16 @@ def registered(
         return Attempt(runs, [masks], made[-1].registration)
 
     as_read = [(angiogram, None)]
-    best = best_attempt(as_read, lambda: attempt(as_read), attempt)
-    angiogram = best.runs[0][0]
+    with Beside() as beside:
+        hashing = beside.start(partial(content_hash, angiogram.frames))
+        best = best_attempt(as_read, lambda: attempt(as_read), attempt)
+        taken = best.runs[0][0]
+        own_hash = hashing.result() if taken is angiogram else content_hash(taken.frames)  # it may have been read anew
+    angiogram = taken
     alone = next(one for one in made if one.registration.cta_to_carm is best.registration.cta_to_carm)
     alone = replace(alone, registration=best.registration)
     together = fitted([*before, alone], following.head.points.origin_mm)[-1]
-    hashes = {"cta": following.cta.content_hash, "dsa": content_hash(angiogram.frames)}
+    hashes = {"cta": following.cta.content_hash, "dsa": own_hash}
     notes = () if arrival.patient_id or not following.session.patient else (OF_NOBODY,)
     found = reported(alone, together)
     found = replace(found, input_hashes=hashes, warnings=(*following.cta.notes, *found.warnings, *notes))
