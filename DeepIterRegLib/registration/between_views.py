@@ -29,9 +29,11 @@ LIMIT = 3.5
 # Views contradict each other if an offset beyond it explains more by so much (log of the likelihood ratio) than all within it.
 _CONTRADICTED = 7.0
 # The grid and points by which it is judged whether views contradict each other: a quarter of the last stage's time, and nearly its
-# ratios. Steps with the views held together, then apart, for each further expectation from there, and on the last stage's grid.
+# ratios. Steps with the views held together, then apart, for each further expectation from there, and on the last stage's grid. Headers
+# that are far off need more: as many again, some times, until the last two bring less than `_LEVEL_OUT` of log likelihood.
 _JUDGE = replace(LEVEL, rows=192, points=12000, sigma_px=1.0)
 _SETTLE, _FIT, _FIT_AGAIN, _FINISH = 3, 8, 5, 6
+_TIMES, _LEVEL_OUT = 6, 0.5
 _ANYWHERE_MM = 100.0  # what is known of a pose of which the images say nothing
 _AXES = ("u", "v", "beam")
 
@@ -231,8 +233,8 @@ def correct_views(
             held, agreeing = _settled(equations, start, should_stop)
         near = fits and start.ndim == 2  # what was found last is near the next, unless each view begins at its own pose
         begin, steps = (fits[-1].apart, _FIT_AGAIN) if near else (_apart(start, held), _FIT)
-        apart, gained, _ = maximise(equations, equations.moved, begin, iterations=steps, should_stop=should_stop)
-        log_ratio = equations.unit * (float(gained[0]) - agreeing) + equations.occam(apart)
+        apart, gained = _climbed(equations, begin, steps, should_stop)
+        log_ratio = equations.unit * (gained - agreeing) + equations.occam(apart)
         fits.append(_Fit(log_ratio, apart, equations))
         if start.ndim == 2 and not fits[0].log_ratio >= at_least:  # nor where it is no number
             return None
@@ -240,7 +242,7 @@ def correct_views(
     if not isinstance(chosen, _Fit):
         return chosen
     equations = _finer(chosen.equations, scene, seed)
-    apart, _, _ = maximise(equations, equations.moved, chosen.apart, iterations=_FINISH, should_stop=should_stop)
+    apart, _ = _climbed(equations, chosen.apart, _FINISH, should_stop)
     return _corrected(scene, equations, apart, chosen.log_ratio)
 
 
@@ -300,6 +302,18 @@ def _settled(equations: _Equations, start: np.ndarray, should_stop: ShouldStop |
         lambda states: _first(equations(states), 7), equations.moved, held, iterations=_SETTLE, should_stop=should_stop
     )
     return held, float(scores[0])
+
+
+def _climbed(
+    equations: _Equations, state: np.ndarray, steps: int, should_stop: ShouldStop | None
+) -> tuple[np.ndarray, float]:
+    """A state (1, 16 V + 1) uphill from one, in as many `steps` at a time, and its score."""
+    scores = np.full(1, -np.inf)
+    for _ in range(_TIMES):
+        state, scores, trace = maximise(equations, equations.moved, state, iterations=steps, should_stop=should_stop)
+        if not equations.unit * (trace[-1] - trace[max(len(trace) - 3, 0)]) >= _LEVEL_OUT:  # nor where it is no number
+            break
+    return state, float(scores[0])
 
 
 def _apart(start: np.ndarray, held: np.ndarray) -> np.ndarray:
