@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from DeepIterRegLib.cases.loading import load, loading_steps
-from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
+from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt, hashed_beside
 from DeepIterRegLib.cases.steps import Steps
 from DeepIterRegLib.common import devices
 from DeepIterRegLib.common.errors import InputError, RegistrationError, keep_notes
@@ -40,7 +40,7 @@ from DeepIterRegLib.registration.landmarks import (
     landmark_errors,
     landmark_warnings,
 )
-from DeepIterRegLib.registration.result import Registration, content_hash
+from DeepIterRegLib.registration.result import Registration, content_hash, hash_name
 from DeepIterRegLib.registration.steps import Step, expected, registration_steps
 from DeepIterRegLib.results.report.outputs import MAX_VIEWS
 
@@ -203,19 +203,18 @@ def _register(
         )
         return Attempt(runs, masks, registration)
 
-    with Beside() as beside:
-        hashing = {id(run): beside.start(partial(content_hash, run.frames)) for run, _ in given.runs}
-        best = best_attempt(
+    best, hashes = hashed_beside(
+        given.runs,
+        lambda: best_attempt(
             given.runs,
             lambda: attempt(given.runs, given.dsa_masks),
             lambda others: attempt(others, _dsa_masks(case, others, on_progress)),
-        )
-        angiograms = [angiogram for angiogram, _ in best.runs]
-        # A run may have been read anew in another way.
-        hashes = [hashing[id(run)].result() if id(run) in hashing else content_hash(run.frames) for run in angiograms]
+        ),
+    )
+    angiograms = [angiogram for angiogram, _ in best.runs]
     measured = _measured(best.registration, given.start, given.cta.notes)
     # Exports know their DSA, as it was registered, and their CTA again by it, whatever their files are called.
-    of_runs = {f"dsa{n if n > 1 else ''}": found for n, found in enumerate(hashes, 1)}
+    of_runs = {hash_name(view): found for view, found in enumerate(hashes)}
     registration = replace(
         measured,
         seconds=steps.seconds_with(measured.seconds),

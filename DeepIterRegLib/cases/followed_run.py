@@ -6,13 +6,12 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import timedelta
-from functools import partial
 from itertools import chain
 from pathlib import Path
 
 from DeepIterRegLib.cases.case import Outcome
 from DeepIterRegLib.cases.following import WORDS_FACE, Following, Told, aside, kept_as
-from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt
+from DeepIterRegLib.cases.readings import Attempt, ReadRun, best_attempt, hashed_beside
 from DeepIterRegLib.cases.session_folder import (
     KeptRun,
     write_run,
@@ -24,7 +23,6 @@ from DeepIterRegLib.common.errors import Cancelled, InputError, RegistrationErro
 from DeepIterRegLib.common.messages import word
 from DeepIterRegLib.common.progress import Progress, ProgressEvent, ShouldStop
 from DeepIterRegLib.common.shown import calling
-from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.images.dicom import read_angiogram
 from DeepIterRegLib.images.dicom.arrivals import Arrival
 from DeepIterRegLib.registration.result import content_hash
@@ -120,12 +118,8 @@ def registered(
         return Attempt(runs, [masks], made[-1].registration)
 
     as_read = [(angiogram, None)]
-    with Beside() as beside:
-        hashing = beside.start(partial(content_hash, angiogram.frames))
-        best = best_attempt(as_read, lambda: attempt(as_read), attempt)
-        taken = best.runs[0][0]
-        own_hash = hashing.result() if taken is angiogram else content_hash(taken.frames)  # it may have been read anew
-    angiogram = taken
+    best, (own_hash,) = hashed_beside(as_read, lambda: best_attempt(as_read, lambda: attempt(as_read), attempt))
+    angiogram = best.runs[0][0]
     alone = next(one for one in made if one.registration.cta_to_carm is best.registration.cta_to_carm)
     alone = replace(alone, registration=best.registration)
     together = fitted([*before, alone], following.head.points.origin_mm)[-1]

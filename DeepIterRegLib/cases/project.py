@@ -105,8 +105,7 @@ def roadmap_file(
     on_progress(Step.READ_DSA, 0.0)
     run = calling("like", read_angiogram)(like, geometry) if like is not None else None
     if run is not None:
-        carm = _carm_of(run, geometry, pose_path)
-        carm = carm if size is None else carm.resampled(*size)
+        carm = _carm_of(run, geometry, size, pose_path)
     # A result's registration.json holds the C-arm too; a transform holds none.
     elif size is None and pose_path.suffix.lower() == ".json":
         carm = read_registration(pose_path).carm
@@ -165,12 +164,18 @@ def pick_files(result: Path, pixel: tuple[float, float], vessels: Path | None, v
     return answer
 
 
-def _carm_of(run: Angiogram, geometry: GeometryOptions, pose_path: Path | None) -> CArm:
+def _carm_of(run: Angiogram, geometry: GeometryOptions, size: tuple[int, int] | None, pose_path: Path | None) -> CArm:
+    """The run's C-arm at a size, as its header has it or as the result of `pose_path` does."""
+    carm = _registered_carm(run, geometry, pose_path)
+    return carm if size is None else carm.resampled(*size)
+
+
+def _registered_carm(run: Angiogram, geometry: GeometryOptions, pose_path: Path | None) -> CArm:
     """The run's C-arm, or as the result of `pose_path` has it: its header may have been corrected, or the head have moved.
 
     A transform holds no C-arm, and what is typed counts.
     """
-    from DeepIterRegLib.registration.result import content_hash
+    from DeepIterRegLib.registration.result import content_hash, hash_name
     from DeepIterRegLib.results.report.outputs import read_registration
 
     if pose_path is None or pose_path.suffix.lower() != ".json" or geometry != GeometryOptions():
@@ -180,14 +185,15 @@ def _carm_of(run: Angiogram, geometry: GeometryOptions, pose_path: Path | None) 
     except InputError:  # a pose and nothing else
         return run.carm
     digest = content_hash(run.frames)
-    hashes = (registration.input_hashes.get(f"dsa{n if n > 1 else ''}") for n in range(1, len(registration.views) + 1))
-    return next((view.carm for view, own in zip(registration.views, hashes, strict=True) if own == digest), run.carm)
+    own = (
+        view.carm for n, view in enumerate(registration.views) if registration.input_hashes.get(hash_name(n)) == digest
+    )
+    return next(own, run.carm)
 
 
 def _view(like: Path | None, geometry: GeometryOptions, size: tuple[int, int] | None, pose_path: Path | None) -> CArm:
     if like is not None:
-        carm = _carm_of(calling("like", read_angiogram)(like, geometry), geometry, pose_path)
-        return carm if size is None else carm.resampled(*size)
+        return _carm_of(calling("like", read_angiogram)(like, geometry), geometry, size, pose_path)
     if size is None:
         raise InputError(Message("Nothing says how large the image is", give=("like", "size")))
     from DeepIterRegLib.images.dicom.geometry_tags import read_carm

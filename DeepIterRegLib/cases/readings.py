@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from DeepIterRegLib.common.errors import InputError, RegistrationError
 from DeepIterRegLib.common.messages import Message, within
+from DeepIterRegLib.common.threads import Beside
 from DeepIterRegLib.images.angiogram import Angiogram, OtherReading
-from DeepIterRegLib.registration.result import Registration
+from DeepIterRegLib.registration.result import Registration, content_hash
 
 if TYPE_CHECKING:
     from DeepIterRegLib.segmentation.dsa import DsaMasks
@@ -31,6 +33,16 @@ class Attempt:
     runs: Sequence[ReadRun]
     masks: Sequence[DsaMasks]
     registration: Registration
+
+
+def hashed_beside(runs: Sequence[ReadRun], best: Callable[[], Attempt]) -> tuple[Attempt, list[str]]:
+    """What `best` finds, and the hashes of the runs that it took; those of `runs` are computed beside it."""
+    with Beside() as beside:
+        hashing = {id(run): beside.start(partial(content_hash, run.frames)) for run, _ in runs}
+        found = best()
+        taken = [run for run, _ in found.runs]
+        # A run may have been read anew in another way.
+        return found, [hashing[id(run)].result() if id(run) in hashing else content_hash(run.frames) for run in taken]
 
 
 def best_attempt(

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -226,18 +227,18 @@ def correct_views(
     Cancelled
     """
     fits: list[_Fit] = []
-    held: np.ndarray | None = None
+    equations = _equations(scene, _JUDGE, expected[0], saturation_mm, skull_weight, seed)
+    held, agreeing = _settled(equations, start, should_stop)
+    begin, steps = _apart(start, held), _FIT
     for what in expected:
-        equations = _equations(scene, _JUDGE, what, saturation_mm, skull_weight, seed)
-        if held is None:
-            held, agreeing = _settled(equations, start, should_stop)
-        near = fits and start.ndim == 2  # what was found last is near the next, unless each view begins at its own pose
-        begin, steps = (fits[-1].apart, _FIT_AGAIN) if near else (_apart(start, held), _FIT)
+        equations = replace(equations, expected=what)
         apart, gained = _climbed(equations, begin, steps, should_stop)
         log_ratio = equations.unit * (gained - agreeing) + equations.occam(apart)
         fits.append(_Fit(log_ratio, apart, equations))
-        if start.ndim == 2 and not fits[0].log_ratio >= at_least:  # nor where it is no number
-            return None
+        if start.ndim == 2:
+            if not fits[0].log_ratio >= at_least:  # nor where it is no number
+                return None
+            begin, steps = apart, _FIT_AGAIN
     chosen = _chosen(fits, at_least)
     if not isinstance(chosen, _Fit):
         return chosen
@@ -334,9 +335,17 @@ class _Equations:
     skull: dict[int, SkullTerm]
     skull_weight: float
     expected: Expected
-    precision: np.ndarray  # (6 (V - 1), 6 (V - 1)), of the offsets, 1 / mm2
-    deviations_mm: np.ndarray  # (V - 1, 6)
     saturation_mm: float
+
+    @cached_property
+    def covariance_mm2(self) -> np.ndarray:
+        """Of the offsets, as expected."""
+        return self.expected.covariance_mm2([target.carm for target in self.targets])
+
+    @cached_property
+    def precision(self) -> np.ndarray:
+        """Of the offsets (6 (V - 1), 6 (V - 1)), 1 / mm2."""
+        return np.linalg.inv(self.covariance_mm2)
 
     @property
     def unit(self) -> float:
@@ -399,7 +408,8 @@ class _Equations:
 
     def furthest(self, states: np.ndarray) -> float:
         """Largest offset along any axis of a state (1, 16 V + 1), in standard deviations of what is expected."""
-        return float(np.max(np.abs(self.offsets(states)[:, 0]) / self.deviations_mm))
+        deviations_mm = np.sqrt(np.diag(self.covariance_mm2)).reshape(-1, 6)
+        return float(np.max(np.abs(self.offsets(states)[:, 0]) / deviations_mm))
 
     def occam(self, states: np.ndarray) -> float:
         """Log of how much narrower the offsets are known than they were expected, at the optimum: Laplace's approximation."""
@@ -414,20 +424,10 @@ def _equations(
     scene: Scene, level: Level, expected: Expected, saturation_mm: float, skull_weight: float, seed: int
 ) -> _Equations:
     points, targets = _sampled(scene, level, seed)
-    covariance = expected.covariance_mm2([target.carm for target in targets])
     skull = {}
     if skull_weight > 0 and scene.skull:
         skull = {number - 1: term for number, term in scene.skull.terms(points.origin_mm).items()}
-    return _Equations(
-        points,
-        targets,
-        skull,
-        skull_weight,
-        expected,
-        np.linalg.inv(covariance),
-        np.sqrt(np.diag(covariance)).reshape(-1, 6),
-        saturation_mm,
-    )
+    return _Equations(points, targets, skull, skull_weight, expected, saturation_mm)
 
 
 def _sampled(scene: Scene, level: Level, seed: int) -> tuple[Points, tuple[Target, ...]]:

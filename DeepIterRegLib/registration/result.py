@@ -264,6 +264,11 @@ class Registration:
         )
 
 
+def hash_name(view: int) -> str:
+    """What `Registration.input_hashes` calls the run of a view, counted from 0: dsa, dsa2, ..."""
+    return "dsa" if view == 0 else f"dsa{view + 1}"
+
+
 def content_hash(*arrays: np.ndarray) -> str:
     """What `Registration.input_hashes` keeps of an input, arrays (...) of any shape, to know it again."""
     digest = hashlib.sha256()

@@ -183,18 +183,10 @@ def splat_backward(first, last, points, weights, cameras, intrinsics, gradient, 
                 zy += dz * py
                 zz += dz * pz
                 z1 += dz
-            total[0, 0] += xx
-            total[0, 1] += xy
-            total[0, 2] += xz
-            total[0, 3] += x1
-            total[1, 0] += yx
-            total[1, 1] += yy
-            total[1, 2] += yz
-            total[1, 3] += y1
-            total[2, 0] += zx
-            total[2, 1] += zy
-            total[2, 2] += zz
-            total[2, 3] += z1
+            sums = ((xx, xy, xz, x1), (yx, yy, yz, y1), (zx, zy, zz, z1))
+            for row in range(3):
+                for column in range(4):
+                    total[row, column] += sums[row][column]
         for row in range(3):
             for column in range(4):
                 partial[b, part, row, column] = total[row, column]

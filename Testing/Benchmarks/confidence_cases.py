@@ -23,7 +23,7 @@ CLEAR_SEEDS, SMALL_CLEAR_SEEDS = range(1700, 1720), range(1053, 1054)
 ROWS = ("one territory", "occluded", "few vessels")
 # How far from the truth, on every axis, registrations by one view and by two begin.
 OFF, TWO_OFF = (6.0, 12.0, 25.0, 25.0), (12.0, 25.0)
-CLEAR_OFF = (12.0, 25.0)
+CLEAR_OFF, CLEAR_TWO_OFF = (12.0,), (25.0,)
 DIGITS = 5  # of a feature
 
 
@@ -37,6 +37,7 @@ def run_case(case: Case) -> Result:
 
     made: dict[str, cohort.Made] = {}
     small, clear = case.get("small", False), case.get("clear", False)
+    off, two_off = (CLEAR_OFF, CLEAR_TWO_OFF) if clear else (OFF, TWO_OFF)
     for row in cohort.ROWS if clear else ROWS:
         try:
             made[row] = cohort.make(row, case["seed"], small, alone.settings_of(row, small) if clear else None)
@@ -59,9 +60,9 @@ def run_case(case: Case) -> Result:
         note("two views", cohort.registered(mine, 2))
         if not clear:
             note("one view, without the skull", cohort.registered(mine, 1, init="search"))
-        for size in CLEAR_OFF[:1] if clear else OFF:
+        for size in off:
             note("one view, started off", cohort.registered(mine, 1, start=cohort.off(mine, size, rng)))
-        for size in CLEAR_OFF[1:] if clear else TWO_OFF:
+        for size in two_off:
             note("two views, started off", cohort.registered(mine, 2, start=cohort.off(mine, size, rng)))
         if len(patients) > 1:
             other = patients[(number + 1) % len(patients)]

@@ -21,7 +21,7 @@ from DeepIterRegLib.images.angiogram import Angiogram
 from DeepIterRegLib.images.dicom import GeometryOptions, SubtractionSettings, read_angiogram
 from DeepIterRegLib.images.files import load_volume
 from DeepIterRegLib.registration.frame_motion import FrameMotion
-from DeepIterRegLib.registration.result import Registration, content_hash
+from DeepIterRegLib.registration.result import Registration, content_hash, hash_name
 from DeepIterRegLib.registration.steps import Step, expected
 from DeepIterRegLib.results.export import cameras, film
 from DeepIterRegLib.results.report.images import layer_as_shown, red_layer
@@ -131,9 +131,7 @@ def _registered_run(job: ExportJob, registration: Registration, carm: CArm) -> t
     otherwise = (
         "It may have been subtracted in another way: mask frames and subtraction must be those of its registration."
     )
-    # As `register_case` names the hashes: dsa, dsa2, ...
-    key = "dsa" if job.view == 0 else f"dsa{job.view + 1}"
-    notes = _checked(job, registration, key, "dsa", job.dsa, otherwise, run.frames)
+    notes = _checked(job, registration, hash_name(job.view), "dsa", job.dsa, otherwise, run.frames)
     return replace(run, carm=carm), notes
 
 
